@@ -1,0 +1,47 @@
+# Two commands are enough: `make demo` shows the program at work, `make test` runs every check.
+# Both set up what they need in .venv from the hashed lock file; nothing else on the machine is touched.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+
+# ASYNC9: every path of every function a checkpoint, which is a style and not a fault. ASYNC127: about httpx's name.
+FLAKE8_ASYNC := --disable=ASYNC9,ASYNC127 --startable-in-context-manager=serve,watch_signals,serve_receiver,serve_tls_front
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test lint types unit lock clean
+
+help: ## Show this list
+	@sed -n 's/^\([a-z]*\):.*## /  make \1	/p' $(MAKEFILE_LIST)
+
+demo: $(READY) ## Watch alerts flow through an embedded Valkey, the SQLite store and local receivers
+	@$(BIN)/python -m trio_alerts demo
+
+test: lint types unit ## Run every check: lint, types, and the tests against real servers
+
+lint: $(READY)
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/flake8-async $(FLAKE8_ASYNC) $$(git ls-files '*.py')
+
+types: $(READY)
+	$(BIN)/mypy
+
+unit: $(READY)
+	$(BIN)/pytest --cov --cov-branch
+
+lock: $(READY) ## Resolve the dependencies anew (needs uv)
+	uv pip compile pyproject.toml --extra embedded --group dev --python-version 3.11 --universal \
+		--generate-hashes --upgrade --no-emit-index-url --no-annotate --no-header --output-file requirements/dev.txt
+
+clean: ## Remove what the targets above made
+	rm -rf $(VENV) .cache .mypy_cache .pytest_cache .ruff_cache .hypothesis .coverage* build dist
+
+$(READY): requirements/dev.txt pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "trio_alerts needs Python 3.11 or newer; this is " \
+		+ sys.version.split()[0] + ". Say which one to use: make PYTHON=python3.12 ...")'
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements/dev.txt
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
+	@touch $@
