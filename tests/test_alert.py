@@ -1,0 +1,208 @@
+import contextlib
+import datetime as dt
+import json
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from trio_alerts.alert import MAX_PAYLOAD_BYTES, Entry, Record, parse_entry, parse_event, payload_of
+from trio_alerts.delivery import first_attempt
+from trio_alerts.errors import ParseFault, RefusedContent
+
+NOW = dt.datetime(2026, 11, 23, 12, 0, tzinfo=dt.UTC)
+EVENT: dict[str, Any] = {
+    "alert_id": "a-1",
+    "rule_id": "r-1",
+    "view": "Lending",
+    "scope": "aave v3: WBTC",
+    "severity": "high",
+    "title": "Position liquidatable",
+    "occurred_at": "2026-11-23T11:59:58Z",
+}
+
+
+def entry_of(payload: bytes | None) -> Entry:
+    return Entry("AlertStream", "1-0", {} if payload is None else {b"event": payload}, "1-0")
+
+
+def record_of(**fields: object) -> Record:
+    alert = parse_entry(entry_of(json.dumps(EVENT | fields).encode()), NOW)
+    return Record("1-0", alert.body, first_attempt(["webhook"], "me/1", NOW, 60.0))
+
+
+@pytest.mark.parametrize(
+    ("payload", "reason"),
+    [
+        (None, "missing_event"),
+        (b"", "bad_json"),
+        (b"{", "bad_json"),
+        (b"\xff\xfe", "bad_json"),
+        (b"[1]", "bad_event"),
+        (b'"text"', "bad_event"),
+        (b"null", "bad_event"),
+        (b"{} {}", "bad_json"),
+        (b'{"alert_id": NaN}', "bad_json"),
+        (b'{"details":' + b"[" * 10_000 + b"]" * 10_000 + b"}", "bad_json"),
+        (json.dumps(EVENT | {"title": "\ud800"}).encode(), "bad_json"),
+        (json.dumps(EVENT | {"details": {"a": "\udfff"}}).encode(), "bad_json"),
+        (json.dumps(EVENT | {"description": "x" * 300 * 1024}).encode(), "too_large"),
+        (json.dumps({"alert_id": "a-1"}).encode(), "bad_event"),
+        (json.dumps(EVENT | {"severity": "urgent"}).encode(), "bad_event"),
+        (json.dumps(EVENT | {"view": ""}).encode(), "bad_event"),
+        (json.dumps(EVENT | {"scope": "x" * 513}).encode(), "bad_event"),
+        (json.dumps(EVENT | {"occurred_at": "yesterday"}).encode(), "bad_event"),
+        (json.dumps(EVENT | {"occurred_at": "2026-11-23T12:00:00"}).encode(), "bad_event"),
+        (json.dumps(EVENT | {"occurred_at": "0001-01-01T00:00:00+14:00"}).encode(), "bad_event"),
+        (json.dumps(EVENT | {"labels": {"a": 1}}).encode(), "bad_event"),
+        (json.dumps(EVENT | {"labels": {str(n): "" for n in range(65)}}).encode(), "bad_event"),
+        (json.dumps(EVENT | {"labels": {"k" * 257: ""}}).encode(), "bad_event"),
+        (json.dumps(EVENT | {"labels": {"k": "v" * 1025}}).encode(), "bad_event"),
+        (json.dumps(EVENT | {"value_raw": "0x10"}).encode(), "bad_event"),
+        (json.dumps(EVENT | {"chain_id": 2**63}).encode(), "bad_event"),
+        (json.dumps(EVENT | {"schema_version": "2"}).encode(), "bad_event"),
+        (json.dumps(EVENT)[:-1].encode() + b',"value_usd":1e999}', "bad_event"),
+        (json.dumps(EVENT)[:-1].encode() + b',"block_number":' + b"9" * 5000 + b"}", "bad_event"),
+        (json.dumps(EVENT)[:-1].encode() + b',"details":1e' + b"9" * 40 + b"}", "bad_json"),
+    ],
+)
+def test_what_is_no_alert_is_a_parse_fault(payload: bytes | None, reason: str) -> None:
+    """Whatever a producer writes, the parser answers with one kind of error and a word for counting."""
+    with pytest.raises(ParseFault) as caught:
+        parse_entry(entry_of(payload), NOW)
+    assert reason == caught.value.reason
+
+
+@given(st.binary(max_size=400))
+def test_no_bytes_crash_the_parser(payload: bytes) -> None:
+    """Arbitrary bytes are an alert or a parse fault, nothing else."""
+    with contextlib.suppress(ParseFault):
+        parse_event(payload)
+
+
+@given(
+    st.recursive(
+        st.none() | st.booleans() | st.integers() | st.text(),
+        lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner),
+        max_leaves=20,
+    )
+)
+def test_details_come_out_as_they_went_in(details: object) -> None:
+    """A receiver gets the details and factors that the producer meant, large integers and odd text included."""
+    risk = {"score": 0.5, "factors": details}
+    try:
+        record = record_of(details=details, risk=risk)
+    except ParseFault:
+        assert "\\ud" in json.dumps(details)
+    else:
+        sent = json.loads(payload_of(record))
+        assert (details, risk) == (sent["details"], sent["risk"])
+
+
+def test_free_json_is_kept_as_text() -> None:
+    """What a producer may shape freely is text in the record: no mapping, depth or name in it can refuse the record."""
+    record = record_of(details={"a": 1}, risk={"factors": [{"": [[1]]}]}, more={"b": 2})
+    fields = record.fields()
+
+    assert ('{"a":1}', '[{"":[[1]]}]', '{"more":{"b":2}}') == (
+        fields["details"],
+        fields["risk"]["factors"],
+        fields["extra"],
+    )
+
+
+def test_the_message_of_a_fault_says_where_and_keeps_the_payload_to_itself() -> None:
+    """A fault names the field; it does not repeat what may be a secret."""
+    with pytest.raises(ParseFault, match=r"\$\.labels") as caught:
+        parse_event(json.dumps(EVENT | {"labels": {"token": 123456}}).encode())
+    assert "123456" not in str(caught.value)
+
+
+def test_the_largest_payload_is_accepted() -> None:
+    """The limit is 256 KiB, that size included."""
+    bare = json.dumps(EVENT | {"description": ""}).encode()
+    payload = json.dumps(EVENT | {"description": "x" * (MAX_PAYLOAD_BYTES - len(bare))}).encode()
+    assert MAX_PAYLOAD_BYTES == len(payload)
+    parse_event(payload)
+
+
+def test_numbers_keep_every_digit() -> None:
+    """A uint256 as a bare number and a decimal longer than a double survive storing and sending."""
+    largest = 2**256 - 1
+    payload = json.dumps(EVENT)[:-1] + f',"value_raw":{largest},"value_usd":0.1000000000000000055,"details":{largest}}}'
+    alert = parse_entry(entry_of(payload.encode()), NOW)
+    record = Record("1-0", alert.body, first_attempt(["w"], "me/1", NOW, 60.0))
+
+    assert str(largest) == record.fields()["value_raw"]
+    sent = payload_of(Record.from_json("1-0", record.to_json()))
+    assert f'"details":{largest}'.encode() in sent
+    assert b'"value_usd":0.1000000000000000055' in sent
+
+
+def test_times_are_rendered_in_one_form() -> None:
+    """Whatever the offset was, a stored time is RFC 3339 in UTC."""
+    assert (
+        "2026-11-23T10:00:00.250000Z" == record_of(occurred_at="2026-11-23T12:00:00.25+02:00").fields()["occurred_at"]
+    )
+
+
+def test_unknown_fields_cannot_forge_the_delivery() -> None:
+    """Unknown fields lie under `extra` as text: none of them becomes part of the record's own fields."""
+    record = record_of(**{"delivery.state": "delivered", "delivered": True, "delivery": {"state": "delivered"}})
+    document = json.loads(record.to_json())
+
+    assert document["delivered"] is False
+    assert "sending" == document["delivery"]["state"]
+    assert "delivery.state" not in document
+    assert json.loads(document["extra"]) == {
+        "delivered": True,
+        "delivery": {"state": "delivered"},
+        "delivery.state": "delivered",
+    }
+
+
+def test_a_record_is_one_line_whatever_the_details_hold() -> None:
+    """No byte of the producer's rendering can end a line of a `_bulk` body and begin an action."""
+    payload = json.dumps(EVENT)[:-1].encode() + b',\n"details":\n{"a":\n"\\n{\\"delete\\":{\\"_id\\":\\"2-0\\"}}\\n"}}'
+    alert = parse_entry(entry_of(payload), NOW)
+    document = Record("1-0", alert.body, first_attempt(["w"], "me/1", NOW, 60.0)).to_json()
+    assert b"\n" not in document
+    assert b"\r" not in document
+
+
+def test_a_record_read_back_is_the_same() -> None:
+    """`from_json` undoes `to_json`."""
+    record = record_of(details={"a": [1, 2.50]}, labels={"team": "risk"}, addresses=["0xAB"])
+    assert record == Record.from_json(record.id, record.to_json())
+
+
+@pytest.mark.parametrize(
+    "document",
+    [
+        b'{"alert_id":"a","delivery":{"state":"sent"}}',
+        b'{"alert_id":"a","delivery":{"state":"failed","attempts":"3"}}',
+        b'{"alert_id":"a"}',
+        b'{"alert_id":"a","details":1,"delivery":{"state":"failed"}}',
+        b'{"risk":{"factors":[]},"delivery":{"state":"failed"}}',
+        b"[]",
+        b"{",
+        b'{"a":1e99999999999999999999,"delivery":{"state":"failed"}}',
+    ],
+)
+def test_a_record_that_somebody_broke_is_noticed(document: bytes) -> None:
+    """A record that makes no sense any more is refused, not guessed at; the message names it."""
+    with pytest.raises(RefusedContent, match="'1-0' was changed by somebody else") as caught:
+        Record.from_json("1-0", document)
+    assert "unreadable_record" == caught.value.reason
+
+
+def test_the_content_hash_is_that_of_the_payload() -> None:
+    """A message ID that is used again with other content can be told from a redelivery."""
+    assert record_of().content_sha256 != record_of(title="another").content_sha256
+    assert record_of().content_sha256 == record_of().content_sha256
+
+
+def test_the_program_s_own_fields_are_not_sent() -> None:
+    """A receiver gets the alert, not the record's bookkeeping."""
+    assert EVENT == json.loads(payload_of(record_of()))

@@ -1,0 +1,166 @@
+import datetime as dt
+
+import pytest
+
+from trio_alerts.delivery import (
+    KEPT_ATTEMPTS,
+    ChannelDelivery,
+    Delivery,
+    Rules,
+    cut,
+    first_attempt,
+    next_attempt,
+    settled,
+    suppressed,
+    taken_over,
+    with_acceptances,
+)
+from trio_alerts.retry import Accepted, Outcome, Refused, Retry
+
+NOW = dt.datetime(2026, 11, 23, 12, 0, tzinfo=dt.UTC)
+RULES = Rules(schedule_s=(5.0, 30.0))
+HOLD = Rules(schedule_s=(5.0, 30.0), hold=frozenset({"a"}))
+
+
+def later(seconds: float) -> dt.datetime:
+    return NOW + dt.timedelta(seconds=seconds)
+
+
+def sending(*names: str) -> Delivery:
+    return first_attempt(names or ("a",), "me/1", NOW, 60.0)
+
+
+def outcomes(**by_channel: Outcome) -> dict[str, tuple[Outcome, float]]:
+    return {name: (outcome, 0.1) for name, outcome in by_channel.items()}
+
+
+def test_the_first_state_is_an_attempt_under_way() -> None:
+    """The record that is stored before the send says who sends, until when, and that it is attempt 1."""
+    delivery = sending("a", "b")
+    assert ("sending", "me/1", 1, 0) == (delivery.state, delivery.owner, delivery.attempts, delivery.in_doubt)
+    assert later(60) == delivery.lease_until
+    assert [("a", "sending", 1), ("b", "sending", 1)] == [(c.name, c.state, c.attempts) for c in delivery.channels]
+
+
+@pytest.mark.parametrize(
+    ("outcome", "state", "next_s", "in_doubt"),
+    [
+        (Accepted(200), "delivered", None, 0),
+        (Refused("no", 410), "failed", None, 0),
+        (Retry("busy", 503), "retrying", 5.0, 0),
+        (Retry("lost", unseen=True), "retrying", 5.0, 1),
+    ],
+)
+def test_an_outcome_decides_the_state(outcome: Outcome, state: str, next_s: float | None, in_doubt: int) -> None:
+    """Accepted, refused, retried, and retried in doubt."""
+    after = settled(sending(), outcomes(a=outcome), NOW, RULES)
+    assert (state, in_doubt) == (after.state, after.in_doubt)
+    assert (None if next_s is None else later(next_s)) == after.next_attempt_at
+    assert after.lease_until is None
+    assert "me/1" == after.owner  # a writer whose answer was lost recognises its own write by this
+
+
+def test_an_unseen_outcome_is_held_where_the_policy_says_so() -> None:
+    """`hold` leaves it to a human; a failure that was seen is retried all the same."""
+    assert "in_doubt" == settled(sending(), outcomes(a=Retry("reset", unseen=True)), NOW, HOLD).state
+    assert "retrying" == settled(sending(), outcomes(a=Retry("busy", 503)), NOW, HOLD).state
+
+
+def test_the_schedule_ends_in_failed() -> None:
+    """When no wait is left, the record says failed and keeps the last error."""
+    delivery = sending()
+    for _ in range(2):
+        delivery = settled(delivery, outcomes(a=Retry("busy", 503)), NOW, RULES)
+        assert "retrying" == delivery.state
+        delivery = next_attempt(delivery, "me/2", later(3600), 60.0)
+    delivery = settled(delivery, outcomes(a=Retry("busy", 503)), NOW, RULES)
+    assert ("failed", 3, "busy", 503) == (delivery.state, delivery.attempts, delivery.last_error, delivery.last_status)
+
+
+def test_a_retry_skips_channels_that_accepted_or_are_not_due() -> None:
+    """Only channels that wait and are due are sent to again."""
+    after = settled(
+        sending("a", "b", "c"),
+        outcomes(a=Accepted(200), b=Retry("busy", 503), c=Retry("busy", 503, after_s=500.0)),
+        NOW,
+        RULES,
+    )
+    again = next_attempt(after, "me/2", later(5), 60.0)
+    assert ("retrying", later(5)) == (after.state, after.next_attempt_at)
+    assert ["b"] == [channel.name for channel in again.sending()]
+    assert "retrying" == settled(again, outcomes(b=Accepted(200)), later(6), RULES).state
+
+
+def test_delivered_means_every_channel() -> None:
+    """One channel that gave up keeps the alert from being delivered."""
+    assert "failed" == settled(sending("a", "b"), outcomes(a=Accepted(200), b=Refused("no", 410)), NOW, RULES).state
+    assert "delivered" == settled(sending("a", "b"), outcomes(a=Accepted(200), b=Accepted(204)), NOW, RULES).state
+
+
+def test_a_channel_without_an_outcome_was_cut() -> None:
+    """What was cut in the middle of a send is unseen, the others' outcomes are kept."""
+    after = settled(sending("a", "b"), outcomes(a=Accepted(200)), NOW, RULES)
+    assert [("a", "delivered", 0), ("b", "retrying", 1)] == [(c.name, c.state, c.in_doubt) for c in after.channels]
+
+
+def test_taking_over_counts_the_doubt_and_sends_again() -> None:
+    """The new owner's attempt says that an earlier one was cut and may have been seen."""
+    after = taken_over(sending(), "you/1", later(50), 60.0, RULES)
+    assert ("sending", "you/1", 2, 1) == (after.state, after.owner, after.attempts, after.in_doubt)
+    assert later(110) == after.lease_until
+    assert after.channels[0].log[0].unseen
+
+
+def test_taking_over_holds_where_the_policy_says_so() -> None:
+    """With `hold` nothing is sent: the alert waits for a human."""
+    after = taken_over(sending(), "you/1", later(50), 60.0, HOLD)
+    assert ("in_doubt", 1, 1) == (after.state, after.attempts, after.in_doubt)
+    assert () == after.sending()
+
+
+def test_a_lapsed_lease_is_a_failed_attempt_on_the_schedule() -> None:
+    """A redrive that was cut is not repeated at once."""
+    after = cut(sending(), later(60), RULES)
+    assert ("retrying", later(65), 1) == (after.state, after.next_attempt_at, after.in_doubt)
+
+
+def test_an_acceptance_is_merged_into_whatever_the_record_has_become() -> None:
+    """A late answer of a receiver turns the present owner's state to delivered, and changes nothing else."""
+    ours = settled(sending(), outcomes(a=Accepted(200)), NOW, RULES)
+    theirs = taken_over(sending(), "you/1", later(50), 60.0, RULES)
+    merged = with_acceptances(theirs, ours, later(51))
+    assert merged is not None
+    assert ("delivered", "you/1", 1) == (merged.state, merged.owner, merged.in_doubt)
+
+
+def test_a_failure_is_not_merged() -> None:
+    """What failed for us says nothing about the present owner's attempt; a delivered record stays as it is."""
+    theirs = taken_over(sending(), "you/1", later(50), 60.0, RULES)
+    ours = settled(sending(), outcomes(a=Retry("busy", 503)), NOW, RULES)
+    delivered = settled(sending(), outcomes(a=Accepted(200)), NOW, RULES)
+    assert with_acceptances(theirs, ours, later(51)) is None
+    assert with_acceptances(delivered, delivered, later(51)) is None
+
+
+def test_the_log_of_attempts_is_bounded() -> None:
+    """The last ten attempts of a channel are kept, and 1 KiB of each answer."""
+    delivery = sending()
+    for n in range(15):
+        delivery = settled(
+            delivery, outcomes(a=Retry("busy", 503, answer=f"{n}" + "x" * 5000)), NOW, Rules((1.0,) * 99)
+        )
+        delivery = next_attempt(delivery, "me/2", later(3600), 60.0)
+    log = delivery.channels[0].log
+    assert KEPT_ATTEMPTS == len(log)
+    assert "14" == log[-1].answer[:2]
+    assert 1024 == len(log[-1].answer)
+
+
+def test_a_suppressed_alert_names_its_rule() -> None:
+    """Nobody has to guess why an alert was not sent."""
+    assert ("suppressed", "maintenance") == (suppressed("maintenance").state, suppressed("maintenance").suppressed_by)
+
+
+def test_a_channel_starts_with_nothing_known() -> None:
+    """A new channel's part of the record is small: defaults are not stored."""
+    assert ChannelDelivery("a", "sending") == sending().channels[0]

@@ -1,0 +1,105 @@
+import datetime as dt
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from trio_alerts.retry import (
+    OVERLOAD_FLOOR_S,
+    Accepted,
+    Refused,
+    Retry,
+    classify_status,
+    needs_a_human,
+    next_delay_s,
+    parse_retry_after,
+)
+
+NOW = dt.datetime(2026, 11, 23, 12, 0, tzinfo=dt.UTC)
+SCHEDULE_S = (5.0, 30.0)
+
+
+@pytest.mark.parametrize("status", [200, 201, 202, 204, 299])
+def test_2xx_is_accepted(status: int) -> None:
+    """Any 2xx means that the receiver has the alert."""
+    assert isinstance(classify_status(status, None, NOW), Accepted)
+
+
+@pytest.mark.parametrize("status", [400, 410, 413, 422])
+def test_refusals_are_final(status: int) -> None:
+    """These statuses say that the same bytes will never be accepted."""
+    outcome = classify_status(status, "5", NOW, "why")
+    assert Refused(f"refused with {status}", status, "why") == outcome
+    assert needs_a_human(outcome)
+
+
+@pytest.mark.parametrize(
+    ("status", "unseen", "human"),
+    [
+        *((status, False, True) for status in (301, 302, 307, 308, 401, 403, 404)),
+        *((status, False, False) for status in (405, 408, 409, 425, 429, 500, 501, 503, 599)),
+        *((status, True, False) for status in (502, 504)),
+    ],
+)
+def test_everything_else_may_pass(status: int, unseen: bool, human: bool) -> None:
+    """Other statuses are retried; a gateway's own answer leaves the outcome unseen; some need a human all the same."""
+    outcome = classify_status(status, None, NOW)
+    assert Retry(f"answered {status}", status, None, unseen) == outcome
+    assert human == needs_a_human(outcome)
+
+
+@pytest.mark.parametrize(
+    ("header", "seconds"),
+    [
+        (None, None),
+        ("0", 0.0),
+        ("120", 120.0),
+        (" 7 ", 7.0),
+        ("-5", None),
+        ("1.5", None),
+        ("soon", None),
+        ("", None),
+        ("9" * 50, 999_999_999.0),
+        ("²", None),
+        ("Mon, 23 Nov 2026 12:02:00 GMT", 120.0),
+        ("Mon, 23 Nov 2026 12:02:00 -0000", 120.0),
+        ("Mon, 23 Nov 2026 11:00:00 GMT", 0.0),
+    ],
+)
+def test_retry_after_is_seconds_or_a_date(header: str | None, seconds: float | None) -> None:
+    """Both forms of RFC 9110 are understood; nonsense is as good as nothing."""
+    assert seconds == parse_retry_after(header, NOW)
+
+
+def test_the_schedule_is_followed_and_then_exhausted() -> None:
+    """After the last wait there is no next attempt."""
+    assert [5.0, 30.0, None] == [next_delay_s(SCHEDULE_S, n, Retry("x"), 0.0) for n in (1, 2, 3)]
+
+
+@given(st.floats(-1, 1))
+def test_jitter_stays_within_a_fifth(jitter: float) -> None:
+    """A step is stretched or shortened by at most 20 %."""
+    delay_s = next_delay_s(SCHEDULE_S, 2, Retry("x"), jitter)
+    assert delay_s is not None
+    assert 24.0 <= delay_s <= 36.0
+
+
+@pytest.mark.parametrize(
+    ("outcome", "delay_s"),
+    [
+        (Retry("x", 503, after_s=3.0), 5.0),
+        (Retry("x", 503, after_s=90.0), 90.0),
+        (Retry("x", 503, after_s=1e6), 2 * 5.0 + 7200.0),
+        (Retry("x", 429), OVERLOAD_FLOOR_S),
+        (Retry("x", 429, after_s=10.0), OVERLOAD_FLOOR_S),
+        (Retry("x", 429, after_s=600.0), 600.0),
+    ],
+)
+def test_retry_after_and_the_floor(outcome: Retry, delay_s: float) -> None:
+    """The larger of header and schedule counts, capped at twice the step plus 2 h; a 429 waits for at least 60 s."""
+    assert delay_s == next_delay_s(SCHEDULE_S, 1, outcome, 0.0)
+
+
+def test_jitter_never_undercuts_what_the_receiver_asked_for() -> None:
+    """A Retry-After is a promise to the receiver: only the schedule's own step is shortened."""
+    assert 5.0 == next_delay_s(SCHEDULE_S, 1, Retry("x", 503, after_s=5.0), -1.0)

@@ -1,0 +1,291 @@
+"""What is inside an entry, and how it becomes a record: pure data, no I/O.
+
+`parse_entry` validates the JSON of an entry once and serializes it once. What it returns holds no byte of the
+producer's own rendering: numbers keep every digit, times are in one form, and text that could be taken for structure
+(`details`, `risk.factors`, unknown fields) is kept as JSON text inside a string.
+"""
+
+import datetime as dt
+import hashlib
+import math
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from decimal import Decimal, InvalidOperation
+from typing import Annotated, Any, Literal
+
+import msgspec
+from msgspec import Meta, Struct
+
+from trio_alerts.delivery import Delivery
+from trio_alerts.errors import ParseFault, RefusedContent
+
+MAX_PAYLOAD_BYTES = 256 * 1024  # a page is read by a human; what is larger is a dump, and belongs behind a link
+SEVERITIES = ("info", "low", "medium", "high", "critical")
+
+Name = Annotated[str, Meta(min_length=1)]
+Filter = Annotated[str, Meta(min_length=1, max_length=512)]  # always indexed: 512 characters are at most 2 KiB of UTF-8
+Instant = Annotated[dt.datetime, Meta(tz=True)]
+Long = Annotated[int, Meta(ge=-(2**63), le=2**63 - 1)]
+Number = int | Decimal
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One message of the stream.
+
+    Args:
+        stream: The stream it lies in.
+        id: Its message ID in that stream.
+        fields: What the producer wrote, as it came.
+        deliveries: How often it was handed to a consumer, this time included.
+        claimed: It came by a claim: its last owner was silent for `claim_idle_s`, or handed it over.
+        record_id: The `_id` of its record and its `webhook-id`, the same at every delivery and replay.
+        replayed: It came back from the dead-letter stream, under a new message ID and its first `record_id`.
+    """
+
+    stream: str
+    id: str
+    fields: Mapping[bytes, bytes]
+    record_id: str
+    deliveries: int = 1
+    claimed: bool = False
+    replayed: bool = False
+
+
+class Risk(Struct, frozen=True, omit_defaults=True):
+    """How a producer arrived at its judgement; `factors` are JSON text."""
+
+    score: Number | None = None
+    method: str | None = None
+    factors: str | None = None
+
+
+class AlertEvent(Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """The validated alert. Required first; `details` and `extra` (every field not named here) are JSON text."""
+
+    alert_id: Name
+    rule_id: Name
+    view: Filter
+    scope: Filter
+    severity: Literal["info", "low", "medium", "high", "critical"]
+    title: Name
+    occurred_at: Instant
+    schema_version: Annotated[str, Meta(pattern=r"^1(\.[0-9]+)?$")] | None = None
+    source: str | None = None
+    type: str | None = None
+    rule_version: str | None = None
+    status: Literal["firing", "resolved", "retracted"] | None = None
+    description: str | None = None
+    fingerprint: str | None = None
+    group_key: str | None = None
+    supersedes: str | None = None
+    emitted_at: Instant | None = None
+    expires_at: Instant | None = None
+    chain_id: Long | None = None
+    network: str | None = None
+    block_number: Long | None = None
+    block_hash: str | None = None
+    finality: str | None = None
+    tx_hash: str | None = None
+    log_index: Annotated[int, Meta(ge=0, le=2**31 - 1)] | None = None
+    addresses: list[str] | None = None
+    contract: str | None = None
+    protocol: str | None = None
+    value_raw: Annotated[str, Meta(pattern=r"^-?[0-9]+(\.[0-9]+)?$")] | None = None
+    value_usd: Number | None = None
+    threshold: Number | None = None
+    confidence: Number | None = None
+    risk: Risk | None = None
+    labels: (
+        Annotated[
+            dict[Annotated[str, Meta(min_length=1, max_length=256)], Annotated[str, Meta(max_length=1024)]],
+            Meta(max_length=64),
+        ]
+        | None
+    ) = None
+    details: str | None = None
+    links: list[str] | None = None
+    trace_id: str | None = None
+    extra: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Alert:
+    """An entry's alert: the event, and the part of its record that never changes, as compact JSON on one line."""
+
+    event: AlertEvent
+    body: bytes
+    content_sha256: str
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """The document kept for an alert.
+
+    Args:
+        id: The document ID.
+        body: The JSON object of everything but `delivered` and `delivery`: compact, one line, serialized by us.
+        delivery: What became of it so far.
+    """
+
+    id: str
+    body: bytes
+    delivery: Delivery
+
+    def to_json(self) -> bytes:
+        """Return the whole document: compact JSON on one line, as `_bulk` needs it."""
+        delivered = b"true" if self.delivery.state == "delivered" else b"false"
+        return b'%b,"delivered":%b,"delivery":%b}' % (self.body[:-1], delivered, _ENCODER.encode(self.delivery))
+
+    @classmethod
+    def from_json(cls, record_id: str, document: bytes | str) -> "Record":
+        """Read a document that `to_json` wrote (a store may have re-ordered it).
+
+        Raises:
+            RefusedContent: Somebody else changed what only the program writes, and it makes no sense any more.
+        """
+        try:
+            fields = _DECODER.decode(document)
+            fields.pop("delivered", None)
+            delivery = msgspec.convert(fields.pop("delivery", {}), Delivery)
+            _check_texts(fields)
+        except (msgspec.DecodeError, ArithmeticError, RecursionError) as fault:
+            raise RefusedContent(
+                f"record {record_id!r} was changed by somebody else and cannot be read: {fault}", "unreadable_record"
+            ) from None
+        return cls(record_id, _ENCODER.encode(fields), delivery)
+
+    def fields(self) -> dict[str, Any]:
+        """Return the alert's part of the document as a mapping: for people, routes and tests."""
+        return _DECODER.decode(self.body)
+
+    @property
+    def content_sha256(self) -> str:
+        """The SHA-256 of the payload that made this record, in hexadecimal."""
+        return str(self.fields().get("content_sha256", ""))
+
+
+def parse_entry(entry: Entry, now: dt.datetime) -> Alert:
+    """Validate an entry's `event` and make the unchanging part of its record.
+
+    Args:
+        entry: As it was read.
+        now: The server's time, for `ingested_at`.
+
+    Raises:
+        ParseFault: It is no AlertEvent; the reason is `missing_event`, `too_large`, `bad_json` or `bad_event`.
+    """
+    payload = entry.fields.get(b"event")
+    if payload is None:
+        names = ", ".join(sorted(name.decode(errors="replace") for name in entry.fields)) or "none"
+        raise ParseFault("missing_event", f"the entry has no field 'event' (its fields: {names[:200]})")
+    event = parse_event(payload)
+    digest = hashlib.sha256(payload).hexdigest()
+    origin = _Origin(
+        severity_rank=SEVERITIES.index(event.severity),
+        record_id=entry.record_id,
+        stream=entry.stream,
+        stream_id=entry.id,
+        content_sha256=digest,
+        ingested_at=now,
+    )
+    try:
+        body = b"%b,%b" % (_ENCODER.encode(event)[:-1], _ENCODER.encode(origin)[1:])
+    except UnicodeEncodeError as fault:
+        raise ParseFault("bad_json", f"a string holds a lone surrogate, which no UTF-8 can carry: {fault}") from None
+    return Alert(event, body, digest)
+
+
+def parse_event(payload: bytes) -> AlertEvent:
+    """Validate the JSON of one alert.
+
+    Raises:
+        ParseFault: It is too large, no JSON, or no AlertEvent; the message says what and where, never the payload.
+    """
+    if len(payload) > MAX_PAYLOAD_BYTES:
+        raise ParseFault(
+            "too_large", f"the payload has {len(payload):,} bytes; at most {MAX_PAYLOAD_BYTES:,} are allowed"
+        )
+    try:
+        fields = _DECODER.decode(payload)
+        if "details" in fields:
+            fields["details"] = _text_of(fields["details"])
+        if isinstance(risk := fields.get("risk"), dict) and "factors" in risk:
+            risk["factors"] = _text_of(risk["factors"])
+        unknown = fields.keys() - _EVENT_FIELDS
+        if unknown:
+            fields["extra"] = _text_of({name: fields.pop(name) for name in sorted(unknown)})
+        if isinstance(fields.get("value_raw"), int):
+            fields["value_raw"] = str(fields["value_raw"])
+        event = _in_utc(msgspec.convert(fields, AlertEvent))
+        _refuse_infinite(event)
+    except msgspec.ValidationError as fault:
+        raise ParseFault("bad_event", str(fault)) from None
+    except (msgspec.DecodeError, UnicodeError, InvalidOperation) as fault:
+        raise ParseFault("bad_json", f"not JSON: {fault}") from None
+    except RecursionError:
+        raise ParseFault("bad_json", "the JSON is nested too deeply") from None
+    except (OverflowError, ValueError) as fault:
+        raise ParseFault("bad_event", f"a number or time is out of range: {fault}") from None
+    return event
+
+
+def payload_of(record: Record) -> bytes:
+    """Return what a receiver gets: the alert as it was meant, everything that is kept as text as JSON again."""
+    fields = record.fields()
+    for name in _Origin.__struct_fields__:
+        fields.pop(name, None)
+    for holder, name in _texts(fields):
+        holder[name] = msgspec.Raw(holder[name].encode())
+    return _ENCODER.encode(fields)
+
+
+class _Origin(Struct, frozen=True):
+    """What the program adds to the alert; never sent to a receiver."""
+
+    severity_rank: int
+    record_id: str
+    stream: str
+    stream_id: str
+    content_sha256: str
+    ingested_at: dt.datetime
+
+
+# float_hook and decimal_format together keep every digit of every number; msgspec keeps large integers exact by itself.
+_DECODER = msgspec.json.Decoder(dict[str, Any], float_hook=Decimal)
+_ENCODER = msgspec.json.Encoder(decimal_format="number")
+_EVENT_FIELDS = frozenset(AlertEvent.__struct_fields__) - {"extra"}  # a producer's "extra" is one more unknown field
+_INSTANTS = ("occurred_at", "emitted_at", "expires_at")
+
+
+def _text_of(value: object) -> str:
+    return _ENCODER.encode(value).decode()
+
+
+def _texts(fields: dict[str, Any]) -> Iterator[tuple[dict[str, Any], str]]:
+    """Yield where JSON is kept as text: the object that holds it, and its name there."""
+    for holder, name in ((fields, "details"), (fields, "extra"), (fields.get("risk"), "factors")):
+        if isinstance(holder, dict) and name in holder:
+            yield holder, name
+
+
+def _check_texts(fields: dict[str, Any]) -> None:
+    for holder, name in _texts(fields):
+        if not isinstance(holder[name], str):
+            raise msgspec.ValidationError(f"{name} must be JSON text")
+
+
+def _in_utc(event: AlertEvent) -> AlertEvent:
+    moved = {
+        name: value.astimezone(dt.UTC)
+        for name in _INSTANTS
+        if (value := getattr(event, name)) is not None and value.tzinfo is not dt.UTC
+    }
+    return msgspec.structs.replace(event, **moved) if moved else event
+
+
+def _refuse_infinite(event: AlertEvent) -> None:
+    risk_score = event.risk.score if event.risk else None
+    for value in (event.value_usd, event.threshold, event.confidence, risk_score):
+        if value is not None and not math.isfinite(float(value)):
+            raise OverflowError(f"{value} does not fit a double")

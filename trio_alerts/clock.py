@@ -1,0 +1,24 @@
+"""The time that others judge: leases and next attempts are written and compared in the Redis server's time."""
+
+import datetime as dt
+
+import trio
+
+
+class ServerClock:
+    """The server's time, from its last measured offset to the monotonic clock.
+
+    Machines' own clocks differ and jump; the stream's server is one for all workers. Between two measurements the
+    monotonic clock carries on.
+    """
+
+    def __init__(self) -> None:
+        self._offset_s = dt.datetime.now(dt.UTC).timestamp() - trio.current_time()
+
+    def set(self, server_time_s: float) -> None:
+        """Take over a measurement: seconds since the epoch, as the server just said."""
+        self._offset_s = server_time_s - trio.current_time()
+
+    def now(self) -> dt.datetime:
+        """Return the server's time, in UTC, to the millisecond."""
+        return dt.datetime.fromtimestamp(round(trio.current_time() + self._offset_s, 3), dt.UTC)

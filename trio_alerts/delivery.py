@@ -1,0 +1,268 @@
+"""What became of an alert: the states of a record and of its channels, and the ways from one to the next.
+
+Every function here is pure: it takes a `Delivery` and returns the next one. What is written where, and by whom, is
+decided in `process.py`.
+"""
+
+import datetime as dt
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from msgspec import Struct
+from msgspec.structs import replace
+
+from trio_alerts.retry import Accepted, Outcome, Refused, Retry, next_delay_s
+
+State = Literal["sending", "delivered", "retrying", "failed", "in_doubt", "suppressed", "quarantined"]
+ChannelState = Literal["sending", "delivered", "retrying", "failed", "in_doubt"]
+FINAL: frozenset[State] = frozenset({"delivered", "failed", "in_doubt", "suppressed"})  # the pipeline is done with it
+
+KEPT_ATTEMPTS = 10  # per channel: enough to see a pattern, and a record stays small
+KEPT_ANSWER_CHARACTERS = 1024
+
+
+class Attempt(Struct, frozen=True, omit_defaults=True):
+    """One try to send one alert through one channel, as the record keeps it."""
+
+    at: dt.datetime
+    duration_s: float
+    result: Literal["accepted", "retry", "refused"]
+    status: int | None = None
+    error: str | None = None
+    unseen: bool = False
+    answer: str = ""
+
+
+class ChannelDelivery(Struct, frozen=True, omit_defaults=True):
+    """One channel's part: `in_doubt` counts its attempts whose outcome nobody saw."""
+
+    name: str
+    state: ChannelState
+    attempts: int = 1
+    in_doubt: int = 0
+    next_attempt_at: dt.datetime | None = None
+    last_error: str | None = None
+    last_status: int | None = None
+    log: tuple[Attempt, ...] = ()
+
+
+class Delivery(Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """The whole alert's part.
+
+    `attempts` counts the times somebody set out to send it, `in_doubt` those of them of which an outcome stayed unseen.
+    `owner` is the token of the last attempt, unique to it. Times are the Redis server's.
+    """
+
+    state: State
+    owner: str = ""
+    lease_until: dt.datetime | None = None
+    attempts: int = 0
+    in_doubt: int = 0
+    next_attempt_at: dt.datetime | None = None
+    first_at: dt.datetime | None = None
+    last_at: dt.datetime | None = None
+    delivered_at: dt.datetime | None = None
+    last_error: str | None = None
+    last_status: int | None = None
+    reason: str | None = None
+    suppressed_by: str | None = None
+    channels: tuple[ChannelDelivery, ...] = ()
+
+    def sending(self) -> tuple[ChannelDelivery, ...]:
+        """Return the channels that the running attempt goes through."""
+        return tuple(channel for channel in self.channels if channel.state == "sending")
+
+
+@dataclass(frozen=True, slots=True)
+class Rules:
+    """What the transitions need to know of the settings.
+
+    Args:
+        schedule_s: The waits between attempts, in seconds.
+        hold: The channels whose unseen outcomes wait for a human.
+        jitter: From -1 to 1, drawn anew for each outcome; 0 gives the schedule itself.
+    """
+
+    schedule_s: Sequence[float]
+    hold: frozenset[str] = frozenset()
+    jitter: float = 0.0
+
+
+def first_attempt(channels: Iterable[str], owner: str, now: dt.datetime, lease_s: float) -> Delivery:
+    """Return the state that is stored before the first send: the record and the in-doubt ledger in one write."""
+    return Delivery(
+        state="sending",
+        owner=owner,
+        lease_until=now + dt.timedelta(seconds=lease_s),
+        attempts=1,
+        first_at=now,
+        last_at=now,
+        channels=tuple(ChannelDelivery(name, "sending") for name in channels),
+    )
+
+
+def suppressed(rule: str) -> Delivery:
+    """Return the state of an alert that a rule keeps from people; the record names the rule."""
+    return Delivery(state="suppressed", suppressed_by=rule)
+
+
+def quarantined(delivery: Delivery, reason: str) -> Delivery:
+    """Return the state that is stored before an entry moves to the dead-letter stream."""
+    return replace(delivery, state="quarantined", lease_until=None, next_attempt_at=None, reason=reason)
+
+
+def next_attempt(delivery: Delivery, owner: str, now: dt.datetime, lease_s: float) -> Delivery:
+    """Return the state of an owner's next attempt, through every channel that is due; accepted ones are skipped."""
+    channels = tuple(
+        replace(channel, state="sending", attempts=channel.attempts + 1, next_attempt_at=None)
+        if channel.state == "retrying" and (channel.next_attempt_at is None or channel.next_attempt_at <= now)
+        else channel
+        for channel in delivery.channels
+    )
+    return replace(
+        delivery,
+        state="sending",
+        owner=owner,
+        lease_until=now + dt.timedelta(seconds=lease_s),
+        next_attempt_at=None,
+        attempts=delivery.attempts + 1,
+        last_at=now,
+        channels=channels,
+    )
+
+
+def taken_over(delivery: Delivery, owner: str, now: dt.datetime, lease_s: float, rules: Rules) -> Delivery:
+    """Return the state of a new owner, after the old one is gone in the middle of an attempt.
+
+    Nobody saw the outcome. A channel that holds such alerts waits for a human; the others are sent to again at once,
+    by the same `webhook-id`. The state is `sending` if there is one of these.
+    """
+    gone = _attempt(Retry("the worker was gone before the outcome was stored", unseen=True), 0.0, now)
+    channels = tuple(
+        replace(
+            channel,
+            state="in_doubt" if channel.name in rules.hold else "sending",
+            attempts=channel.attempts + (channel.name not in rules.hold),
+            in_doubt=channel.in_doubt + 1,
+            last_error=gone.error,
+            log=(*channel.log, gone)[-KEPT_ATTEMPTS:],
+        )
+        if channel.state == "sending"
+        else channel
+        for channel in delivery.channels
+    )
+    after = replace(_summed_up(delivery, channels, now), reason=None)
+    if after.state != "sending":
+        return replace(after, owner=owner)
+    return replace(
+        after, owner=owner, lease_until=now + dt.timedelta(seconds=lease_s), attempts=after.attempts + 1, last_at=now
+    )
+
+
+def renewed(delivery: Delivery, now: dt.datetime, lease_s: float) -> Delivery:
+    """Return the state of an owner who claims again, because its lease grew old before the send."""
+    return replace(delivery, lease_until=now + dt.timedelta(seconds=lease_s))
+
+
+def cut(delivery: Delivery, now: dt.datetime, rules: Rules) -> Delivery:
+    """Return the state after an attempt whose owner is gone: in doubt, and a failed attempt on the schedule."""
+    lost: dict[str, tuple[Outcome, float]] = {
+        channel.name: (Retry("the worker was gone before the outcome was stored", unseen=True), 0.0)
+        for channel in delivery.sending()
+    }
+    return settled(delivery, lost, now, rules)
+
+
+def settled(
+    delivery: Delivery, outcomes: Mapping[str, tuple[Outcome, float]], now: dt.datetime, rules: Rules
+) -> Delivery:
+    """Return the state after an attempt.
+
+    Args:
+        delivery: As it was while sending.
+        outcomes: By channel: what came of it, and how long it took in seconds. A sending channel that is not named
+            here was cut: its outcome is unseen.
+        now: The server's time.
+        rules: Schedule, policies and chance.
+    """
+    cut_off: tuple[Outcome, float] = (Retry("cut before the receiver answered", unseen=True), 0.0)
+    channels = tuple(
+        _after_outcome(channel, *outcomes.get(channel.name, cut_off), now, rules)
+        if channel.state == "sending"
+        else channel
+        for channel in delivery.channels
+    )
+    return _summed_up(delivery, channels, now)
+
+
+def with_acceptances(theirs: Delivery, ours: Delivery, now: dt.datetime) -> Delivery | None:
+    """Merge what our receivers accepted into a record that has moved on; None if that changes nothing.
+
+    An acceptance is never forgotten: the channel becomes `delivered` whatever its present owner is doing.
+    """
+    accepted = {channel.name: channel for channel in ours.channels if channel.state == "delivered"}
+    channels = tuple(
+        replace(accepted[channel.name], in_doubt=max(channel.in_doubt, accepted[channel.name].in_doubt))
+        if channel.name in accepted and channel.state != "delivered"
+        else channel
+        for channel in theirs.channels
+    )
+    if channels == theirs.channels:
+        return None
+    return _summed_up(theirs, channels, now)
+
+
+def _after_outcome(
+    channel: ChannelDelivery, outcome: Outcome, duration_s: float, now: dt.datetime, rules: Rules
+) -> ChannelDelivery:
+    log = (*channel.log, _attempt(outcome, duration_s, now))[-KEPT_ATTEMPTS:]
+    match outcome:
+        case Accepted(status):
+            return replace(channel, state="delivered", log=log, last_status=status, last_error=None)
+        case Refused(reason, status):
+            return replace(channel, state="failed", log=log, last_status=status, last_error=reason)
+        case Retry(reason, status, unseen=unseen):
+            failed = replace(
+                channel, log=log, last_status=status, last_error=reason, in_doubt=channel.in_doubt + unseen
+            )
+            if unseen and channel.name in rules.hold:
+                return replace(failed, state="in_doubt")
+            delay_s = next_delay_s(rules.schedule_s, channel.attempts, outcome, rules.jitter)
+            if delay_s is None:
+                return replace(failed, state="failed")
+            return replace(failed, state="retrying", next_attempt_at=now + dt.timedelta(seconds=delay_s))
+
+
+def _attempt(outcome: Outcome, duration_s: float, now: dt.datetime) -> Attempt:
+    at = now - dt.timedelta(seconds=duration_s)
+    answer = outcome.answer[:KEPT_ANSWER_CHARACTERS]
+    match outcome:
+        case Accepted(status):
+            return Attempt(at, round(duration_s, 4), "accepted", status, answer=answer)
+        case Refused(reason, status):
+            return Attempt(at, round(duration_s, 4), "refused", status, reason, answer=answer)
+        case Retry(reason, status, unseen=unseen):
+            return Attempt(at, round(duration_s, 4), "retry", status, reason, unseen, answer)
+
+
+def _summed_up(delivery: Delivery, channels: tuple[ChannelDelivery, ...], now: dt.datetime) -> Delivery:
+    """Return the alert's state from its channels': whatever still moves comes first, then what needs a human."""
+    states = {channel.state for channel in channels}
+    order: tuple[ChannelState, ...] = ("sending", "retrying", "in_doubt", "failed", "delivered")
+    state: State = next(state for state in order if state in states)
+    worst = next(channel for channel in channels if channel.state == state)
+    nexts = [channel.next_attempt_at for channel in channels if channel.next_attempt_at is not None]
+    before = {channel.name: channel.in_doubt for channel in delivery.channels}
+    newly_unseen = any(channel.in_doubt > before[channel.name] for channel in channels)
+    return replace(
+        delivery,
+        state=state,
+        lease_until=delivery.lease_until if state == "sending" else None,
+        next_attempt_at=min(nexts, default=None) if state == "retrying" else None,
+        delivered_at=now if state == "delivered" else None,
+        last_error=worst.last_error,
+        last_status=worst.last_status,
+        in_doubt=delivery.in_doubt + newly_unseen,
+        channels=channels,
+    )

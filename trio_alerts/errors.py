@@ -1,0 +1,79 @@
+"""Every error of the program, named by who must act on it.
+
+An `AlertError` that reaches `__main__` ends the process with its `exit_code` and its message alone: no traceback.
+Anything else that gets there is a bug, and shows its traceback.
+"""
+
+
+class AlertError(Exception):
+    """Something a user of the program can understand and mend."""
+
+    exit_code = 1
+
+
+class SettingsError(AlertError):
+    """A setting or an option is wrong: whoever configures the program mends it."""
+
+    exit_code = 2
+
+
+class SchemaError(AlertError):
+    """The index cannot be trusted to answer filters: whoever runs the store mends it. Nothing was consumed."""
+
+    exit_code = 3
+
+
+class StartError(AlertError):
+    """A backend cannot be reached or refuses us at start: whoever runs that backend mends it."""
+
+    exit_code = 4
+
+
+class LedgerError(AlertError):
+    """The ledger does not balance: somebody must find out where alerts went."""
+
+    exit_code = 5
+
+
+class QuarantineHalt(AlertError):
+    """So many entries in a row were quarantined that the producer must be broken: whoever runs it must look."""
+
+    exit_code = 5
+
+
+class Unavailable(AlertError):
+    """A backend does not answer, or says "not now": waiting may mend it. Nothing is known about the fate of a write."""
+
+
+class Stopping(AlertError):
+    """A wait was given up because the process is stopping: nobody has to act, the entry stays pending."""
+
+
+class ParseFault(AlertError):
+    """An entry is no valid AlertEvent and never will be: its producer must look. The entry goes to quarantine.
+
+    Args:
+        reason: A short, closed-set word for counting, such as `missing_event`.
+        message: What is wrong and where, without the payload.
+    """
+
+    def __init__(self, reason: str, message: str) -> None:
+        super().__init__(message)
+        self.reason = reason
+
+
+class RefusedContent(AlertError):
+    """The store refuses a record because of its content, and always will: the entry goes to quarantine.
+
+    Args:
+        message: What was refused, and why.
+        reason: A short, closed-set word for counting.
+    """
+
+    def __init__(self, message: str, reason: str = "refused_content") -> None:
+        super().__init__(message)
+        self.reason = reason
+
+
+class Interrupted(AlertError):
+    """A second signal ended the process in the middle of its work: other processes recover what was cut."""

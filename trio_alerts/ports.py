@@ -1,0 +1,224 @@
+"""What the pipeline asks of the world: a stream, a store, channels. Backends and fakes implement these protocols.
+
+Two rules hold for every method. It raises `Unavailable` when the backend does not answer in its own bound or says "not
+now"; nothing is then known about the fate of a write. And it can be cancelled at any time, with the same meaning: a
+write may or may not have happened, and no other caller's write is affected.
+"""
+
+import datetime as dt
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from trio_alerts.alert import Entry, Record
+from trio_alerts.delivery import State
+from trio_alerts.retry import Outcome
+
+HANDED_OVER_IDLE_S = 86_400.0  # no living worker's entry is ever this idle: it was handed over
+
+
+@dataclass(frozen=True, slots=True)
+class Pending:
+    """What the group knows about an entry that was handed out and not acknowledged.
+
+    `deliveries` counts the times it was handed out so far; `idle_s` is the time since the last of them or the last
+    renewal. A replayed entry's `record_id` is not known before it is claimed: this one is made from its own ID.
+    """
+
+    stream: str
+    id: str
+    record_id: str
+    consumer: str
+    idle_s: float
+    deliveries: int
+
+
+@dataclass(frozen=True, slots=True)
+class DeadEntry:
+    """Why an entry goes to the dead-letter stream; kept beside its original fields."""
+
+    reason: str
+    error: str
+
+
+class AlertStream(Protocol):
+    """A consumer group's view of one or several streams, for one consumer."""
+
+    async def prepare(self) -> None:
+        """Create the group where it is missing, by the rules of `start_from`; look at the server's own settings.
+
+        Raises:
+            StartError: The server cannot be reached, refuses us, or would lose alerts by its own settings.
+            SettingsError: The group would start over too many waiting entries, and `start_from` does not say where.
+        """
+
+    async def read(self, count: int) -> list[Entry]:
+        """Wait up to `block_s` for new entries and return at most `count`; re-creates a lost group at `0`.
+
+        Only the reader calls this: it blocks a connection of its own. A cancelled read may leave entries pending
+        under our name whose answer nobody saw; `own_pending` finds them.
+        """
+
+    async def wake(self) -> None:
+        """Make a blocked `read` return at once, with what it has. Never raises: the read ends by itself anyway."""
+
+    async def own_pending(self, holding: Collection[str], count: int) -> list[Entry]:
+        """Return at most `count` entries that are pending under our own name, but for the record IDs that we hold.
+
+        These are answers that got lost, or what a process of the same name left behind. Each counts one more delivery,
+        but they do not count as claimed: under a name that two processes share, an owner may be alive.
+        """
+
+    async def look(self, min_idle_s: float, count: int) -> list[Pending]:
+        """Return up to `count` pending entries of any consumer that have been idle for that long, oldest first."""
+
+    async def claim(self, pending: Sequence[Pending], min_idle_s: float) -> list[Entry]:
+        """Take over those that are still that idle; each counts one more delivery. Vanished ones are acknowledged."""
+
+    async def renew(self, entries: Sequence[Entry]) -> set[str]:
+        """Reset the idle time of those that are still ours; return their record IDs."""
+
+    async def owns(self, entry: Entry) -> bool:
+        """Tell whether the server still has this entry pending under our name."""
+
+    async def pending_among(self, record_ids: Sequence[str]) -> set[str]:
+        """Return those records whose entry is still pending in the group, under any name."""
+
+    async def ack(self, entry: Entry) -> None:
+        """Acknowledge. Safe to repeat."""
+
+    async def quarantine(self, entry: Entry, dead: DeadEntry) -> bool:
+        """Move an entry to the dead-letter stream in one step, if it is still pending and ours; tell whether it was."""
+
+    async def hand_over(self, started: Collection[str]) -> int:
+        """Make what is pending under our name, but for these record IDs, claimable at once; return how many.
+
+        It counts no delivery against them, and whoever looks sees them as idle for `HANDED_OVER_IDLE_S`.
+        """
+
+    async def leave(self) -> bool:
+        """Remove our consumer if it has nothing pending, in one step; tell whether it was removed."""
+
+    async def server_time(self) -> float:
+        """Return the server's time in seconds since the epoch."""
+
+    async def lock(self, name: str, ttl_s: float) -> bool:
+        """Take a named lock that ends by itself; False if somebody has it. It saves work, it guards nothing."""
+
+
+@dataclass(frozen=True, slots=True)
+class Stored:
+    """A record as it lies in the store. `version` is opaque: a conditional update succeeds only on the same one."""
+
+    record: Record
+    version: tuple[int, int]
+
+
+@dataclass(frozen=True, slots=True)
+class Conflict:
+    """A conditional write did not happen: the record exists already, has moved on, or has vanished."""
+
+
+@dataclass(frozen=True, slots=True)
+class RecordFilter:
+    """Which records to find; an empty filter finds all. Values of one field are alternatives; fields are joined by and.
+
+    `since` is included and `until` is not; both are compared with `occurred_at`.
+    """
+
+    view: Sequence[str] = ()
+    scope: Sequence[str] = ()
+    severity: Sequence[str] = ()
+    state: Sequence[State] = ()
+    rule_id: Sequence[str] = ()
+    alert_id: Sequence[str] = ()
+    since: dt.datetime | None = None
+    until: dt.datetime | None = None
+
+
+class AlertStore(Protocol):
+    """Where records live. Reads by ID are real-time; searches may lag behind by a second."""
+
+    async def prepare(self) -> None:
+        """Create what is missing and compare the rest, before anything is consumed.
+
+        Raises:
+            StartError: The store cannot be reached or refuses us.
+            SchemaError: It cannot be trusted to answer filters.
+        """
+
+    async def guard(self) -> None:
+        """Compare again, while running; creates nothing.
+
+        Raises:
+            SchemaError: It cannot be trusted any more.
+        """
+
+    async def create(self, record: Record) -> Stored | Conflict:
+        """Write a record that must not exist yet.
+
+        Raises:
+            RefusedContent: The store will never take this document.
+        """
+
+    async def replace(self, record: Record, version: tuple[int, int]) -> Stored | Conflict:
+        """Write a whole record over the version that was read.
+
+        Raises:
+            RefusedContent: The store will never take this document.
+        """
+
+    async def get(self, record_id: str) -> Stored | None:
+        """Read one record, as it is now."""
+
+    async def due(self, now: dt.datetime, count: int, after: str = "") -> list[str]:
+        """Return IDs of records that wait for an attempt: `retrying` and due, or `sending` with a lapsed lease.
+
+        Args:
+            now: The server's time.
+            count: The page's size.
+            after: The last ID of the page before; pages come in the order of their IDs, as strings.
+        """
+
+    async def search(self, wanted: RecordFilter, count: int, after: str = "") -> list[Record]:
+        """Return one page of matching records, the newest entry first; `after` is the last ID of the page before."""
+
+    async def counts(self, now: dt.datetime) -> "Counts":
+        """Count all records by state, as far as a search sees them."""
+
+
+@dataclass(frozen=True, slots=True)
+class Counts:
+    """How many records are in each state, and how many retries are overdue by more than a minute."""
+
+    by_state: Mapping[str, int]
+    overdue: int
+
+
+@dataclass(frozen=True, slots=True)
+class Notification:
+    """What a channel sends.
+
+    Args:
+        id: The `webhook-id`: the same at every attempt.
+        payload: The alert as compact JSON.
+        event: The same as a mapping, for channels that render text.
+        attempt: 1 for the first.
+    """
+
+    id: str
+    payload: bytes
+    attempt: int = 1
+    event: Mapping[str, object] = field(default_factory=dict)
+
+
+class Channel(Protocol):
+    """A configured way to reach people."""
+
+    name: str
+
+    async def send(self, notification: Notification) -> Outcome:
+        """Make one attempt and say what came of it; the caller bounds it.
+
+        Cancellation: nobody knows then whether the receiver has it; the caller records the attempt as unseen.
+        """

@@ -1,0 +1,108 @@
+"""Pure decisions about attempts: what an answer means, and when to try again. No I/O, no clock, no chance."""
+
+import datetime as dt
+import email.utils
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+REFUSED_FOR_GOOD = frozenset({400, 410, 413, 422})  # the same bytes will never be accepted
+NEEDS_A_HUMAN = frozenset({401, 403, 404})  # it may pass, but only after somebody mends a credential or an address
+UNSEEN_STATUSES = frozenset({502, 504})  # a gateway answers for a receiver that may have taken the request
+OVERLOAD_FLOOR_S = 60.0  # after a 429 the receiver gets at least this long; Svix uses the same overload penalty
+RETRY_AFTER_SLACK_S = 7200.0  # a Retry-After is honoured up to twice the step plus this
+JITTER = 0.2  # a step is stretched or shortened by up to this share, so that a crowd spreads out
+
+
+@dataclass(frozen=True, slots=True)
+class Accepted:
+    """The receiver has taken the alert."""
+
+    status: int | None = None
+    answer: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Retry:
+    """The attempt failed in a way that may pass.
+
+    Args:
+        reason: What happened, in words for a log line, without secrets.
+        status: The HTTP status, if there was one.
+        after_s: What the receiver asked for with `Retry-After`, in seconds.
+        unseen: The receiver may have taken the request: nobody saw the outcome.
+        answer: The beginning of the receiver's answer.
+    """
+
+    reason: str
+    status: int | None = None
+    after_s: float | None = None
+    unseen: bool = False
+    answer: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Refused:
+    """The receiver said no for good: a human must look."""
+
+    reason: str
+    status: int | None = None
+    answer: str = ""
+
+
+Outcome = Accepted | Retry | Refused
+
+
+def classify_status(status: int, retry_after: str | None, now: dt.datetime, answer: str = "") -> Outcome:
+    """Decide what an HTTP answer means for the attempt.
+
+    Args:
+        status: The HTTP status code.
+        retry_after: The `Retry-After` header as it came, seconds or a date.
+        now: For a date in that header.
+        answer: The beginning of the body, kept with the attempt.
+    """
+    if 200 <= status <= 299:
+        return Accepted(status, answer)
+    if status in REFUSED_FOR_GOOD:
+        return Refused(f"refused with {status}", status, answer)
+    return Retry(f"answered {status}", status, parse_retry_after(retry_after, now), status in UNSEEN_STATUSES, answer)
+
+
+def needs_a_human(outcome: Outcome) -> bool:
+    """Tell whether an outcome is logged as an error at once: waiting alone will hardly mend it."""
+    if isinstance(outcome, Retry) and outcome.status is not None:
+        return outcome.status in NEEDS_A_HUMAN or 300 <= outcome.status <= 399
+    return isinstance(outcome, Refused)
+
+
+def parse_retry_after(header: str | None, now: dt.datetime) -> float | None:
+    """Return the seconds that a `Retry-After` asks for (RFC 9110, 10.2.3), or None if it makes no sense."""
+    if header is None:
+        return None
+    text = header.strip()
+    if text.isascii() and text.isdigit():
+        return float(text[:9])  # 31 years: whatever is longer is capped by the schedule anyway
+    try:
+        moment = email.utils.parsedate_to_datetime(text)
+    except ValueError:
+        return None
+    if moment.tzinfo is None:
+        moment = moment.replace(tzinfo=dt.UTC)
+    return max(0.0, (moment - now).total_seconds())
+
+
+def next_delay_s(schedule_s: Sequence[float], attempts: int, outcome: Retry, jitter: float) -> float | None:
+    """Return how long to wait after a failed attempt, or None when the schedule is exhausted.
+
+    Args:
+        schedule_s: The waits after the first, second, … attempt, in seconds.
+        attempts: Attempts so far, the failed one included (at least 1).
+        outcome: The failure.
+        jitter: From -1 to 1; 0 gives the schedule itself.
+    """
+    if attempts > len(schedule_s):
+        return None
+    step_s = schedule_s[attempts - 1]
+    wanted_s = min(outcome.after_s or 0.0, 2 * step_s + RETRY_AFTER_SLACK_S)
+    floor_s = OVERLOAD_FLOOR_S if outcome.status == 429 else 0.0
+    return max(step_s * (1 + JITTER * jitter), wanted_s, floor_s)
