@@ -1,0 +1,24 @@
+"""Real servers for tests: each a process and a folder of its own, both gone when its context ends.
+
+All of it is plain blocking code, so that session-scoped fixtures and scripts can use it. Starting, stopping and
+restarting take up to seconds: inside a trio test, wrap them in `trio.to_thread.run_sync`. `kill`, `pause` and `resume`
+take milliseconds.
+"""
+
+from tests.real.servers.opensearch import OpenSearch, OpenSearchCluster, OpenSearchServer
+from tests.real.servers.process import Server, ServerFailedError, UnavailableError
+from tests.real.servers.receiver import ReceiverServer
+from tests.real.servers.redis import RedisServer, SentinelServer, ValkeyServer
+
+__all__ = [
+    "OpenSearch",
+    "OpenSearchCluster",
+    "OpenSearchServer",
+    "ReceiverServer",
+    "RedisServer",
+    "SentinelServer",
+    "Server",
+    "ServerFailedError",
+    "UnavailableError",
+    "ValkeyServer",
+]
