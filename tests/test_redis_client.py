@@ -1,0 +1,503 @@
+"""The Redis client's own decisions, on streams in memory and in virtual time."""
+
+import socket
+from collections.abc import Callable, Iterator
+from functools import partial
+from typing import Any, cast
+
+import pytest
+import redis.exceptions
+import trio
+from loguru import logger
+from trio.testing import MockClock, wait_all_tasks_blocked
+
+from tests.fakes.redis_wire import Command, WireServer, array, bulk, echo
+from trio_alerts.backends import redis_connect
+from trio_alerts.backends.redis_client import RedisClient, backoff_s, open_redis
+from trio_alerts.backends.redis_connect import SocketStream
+from trio_alerts.errors import SettingsError, StartError, Unavailable
+
+MASTER = array([bulk(b"master"), b":0\r\n", b"*0\r\n"])
+REPLICA = array([bulk(b"slave"), bulk(b"127.0.0.1"), b":1\r\n", bulk(b"connected"), b":0\r\n"])
+Answer = Callable[[Command], bytes | None]
+
+
+class Network:
+    """What connecting leads to, one item a try; the last one again and again.
+
+    Attributes:
+        tried_at_s: When a connection was tried, since the network was made.
+        addresses: Where, as text.
+    """
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, *answers: Answer | Exception) -> None:
+        self._answers = list(answers)
+        self.tried_at_s: list[float] = []
+        self.addresses: list[str] = []
+        self.servers: list[WireServer] = []
+        monkeypatch.setattr(redis_connect, "_open_stream", self._open_stream)
+
+    async def _open_stream(self, address: object, _tls: object) -> trio.abc.Stream:
+        self.tried_at_s.append(trio.current_time())
+        self.addresses.append(str(address))
+        answer = self._answers.pop(0) if len(self._answers) > 1 else self._answers[0]
+        if isinstance(answer, Exception):
+            raise answer
+        server = WireServer(answer)
+        self.servers.append(server)
+        trio.lowlevel.spawn_system_task(server.answer_all)
+        return server.stream
+
+
+def served(answer: Answer = echo, first_words: dict[str, bytes] | None = None) -> Answer:
+    """Answer the first words as a good server does, but for those given; everything else by `answer`."""
+    words = {b"AUTH": b"+OK\r\n", b"SELECT": b"+OK\r\n", b"CLIENT": b"+OK\r\n", b"PING": b"+PONG\r\n", b"ROLE": MASTER}
+    words |= {word.encode(): wire for word, wire in (first_words or {}).items()}
+    return lambda command: words[command[0]] if command[0] in words else answer(command)
+
+
+@pytest.fixture
+def log() -> Iterator[list[str]]:
+    """What is logged from INFO up, in order."""
+    messages: list[str] = []
+    sink = logger.add(lambda message: messages.append(cast("Any", message).record["message"]), level="INFO")
+    yield messages
+    logger.remove(sink)
+
+
+# -- the first words --
+
+
+@pytest.mark.parametrize(
+    ("first_words", "message"),
+    [
+        ({"AUTH": b"-WRONGPASS no\r\n"}, "redis://h:6379/1 refuses the user name or password: no"),
+        ({"SELECT": b"-ERR DB index is out of range\r\n"}, "redis://h:6379/1 refuses database 1: DB index is out of"),
+        ({"SELECT": b"-NOPERM no\r\n"}, "redis://h:6379/1 refuses database 1: no"),
+        ({"PING": b"-LOADING Redis is loading\r\n"}, "redis://h:6379/1 is not ready: Redis is loading"),
+        ({"PING": b"-MASTERDOWN no link\r\n"}, "redis://h:6379/1 is not ready: no link"),
+        ({"PING": b"*1\r\n$4\r\nPING\r\n"}, "redis://h:6379/1 does not speak Redis's protocol"),
+        ({"ROLE": REPLICA, "INFO": bulk(b"cluster_enabled:0")}, "redis://h:6379/1 is a replica"),
+        ({"ROLE": array([bulk(b"sentinel")])}, "redis://h:6379/1 is a Sentinel: use redis+sentinel://"),
+        ({"AUTH": b"HTTP/1.1 400\r\n"}, "redis://h:6379/1 broke off at the first words: Protocol error"),
+    ],
+)
+async def test_first_words_that_keep_us_out(
+    monkeypatch: pytest.MonkeyPatch, first_words: dict[str, bytes], message: str
+) -> None:
+    """A server that is of no use to us is refused at the first words, by name and with its reason."""
+    Network(monkeypatch, served(echo, first_words))
+    with pytest.raises(StartError) as caught:
+        async with open_redis("redis://:p@h/1"):
+            pass
+
+    assert message in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "first_words",
+    [
+        {"CLIENT": b"-NOPERM no\r\n", "PING": b"-NOPERM no\r\n", "ROLE": b"-NOPERM no\r\n"},
+        {"CLIENT": b"-ERR unknown command\r\n", "ROLE": b"-ERR unknown command\r\n"},
+        {"ROLE": REPLICA, "INFO": bulk(b"# Cluster\r\ncluster_enabled:1\r\n")},
+    ],
+)
+async def test_first_words_one_can_do_without(monkeypatch: pytest.MonkeyPatch, first_words: dict[str, bytes]) -> None:
+    """Forbidden or unknown CLIENT, PING and ROLE keep nobody out, nor does a Cluster's replica: it answers MOVED."""
+    Network(monkeypatch, served(echo, first_words))
+    async with open_redis("redis://:p@h/1") as client:
+        assert b"x" == await client.echo("x")
+
+
+async def test_a_start_that_takes_too_long_is_given_up(
+    monkeypatch: pytest.MonkeyPatch, autojump_clock: MockClock
+) -> None:
+    """A server that says nothing costs the timeout, and its connection is closed."""
+    network = Network(monkeypatch, lambda _: None)
+    begin_s = trio.current_time()
+    with pytest.raises(StartError, match=r"redis://h:6379/0 does not answer within 5 s$"):
+        async with open_redis("redis://h"):
+            pass
+
+    assert 5.0 == trio.current_time() - begin_s
+    with pytest.raises(trio.ClosedResourceError):
+        await network.servers[0].stream.send_all(b"x")
+
+
+async def test_a_ca_file_without_encryption_is_refused() -> None:
+    """A CA file promises encryption, so an address without it is a wrong setting."""
+    with pytest.raises(SettingsError, match=r"redis_ca_file is set, but redis://h:6379/0 is not encrypted"):
+        async with open_redis("redis://h", ca_file="ca.pem"):
+            pass
+
+
+# -- errors --
+
+
+@pytest.mark.parametrize(
+    ("wire", "kind", "stays"),
+    [
+        (b"-WRONGTYPE x\r\n", redis.exceptions.ResponseError, True),
+        (b"-NOGROUP x\r\n", redis.exceptions.ResponseError, True),
+        (b"-BUSYGROUP x\r\n", redis.exceptions.ResponseError, True),
+        (b"-UNBLOCKED x\r\n", redis.exceptions.ResponseError, True),
+        (b"-NOPERM x\r\n", redis.exceptions.NoPermissionError, True),
+        (b"-LOADING x\r\n", Unavailable, True),
+        (b"-MASTERDOWN x\r\n", Unavailable, True),
+        (b"-CLUSTERDOWN x\r\n", Unavailable, True),
+        (b"-TRYAGAIN x\r\n", Unavailable, True),
+        (b"-ASK 1 127.0.0.1:1\r\n", Unavailable, True),
+        (b"-OOM x\r\n", Unavailable, True),
+        (b"-MISCONF x\r\n", Unavailable, True),
+        (b"-NOREPLICAS x\r\n", Unavailable, True),
+        (b"-BUSY x\r\n", Unavailable, True),
+        (b"-READONLY x\r\n", Unavailable, False),
+        (b"-NOAUTH x\r\n", Unavailable, False),
+    ],
+)
+async def test_what_waiting_may_mend_is_unavailable(
+    monkeypatch: pytest.MonkeyPatch, wire: bytes, kind: type[Exception], stays: bool
+) -> None:
+    """An error is the command's own or "not now"; one that asks for another server or login drops the connection."""
+    network = Network(monkeypatch, served(lambda _: wire))
+    async with open_redis("redis://h") as client:
+        with pytest.raises(kind):
+            await client.xlen("s")
+        assert stays is client.connected
+
+    assert 1 == len(network.tried_at_s)
+
+
+@pytest.mark.parametrize("command", ["SUBSCRIBE", "MULTI", "monitor", "SELECT", "CLIENT REPLY"])
+async def test_a_command_that_changes_the_connection_is_refused(monkeypatch: pytest.MonkeyPatch, command: str) -> None:
+    """Other tasks share the connection, so nobody may change what its answers mean."""
+    network = Network(monkeypatch, served())
+    async with open_redis("redis://h") as client:
+        with pytest.raises(ValueError, match=command.upper()):
+            await client.execute_command(command, "x")
+
+    assert command.encode() not in {each[0] for each in network.servers[0].commands}
+
+
+async def test_what_the_block_raises_comes_out_bare(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The client's own nursery is nobody else's business: no group around the block's exception."""
+    Network(monkeypatch, served())
+    with pytest.raises(LookupError, match=r"^mine$"):
+        async with open_redis("redis://h") as client, client.open_blocking(1):
+            raise LookupError("mine")
+
+
+async def test_a_bug_in_the_background_is_not_hidden(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A fault in the client's own task cancels the block and comes out, in a group as of every nursery."""
+    Network(monkeypatch, served())
+
+    async def fails(*_: object) -> None:
+        await trio.lowlevel.checkpoint()
+        raise LookupError("a bug")
+
+    monkeypatch.setattr(RedisClient, "stay_connected", fails)
+    with pytest.RaisesGroup(LookupError):
+        async with open_redis("redis://h"):
+            await trio.sleep_forever()
+
+
+# -- losing and finding the server --
+
+
+def test_the_backoff_doubles_to_its_cap() -> None:
+    """0.1 s, doubled at every failure, never more than 5 s."""
+    assert [0.1, 0.2, 0.4, 0.8, 1.6, 3.2, 5.0, 5.0] == [backoff_s(failures) for failures in range(8)]
+    assert 5.0 == backoff_s(10_000)
+
+
+async def test_tries_to_come_back_are_spaced_and_said_once(
+    monkeypatch: pytest.MonkeyPatch, autojump_clock: MockClock, log: list[str]
+) -> None:
+    """A minute of outage costs a try every 2.5 to 5 s in the end, and two lines in the log."""
+    away = Unavailable("redis://h:6379/0 cannot be reached: Connection refused")
+    network = Network(monkeypatch, served(), *[away] * 20, served())
+    async with open_redis("redis://h") as client:
+        await network.servers[0].close()
+        await wait_all_tasks_blocked()
+        with pytest.raises(Unavailable, match=r"is not connected: redis://h:6379/0 cannot be reached"):
+            await client.echo("x")
+        assert "<RedisClient redis://h:6379/0: lost: redis://h:6379/0 cannot be reached: Connection refused>" == repr(
+            client
+        )
+        await _until_answered(client)
+
+    pauses_s = [later - sooner for sooner, later in zip(network.tried_at_s[1:], network.tried_at_s[2:], strict=False)]
+    for failures, pause_s in enumerate(pauses_s, start=1):
+        assert backoff_s(failures) / 2 <= pause_s <= backoff_s(failures)
+    assert ["Redis connection lost", "Redis is back"] == log
+
+
+async def test_a_server_that_refuses_us_is_logged_once_for_each_reason(
+    monkeypatch: pytest.MonkeyPatch, autojump_clock: MockClock, log: list[str]
+) -> None:
+    """While we are away: a server that loads, then a changed password, are two states and two lines."""
+    loading, locked = (
+        served(echo, {"PING": b"-LOADING x\r\n"}),
+        served(echo, {"CLIENT": b"-NOAUTH x\r\n", "PING": b"-NOAUTH x\r\n"}),
+    )
+    network = Network(monkeypatch, served(), *[loading] * 3, *[locked] * 3, served())
+    async with open_redis("redis://h") as client:
+        await network.servers[0].close()
+        await _until_answered(client)
+
+    assert ["Redis connection lost", "Redis refuses us", "Redis refuses us", "Redis is back"] == log
+
+
+async def test_a_command_waits_for_a_connection_that_comes_back(
+    monkeypatch: pytest.MonkeyPatch, autojump_clock: MockClock
+) -> None:
+    """A command that meets a lost connection is sent once the next one is there."""
+    network = Network(monkeypatch, served(), Unavailable("away"), served())
+    async with open_redis("redis://h") as client:
+        await network.servers[0].close()
+        await wait_all_tasks_blocked()
+        assert b"x" == await client.echo("x")
+
+    assert [b"ECHO", b"x"] == network.servers[1].commands[-1]
+
+
+async def test_a_connection_that_comes_and_goes_is_not_tried_in_a_loop(
+    monkeypatch: pytest.MonkeyPatch, autojump_clock: MockClock
+) -> None:
+    """A server that accepts us and closes at once is backed off from like one that is away."""
+    network = Network(monkeypatch, served())
+    async with open_redis("redis://h"):
+        for count in range(8):
+            while len(network.servers) <= count:  # noqa: ASYNC110, virtual time
+                await trio.sleep(0.01)
+            await network.servers[count].close()
+        await trio.sleep(6)
+        tries = len(network.tried_at_s)
+        await trio.sleep(20)  # connected all that time: the next loss begins at 0.1 s again
+        assert tries == len(network.tried_at_s)
+        lost_at_s = trio.current_time()
+        await network.servers[-1].close()
+        await trio.sleep(1)
+
+    assert network.tried_at_s[-2] - network.tried_at_s[-3] >= 2.5
+    assert 0 < network.tried_at_s[-1] - lost_at_s <= 0.1
+
+
+async def test_an_answer_that_is_lost_is_not_asked_for_again(
+    monkeypatch: pytest.MonkeyPatch, autojump_clock: MockClock
+) -> None:
+    """A command that was sent is never repeated: only its caller knows whether that is safe."""
+    network = Network(monkeypatch, served(lambda _: None), served())
+    async with open_redis("redis://h") as client:
+        with pytest.raises(Unavailable, match=r"^redis://h:6379/0: no answer within 5 s$"):
+            await client.xadd("s", {"event": "x"})
+        await client.echo("x")
+
+    assert 1 == sum(command[0] == b"XADD" for server in network.servers for command in server.commands)
+
+
+async def test_a_client_that_was_left_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    """After its block a client is closed, and using it is an error at once, not after a timeout."""
+    Network(monkeypatch, served())
+    async with open_redis("redis://h") as client:
+        assert "<RedisClient redis://h:6379/0: connected, 0 under way>" == repr(client)
+        async with client.open_blocking(2) as blocking:
+            assert "<blocking RedisClient redis://h:6379/0: connected, 0 under way>" == repr(blocking)
+    assert "<RedisClient redis://h:6379/0: closed>" == repr(client)
+    with pytest.raises(trio.ClosedResourceError):
+        await client.ping()
+
+
+async def test_leaving_wakes_those_who_wait_for_the_connection(
+    monkeypatch: pytest.MonkeyPatch, autojump_clock: MockClock
+) -> None:
+    """A task that waits for a lost connection hears at once that the client is closed."""
+    network = Network(monkeypatch, served(), Unavailable("away"))
+    async with trio.open_nursery() as nursery:
+        async with open_redis("redis://h") as client:
+            await network.servers[0].close()
+            await wait_all_tasks_blocked()
+
+            async def ask() -> None:
+                with pytest.raises(trio.ClosedResourceError):
+                    await client.ping()
+
+            nursery.start_soon(ask)
+            await wait_all_tasks_blocked()
+        left_at_s = trio.current_time()
+    assert left_at_s == trio.current_time()
+
+
+async def test_a_blocking_client_has_time_to_block(monkeypatch: pytest.MonkeyPatch, autojump_clock: MockClock) -> None:
+    """The reader's answers may take the block, and the timeout on top."""
+    Network(monkeypatch, served(), served(lambda _: None), served())
+    async with open_redis("redis://h", timeout_s=5) as client, client.open_blocking(2) as blocking:
+        begin_s = trio.current_time()
+        with pytest.raises(Unavailable, match=r"no answer within 7 s$"):
+            await blocking.xread({"s": "$"}, block=2_000)
+        assert 7.0 == trio.current_time() - begin_s
+
+
+async def test_cancelling_a_blocking_command_is_no_incident(
+    monkeypatch: pytest.MonkeyPatch, autojump_clock: MockClock, log: list[str]
+) -> None:
+    """The connection is dropped on purpose: nothing to warn of."""
+    Network(monkeypatch, served(), served(lambda _: None), served())
+    async with open_redis("redis://h", timeout_s=5) as client, client.open_blocking(2) as blocking:
+        with trio.move_on_after(1):
+            await blocking.xread({"s": "$"}, block=2_000)
+        assert not blocking.connected
+        await _until_answered(blocking)
+
+    assert [] == log
+
+
+# -- a Cluster --
+
+
+async def test_moved_is_followed_and_forgotten_when_it_leads_nowhere(
+    monkeypatch: pytest.MonkeyPatch, autojump_clock: MockClock
+) -> None:
+    """MOVED leads to another node, with the same command; if that node goes, the address of the settings is asked."""
+    moved = served(lambda _: b"-MOVED 1 other:7000\r\n")
+    network = Network(monkeypatch, moved, served(), Unavailable("away"), served())
+    async with open_redis("redis://h") as client:
+        assert b"x" == await client.echo("x")
+        await network.servers[1].close()
+        await _until_answered(client)
+
+    first, other = "redis://h:6379/0", "redis://other:7000/0"
+    assert [first, other, other, first] == network.addresses
+
+
+async def test_moved_for_ever_ends(monkeypatch: pytest.MonkeyPatch, autojump_clock: MockClock) -> None:
+    """Nodes that send us round and round are an outage after five tries; a node without a name is the same host."""
+    network = Network(monkeypatch, served(lambda _: b"-MOVED 1 :7000\r\n"))
+    async with open_redis("redis://h") as client:
+        with pytest.raises(Unavailable, match=r"moved more than 5 times"):
+            await client.echo("x")
+
+    assert "redis://h:7000/0" == network.addresses[1]
+
+
+# -- Sentinel --
+
+
+async def test_sentinels_are_asked_in_turn_and_each_for_a_second_at_most(
+    monkeypatch: pytest.MonkeyPatch, autojump_clock: MockClock
+) -> None:
+    """A Sentinel that is silent, away, refuses or does not know is passed over; the first that knows decides."""
+    found = array([bulk(b"master.example"), bulk(b"7000")])
+    answers: list[Answer | Exception] = [
+        lambda _: None,
+        Unavailable("b:2 cannot be reached"),
+        lambda _: b"-NOPERM no\r\n",
+        lambda _: b"*-1\r\n",
+        lambda command: found if command[0] == b"SENTINEL" else b"+OK\r\n",
+        served(),
+    ]
+    network = Network(monkeypatch, *answers)
+    begin_s = trio.current_time()
+    async with open_redis("redis+sentinel://:p@a,b:2,c,d,e/alerts/1?sentinel_password=x") as client:
+        assert b"x" == await client.echo("x")
+
+    assert 1.0 == trio.current_time() - begin_s
+    assert "redis://master.example:7000/1" == network.addresses[-1]
+    assert [[b"AUTH", b"x"], [b"SENTINEL", b"GET-MASTER-ADDR-BY-NAME", b"alerts"]] == network.servers[-2].commands
+
+
+async def test_when_no_sentinel_knows_each_is_named(monkeypatch: pytest.MonkeyPatch, autojump_clock: MockClock) -> None:
+    """The error says of every Sentinel what it answered."""
+    Network(monkeypatch, lambda _: None, lambda _: b"*-1\r\n")
+    with pytest.raises(StartError, match=r"a:26379 does not answer within 1 s; b:26379 says: unknown service$"):
+        async with open_redis("redis+sentinel://a,b/alerts"):
+            pass
+
+
+# -- TLS --
+
+
+@pytest.mark.parametrize("garbage", [b"-ERR unknown command\r\n", b""])
+async def test_a_server_without_tls_is_named(garbage: bytes) -> None:
+    """A server that answers a TLS greeting with something else, or hangs up, is refused by name."""
+
+    async def answer(stream: trio.SocketStream) -> None:
+        await stream.receive_some()
+        await stream.send_all(garbage)
+        await stream.aclose()
+
+    async with trio.open_nursery() as nursery:
+        listeners = await nursery.start(partial(trio.serve_tcp, answer, 0, host="127.0.0.1"))
+        port = listeners[0].socket.getsockname()[1]
+        with pytest.raises(StartError, match=rf"^Redis: rediss://127\.0\.0\.1:{port}/0 does not agree on TLS: "):
+            async with open_redis(f"rediss://127.0.0.1:{port}"):
+                pass
+        nursery.cancel_scope.cancel()
+
+
+# -- the plain socket --
+
+
+async def test_a_plain_socket_carries_more_than_the_kernel_takes_at_once() -> None:
+    """A large command waits for room in the kernel's buffer and arrives whole."""
+    ours, theirs = _socket_pair()
+    data = bytes(range(256)) * 40_000
+    got = bytearray()
+    async with trio.open_nursery() as nursery:
+
+        async def send() -> None:
+            await ours.send_all(data)
+            await ours.wait_send_all_might_not_block()
+            await ours.aclose()
+
+        nursery.start_soon(send)
+        while piece := await theirs.receive_some(100_000):
+            got += piece
+    await theirs.aclose()
+
+    assert data == got
+
+
+async def test_a_false_alarm_is_waited_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A socket that is said to be readable and is not is asked again."""
+    ours, theirs = _socket_pair()
+    real, alarms = trio.lowlevel.wait_readable, iter([True])
+
+    async def alarm(sock: socket.socket) -> None:
+        if next(alarms, False):
+            await trio.lowlevel.checkpoint()
+        else:
+            await theirs.send_all(b"x")
+            await real(sock)
+
+    monkeypatch.setattr(trio.lowlevel, "wait_readable", alarm)
+    assert b"x" == await ours.receive_some()
+    await ours.aclose()
+    await theirs.aclose()
+
+
+async def test_a_broken_socket_is_a_broken_resource() -> None:
+    """A reset while sending or receiving is what every trio stream calls it; a second close is harmless."""
+    ours, theirs = _socket_pair()
+    await ours.send_all(b"unread")
+    await theirs.aclose()  # with unread bytes: a reset
+    with pytest.raises(trio.BrokenResourceError):
+        await ours.receive_some()
+    with pytest.raises(trio.BrokenResourceError):
+        await ours.send_all(b"x")
+    await ours.aclose()
+    await ours.aclose()
+
+
+def _socket_pair() -> tuple[SocketStream, SocketStream]:
+    left, right = (trio.SocketStream(trio.socket.from_stdlib_socket(each)) for each in socket.socketpair())
+    return SocketStream(left), SocketStream(right)
+
+
+async def _until_answered(client: RedisClient) -> None:
+    while True:
+        try:
+            await client.echo("x")
+        except Unavailable:
+            continue
+        return

@@ -1,0 +1,280 @@
+"""redis-py's commands over a trio connection that comes back by itself."""
+
+import random
+import ssl
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, Literal
+
+import trio
+from loguru import logger
+from redis.asyncio import Redis
+from redis.commands.core import AsyncCoreCommands
+from redis.event import EventDispatcher
+from redis.exceptions import (
+    AskError,
+    AuthenticationError,
+    ClusterDownError,
+    MovedError,
+    OutOfMemoryError,
+    ReadOnlyError,
+    ResponseError,
+    TryAgainError,
+)
+from redis.exceptions import ConnectionError as RedisConnectionError
+from redis.typing import EncodableT
+
+from trio_alerts.backends.redis_address import RedisAddress, parse_redis_url
+from trio_alerts.backends.redis_connect import Refusal, connect, tls_context
+from trio_alerts.backends.redis_connection import CANCELLED, RedisConnection, pack
+from trio_alerts.errors import SettingsError, StartError, Unavailable
+
+BACKOFF_FIRST_S = 0.1
+BACKOFF_CAP_S = 5.0  # the longest that a server which is back waits for us
+MAX_REDIRECTS = 5  # a Cluster that has settled needs one
+
+# Commands that change what later answers on the connection mean: other tasks share it.
+_NOT_SHARED = frozenset(
+    {"AUTH", "CLIENT REPLY", "DISCARD", "EXEC", "HELLO", "MONITOR", "MULTI", "PSUBSCRIBE", "QUIT", "RESET", "SELECT"}
+    | {"SSUBSCRIBE", "SUBSCRIBE", "SYNC", "UNWATCH", "WATCH"}
+)
+# "Not now" for which redis-py has no class of its own: cannot write to disk, too few replicas, a script runs.
+_NOT_NOW_CODES = ("MISCONF ", "NOREPLICAS ", "BUSY ")
+
+
+@asynccontextmanager
+async def open_redis(
+    url: str, *, ca_file: str | Path | None = None, timeout_s: float = 5.0
+) -> AsyncIterator["RedisClient"]:
+    """Connect, and keep a client connected while the block runs.
+
+    Args:
+        url: The setting `redis_url`.
+        ca_file: PEM file of the CAs that verify `rediss://`; the system's if not given.
+        timeout_s: Bound of every single wait: to connect, for a lost connection to come back, for an answer.
+
+    Raises:
+        SettingsError: URL or CA file are wrong.
+        StartError: The server cannot be reached or refuses us; the message names the address.
+
+    What the block raises comes out as it is, not wrapped in a group.
+    """
+    address = parse_redis_url(url)
+    if ca_file is not None and not address.tls:
+        raise SettingsError(f"redis_ca_file is set, but {address} is not encrypted: use rediss://")
+    tls = tls_context(ca_file) if address.tls else None
+    async with _opened(RedisClient(address, tls=tls, timeout_s=timeout_s)) as client:
+        yield client
+
+
+class RedisClient(AsyncCoreCommands):
+    """One shared connection with redis-py's command methods; use `open_redis`.
+
+    Answers have the shapes of `redis.asyncio.Redis(protocol=2)`: bytes are not decoded, since an entry's field may hold
+    anything. Errors of a command are redis-py's (`ResponseError`, for `NOGROUP` and the like); whatever waiting may
+    mend is `Unavailable`. No command is ever repeated but one that was answered with MOVED, and so did not run: after
+    `Unavailable` a write may have happened or not, and only the caller knows whether it may be repeated.
+
+    A command that meets a lost connection waits for its return, then for its answer, for at most `timeout_s` each. A
+    cancelled command may still run; its answer is dropped. A command that blocks belongs to `open_blocking`: here it
+    would hold up every other task.
+
+    Args:
+        address: Where and as whom.
+        tls: Wanted if `address.tls`.
+        timeout_s: Bound of connecting, and of waiting for the connection's return.
+        block_s: For a connection of its own for blocking commands: their longest block, on top of `timeout_s`.
+    """
+
+    _is_async_client: Literal[True] = True  # what redis-py's annotations ask for
+
+    def __init__(
+        self, address: RedisAddress, *, tls: ssl.SSLContext | None, timeout_s: float, block_s: float | None = None
+    ) -> None:
+        self.address = address
+        self._tls = tls
+        self._timeout_s = timeout_s
+        self._block_s = block_s
+        self._event_dispatcher = EventDispatcher()  # redis-py asks every client for one; nothing listens
+        # Taken from a client that never connects: the tables' own module is private and moves between releases.
+        self._callbacks = dict(Redis(protocol=2).response_callbacks)
+        self._connection: RedisConnection | None = None  # the last one, lost or not; None before the first
+        self._moved_to: tuple[str, int] | None = None
+        self._reason = "not connected yet"
+        self._back = trio.lowlevel.ParkingLot()
+        self._closed = False
+
+    def __repr__(self) -> str:
+        kind = "RedisClient" if self._block_s is None else "blocking RedisClient"
+        return f"<{kind} {self.address}: {self.state}>"
+
+    @property
+    def connected(self) -> bool:
+        """Whether a command would go out at once."""
+        return self._connection is not None and self._connection.lost is None
+
+    @property
+    def state(self) -> str:
+        """The live state in words, for logs and health pages."""
+        if self._closed:
+            return "closed"
+        if self._connection is not None and self._connection.lost is None:
+            return f"connected, {self._connection.under_way} under way"
+        return f"lost: {self._reason}"
+
+    @asynccontextmanager
+    async def open_blocking(self, block_s: float) -> AsyncIterator["RedisClient"]:
+        """Open a second client, same server and settings, for commands that block for at most `block_s`.
+
+        Its answers may take `block_s` + `timeout_s`. Cancelling a command there drops the connection: what the server
+        handed out in that moment is pending for the consumer, and nobody here has seen it.
+
+        Raises:
+            StartError: As `open_redis`.
+        """
+        client = RedisClient(self.address, tls=self._tls, timeout_s=self._timeout_s, block_s=block_s)
+        async with _opened(client):
+            yield client
+
+    async def execute_command(self, *args: EncodableT, **options: Any) -> Any:
+        """Send one command: what redis-py's command methods call.
+
+        Raises:
+            Unavailable: Not connected, connection lost, no answer in time, or the server says "not now".
+            RedisError: The server refuses the command, or it cannot be encoded.
+            ValueError: The command would change the connection that other tasks share.
+
+        Cancellation: see `RedisConnection.execute`.
+        """
+        name = str(args[0]).upper()
+        if name in _NOT_SHARED:
+            raise ValueError(f"{name} does not go over a shared connection")
+        answer = await self._send(pack(args))
+        options.pop("keys", None)  # for redis-py's client-side cache
+        callback = self._callbacks.get(name)
+        return answer if callback is None else callback(answer, **options)
+
+    async def _send(self, command: bytes) -> Any:
+        for _ in range(MAX_REDIRECTS):
+            connection = await self._live_connection()
+            try:
+                return await connection.execute(command)
+            except MovedError as error:  # it did not run, so it may be repeated
+                self._moved_to = (error.host or self.address.host, error.port)
+                connection.drop(f"moved to {error.host}:{error.port}")
+            except (RedisConnectionError, ResponseError) as error:
+                if _must_reconnect(error):
+                    connection.drop(str(error))
+                if _must_reconnect(error) or _may_pass(error):
+                    raise Unavailable(f"{self.address} says: {error}") from error
+                raise
+            except Unavailable as error:
+                raise Unavailable(f"{self.address}: {error}") from error
+        raise Unavailable(f"{self.address}: moved more than {MAX_REDIRECTS} times")
+
+    async def _live_connection(self) -> RedisConnection:
+        if self._connection is not None and self._connection.lost is None:
+            return self._connection
+        with trio.move_on_after(self._timeout_s):
+            while not self._closed:
+                await self._back.park()
+                if self._connection is not None and self._connection.lost is None:
+                    return self._connection
+        if self._closed:
+            raise trio.ClosedResourceError(f"{self!r} was left")
+        raise Unavailable(f"{self.address} is not connected: {self._reason}")
+
+    async def connect(self) -> RedisConnection:
+        """Connect for the first time, for `stay_connected`.
+
+        Raises:
+            StartError: It did not work; the message names the address and the reason.
+        """
+        try:
+            self._connection = await self._connect()
+        except Unavailable as error:
+            raise StartError(f"Redis: {error}") from error
+        return self._connection
+
+    async def stay_connected(self, connection: RedisConnection) -> None:
+        """Carry the connection, and another whenever it is lost. Never returns; cancelling it closes the client."""
+        failures = 0
+        try:
+            while True:
+                since = trio.current_time()
+                self._reason = await connection.run()
+                lost_at = trio.current_time()
+                if lost_at - since > BACKOFF_CAP_S:  # else it is one that comes and goes
+                    failures = 0
+                meant = self._reason == CANCELLED
+                about = {"address": str(self.address), "reason": self._reason}
+                logger.log("DEBUG" if meant else "WARNING", "Redis connection lost", **about)
+                connection, failures = await self._reconnect(failures)
+                about |= {"away_s": f"{trio.current_time() - lost_at:.1f}"}
+                logger.log("DEBUG" if meant else "INFO", "Redis is back", **about)
+                self._connection = connection
+                self._back.unpark_all()
+        finally:
+            self._closed = True
+            self._back.unpark_all()
+
+    async def _reconnect(self, failures: int) -> tuple[RedisConnection, int]:
+        """Try until it works; return also how many tries in a row the next backoff has to count."""
+        said = ""
+        while True:
+            await trio.sleep(backoff_s(failures) * random.uniform(0.5, 1.0))  # noqa: S311, spreads a fleet's tries
+            failures += 1
+            try:
+                return await self._connect(), failures
+            except Unavailable as error:
+                self._reason = str(error)
+                self._moved_to = None  # the one we were sent to may be gone: ask at the address we were given
+                # A server that is there and refuses is another state than one that is away; a human may have to act.
+                if isinstance(error, Refusal) and self._reason != said:
+                    said = self._reason
+                    logger.warning("Redis refuses us", address=str(self.address), reason=said)
+
+    async def _connect(self) -> RedisConnection:
+        address = self.address
+        if self._moved_to is not None:
+            address = replace(address, sentinels=(), path=None, host=self._moved_to[0], port=self._moved_to[1])
+        return await connect(
+            address,
+            tls=self._tls,
+            timeout_s=self._timeout_s,
+            answer_timeout_s=self._timeout_s + (self._block_s or 0),
+            cancel_closes=self._block_s is not None,
+        )
+
+
+def backoff_s(failures: int) -> float:
+    """Return the pause before the next try after so many in a row: 0.1 s doubling to 5 s, before jitter."""
+    return min(BACKOFF_CAP_S, BACKOFF_FIRST_S * 2.0 ** min(failures, 16))
+
+
+def _must_reconnect(error: Exception) -> bool:
+    """Whether the server is no longer the one to talk to: demoted, full, or it has forgotten who we are."""
+    return isinstance(error, ReadOnlyError | AuthenticationError) or "max number of clients" in str(error)
+
+
+def _may_pass(error: Exception) -> bool:
+    """Whether it says "not now": loading, no master, slots on the move, out of memory, and the like."""
+    not_now = (RedisConnectionError, ClusterDownError, AskError, TryAgainError, OutOfMemoryError)
+    return isinstance(error, not_now) or str(error).startswith(_NOT_NOW_CODES)
+
+
+@asynccontextmanager
+async def _opened(client: RedisClient) -> AsyncIterator[RedisClient]:
+    connection = await client.connect()
+    raised: Exception | None = None
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(client.stay_connected, connection)
+        try:
+            yield client
+        except Exception as error:  # noqa: BLE001, raised again below: the nursery would wrap it in a group
+            raised = error
+        nursery.cancel_scope.cancel()
+    if raised is not None:
+        raise raised
