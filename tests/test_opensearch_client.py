@@ -1,0 +1,486 @@
+"""OpenSearch's client on trio, its requests carried by a script in place of a network."""
+
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from decimal import Decimal
+
+import httpx
+import msgspec
+import pytest
+import trio
+from opensearchpy import AsyncOpenSearch, ConflictError, NotFoundError, RequestError, TransportError
+from trio.testing import MockClock
+
+from trio_alerts.backends.opensearch_client import (
+    MAX_UNDER_WAY,
+    AccessDenied,
+    bulk,
+    open_opensearch,
+    read_document,
+    search_documents,
+)
+from trio_alerts.backends.opensearch_nodes import Nodes, StoreAddress, parse_store_url
+from trio_alerts.errors import SettingsError, StartError, Unavailable
+
+INFO = {"version": {"number": "3.4.0", "distribution": "opensearch"}}
+Answer = httpx.Response | Exception
+
+
+class Network(httpx.AsyncBaseTransport):
+    """Answers by a script and remembers what was asked; without a script, every node is a healthy OpenSearch."""
+
+    def __init__(self) -> None:
+        self.asked: list[httpx.Request] = []
+        self.answer: Callable[[httpx.Request], Answer] = lambda request: httpx.Response(200, json=INFO)
+        self.delay_s = 0.0
+        self.under_way = 0
+        self.most_under_way = 0
+
+    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+        self.asked.append(request)
+        self.under_way += 1
+        self.most_under_way = max(self.most_under_way, self.under_way)
+        try:
+            await trio.sleep(self.delay_s)
+            answer = self.answer(request)
+        finally:
+            self.under_way -= 1
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+
+    def hosts(self) -> list[str]:
+        return [request.url.host for request in self.asked]
+
+
+@asynccontextmanager
+async def opened(
+    network: Network, store_url: str = "http://a", timeout_s: float = 10.0
+) -> AsyncIterator[AsyncOpenSearch]:
+    async with open_opensearch(store_url, http=network, timeout_s=timeout_s) as client:
+        network.asked.clear()
+        yield client
+
+
+def failing(status: int, error_type: str = "some_exception") -> Callable[[httpx.Request], Answer]:
+    error = {"error": {"type": error_type, "reason": "because"}, "status": status}
+    return lambda request: httpx.Response(status, json=error, headers={"location": "http://elsewhere"})
+
+
+def on(host: str, answer: Answer) -> Callable[[httpx.Request], Answer]:
+    return lambda request: answer if request.url.host == host else httpx.Response(200, json=INFO)
+
+
+async def write(client: AsyncOpenSearch) -> object:
+    return await client.index(index="i", id="1", body={"a": 1})
+
+
+# --- where it is -----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("store_url", "expected"),
+    [
+        ("http://127.0.0.1:9201", StoreAddress(("http://127.0.0.1:9201",))),
+        ("http://a", StoreAddress(("http://a:9200",))),
+        ("https://a/", StoreAddress(("https://a:443",))),
+        ("http://a:1,b:2,[::1]:3", StoreAddress(("http://a:1", "http://b:2", "http://[::1]:3"))),
+        ("https://u:p%40%2F%3A@a,b/x/y/", StoreAddress(("https://a:443/x/y", "https://b:443/x/y"), "u", "p@/:")),
+        ("http://u@a", StoreAddress(("http://a:9200",), "u", "")),
+        ("http://u:p:q@a", StoreAddress(("http://a:9200",), "u", "p:q")),
+    ],
+)
+def test_store_url_names_nodes_credentials_and_prefix(store_url: str, expected: StoreAddress) -> None:
+    """Scheme, credentials and prefix hold for every host; http means port 9200 and https 443."""
+    address = parse_store_url(store_url)
+
+    assert (expected, expected.password) == (address, address.password)
+
+
+@pytest.mark.parametrize(
+    "store_url",
+    [
+        "a:9200",
+        "ftp://sesame@a",
+        "http://u:sesame@",
+        "http://u:sesame@a,,b",
+        "http://u:sesame@a:99999",
+        "http://u:sesame@a:0",
+        "http://u:sesame@a b",
+        "http://u:sesame/x@a",
+        "http://u:sesame?x@a",
+        "http://u:sesame#x@a",
+        "http://u:sesame@[::1",
+    ],
+)
+def test_a_malformed_store_url_is_refused_without_quoting_the_password(store_url: str) -> None:
+    """Whatever is wrong with a store_url, the message never holds its password."""
+    with pytest.raises(SettingsError, match="store_url") as refusal:
+        parse_store_url(store_url)
+
+    assert "sesame" not in str(refusal.value)
+
+
+def test_healthy_nodes_take_turns_and_ill_ones_come_last() -> None:
+    """A node that failed is asked last while it rests: 5 s, then twice as long each time, at most 60 s."""
+    nodes = Nodes(["a", "b", "c"])
+    first = nodes.in_order(0)
+    assert {"a", "b", "c"} == {node.url for node in first}
+    assert first[0] is not nodes.in_order(0)[0]
+
+    ill = first[0]
+    for after_s, rest_s in [(0, 5), (100, 10), (200, 20), (300, 40), (400, 60), (500, 60)]:
+        nodes.failed(ill, after_s)
+        assert [ill] * 3 == [nodes.in_order(after_s + rest_s - 0.1)[-1] for _ in range(3)]
+        assert ill in [nodes.in_order(after_s + rest_s)[0] for _ in range(3)]
+
+    nodes.worked(ill)
+    nodes.failed(ill, 1000)
+    assert ill in [nodes.in_order(1005)[0] for _ in range(3)]
+
+
+def test_with_every_node_ill_the_longest_rested_is_asked_first() -> None:
+    """Resting is no refusal: with no healthy node each request still tries them all."""
+    nodes = Nodes(["a", "b"])
+    a, b = sorted(nodes.in_order(0), key=lambda node: node.url)
+    nodes.failed(b, 0)
+    nodes.failed(a, 1)
+
+    assert [[b, a]] * 2 == [nodes.in_order(2), nodes.in_order(2)]
+
+
+# --- at start --------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("answer", "message"),
+    [
+        (httpx.ConnectError("all attempts failed"), "http://a:9200.*cannot be reached: all attempts failed"),
+        (httpx.Response(401, text="Unauthorized"), "refuses the user name or password.*http://a:9200"),
+        (httpx.Response(503, json={"error": {"type": "cluster_manager_not_discovered"}}), "503.*cluster_manager"),
+        (httpx.Response(302, headers={"location": "http://b"}), "redirect"),
+        (httpx.Response(404, text="nothing"), "does not answer like OpenSearch"),
+        (httpx.Response(200, text="<html>", headers={"content-type": "text/html"}), "not answer like OpenSearch"),
+        (httpx.Response(200, text="{", headers={"content-type": "application/json"}), "not JSON"),
+        (httpx.Response(200, json=[]), "not OpenSearch"),
+        (httpx.Response(200, json={"version": {"number": "8.1.0"}}), "not OpenSearch, or is too old: version 8.1.0"),
+        (httpx.Response(200, json={"version": {"number": "2.6.9", "distribution": "opensearch"}}), "too old"),
+        (httpx.Response(200, json={"version": {"number": "1.9", "distribution": "opensearch"}}), "too old"),
+    ],
+)
+async def test_a_server_that_cannot_be_used_is_refused_at_start(answer: Answer, message: str) -> None:
+    """What cannot be reached, refuses us, or is no OpenSearch of 2.7 or newer is a StartError."""
+    network = Network()
+    network.answer = lambda request: answer
+
+    with pytest.raises(StartError, match=message):
+        async with opened(network):
+            pass
+
+
+@pytest.mark.parametrize("number", ["2.7.0", "2.19.1", "3.4.0", "4.0.0-SNAPSHOT", "10.0.0"])
+async def test_every_opensearch_since_2_7_is_accepted(number: str) -> None:
+    """Versions are compared as numbers."""
+    network = Network()
+    network.answer = lambda request: httpx.Response(
+        200, json={"version": {"number": number, "distribution": "opensearch"}}
+    )
+
+    async with opened(network):
+        pass
+
+
+async def test_a_user_who_may_not_ask_for_the_version_is_accepted() -> None:
+    """A 403 to the greeting says nothing about the index, so the index itself decides."""
+    network = Network()
+    network.answer = failing(403)
+
+    async with opened(network):
+        pass
+
+
+async def test_a_ca_file_that_cannot_be_read_is_named() -> None:
+    """A wrong store_ca_file stops the start with its name."""
+    with pytest.raises(StartError, match=r"nowhere\.pem"):
+        async with open_opensearch("https://a", ca_file="nowhere.pem"):
+            pass
+
+
+# --- secrets and headers ---------------------------------------------------------------------------------------------
+
+
+async def test_credentials_go_into_a_header_and_nowhere_else() -> None:
+    """User and password are sent as basic authentication; no repr, URL or message holds them."""
+    network = Network()
+    async with opened(network, "http://al:se%20same@a,b") as client:
+        await write(client)
+        network.answer = failing(401)
+        with pytest.raises(AccessDenied) as refusal:
+            await write(client)
+        network.answer = lambda request: httpx.ReadError("gone")
+        with pytest.raises(Unavailable) as loss:
+            await write(client)
+        shown = f"{client!r} {client.transport.connection_pool!r} {refusal.value!r} {loss.value!r}"
+
+    assert "Basic YWw6c2Ugc2FtZQ==" == network.asked[0].headers["authorization"]
+    assert "http://b:9200" in shown
+    for secret in ("se same", "se%20same", "YWw6"):
+        assert secret not in shown + "".join(str(request.url) for request in network.asked)
+
+
+async def test_a_warning_of_the_server_is_no_warning_of_ours() -> None:
+    """Deprecation headers do not become Python warnings, which would end a process that treats them as errors."""
+    network = Network()
+    network.answer = lambda request: httpx.Response(200, json=INFO, headers={"warning": '299 OpenSearch "old"'})
+
+    async with opened(network) as client:
+        await write(client)
+
+
+# --- another node ----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("error", [httpx.ConnectError("refused"), httpx.ConnectTimeout("silence")])
+async def test_a_write_of_which_nothing_was_sent_goes_to_the_next_node(error: Exception) -> None:
+    """Without a connection not a byte was sent, so even a write is tried elsewhere, and the node rests."""
+    network = Network()
+    network.answer = on("a", error)
+    async with opened(network, "http://a,b") as client:
+        for _ in range(4):
+            await write(client)
+
+    assert ["b"] * 4 == [host for host in network.hosts() if host == "b"]
+    assert network.hosts().count("a") <= 1
+
+
+@pytest.mark.parametrize("error", [httpx.ReadError("reset"), httpx.WriteError(""), httpx.RemoteProtocolError("cut")])
+async def test_a_write_that_may_have_arrived_is_sent_once(error: Exception) -> None:
+    """A connection that broke after the request went out ends a write: whoever wrote must look."""
+    network = Network()
+    async with opened(network, "http://a,b") as client:
+        network.answer = lambda request: error
+        with pytest.raises(Unavailable):
+            await write(client)
+
+    assert 1 == len(network.asked)
+
+
+async def test_a_read_is_tried_on_every_node() -> None:
+    """A search or a get does no harm twice."""
+    network = Network()
+    async with opened(network, "http://a,b,c") as client:
+        network.answer = lambda request: httpx.ReadError("reset")
+        with pytest.raises(Unavailable, match=r"http://a:9200, http://b:9200.*reset"):
+            await client.search(index="i", body={})
+        assert ["a", "b", "c"] == sorted(network.hosts())
+        with pytest.raises(Unavailable):
+            await client.get(index="i", id="1")
+        assert 6 == len(network.asked)
+
+
+async def test_an_ill_node_rests_without_a_repeat() -> None:
+    """A 503 is the caller's to judge, but the next requests go to the other node first."""
+    network = Network()
+    async with opened(network, "http://a,b") as client:
+        network.answer = on("a", httpx.Response(503))
+        for _ in range(2):  # one of them meets the ill node
+            try:
+                await write(client)
+            except Unavailable:
+                break
+        else:
+            pytest.fail("the ill node was not asked")
+        network.asked.clear()
+        for _ in range(4):
+            await write(client)
+
+    assert ["b"] * 4 == network.hosts()
+
+
+# --- bounds ----------------------------------------------------------------------------------------------------------
+
+
+async def test_every_request_is_bounded_as_a_whole(autojump_clock: MockClock) -> None:
+    """A node that never answers costs exactly the time-out, one try, and its turn."""
+    network = Network()
+    async with opened(network, "http://a,b", timeout_s=7.0) as client:
+        network.delay_s = 1e6
+        start_s = trio.current_time()
+        with pytest.raises(Unavailable, match="no answer within 7 s"):
+            await client.search(index="i", body={})
+        assert 7.0 == trio.current_time() - start_s
+        hung = network.hosts()
+        network.delay_s = 0.0
+        await write(client)
+        await write(client)
+
+    assert 1 == len(hung)
+    assert hung[0] not in network.hosts()[1:]
+
+
+async def test_a_request_may_bring_its_own_bound(autojump_clock: MockClock) -> None:
+    """`request_timeout` replaces the time-out of the client."""
+    network = Network()
+    async with opened(network) as client:
+        network.delay_s = 1e6
+        start_s = trio.current_time()
+        with pytest.raises(Unavailable):
+            await client.search(index="i", body={}, request_timeout=2.5)
+
+        assert 2.5 == trio.current_time() - start_s
+
+
+async def test_only_so_many_requests_are_under_way(autojump_clock: MockClock) -> None:
+    """A burst queues within its own bound; places come back when requests end, time out or are cancelled."""
+    network = Network()
+    async with opened(network) as client:
+        network.delay_s = 1e6
+        with trio.move_on_after(3):
+            async with trio.open_nursery() as nursery:
+                for _ in range(3 * MAX_UNDER_WAY):
+                    nursery.start_soon(write, client)
+        assert MAX_UNDER_WAY == network.most_under_way
+        with pytest.RaisesGroup(*[Unavailable] * (MAX_UNDER_WAY + 1), flatten_subgroups=True):
+            async with trio.open_nursery() as nursery:
+                for _ in range(MAX_UNDER_WAY + 1):
+                    nursery.start_soon(_unbothered, client, nursery)
+        network.delay_s = 0.1
+        async with trio.open_nursery() as nursery:
+            for _ in range(3 * MAX_UNDER_WAY):
+                nursery.start_soon(write, client)
+
+    assert MAX_UNDER_WAY == network.most_under_way
+
+
+async def _unbothered(client: AsyncOpenSearch, nursery: trio.Nursery) -> None:
+    with trio.CancelScope(shield=True):
+        await write(client)
+
+
+# --- answers ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("status", "expected"),
+    [
+        (400, RequestError),
+        (404, NotFoundError),
+        (409, ConflictError),
+        (413, TransportError),
+        (401, AccessDenied),
+        (403, AccessDenied),
+        (307, Unavailable),
+        (429, Unavailable),
+        (500, Unavailable),
+        (502, Unavailable),
+        (503, Unavailable),
+        (504, Unavailable),
+    ],
+)
+async def test_each_status_becomes_the_error_of_who_must_act(status: int, expected: type[Exception]) -> None:
+    """What waiting may mend is Unavailable; what the caller asked for keeps opensearch-py's own class."""
+    network = Network()
+    async with opened(network) as client:
+        network.answer = failing(status)
+        with pytest.raises(expected) as caught:
+            await write(client)
+
+    assert expected is type(caught.value)
+    assert 1 == len(network.asked)
+
+
+async def test_an_answer_that_is_no_json_is_an_outage() -> None:
+    """A proxy's page in place of an answer says nothing about what was done."""
+    network = Network()
+    async with opened(network) as client:
+        for text in ("{", "[" * 100_000, "\ud800"):
+            content = text.encode("utf-8", "surrogatepass")
+            network.answer = lambda request, content=content: httpx.Response(  # type: ignore[misc]
+                200, content=content, headers={"content-type": "application/json"}
+            )
+            with pytest.raises(Unavailable, match="not JSON"):
+                await write(client)
+
+
+async def test_a_bulk_request_carries_the_ready_bytes_and_cannot_create_an_index() -> None:
+    """The lines are sent as they are; require_alias is on, and the server gives up before we do."""
+    network = Network()
+    lines = b'{"create":{"_id":"1-0"}}\n{"a":"\xc3\xa9"}\n'
+    items = [
+        {"create": {"_index": "i-000001", "_id": "1-0", "status": 201, "_seq_no": 3, "_primary_term": 1}},
+        {"create": {"_index": "i-000001", "_id": "2-0", "status": 409, "error": {"type": "conflict"}}},
+    ]
+    async with opened(network) as client:
+        network.answer = lambda request: httpx.Response(200, json={"items": items})
+        created, refused = await bulk(client, "i", lines, timeout_s=10.0)
+
+    assert lines == network.asked[0].content
+    assert "/i/_bulk" == network.asked[0].url.path
+    parameters = network.asked[0].url.params
+    assert ("true", "7000ms") == (parameters["require_alias"], parameters["timeout"])
+    assert (201, "i-000001", "1-0", 3, 1, {}) == (
+        created.status,
+        created.index,
+        created.id,
+        created.seq_no,
+        created.primary_term,
+        created.error,
+    )
+    assert (409, {"type": "conflict"}) == (refused.status, refused.error)
+
+
+async def test_a_document_that_is_not_there_differs_from_an_index_that_is_not_there() -> None:
+    """The first is None, the second an outage: taking it for None would record an alert twice."""
+    network = Network()
+    async with opened(network) as client:
+        network.answer = lambda request: httpx.Response(404, json={"_index": "i", "_id": "1", "found": False})
+        assert None is await read_document(client, "i", "1")
+        network.answer = failing(404, "index_not_found_exception")
+        with pytest.raises(Unavailable, match="index_not_found"):
+            await read_document(client, "i", "1")
+        network.answer = failing(400, "index_closed_exception")
+        with pytest.raises(Unavailable, match="index_closed"):
+            await read_document(client, "i", "1")
+        with pytest.raises(Unavailable, match="index_closed"):
+            await search_documents(client, "i", {"match_all": {}}, size=1)
+
+
+async def test_numbers_of_a_document_keep_every_digit() -> None:
+    """Neither a uint256 nor a long fraction is rounded on its way back."""
+    network = Network()
+    source = b'{"a":%d,"b":0.10000000000000000001}' % (2**256 - 1)
+    answer = b'{"_index":"i-1","_id":"1","_seq_no":7,"_primary_term":2,"found":true,"_source":%b}' % source
+    async with opened(network) as client:
+        network.answer = lambda request: httpx.Response(
+            200, content=answer, headers={"content-type": "application/json; charset=UTF-8"}
+        )
+        document = await read_document(client, "i", "a|1/2,* ?")
+
+    assert document is not None
+    assert (source, 7, 2) == (document.source, document.seq_no, document.primary_term)
+    assert b"/i/_doc/a%7C1%2F2,*%20%3F" == network.asked[0].url.raw_path.partition(b"?")[0]
+
+
+async def test_a_search_never_takes_a_page_with_shards_missing() -> None:
+    """Partial results are forbidden, and the page comes with what a conditional update needs."""
+    network = Network()
+    hit = {"_index": "i-1", "_id": "1", "_seq_no": 7, "_primary_term": 2, "_source": {"a": 1}, "sort": [5, "1"]}
+    async with opened(network) as client:
+        network.answer = lambda request: httpx.Response(200, json={"hits": {"hits": [hit]}})
+        (found,) = await search_documents(
+            client, "i", {"term": {"view": "v"}}, size=2, sort=[{"at": "desc"}], after=[9, "9"]
+        )
+
+    assert "false" == network.asked[0].url.params["allow_partial_search_results"]
+    asked = msgspec.json.decode(network.asked[0].content)
+    assert ([{"at": "desc"}], [9, "9"], True) == (asked["sort"], asked["search_after"], asked["seq_no_primary_term"])
+    assert (b'{"a":1}', (5, "1")) == (found.source, found.sort)
+
+
+async def test_a_decimal_is_sent_as_a_number() -> None:
+    """What was read with all its digits can be written back."""
+    network = Network()
+    async with opened(network) as client:
+        await client.index(index="i", id="1", body={"a": Decimal("0.10"), "b": 2**200})
+
+    assert b'{"a":0.10,"b":%d}' % 2**200 == network.asked[0].content
