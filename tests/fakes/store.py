@@ -1,0 +1,189 @@
+"""A store in memory with the real ones' rules and, on request, their faults."""
+
+import datetime as dt
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Literal
+
+import msgspec
+import trio
+
+from trio_alerts.alert import Record
+from trio_alerts.delivery import Delivery
+from trio_alerts.errors import RefusedContent, SchemaError, Unavailable
+from trio_alerts.ports import Conflict, Counts, RecordFilter, Stored
+
+Fault = Literal["down", "answer_lost"]
+"""`down`: nothing happened. `answer_lost`: a write happened, and nobody is told. Both come out as `Unavailable`."""
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """One call of the store: when it came in virtual seconds, and the state that a write would have stored."""
+
+    at_s: float
+    method: str
+    record_id: str = ""
+    state: str = ""
+
+
+Decide = Callable[[Call], Fault | None]
+Refuses = Callable[[Record], bool]
+
+
+class FakeStore:
+    """An `AlertStore` in memory.
+
+    Every method has two checkpoints: cancelled at the first, nothing has happened; at the second, a write has.
+
+    Args:
+        latency_s: How long every call takes, half of it before anything happens, in virtual seconds.
+        lagging: Searches see only what was there at the last `refresh`.
+
+    Attributes:
+        records: What is stored, by ID; tests may change it as an operator would.
+        calls: Every call, in order.
+        decide: Called with each call; a fault it returns happens. The simulation's seeds choose here.
+        refuses: Tells which records are refused for their content.
+        schema_fault: What the guard finds wrong, if anything.
+    """
+
+    def __init__(self, *, latency_s: float = 0.0, lagging: bool = False) -> None:
+        self.latency_s = latency_s
+        self.lagging = lagging
+        self.records: dict[str, Stored] = {}
+        self.calls: list[Call] = []
+        self.decide: Decide = lambda _: None
+        self.refuses: Refuses = lambda _: False
+        self.schema_fault = ""
+        self._searchable: dict[str, Stored] = {}
+        self._planned: dict[str, list[Fault]] = {}
+        self._writes = 0
+
+    def __getitem__(self, record_id: str) -> Delivery:
+        """Return what became of a record so far."""
+        return self.records[record_id].record.delivery
+
+    def fail_next(self, method: str, fault: Fault, times: int = 1) -> None:
+        """Let the next calls of a method fail, before `decide` is asked."""
+        self._planned.setdefault(method, []).extend([fault] * times)
+
+    def put(self, record: Record) -> Stored:
+        """Store a record at once, as if another process had written it."""
+        self._writes += 1
+        stored = Stored(record, (self._writes, 1))
+        self.records[record.id] = stored
+        return stored
+
+    def refresh(self) -> None:
+        """Make searches see everything up to now."""
+        self._searchable = dict(self.records)
+
+    def called(self, *methods: str) -> list[Call]:
+        """Return the calls of these methods, in order."""
+        return [call for call in self.calls if call.method in methods]
+
+    async def prepare(self) -> None:
+        await self.guard()
+
+    async def guard(self) -> None:
+        await self._read("guard")
+        if self.schema_fault:
+            raise SchemaError(self.schema_fault)
+
+    async def create(self, record: Record) -> Stored | Conflict:
+        return await self._write("create", record, None)
+
+    async def replace(self, record: Record, version: tuple[int, int]) -> Stored | Conflict:
+        return await self._write("replace", record, version)
+
+    async def get(self, record_id: str) -> Stored | None:
+        await self._read("get", record_id)
+        return self.records.get(record_id)
+
+    async def due(self, now: dt.datetime, count: int, after: str = "") -> list[str]:
+        await self._read("due")
+        waiting = [record.id for record in self._seen() if record.id > after and _is_due(record.delivery, now)]
+        return sorted(waiting)[:count]
+
+    async def search(self, wanted: RecordFilter, count: int, after: str = "") -> list[Record]:
+        await self._read("search")
+        found = [record for record in self._seen() if (not after or record.id < after) and _matches(record, wanted)]
+        return sorted(found, key=lambda record: record.id, reverse=True)[:count]
+
+    async def counts(self, now: dt.datetime) -> Counts:
+        await self._read("counts")
+        deliveries = [record.delivery for record in self._seen()]
+        late = now - dt.timedelta(seconds=60)
+        overdue = sum(
+            delivery.state == "retrying" and delivery.next_attempt_at is not None and delivery.next_attempt_at < late
+            for delivery in deliveries
+        )
+        return Counts(dict(Counter(delivery.state for delivery in deliveries)), overdue)
+
+    async def _read(self, method: str, record_id: str = "") -> None:
+        fault = await self._call(Call(trio.current_time(), method, record_id))
+        await trio.sleep(self.latency_s / 2)
+        if fault == "answer_lost":
+            raise Unavailable("the answer was lost")
+
+    async def _write(self, method: str, record: Record, expected: tuple[int, int] | None) -> Stored | Conflict:
+        fault = await self._call(Call(trio.current_time(), method, record.id, record.delivery.state))
+        if self.refuses(record):
+            raise RefusedContent(f"record {record.id!r} is refused")
+        there = self.records.get(record.id)
+        fits = (there.version if there else None) == expected
+        result = self.put(record) if fits else Conflict()
+        await trio.sleep(self.latency_s / 2)
+        if fault == "answer_lost":
+            raise Unavailable("the answer was lost")
+        return result
+
+    async def _call(self, call: Call) -> Fault | None:
+        self.calls.append(call)
+        planned = self._planned.get(call.method)
+        fault = planned.pop(0) if planned else self.decide(call)
+        await trio.sleep(self.latency_s / 2)
+        if fault == "down":
+            raise Unavailable("the store is down")
+        return fault
+
+    def _seen(self) -> list[Record]:
+        return [stored.record for stored in (self._searchable if self.lagging else self.records).values()]
+
+
+class _Keys(msgspec.Struct):
+    view: str = ""
+    scope: str = ""
+    severity: str = ""
+    rule_id: str = ""
+    alert_id: str = ""
+    occurred_at: dt.datetime | None = None
+
+
+def _is_due(delivery: Delivery, now: dt.datetime) -> bool:
+    times = {"retrying": delivery.next_attempt_at, "sending": delivery.lease_until}
+    moment = times.get(delivery.state)
+    return moment is not None and moment <= now
+
+
+def _matches(record: Record, wanted: RecordFilter) -> bool:
+    keys = msgspec.json.decode(record.body, type=_Keys)
+    exact = (
+        (wanted.view, keys.view),
+        (wanted.scope, keys.scope),
+        (wanted.severity, keys.severity),
+        (wanted.state, record.delivery.state),
+        (wanted.rule_id, keys.rule_id),
+        (wanted.alert_id, keys.alert_id),
+    )
+    if not all(value in alternatives for alternatives, value in exact if alternatives):
+        return False
+    if wanted.since is None and wanted.until is None:
+        return True
+    return (
+        keys.occurred_at is not None
+        and (wanted.since is None or wanted.since <= keys.occurred_at)
+        and (wanted.until is None or keys.occurred_at < wanted.until)
+    )

@@ -1,0 +1,442 @@
+"""A stream server in memory, in virtual time, with the real ones' rules and, on request, their faults.
+
+One `FakeServer` holds the streams; each process of a test has its own `FakeStream`, a view of it for one consumer.
+"""
+
+import datetime as dt
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TypeVar
+
+import trio
+
+from tests.fakes.store import Fault
+from trio_alerts.alert import Entry
+from trio_alerts.backends.record_ids import REPLAY_OF, RecordIds, order
+from trio_alerts.errors import SettingsError, Unavailable
+from trio_alerts.ports import HANDED_OVER_IDLE_S, DeadEntry, Pending
+from trio_alerts.settings import Settings
+
+T = TypeVar("T")
+Fields = Sequence[tuple[bytes, bytes]]
+
+MANY_WAITING = 1_000
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """One call of the port: when it began in virtual seconds, by which consumer, and its number or IDs."""
+
+    at_s: float
+    consumer: str
+    method: str
+    count: int = 0
+    ids: tuple[str, ...] = ()
+
+
+@dataclass(slots=True)
+class Held:
+    """An item of a group's pending list. Tests may change it: an older `since_s` makes it idle for longer."""
+
+    consumer: str
+    since_s: float
+    deliveries: int
+
+    @property
+    def idle_s(self) -> float:
+        return trio.current_time() - self.since_s
+
+
+@dataclass(slots=True)
+class Group:
+    """A consumer group: up to where it has read, who is in it, what is pending, by ID."""
+
+    last_id: str
+    pending: dict[str, Held] = field(default_factory=dict)
+    consumers: set[str] = field(default_factory=set)
+
+
+@dataclass(slots=True)
+class Stream:
+    """A stream: its entries in order, its last ID, its groups, and what lies in its dead-letter stream."""
+
+    entries: dict[str, Fields] = field(default_factory=dict)
+    last_id: str = "0-0"
+    groups: dict[str, Group] = field(default_factory=dict)
+
+
+class FakeServer:
+    """What several consumers share.
+
+    Args:
+        latency_s: How long every call takes, half of it before anything happens, in virtual seconds.
+
+    Attributes:
+        down: Nobody is answered; a blocked read fails at once.
+        calls: Every call of every consumer, in order.
+        decide: Called with each call; a fault it returns happens. The simulation's seeds choose here.
+        dead: The entries of each dead-letter stream, by the name of the stream that they come from.
+    """
+
+    def __init__(self, *, latency_s: float = 0.0) -> None:
+        self.latency_s = latency_s
+        self.streams: dict[str, Stream] = {}
+        self.dead: dict[str, list[Fields]] = {}
+        self.locks: dict[str, float] = {}
+        self.calls: list[Call] = []
+        self.decide: Callable[[Call], Fault | None] = lambda _: None
+        self.changed = trio.lowlevel.ParkingLot()
+        self._down = False
+        self._planned: dict[str, list[Fault]] = {}
+
+    @property
+    def down(self) -> bool:
+        return self._down
+
+    @down.setter
+    def down(self, down: bool) -> None:
+        self._down = down
+        self.changed.unpark_all()
+
+    def add(self, stream: str, fields: Mapping[bytes, bytes] | Fields, entry_id: str = "*") -> str:
+        """XADD; IDs are made of the virtual milliseconds."""
+        there = self.streams.setdefault(stream, Stream())
+        if entry_id == "*":
+            last_ms, last_sequence = order(there.last_id)
+            now_ms = max(round(trio.current_time() * 1000), last_ms)
+            entry_id = f"{now_ms}-{last_sequence + 1 if now_ms == last_ms else 0}"
+        assert order(entry_id) > order(there.last_id), "an ID must be larger than the last one"
+        there.entries[entry_id] = tuple(fields.items() if isinstance(fields, Mapping) else fields)
+        there.last_id = entry_id
+        self.changed.unpark_all()
+        return entry_id
+
+    def delete(self, stream: str, entry_id: str) -> None:
+        """XDEL, or what trimming does: a pending entry stays on the pending list."""
+        del self.streams[stream].entries[entry_id]
+
+    def destroy_group(self, stream: str, group: str) -> None:
+        """XGROUP DESTROY: what was pending is forgotten."""
+        del self.streams[stream].groups[group]
+        self.changed.unpark_all()
+
+    def flush(self) -> None:
+        """FLUSHALL: streams, groups, dead letters and locks are gone."""
+        self.streams.clear()
+        self.dead.clear()
+        self.locks.clear()
+        self.changed.unpark_all()
+
+    def set_id(self, stream: str, group: str, entry_id: str) -> None:
+        """XGROUP SETID: the group reads on behind this entry, whatever it has read before."""
+        self.streams[stream].groups[group].last_id = entry_id
+        self.changed.unpark_all()
+
+    def pending(self, stream: str, group: str) -> dict[str, Held]:
+        """Return the pending list in the order of the stream; empty if there is no such group."""
+        there = self.streams.get(stream, Stream()).groups.get(group, Group("0-0"))
+        return {entry_id: there.pending[entry_id] for entry_id in sorted(there.pending, key=order)}
+
+    def called(self, *methods: str) -> list[Call]:
+        """Return the calls of these methods."""
+        return [call for call in self.calls if call.method in methods]
+
+    def fail_next(self, method: str, fault: Fault, times: int = 1) -> None:
+        """Let the next calls of a method fail, before `decide` is asked."""
+        self._planned.setdefault(method, []).extend([fault] * times)
+
+    def fault_of(self, call: Call) -> Fault | None:
+        """Log a call, and choose what goes wrong with it."""
+        self.calls.append(call)
+        planned = self._planned.get(call.method)
+        return planned.pop(0) if planned else self.decide(call)
+
+
+class FakeStream:
+    """An `AlertStream` for one consumer of a `FakeServer`.
+
+    Every method has two checkpoints: cancelled at the first, nothing has happened; at the second, a write has.
+
+    Args:
+        server: Shared with the other consumers.
+        settings: Streams, group, consumer, `block_s` and `start_from`.
+
+    Attributes:
+        lost_upstream: How many entries were deleted before anybody had dealt with them.
+    """
+
+    def __init__(self, server: FakeServer, settings: Settings) -> None:
+        self.server = server
+        self.lost_upstream = 0
+        self._settings = settings
+        self._names = settings.stream_names
+        self._group = settings.group
+        self._consumer = settings.consumer
+        self._ids = RecordIds(settings.stream_names)
+        self._replays: dict[tuple[str, str], str] = {}
+        self._cursors: dict[str, str] = {}
+        self._turn = 0
+        self._woken = False
+
+    async def prepare(self) -> None:
+        def effect() -> None:
+            starts = {name: self._start(name) for name in self._names if self._found(name) is None}
+            for name, start in starts.items():
+                self._create_group(name, start)
+
+        await self._call("prepare", effect)
+
+    async def read(self, count: int) -> list[Entry]:
+        self._woken = False
+        fault = await self._begin("read", count)
+        lost = [name for name in self._names if self._found(name) is None]
+        taken: list[Entry] = []
+        with trio.move_on_after(self._settings.block_s):
+            while not lost and not self._woken:
+                taken = self._read(count)
+                if taken:
+                    break
+                await self.server.changed.park()
+                if self.server.down:
+                    raise Unavailable("the connection was lost")
+                lost = [name for name in self._names if self._found(name) is None]
+        for name in lost:
+            self._create_group(name, "0-0")
+        await self._end(fault)
+        return taken
+
+    async def wake(self) -> None:
+        await trio.lowlevel.checkpoint()
+        self._woken = True
+        self.server.changed.unpark_all()
+
+    async def own_pending(self, holding: Collection[str], count: int) -> list[Entry]:
+        def effect() -> list[Entry]:
+            entries: list[Entry] = []
+            for one in self._pending():
+                mine = one.consumer == self._consumer and one.record_id not in holding
+                if mine and len(entries) < count:
+                    entries += self._take(one.stream, one.id, claimed=False)
+            return entries
+
+        return await self._call("own_pending", effect, count)
+
+    async def look(self, min_idle_s: float, count: int) -> list[Pending]:
+        def effect() -> list[Pending]:
+            self._turn += 1
+            found: list[Pending] = []
+            for number in range(len(self._names)):
+                name = self._names[(self._turn + number) % len(self._names)]
+                idle = [one for one in self._pending() if one.stream == name and one.idle_s >= min_idle_s]
+                behind = order(self._cursors.get(name, "0-0"))
+                idle.sort(key=lambda one: (order(one.id) <= behind, order(one.id)))
+                page = idle[: count - len(found)]
+                self._cursors[name] = page[-1].id if page else "0-0"
+                found += page
+            return found
+
+        return await self._call("look", effect, count)
+
+    async def claim(self, pending: Sequence[Pending], min_idle_s: float) -> list[Entry]:
+        def effect() -> list[Entry]:
+            entries: list[Entry] = []
+            for one in pending:
+                held = self._held(one.stream, one.id)
+                if held is not None and held.idle_s >= min_idle_s:
+                    entries += self._take(one.stream, one.id, claimed=True)
+            return entries
+
+        return await self._call("claim", effect, len(pending), pending)
+
+    async def renew(self, entries: Sequence[Entry]) -> set[str]:
+        def effect() -> set[str]:
+            ours: set[str] = set()
+            for entry in entries:
+                held = self._own(entry)
+                if held is not None and not self._dropped(entry.stream, entry.id):
+                    held.since_s = trio.current_time()
+                    ours.add(entry.record_id)
+            return ours
+
+        return await self._call("renew", effect, len(entries), entries)
+
+    async def owns(self, entry: Entry) -> bool:
+        return await self._call("owns", lambda: self._own(entry) is not None, 1, [entry])
+
+    async def pending_among(self, record_ids: Sequence[str]) -> set[str]:
+        return await self._call(
+            "pending_among",
+            lambda: {one.record_id for one in self._pending()} & set(record_ids),
+            len(record_ids),
+        )
+
+    async def ack(self, entry: Entry) -> None:
+        await self._call("ack", lambda: self._acknowledge(entry.stream, entry.id), 1, [entry])
+
+    async def quarantine(self, entry: Entry, dead: DeadEntry) -> bool:
+        def effect() -> bool:
+            if self._own(entry) is None:
+                return False
+            ours = {
+                "_id": entry.id,
+                "_record": entry.record_id,
+                "_stream": entry.stream,
+                "_group": self._group,
+                "_consumer": self._consumer,
+                "_reason": dead.reason,
+                "_error": dead.error,
+                "_deliveries": str(entry.deliveries),
+                "_at": f"{dt.datetime.fromtimestamp(trio.current_time(), dt.UTC):%Y-%m-%dT%H:%M:%SZ}",
+            }
+            fields = self.server.streams[entry.stream].entries.get(entry.id, tuple(entry.fields.items()))
+            added = [(name.encode(), value.encode()) for name, value in ours.items()]
+            self.server.dead.setdefault(entry.stream, []).append([*fields, *added])
+            self._acknowledge(entry.stream, entry.id)
+            return True
+
+        return await self._call("quarantine", effect, 1, [entry])
+
+    async def hand_over(self, started: Collection[str]) -> int:
+        def effect() -> int:
+            count = 0
+            for one in self._pending():
+                held = self._held(one.stream, one.id)
+                if held is None or one.consumer != self._consumer or one.record_id in started:
+                    continue
+                if self._dropped(one.stream, one.id):
+                    self.lost_upstream += 1
+                    continue
+                held.since_s = trio.current_time() - HANDED_OVER_IDLE_S
+                held.deliveries = max(held.deliveries - 1, 0)
+                count += 1
+            return count
+
+        return await self._call("hand_over", effect)
+
+    async def leave(self) -> bool:
+        def effect() -> bool:
+            busy = {one.stream for one in self._pending() if one.consumer == self._consumer}
+            for name in self._names:
+                group = self._found(name)
+                if group is not None and name not in busy:
+                    group.consumers.discard(self._consumer)
+            return not busy
+
+        return await self._call("leave", effect)
+
+    async def server_time(self) -> float:
+        return await self._call("server_time", trio.current_time)
+
+    async def lock(self, name: str, ttl_s: float) -> bool:
+        def effect() -> bool:
+            key = f"{self._group}:{name}"
+            free = self.server.locks.get(key, 0.0) <= trio.current_time()
+            if free:
+                self.server.locks[key] = trio.current_time() + ttl_s
+            return free
+
+        return await self._call("lock", effect)
+
+    async def _call(
+        self, method: str, effect: Callable[[], T], count: int = 0, entries: Sequence[Entry | Pending] = ()
+    ) -> T:
+        fault = await self._begin(method, count, entries)
+        result = effect()
+        await self._end(fault)
+        return result
+
+    async def _begin(self, method: str, count: int, entries: Sequence[Entry | Pending] = ()) -> Fault | None:
+        ids = tuple(entry.record_id for entry in entries)
+        fault = self.server.fault_of(Call(trio.current_time(), self._consumer, method, count, ids))
+        await trio.sleep(self.server.latency_s / 2)
+        if self.server.down or fault == "down":
+            raise Unavailable("the server is down")
+        return fault
+
+    async def _end(self, fault: Fault | None) -> None:
+        await trio.sleep(self.server.latency_s / 2)
+        if self.server.down or fault == "answer_lost":
+            raise Unavailable("the answer was lost")
+
+    def _read(self, count: int) -> list[Entry]:
+        taken: list[Entry] = []
+        self._turn += 1
+        for number in range(len(self._names)):
+            name = self._names[(self._turn + number) % len(self._names)]
+            stream, group = self.server.streams[name], self.server.streams[name].groups[self._group]
+            group.consumers.add(self._consumer)
+            for entry_id in [one for one in stream.entries if order(one) > order(group.last_id)]:
+                if len(taken) == count:
+                    break
+                group.last_id = entry_id
+                group.pending[entry_id] = Held(self._consumer, trio.current_time(), 1)
+                taken.append(self._entry(name, entry_id, 1, claimed=False))
+        return taken
+
+    def _take(self, name: str, entry_id: str, *, claimed: bool) -> Iterator[Entry]:
+        """Make a pending entry ours; nothing if it is deleted: then it is acknowledged and counted."""
+        group = self.server.streams[name].groups[self._group]
+        if self._dropped(name, entry_id):
+            self.lost_upstream += 1
+            return
+        deliveries = group.pending[entry_id].deliveries + 1
+        group.pending[entry_id] = Held(self._consumer, trio.current_time(), deliveries)
+        group.consumers.add(self._consumer)
+        yield self._entry(name, entry_id, deliveries, claimed=claimed)
+
+    def _dropped(self, name: str, entry_id: str) -> bool:
+        """Take a deleted entry off the pending list, as XCLAIM does; false if it is not deleted."""
+        if entry_id in self.server.streams[name].entries:
+            return False
+        self._acknowledge(name, entry_id)
+        return True
+
+    def _entry(self, name: str, entry_id: str, deliveries: int, *, claimed: bool) -> Entry:
+        fields = dict(self.server.streams[name].entries[entry_id])
+        original = self._ids.of_replay(name, entry_id, fields) if REPLAY_OF in fields else None
+        if original is not None:
+            self._replays[name, entry_id] = original
+        record_id = original or self._ids.of(name, entry_id)
+        return Entry(name, entry_id, fields, record_id, deliveries, claimed, original is not None)
+
+    def _pending(self) -> list[Pending]:
+        return [
+            Pending(
+                stream=name,
+                id=entry_id,
+                record_id=self._replays.get((name, entry_id)) or self._ids.of(name, entry_id),
+                consumer=held.consumer,
+                idle_s=held.idle_s,
+                deliveries=held.deliveries,
+            )
+            for name in self._names
+            for entry_id, held in self.server.pending(name, self._group).items()
+        ]
+
+    def _own(self, entry: Entry) -> Held | None:
+        held = self._held(entry.stream, entry.id)
+        return held if held is not None and held.consumer == self._consumer else None
+
+    def _held(self, name: str, entry_id: str) -> Held | None:
+        group = self._found(name)
+        return None if group is None else group.pending.get(entry_id)
+
+    def _found(self, name: str) -> Group | None:
+        return self.server.streams.get(name, Stream()).groups.get(self._group)
+
+    def _acknowledge(self, name: str, entry_id: str) -> None:
+        group = self._found(name)
+        if group is not None:
+            group.pending.pop(entry_id, None)
+        self._replays.pop((name, entry_id), None)
+
+    def _create_group(self, name: str, start: str) -> None:
+        stream = self.server.streams.setdefault(name, Stream())
+        if self._group not in stream.groups:
+            stream.groups[self._group] = Group(start)
+
+    def _start(self, name: str) -> str:
+        stream = self.server.streams.get(name, Stream())
+        if self._settings.start_from == "refuse" and len(stream.entries) > MANY_WAITING:
+            raise SettingsError(f"stream {name!r} holds {len(stream.entries):,} entries: set start_from")
+        return stream.last_id if self._settings.start_from == "now" else "0-0"

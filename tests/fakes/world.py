@@ -1,0 +1,139 @@
+"""A whole world in memory: one stream server, one store, receivers, and as many processes as a test wants."""
+
+import json
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from random import Random
+from typing import Any
+
+import trio
+
+from tests.fakes.channel import FakeChannel
+from tests.fakes.store import FakeStore
+from tests.fakes.stream import FakeServer, FakeStream
+from trio_alerts.alert import Entry
+from trio_alerts.delivery import Delivery
+from trio_alerts.pipeline import Pipeline
+from trio_alerts.process import Step, process_entry
+from trio_alerts.retry import Outcome
+from trio_alerts.routing import Routing
+from trio_alerts.service import serve
+from trio_alerts.settings import ChannelSettings, SecretUrl, Settings
+
+STREAM, GROUP = "AlertStream", "alert-processor"
+EVENT = {
+    "alert_id": "a-1",
+    "rule_id": "r-1",
+    "view": "Lending",
+    "scope": "aave v3",
+    "severity": "high",
+    "title": "Position liquidatable",
+    "occurred_at": "2026-11-23T11:59:58Z",
+}
+
+
+class NoJitter(Random):
+    """Chance without chance: jitter is zero, and waits that are drawn from a range take its upper end."""
+
+    def uniform(self, a: float, b: float) -> float:
+        return 0.0 if a == -b else b
+
+
+class World:
+    """Everything but the program.
+
+    Args:
+        outcomes: What the receiver of the channel `webhook` answers first; then it accepts.
+        latency_s: How long it takes for an answer.
+        channels: More channels, by name.
+        hold: The channels whose policy is `hold`.
+        settings: Settings that are not the defaults.
+    """
+
+    def __init__(
+        self,
+        outcomes: Sequence[Outcome] = (),
+        *,
+        latency_s: float = 0.0,
+        channels: Sequence[FakeChannel] = (),
+        hold: Sequence[str] = (),
+        **settings: Any,
+    ) -> None:
+        self.server = FakeServer()
+        self.store = FakeStore()
+        self.channel = FakeChannel(outcomes=list(outcomes), latency_s=latency_s)
+        self.channels = {channel.name: channel for channel in (self.channel, *channels)}
+        self._hold = hold
+        self._settings = {"workers": 4, **settings}
+
+    def settings(self, **changed: Any) -> Settings:
+        """Return the settings of one process."""
+        channels = tuple(
+            ChannelSettings(
+                name=name,
+                url=SecretUrl(f"https://{name}.example.org/"),
+                in_doubt_policy="hold" if name in self._hold else "resend",
+            )
+            for name in self.channels
+        )
+        return Settings(**{"consumer": "me", "channels": channels, **self._settings, **changed})
+
+    def pipeline(self, consumer: str = "me", **changed: Any) -> Pipeline:
+        """Return one process, ready to be served."""
+        settings = self.settings(consumer=consumer, **changed)
+        return Pipeline(
+            settings=settings,
+            stream=FakeStream(self.server, settings),
+            store=self.store,
+            channels=self.channels,
+            routing=Routing(settings),
+            random=NoJitter(),
+        )
+
+    def emit(self, **fields: Any) -> str:
+        """Add one alert to the stream and return its ID."""
+        return self.server.add(STREAM, {b"event": json.dumps(EVENT | fields).encode()})
+
+    async def take(self, pipeline: Pipeline) -> Entry:
+        """Read one entry, as the reader of this process."""
+        await pipeline.stream.prepare()
+        pipeline.clock.set(await pipeline.stream.server_time())
+        entries = await pipeline.stream.read(1)
+        pipeline.in_flight.hold(entries[0].record_id, entries[0])
+        return entries[0]
+
+    async def carry(self, pipeline: Pipeline | None = None, **fields: Any) -> tuple[Entry, Step]:
+        """Emit one alert and bring it through `process_entry`."""
+        pipeline = pipeline or self.pipeline()
+        self.emit(**fields)
+        entry = await self.take(pipeline)
+        return entry, await process_entry(entry, pipeline)
+
+    @asynccontextmanager
+    async def serving(self, *pipelines: Pipeline) -> AsyncIterator[None]:
+        """Serve these processes while the block runs, then stop them softly and wait for their end."""
+        async with trio.open_nursery() as processes:
+            for pipeline in pipelines:
+                await processes.start(serve, pipeline)
+            yield
+            for pipeline in pipelines:
+                pipeline.stop()
+
+    @property
+    def pending(self) -> dict[str, str]:
+        """The consumer of each pending entry, by ID."""
+        return {entry_id: held.consumer for entry_id, held in self.server.pending(STREAM, GROUP).items()}
+
+    @property
+    def dead(self) -> list[dict[bytes, bytes]]:
+        """What lies in the dead-letter stream."""
+        return [dict(fields) for fields in self.server.dead.get(STREAM, [])]
+
+    @property
+    def states(self) -> dict[str, str]:
+        """The state of each record, by ID."""
+        return {record_id: stored.record.delivery.state for record_id, stored in self.store.records.items()}
+
+    def delivery(self, record_id: str) -> Delivery:
+        """Return what became of a record."""
+        return self.store[record_id]

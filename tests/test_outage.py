@@ -1,0 +1,86 @@
+from collections.abc import Iterator
+from random import Random
+
+import pytest
+import trio
+from loguru import logger
+from trio.testing import MockClock
+
+from trio_alerts.errors import Stopping, Unavailable
+from trio_alerts.outage import LONGEST_WAIT_S, Outage
+
+
+class Steady(Random):
+    """No jitter."""
+
+    def uniform(self, a: float, b: float) -> float:
+        return b
+
+
+@pytest.fixture
+def lines() -> Iterator[list[str]]:
+    said: list[str] = []
+    sink = logger.add(lambda message: said.append(str(message.record["message"])), level="INFO")
+    yield said
+    logger.remove(sink)
+
+
+class Backend:
+    def __init__(self, failures: int) -> None:
+        self.failures = failures
+        self.asked_at_s: list[float] = []
+
+    async def ask(self) -> str:
+        await trio.lowlevel.checkpoint()
+        self.asked_at_s.append(round(trio.current_time(), 6))
+        if len(self.asked_at_s) <= self.failures:
+            raise Unavailable("connection refused")
+        return "answer"
+
+
+async def test_an_outage_is_outlasted_with_growing_capped_waits(autojump_clock: MockClock) -> None:
+    """0.1 s, doubling, at most 5 s; the first answer ends it."""
+    backend = Backend(failures=8)
+    start_s = trio.current_time()
+    assert "answer" == await Outage("the store", Steady()).outlast(backend.ask)
+    waits_s = [
+        round(later - earlier, 6) for earlier, later in zip(backend.asked_at_s, backend.asked_at_s[1:], strict=False)
+    ]
+    assert [0.1, 0.2, 0.4, 0.8, 1.6, 3.2, LONGEST_WAIT_S, LONGEST_WAIT_S] == waits_s
+    assert 16.3 == round(trio.current_time() - start_s, 6)
+
+
+async def test_an_outage_is_logged_once_each_way(autojump_clock: MockClock, lines: list[str]) -> None:
+    """However many workers wait: one line when it begins, naming the cause, and one when it ends."""
+    outage = Outage("the store", Random(1))
+    async with trio.open_nursery() as nursery:
+        for _ in range(20):
+            nursery.start_soon(outage.outlast, Backend(failures=3).ask)
+    assert 2 == len([line for line in lines if "the store" in line]), lines
+    assert "connection refused" in lines[0]
+    assert "answers again" in lines[-1]
+
+
+async def test_waiting_ends_when_the_process_stops(autojump_clock: MockClock) -> None:
+    """A soft stop is not held up by a store that is away."""
+    stopping = trio.Event()
+    outage = Outage("the store", Random(1))
+    async with trio.open_nursery() as nursery:
+
+        async def wait() -> None:
+            with pytest.raises(Stopping):
+                await outage.outlast(Backend(failures=10**6).ask, stopping)
+
+        nursery.start_soon(wait)
+        await trio.sleep(30)
+        stopping.set()
+    assert outage.under_way
+    assert "<Outage of the store: under way>" == repr(outage)
+
+
+async def test_the_end_of_an_outage_is_remembered(autojump_clock: MockClock) -> None:
+    """The redriver gives living owners time to write what they know after an outage."""
+    outage = Outage("the store", Steady())
+    await trio.sleep(100)
+    await outage.outlast(Backend(failures=1).ask)
+    assert trio.current_time() == outage.ended_at_s

@@ -1,0 +1,468 @@
+import datetime as dt
+from dataclasses import replace
+from typing import Any
+
+import pytest
+import trio
+from trio.testing import MockClock
+
+from tests.fakes.channel import FakeChannel
+from tests.fakes.store import Fault
+from tests.fakes.world import EVENT, STREAM, World
+from trio_alerts.alert import Entry, Record
+from trio_alerts.delivery import Delivery
+from trio_alerts.errors import QuarantineHalt, Stopping
+from trio_alerts.pipeline import Pipeline
+from trio_alerts.process import Step, process_entry
+from trio_alerts.retry import Accepted, Refused, Retry
+from trio_alerts.routing import Routing
+from trio_alerts.settings import RouteSettings
+
+UNSEEN = Retry("reset", unseen=True)
+
+
+async def redelivered(world: World, pipeline: Pipeline, *, claimed: bool, **fields: Any) -> Entry:
+    """Let another process read an alert and die at once; then take it, by a claim or as a new read."""
+    world.emit(**fields)
+    dead = world.pipeline("dead")
+    await world.take(dead)
+    pipeline.clock.set(await pipeline.stream.server_time())
+    (pending,) = await pipeline.stream.look(0.0, 1)
+    (entry,) = await pipeline.stream.claim([pending], 0.0)
+    return replace(entry, claimed=claimed)
+
+
+async def put(world: World, entry: Entry, delivery: Delivery | None = None) -> Record:
+    """Put the record of an entry into the store, as a first owner would have done it."""
+    shadow = World()
+    shadow.server.add(STREAM, entry.fields, entry.id)
+    first = shadow.pipeline("first")
+    await process_entry(await shadow.take(first), first)
+    record = shadow.store.records[entry.record_id].record
+    sending = replace_delivery(record, state="sending", owner="dead/1", lease_s=60.0)
+    record = sending if delivery is None else Record(record.id, record.body, delivery)
+    world.store.put(record)
+    return record
+
+
+def replace_delivery(record: Record, *, state: Any, owner: str, lease_s: float) -> Record:
+    from msgspec.structs import replace as with_  # noqa: PLC0415 - beside dataclasses.replace
+
+    channels = tuple(with_(channel, state="sending", log=()) for channel in record.delivery.channels)
+    until = dt.datetime.fromtimestamp(trio.current_time() + lease_s, dt.UTC)
+    delivery = with_(record.delivery, state=state, owner=owner, lease_until=until, delivered_at=None, channels=channels)
+    return Record(record.id, record.body, delivery)
+
+
+async def test_the_four_steps_happen_in_order(autojump_clock: MockClock) -> None:
+    """Stored as `sending` before the send, as `delivered` after it, and acknowledged last."""
+    world = World(latency_s=3.0)
+    world.server.latency_s = world.store.latency_s = 1.0
+    entry, step = await world.carry()
+
+    assert Step.ACKNOWLEDGE is step
+    created, replaced = world.store.called("create", "replace")
+    (acknowledged,) = world.server.called("ack")
+    assert ("sending", "delivered") == (created.state, replaced.state)
+    start_s = created.at_s
+    assert [0.0, 1.0, 4.0, 5.0] == [
+        at_s - start_s for at_s in (created.at_s, world.channel.sends[0].at_s, replaced.at_s, acknowledged.at_s)
+    ]
+    assert {} == world.pending
+    assert entry.id == world.channel.sends[0].id == entry.record_id
+
+
+async def test_what_is_stored_before_the_send(autojump_clock: MockClock) -> None:
+    """Before anything goes out the record says who sends, until when, and that this is attempt 1."""
+    world = World()
+    seen: list[Delivery] = []
+
+    def look(notification: Any) -> Accepted:
+        seen.append(world.delivery(notification.id))
+        return Accepted(200)
+
+    world.channel.decide = look
+    await world.carry()
+    assert ("sending", 1, 0, "me/1") == (seen[0].state, seen[0].attempts, seen[0].in_doubt, seen[0].owner)
+    assert dt.datetime.fromtimestamp(60.0, dt.UTC) == seen[0].lease_until
+    assert b'"delivered":false' in Record("x", b'{"a":1}', seen[0]).to_json()
+
+
+@pytest.mark.parametrize(
+    ("outcome", "state", "next_s"),
+    [
+        (Accepted(200), "delivered", None),
+        (Retry("busy", 503), "retrying", 5.0),
+        (Retry("busy", 429), "retrying", 60.0),
+        (Refused("no", 410), "failed", None),
+        (UNSEEN, "retrying", 5.0),
+    ],
+)
+async def test_every_outcome_is_stored_and_acknowledged(
+    autojump_clock: MockClock, outcome: Accepted | Retry | Refused, state: str, next_s: float | None
+) -> None:
+    """A failed send stays recorded with its next attempt; the stream is done with it."""
+    world = World([outcome])
+    entry, _ = await world.carry()
+    delivery = world.delivery(entry.id)
+    assert state == delivery.state
+    assert next_s == (delivery.next_attempt_at.timestamp() if delivery.next_attempt_at else None)
+    assert {} == world.pending
+    assert 1 == len(world.channel.sends)
+
+
+@pytest.mark.parametrize(
+    ("fields", "reason"),
+    [
+        ({}, b"missing_event"),
+        ({b"event": b"{"}, b"bad_json"),
+        ({b"event": b'{"alert_id":"a"}'}, b"bad_event"),
+        ({b"event": b" " * 300 * 1024}, b"too_large"),
+    ],
+)
+async def test_what_cannot_be_parsed_goes_to_the_quarantine(
+    autojump_clock: MockClock, fields: dict[bytes, bytes], reason: bytes
+) -> None:
+    """It is moved with its fields and the reason, nothing is stored or sent, and the pipeline goes on."""
+    world, original = World(), {b"odd": b"\xff", **fields}
+    pipeline = world.pipeline()
+    entry_id = world.server.add(STREAM, original)
+    await process_entry(await world.take(pipeline), pipeline)
+
+    assert {} == world.pending
+    assert original == {name: world.dead[0][name] for name in original}
+    assert (reason, entry_id.encode()) == (world.dead[0][b"_reason"], world.dead[0][b"_id"])
+    assert ({}, []) == (world.store.records, world.channel.sends)
+    await world.carry(pipeline)
+    assert ["delivered"] == list(world.states.values())
+
+
+async def test_what_the_store_refuses_by_its_content_goes_to_the_quarantine(autojump_clock: MockClock) -> None:
+    """Nothing was stored, so nothing is sent."""
+    world = World()
+    world.store.refuses = lambda _: True
+    await world.carry()
+    assert ({}, [], b"refused_content") == (world.pending, world.channel.sends, world.dead[0][b"_reason"])
+
+
+async def test_too_many_quarantined_in_a_row_stop_the_process(autojump_clock: MockClock) -> None:
+    """A broken producer is not a thousand broken alerts; one good alert in between starts the count anew."""
+    world = World(quarantine_halt=3)
+    pipeline = world.pipeline()
+
+    async def bad() -> None:
+        world.server.add(STREAM, {b"event": b"{"})
+        await process_entry(await world.take(pipeline), pipeline)
+
+    for _ in range(2):
+        await bad()
+    await world.carry(pipeline)
+    for _ in range(2):
+        await bad()
+    with pytest.raises(QuarantineHalt, match="3 entries in a row"):
+        await bad()
+    assert 5 == len(world.dead)
+
+
+async def test_a_suppressed_alert_is_recorded_and_not_sent(autojump_clock: MockClock) -> None:
+    """The record names the rule."""
+    world = World()
+    pipeline = world.pipeline()
+    routes = (
+        RouteSettings(name="maintenance", match={"view": ("Lending",)}, suppress=True),
+        RouteSettings(name="rest", channels=("webhook",)),
+    )
+    pipeline.routing = Routing(replace(pipeline.settings, routes=routes))
+    entry, _ = await world.carry(pipeline)
+    assert ("suppressed", "maintenance") == (world.delivery(entry.id).state, world.delivery(entry.id).suppressed_by)
+    assert ([], {}) == (world.channel.sends, world.pending)
+
+
+@pytest.mark.parametrize("outcome", [Accepted(200), Retry("busy", 503), Refused("no", 410)])
+@pytest.mark.parametrize("claimed", [True, False])
+async def test_a_redelivery_of_what_has_an_outcome_is_acknowledged_without_a_send(
+    autojump_clock: MockClock, outcome: Accepted | Retry | Refused, claimed: bool
+) -> None:
+    """Delivered, failed or retrying: the record decides, and it does not change."""
+    world = World([outcome])
+    pipeline = world.pipeline()
+    world.server.fail_next("ack", "down", times=10**6)
+    with trio.move_on_after(100):
+        await world.carry()
+    before = dict(world.store.records)
+    world.server._planned.clear()
+    (pending,) = await pipeline.stream.look(0.0, 1)
+    (entry,) = await pipeline.stream.claim([pending], 0.0)
+
+    assert Step.ACKNOWLEDGE is await process_entry(replace(entry, claimed=claimed), pipeline)
+    assert (1, before, {}) == (len(world.channel.sends), world.store.records, world.pending)
+
+
+async def test_an_attempt_cut_by_a_crash_is_repeated_and_counted(autojump_clock: MockClock) -> None:
+    """The entry came by a claim and is ours: its owner is gone, nobody saw the outcome; same `webhook-id`."""
+    world, pipeline = World(), None
+    pipeline = world.pipeline()
+    entry = await redelivered(world, pipeline, claimed=True)
+    await put(world, entry)
+
+    assert Step.ACKNOWLEDGE is await process_entry(entry, pipeline)
+    delivery = world.delivery(entry.id)
+    assert ("delivered", 2, 1) == (delivery.state, delivery.attempts, delivery.in_doubt)
+    assert [entry.id] == [send.id for send in world.channel.sends]
+    assert {} == world.pending
+
+
+async def test_an_attempt_in_doubt_is_held_where_the_policy_says_so(autojump_clock: MockClock) -> None:
+    """The alert waits for a human, acknowledged and not sent."""
+    world = World(hold=["webhook"])
+    pipeline = world.pipeline()
+    entry = await redelivered(world, pipeline, claimed=True)
+    await put(world, entry)
+    await process_entry(entry, pipeline)
+    assert ("in_doubt", [], {}) == (world.delivery(entry.id).state, world.channel.sends, world.pending)
+
+
+async def test_a_living_owner_s_alert_is_left_alone(autojump_clock: MockClock) -> None:
+    """Read anew (a re-created group, a SETID), not claimed: no send, no acknowledgement, no change."""
+    world = World()
+    pipeline = world.pipeline()
+    entry = await redelivered(world, pipeline, claimed=False)
+    record = await put(world, entry)
+    assert Step.WALK_AWAY is await process_entry(entry, pipeline)
+    assert ([], record) == (world.channel.sends, world.store.records[entry.id].record)
+    assert [entry.id] == list(world.pending)
+
+
+async def test_a_claimed_entry_that_is_not_ours_any_more_is_left_alone(autojump_clock: MockClock) -> None:
+    """While we looked, somebody else claimed it: the server decides."""
+    world = World()
+    pipeline = world.pipeline()
+    entry = await redelivered(world, pipeline, claimed=True)
+    await put(world, entry)
+    other = world.pipeline("other").stream
+    await other.claim(await other.look(0.0, 1), 0.0)
+    assert Step.WALK_AWAY is await process_entry(entry, pipeline)
+    assert ([], {entry.id: "other"}) == (world.channel.sends, world.pending)
+
+
+async def test_a_lapsed_lease_frees_a_record(autojump_clock: MockClock) -> None:
+    """After the lease nobody who keeps to the rules is still sending."""
+    world = World()
+    pipeline = world.pipeline()
+    entry = await redelivered(world, pipeline, claimed=False)
+    await put(world, entry)
+    await trio.sleep(60)
+    assert Step.ACKNOWLEDGE is await process_entry(entry, pipeline)
+    assert ("delivered", 1) == (world.delivery(entry.id).state, world.delivery(entry.id).in_doubt)
+
+
+async def test_a_message_id_used_again_is_quarantined_and_its_record_untouched(autojump_clock: MockClock) -> None:
+    """A restored or re-created stream can repeat IDs: other content must never be merged into a record."""
+    world = World()
+    pipeline = world.pipeline()
+    entry = await redelivered(world, pipeline, claimed=True, title="another alert")
+    record = await put(world, replace(entry, fields={b"event": __import__("json").dumps(EVENT).encode()}))
+    await process_entry(entry, pipeline)
+    assert (b"id_reused", record) == (world.dead[0][b"_reason"], world.store.records[entry.id].record)
+    assert ([], {}) == (world.channel.sends, world.pending)
+
+
+@pytest.mark.parametrize("fault", ["down", "answer_lost"])
+@pytest.mark.parametrize("method", ["create", "replace", "get"])
+async def test_a_lost_answer_of_the_store_changes_nothing(autojump_clock: MockClock, method: str, fault: Fault) -> None:
+    """Whether the write happened or not: one record, one send, the right outcome."""
+    world = World()
+    world.store.fail_next(method, fault, times=3)
+    entry, _ = await world.carry()
+    delivery = world.delivery(entry.id)
+    assert ("delivered", 1, 0) == (delivery.state, delivery.attempts, delivery.in_doubt)
+    assert (1, {}) == (len(world.channel.sends), world.pending)
+
+
+@pytest.mark.parametrize("fault", ["down", "answer_lost"])
+async def test_a_lost_answer_to_the_acknowledgement_changes_nothing(autojump_clock: MockClock, fault: Fault) -> None:
+    """XACK may be repeated."""
+    world = World()
+    world.server.fail_next("ack", fault, times=3)
+    await world.carry()
+    assert (1, {}) == (len(world.channel.sends), world.pending)
+
+
+async def test_nothing_is_sent_while_the_store_is_down(autojump_clock: MockClock) -> None:
+    """The entry waits, pending, and a soft stop is not held up by it."""
+    world = World()
+    pipeline = world.pipeline()
+    world.store.fail_next("create", "down", times=10**6)
+    world.emit()
+    entry = await world.take(pipeline)
+    async with trio.open_nursery() as nursery:
+
+        async def carry() -> None:
+            with pytest.raises(Stopping):
+                await process_entry(entry, pipeline)
+
+        nursery.start_soon(carry)
+        await trio.sleep(3600)
+        assert ([], [entry.id]) == (world.channel.sends, list(world.pending))
+        pipeline.stop()
+    assert ([], [entry.id], {}) == (world.channel.sends, list(world.pending), world.store.records)
+
+
+async def test_a_lease_that_grew_old_is_renewed_before_the_send(autojump_clock: MockClock) -> None:
+    """A send starts only within the first half of the lease: else others could take it for lapsed in the middle."""
+    world = World()
+    faults: dict[str, list[Fault]] = {"create": ["answer_lost"], "get": ["down"] * 12}
+    world.store.decide = lambda call: faults[call.method].pop() if faults.get(call.method) else None
+    entry, _ = await world.carry()
+    lease_until = world.delivery(entry.id).lease_until
+    assert lease_until is None
+    writes = [(call.method, call.state) for call in world.store.called("create", "replace")]
+    assert ("replace", "sending") in writes
+    assert ("delivered", 1) == (world.delivery(entry.id).state, world.delivery(entry.id).attempts)
+
+
+async def test_a_record_that_was_taken_over_gets_our_acceptance(autojump_clock: MockClock) -> None:
+    """Our receiver accepted after somebody took us for dead: the record becomes delivered, and they stay its owner."""
+    world = World(latency_s=10.0)
+    pipeline = world.pipeline()
+    world.emit()
+    entry = await world.take(pipeline)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(process_entry, entry, pipeline)
+        await trio.sleep(5)
+        stored = world.store.records[entry.id]
+        theirs = replace_delivery(stored.record, state="sending", owner="other/1", lease_s=60.0)
+        world.store.put(theirs)
+    assert ("delivered", "other/1") == (world.delivery(entry.id).state, world.delivery(entry.id).owner)
+
+
+async def test_our_failure_does_not_touch_a_record_that_was_taken_over(autojump_clock: MockClock) -> None:
+    """What failed for us says nothing about the present owner's attempt."""
+    world = World([Retry("busy", 503)], latency_s=10.0)
+    pipeline = world.pipeline()
+    world.emit()
+    entry = await world.take(pipeline)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(process_entry, entry, pipeline)
+        await trio.sleep(5)
+        theirs = replace_delivery(world.store.records[entry.id].record, state="sending", owner="other/1", lease_s=60.0)
+        world.store.put(theirs)
+    assert theirs == world.store.records[entry.id].record
+
+
+async def test_a_vanished_record_is_written_again_with_its_outcome(autojump_clock: MockClock) -> None:
+    """Somebody deleted the document while its alert was being sent: the outcome is not lost with it."""
+    world = World(latency_s=10.0)
+    pipeline = world.pipeline()
+    world.emit()
+    entry = await world.take(pipeline)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(process_entry, entry, pipeline)
+        await trio.sleep(5)
+        world.store.records.clear()
+    assert ("delivered", {}) == (world.delivery(entry.id).state, world.pending)
+
+
+async def test_channels_are_sent_to_at_once_and_settled_apart(autojump_clock: MockClock) -> None:
+    """A slow or failing channel does not keep the alert from the others; each keeps its own state."""
+    slow, failing = FakeChannel("slow", latency_s=10.0), FakeChannel("failing", [Retry("busy", 503)])
+    world = World(latency_s=1.0, channels=[slow, failing])
+    entry, _ = await world.carry()
+    delivery = world.delivery(entry.id)
+    assert 10.0 == trio.current_time()
+    assert "retrying" == delivery.state
+    assert {"webhook": "delivered", "slow": "delivered", "failing": "retrying"} == {
+        channel.name: channel.state for channel in delivery.channels
+    }
+
+
+async def test_a_hanging_receiver_is_cut_at_the_bound_and_in_doubt(autojump_clock: MockClock) -> None:
+    """After `send_timeout_s` the attempt is over; nobody knows whether the receiver has it."""
+    world = World(latency_s=10**6)
+    entry, _ = await world.carry()
+    assert 15.0 == trio.current_time()
+    delivery = world.delivery(entry.id)
+    assert ("retrying", 1, "no answer within 15 s") == (delivery.state, delivery.in_doubt, delivery.last_error)
+
+
+async def test_an_entry_that_crashed_its_workers_is_quarantined(autojump_clock: MockClock) -> None:
+    """Delivered more than `max_deliveries` times without an outcome: marked in the record first, then moved."""
+    world = World()
+    pipeline = world.pipeline()
+    entry = await redelivered(world, pipeline, claimed=True)
+    await put(world, entry)
+    await process_entry(replace(entry, deliveries=6), pipeline)
+    assert (b"max_deliveries", "quarantined") == (world.dead[0][b"_reason"], world.delivery(entry.id).state)
+    assert ([], {}) == (world.channel.sends, world.pending)
+
+
+async def test_an_entry_delivered_too_often_that_has_an_outcome_is_acknowledged(autojump_clock: MockClock) -> None:
+    """Bystanders of a poison entry are not condemned with it."""
+    world = World([Retry("busy", 503)])
+    pipeline = world.pipeline()
+    world.server.fail_next("ack", "down", times=10**6)
+    with trio.move_on_after(100):
+        await world.carry()
+    world.server._planned.clear()
+    (entry,) = await pipeline.stream.claim(await pipeline.stream.look(0.0, 1), 0.0)
+    assert Step.ACKNOWLEDGE is await process_entry(replace(entry, deliveries=6), pipeline)
+    assert ([], {}, "retrying") == (world.dead, world.pending, world.delivery(entry.id).state)
+
+
+async def test_a_move_that_did_not_follow_its_mark_is_completed(autojump_clock: MockClock) -> None:
+    """The record says quarantined, the entry is still pending: a crash came in between."""
+    world = World()
+    pipeline = world.pipeline()
+    entry = await redelivered(world, pipeline, claimed=True)
+    world.server.fail_next("quarantine", "down", times=10**6)
+    await put(world, entry)
+    with trio.move_on_after(100):
+        await process_entry(replace(entry, deliveries=6), pipeline)
+    assert ("quarantined", []) == (world.delivery(entry.id).state, world.dead)
+    world.server._planned.clear()
+    await process_entry(replace(entry, deliveries=2), pipeline)
+    assert (b"max_deliveries", {}, []) == (world.dead[0][b"_reason"], world.pending, world.channel.sends)
+
+
+async def test_a_replayed_entry_keeps_its_identity_and_is_sent(autojump_clock: MockClock) -> None:
+    """A quarantined record leaves that state by a replay, under its first `webhook-id`."""
+    world = World()
+    pipeline = world.pipeline()
+    entry = await redelivered(world, pipeline, claimed=True)
+    await put(world, entry)
+    await process_entry(replace(entry, deliveries=6), pipeline)
+    world.server.add(STREAM, {**entry.fields, b"replay_of": entry.record_id.encode()})
+    again = await world.take(pipeline)
+    assert Step.ACKNOWLEDGE is await process_entry(again, pipeline)
+    assert ("delivered", None) == (world.delivery(entry.id).state, world.delivery(entry.id).reason)
+    assert [entry.id] == [send.id for send in world.channel.sends]
+
+
+async def test_a_cancellation_at_every_await_leaves_what_the_record_says(autojump_clock: MockClock) -> None:
+    """Cut anywhere: never acknowledged without an outcome, never sent without a record, never an outcome forgotten."""
+    seen: set[tuple[str | None, bool, int]] = set()
+    for cut_at_s in range(40):
+        world = World(latency_s=4.0)
+        pipeline = world.pipeline()
+        world.emit()
+        entry = await world.take(pipeline)
+        world.server.latency_s = world.store.latency_s = 4.0
+        start_s = trio.current_time()
+        with trio.CancelScope(deadline=start_s + cut_at_s + 0.5):
+            await process_entry(entry, pipeline)
+        world.server.latency_s = world.store.latency_s = 0.0
+        state = world.states.get(entry.id)
+        pending, sends = entry.id in world.pending, len(world.channel.sends)
+        seen.add((state, pending, sends))
+        if sends and state == "delivered":  # an outcome that is known is stored and acknowledged, cut or not
+            assert not pending
+        other = world.pipeline("other")
+        if pending:  # whoever takes over brings it to its end
+            other.clock.set(await other.stream.server_time())
+            (again,) = await other.stream.claim(await other.stream.look(0.0, 1), 0.0)
+            await process_entry(again, other)
+        after = world.delivery(entry.id)
+        repeats = world.channel.accepted[entry.id] - 1
+        assert ("delivered", {}) == (after.state, world.pending)
+        assert repeats <= after.in_doubt <= 1
+    assert {(None, True, 0), ("sending", True, 0), ("sending", True, 1), ("delivered", False, 1)} == seen

@@ -1,0 +1,72 @@
+"""The claimer: takes over entries whose consumer is gone."""
+
+import trio
+
+from trio_alerts.errors import Unavailable
+from trio_alerts.in_flight import SUSPECT_DELIVERIES
+from trio_alerts.keepalive import renew
+from trio_alerts.pipeline import Pipeline
+from trio_alerts.ports import HANDED_OVER_IDLE_S, Pending
+from trio_alerts.reader import hand_out
+from trio_alerts.worker import Work
+
+
+async def claim_entries(send: trio.MemorySendChannel[Work], pipeline: Pipeline) -> None:
+    """Look for abandoned entries every `claim_every_s`, and take what idle workers can start at once.
+
+    Idle time runs on while the server or a process is paused, so after any gap the first thing is to renew our own
+    entries, and the second to give others the time to renew theirs. The start counts as a gap. What was handed over
+    on purpose can be taken at any time.
+    """
+    settings = pipeline.settings
+    gap_s = max(settings.keepalive_s, 2 * settings.claim_every_s)
+    seen_at_s = trio.current_time()
+    trusted_from_s = seen_at_s + 2 * settings.keepalive_s
+    more = False
+    with send:
+        while not pipeline.stopping.is_set():
+            await pipeline.pause(settings.claim_every_s / (10 if more else 1))
+            try:
+                pipeline.clock.set(await pipeline.stream.server_time())
+                now_s = trio.current_time()
+                if now_s - seen_at_s > gap_s:
+                    trusted_from_s = now_s + 2 * settings.keepalive_s
+                    await renew(pipeline, 0.0)
+                seen_at_s = now_s
+                min_idle_s = settings.claim_idle_s if now_s >= trusted_from_s else HANDED_OVER_IDLE_S
+                more = await _take(min_idle_s, send, pipeline)
+                seen_at_s = trio.current_time()  # waiting for a worker is no gap
+            except Unavailable as cause:
+                pipeline.stream_outage.began(cause)
+            else:
+                pipeline.stream_outage.ended()
+
+
+async def _take(min_idle_s: float, send: trio.MemorySendChannel[Work], pipeline: Pipeline) -> bool:
+    """Take what idle workers can start; tell whether there is probably more."""
+    idle = pipeline.in_flight.idle
+    if not idle or pipeline.stopping.is_set():
+        return False
+    count = min(idle, pipeline.settings.batch)
+    found = await pipeline.stream.look(min_idle_s, count)
+    chosen = _choose(found, pipeline)
+    if chosen:
+        entries = await pipeline.stream.claim(chosen, min_idle_s)
+        await pipeline.fault_point.reach("after_claim")
+        await hand_out(entries, send, pipeline)
+    return len(found) == count
+
+
+def _choose(found: list[Pending], pipeline: Pipeline) -> list[Pending]:
+    """Leave out what we hold, and all suspects but one: a poison entry must not take others down with it."""
+    chosen: list[Pending] = []
+    suspects = pipeline.in_flight.suspects
+    for pending in found:
+        if pending.record_id in pipeline.in_flight:
+            continue
+        if pending.deliveries + 1 >= SUSPECT_DELIVERIES:
+            if suspects:
+                continue
+            suspects += 1
+        chosen.append(pending)
+    return chosen

@@ -1,0 +1,30 @@
+"""The keep-alive: a slow receiver must never be mistaken for a dead worker."""
+
+import trio
+
+from trio_alerts.errors import Unavailable
+from trio_alerts.pipeline import Pipeline
+
+RENEWED_AT_ONCE = 200  # IDs a call: a script blocks the server while it runs, and 200 renewals take about 1 ms
+
+
+async def keep_alive(pipeline: Pipeline) -> None:
+    """Renew, on the server, what has been held for longer than `keepalive_s`; until it is cancelled."""
+    interval_s = pipeline.settings.keepalive_s / 2  # so that no entry is ever idle for longer than 1.5 keepalive_s
+    while True:
+        await trio.sleep(interval_s)
+        try:
+            await renew(pipeline, pipeline.settings.keepalive_s)
+        except Unavailable as cause:
+            pipeline.stream_outage.began(cause)
+
+
+async def renew(pipeline: Pipeline, held_for_s: float) -> None:
+    """Renew every entry that has been held for that long. Those that others own by now stay theirs.
+
+    Raises:
+        Unavailable: The server did not answer; the next round tries again.
+    """
+    entries = pipeline.in_flight.older_than(held_for_s)
+    for start in range(0, len(entries), RENEWED_AT_ONCE):
+        await pipeline.stream.renew(entries[start : start + RENEWED_AT_ONCE])

@@ -1,0 +1,83 @@
+"""What the tasks of one process share: its ports, its settings, and what is going on."""
+
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from itertools import count
+from random import Random
+
+import trio
+
+from trio_alerts.clock import ServerClock
+from trio_alerts.delivery import Rules
+from trio_alerts.fault import FaultPoint
+from trio_alerts.in_flight import InFlight
+from trio_alerts.outage import Outage
+from trio_alerts.ports import AlertStore, AlertStream, Channel
+from trio_alerts.routing import Routing
+from trio_alerts.settings import Settings
+
+
+@dataclass(kw_only=True)
+class Pipeline:
+    """The shared state of the tasks of one process. One is made per service; nothing here is global.
+
+    `tally` counts what became of alerts since the start, by state. `faults` are the exceptions that nobody planned for.
+    """
+
+    settings: Settings
+    stream: AlertStream
+    store: AlertStore
+    channels: Mapping[str, Channel]
+    routing: Routing
+    clock: ServerClock = field(default_factory=ServerClock)
+    random: Random = field(default_factory=Random)
+    fault_point: FaultPoint = field(default_factory=FaultPoint)
+    stopping: trio.Event = field(default_factory=trio.Event)
+    tally: Counter[str] = field(default_factory=Counter)
+    faults: list[Exception] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self.in_flight = InFlight(self.settings.workers)
+        self.stream_outage = Outage("Redis", self.random)
+        self.store_outage = Outage("the store", self.random)
+        self.channel_trouble: dict[str, str] = {}
+        self.quarantined_in_a_row = 0
+        self._hold = frozenset(
+            channel.name for channel in self.settings.effective_channels if channel.in_doubt_policy == "hold"
+        )
+        self._attempts = count(1)
+        self._intakes: set[trio.CancelScope] = set()
+
+    def rules(self) -> Rules:
+        """Return the rules of one transition: its jitter is drawn anew."""
+        return Rules(self.settings.retry_schedule_s, self._hold, self.random.uniform(-1.0, 1.0))
+
+    def new_owner(self) -> str:
+        """Return a token that no other attempt of any process has."""
+        return f"{self.settings.consumer}/{next(self._attempts)}"
+
+    def stop(self) -> None:
+        """Begin the soft stop: nothing new is taken in. Safe to repeat."""
+        self.stopping.set()
+        for intake in self._intakes:
+            intake.cancel()
+        self.in_flight.wake()
+
+    @contextmanager
+    def intake(self) -> Iterator[None]:
+        """A block that a soft stop cuts short. Only for waits after which an entry is still pending, unstarted."""
+        with trio.CancelScope() as scope:
+            if self.stopping.is_set():
+                scope.cancel()
+            self._intakes.add(scope)
+            try:
+                yield
+            finally:
+                self._intakes.discard(scope)
+
+    async def pause(self, seconds: float) -> None:
+        """Sleep, or until the soft stop."""
+        with trio.move_on_after(seconds):
+            await self.stopping.wait()

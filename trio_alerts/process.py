@@ -1,0 +1,291 @@
+"""The four steps of an entry, from the stream to its outcome: parse, persist, notify, update and acknowledge."""
+
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, replace
+from enum import Enum, auto
+from functools import partial
+from typing import TypeVar
+
+import trio
+from loguru import logger
+from msgspec.structs import asdict
+
+from trio_alerts.alert import Alert, Entry, Record, parse_entry
+from trio_alerts.delivery import (
+    FINAL,
+    Delivery,
+    first_attempt,
+    quarantined,
+    renewed,
+    settled,
+    suppressed,
+    taken_over,
+    with_acceptances,
+)
+from trio_alerts.errors import ParseFault, QuarantineHalt, RefusedContent, Unavailable
+from trio_alerts.notify import Outcomes, notify
+from trio_alerts.pipeline import Pipeline
+from trio_alerts.ports import Conflict, DeadEntry, Stored
+from trio_alerts.routing import Suppress
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """A record that is ours: the state `sending` with our owner token, at this version.
+
+    `stamped_at_s` is the monotonic time before its lease was written.
+    """
+
+    stored: Stored
+    stamped_at_s: float
+
+
+class Step(Enum):
+    """What is left to do with an entry that is not ours to send."""
+
+    ACKNOWLEDGE = auto()
+    WALK_AWAY = auto()
+
+
+async def process_entry(entry: Entry, pipeline: Pipeline) -> Step:
+    """Bring one entry to its outcome.
+
+    Returns:
+        `ACKNOWLEDGE` when it is done with: its outcome is stored and it is acknowledged, or it is in the quarantine.
+        `WALK_AWAY` when its record belongs to an owner who may be alive; it stays pending.
+
+    Raises:
+        Stopping: The store did not answer before the soft stop; nothing was sent, the entry stays pending.
+        QuarantineHalt: Too many entries in a row were quarantined.
+
+    Cancellation: before the send nothing went out; during it the record says `sending`, and the next owner counts the
+    attempt as in doubt; after it the outcome is stored and the entry acknowledged first.
+    """
+    await pipeline.fault_point.reach("after_read")
+    if entry.deliveries > pipeline.settings.max_deliveries:
+        return await condemn(entry, pipeline)
+    try:
+        alert = parse_entry(entry, pipeline.clock.now())  # 1 parse
+        await pipeline.fault_point.reach("after_parse")
+        claim = await persist(entry, alert, pipeline)  # 2 persist
+    except (ParseFault, RefusedContent) as fault:
+        return await quarantine(entry, fault, pipeline)
+    await pipeline.fault_point.reach("after_persist")
+    if claim is Step.WALK_AWAY:
+        return Step.WALK_AWAY
+    if isinstance(claim, Claim) and not await deliver(claim, pipeline):  # 3 notify, 4 update
+        return Step.WALK_AWAY
+    await pipeline.stream_outage.outlast(_shielded(pipeline, lambda: pipeline.stream.ack(entry)))  # 4 then XACK
+    await pipeline.fault_point.reach("after_ack")
+    pipeline.quarantined_in_a_row = 0
+    return Step.ACKNOWLEDGE
+
+
+async def persist(entry: Entry, alert: Alert, pipeline: Pipeline) -> Claim | Step:
+    """Make the record exist and ours, before anything is sent.
+
+    Raises:
+        RefusedContent: The store will never take it, or its ID belongs to another alert.
+        Stopping: See `process_entry`.
+    """
+    owner = pipeline.new_owner()
+    stamped_at_s = trio.current_time()
+    decision = pipeline.routing.decide(asdict(alert.event))
+    if isinstance(decision, Suppress):
+        delivery = suppressed(decision.rule)
+    else:
+        delivery = first_attempt(decision.channels, owner, pipeline.clock.now(), pipeline.settings.lease_s)
+    record = Record(entry.record_id, alert.body, delivery)
+    while True:
+        created = await _store(pipeline, lambda: pipeline.store.create(record))
+        if isinstance(created, Stored):
+            return _claim_or_done(created, stamped_at_s)
+        existing = await _store(pipeline, lambda: pipeline.store.get(record.id))
+        if existing is not None:
+            return await resume(entry, alert, existing, owner, stamped_at_s, pipeline)
+        # It vanished between the two answers: the next round creates it again.
+
+
+async def resume(
+    entry: Entry, alert: Alert, existing: Stored, owner: str, stamped_at_s: float, pipeline: Pipeline
+) -> Claim | Step:
+    """Go on from the record of an alert that was seen before. `owner` and `stamped_at_s` are of our own first try.
+
+    Outcomes: ours (a write of our own whose answer was lost, or an attempt that we took over) | acknowledge | walk
+    away. Nothing else leaves this function.
+    """
+    while True:
+        delivery = existing.record.delivery
+        if existing.record.content_sha256 != alert.content_sha256:
+            raise RefusedContent(
+                f"record {entry.record_id} belongs to an alert with other content: the message ID was used again",
+                "id_reused",
+            )
+        if delivery.owner == owner:
+            return _claim_or_done(existing, stamped_at_s)
+        if delivery.state == "quarantined" and not entry.replayed:
+            reason = delivery.reason or "unknown"
+            raise RefusedContent("its record was marked before, and the move did not follow", reason)
+        if delivery.state in FINAL or delivery.state == "retrying":
+            return Step.ACKNOWLEDGE
+        if delivery.state == "sending" and not await _owner_is_gone(entry, delivery, pipeline):
+            return Step.WALK_AWAY
+        stamped_at_s = trio.current_time()
+        now, lease_s = pipeline.clock.now(), pipeline.settings.lease_s
+        mine = taken_over(delivery, owner, now, lease_s, pipeline.rules())
+        taken = await _replace(pipeline, replace(existing.record, delivery=mine), existing.version)
+        if isinstance(taken, Stored):
+            logger.warning("{}: took over an attempt of {}, outcome unknown", entry.record_id, delivery.owner)
+            return _claim_or_done(taken, stamped_at_s)
+        again = await _store(pipeline, lambda: pipeline.store.get(entry.record_id))
+        if again is None:
+            return Step.WALK_AWAY  # vanished just now: the next delivery starts anew
+        existing = again
+
+
+async def deliver(claim: Claim, pipeline: Pipeline) -> bool:
+    """Send what is ours and store what came of it; False if it turned out not to be ours any more.
+
+    Cancellation: what receivers have said by then is stored first, in a bounded time.
+    """
+    fresh = await _with_fresh_lease(claim, pipeline)
+    if fresh is None:
+        return False
+    outcomes: Outcomes = {}
+    await pipeline.fault_point.reach("before_send")
+    try:
+        await notify(fresh.stored.record, outcomes, pipeline)
+    finally:
+        if 0 < len(outcomes) < len(fresh.stored.record.delivery.sending()):  # cut, or failed, while some had answered
+            with trio.move_on_after(2 * pipeline.settings.store_timeout_s, shield=True):
+                await update(fresh, outcomes, pipeline)
+    await pipeline.fault_point.reach("after_send")
+    await update(fresh, outcomes, pipeline)
+    await pipeline.fault_point.reach("after_update")
+    return True
+
+
+async def update(claim: Claim, outcomes: Outcomes, pipeline: Pipeline) -> None:
+    """Store the outcome of an attempt, whatever has become of the record in the meantime.
+
+    Outcomes: stored | stored before, and the answer got lost | merged into another owner's record | created again.
+    """
+    record, version = claim.stored.record, claim.stored.version
+    owner = record.delivery.owner
+    after = settled(record.delivery, outcomes, pipeline.clock.now(), pipeline.rules())
+    pipeline.tally[after.state] += 1
+    write = _shielded(pipeline, lambda: pipeline.store.replace(replace(record, delivery=after), version))
+    while True:
+        written = await pipeline.store_outage.outlast(write)
+        if isinstance(written, Stored):
+            return
+        current = await pipeline.store_outage.outlast(_shielded(pipeline, lambda: pipeline.store.get(record.id)))
+        if current is None:
+            logger.error("{}: the record has vanished from the store; it is written again", record.id)
+            write = _shielded(pipeline, lambda: pipeline.store.create(replace(record, delivery=after)))
+            continue
+        theirs = current.record.delivery
+        merged: Delivery | None
+        if theirs.owner == owner:
+            merged = settled(theirs, outcomes, pipeline.clock.now(), pipeline.rules()) if theirs.sending() else None
+        else:
+            merged = with_acceptances(theirs, after, pipeline.clock.now())
+        if merged is None:
+            return
+        known, version = replace(current.record, delivery=merged), current.version
+        write = _shielded(pipeline, partial(pipeline.store.replace, known, version))
+
+
+async def quarantine(entry: Entry, fault: ParseFault | RefusedContent, pipeline: Pipeline) -> Step:
+    """Move an entry that can never be processed to the dead-letter stream.
+
+    Raises:
+        QuarantineHalt: It was one too many in a row.
+    """
+    dead = DeadEntry(fault.reason, str(fault))
+    moved = await pipeline.stream_outage.outlast(_shielded(pipeline, lambda: pipeline.stream.quarantine(entry, dead)))
+    if not moved:
+        return Step.WALK_AWAY
+    pipeline.tally["quarantined"] += 1
+    pipeline.quarantined_in_a_row += 1
+    logger.error("{}: quarantined ({}): {}", entry.record_id, fault.reason, fault)
+    if pipeline.quarantined_in_a_row >= pipeline.settings.quarantine_halt:
+        raise QuarantineHalt(
+            f"{pipeline.quarantined_in_a_row} entries in a row were quarantined, the last one because {fault}: "
+            f"mend the producer of {entry.stream!r}, then start again (`quarantine_halt` sets the number)"
+        )
+    return Step.ACKNOWLEDGE
+
+
+async def condemn(entry: Entry, pipeline: Pipeline) -> Step:
+    """Decide about an entry that was delivered too often: what has an outcome is acknowledged, the rest quarantined."""
+    while True:
+        existing = await _store(pipeline, lambda: pipeline.store.get(entry.record_id))
+        if existing is None or existing.record.delivery.state == "quarantined":
+            break
+        if existing.record.delivery.state != "sending":
+            await pipeline.stream_outage.outlast(lambda: pipeline.stream.ack(entry))
+            return Step.ACKNOWLEDGE
+        marked = replace(existing.record, delivery=quarantined(existing.record.delivery, "max_deliveries"))
+        if isinstance(await _replace(pipeline, marked, existing.version), Stored):
+            break
+    fault = ParseFault(
+        "max_deliveries",
+        f"delivered {entry.deliveries - 1} times without an outcome: every worker that had it crashed or was cut",
+    )
+    return await quarantine(entry, fault, pipeline)
+
+
+async def _owner_is_gone(entry: Entry, delivery: Delivery, pipeline: Pipeline) -> bool:
+    if delivery.lease_until is None or delivery.lease_until <= pipeline.clock.now():
+        return True
+    return entry.claimed and await pipeline.stream_outage.outlast(
+        lambda: pipeline.stream.owns(entry), pipeline.stopping
+    )
+
+
+async def _with_fresh_lease(claim: Claim, pipeline: Pipeline) -> Claim | None:
+    """Claim again if the lease is half over: what others judge us by must outlast the send."""
+    while trio.current_time() - claim.stamped_at_s >= pipeline.settings.lease_s / 2:
+        stamped_at_s = trio.current_time()
+        record = claim.stored.record
+        longer = replace(record, delivery=renewed(record.delivery, pipeline.clock.now(), pipeline.settings.lease_s))
+        written = await _replace(pipeline, longer, claim.stored.version)
+        if isinstance(written, Conflict):
+            current = await _store(pipeline, partial(pipeline.store.get, record.id))
+            owner = record.delivery.owner
+            if current is None or current.record.delivery.owner != owner or not current.record.delivery.sending():
+                return None
+            written = current
+        claim = Claim(written, stamped_at_s)
+    return claim
+
+
+def _claim_or_done(stored: Stored, stamped_at_s: float) -> Claim | Step:
+    return Claim(stored, stamped_at_s) if stored.record.delivery.state == "sending" else Step.ACKNOWLEDGE
+
+
+async def _replace(pipeline: Pipeline, record: Record, version: tuple[int, int]) -> Stored | Conflict:
+    return await _store(pipeline, lambda: pipeline.store.replace(record, version))
+
+
+async def _store(pipeline: Pipeline, operation: Callable[[], Awaitable[T]]) -> T:
+    """Ask the store before anything was sent: an outage is waited for, but a soft stop is not held up by it."""
+    return await pipeline.store_outage.outlast(operation, pipeline.stopping)
+
+
+def _shielded(pipeline: Pipeline, operation: Callable[[], Awaitable[T]]) -> Callable[[], Awaitable[T]]:
+    """Wrap one try of "store the outcome" or "acknowledge" so that a cancellation lets it finish, in a bounded time.
+
+    The waits between two tries are not shielded.
+    """
+    bound_s = max(pipeline.settings.store_timeout_s, pipeline.settings.redis_timeout_s)
+
+    async def bounded() -> T:
+        with trio.move_on_after(bound_s, shield=True):
+            return await operation()
+        raise Unavailable(f"no answer within {bound_s:g} s")
+
+    return bounded

@@ -1,0 +1,59 @@
+"""The reader: the one task that takes new entries from the stream."""
+
+import trio
+
+from trio_alerts.alert import Entry
+from trio_alerts.errors import Unavailable
+from trio_alerts.outage import FIRST_WAIT_S
+from trio_alerts.pipeline import Pipeline
+from trio_alerts.worker import Work
+
+
+async def read_entries(send: trio.MemorySendChannel[Work], pipeline: Pipeline) -> None:
+    """Read as many entries as there are idle workers, and hand each to one of them, until the soft stop.
+
+    After a lost connection it first takes what is pending under its own name and held by nobody: the answer that
+    carried it was lost.
+    """
+    stream, in_flight = pipeline.stream, pipeline.in_flight
+    recovering = True  # a process of the same name may have been here before
+    wait_s = FIRST_WAIT_S
+    with send:
+        while await _idle_workers(pipeline):
+            count = min(in_flight.idle, pipeline.settings.batch)
+            try:
+                entries = await (
+                    stream.own_pending(in_flight.ids | in_flight.started, count) if recovering else stream.read(count)
+                )
+            except Unavailable as cause:
+                recovering = True
+                pipeline.stream_outage.began(cause)
+                with pipeline.intake():
+                    wait_s = await pipeline.stream_outage.pause(wait_s, None)
+                continue
+            pipeline.stream_outage.ended()
+            wait_s = FIRST_WAIT_S
+            recovering = recovering and bool(entries)
+            await hand_out(entries, send, pipeline)
+
+
+async def hand_out(entries: list[Entry], send: trio.MemorySendChannel[Work], pipeline: Pipeline) -> None:
+    """Give each entry to a worker, but for those that this process has already. A soft stop leaves the rest pending."""
+    for entry in entries:
+        if not pipeline.in_flight.hold(entry.record_id, entry):
+            continue
+        handed_out = False
+        with pipeline.intake():
+            await send.send(entry)
+            handed_out = True
+        if not handed_out:
+            pipeline.in_flight.release(entry.record_id, untouched=True)
+
+
+async def _idle_workers(pipeline: Pipeline) -> bool:
+    """Wait for an idle worker; False when there is nothing more to be read."""
+    while not pipeline.stopping.is_set():
+        if pipeline.in_flight.idle:
+            return True
+        await pipeline.in_flight.changed()
+    return False

@@ -1,0 +1,88 @@
+"""The redriver: the only owner of retries. It finds records that are due and claims each before it is sent again."""
+
+from dataclasses import replace
+
+import trio
+from loguru import logger
+
+from trio_alerts.delivery import cut, next_attempt
+from trio_alerts.errors import Stopping, Unavailable
+from trio_alerts.pipeline import Pipeline
+from trio_alerts.ports import Stored
+from trio_alerts.process import Claim
+from trio_alerts.worker import Redrive, Work
+
+PAGE = 200
+
+
+async def redrive_records(send: trio.MemorySendChannel[Work], pipeline: Pipeline) -> None:
+    """Every `redrive_every_s`, hand what is due to the workers, at most a quarter of them at a time.
+
+    A lock lets one process at a time look through the records. It only saves work: what decides is the conditional
+    write of each claim.
+    """
+    settings = pipeline.settings
+    with send:
+        while not pipeline.stopping.is_set():
+            await pipeline.pause(settings.redrive_every_s)
+            try:
+                if await pipeline.stream.lock("redrive", settings.redrive_every_s):
+                    await _redrive_due(send, pipeline)
+            except (Unavailable, Stopping) as cause:
+                logger.debug("retries wait: {}", cause)
+
+
+async def _redrive_due(send: trio.MemorySendChannel[Work], pipeline: Pipeline) -> None:
+    after = ""
+    while not pipeline.stopping.is_set():
+        ids = await pipeline.store.due(pipeline.clock.now(), PAGE, after)
+        if not ids:
+            return
+        after = ids[-1]
+        pending = await pipeline.stream.pending_among(ids)  # the stream decides about these, not a lapsed lease
+        for record_id in ids:
+            if record_id in pending or record_id in pipeline.in_flight:
+                continue
+            if not await _free_slot(pipeline):
+                return
+            claim = await _claim(record_id, pipeline)
+            if claim is not None and pipeline.in_flight.hold(record_id, None):
+                await send.send(Redrive(claim))  # also when stopping: what is claimed is sent within the grace time
+
+
+async def _free_slot(pipeline: Pipeline) -> bool:
+    """Wait for a worker that retries may use; False when stopping."""
+    most = max(1, pipeline.settings.workers // 4)
+    while not pipeline.stopping.is_set():
+        if pipeline.in_flight.idle and pipeline.in_flight.redrives < most:
+            return True
+        await pipeline.in_flight.changed()
+    return False
+
+
+async def _claim(record_id: str, pipeline: Pipeline) -> Claim | None:
+    """Make a due record ours by a conditional write; None if it is not due any more, or somebody else's.
+
+    A lapsed lease is a failed attempt on the schedule: nobody saw its outcome.
+    """
+    stored = await pipeline.store.get(record_id)
+    if stored is None:
+        return None
+    now, delivery = pipeline.clock.now(), stored.record.delivery
+    owner, stamped_at_s = pipeline.new_owner(), trio.current_time()
+    if delivery.state == "retrying" and delivery.next_attempt_at is not None and delivery.next_attempt_at <= now:
+        after = next_attempt(delivery, owner, now, pipeline.settings.lease_s)
+    elif delivery.state == "sending" and delivery.lease_until is not None and delivery.lease_until <= now:
+        if trio.current_time() - pipeline.store_outage.ended_at_s < pipeline.settings.lease_s:
+            return None  # its owner may be alive, and about to write what it knows
+        after = cut(delivery, now, pipeline.rules())
+    else:
+        return None
+    record = replace(stored.record, delivery=after)
+    written = await pipeline.store_outage.outlast(
+        lambda: pipeline.store.replace(record, stored.version), pipeline.stopping
+    )
+    current = written if isinstance(written, Stored) else await pipeline.store.get(record_id)
+    if current is None or current.record.delivery.owner != owner or not current.record.delivery.sending():
+        return None  # settled by `cut`, or somebody else was first
+    return Claim(current, stamped_at_s)

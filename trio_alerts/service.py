@@ -1,0 +1,97 @@
+"""One process at work: its nurseries, and how it stops."""
+
+import signal
+
+import trio
+from loguru import logger
+
+from trio_alerts.claimer import claim_entries
+from trio_alerts.errors import Interrupted, Unavailable
+from trio_alerts.guard import guard_store
+from trio_alerts.janitor import keep_house
+from trio_alerts.keepalive import keep_alive
+from trio_alerts.pipeline import Pipeline
+from trio_alerts.reader import read_entries
+from trio_alerts.redriver import redrive_records
+from trio_alerts.worker import Work, work_off
+
+FAREWELL_BOUND_S = 2.0  # a healthy server answers in 1 ms; the worst stop is grace_s + this
+
+
+async def serve(pipeline: Pipeline, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
+    """Prepare both backends, then carry alerts until the pipeline is stopped; started when it begins to read.
+
+    Raises:
+        SchemaError, StartError, SettingsError: What `prepare` found; nothing was consumed.
+        ExceptionGroup: What went wrong while running, the exceptions of workers included.
+    """
+    await pipeline.store.prepare()
+    await pipeline.stream.prepare()
+    pipeline.clock.set(await pipeline.stream.server_time())
+    async with trio.open_nursery() as helpers:
+        helpers.start_soon(keep_alive, pipeline)
+        helpers.start_soon(guard_store, pipeline)
+        helpers.start_soon(keep_house, pipeline)
+        task_status.started()
+        logger.info("reading {} as {}", ", ".join(pipeline.settings.stream_names), pipeline.settings.consumer)
+        await _work(pipeline)
+        await _leave(pipeline)
+        helpers.cancel_scope.cancel()
+    if pipeline.faults:
+        raise ExceptionGroup("a worker failed", pipeline.faults)
+    logger.info("stopped; nothing is left behind that no other process can take over")
+
+
+async def _work(pipeline: Pipeline) -> None:
+    """Run the workers and whoever feeds them, until the soft stop is through or the grace time over."""
+    send, receive = trio.open_memory_channel[Work](0)
+    with trio.CancelScope() as grace:
+        async with trio.open_nursery() as work:
+            with receive:
+                for _ in range(pipeline.settings.workers):
+                    work.start_soon(work_off, receive.clone(), pipeline)
+            async with trio.open_nursery() as intake:
+                with send:
+                    for feed in (read_entries, claim_entries, redrive_records):
+                        intake.start_soon(feed, send.clone(), pipeline)
+                await pipeline.stopping.wait()
+                grace.deadline = trio.current_time() + pipeline.settings.grace_s
+                logger.info("stopping: {} in flight", len(pipeline.in_flight.ids))
+                await pipeline.stream.wake()
+            await _hand_over(pipeline)  # nothing more is taken in from here on
+    if grace.cancelled_caught:
+        logger.warning("the grace time is over: what was cut is taken over by other processes")
+
+
+async def watch_signals(pipeline: Pipeline, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
+    """Stop softly at the first SIGTERM or SIGINT, and now at the second.
+
+    Raises:
+        Interrupted: At the second signal.
+    """
+    with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
+        task_status.started()
+        async for number in signals:
+            if pipeline.stopping.is_set():
+                raise Interrupted(f"stopped at once by a second signal ({signal.Signals(number).name})")
+            pipeline.stop()
+
+
+async def _hand_over(pipeline: Pipeline) -> None:
+    """Make what was not started claimable for other processes at once."""
+    with trio.move_on_after(FAREWELL_BOUND_S):
+        try:
+            count = await pipeline.stream.hand_over(pipeline.in_flight.started)
+        except Unavailable as cause:
+            logger.warning("could not hand over: {}; entries are taken over after claim_idle_s", cause)
+        else:
+            if count:
+                logger.info("handed over {} entries that were not started", count)
+
+
+async def _leave(pipeline: Pipeline) -> None:
+    with trio.move_on_after(FAREWELL_BOUND_S):
+        try:
+            await pipeline.stream.leave()
+        except Unavailable as cause:
+            logger.debug("the consumer stays in the group: {}", cause)

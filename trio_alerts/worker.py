@@ -1,0 +1,64 @@
+"""A worker: one of N tasks that each carry one alert at a time."""
+
+from dataclasses import dataclass
+
+import trio
+from loguru import logger
+
+from trio_alerts.alert import Entry
+from trio_alerts.errors import AlertError, Stopping
+from trio_alerts.pipeline import Pipeline
+from trio_alerts.process import Claim, Step, deliver, process_entry
+
+
+@dataclass(frozen=True, slots=True)
+class Redrive:
+    """A record that the redriver has claimed for its next attempt."""
+
+    claim: Claim
+
+    @property
+    def record_id(self) -> str:
+        """The ID of the record."""
+        return self.claim.stored.record.id
+
+
+Work = Entry | Redrive
+
+
+async def work_off(receive: trio.MemoryReceiveChannel[Work], pipeline: Pipeline) -> None:
+    """Carry alerts, one at a time, until the channel is closed.
+
+    An exception that nobody planned for ends the intake of the whole process; this worker's entry stays pending, and
+    the service raises the exception when the other workers are done.
+    """
+    with receive:
+        async for work in receive:
+            if not await _carry(work, pipeline):
+                return
+
+
+async def _carry(work: Work, pipeline: Pipeline) -> bool:
+    """Carry one alert; False if this worker must not go on."""
+    untouched = True
+    try:
+        if pipeline.stopping.is_set() and isinstance(work, Entry):
+            return True  # not started: it is handed over to another process
+        untouched = False
+        pipeline.in_flight.start(work.record_id)
+        if isinstance(work, Redrive):
+            await deliver(work.claim, pipeline)
+            untouched = True
+        else:
+            untouched = await process_entry(work, pipeline) is Step.ACKNOWLEDGE
+    except Stopping:
+        untouched = True  # nothing was sent
+    except Exception as fault:  # noqa: BLE001 - the one catch-all: the fault is raised by the service, after the drain
+        if not isinstance(fault, AlertError):
+            logger.opt(exception=fault).error("{}: a worker failed; its entry stays pending", work.record_id)
+        pipeline.faults.append(fault)
+        pipeline.stop()
+        return False
+    finally:
+        pipeline.in_flight.release(work.record_id, untouched=untouched)
+    return True
