@@ -1,0 +1,191 @@
+import socket
+from ipaddress import IPv4Address, IPv6Address, ip_address
+
+import httpx
+import pytest
+import trio
+from hypothesis import given
+from hypothesis import strategies as st
+
+from trio_alerts.backends.address_check import AddressRefused, AllowedNetworks, resolve_allowed
+
+ANY = AllowedNetworks.parse("any")
+PUBLIC = AllowedNetworks.parse("public")
+LISTED = AllowedNetworks.parse(["10.0.0.0/8", "fd12::/16", "169.254.0.0/16"])
+
+METADATA = "169.254.169.254"
+IN_EVERY_DISGUISE = [
+    METADATA,
+    "::ffff:169.254.169.254",
+    "::169.254.169.254",
+    "::ffff:0:169.254.169.254",
+    "64:ff9b::169.254.169.254",
+    "64:ff9b:1::169.254.169.254",
+    "2002:a9fe:a9fe::1",
+    "2001:0:4136:e378:8000:63bf:5601:5601",
+]
+
+
+class NameServer(trio.abc.HostnameResolver):
+    """A resolver that gives the next of the prepared answers each time it is asked."""
+
+    def __init__(self, *answers: list[str] | Exception) -> None:
+        self.answers = list(answers)
+        self.asked = 0
+
+    async def getaddrinfo(  # type: ignore[override]
+        self, host: bytes, port: int, *_what: int
+    ) -> list[tuple[socket.AddressFamily, int, int, str, tuple[str, int] | tuple[str, int, int, int]]]:
+        await trio.lowlevel.checkpoint()
+        self.asked += 1
+        answer = self.answers.pop(0)
+        if isinstance(answer, Exception):
+            raise answer
+        return [
+            (socket.AF_INET6, socket.SOCK_STREAM, 6, "", (address, port, 0, 0))
+            if ":" in address
+            else (socket.AF_INET, socket.SOCK_STREAM, 6, "", (address, port))
+            for address in answer
+        ]
+
+    async def getnameinfo(self, sockaddr: object, flags: int) -> tuple[str, str]:
+        raise NotImplementedError
+
+
+@pytest.mark.parametrize("address", IN_EVERY_DISGUISE)
+@pytest.mark.parametrize("allowed", [ANY, PUBLIC, LISTED, AllowedNetworks.parse(["0.0.0.0/0", "::/0"])])
+def test_metadata_is_never_reached(allowed: AllowedNetworks, address: str) -> None:
+    """No setting and no notation that carries the address leads to cloud metadata."""
+    assert allowed.refusal(address) is not None
+
+
+@pytest.mark.parametrize(
+    ("address", "refused_by"),
+    [
+        ("127.0.0.1", {"public", "listed"}),
+        ("::1", {"public", "listed"}),
+        ("10.1.2.3", {"public"}),
+        ("::ffff:10.1.2.3", {"public"}),
+        ("192.168.0.1", {"public", "listed"}),
+        ("100.64.0.1", {"public", "listed"}),
+        ("fd12:3456::1", {"public"}),
+        ("fd13::1", {"public", "listed"}),
+        ("8.8.8.8", {"listed"}),
+        ("::ffff:8.8.8.8", {"listed"}),
+        ("64:ff9b::8.8.8.8", {"listed"}),
+        ("64:ff9b::10.0.0.1", {"public", "listed"}),
+        ("64:ff9b::127.0.0.1", {"public", "listed"}),
+        ("2606:4700::1111", {"listed"}),
+        ("2002:808:808::1", {"public", "listed"}),
+        ("fec0::1", {"public", "listed"}),
+        ("2001:db8::1", {"public", "listed"}),
+        ("198.18.0.1", {"public", "listed"}),
+        ("192.0.0.9", {"public", "listed"}),
+        ("240.0.0.1", {"public", "listed"}),
+        ("0.0.0.0", {"any", "public", "listed"}),
+        ("0.1.2.3", {"any", "public", "listed"}),
+        ("::", {"any", "public", "listed"}),
+        ("255.255.255.255", {"any", "public", "listed"}),
+        ("224.0.0.1", {"any", "public", "listed"}),
+        ("ff02::1", {"any", "public", "listed"}),
+        ("169.254.7.7", {"any", "public", "listed"}),
+        ("fe80::1%lo", {"any", "public", "listed"}),
+        ("fd00:ec2::254", {"any", "public", "listed"}),
+        ("168.63.129.16", {"any", "public", "listed"}),
+        ("100.100.100.200", {"any", "public", "listed"}),
+    ],
+)
+def test_each_setting_refuses_what_it_says(address: str, refused_by: set[str]) -> None:
+    """`any` refuses only what is dangerous, `public` all that is not public, a list all that is not in it."""
+    settings = {"any": ANY, "public": PUBLIC, "listed": LISTED}
+
+    refusing = {name for name, allowed in settings.items() if allowed.refusal(address) is not None}
+
+    assert refused_by == refusing
+
+
+@given(st.ip_addresses())
+def test_public_is_never_laxer_than_the_standard_library(ip: IPv4Address | IPv6Address) -> None:
+    """What Python knows not to be global is not public for us either (mapped and NAT64 by what they carry)."""
+    if PUBLIC.refusal(str(ip)) is None:
+        carried = IPv4Address(int(ip) & 0xFFFF_FFFF)
+        assert ip.is_global or carried.is_global
+
+
+@given(st.ip_addresses(v=4), st.sampled_from(["::ffff:", "64:ff9b::"]))
+def test_an_address_inside_another_is_judged_alike(ip: IPv4Address, prefix: str) -> None:
+    """Mapped or behind NAT64, a public address stays public and a private one private."""
+    for allowed in (ANY, PUBLIC):
+        assert (allowed.refusal(str(ip)) is None) == (allowed.refusal(prefix + str(ip)) is None)
+
+
+@pytest.mark.parametrize(
+    ("setting", "message"),
+    [
+        ([], "empty list"),
+        (["any", "10.0.0.0/8"], "'any' is no network"),
+        ("everything", "'everything' is no network"),
+        (["10.0.0.1/8"], "has host bits set"),
+        ([""], "'' is no network"),
+    ],
+)
+def test_a_wrong_setting_is_refused_with_the_item(setting: str | list[str], message: str) -> None:
+    """The message names the item that is wrong."""
+    with pytest.raises(ValueError, match=message):
+        AllowedNetworks.parse(setting)
+
+
+async def test_only_allowed_addresses_of_a_name_are_kept() -> None:
+    """A name with allowed and refused addresses is reached over the allowed ones, in their order."""
+    trio.socket.set_custom_hostname_resolver(NameServer(["10.0.0.1", "8.8.8.8", METADATA, "2606:4700::1111"]))
+
+    found = await resolve_allowed("receiver.example", 443, PUBLIC)
+
+    assert [
+        (socket.AF_INET, ("8.8.8.8", 443)),
+        (socket.AF_INET6, ("2606:4700::1111", 443, 0, 0)),
+    ] == found
+
+
+async def test_a_name_with_refused_addresses_only_is_refused_by_name() -> None:
+    """The refusal says which name, which address, why, and which setting decides."""
+    trio.socket.set_custom_hostname_resolver(NameServer([METADATA]))
+
+    with pytest.raises(AddressRefused, match=r"'inside\.example': 169\.254\.169\.254 \(link-local.*networks"):
+        await resolve_allowed("inside.example", 80, ANY)
+
+
+@pytest.mark.parametrize("host", ["127.1", "0x7f000001", "2130706433", "0177.0.0.1", "::ffff:127.0.0.1"])
+async def test_odd_spellings_are_judged_by_what_they_mean(host: str) -> None:
+    """However loopback is written, `public` refuses it."""
+    with pytest.raises(httpx.ConnectError) as caught:
+        await resolve_allowed(host, 80, PUBLIC)
+
+    assert AddressRefused is caught.type
+    assert "127.0.0.1" in str(caught.value)
+
+
+@pytest.mark.parametrize("host", ["a" * 64 + ".example", ".example", "a..b"])
+async def test_an_impossible_name_is_a_connection_error(host: str) -> None:
+    """A name that no resolver can be asked for is told like one that does not exist."""
+    with pytest.raises(httpx.ConnectError, match="cannot resolve"):
+        await resolve_allowed(host, 80, ANY)
+
+
+async def test_an_unknown_name_is_a_connection_error_not_a_refusal() -> None:
+    """A name that cannot be resolved now may be later: not a permanent refusal."""
+    trio.socket.set_custom_hostname_resolver(NameServer(socket.gaierror(socket.EAI_NONAME, "unknown")))
+
+    with pytest.raises(httpx.ConnectError) as caught:
+        await resolve_allowed("nowhere.example", 80, ANY)
+
+    assert httpx.ConnectError is caught.type
+
+
+def test_the_disguises_are_what_they_claim() -> None:
+    """The list of disguises really carries the metadata address, also in Python's eyes."""
+    teredo = ip_address(IN_EVERY_DISGUISE[-1])
+
+    assert isinstance(teredo, IPv6Address)
+    assert teredo.teredo is not None
+    assert str(teredo.teredo[1]) == METADATA

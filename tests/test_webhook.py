@@ -1,0 +1,110 @@
+import base64
+import datetime as dt
+import json
+from collections.abc import Callable
+
+import httpx
+import pytest
+from standardwebhooks.webhooks import Webhook
+
+from trio_alerts.backends.address_check import AddressRefused
+from trio_alerts.backends.http_socket import SendProgress
+from trio_alerts.channels.webhook import WebhookChannel
+from trio_alerts.ports import Notification
+from trio_alerts.retry import Accepted, Outcome, Refused, Retry
+
+KEY = b"0123456789abcdef01234567"
+NOTIFICATION = Notification("1763900000000-0", b'{"alert_id":"a-1","title":"Z\xc3\xbcrich"}')
+
+
+def channel_to(answer: Callable[[httpx.Request], httpx.Response], key: bytes | None = KEY) -> WebhookChannel:
+    return WebhookChannel(
+        "pager",
+        "https://example.org/hook/s3cret",
+        transport=httpx.MockTransport(answer),
+        now=lambda: dt.datetime.now(dt.UTC),
+        key=key,
+        headers={"authorization": "Bearer t0ken"},
+    )
+
+
+async def outcome_of(answer: Callable[[httpx.Request], httpx.Response]) -> Outcome:
+    return await channel_to(answer).send(NOTIFICATION)
+
+
+async def test_the_official_package_verifies_what_we_sign() -> None:
+    """A receiver that uses the specification's own library accepts the request."""
+    seen: list[httpx.Request] = []
+
+    def answer(request: httpx.Request) -> httpx.Response:
+        seen.append(request)
+        return httpx.Response(204)
+
+    assert Accepted(204) == await channel_to(answer).send(NOTIFICATION)
+    headers = dict(seen[0].headers)
+    payload = Webhook("whsec_" + base64.b64encode(KEY).decode()).verify(seen[0].content, headers)
+    assert payload == {"alert_id": "a-1", "title": "Zürich"}
+    assert NOTIFICATION.id == headers["webhook-id"]
+    assert "application/json" == headers["content-type"]
+    assert "Bearer t0ken" == headers["authorization"]
+    assert "POST" == seen[0].method
+
+
+async def test_without_a_secret_nothing_is_signed() -> None:
+    """The ID and the time are sent all the same: a receiver can drop repeats."""
+    headers = channel_to(lambda _: httpx.Response(200), key=None).signed(NOTIFICATION)
+    assert {"webhook-id", "webhook-timestamp"} == headers.keys()
+
+
+@pytest.mark.parametrize(
+    ("response", "outcome"),
+    [
+        (httpx.Response(202, text="queued"), Accepted(202, "queued")),
+        (httpx.Response(410, text="gone"), Refused("refused with 410", 410, "gone")),
+        (httpx.Response(503, headers={"Retry-After": "7"}), Retry("answered 503", 503, 7.0)),
+        (httpx.Response(302, headers={"Location": "http://169.254.169.254/"}), Retry("answered 302", 302)),
+        (httpx.Response(500, text="é" * 2000), Retry("answered 500", 500, answer="é" * 512)),
+        (httpx.Response(500, content=b"\xff\xfe"), Retry("answered 500", 500, answer="\ufffd\ufffd")),
+    ],
+)
+async def test_answers_become_outcomes(response: httpx.Response, outcome: Outcome) -> None:
+    """The status rules, the first KiB of the answer, no redirect followed."""
+    assert outcome == await outcome_of(lambda _: response)
+
+
+@pytest.mark.parametrize(
+    ("fault", "sent", "outcome"),
+    [
+        (httpx.ConnectError("refused"), False, Retry("ConnectError: refused")),
+        (httpx.ConnectTimeout("5 s"), False, Retry("ConnectTimeout: 5 s")),
+        (httpx.ReadError("reset"), True, Retry("ReadError: reset", unseen=True)),
+        (httpx.RemoteProtocolError("odd"), True, Retry("RemoteProtocolError: odd", unseen=True)),
+        (httpx.WriteError("broken"), False, Retry("WriteError: broken")),
+        (
+            AddressRefused("169.254.169.254 is a metadata address"),
+            False,
+            Refused("169.254.169.254 is a metadata address"),
+        ),
+        (httpx.LocalProtocolError("bad header"), False, Refused("cannot be sent: bad header")),
+    ],
+)
+async def test_errors_become_outcomes(fault: Exception, sent: bool, outcome: Outcome) -> None:
+    """Only what may have reached the receiver is in doubt; what can never be sent is refused for good."""
+
+    def answer(request: httpx.Request) -> httpx.Response:
+        progress = request.extensions["send_progress"]
+        assert isinstance(progress, SendProgress)
+        progress.started = sent
+        raise fault
+
+    assert outcome == await outcome_of(answer)
+
+
+async def test_the_url_s_path_is_in_no_outcome_and_no_repr() -> None:
+    """A webhook URL is often a secret by itself."""
+
+    def answer(request: httpx.Request) -> httpx.Response:
+        raise httpx.ReadError("reset")
+
+    assert "s3cret" not in json.dumps(str(await outcome_of(answer)))
+    assert "<WebhookChannel pager to example.org>" == repr(channel_to(answer))

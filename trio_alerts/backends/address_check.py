@@ -1,0 +1,162 @@
+"""Where receivers may live: the guard against a URL that points this process at what it must not touch (SSRF).
+
+A name is resolved once, every address is judged, and only an address that was judged is connected to: a name that
+changes its answer between check and connection gains nothing.
+"""
+
+import socket
+from collections.abc import Sequence
+from dataclasses import dataclass
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
+from typing import Self, TypeAlias
+
+import httpx
+import trio
+
+IPAddress: TypeAlias = IPv4Address | IPv6Address
+IPNetwork: TypeAlias = IPv4Network | IPv6Network
+InternetAddress: TypeAlias = tuple[str, int] | tuple[str, int, int, int] | tuple[int, bytes]
+SocketAddress: TypeAlias = tuple[socket.AddressFamily, InternetAddress]
+
+# Never a receiver, whatever the setting says: nothing that alerts a human lives here, and what does live here hands
+# out credentials or repeats a packet to a whole network.
+NEVER: tuple[tuple[IPNetwork, str], ...] = tuple(
+    (ip_network(network), reason)
+    for network, reason in (
+        ("169.254.0.0/16", "link-local, where cloud metadata lives"),
+        ("fe80::/10", "link-local"),
+        ("fd00:ec2::254/128", "cloud metadata (AWS)"),
+        ("fd00:ec2::23/128", "cloud credentials (AWS EKS)"),
+        ("fd20:ce::254/128", "cloud metadata (Google)"),
+        ("168.63.129.16/32", "cloud metadata (Azure)"),
+        ("100.100.100.200/32", "cloud metadata (Alibaba)"),
+        ("192.0.0.192/32", "cloud metadata (Oracle)"),
+        ("0.0.0.0/8", "unspecified: the system connects to itself"),
+        ("::/128", "unspecified: the system connects to itself"),
+        ("224.0.0.0/4", "multicast"),
+        ("ff00::/8", "multicast"),
+        ("255.255.255.255/32", "broadcast"),
+    )
+)
+
+# IANA's special-purpose registries, written out: what the standard library calls global differs between Python
+# versions, and in every version includes addresses that carry another address inside (NAT64, 6to4).
+NOT_PUBLIC: tuple[IPNetwork, ...] = tuple(
+    ip_network(network)
+    for network in (
+        *("0.0.0.0/8", "10.0.0.0/8", "100.64.0.0/10", "127.0.0.0/8", "169.254.0.0/16", "172.16.0.0/12"),
+        *("192.0.0.0/24", "192.0.2.0/24", "192.88.99.0/24", "192.168.0.0/16", "198.18.0.0/15", "198.51.100.0/24"),
+        *("203.0.113.0/24", "224.0.0.0/4", "240.0.0.0/4"),
+        *("2001::/23", "2001:db8::/32", "2002::/16", "3fff::/20"),
+    )
+)
+GLOBAL_UNICAST = IPv6Network("2000::/3")  # all that is assigned for the public IPv6 internet
+
+MAPPED = IPv6Network("::ffff:0:0/96")  # the system itself sends these as IPv4
+NAT64 = IPv6Network("64:ff9b::/96")
+SIX_TO_FOUR = IPv6Network("2002::/16")
+TEREDO = IPv6Network("2001::/32")
+# The last 32 bits of these are an IPv4 address: mapped, "compatible", translated, and both forms of NAT64.
+CARRIES_IPV4_LAST = (
+    *(MAPPED, IPv6Network("::/96"), IPv6Network("::ffff:0:0:0/96")),
+    *(NAT64, IPv6Network("64:ff9b:1::/48")),
+)
+
+
+class AddressRefused(httpx.ConnectError):
+    """The receiver's address is not allowed: nothing was sent, and a repeat would be refused as well.
+
+    A human must correct the URL, or allow the network in `networks`.
+    """
+
+
+@dataclass(frozen=True, slots=True)
+class AllowedNetworks:
+    """The setting `networks`: any address but the dangerous ones, public ones only, or the listed networks."""
+
+    public_only: bool = False
+    listed: tuple[IPNetwork, ...] = ()
+
+    @classmethod
+    def parse(cls, setting: str | Sequence[str]) -> Self:
+        """Read the setting: `any`, `public`, or networks such as `10.0.0.0/8`.
+
+        Raises:
+            ValueError: what is wrong with which item.
+        """
+        items = [setting] if isinstance(setting, str) else list(setting)
+        if items in (["any"], ["public"]):
+            return cls(public_only=items == ["public"])
+        if not items:
+            raise ValueError("networks: an empty list allows no receiver at all; say any, public, or list networks")
+        listed: list[IPNetwork] = []
+        for item in items:
+            try:
+                listed.append(ip_network(item))
+            except ValueError as error:
+                raise ValueError(f"networks: {item!r} is no network ({error}); any and public stand alone") from None
+        return cls(listed=tuple(listed))
+
+    def refusal(self, address: str) -> str | None:
+        """Say why a numeric address must not be connected to; None if it may be."""
+        ip = ip_address(address.partition("%")[0])
+        carried = carried_ipv4(ip)
+        for judged in (ip, carried):
+            for network, reason in NEVER:
+                if judged is not None and judged in network:
+                    return reason if judged is ip else f"it carries {judged}: {reason}"
+        if self.public_only and not is_public(ip, carried):
+            return "not a public address"
+        seen_as = carried if carried is not None and ip in MAPPED else ip
+        if self.listed and not any(seen_as in network for network in self.listed):
+            return "not in one of the listed networks"
+        return None
+
+
+async def resolve_allowed(host: str, port: int, allowed: AllowedNetworks) -> list[SocketAddress]:
+    """Resolve a host and keep the addresses that may be connected to, in the resolver's order.
+
+    Raises:
+        AddressRefused: the host has addresses, and none of them is allowed.
+        httpx.ConnectError: the name cannot be resolved.
+
+    Cancellation: the system's resolver cannot be stopped; its thread is left to end by itself.
+    """
+    try:
+        found = await trio.socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+    except (OSError, UnicodeError) as error:  # UnicodeError: no name that could exist (a label too long, …)
+        raise httpx.ConnectError(f"cannot resolve {host!r}: {error}") from error
+    refusals = {str(address[0]): allowed.refusal(str(address[0])) for _, _, _, _, address in found}
+    addresses: list[SocketAddress] = [
+        (family, address) for family, _, _, _, address in found if refusals[str(address[0])] is None
+    ]
+    if not addresses:
+        reasons = ", ".join(f"{address} ({reason})" for address, reason in refusals.items())
+        raise AddressRefused(f"no allowed address for {host!r}: {reasons}; see the setting networks")
+    return addresses
+
+
+def carried_ipv4(ip: IPAddress) -> IPv4Address | None:
+    """Return the IPv4 address that an IPv6 address leads to or was made from, if there is one."""
+    if not isinstance(ip, IPv6Address) or int(ip) <= 1:  # :: and ::1 stand for themselves
+        return None
+    if ip in SIX_TO_FOUR:
+        return ip.sixtofour
+    if ip in TEREDO:
+        return ip.teredo[1] if ip.teredo else None
+    if any(ip in network for network in CARRIES_IPV4_LAST):
+        return IPv4Address(int(ip) & 0xFFFF_FFFF)
+    return None
+
+
+def is_public(ip: IPAddress, carried: IPv4Address | None) -> bool:
+    """Tell whether an address is one of the public internet.
+
+    NAT64 is how hosts with IPv6 alone reach public IPv4 addresses, so the address it carries decides. 6to4 and Teredo
+    are retired: never public.
+    """
+    if carried is not None and (ip in MAPPED or ip in NAT64):
+        return is_public(carried, None)
+    if isinstance(ip, IPv6Address) and ip not in GLOBAL_UNICAST:
+        return False
+    return not any(ip in network for network in NOT_PUBLIC)

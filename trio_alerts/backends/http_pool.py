@@ -1,0 +1,284 @@
+"""Connections to receivers, kept between requests: nothing here looks at all of them, however many there are."""
+
+import math
+import ssl
+from collections import OrderedDict, deque
+from typing import NamedTuple
+
+import httpx
+import trio
+
+from trio_alerts.backends.address_check import AllowedNetworks, SocketAddress, resolve_allowed
+from trio_alerts.backends.http_answer import AnswerParser
+from trio_alerts.backends.http_socket import ByteSocket, SendProgress, TlsSocket, connect_first
+
+MAX_TLS_SESSIONS = 1_000  # about 4 KB each; more receivers than this just shake hands in full
+RESOLVED_FOR_S = 1.0  # one look-up serves a burst of connections; short, so that a moved name is followed at once
+
+
+class OriginKey(NamedTuple):
+    """What a connection can be reused for: the same scheme, host and port."""
+
+    scheme: str
+    host: str
+    port: int
+
+
+class Connection:
+    """One HTTP/1.1 connection, carrying one request at a time.
+
+    Attributes:
+        usable_until: when to stop reusing it, on trio's clock; set whenever it becomes idle.
+        idle_since: when it became idle, on trio's clock.
+    """
+
+    __slots__ = ("idle_since", "origin", "socket", "usable_until")
+
+    def __init__(self, origin: "Origin", socket: ByteSocket) -> None:
+        self.origin = origin
+        self.socket = socket
+        self.idle_since = self.usable_until = 0.0
+
+    async def exchange(self, request: bytes, answer: AnswerParser, progress: SendProgress) -> None:
+        """Send a rendered request and read its answer.
+
+        Raises:
+            httpx.WriteError: the connection was broken and took not a single byte; the request can be sent on another.
+            httpx.ReadError: the connection broke after that.
+            httpx.RemoteProtocolError: the answer is not acceptable, or not whole.
+
+        Cancellation: the connection is of no more use; `progress` tells whether anything went out.
+        """
+        broken = False
+        try:
+            await self.socket.send(request, progress)
+        except OSError as error:
+            if not progress.started:
+                raise httpx.WriteError(f"nothing could be sent: {error}") from error
+            broken = True  # a receiver may refuse before it has read everything; its answer tells more than our error
+        try:
+            while not answer.complete:
+                data = await self.socket.receive()
+                if data:
+                    answer.feed(data)
+                else:
+                    answer.feed_eof()
+        except OSError as error:
+            raise httpx.ReadError(f"the connection broke before the answer was whole: {error}") from error
+        if broken:
+            answer.reusable = False
+
+
+class Origin:
+    """The connections to one origin.
+
+    Attributes:
+        idle: kept connections; the longest idle is on the left, the next to be reused on the right.
+        users: requests that hold a connection or wait for one.
+        slots: one a connection that may be in use; waiting requests get them in the order in which they came.
+    """
+
+    __slots__ = ("_addresses", "_resolve", "_resolved_at", "idle", "key", "slots", "users")
+
+    def __init__(self, key: OriginKey, limit: int) -> None:
+        self.key = key
+        self.idle: deque[Connection] = deque()
+        self.users = 0
+        self.slots = trio.Semaphore(limit, max_value=limit)
+        self._resolve = trio.Lock()
+        self._addresses: list[SocketAddress] = []
+        self._resolved_at = -math.inf
+
+    @property
+    def waiting(self) -> int:
+        """Requests that wait for a slot."""
+        return self.slots.statistics().tasks_waiting
+
+    async def addresses(self, allowed: AllowedNetworks) -> list[SocketAddress]:
+        """Return the checked addresses of this origin: one look-up at a time, shared by those who wait for it.
+
+        Raises: as `resolve_allowed`.
+        """
+        async with self._resolve:
+            if trio.current_time() - self._resolved_at >= RESOLVED_FOR_S:
+                self._addresses = await resolve_allowed(self.key.host, self.key.port, allowed)
+                self._resolved_at = trio.current_time()
+            return self._addresses
+
+
+class Pool:
+    """All connections of a transport.
+
+    A connection is in use by one request or idle, never in between. `acquire` and `release` come in pairs; between
+    them the request owns what it got from `take_idle` or `connect`, and ends by `finish` or by closing it.
+
+    Args:
+        allowed: where receivers may live.
+        ssl_context: for `https`.
+        connect_timeout_s: bounds look-up, connection and TLS handshake together.
+        limit_per_origin: connections to one origin at most, idle ones included.
+        keepalive_s: idle connections are closed after so long. Nobody watches a clock for it: the next request,
+            to whatever origin, closes them; and one closed by the receiver is noticed before it would be used.
+        max_idle: idle connections to all origins together; above it, the longest idle one is closed.
+    """
+
+    def __init__(
+        self,
+        *,
+        allowed: AllowedNetworks,
+        ssl_context: ssl.SSLContext,
+        connect_timeout_s: float,
+        limit_per_origin: int,
+        keepalive_s: float,
+        max_idle: int,
+    ) -> None:
+        self.closed = False
+        self.origins: dict[OriginKey, Origin] = {}
+        self._allowed = allowed
+        self._ssl_context = ssl_context
+        self._connect_timeout_s = connect_timeout_s
+        self._limit_per_origin = limit_per_origin
+        self._keepalive_s = keepalive_s
+        self._max_idle = max_idle
+        # Every idle connection, the longest idle one first. Within one origin the order is that of Origin.idle.
+        self._idle: OrderedDict[Connection, None] = OrderedDict()
+        # Of the last full handshakes; apart from the origins, because a receiver that closes after each answer needs
+        # them most.
+        self._tls_sessions: OrderedDict[OriginKey, ssl.SSLSession] = OrderedDict()
+
+    async def acquire(self, key: OriginKey) -> Origin:
+        """Wait for the right to use one connection to an origin.
+
+        Raises:
+            RuntimeError: the pool is closed.
+
+        Cancellation: nothing is held.
+        """
+        if self.closed:
+            raise RuntimeError("the transport is closed")
+        self._close_expired()
+        origin = self.origins.get(key)
+        if origin is None:
+            origin = self.origins[key] = Origin(key, self._limit_per_origin)
+        origin.users += 1
+        try:
+            origin.slots.acquire_nowait()
+        except trio.WouldBlock:
+            try:
+                await origin.slots.acquire()
+            except BaseException:
+                self._leave(origin)
+                raise
+        return origin
+
+    def release(self, origin: Origin) -> None:
+        """Give the right back; the longest waiting request gets it."""
+        origin.slots.release()
+        self._leave(origin)
+
+    def take_idle(self, origin: Origin) -> Connection | None:
+        """Return the connection that was used last, if there is one that still works."""
+        now = trio.current_time()
+        while origin.idle:
+            connection = origin.idle.pop()
+            del self._idle[connection]
+            if connection.usable_until > now and connection.socket.is_quiet():
+                return connection
+            connection.socket.close()
+        return None
+
+    async def connect(self, origin: Origin) -> Connection:
+        """Open a connection to a checked address.
+
+        Raises:
+            AddressRefused: the origin lives where it must not.
+            RuntimeError: the pool is closed.
+            httpx.ConnectTimeout, httpx.ConnectError: it cannot be reached, or is not who it should be.
+
+        Cancellation: nothing stays open.
+        """
+        if self.closed:  # while this request waited for its slot
+            raise RuntimeError("the transport was closed")
+        try:
+            with trio.fail_after(self._connect_timeout_s) as scope:
+                addresses = await origin.addresses(self._allowed)
+                plain = await connect_first(addresses, scope.deadline)
+                if origin.key.scheme == "http":
+                    return Connection(origin, plain)
+                try:
+                    # A name's final dot is no part of what is in a certificate.
+                    host = origin.key.host.rstrip(".")
+                    tls = TlsSocket(plain, self._ssl_context, host, self._tls_sessions.get(origin.key))
+                    await tls.handshake()
+                except BaseException:
+                    plain.close()
+                    self._tls_sessions.pop(origin.key, None)
+                    raise
+                return Connection(origin, tls)
+        except trio.TooSlowError as error:
+            raise httpx.ConnectTimeout(f"no connection within {self._connect_timeout_s} s") from error
+        except OSError as error:
+            raise httpx.ConnectError(f"cannot connect: {error}") from error
+
+    def finish(self, connection: Connection, answer: AnswerParser) -> None:
+        """Take back a connection whose answer is complete: keep it for the next request, or close it."""
+        if isinstance(connection.socket, TlsSocket):
+            self._remember_session(connection.origin.key, connection.socket)
+        if answer.reusable and not self.closed:
+            self._keep(connection, answer.keepalive_s)
+        else:
+            connection.socket.close()
+
+    def close(self) -> None:
+        """Close idle connections now; those in use are closed when their requests end."""
+        self.closed = True
+        for connection in self._idle:
+            connection.socket.close()
+            connection.origin.idle.clear()
+        self._idle.clear()
+        self.origins = {key: origin for key, origin in self.origins.items() if origin.users}
+
+    def counts(self) -> tuple[int, int, int]:
+        """Return how many connections are idle, how many requests have one or open one, and how many wait."""
+        waiting = sum(origin.waiting for origin in self.origins.values())
+        users = sum(origin.users for origin in self.origins.values())
+        return len(self._idle), users - waiting, waiting
+
+    def _keep(self, connection: Connection, receiver_keeps_s: int | None) -> None:
+        # A second less than the receiver said: what we send while it closes would be lost, and in doubt.
+        keep_s = self._keepalive_s if receiver_keeps_s is None else min(self._keepalive_s, receiver_keeps_s - 1)
+        if keep_s <= 0 or not self._max_idle:
+            connection.socket.close()
+            return
+        if len(self._idle) >= self._max_idle:
+            self._close_longest_idle()
+        connection.idle_since = trio.current_time()
+        connection.usable_until = connection.idle_since + keep_s
+        connection.origin.idle.append(connection)
+        self._idle[connection] = None
+
+    def _remember_session(self, key: OriginKey, tls: TlsSocket) -> None:
+        session = tls.new_session()
+        if session is not None:
+            self._tls_sessions[key] = session
+            if len(self._tls_sessions) > MAX_TLS_SESSIONS:
+                self._tls_sessions.popitem(last=False)
+
+    def _close_expired(self) -> None:
+        now = trio.current_time()
+        while self._idle and now - next(iter(self._idle)).idle_since >= self._keepalive_s:
+            self._close_longest_idle()
+
+    def _close_longest_idle(self) -> None:
+        connection, _ = self._idle.popitem(last=False)
+        connection.origin.idle.popleft()
+        connection.socket.close()
+        self._forget_unused(connection.origin)
+
+    def _leave(self, origin: Origin) -> None:
+        origin.users -= 1
+        self._forget_unused(origin)
+
+    def _forget_unused(self, origin: Origin) -> None:
+        if not origin.users and not origin.idle:
+            self.origins.pop(origin.key, None)

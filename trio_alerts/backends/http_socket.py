@@ -1,0 +1,225 @@
+"""One TCP connection to a receiver, plain or TLS, as three moves: send, receive, and a look whether it is still quiet.
+
+The sockets are used directly, between `trio.lowlevel.wait_readable` and `wait_writable`: a request that fits the
+system's buffer costs one call to send, one wait and one call to receive. TLS is driven here too, because a connection
+may be kept only if nothing is left in it, and `trio.SSLStream` does not tell what it received but did not decrypt.
+"""
+
+import os
+import socket
+import ssl
+from collections.abc import Sequence
+from errno import EINPROGRESS
+from typing import Protocol
+
+import trio
+
+from trio_alerts.backends.address_check import InternetAddress, SocketAddress
+
+RECEIVE_BYTES = 16_384  # one TLS record; answers to alerts are far smaller
+
+
+class SendProgress:
+    """Tells, also after a cancellation, whether the receiver may have seen anything of a request.
+
+    Attributes:
+        started: at least one byte of the request was handed to the system.
+    """
+
+    __slots__ = ("started",)
+
+    def __init__(self) -> None:
+        self.started = False
+
+
+class ByteSocket(Protocol):
+    """What a connection needs of its socket."""
+
+    async def send(self, data: bytes, progress: SendProgress) -> None:
+        """Send all of `data`. Raises: OSError. Cancellation: `progress` tells whether anything went out."""
+
+    async def receive(self) -> bytes:
+        """Return what arrives next, nothing at the end. Raises: OSError. Cancellation: nothing was received."""
+
+    def is_quiet(self) -> bool:
+        """Tell whether an idle connection is open and has nothing to read."""
+
+    def close(self) -> None:
+        """Close at once, without a farewell: safe under cancellation, and safe to repeat."""
+
+
+class PlainSocket:
+    """A connected TCP socket."""
+
+    __slots__ = ("_sock",)
+
+    def __init__(self, sock: socket.socket) -> None:
+        self._sock = sock
+
+    async def send(self, data: bytes, progress: SendProgress) -> None:
+        """Send all of `data`, without a wait if the system takes it at once."""
+        rest = memoryview(data)
+        while True:
+            try:
+                sent = self._sock.send(rest)
+            except BlockingIOError:
+                sent = 0
+            if sent:
+                progress.started = True
+                rest = rest[sent:]
+            if not rest:
+                return
+            await trio.lowlevel.wait_writable(self._sock)
+
+    async def receive(self) -> bytes:
+        """Wait first: the receivers we are made for take long, so an immediate recv would be in vain."""
+        while True:
+            await trio.lowlevel.wait_readable(self._sock)
+            try:
+                return self._sock.recv(RECEIVE_BYTES)
+            except BlockingIOError:  # a false alarm of the system
+                continue
+
+    def is_quiet(self) -> bool:
+        """Look without taking anything away: readable while idle means closed, or bytes that nobody asked for."""
+        try:
+            self._sock.recv(1, socket.MSG_PEEK)
+        except BlockingIOError:
+            return True
+        except OSError:
+            return False
+        return False
+
+    def close(self) -> None:
+        """Close the socket."""
+        self._sock.close()
+
+
+class TlsSocket:
+    """TLS over a plain socket.
+
+    Args:
+        plain: the connected socket; closed with this one.
+        context: verifies the certificate and the name.
+        host: the name (or address) that the certificate must be for.
+        session: of an earlier connection to the same origin, to shorten the handshake.
+    """
+
+    __slots__ = ("_incoming", "_outgoing", "_plain", "_tls")
+
+    def __init__(self, plain: PlainSocket, context: ssl.SSLContext, host: str, session: ssl.SSLSession | None) -> None:
+        self._plain = plain
+        self._incoming = ssl.MemoryBIO()
+        self._outgoing = ssl.MemoryBIO()
+        self._tls = context.wrap_bio(self._incoming, self._outgoing, server_hostname=host, session=session)
+
+    async def handshake(self) -> None:
+        """Agree on keys and check who is at the other end.
+
+        Raises:
+            OSError: the connection broke, or (`ssl.SSLError`) the other end is not who it should be.
+        """
+        not_the_request = SendProgress()
+        while True:
+            try:
+                self._tls.do_handshake()
+            except ssl.SSLWantReadError:
+                await self._plain.send(self._outgoing.read(), not_the_request)
+                await self._receive_encrypted()
+            else:
+                await self._plain.send(self._outgoing.read(), not_the_request)
+                return
+
+    async def send(self, data: bytes, progress: SendProgress) -> None:
+        """Encrypt and send all of `data`."""
+        rest = memoryview(data)
+        while rest:
+            rest = rest[self._tls.write(rest) :]
+        await self._plain.send(self._outgoing.read(), progress)
+
+    async def receive(self) -> bytes:
+        """Return what arrives next, decrypted.
+
+        A connection that ends without TLS's own farewell is an end like any other, as every HTTPS client has it:
+        the framing of the answer tells whether something is missing.
+        """
+        while True:
+            try:
+                return self._tls.read(RECEIVE_BYTES)
+            except ssl.SSLWantReadError:
+                await self._receive_encrypted()
+            except (ssl.SSLZeroReturnError, ssl.SSLEOFError):
+                return b""
+
+    def is_quiet(self) -> bool:
+        """Look at the socket, then at what was received with the last answer but not decrypted."""
+        if not self._plain.is_quiet():
+            return False
+        try:
+            self._tls.read(1)
+        except ssl.SSLWantReadError:
+            return True
+        except ssl.SSLError:
+            return False
+        return False
+
+    def new_session(self) -> ssl.SSLSession | None:
+        """Return what a later handshake can be shortened with, once an answer was read.
+
+        None if this connection's own handshake was shortened: so the certificate is verified again when the first
+        session's life ends (the server says when: hours, at most 7 days), not never.
+        """
+        return None if self._tls.session_reused else self._tls.session
+
+    def close(self) -> None:
+        """Close the socket, without TLS's farewell: HTTP needs none, and sending it could block."""
+        self._plain.close()
+
+    async def _receive_encrypted(self) -> None:
+        data = await self._plain.receive()
+        if data:
+            self._incoming.write(data)
+        else:
+            self._incoming.write_eof()
+
+
+async def connect_first(addresses: Sequence[SocketAddress], deadline: float) -> PlainSocket:
+    """Connect to the first address that answers, in their order.
+
+    Args:
+        addresses: at least one; each gets an equal share of the time that is left.
+        deadline: on trio's clock; the caller bounds the whole by it.
+
+    Raises:
+        OSError: no address answered; this is the last one's error.
+
+    Cancellation: nothing stays open.
+    """
+    fault: OSError = TimeoutError("no address answered in time")
+    for position, (family, address) in enumerate(addresses):
+        now = trio.current_time()
+        share_s = (deadline - now) / (len(addresses) - position)
+        with trio.move_on_at(now + share_s):
+            try:
+                return await _connect(family, address)
+            except OSError as error:
+                fault = error
+    raise fault
+
+
+async def _connect(family: socket.AddressFamily, address: InternetAddress) -> PlainSocket:
+    sock = socket.socket(family, socket.SOCK_STREAM)
+    try:
+        sock.setblocking(False)
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        errno = sock.connect_ex(address)
+        if errno == EINPROGRESS:
+            await trio.lowlevel.wait_writable(sock)
+            errno = sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
+    except BaseException:
+        sock.close()
+        raise
+    if errno:
+        sock.close()
+        raise OSError(errno, f"{os.strerror(errno)} ({address[0]!s} port {address[1]!s})")
+    return PlainSocket(sock)

@@ -1,0 +1,203 @@
+"""HTTP/1.1 to receivers under `httpx`: requests in, answers out, over a pool whose cost does not grow with its size."""
+
+import re
+import resource
+import ssl
+
+import certifi
+import httpx
+
+from trio_alerts.backends.address_check import AllowedNetworks
+from trio_alerts.backends.http_answer import AnswerParser
+from trio_alerts.backends.http_pool import OriginKey, Pool
+from trio_alerts.backends.http_socket import SendProgress
+
+# Long enough that steady traffic reuses its connections, shorter than the 60 to 75 s after which load balancers and
+# nginx close an idle one: who closes first never sends into a connection that the other end is just closing.
+KEEPALIVE_S = 30.0
+LIMIT_PER_ORIGIN = 20_000  # the most workers a process may have; one address pair has about 28,000 local ports
+MAX_BODY_BYTES = 65_536  # 1 KiB of it is kept in a record; a whole page of an error helps who debugs
+
+DEFAULT_PORTS = {"http": 80, "https": 443}
+MAX_PORT = 65_535
+_FRAMING = frozenset((b"content-length", b"transfer-encoding"))
+_TOKEN = rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+"
+_LINE = _TOKEN + rb": [\t\x20-\x7e\x80-\xff]*\r\n"
+_HEAD = re.compile(_TOKEN + rb" [\x21-\x7e]+ HTTP/1\.1\r\n(?:" + _LINE + rb")*")
+_HEADER = re.compile(_LINE)
+
+
+class TrioTransport(httpx.AsyncBaseTransport):
+    """Sends requests, one attempt each, and reads their whole answers.
+
+    Works under `httpx.AsyncClient(transport=…)`, and without a client at a fraction of the cost:
+    `await transport.handle_async_request(httpx.Request(…))`. No redirects, no proxies, no retries, no cookies; a body
+    is not decompressed (and Content-Encoding is left out of the headers, so that nobody else does it).
+
+    **Time.** The caller bounds an attempt as a whole with a cancel scope; `httpx`'s own timeouts are not looked at.
+    Only opening a connection has a bound of its own.
+
+    **May the receiver have seen the request?** After `httpx.ConnectError` (`AddressRefused` included),
+    `httpx.ConnectTimeout`, `httpx.WriteError`, `httpx.UnsupportedProtocol` and `httpx.LocalProtocolError` it has not;
+    after `httpx.ReadError` and `httpx.RemoteProtocolError` it may. For everything, a cancellation included, pass
+    `extensions={"send_progress": SendProgress()}` and look at its `started` afterwards.
+    A request is sent on a second connection only if the first, a reused one, did not take a single byte of it.
+
+    Args:
+        networks: where receivers may live.
+        ssl_context: for `https`; by default the system's and certifi's authorities, TLS 1.2 or newer.
+        connect_timeout_s: bounds name look-up, connection and TLS handshake together.
+        limit_per_origin: connections to one origin at most; further requests wait in order.
+        keepalive_s: an idle connection is not used after so long.
+        max_idle: idle connections to all origins together; by default half of the open files that this process may
+            have, so that connections to many receivers never take those that new ones need.
+        max_body_bytes: so much of an answer's body is read. A longer answer is reported with what was read and
+            `extensions["truncated"]`, and its connection is closed.
+    """
+
+    def __init__(
+        self,
+        *,
+        networks: AllowedNetworks | None = None,
+        ssl_context: ssl.SSLContext | None = None,
+        connect_timeout_s: float = 5.0,
+        limit_per_origin: int = LIMIT_PER_ORIGIN,
+        keepalive_s: float = KEEPALIVE_S,
+        max_idle: int | None = None,
+        max_body_bytes: int = MAX_BODY_BYTES,
+    ) -> None:
+        self._max_body_bytes = max_body_bytes
+        self._pool = Pool(
+            allowed=networks or AllowedNetworks(),
+            ssl_context=ssl_context or default_ssl_context(),
+            connect_timeout_s=connect_timeout_s,
+            limit_per_origin=limit_per_origin,
+            keepalive_s=keepalive_s,
+            max_idle=half_of_the_open_files() if max_idle is None else max_idle,
+        )
+
+    def __repr__(self) -> str:
+        idle, in_use, waiting = self._pool.counts()
+        state = ", closed" if self._pool.closed else ""
+        return f"<TrioTransport idle={idle} in_use={in_use} waiting={waiting} origins={len(self._pool.origins)}{state}>"
+
+    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+        """Send a request and return its answer, read to the end; `response.read()` needs no await.
+
+        Raises:
+            AddressRefused, httpx.ConnectError, httpx.ConnectTimeout: no connection; nothing was sent.
+            httpx.UnsupportedProtocol, httpx.LocalProtocolError: this request cannot be sent as it is.
+            httpx.WriteError: a new connection broke before it took a single byte.
+            httpx.ReadError, httpx.RemoteProtocolError: the connection or the answer broke.
+            RuntimeError: the transport is closed.
+
+        Cancellation: the connection is closed and its slot given back; `send_progress` tells what went out.
+        """
+        key = origin_key(request.url)
+        data = render_request(request, await _body(request))
+        given = request.extensions.get("send_progress")
+        progress = given if isinstance(given, SendProgress) else SendProgress()
+        progress.started = False
+        answer = await self._exchange(key, data, progress, bodyless=request.method == "HEAD")
+        return httpx.Response(
+            answer.status,
+            headers=answer.headers,
+            stream=httpx.ByteStream(bytes(answer.body)),
+            request=request,
+            extensions={"http_version": b"HTTP/1.1", "truncated": answer.truncated},
+        )
+
+    async def aclose(self) -> None:
+        """Close idle connections; those in use are closed when their requests end. Does not wait."""
+        self._pool.close()
+
+    async def _exchange(self, key: OriginKey, data: bytes, progress: SendProgress, *, bodyless: bool) -> AnswerParser:
+        pool = self._pool
+        origin = await pool.acquire(key)
+        try:
+            while True:
+                idle = pool.take_idle(origin)
+                connection = idle or await pool.connect(origin)
+                try:
+                    answer = AnswerParser(self._max_body_bytes, bodyless=bodyless)
+                    await connection.exchange(data, answer, progress)
+                except httpx.WriteError:  # not a single byte was taken, so nobody can have seen the request
+                    connection.socket.close()
+                    if idle is None:
+                        raise
+                except BaseException:
+                    connection.socket.close()
+                    raise
+                else:
+                    break
+            pool.finish(connection, answer)
+            return answer
+        finally:
+            pool.release(origin)
+
+
+def default_ssl_context() -> ssl.SSLContext:
+    """Trust the system's authorities (a company's own one lives there) and certifi's (a small image has no others)."""
+    context = ssl.create_default_context()
+    context.load_verify_locations(certifi.where())
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    context.set_alpn_protocols(["http/1.1"])
+    return context
+
+
+def half_of_the_open_files() -> int:
+    """Return half of what this process may open; where there is no limit, what one origin may have."""
+    allowed, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    return LIMIT_PER_ORIGIN if allowed == resource.RLIM_INFINITY else allowed // 2
+
+
+def origin_key(url: httpx.URL) -> OriginKey:
+    """Return the origin that a URL belongs to.
+
+    Raises:
+        httpx.UnsupportedProtocol: it is not a http or https URL with a host and a port that can be.
+    """
+    default = DEFAULT_PORTS.get(url.scheme)
+    host = url.raw_host.decode("ascii")
+    if default is None or not host:
+        raise httpx.UnsupportedProtocol(f"not a http:// or https:// URL with a host: {url.scheme}://{host}")
+    port = default if url.port is None else url.port
+    if not 1 <= port <= MAX_PORT:  # the system would take the last 16 bits of it
+        raise httpx.UnsupportedProtocol(f"no port can be {port}: {url.scheme}://{host}:{port}")
+    return OriginKey(url.scheme, host, port)
+
+
+def render_request(request: httpx.Request, body: bytes) -> bytes:
+    """Return a request as bytes; the framing is ours, whatever the headers say.
+
+    Raises:
+        httpx.LocalProtocolError: a header or the target has characters that would make it something else.
+    """
+    lines = [b"%b %b HTTP/1.1\r\n" % (request.method.encode(), request.url.raw_path)]
+    hosts = 0
+    for name, value in request.headers.raw:
+        lower = name.lower()
+        if lower not in _FRAMING:
+            lines.append(b"%b: %b\r\n" % (name, value))
+            hosts += lower == b"host"
+    if not hosts:
+        lines.insert(1, b"Host: %b\r\n" % request.url.netloc)
+    if body or request.method in {"POST", "PUT", "PATCH"}:
+        lines.append(b"Content-Length: %d\r\n" % len(body))
+    head = b"".join(lines)
+    # The pattern allows any number of lines; their count shows that no value smuggled one in.
+    if not _HEAD.fullmatch(head) or head.count(b"\n") != len(lines) or hosts > 1:
+        # Names only: a value may be a secret.
+        names = [line.partition(b":")[0] for line in lines[1:] if not _HEADER.fullmatch(line)]
+        fault = f"characters in {names!r}" if names else "in the method or the target, or more than one Host"
+        raise httpx.LocalProtocolError(f"the request has what must not be sent: {fault}")
+    if request.method == "CONNECT":
+        raise httpx.LocalProtocolError("CONNECT is for proxies; use httpx's own transport")
+    return b"%b\r\n%b" % (head, body)
+
+
+async def _body(request: httpx.Request) -> bytes:
+    try:
+        return request.content
+    except httpx.RequestNotRead:
+        return await request.aread()

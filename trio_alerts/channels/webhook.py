@@ -1,0 +1,89 @@
+"""Webhooks: the alert as JSON, by the Standard Webhooks specification (https://www.standardwebhooks.com)."""
+
+import base64
+import datetime as dt
+import hashlib
+import hmac
+from collections.abc import Callable, Mapping
+
+import httpx
+
+import trio_alerts
+from trio_alerts.backends.address_check import AddressRefused
+from trio_alerts.backends.http_socket import SendProgress
+from trio_alerts.ports import Notification
+from trio_alerts.retry import Outcome, Refused, Retry, classify_status
+
+KEPT_ANSWER_BYTES = 1024
+
+
+class WebhookChannel:
+    """Posts alerts to one URL, one request an attempt: no redirects, no cookies, no repeats of its own.
+
+    Args:
+        name: As in the settings.
+        url: Where to; its path may be a secret, so it is in no message.
+        key: What signs the requests; none: they are not signed.
+        headers: More headers of every request.
+        transport: Sends them. It is shared with other channels, and its owner closes it.
+        now: The time, for the signature and for dates in `Retry-After`.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        url: str,
+        *,
+        transport: httpx.AsyncBaseTransport,
+        now: Callable[[], dt.datetime],
+        key: bytes | None = None,
+        headers: Mapping[str, str] | None = None,
+    ) -> None:
+        self.name = name
+        self._url = httpx.URL(url)
+        self._key = key
+        self._headers = {
+            "content-type": "application/json",
+            "user-agent": f"trio-alerts/{trio_alerts.__version__}",
+            **(headers or {}),
+        }
+        self._transport = transport
+        self._now = now
+
+    def __repr__(self) -> str:
+        return f"<WebhookChannel {self.name} to {self._url.host}>"
+
+    async def send(self, notification: Notification) -> Outcome:
+        """Post once and say what came of it.
+
+        Cancellation: closes the connection; the request may have been taken.
+        """
+        progress = SendProgress()
+        request = httpx.Request(
+            "POST",
+            self._url,
+            headers=self._headers | self.signed(notification),
+            content=notification.payload,
+            extensions={"send_progress": progress},
+        )
+        try:
+            response = await self._transport.handle_async_request(request)
+        except AddressRefused as refusal:
+            return Refused(str(refusal))
+        except (httpx.UnsupportedProtocol, httpx.LocalProtocolError) as fault:
+            return Refused(f"cannot be sent: {fault}")
+        except httpx.TransportError as fault:
+            return Retry(f"{type(fault).__name__}: {fault}", unseen=progress.started)
+        content = await response.aread()  # bounded by the transport
+        answer = content[:KEPT_ANSWER_BYTES].decode(errors="replace")
+        return classify_status(response.status_code, response.headers.get("retry-after"), self._now(), answer)
+
+    def signed(self, notification: Notification) -> dict[str, str]:
+        """Return the Standard Webhooks headers of one attempt: the ID never changes, the time is the attempt's own."""
+        timestamp = str(int(self._now().timestamp()))
+        headers = {"webhook-id": notification.id, "webhook-timestamp": timestamp}
+        if self._key is not None:
+            content = b"%b.%b.%b" % (notification.id.encode(), timestamp.encode(), notification.payload)
+            digest = hmac.new(self._key, content, hashlib.sha256).digest()
+            headers["webhook-signature"] = f"v1,{base64.b64encode(digest).decode()}"
+        return headers
