@@ -1,0 +1,96 @@
+"""What must never be printed: a text that shows itself only when asked."""
+
+import base64
+from urllib.parse import SplitResult, urlsplit
+
+
+class Secret:
+    """A text that must not be seen: only `reveal()` gives it away, every way of printing it shows `***`."""
+
+    __slots__ = ("_text",)
+
+    def __init__(self, text: str) -> None:
+        self._text = text
+
+    def reveal(self) -> str:
+        """Return the text itself. What is made from it must not reach a log, a record or a message."""
+        return self._text
+
+    def __repr__(self) -> str:
+        return "***"
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Secret) and other._text == self._text
+
+    def __hash__(self) -> int:
+        return hash(self._text)
+
+
+class SecretUrl(Secret):
+    """An address that can hold a secret: printed as scheme and host, since an http path is often a secret itself."""
+
+    __slots__ = ()
+
+    def __repr__(self) -> str:
+        try:
+            url = split_url(self._text)
+            hosts = ",".join(hosts_of(url))
+        except ValueError:
+            return "***"
+        # Behind an unescaped "/", "?" or "#" of a password, its beginning looks like the host.
+        if "@" in url.path + url.query + url.fragment:
+            return f"{url.scheme}://***"
+        return f"{url.scheme}://{hosts}{'' if url.scheme in ('http', 'https') else url.path}"
+
+    @property
+    def scheme(self) -> str:
+        """The part before `://`, in lower case."""
+        return self._text.partition("://")[0].lower()
+
+
+def signing_key(secret: Secret) -> bytes:
+    """Return the HMAC key of a Standard Webhooks secret: what its base64 stands for, `whsec_` left out.
+
+    Raises:
+        ValueError: It is empty or no base64. (The official libraries skip what is no base64, and the two ends would
+            then sign with different keys.)
+    """
+    text = secret.reveal().removeprefix("whsec_").rstrip("=")
+    try:
+        key = base64.b64decode(text + "=" * (-len(text) % 4), validate=True)
+    except ValueError:
+        raise ValueError("it is no base64") from None
+    if not key:
+        raise ValueError("it is empty")
+    return key
+
+
+def split_url(value: object) -> SplitResult:
+    """Split a URL, as `urlsplit`, but refuse what that lets pass.
+
+    Raises:
+        ValueError: It is no URL, or has characters that none may have.
+    """
+    # urlsplit silently drops line breaks and tabs.
+    if not isinstance(value, str) or not value.isprintable() or " " in value or "://" not in value:
+        raise ValueError
+    try:
+        return urlsplit(value)
+    except ValueError:  # its message repeats the address
+        raise ValueError("it is no address") from None
+
+
+def hosts_of(url: SplitResult) -> list[str]:
+    """Return each host with its port, without user and password; one empty text where there is none."""
+    if url.netloc.count("@") > 1:
+        raise ValueError('user and password stand once, before the first host, and a "@" in them is written %40')
+    hosts = url.netloc.rpartition("@")[2].split(",")
+    for host in hosts:
+        try:
+            one = urlsplit(f"//{host}")
+            right = one.port != 0 and (one.hostname or not host)
+        except ValueError:  # such as a port that is no number
+            right = False
+        if not right:
+            raise ValueError("a host or a port in it is wrong")
+    return hosts

@@ -1,0 +1,255 @@
+"""Kinds of settings: what a value may be, and how it is read from the text of an option or an environment variable."""
+
+import re
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from ipaddress import IPv4Network, IPv6Network, ip_network
+from pathlib import Path
+from typing import Literal
+from urllib.parse import SplitResult
+
+from trio_alerts.secret import Secret, SecretUrl, hosts_of, signing_key, split_url
+
+Networks = Literal["any", "public"] | tuple[IPv4Network | IPv6Network, ...]
+
+# The index behind the alias is called `<alias>-000001`, and a name may have 255 bytes.
+_ALIAS_BYTES = 255 - len("-000001")
+# With several streams a record's ID is `<stream>|<entry ID>`, which OpenSearch limits to 512 bytes.
+_NAME_BYTES = 256
+# Redis takes milliseconds, and 0 means "for ever" there: no wait may round down to it.
+_SHORTEST_S = 0.01
+_LONGEST_S = 365 * 86_400
+# Written by the channel itself or by HTTP: another value would break the signature or the request.
+_OUR_HEADERS = frozenset({"webhook-id", "webhook-timestamp", "webhook-signature", "content-type", "content-length"})
+_HTTP_HEADERS = frozenset({"connection", "content-encoding", "expect", "host", "te", "trailer", "transfer-encoding"})
+
+
+@dataclass(frozen=True)
+class Kind:
+    """What the value of a setting may be.
+
+    Args:
+        allowed: The rule in words, for messages and the documentation.
+        check: Takes what TOML gives and returns the setting's value; raises ValueError, its text saying what is wrong.
+        from_text: Makes what TOML would give from the text of an option or an environment variable.
+        secret: The value appears in no message.
+        in_file: It may also be given as `<name>_file`: the path of a file that holds it.
+    """
+
+    allowed: str
+    check: Callable[[object], object]
+    from_text: Callable[[str], object] = str
+    secret: bool = False
+    in_file: bool = False
+
+
+def _number(text: str) -> int | float:
+    """Read a number as people write it: no exponent, no "nan", no "1_000"."""
+    if not re.fullmatch(r"-?[0-9]{1,20}(\.[0-9]{1,20})?", text):
+        raise ValueError
+    return float(text) if "." in text else int(text)
+
+
+def whole(low: int, high: int) -> Kind:
+    """A whole number in a range, both ends included."""
+
+    def check(value: object) -> int:
+        if not isinstance(value, int) or isinstance(value, bool) or not low <= value <= high:
+            raise ValueError
+        return value
+
+    return Kind(f"a whole number, {low:,} to {high:,}", check, from_text=_number)
+
+
+def seconds(low: float = _SHORTEST_S, high: float = _LONGEST_S) -> Kind:
+    """A number of seconds in a range, decimals allowed."""
+
+    def check(value: object) -> float:
+        # A nan compares as false.
+        if not isinstance(value, int | float) or isinstance(value, bool) or not low <= value <= high:
+            raise ValueError
+        return float(value)
+
+    return Kind(f"seconds, {low:g} to {high:,}", check, from_text=_number)
+
+
+def choice(*words: str) -> Kind:
+    """One of a few words."""
+
+    def check(value: object) -> str:
+        if not isinstance(value, str) or value not in words:
+            raise ValueError
+        return value
+
+    return Kind(" or ".join(f'"{word}"' for word in words), check)
+
+
+def list_of(item: Kind, allowed: str, *, distinct: bool = True) -> Kind:
+    """A list of values of one kind; in a text they are separated by commas."""
+
+    def check(value: object) -> tuple[object, ...]:
+        if not isinstance(value, list) or not value:
+            raise ValueError
+        items = tuple(item.check(one) for one in value)
+        if distinct and len(set(items)) < len(items):
+            raise ValueError("one of them stands there twice")
+        return items
+
+    return Kind(allowed, check, from_text=lambda text: [item.from_text(part.strip()) for part in text.split(",")])
+
+
+def _check_name(value: object) -> str:
+    if not isinstance(value, str) or not value or value != value.strip() or not value.isprintable():
+        raise ValueError
+    if len(value.encode()) > _NAME_BYTES:
+        raise ValueError(f"it has {len(value.encode())} bytes")
+    return value
+
+
+def _check_channel_name(value: object) -> str:
+    if not isinstance(value, str) or not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}", value):
+        raise ValueError
+    return value
+
+
+def _check_index(value: object) -> str:
+    if not isinstance(value, str) or not value.isprintable() or value in ("", ".", ".."):
+        raise ValueError
+    if value[0] in "-_+" or value != value.lower() or set(value) & set('\\/*?"<>|,#: '):
+        raise ValueError
+    if len(value.encode()) > _ALIAS_BYTES:
+        raise ValueError(f"it has {len(value.encode())} bytes")
+    return value
+
+
+def _check_flag(value: object) -> bool:
+    if not isinstance(value, bool):
+        raise ValueError  # noqa: TRY004 - every check says "not allowed" in the same way
+    return value
+
+
+def _check_file(value: object) -> Path:
+    if not isinstance(value, str) or not value:
+        raise ValueError
+    if not Path(value).is_file():
+        raise ValueError("there is no such file")
+    return Path(value)
+
+
+def _check_networks(value: object) -> Networks:
+    if value == "any" or value == "public":  # noqa: PLR1714 - so written, the type is narrowed
+        return value
+    parts = value.split(",") if isinstance(value, str) else value
+    if not isinstance(parts, list) or not parts or not all(isinstance(part, str) for part in parts):
+        raise ValueError
+    return tuple(ip_network(part.strip()) for part in parts)
+
+
+def _check_redis_url(value: object) -> SecretUrl:
+    url = split_url(value)
+    hosts = hosts_of(url)
+    match url.scheme:
+        case "redis" | "rediss" if len(hosts) > 1 or hosts == [""]:
+            raise ValueError("it needs one host")
+        case "redis+sentinel" if "" in hosts:
+            raise ValueError("it needs the addresses of the sentinels")
+        case "unix" if hosts != [""] or url.path in ("", "/"):
+            raise ValueError("it needs the path of the socket behind three slashes, as in unix:///run/redis.sock")
+        case "redis" | "rediss" | "redis+sentinel" | "unix":
+            return _escaped(url, value)
+    raise ValueError("its scheme is none of these")
+
+
+def _check_store_url(value: object) -> SecretUrl:
+    url = split_url(value)
+    match url.scheme:
+        case "sqlite" if url.netloc or url.path in ("", "/") or url.query or url.fragment:
+            raise ValueError("it needs the path of the file behind three slashes, as in sqlite:///alerts.db")
+        case "http" | "https" if "" in hosts_of(url):
+            raise ValueError("a host is missing")
+        case "http" | "https" if url.query or url.fragment:
+            raise ValueError('there is a "?" or "#" in it')
+        case "http" | "https":
+            return _escaped(url, value)
+        case "sqlite":
+            return SecretUrl(str(value))
+    raise ValueError("its scheme is none of these")
+
+
+def _check_webhook_url(value: object) -> SecretUrl:
+    url = split_url(value)
+    hosts = hosts_of(url)
+    if url.scheme not in ("http", "https") or len(hosts) > 1 or hosts == [""]:
+        raise ValueError
+    if url.fragment:
+        raise ValueError('what follows its "#" would never be sent')
+    return SecretUrl(str(value))
+
+
+def _escaped(url: SplitResult, value: object) -> SecretUrl:
+    if "@" in url.path + url.query + url.fragment:
+        raise ValueError('a "/", "?" or "#" in a user or password is written %2F, %3F, %23')
+    return SecretUrl(str(value))
+
+
+def _check_secret(value: object) -> Secret:
+    if not isinstance(value, str):
+        raise ValueError  # noqa: TRY004 - as above
+    signing_key(Secret(value))
+    return Secret(value)
+
+
+def _check_headers(value: object) -> dict[str, Secret]:
+    if not isinstance(value, dict):
+        raise ValueError  # noqa: TRY004 - as above
+    for name, text in value.items():
+        if not re.fullmatch(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+", name):
+            raise ValueError(f"{name!r} is no name of a header")
+        if name.lower() in _OUR_HEADERS | _HTTP_HEADERS:
+            raise ValueError(f"{name!r} is written by the channel itself")
+        if not isinstance(text, str) or not text.isascii() or not text.isprintable() or text != text.strip():
+            raise ValueError(f"the value of {name!r} must be printable ASCII without spaces at its ends")
+    if len({name.lower() for name in value}) < len(value):
+        raise ValueError("one of them stands there twice")
+    return {name: Secret(text) for name, text in value.items()}
+
+
+def _check_match(value: object) -> dict[str, tuple[str, ...]]:
+    if not isinstance(value, dict):
+        raise ValueError  # noqa: TRY004 - as above
+    return dict(_conditions(value))
+
+
+def _conditions(table: Mapping[str, object], prefix: str = "") -> Iterator[tuple[str, tuple[str, ...]]]:
+    """Flatten `labels.team = "x"`, which TOML reads as a table in a table, and make each value a tuple of texts."""
+    for key, value in table.items():
+        if isinstance(value, dict):
+            yield from _conditions(value, f"{prefix}{key}.")
+            continue
+        values = value if isinstance(value, list) else [value]
+        if not values or not all(isinstance(one, str | int) and not isinstance(one, bool) for one in values):
+            raise ValueError(f"{prefix}{key} must be a text, a whole number, or a list of these")
+        yield prefix + key, tuple(str(one) for one in values)
+
+
+NAME = Kind(f"a name, 1 to {_NAME_BYTES} bytes, printable, no spaces at its ends", _check_name)
+CHANNEL_NAME = Kind('letters, digits, "-" and "_", at most 64', _check_channel_name)
+INDEX = Kind(
+    f'lower case, at most {_ALIAS_BYTES} bytes, not first: - _ +, nowhere: spaces and \\ / * ? " < > | , # :',
+    _check_index,
+)
+FILE = Kind("the path of a file that exists", _check_file)
+POLICY = choice("resend", "hold")
+NETWORKS = Kind('"any", "public", or a list of networks, such as 10.0.0.0/8', _check_networks)
+SCHEDULE = list_of(seconds(), f"a list of seconds, each {_SHORTEST_S:g} to {_LONGEST_S:,}", distinct=False)
+REDIS_URL = Kind(
+    "redis://, rediss:// or redis+sentinel:// with host, or unix:///path", _check_redis_url, secret=True, in_file=True
+)
+STORE_URL = Kind(
+    "http(s)://user:password@host:port,host… or sqlite:///path", _check_store_url, secret=True, in_file=True
+)
+WEBHOOK_URL = Kind("http:// or https:// with one host", _check_webhook_url, secret=True, in_file=True)
+WEBHOOK_SECRET = Kind("base64, with or without whsec_ before it", _check_secret, secret=True, in_file=True)
+HEADERS = Kind("a table of texts, without the headers that the channel writes", _check_headers, secret=True)
+FLAG = Kind("true or false", _check_flag)
+MATCH = Kind("a table: field = value, or a list of values", _check_match)

@@ -1,0 +1,222 @@
+"""Where settings come from: options, the environment, a TOML file. Everything that is wrong is told at once."""
+
+import difflib
+import math
+import re
+import tomllib
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from trio_alerts.errors import SettingsError
+from trio_alerts.settings import ENV_PREFIX, ChannelSettings, RouteSettings, Settings, Table, describe
+
+# Not settings: what tests and fault injection use, and what Kubernetes injects for a service named "trio-alerts".
+_NOT_SETTINGS = re.compile(r"FAULT|CONFIG|TEST_.*|SERVICE_HOST|SERVICE_PORT.*|PORT|PORT_.*")
+
+
+def load_settings(options: Mapping[str, str], environ: Mapping[str, str], config: Path | None) -> Settings:
+    """Read the settings from all their sources and check them. Strongest first: options, environment, file, defaults.
+
+    An environment variable that is empty counts as not set: compose files pass on what nobody filled in. Relative paths
+    are relative to the working directory.
+
+    Args:
+        options: From the command line, by the name of the setting (`claim_idle_s`).
+        environ: The environment; of it, what starts with `TRIO_ALERTS_`.
+        config: The TOML file; if None, the one that `TRIO_ALERTS_CONFIG` names.
+
+    Raises:
+        SettingsError: With everything that is wrong, one problem a line, without any secret.
+    """
+    problems: list[str] = []
+    if config is None and environ.get(f"{ENV_PREFIX}CONFIG"):
+        config = Path(environ[f"{ENV_PREFIX}CONFIG"])
+    document = _read_toml(config, problems) if config else {}
+    channels, routes = document.pop("channels", []), document.pop("routes", [])
+
+    given = (
+        _from_toml(document, Settings, str(config), problems)
+        | _from_environ(environ, problems)
+        | _from_options(options, problems)
+    )
+    values, wrong = _values(given, Settings, problems)
+    policy = values.get("in_doubt_policy", Settings.in_doubt_policy)
+    values["channels"] = tuple(
+        ChannelSettings(**{"in_doubt_policy": policy, **table})
+        for _, table in _read_tables(channels, ChannelSettings, f"{config}, [[channels]]", problems)
+    )
+    values["routes"] = tuple(
+        RouteSettings(**{"name": f"route-{number}", **table})
+        for number, table in _read_tables(routes, RouteSettings, f"{config}, [[routes]]", problems)
+    )
+    settings = Settings(**values)
+    problems += [problem for names, problem in _contradictions(settings, given) if not names & wrong]
+    if problems:
+        raise SettingsError("\n".join(problems))
+    return settings
+
+
+@dataclass(frozen=True)
+class _Given:
+    """A value as a source gives it."""
+
+    raw: object
+    origin: str  # such as "environment variable TRIO_ALERTS_WORKERS"
+    is_text: bool = False  # options and the environment give text, TOML gives values
+    is_file: bool = False  # the value is the path of a file that holds the secret
+
+
+def _from_options(options: Mapping[str, str], problems: list[str]) -> dict[str, _Given]:
+    def label(name: str) -> str:
+        return f"option --{name.replace('_', '-')}"
+
+    return _from_source(options, _spellings(Settings), label, problems, is_text=True)
+
+
+def _from_environ(environ: Mapping[str, str], problems: list[str]) -> dict[str, _Given]:
+    spellings = {name.upper(): target for name, target in _spellings(Settings).items()}
+    ours = {name.removeprefix(ENV_PREFIX): text for name, text in environ.items() if name.startswith(ENV_PREFIX)}
+    meant = {
+        name: text
+        for name, text in ours.items()
+        if not _NOT_SETTINGS.fullmatch(name) and (text or name not in spellings)
+    }
+    return _from_source(
+        meant, spellings, lambda name: f"environment variable {ENV_PREFIX}{name}", problems, is_text=True
+    )
+
+
+def _from_toml(source: Mapping[str, object], table: Table, where: str, problems: list[str]) -> dict[str, _Given]:
+    return _from_source(source, _spellings(table), lambda name: f"{where}: {name}", problems, is_text=False)
+
+
+def _spellings(table: Table) -> dict[str, tuple[str, bool]]:
+    """Map every accepted name to its setting, and to whether it names a file that holds the value."""
+    settings = describe(table)
+    plain = {name: (name, False) for name in settings}
+    return plain | {f"{name}_file": (name, True) for name, setting in settings.items() if setting.kind.in_file}
+
+
+def _from_source(
+    source: Mapping[str, object],
+    spellings: Mapping[str, tuple[str, bool]],
+    label: Callable[[str], str],
+    problems: list[str],
+    *,
+    is_text: bool,
+) -> dict[str, _Given]:
+    given: dict[str, _Given] = {}
+    for key, raw in source.items():
+        if key not in spellings:
+            nearest = difflib.get_close_matches(key, spellings, n=1)
+            hint = f"; did you mean {label(nearest[0]).rpartition(' ')[2]}?" if nearest else ""
+            problems.append(f"{label(key)}: there is no such setting{hint}")
+            continue
+        name, is_file = spellings[key]
+        if name in given:
+            problems.append(f"{name}: given twice, by {given[name].origin} and by {label(key)}; keep one")
+        given[name] = _Given(raw, label(key), is_text, is_file)
+    return given
+
+
+def _values(given: Mapping[str, _Given], table: Table, problems: list[str]) -> tuple[dict[str, Any], set[str]]:
+    """Check each value by itself; return the good ones, and the names of the others."""
+    values: dict[str, Any] = {}
+    settings = describe(table)
+    for name, one in given.items():
+        kind = settings[name].kind
+        try:
+            raw = _read_secret_file(one.raw) if one.is_file else one.raw
+            values[name] = kind.check(kind.from_text(raw) if one.is_text and isinstance(raw, str) else raw)
+        except OSError as error:
+            # What is no absolute path may be the secret itself, put into the wrong variable.
+            path = one.raw if str(one.raw).startswith("/") else "the file"
+            problems.append(f"{name}: cannot read {path} that {one.origin} names: {error.strerror}")
+        except ValueError as error:
+            shown = "the value" if kind.secret else _shortened(one.raw)
+            detail = f" ({error})" if str(error) else ""
+            problems.append(f"{name}: {shown} from {one.origin} is not allowed{detail}; it must be {kind.allowed}")
+    return values, given.keys() - values.keys()
+
+
+def _read_secret_file(path: object) -> str:
+    if not isinstance(path, str):
+        raise ValueError("the path of a file must be text")  # noqa: TRY004 - becomes a problem of the setting
+    try:
+        return Path(path).read_text("utf-8").rstrip("\r\n")
+    except UnicodeDecodeError:
+        raise ValueError("the file is no UTF-8 text") from None
+
+
+def _shortened(raw: object, limit: int = 100) -> str:
+    shown = repr(raw)
+    return shown if len(shown) <= limit else shown[:limit] + "…"
+
+
+def _read_toml(path: Path, problems: list[str]) -> dict[str, Any]:
+    try:
+        return tomllib.loads(path.read_text("utf-8"))
+    except OSError as error:
+        problems.append(f"{path}: cannot read the settings: {error.strerror}")
+    except UnicodeDecodeError as error:
+        problems.append(f"{path}: no UTF-8 text at byte {error.start}")
+    except tomllib.TOMLDecodeError as error:
+        problems.append(f"{path}: no valid TOML: {error}")
+    return {}
+
+
+def _read_tables(
+    tables: object, table_type: Table, where: str, problems: list[str]
+) -> Iterator[tuple[int, dict[str, Any]]]:
+    """Yield the number (from 1) and the values of each table that has no problem."""
+    if not isinstance(tables, list) or not all(isinstance(table, dict) for table in tables):
+        problems.append(f"{where}: this must be a list of tables, each below that heading in double brackets")
+        return
+    required = [name for name, setting in describe(table_type).items() if setting.default is None]
+    for number, table in enumerate(tables, 1):
+        found: list[str] = []
+        place = f"{where} number {number}"
+        given = _from_toml(table, table_type, place, found)
+        values, _ = _values(given, table_type, found)
+        found += [f"{place}: {name} is missing" for name in required if name not in given]
+        problems += found
+        if not found:
+            yield number, values
+
+
+def _contradictions(settings: Settings, given: Mapping[str, _Given]) -> Iterator[tuple[set[str], str]]:
+    """Yield what is wrong between settings that are right by themselves: the settings concerned, and the rule."""
+
+    def say(name: str) -> str:
+        origin = given[name].origin if name in given else "default"
+        return f"{name} ({getattr(settings, name):g}, {origin})"
+
+    # Compared with a tolerance: 3 * 0.1 is a little more than 0.3.
+    least_s = 3 * settings.keepalive_s
+    if settings.claim_idle_s < least_s and not math.isclose(settings.claim_idle_s, least_s):
+        rule = f"{say('claim_idle_s')} must be at least 3 times {say('keepalive_s')}"
+        yield {"claim_idle_s", "keepalive_s"}, f"{rule}: else living workers lose their entries"
+
+    attempt_s = settings.connect_timeout_s + settings.send_timeout_s
+    if settings.lease_s < attempt_s or math.isclose(settings.lease_s, attempt_s):
+        rule = f"{say('lease_s')} must be more than {say('connect_timeout_s')} + {say('send_timeout_s')}"
+        names = {"lease_s", "connect_timeout_s", "send_timeout_s"}
+        yield names, f"{rule}: else a claim lapses while its attempt is running"
+
+    for name, count in Counter(channel.name for channel in settings.effective_channels).items():
+        if count > 1:
+            yield set(), f"two channels are named {name!r} (webhook_url makes one named 'webhook')"
+
+    no_redis_tls = settings.redis_url.scheme in ("redis", "unix")
+    no_store_tls = settings.store_url.scheme != "https"
+    for name, other, wrong, rule in (
+        ("streams", "stream", "stream" in given, "stream and streams exclude each other"),
+        ("webhook_secret", "webhook_url", settings.webhook_url is None, "it does nothing without webhook_url"),
+        ("redis_ca_file", "redis_url", no_redis_tls, "it does nothing without TLS: redis_url must be rediss://"),
+        ("store_ca_file", "store_url", no_store_tls, "it does nothing without TLS: store_url must be https://"),
+    ):
+        if name in given and wrong:
+            yield {name, other}, f"{name} ({given[name].origin}): {rule}"
