@@ -87,6 +87,10 @@ class FakeStore:
     async def prepare(self) -> None:
         await self.guard()
 
+    async def inspect(self) -> list[str]:
+        await self.guard()
+        return []
+
     async def guard(self) -> None:
         await self._read("guard")
         if self.schema_fault:

@@ -186,6 +186,15 @@ class FakeStream:
 
         await self._call("prepare", effect)
 
+    async def inspect(self) -> list[str]:
+        def effect() -> list[str]:
+            missing = [name for name in self._names if self._found(name) is None]
+            for name in missing:
+                self._start(name)
+            return [f"group {self._group!r} of stream {name!r} would be created" for name in missing]
+
+        return await self._call("inspect", effect)
+
     async def read(self, count: int) -> list[Entry]:
         self._woken = False
         fault = await self._begin("read", count)

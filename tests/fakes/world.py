@@ -17,8 +17,9 @@ from trio_alerts.pipeline import Pipeline
 from trio_alerts.process import Step, process_entry
 from trio_alerts.retry import Outcome
 from trio_alerts.routing import Routing
+from trio_alerts.secret import SecretUrl
 from trio_alerts.service import serve
-from trio_alerts.settings import ChannelSettings, SecretUrl, Settings
+from trio_alerts.settings import ChannelSettings, Settings
 
 STREAM, GROUP = "AlertStream", "alert-processor"
 EVENT = {

@@ -1,0 +1,551 @@
+"""The stream port on real servers: the contract, and what only Redis has."""
+
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, closing, contextmanager
+from typing import Any, Literal
+
+import msgspec
+import pytest
+import redis
+import trio
+import trio.testing
+from loguru import logger
+
+from tests.real.servers import RedisServer
+from tests.stream_contract import (
+    GROUP,
+    LONG_BLOCK_S,
+    PATIENCE_S,
+    SHORT_BLOCK_S,
+    WHY,
+    CountingStream,
+    Fields,
+    Held,
+    StreamContract,
+    StreamWorld,
+    add,
+    ids,
+    read_all,
+)
+from trio_alerts.alert import Entry
+from trio_alerts.backends.redis_keys import dead_letter_key, lock_key
+from trio_alerts.backends.redis_stream import RedisStream, open_redis_stream
+from trio_alerts.errors import SettingsError, StartError, Unavailable
+from trio_alerts.ports import Pending
+from trio_alerts.secret import SecretUrl
+from trio_alerts.settings import Settings
+
+
+class RedisWorld:
+    """The contract's world on a server.
+
+    Args:
+        server: Running.
+        base: A name that no other test uses.
+    """
+
+    def __init__(self, server: RedisServer, base: str) -> None:
+        self.names = (base, f"{base}-second", f"{base}|third")
+        self.client = server.client()
+        self._server = server
+
+    @asynccontextmanager
+    async def open(
+        self,
+        consumer: str,
+        *,
+        streams: int = 1,
+        block_s: float = SHORT_BLOCK_S,
+        start_from: Literal["refuse", "0", "now"] = "refuse",
+    ) -> AsyncIterator[CountingStream]:
+        names = self.names[:streams]
+        async with open_redis_stream(
+            settings(self._server, streams=names, consumer=consumer, block_s=block_s, start_from=start_from)
+        ) as stream:
+            yield stream
+
+    def add(self, stream: str, fields: Fields) -> str:
+        flat = [part for pair in fields for part in pair]
+        return bytes(self.run("XADD", stream, "*", *flat)).decode()
+
+    def run(self, *command: str | bytes | int) -> Any:
+        return self.client.execute_command(*command)  # type: ignore[no-untyped-call]
+
+    def delete(self, stream: str, entry_id: str) -> None:
+        self.client.xdel(stream, entry_id)
+
+    def lose_group(self, stream: str) -> None:
+        self.client.xgroup_destroy(stream, GROUP)
+
+    def make_idle(self, stream: str, entry_id: str, idle_s: float) -> None:
+        consumer = self.pending(stream)[entry_id].consumer
+        self.client.xclaim(stream, GROUP, consumer, 0, [entry_id], idle=round(idle_s * 1000), justid=True)
+
+    def pending(self, stream: str) -> dict[str, Held]:
+        page: Any = self.client.xpending_range(stream, GROUP, "-", "+", 10_000)
+        return {
+            one["message_id"].decode(): Held(
+                one["consumer"].decode(), one["times_delivered"], one["time_since_delivered"] / 1000
+            )
+            for one in page
+        }
+
+    def consumers(self, stream: str) -> set[str]:
+        answer: Any = self.client.xinfo_consumers(stream, GROUP)
+        return {one["name"].decode() for one in answer}
+
+    def dead(self, stream: str) -> list[Fields]:
+        answer: Any = self.client.xrange(f"{{{stream}}}:dead")
+        return [list(zip(flat[::2], flat[1::2], strict=True)) for _, flat in answer]
+
+
+def settings(server: RedisServer, **more: Any) -> Settings:
+    return Settings(**{"redis_url": SecretUrl(server.url), "group": GROUP, "consumer": "a", "block_s": 0.05, **more})
+
+
+@pytest.fixture
+def world(redis_server: RedisServer, stream_name: str) -> Iterator[RedisWorld]:
+    """Give a world on Valkey, then on Redis 7."""
+    world = RedisWorld(redis_server, stream_name)
+    with closing(world.client):
+        world.client.set_response_callback("XRANGE", lambda answer, **_: answer)  # keeps doubles and order
+        yield world
+
+
+class TestRedisStream(StreamContract):
+    """The contract on Valkey and on Redis 7."""
+
+    @pytest.fixture
+    def world(self, world: RedisWorld) -> StreamWorld:
+        return world
+
+
+@contextmanager
+def configured(client: redis.Redis, **parameters: object) -> Iterator[None]:
+    """Change the shared server's configuration for a while."""
+    names = [name.replace("_", "-") for name in parameters]
+    before = {name: str(client.config_get(name)[name]) for name in names}
+    for name, value in zip(names, parameters.values(), strict=True):
+        client.config_set(name, str(value))
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            client.config_set(name, value)
+
+
+@contextmanager
+def user(world: RedisWorld, server: RedisServer, *rules: str) -> Iterator[SecretUrl]:
+    """Make a user with these rules for a while; give the address to enter with."""
+    world.run("ACL SETUSER", "limited", "reset", "on", ">secret", "+@all", "&*", *rules)
+    try:
+        yield SecretUrl(f"redis://limited:secret@127.0.0.1:{server.port}/0")
+    finally:
+        world.run("ACL DELUSER", "limited")
+
+
+@pytest.fixture
+def logged() -> Iterator[list[str]]:
+    """Give the lines of the log, each with its level."""
+    lines: list[str] = []
+    number = logger.add(lambda line: lines.append(str(line).rstrip()), format="{level} {message}", level="DEBUG")
+    yield lines
+    logger.remove(number)
+
+
+async def test_inspect_says_what_prepare_creates(world: RedisWorld, redis_server: RedisServer) -> None:
+    """`inspect` leaves the server as it was; after `prepare` there is nothing more to create."""
+    name, second, _ = world.names
+    add(world, 3)
+    async with open_redis_stream(settings(redis_server, streams=(name, second), start_from="now")) as stream:
+        said = await stream.inspect()
+        groups: Any = world.client.xinfo_groups(name)
+        assert ([], 0) == (groups, world.client.exists(second, dead_letter_key(name), dead_letter_key(second)))
+        await stream.prepare()
+        assert [] == await stream.inspect()
+    assert [
+        f"group 'group' of stream '{name}' would be created, behind its 3 entries",
+        f"group 'group' of stream '{second}' would be created, behind its 0 entries",
+    ] == said
+    assert 1 == world.client.exists(second)
+    assert 0 == world.client.exists(dead_letter_key(name), lock_key(name, GROUP, "redrive"))
+    assert set() == world.consumers(name)
+
+
+async def test_all_streams_are_looked_at_before_a_group_is_created(
+    world: RedisWorld, redis_server: RedisServer
+) -> None:
+    """What is refused for one stream leaves no group in another."""
+    add(world, 1)
+    world.client.set(world.names[1], "text")
+    async with open_redis_stream(settings(redis_server, streams=world.names[:2])) as stream:
+        with pytest.raises(StartError, match=rf"{world.names[1]}.*is not a stream"):
+            await stream.prepare()
+    groups: Any = world.client.xinfo_groups(world.names[0])
+    assert [] == groups
+
+
+@pytest.mark.parametrize("method", ["prepare", "inspect"])
+async def test_a_dead_letter_key_that_is_no_stream_is_refused(
+    world: RedisWorld, redis_server: RedisServer, method: str
+) -> None:
+    """Else the first bad entry would stop the process."""
+    world.client.hset(dead_letter_key(world.names[0]), "a", "b")
+    async with open_redis_stream(settings(redis_server, stream=world.names[0])) as stream:
+        with pytest.raises(StartError, match="is not a stream") as raised:
+            await getattr(stream, method)()
+    assert 4 == raised.value.exit_code
+
+
+async def test_a_server_that_evicts_streams_is_refused(world: RedisWorld, redis_server: RedisServer) -> None:
+    """`allkeys-…` may delete a stream with all its alerts; `volatile-…` cannot, since a stream does not expire."""
+    async with open_redis_stream(settings(redis_server, stream=world.names[0])) as stream:
+        with configured(world.client, maxmemory_policy="allkeys-lru"):
+            with pytest.raises(StartError, match=r"allkeys-lru.*noeviction"):
+                await stream.prepare()
+            assert 0 == world.client.exists(world.names[0])
+        with configured(world.client, maxmemory_policy="volatile-ttl"):
+            await stream.prepare()
+
+
+async def test_a_server_without_an_append_only_file_is_mentioned(
+    world: RedisWorld, redis_server: RedisServer, logged: list[str]
+) -> None:
+    """One warning, and none when there is one."""
+    async with open_redis_stream(settings(redis_server, stream=world.names[0])) as stream:
+        await stream.prepare()
+        assert 1 == len([line for line in logged if "append-only" in line])
+        with configured(world.client, appendonly="yes"):
+            await stream.prepare()
+        assert 1 == len([line for line in logged if "append-only" in line])
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        *("info", "xinfo|groups", "xlen", "xreadgroup", "xpending", "xclaim", "xack", "xrange", "xgroup|create"),
+        *("xgroup|delconsumer", "eval", "xadd", "set", "time"),
+    ],
+)
+async def test_a_missing_permission_is_noticed_at_start(
+    world: RedisWorld, redis_server: RedisServer, command: str
+) -> None:
+    """The message names the command and the user; nothing is created, and not found out in the middle of the work."""
+    name = world.names[0]
+    add(world, 1)
+    with user(world, redis_server, "allkeys", f"-{command}") as url:
+        async with open_redis_stream(settings(redis_server, redis_url=url, stream=name)) as stream:
+            expected = rf"'limited' run {command.upper().replace('|', ' ')}\b"
+            with pytest.raises(StartError, match=expected):
+                await stream.inspect()
+            with pytest.raises(StartError, match=expected):
+                await stream.prepare()
+    groups: Any = world.client.xinfo_groups(name)
+    assert [] == groups
+
+
+async def test_a_key_without_permission_is_noticed_at_start(world: RedisWorld, redis_server: RedisServer) -> None:
+    """The user needs the dead-letter stream and the locks too."""
+    name = world.names[0]
+    allowed: list[str] = [f"~{name}"]
+    for wanted in (dead_letter_key(name), lock_key(name, GROUP, "redrive")):
+        with user(world, redis_server, *allowed) as url:
+            async with open_redis_stream(settings(redis_server, redis_url=url, stream=name)) as stream:
+                with pytest.raises(StartError) as raised:
+                    await stream.prepare()
+        assert repr(wanted) in str(raised.value)
+        allowed.append(f"~{wanted}")
+    with user(world, redis_server, *allowed) as url:
+        async with open_redis_stream(settings(redis_server, redis_url=url, stream=name)) as stream:
+            await stream.prepare()
+
+
+async def test_looking_for_permissions_changes_nothing(world: RedisWorld, redis_server: RedisServer) -> None:
+    """Next to a working consumer of the same name: its entries, the group and the dead letters stay as they are."""
+    name = world.names[0]
+    add(world, 2)
+    async with open_redis_stream(settings(redis_server, stream=name)) as stream:
+        await stream.prepare()
+        first, second = await read_all(stream, 2)
+        assert await stream.quarantine(first, WHY)
+        before = world.client.dump(name), world.client.dump(dead_letter_key(name))
+        assert [] == await stream.inspect()
+        assert before == (world.client.dump(name), world.client.dump(dead_letter_key(name)))
+    assert [second.id] == list(world.pending(name))
+
+
+async def test_a_server_that_does_not_answer_at_start_is_refused(world: RedisWorld, redis_server: RedisServer) -> None:
+    """A server that hangs between connecting and `prepare` is refused like one that was never there."""
+    async with open_redis_stream(settings(redis_server, stream=world.names[0], redis_timeout_s=0.2)) as stream:
+        redis_server.pause()
+        try:
+            with pytest.raises(StartError, match=rf"127\.0\.0\.1:{redis_server.port}"):
+                await stream.prepare()
+        finally:
+            redis_server.resume()
+
+
+@pytest.mark.parametrize("command", ["client|id", "client|unblock"])
+async def test_wake_can_do_without_permission(world: RedisWorld, redis_server: RedisServer, command: str) -> None:
+    """The read then ends by itself."""
+    with user(world, redis_server, "allkeys", f"-{command}") as url:
+        async with open_redis_stream(settings(redis_server, redis_url=url, stream=world.names[0])) as stream:
+            await stream.prepare()
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(stream.read, 1)
+                await trio.testing.wait_all_tasks_blocked(0.01)
+                await stream.wake()
+            added = add(world, 1)
+            assert added == ids(await stream.read(1))
+
+
+async def test_wake_knows_the_reader_after_a_reconnect(world: RedisWorld, redis_server: RedisServer) -> None:
+    """The connection has another ID then."""
+    name = world.names[0]
+    async with open_redis_stream(settings(redis_server, stream=name, block_s=LONG_BLOCK_S)) as stream:
+        await stream.prepare()
+        add(world, 1)
+        await stream.read(1)
+        world.run("CLIENT KILL", "ID", stream._reader[1] or 0)
+        with trio.fail_after(PATIENCE_S):
+            while stream._blocking.connected:  # noqa: ASYNC110 - nor does the client
+                await trio.sleep(0.01)
+        begun = trio.current_time()
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(stream.read, 1)
+            await blocked(world.client)
+            await stream.wake()
+        assert LONG_BLOCK_S > trio.current_time() - begun
+
+
+async def read_into(entries: list[Entry], stream: CountingStream, count: int) -> None:
+    entries.extend(await stream.read(count))
+
+
+async def blocked(client: redis.Redis) -> None:
+    """Wait until the server has a blocked client."""
+    with trio.fail_after(PATIENCE_S):
+        while not client.info("clients")["blocked_clients"]:  # noqa: ASYNC110 - the server gives no sign
+            await trio.sleep(0.01)
+
+
+@pytest.mark.parametrize("how", ["delete", "flush", "destroy"])
+async def test_a_stream_that_goes_away_under_a_blocked_reader_comes_back(
+    world: RedisWorld, redis_server: RedisServer, logged: list[str], how: str
+) -> None:
+    """Redis 7.0 says UNBLOCKED, others NOGROUP: the group is created again, with one warning, and reading goes on."""
+    name = world.names[0]
+    commands = {"delete": ["DEL", name], "flush": ["FLUSHDB"], "destroy": ["XGROUP DESTROY", name, GROUP]}
+    async with open_redis_stream(settings(redis_server, stream=name, block_s=LONG_BLOCK_S)) as stream:
+        await stream.prepare()
+        begun = trio.current_time()
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(stream.read, 1)
+            await blocked(world.client)
+            world.run(*commands[how])
+        assert LONG_BLOCK_S > trio.current_time() - begun
+        added = add(world, 1)
+        assert added == ids(await stream.read(1))
+    assert 1 == len([line for line in logged if line.startswith("WARNING group")])
+
+
+async def test_an_error_nobody_planned_for_comes_out(world: RedisWorld, redis_server: RedisServer) -> None:
+    """A stream that becomes something else while it is read is no outage: nothing is waited for."""
+    async with open_redis_stream(settings(redis_server, stream=world.names[0])) as stream:
+        await stream.prepare()
+        world.client.delete(world.names[0])
+        world.client.set(world.names[0], "text")
+        for call in (stream.read(1), stream.look(0, 1), stream.hand_over(set())):
+            with pytest.raises(redis.ResponseError, match="WRONGTYPE"):
+                await call
+
+
+@pytest.mark.parametrize("command", ["xreadgroup", "xgroup|create"])
+async def test_a_permission_that_is_taken_away_is_no_lost_group(
+    world: RedisWorld, redis_server: RedisServer, command: str
+) -> None:
+    """Reading on, and creating the group again and again, would hide it."""
+    with user(world, redis_server, "allkeys") as url:
+        async with open_redis_stream(settings(redis_server, redis_url=url, stream=world.names[0])) as stream:
+            await stream.prepare()
+            world.lose_group(world.names[0])
+            if command == "xreadgroup":
+                await stream.read(1)
+            world.run("ACL SETUSER", "limited", f"-{command}")
+            with pytest.raises(redis.exceptions.NoPermissionError):
+                await stream.read(1)
+
+
+@pytest.mark.parametrize("method", ["own_pending", "hand_over"])
+async def test_what_another_takes_between_look_and_script_stays_his(
+    world: RedisWorld, redis_server: RedisServer, monkeypatch: pytest.MonkeyPatch, method: str
+) -> None:
+    """White-box: the script looks at the owner again, since the page that it acts on is a moment old."""
+    name = world.names[0]
+    (added,) = add(world, 1)
+    async with open_redis_stream(settings(redis_server, stream=name)) as stream:
+        await stream.prepare()
+        await stream.read(1)
+        look = stream._pending
+
+        async def look_and_lose(*args: Any, **kwargs: Any) -> list[Pending]:
+            page = await look(*args, **kwargs)
+            world.client.xclaim(name, GROUP, "b", 0, [added])
+            return page
+
+        monkeypatch.setattr(stream, "_pending", look_and_lose)
+        if method == "own_pending":
+            assert [] == await stream.own_pending(set(), 1)
+        else:
+            assert 0 == await stream.hand_over(set())
+    held = world.pending(name)[added]
+    assert ("b", 2, True) == (held.consumer, held.deliveries, held.idle_s < PATIENCE_S)
+
+
+async def test_replays_are_remembered_until_they_are_done_with(world: RedisWorld, redis_server: RedisServer) -> None:
+    """White-box: what was replayed is no growing memory."""
+    (first,) = add(world, 1)
+    for _ in range(2):
+        world.add(world.names[0], [(b"replay_of", first.encode())])
+    async with open_redis_stream(settings(redis_server, stream=world.names[0])) as stream:
+        await stream.prepare()
+        _, one, other = await read_all(stream, 3)
+        assert 2 == len(stream._replays)
+        await stream.ack(one)
+        assert await stream.quarantine(other, WHY)
+        assert {} == stream._replays
+
+
+async def test_a_cancelled_read_loses_nothing(world: RedisWorld, redis_server: RedisServer) -> None:
+    """What the server hands out in that moment is pending under our name, and found."""
+    added: list[str] = []
+    found: set[str] = set()
+    async with open_redis_stream(settings(redis_server, stream=world.names[0])) as stream:
+        await stream.prepare()
+        for number in range(20):
+            with trio.move_on_after(0.0005 * number):
+                found.update(ids(await stream.read(10)))
+            added += add(world, 1)
+        with trio.fail_after(PATIENCE_S):
+            while found != set(added):
+                found.update(ids(await stream.own_pending(found, 10)))
+                found.update(ids(await stream.read(10)))
+
+
+async def test_entries_that_come_to_all_streams_at_once(world: RedisWorld, redis_server: RedisServer) -> None:
+    """A blocked reader that a transaction serves from several streams gets no more than it asked for."""
+    for count in (1, 2, 3, 5):
+        async with world.open("a", streams=3, block_s=LONG_BLOCK_S) as stream:
+            await stream.prepare()
+            entries: list[Entry] = []
+            with trio.fail_after(PATIENCE_S):
+                async with trio.open_nursery() as nursery:
+                    nursery.start_soon(read_into, entries, stream, count)
+                    await blocked(world.client)
+                    with world.client.pipeline(transaction=True) as together:
+                        for name in world.names:
+                            for _ in range(3):
+                                together.xadd(name, {"event": "1"})
+                        together.execute()
+            assert count >= len(entries)
+            await read_all(stream, 9 - len(entries))
+
+
+async def test_a_full_server_leaves_the_entry_pending(world: RedisWorld, redis_server: RedisServer) -> None:
+    """The dead-letter stream cannot be written: the entry is not acknowledged, and the caller tries again."""
+    add(world, 1)
+    async with open_redis_stream(settings(redis_server, stream=world.names[0])) as stream:
+        await stream.prepare()
+        (entry,) = await stream.read(1)
+        with configured(world.client, maxmemory=1), pytest.raises(Unavailable, match="memory"):
+            await stream.quarantine(entry, WHY)
+        assert [entry.id] == list(world.pending(world.names[0]))
+        assert [] == world.dead(world.names[0])
+        assert await stream.quarantine(entry, WHY)
+
+
+async def test_a_dead_letter_stream_that_cannot_be_written_leaves_the_entry_pending(
+    world: RedisWorld, redis_server: RedisServer
+) -> None:
+    """Whatever the reason: no entry is acknowledged that is not kept."""
+    add(world, 1)
+    async with open_redis_stream(settings(redis_server, stream=world.names[0])) as stream:
+        await stream.prepare()
+        (entry,) = await stream.read(1)
+        world.client.set(dead_letter_key(world.names[0]), "text")
+        with pytest.raises(redis.ResponseError, match="WRONGTYPE"):
+            await stream.quarantine(entry, WHY)
+    assert [entry.id] == list(world.pending(world.names[0]))
+
+
+async def test_a_huge_payload_is_kept_whole(world: RedisWorld, redis_server: RedisServer) -> None:
+    """8 MiB, far more than an alert may have."""
+    payload = b"\x00\xff" * 4 * 1024 * 1024
+    world.add(world.names[0], [(b"event", payload)])
+    async with open_redis_stream(settings(redis_server, stream=world.names[0])) as stream:
+        await stream.prepare()
+        (entry,) = await stream.read(1)
+        assert await stream.quarantine(entry, WHY)
+    assert (b"event", payload) == world.dead(world.names[0])[0][0]
+
+
+@pytest.mark.parametrize("deleted", [False, True])
+async def test_an_entry_of_very_many_fields_is_kept_together(
+    world: RedisWorld, redis_server: RedisServer, deleted: bool
+) -> None:
+    """Lua cannot pass so many values on: they are one field, as MessagePack, so that the entry can be quarantined."""
+    world.add(world.names[0], [(b"%d" % number, b"v") for number in range(20_000)])
+    async with open_redis_stream(settings(redis_server, stream=world.names[0])) as stream:
+        await stream.prepare()
+        (entry,) = await stream.read(1)
+        if deleted:
+            world.delete(world.names[0], entry.id)
+        assert await stream.quarantine(entry, WHY)
+    (dead,) = world.dead(world.names[0])
+    flat = msgspec.msgpack.decode(dict(dead)[b"_fields"], type=list[str])
+    assert [str(number) for number in range(20_000)] == flat[::2]
+    assert 10 == len(dead)
+    assert {} == world.pending(world.names[0])
+
+
+async def test_the_dead_letter_stream_has_the_agreed_name(world: RedisWorld, redis_server: RedisServer) -> None:
+    """`{<stream>}:dead`, in the stream's own cluster slot."""
+    add(world, 1)
+    async with open_redis_stream(settings(redis_server, stream=world.names[0])) as stream:
+        await stream.prepare()
+        (entry,) = await stream.read(1)
+        assert await stream.quarantine(entry, WHY)
+    assert 1 == world.client.xlen(f"{{{world.names[0]}}}:dead")
+
+
+async def test_what_is_lost_upstream_is_an_error_in_the_log(
+    world: RedisWorld, redis_server: RedisServer, logged: list[str]
+) -> None:
+    """One line an entry, with its record ID."""
+    (added,) = add(world, 1)
+    async with open_redis_stream(settings(redis_server, stream=world.names[0])) as stream:
+        await stream.prepare()
+        await stream.read(1)
+        world.client.xtrim(world.names[0], maxlen=0, approximate=False)
+        assert [] == await stream.own_pending(set(), 10)
+        assert [] == await stream.own_pending(set(), 10)
+    errors = [line for line in logged if line.startswith("ERROR")]
+    assert [f"ERROR {added}: lost upstream"] == [line[: len(f"ERROR {added}: lost upstream")] for line in errors]
+
+
+async def test_a_wrong_address_is_refused(redis_server: RedisServer) -> None:
+    """Nobody listens there: exit code 4, and the message says where. A CA file without TLS: exit code 2."""
+    nowhere = SecretUrl("redis://127.0.0.1:1/0")
+    with pytest.raises(StartError, match=r"127\.0\.0\.1:1"):
+        async with open_redis_stream(settings(redis_server, redis_url=nowhere)):
+            pass
+    with pytest.raises(SettingsError, match="redis_ca_file"):
+        async with open_redis_stream(settings(redis_server, redis_ca_file="/nowhere.pem")):
+            pass
+
+
+async def test_its_name_tells_the_live_state(world: RedisWorld, redis_server: RedisServer) -> None:
+    """For logs and health pages, without a password."""
+    async with open_redis_stream(settings(redis_server, stream=world.names[0])) as stream:
+        assert isinstance(stream, RedisStream)
+        assert f"<RedisStream {world.names[0]} as group/a: connected, 0 under way>" == repr(stream)

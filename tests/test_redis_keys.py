@@ -1,0 +1,26 @@
+"""Names of the keys that belong to a stream."""
+
+import pytest
+
+from trio_alerts.backends.redis_keys import dead_letter_key, lock_key
+
+
+@pytest.mark.parametrize(
+    ("stream", "expected"),
+    [
+        ("AlertStream", "{AlertStream}:dead"),
+        ("{tenant}:alerts", "{tenant}:alerts:dead"),
+        ("alerts:{7}", "alerts:{7}:dead"),
+        ("open{", "{open{}:dead"),
+        ("no{}tag", "{no{}tag}:dead"),
+    ],
+)
+def test_the_dead_letter_stream_lies_beside_its_stream(stream: str, expected: str) -> None:
+    """The braces put it into the stream's cluster slot; a name that has a slot of its own keeps it."""
+    assert expected == dead_letter_key(stream)
+
+
+def test_each_group_has_its_own_locks() -> None:
+    """Groups of one stream do different work."""
+    assert "{AlertStream}:lock:group:redrive" == lock_key("AlertStream", "group", "redrive")
+    assert lock_key("AlertStream", "group", "redrive") != lock_key("AlertStream", "other", "redrive")

@@ -1,0 +1,18 @@
+"""Names of the keys that belong to a stream, all in its own cluster slot."""
+
+
+def dead_letter_key(stream: str) -> str:
+    """Name the dead-letter stream of a stream."""
+    return _beside(stream, "dead")
+
+
+def lock_key(stream: str, group: str, name: str) -> str:
+    """Name a lock of one group: other groups of the stream do other work."""
+    return _beside(stream, f"lock:{group}:{name}")
+
+
+def _beside(stream: str, suffix: str) -> str:
+    """A name that chooses its slot by braces keeps them, any other is put into braces."""
+    opening = stream.find("{")
+    has_tag = opening >= 0 and stream.find("}", opening) > opening + 1
+    return f"{stream}:{suffix}" if has_tag else f"{{{stream}}}:{suffix}"

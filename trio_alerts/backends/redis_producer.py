@@ -1,0 +1,101 @@
+"""The producer's side of the stream: what `emit` and the demo write with."""
+
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from typing import Literal
+
+import trio
+from redis.exceptions import RedisError
+
+from trio_alerts.backends.redis_client import RedisClient, open_redis
+from trio_alerts.errors import Unavailable
+from trio_alerts.settings import Settings
+
+Fate = Literal["added", "unknown", "not added"]
+
+WINDOW = 256  # commands on the way at once: what may be uncertain after a lost connection, at most
+WINDOW_BYTES = 1024 * 1024
+
+
+@asynccontextmanager
+async def open_producer(settings: Settings) -> AsyncIterator["RedisProducer"]:
+    """Connect to the stream's server for as long as the block runs.
+
+    Raises:
+        SettingsError: The address or its CA file is wrong.
+        StartError: The server cannot be reached or refuses us.
+    """
+    async with open_redis(
+        settings.redis_url.reveal(), ca_file=settings.redis_ca_file, timeout_s=settings.redis_timeout_s
+    ) as client:
+        yield RedisProducer(client)
+
+
+class RedisProducer:
+    """Writes alerts to streams, each once; made by `open_producer`."""
+
+    def __init__(self, client: RedisClient) -> None:
+        self._client = client
+
+    async def add(self, entries: Sequence[tuple[str, bytes]]) -> tuple[Sequence[Fate], str]:
+        """XADD alerts in their order, many on the way at once. Nothing is repeated: that could make two of one.
+
+        Args:
+            entries: Each the stream and the alert's JSON.
+
+        Returns:
+            What became of each, and why it stopped early; an empty reason means that all were added. `unknown`: it was
+            sent, and nobody saw the answer.
+
+        Cancellation: what was on its way may have been added.
+        """
+        fates: list[Fate] = ["not added"] * len(entries)
+        begin, reason = 0, ""
+        while begin < len(entries) and not reason:
+            end = _window_end(entries, begin)
+            reason = await self._add_window(entries, begin, end, fates)
+            begin = end
+        return fates, reason
+
+    async def _add_window(self, entries: Sequence[tuple[str, bytes]], begin: int, end: int, fates: list[Fate]) -> str:
+        reasons: list[str] = []
+        try:
+            # On a connection that is there the commands go out in the order of their tasks; after a loss, in any.
+            await self._client.ping()
+        except (Unavailable, RedisError) as error:
+            return self._told(error)
+        async with trio.open_nursery() as window:
+
+            async def add(number: int) -> None:
+                stream, payload = entries[number]
+                fates[number] = "unknown"
+                try:
+                    await self._client.xadd(stream, {b"event": payload})
+                except Unavailable as error:
+                    reasons.append(self._told(error))
+                    window.cancel_scope.cancel()  # nothing that waits for the connection's return may go out later
+                except RedisError as error:
+                    fates[number] = "not added"
+                    reasons.append(self._told(error))
+                else:
+                    fates[number] = "added"
+
+            for number in range(begin, end):
+                if reasons:
+                    break
+                window.start_soon(add, number)
+                await trio.lowlevel.checkpoint()  # it is on its way before the next one starts: that keeps the order
+        return reasons[0] if reasons else ""
+
+    def _told(self, error: Exception) -> str:
+        if isinstance(error, Unavailable):
+            return f"Redis: {error}"
+        return f"Redis: {self._client.address} refuses the alert: {error}"
+
+
+def _window_end(entries: Sequence[tuple[str, bytes]], begin: int) -> int:
+    end, size = begin, 0
+    while end < min(begin + WINDOW, len(entries)) and (end == begin or size < WINDOW_BYTES):
+        size += len(entries[end][1])
+        end += 1
+    return end

@@ -1,0 +1,100 @@
+"""The Lua scripts: each one is a step that must look and act at once.
+
+In all of them KEYS[1] is the stream, ARGV[1] the group and ARGV[2] our consumer. An error of a command inside ends the
+script there, so the order of the commands decides what can be left half done: nothing is.
+
+`XPENDING … id id 1` answers {id, owner, idle ms, deliveries}, or nothing if the entry is not pending. XCLAIM answers
+nothing for an entry that was deleted from the stream, and from Redis 7 on takes it off the pending list too.
+"""
+
+IDS_A_CALL = 200  # a script blocks the server while it runs, and 200 IDs take about 1 ms
+
+# ARGV[3]: the owner it must have ('' for any), ARGV[4]: least idle ms, then IDs.
+# Answers {{id, deliveries, fields}…} and the IDs of deleted entries, which are acknowledged.
+CLAIM = """
+local claimed, gone = {}, {}
+for i = 5, #ARGV do
+  local found = redis.call('XPENDING', KEYS[1], ARGV[1], ARGV[i], ARGV[i], 1)[1]
+  if found and (ARGV[3] == '' or found[2] == ARGV[3]) and found[3] >= tonumber(ARGV[4]) then
+    local entry = redis.call('XCLAIM', KEYS[1], ARGV[1], ARGV[2], 0, ARGV[i])[1]
+    if entry then
+      claimed[#claimed + 1] = {entry[1], found[4] + 1, entry[2]}
+    else
+      redis.call('XACK', KEYS[1], ARGV[1], ARGV[i])
+      gone[#gone + 1] = ARGV[i]
+    end
+  end
+end
+return {claimed, gone}
+"""
+
+# ARGV[3…]: IDs. Answers those that were ours and are renewed, and those that were ours and are deleted.
+RENEW = """
+local renewed, gone = {}, {}
+for i = 3, #ARGV do
+  local found = redis.call('XPENDING', KEYS[1], ARGV[1], ARGV[i], ARGV[i], 1)[1]
+  if found and found[2] == ARGV[2] then
+    local answer = redis.call('XCLAIM', KEYS[1], ARGV[1], ARGV[2], 0, ARGV[i], 'JUSTID')
+    local list = answer[1] and renewed or gone
+    list[#list + 1] = ARGV[i]
+  end
+end
+return {renewed, gone}
+"""
+
+# ARGV[3]: the idle ms they get, then IDs. Answers as RENEW. The delivery that is taken back is the one to us: what a
+# poison entry did to earlier owners stays counted.
+HAND_OVER = """
+local handed, gone = {}, {}
+for i = 4, #ARGV do
+  local found = redis.call('XPENDING', KEYS[1], ARGV[1], ARGV[i], ARGV[i], 1)[1]
+  if found and found[2] == ARGV[2] then
+    local deliveries = math.max(found[4] - 1, 0)
+    local answer = redis.call('XCLAIM', KEYS[1], ARGV[1], ARGV[2], 0, ARGV[i],
+      'IDLE', ARGV[3], 'RETRYCOUNT', deliveries, 'JUSTID')
+    local list = answer[1] and handed or gone
+    list[#list + 1] = ARGV[i]
+  end
+end
+return {handed, gone}
+"""
+
+# ARGV[3…]: IDs. Answers those that are pending, under any name.
+PENDING = """
+local pending = {}
+for i = 3, #ARGV do
+  if redis.call('XPENDING', KEYS[1], ARGV[1], ARGV[i], ARGV[i], 1)[1] then
+    pending[#pending + 1] = ARGV[i]
+  end
+end
+return pending
+"""
+
+# KEYS[2]: the dead-letter stream. ARGV[3]: the ID; ARGV[4]: how many of the following are our own fields' names and
+# values; then the entry's own, if the caller knows that it is deleted from the stream.
+# Answers MOVED, NOT_OURS, or DELETED: call again, with the fields that were read. XADD comes first: if it fails (out of
+# memory, say), the entry stays pending. Our fields come last, so that they win over a producer's of the same name.
+# Lua cannot pass more than 8,000 values to a command; the fields of such an entry are kept together, as MessagePack.
+QUARANTINE = """
+local found = redis.call('XPENDING', KEYS[1], ARGV[1], ARGV[3], ARGV[3], 1)[1]
+if not found or found[2] ~= ARGV[2] then return 'NOT_OURS' end
+local ours = tonumber(ARGV[4])
+local entry = redis.call('XRANGE', KEYS[1], ARGV[3], ARGV[3])[1]
+local fields = entry and entry[2] or {}
+if not entry then
+  if #ARGV == 4 + ours then return 'DELETED' end
+  for i = 5 + ours, #ARGV do fields[#fields + 1] = ARGV[i] end
+end
+if #fields > 7000 then fields = {'_fields', cmsgpack.pack(fields)} end
+for i = 5, 4 + ours do fields[#fields + 1] = ARGV[i] end
+redis.call('XADD', KEYS[2], '*', unpack(fields))
+redis.call('XACK', KEYS[1], ARGV[1], ARGV[3])
+return 'MOVED'
+"""
+
+# Answers 1 if our consumer is gone, 0 if it has something pending: deleting it would lose that.
+LEAVE = """
+if redis.call('XPENDING', KEYS[1], ARGV[1], '-', '+', 1, ARGV[2])[1] then return 0 end
+redis.call('XGROUP', 'DELCONSUMER', KEYS[1], ARGV[1], ARGV[2])
+return 1
+"""
