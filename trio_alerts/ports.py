@@ -52,6 +52,9 @@ class AlertStream(Protocol):
             SettingsError: The group would start over too many waiting entries, and `start_from` does not say where.
         """
 
+    async def inspect(self) -> list[str]:
+        """Tell what `prepare` would create, a line each, and create nothing; raises what `prepare` raises."""
+
     async def read(self, count: int) -> list[Entry]:
         """Wait up to `block_s` for new entries and return at most `count`; re-creates a lost group at `0`.
 
@@ -70,7 +73,10 @@ class AlertStream(Protocol):
         """
 
     async def look(self, min_idle_s: float, count: int) -> list[Pending]:
-        """Return up to `count` pending entries of any consumer that have been idle for that long, oldest first."""
+        """Return up to `count` pending entries of any consumer that have been idle for that long.
+
+        Successive looks go round: entries that nobody can take now hide no others.
+        """
 
     async def claim(self, pending: Sequence[Pending], min_idle_s: float) -> list[Entry]:
         """Take over those that are still that idle; each counts one more delivery. Vanished ones are acknowledged."""
@@ -146,6 +152,9 @@ class AlertStore(Protocol):
             StartError: The store cannot be reached or refuses us.
             SchemaError: It cannot be trusted to answer filters.
         """
+
+    async def inspect(self) -> list[str]:
+        """Tell what `prepare` would create, a line each, and create nothing; raises what `prepare` raises."""
 
     async def guard(self) -> None:
         """Compare again, while running; creates nothing.

@@ -1,0 +1,205 @@
+"""`run` from end to end: what is emitted is recorded, delivered and acknowledged, on real servers."""
+
+import base64
+import json
+import signal
+import socket
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from standardwebhooks.webhooks import Webhook
+
+from tests.real.obtain import obtain
+from tests.real.program import Site, stop, wait_until
+from tests.real.receiver import Script, Step
+from tests.real.servers import OpenSearch, RedisServer
+from tests.real.servers.receiver import ReceiverServer
+from tests.test_alert import EVENT
+
+EXAMPLES = Path(__file__).parents[2] / "examples" / "alerts.jsonl"
+SECRET = "whsec_" + base64.b64encode(b"0123456789abcdef01234567").decode()
+QUICK = {"keepalive_s": "0.3", "claim_idle_s": "1", "claim_every_s": "0.2", "redrive_every_s": "0.2"}
+
+
+@pytest.fixture
+def receiver() -> Iterator[ReceiverServer]:
+    with obtain(ReceiverServer) as server:
+        yield server
+
+
+@pytest.fixture(params=["valkey+opensearch3", "redis7+opensearch2", "valkey+sqlite"])
+def site(request: pytest.FixtureRequest, tmp_path: Path, receiver: ReceiverServer) -> Iterator[Site]:
+    redis, store = request.param.split("+")
+    server: RedisServer = request.getfixturevalue(redis)
+    settings = {"webhook_url": f"{receiver.url}/hook", "webhook_secret": SECRET, **QUICK}
+    if store == "sqlite":
+        yield Site(server, f"sqlite:///{tmp_path}/alerts.db", tmp_path, settings)
+        return
+    opensearch: OpenSearch = request.getfixturevalue(store)
+    here = Site(server, opensearch.url, tmp_path, settings)
+    yield here
+    opensearch.remove_indices(here.index)
+
+
+@pytest.fixture
+def small_site(valkey: RedisServer, tmp_path: Path, receiver: ReceiverServer) -> Site:
+    settings = {"webhook_url": f"{receiver.url}/hook", "webhook_secret": SECRET, **QUICK}
+    return Site(valkey, f"sqlite:///{tmp_path}/alerts.db", tmp_path, settings)
+
+
+def add_event(site: Site, **fields: Any) -> str:
+    return site.add({b"event": json.dumps(EVENT | fields).encode()})
+
+
+def settled(site: Site, count: int) -> bool:
+    return site.pending() == 0 and len(site.entries()) >= count
+
+
+def test_every_alert_becomes_one_record_and_one_notification(site: Site, receiver: ReceiverServer) -> None:
+    """Emit, record, webhook, acknowledge: with signature, stable key and exact content."""
+    with site.running() as worker:
+        emitted = site.call("emit", str(EXAMPLES))
+        assert emitted.returncode == 0, emitted.stderr.decode()
+        alerts = [json.loads(line) for line in EXAMPLES.read_text().splitlines()]
+        wait_until(lambda: receiver.totals().accepted >= len(alerts), "every alert is delivered", site)
+        wait_until(lambda: settled(site, len(alerts)), "every entry is acknowledged", site)
+        wait_until(
+            lambda: {True} == {record["delivered"] for record in site.records().values()}, "searches see it", site
+        )
+        assert 0 == stop(worker), site.log()
+
+    records = site.records()
+    assert set(site.entries()) == set(records)
+    assert [alert["alert_id"] for alert in alerts] == [records[entry]["alert_id"] for entry in site.entries()]
+    ledger = receiver.ledger()
+    assert (len(alerts), len(alerts), 0) == (len(ledger.requests), ledger.totals.accepted, ledger.totals.duplicates)
+    by_id = {request.headers["webhook-id"]: request for request in ledger.requests}
+    verifier = Webhook(SECRET)
+    for entry_id, alert in zip(site.entries(), alerts, strict=True):
+        sent = verifier.verify(by_id[entry_id].body, dict(by_id[entry_id].headers))
+        assert alert["title"] == sent["title"]
+        assert alert.get("details") == sent.get("details")
+
+
+def test_filters_find_exactly_the_right_records(site: Site, receiver: ReceiverServer) -> None:
+    """`view` and `scope` are exact, whatever they are made of; nothing else may match."""
+    odd = ["Lending Risk: 東京", "lending risk: 東京", "Lending", "L*"]
+    ids = {value: add_event(site, view=value, scope=value[::-1], alert_id=f"a-{n}") for n, value in enumerate(odd)}
+    with site.running() as worker:
+        wait_until(lambda: receiver.totals().accepted >= len(odd), "delivered", site)
+        assert 0 == stop(worker)
+    wait_until(lambda: len(site.records()) == len(odd), "searches see it", site)
+    for value in odd[:1] + odd[-1:]:
+        for option, text in (("--view", value), ("--scope", value[::-1])):
+            found = site.call("list", "--json", f"{option}={text}").stdout.splitlines()
+            assert [ids[value]] == [json.loads(line)["record_id"] for line in found], (option, text)
+
+
+def test_bad_input_stops_nothing_touches_nothing_and_does_not_disappear(site: Site, receiver: ReceiverServer) -> None:
+    """Each bad entry is in the quarantine, each good one delivered, and no record is other than its own alert's."""
+    bulk = '\n{"delete":{"_id":"1-0"}}\n{"index":{"_id":"1-0"}}\n{}\n'
+    bad = {
+        b"missing_event": {b"other": b"1"},
+        b"bad_json": {b"event": b'{"alert_id":'},
+        b"bad_event": {b"event": b'{"alert_id":"a"}'},
+        b"too_large": {b"event": json.dumps(EVENT | {"description": "x" * 300 * 1024}).encode()},
+    }
+    nested = {b"event": b'{"details":' + b"[" * 10_000 + b"]" * 10_000 + b"}"}
+    surrogate = {b"event": json.dumps(EVENT | {"title": "\ud800"}).encode()}
+    for fields in (*bad.values(), nested, surrogate):
+        site.add(fields)
+    uint256 = add_event(site, alert_id="uint256", value_raw=2**256 - 1, details={"amount": 2**256 - 1})
+    add_event(site, alert_id="bulk", details={bulk: bulk}, title=bulk)
+    forged = add_event(site, alert_id="forged", **{"delivery.state": "failed", "delivered": False, "_id": "1-0"})
+    with site.running() as worker:
+        wait_until(lambda: receiver.totals().accepted >= 3, "the good ones are delivered", site)
+        wait_until(lambda: settled(site, 9), "nothing is pending", site)
+        assert 0 == stop(worker)
+
+    dead = sorted(site.dead(), key=lambda fields: fields[b"_id"])
+    assert [*bad, b"bad_json", b"bad_json"] == [fields[b"_reason"] for fields in dead]
+    assert [b"1", nested[b"event"]] == [dead[0][b"other"], dead[4][b"event"]]
+    wait_until(lambda: len(site.records()) == 3, "searches see it", site)
+    records = site.records()
+    assert {"delivered"} == {record["delivery"]["state"] for record in records.values()}
+    assert str(2**256 - 1) == records[uint256]["value_raw"]
+    assert {"amount": 2**256 - 1} == json.loads(records[uint256]["details"])
+    assert {"delivery.state": "failed", "delivered": False, "_id": "1-0"} == json.loads(records[forged]["extra"])
+
+
+def test_a_killed_worker_s_alerts_are_finished_by_another(site: Site, receiver: ReceiverServer) -> None:
+    """Kill -9 in the middle of sends: nothing is lost, and what was sent twice is counted as in doubt."""
+    receiver.set_scripts({"*": Script([Step(200, delay_s=0.2)])})
+    with site.running(workers="8", fault="after_send:kill:5") as dying:
+        wait_until(lambda: len(site.logs) == 1 and "reading" in site.log(), "it reads", site)
+        for n in range(40):
+            add_event(site, alert_id=f"a-{n}")
+        wait_until(lambda: dying.poll() is not None, "it is killed", site)
+        assert -signal.SIGKILL == dying.returncode
+    with site.running() as living:
+        wait_until(lambda: settled(site, 40), "all are acknowledged", site)
+        assert 0 == stop(living), site.log()
+    wait_until(lambda: len(site.records()) == 40, "searches see it", site)
+    records = site.records()
+    assert {"delivered"} == {record["delivery"]["state"] for record in records.values()}
+    accepted: dict[str, int] = {}
+    for request in receiver.ledger().requests:
+        accepted[request.headers["webhook-id"]] = accepted.get(request.headers["webhook-id"], 0) + request.accepted
+    assert set(records) == set(accepted)
+    repeated = {entry_id for entry_id, times in accepted.items() if times > 1}
+    marked = {entry_id for entry_id, record in records.items() if record["delivery"].get("in_doubt", 0)}
+    assert repeated <= marked
+    assert repeated, "the kill came in the middle of a send"
+
+
+def test_a_failing_receiver_gets_it_again(small_site: Site, receiver: ReceiverServer) -> None:
+    """503 twice, then 200: recorded, re-sent by the schedule with the same `webhook-id`, delivered."""
+    receiver.set_scripts({"*": Script([Step(503), Step(503), Step(200)], each="id")})
+    entry_id = add_event(small_site)
+    with small_site.running(retry_schedule_s="0.2,0.2") as worker:
+        wait_until(lambda: receiver.totals().accepted == 1, "delivered in the end", small_site)
+        wait_until(lambda: small_site.records()[entry_id]["delivered"], "and recorded", small_site)
+        assert 0 == stop(worker)
+    delivery = small_site.records()[entry_id]["delivery"]
+    assert ("delivered", 3) == (delivery["state"], delivery["attempts"])
+    assert [entry_id] * 3 == [request.headers["webhook-id"] for request in receiver.ledger().requests]
+
+
+def test_a_second_signal_ends_at_once(small_site: Site, receiver: ReceiverServer) -> None:
+    """The first waits for the hanging send, the second does not: exit 1, and the entry is still there."""
+    receiver.set_scripts({"*": Script([Step(fault="hang")])})
+    add_event(small_site)
+    with small_site.running() as worker:
+        wait_until(lambda: receiver.totals().requests == 1, "it is sending", small_site)
+        worker.send_signal(signal.SIGTERM)
+        wait_until(lambda: "stopping" in small_site.log(), "it stops softly", small_site)
+        assert 1 == stop(worker)
+    assert 1 == small_site.pending()
+    assert "second signal" in small_site.log()
+    assert "Traceback" not in small_site.log()
+
+
+def test_an_injected_crash_ends_with_1_and_leaves_the_entry_pending(small_site: Site) -> None:
+    """The log says what happened and that fault injection is on."""
+    add_event(small_site)
+    with small_site.running(fault="before_send:raise") as worker:
+        assert 1 == worker.wait(60)
+    assert 1 == small_site.pending()
+    assert "FAULT INJECTION IS ON" in small_site.log()
+    assert "InjectedFault" in small_site.log()
+
+
+@pytest.mark.parametrize("which", ["redis_url", "store_url"])
+def test_a_stopped_backend_is_named(small_site: Site, which: str) -> None:
+    """Exit 4, one message with the address, no traceback."""
+    with socket.socket() as nobody:
+        nobody.bind(("127.0.0.1", 0))
+        address = f"127.0.0.1:{nobody.getsockname()[1]}"
+        small_site.settings[which] = f"{'redis' if which == 'redis_url' else 'http'}://{address}"
+        done = small_site.call("run")
+    assert 4 == done.returncode
+    assert address in done.stderr.decode()
+    assert b"Traceback" not in done.stderr
+    assert b"" == done.stdout

@@ -1,0 +1,121 @@
+"""`check`: everything that `run` would refuse, all of it at once, and `run`'s exit code."""
+
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+
+import pytest
+import trio
+
+from tests.calling import Called, call
+from trio_alerts.commands import check
+from trio_alerts.errors import AlertError, SchemaError, SettingsError, StartError, Unavailable
+from trio_alerts.settings import Settings
+
+HOOK = "https://hooks.example/T0/hunter2"
+
+
+class Backend:
+    """A stream or a store as `check` sees it: refuses to open or to be inspected, or names what would be created."""
+
+    def __init__(self, found: list[str] | AlertError, refuses: AlertError | None = None) -> None:
+        self.found = found
+        self.refuses = refuses
+
+    async def inspect(self) -> list[str]:
+        await trio.lowlevel.checkpoint()
+        if isinstance(self.found, AlertError):
+            raise self.found
+        return self.found
+
+    def opener(self) -> Callable[[Settings], AbstractAsyncContextManager["Backend"]]:
+        @asynccontextmanager
+        async def opened(_: Settings) -> AsyncIterator[Backend]:
+            await trio.lowlevel.checkpoint()
+            if self.refuses:
+                raise self.refuses
+            yield self
+
+        return opened
+
+
+@pytest.fixture
+def backends(monkeypatch: pytest.MonkeyPatch) -> tuple[Backend, Backend]:
+    """The stream and the store."""
+    stream, store = Backend([]), Backend([])
+    monkeypatch.setattr(check, "open_redis_stream", stream.opener())
+    monkeypatch.setattr(check, "open_store", store.opener())
+    return stream, store
+
+
+def checked(*options: str) -> Called:
+    return call("check", *options, webhook_url=HOOK)
+
+
+def test_all_is_well(backends: tuple[Backend, Backend]) -> None:
+    """Nothing to mend: exit code 0, what would be created is named, and no secret is."""
+    stream, store = backends
+    stream.found = ["group 'g' would be created"]
+    store.found = ["index 'alerts-000001' would be created", "alias 'alerts' would be created"]
+
+    called = checked("--redis-url", "redis://:hunter3@127.0.0.1:6379/0")
+
+    assert (0, "") == (called.exit_code, called.err)
+    assert "redis     group 'g' would be created\n" in called.out
+    assert "store     alias 'alerts' would be created\n" in called.out
+    assert called.out.endswith("`run` would start\n")
+    assert "hunter" not in called.out
+
+
+def test_every_problem_is_told(backends: tuple[Backend, Backend]) -> None:
+    """It goes on after each problem: one run shows all that is to be mended."""
+    stream, store = backends
+    stream.found = SettingsError("1,500 entries wait")
+    store.found = SchemaError("view is text\nscope is text")
+
+    called = call("check", fault="nowhere:kill")
+
+    assert 2 == called.exit_code
+    lines = called.err.splitlines()
+    assert lines[0].startswith("channels  PROBLEM: no channel is configured")
+    assert lines[1].startswith("settings  PROBLEM: TRIO_ALERTS_FAULT='nowhere:kill' is not POINT:ACTION")
+    assert [
+        "store     PROBLEM: view is text",
+        "store     PROBLEM: scope is text",
+        "redis     PROBLEM: 1,500 entries wait",
+        "`run` would not start: exit code 2",
+    ] == lines[2:]
+
+
+@pytest.mark.parametrize(
+    ("stream", "store", "expected"),
+    [
+        (Backend([], StartError("no Redis")), Backend([]), 4),
+        (Backend([]), Backend([], StartError("no store")), 4),
+        (Backend([], StartError("no Redis")), Backend(SchemaError("text")), 4),
+        (Backend(SettingsError("waiting")), Backend(SchemaError("text")), 3),
+        (Backend(SettingsError("waiting")), Backend([]), 2),
+        (Backend(StartError("evicts")), Backend([]), 4),
+        (Backend(Unavailable("later")), Backend([]), 4),
+        (Backend([]), Backend(Unavailable("later")), 4),
+    ],
+)
+def test_exit_code_is_that_of_run(
+    backends: tuple[Backend, Backend], stream: Backend, store: Backend, expected: int
+) -> None:
+    """The first problem that `run` would meet decides: it connects to Redis, then to the store, then looks closer."""
+    for mine, theirs in zip(backends, (stream, store), strict=True):
+        mine.found, mine.refuses = theirs.found, theirs.refuses
+
+    called = checked()
+
+    assert expected == called.exit_code
+    assert called.err.endswith(f"`run` would not start: exit code {expected}\n")
+    assert "Traceback" not in called.err
+
+
+def test_a_warning_is_no_problem(backends: tuple[Backend, Backend]) -> None:
+    """What is allowed but not wise is told, and the exit code stays 0."""
+    called = checked("--webhook-secret", "c2hvcnQ=")
+
+    assert 0 == called.exit_code
+    assert "settings  warning: the secret of channel 'webhook' has 5 bytes" in called.out

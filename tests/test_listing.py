@@ -1,0 +1,266 @@
+"""`list` and `show`: which records, and how they are printed."""
+
+import datetime as dt
+import re
+from argparse import ArgumentTypeError
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import msgspec
+import pytest
+import trio
+
+from tests.calling import call
+from tests.fakes.store import FakeStore
+from tests.test_alert_file import line
+from trio_alerts.alert import Entry, Record, parse_entry
+from trio_alerts.commands import listing, reading
+from trio_alerts.commands.moments import moment
+from trio_alerts.delivery import Delivery, Rules, first_attempt, settled, suppressed
+from trio_alerts.errors import StartError
+from trio_alerts.retry import Accepted, Outcome, Retry
+from trio_alerts.settings import Settings
+
+NOW = dt.datetime(2026, 11, 16, 9, 0, tzinfo=dt.UTC)
+
+
+def record(number: int, delivery: Delivery | None = None, **fields: object) -> Record:
+    entry = Entry("Alerts", f"{number}-0", {b"event": line(f"alert-{number}", **fields)}, f"{number}-0")
+    return Record(entry.record_id, parse_entry(entry, NOW).body, delivery or suppressed("night"))
+
+
+def retrying() -> Delivery:
+    """One channel accepted, the other did not: its answer tries to paint the terminal."""
+    sending = first_attempt(["chat", "pager"], "me/1", NOW, 60)
+    outcomes: dict[str, tuple[Outcome, float]] = {
+        "chat": (Accepted(204), 0.25),
+        "pager": (Retry("HTTP 503", 503, unseen=True, answer="busy\x1b[2J\nlater"), 1.5),
+    }
+    return settled(sending, outcomes, NOW, Rules((5, 30)))
+
+
+@pytest.fixture
+def store(monkeypatch: pytest.MonkeyPatch) -> FakeStore:
+    store = FakeStore()
+
+    @asynccontextmanager
+    async def open_store(_: Settings) -> AsyncIterator[FakeStore]:
+        await trio.lowlevel.checkpoint()
+        yield store
+
+    monkeypatch.setattr(reading, "open_store", open_store)
+    return store
+
+
+def ids(*argv: str) -> list[str]:
+    called = call("list", "--json", *argv)
+    assert (0, "") == (called.exit_code, called.err)
+    return [msgspec.json.decode(one)["record_id"] for one in called.out.splitlines()]
+
+
+@pytest.mark.parametrize(
+    ("argv", "expected"),
+    [
+        ("", [4, 3, 2, 1]),
+        ("--view a", [2, 1]),
+        ("--view a --view b", [3, 2, 1]),
+        ("--view a --severity low", [2]),
+        ("--scope x:y", [3]),
+        ("--rule-id r2", [4]),
+        ("--state retrying", [4]),
+        ("--state suppressed --state failed --severity high", [3, 1]),
+        ("--since 2026-11-16T08:00:02Z", [4, 3, 2]),
+        ("--until 2026-11-16T09:00:02+01:00", [1]),
+        ("--limit 2", [4, 3]),
+        ("--view none", []),
+    ],
+)
+def test_filters(store: FakeStore, argv: str, expected: list[int]) -> None:
+    """Options of one name are alternatives, different ones are joined by and; the newest comes first."""
+    store.put(record(1, view="a", occurred_at="2026-11-16T08:00:01Z"))
+    store.put(record(2, view="a", severity="low", occurred_at="2026-11-16T08:00:02Z"))
+    store.put(record(3, view="b", scope="x:y", occurred_at="2026-11-16T08:00:03Z"))
+    store.put(record(4, retrying(), rule_id="r2", severity="info", occurred_at="2026-11-16T08:00:04Z"))
+
+    assert [f"{number}-0" for number in expected] == ids(*argv.split())
+
+
+def test_more_than_a_page_is_fetched_page_by_page(store: FakeStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A limit above one page asks again behind the last record, until it has enough or there are no more."""
+    monkeypatch.setattr(listing, "PAGE", 3)
+    for number in range(10, 20):
+        store.put(record(number))
+
+    assert [f"{number}-0" for number in range(19, 12, -1)] == ids("--limit", "7")
+    assert 3 == len(store.called("search"))
+    assert 10 == len(ids("--limit", "50"))
+
+
+def test_default_limit_is_fifty(store: FakeStore) -> None:
+    """Without `--limit` a call prints 50 records at most."""
+    for number in range(100, 160):
+        store.put(record(number))
+
+    assert 50 == len(ids())
+
+
+def test_json_is_the_whole_document(store: FakeStore) -> None:
+    """One line a record, exactly as stored: no digit, no field is lost."""
+    kept = record(1, retrying(), value_usd=2**70, details={"note": "\u00e9 \u2028", "raw": [1.0, 2]})
+    store.put(kept)
+
+    assert kept.to_json().decode() + "\n" == call("list", "--json").out
+    assert kept.to_json().decode() + "\n" == call("show", "--json", "1-0").out
+
+
+def test_outside_a_terminal_columns_are_separated_by_tabs(store: FakeStore) -> None:
+    """First the names, then a line each; nothing in an alert can add a column or a line."""
+    store.put(record(1, title="two\ttabs\nand a line", view="vue é"))
+    store.put(record(2, retrying(), occurred_at="2026-11-16T08:00:04.123Z"))
+
+    names, second, first = (text.split("\t") for text in call("list").out.splitlines())
+
+    assert list(listing.COLUMNS) == names
+    assert ["2-0", "2026-11-16T08:00:04Z", "high", "retrying", "v", "s", "t", "1", "HTTP 503"] == second
+    assert [
+        "1-0",
+        "2026-11-16T08:00:00Z",
+        "high",
+        "suppressed",
+        "vue é",
+        "s",
+        r"two\ttabs\nand a line",
+        "0",
+        "night",
+    ] == first
+
+
+def test_in_a_terminal_there_is_a_table(store: FakeStore) -> None:
+    """It fits the terminal, keeps IDs whole, and shows no escape sequence of an alert."""
+    store.put(record(1, title="\x1b[2Jpainted " + "long " * 100))
+    store.put(record(1234567890123, title="中文" * 50))
+
+    out = call("list", terminal=True).out
+    lines = re.sub(r"\x1b\[[0-9;]*m", "", out).splitlines()
+
+    assert all(name in lines[0] for name in listing.COLUMNS)
+    assert ["1234567890123-0", "1-0"] == sorted((text.split()[0] for text in lines[1:3]), key=len, reverse=True)
+    assert "2 records" == lines[3].strip()
+    assert all(len(text) <= 160 for text in lines)
+    assert r"\x1b[2Jpainted" in "".join(lines)
+    assert "\x1b[2J" not in out
+
+
+def test_nothing_found(store: FakeStore) -> None:
+    """No record is no error: an empty table, or only the names of the columns."""
+    assert "0 records" in call("list", terminal=True).out
+    assert 1 == len(call("list").out.splitlines())
+
+
+@pytest.mark.parametrize(
+    ("argv", "expected"),
+    [
+        ("--severity hihg", "(did you mean high?)"),
+        ("--state in-doubt", "(did you mean in_doubt?)"),
+        ("--limit 0", "'0' is no whole number from 1"),
+        ("--limit ²", "'²' is no whole number"),
+        ("--since yesterday", "'yesterday' is no moment"),
+    ],
+)
+def test_bad_filters(store: FakeStore, argv: str, expected: str) -> None:
+    """A value that no record can have is refused, exit code 2."""
+    called = call("list", *argv.split())
+
+    assert (2, []) == (called.exit_code, store.calls)
+    assert expected in called.err
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("30s", dt.datetime(2026, 11, 16, 8, 59, 30, tzinfo=dt.UTC)),
+        ("90m", dt.datetime(2026, 11, 16, 7, 30, tzinfo=dt.UTC)),
+        ("1h", dt.datetime(2026, 11, 16, 8, 0, tzinfo=dt.UTC)),
+        ("7d", dt.datetime(2026, 11, 9, 9, 0, tzinfo=dt.UTC)),
+        ("1w", dt.datetime(2026, 11, 9, 9, 0, tzinfo=dt.UTC)),
+        ("2026-11-16T10:00:00.5+01:00", dt.datetime(2026, 11, 16, 9, 0, 0, 500_000, tzinfo=dt.UTC)),
+    ],
+)
+def test_moments(text: str, expected: dt.datetime) -> None:
+    """RFC 3339 in any zone, or so long ago."""
+    assert expected == moment(text, NOW)
+
+
+@pytest.mark.parametrize("text", ["", "1", "h", "1y", "-1h", "999999999w", "2026-11-16", "2026-11-16T08:00:00", "٣h"])
+def test_no_moments(text: str) -> None:
+    """A time without a zone would mean another moment on another machine."""
+    with pytest.raises(ArgumentTypeError, match="is no moment"):
+        moment(text, NOW)
+
+
+def test_show_tells_everything(store: FakeStore) -> None:
+    """The alert's fields, its delivery, each channel with its attempts; text of others is made safe."""
+    store.put(
+        record(
+            1,
+            retrying(),
+            title="Oracle \x1b[31mdeviation",
+            value_raw="115792089237316195423570985008687907853269984665640564039457584007913129639935",
+            labels={"team": "risk"},
+            details={"prices": [1.10, 2]},
+            strange="kept",
+        )
+    )
+
+    called = call("show", "1-0")
+
+    assert (0, "") == (called.exit_code, called.err)
+    lines = called.out.splitlines()
+    assert r"Oracle \x1b[31mdeviation" == lines[0]
+    rows = [text.split(maxsplit=1) for text in lines if len(text.split(maxsplit=1)) == 2]
+    for row in (
+        ["alert_id", "alert-1"],
+        ["value_raw", str(2**256 - 1)],
+        ["labels", '{"team":"risk"}'],
+        ['"strange":', '"kept"'],
+        ["state", "retrying"],
+        ["in_doubt", "1"],
+        ["next_attempt_at", "2026-11-16T09:00:05Z"],
+        ["2026-11-16T08:59:59.750000Z", "0.25 s  accepted  HTTP 204"],
+        ["2026-11-16T08:59:58.500000Z", "1.5 s  retry  HTTP 503  HTTP 503  (outcome unseen)"],
+        ["answer:", r"busy\x1b[2J\nlater"],
+    ):
+        assert row in rows
+    assert "channel chat:" in lines
+    assert "channel pager:" in lines
+
+
+def test_show_of_an_unknown_record(store: FakeStore) -> None:
+    """Exit code 1, and where it was looked for."""
+    called = call("show", "9-9", store_url="http://user:hunter2@127.0.0.1:9200")
+
+    assert (1, "trio-alerts: there is no record '9-9' in http://127.0.0.1:9200\n") == (called.exit_code, called.err)
+
+
+@pytest.mark.parametrize("argv", [("list",), ("show", "1-0")])
+def test_a_store_that_cannot_be_trusted(store: FakeStore, argv: tuple[str, ...]) -> None:
+    """A wrong index is no empty answer: exit code 3. A store that does not answer: exit code 4."""
+    store.schema_fault = "view is text"
+    assert (3, "trio-alerts: view is text\n") == (call(*argv).exit_code, call(*argv).err)
+
+    store.schema_fault = ""
+    store.fail_next("search", "down")
+    store.fail_next("get", "down")
+    called = call(*argv)
+    assert (4, "", "trio-alerts: the store is down\n") == (called.exit_code, called.out, called.err)
+
+
+def test_a_store_that_cannot_be_opened(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Unreachable when it is opened: exit code 4."""
+
+    def open_store(_: Settings) -> None:
+        raise StartError("cannot connect to http://127.0.0.1:9200")
+
+    monkeypatch.setattr(reading, "open_store", open_store)
+
+    assert 4 == call("list").exit_code

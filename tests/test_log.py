@@ -1,0 +1,137 @@
+"""The log's two formats: one record a line, nothing lost, no secret."""
+
+import io
+import logging
+from contextlib import redirect_stderr
+
+import msgspec
+import pytest
+from loguru import logger
+
+from tests.calling import own_logging
+from trio_alerts.log import LogFormat, set_up_logging
+from trio_alerts.printable import one_line
+from trio_alerts.secret import SecretUrl
+
+
+@pytest.fixture
+def err() -> io.StringIO:
+    return io.StringIO()
+
+
+def log_all(err: io.StringIO, log_format: LogFormat, level: str = "info") -> None:
+    """Log one record of each sort."""
+    with redirect_stderr(err), own_logging():
+        set_up_logging(log_format, level)
+        logger.debug("quiet")
+        logger.info("reading {} as {}", "Alerts", "me", address="redis://x", reason="two words")
+        logger.warning("{}", "a line\nand \x1b[31mmore", url=SecretUrl("https://hooks.example/secret"))
+
+
+def test_text_is_one_line_a_record(err: io.StringIO) -> None:
+    """Time in UTC, level, message, fields; what could break the line or paint the terminal is spelled out."""
+    log_all(err, "text")
+
+    first, second = err.getvalue().splitlines()
+    assert 'Z INFO     reading Alerts as me address=redis://x reason="two words"' in first
+    assert second.endswith(r"Z WARNING  a line\nand \x1b[31mmore url=https://hooks.example")
+
+
+def test_json_is_one_object_a_line(err: io.StringIO) -> None:
+    """Time, level, message, then the fields by their names; secrets show as everywhere."""
+    log_all(err, "json")
+
+    first, second = map(msgspec.json.decode, err.getvalue().splitlines())
+    assert first.pop("time").endswith("Z")
+    assert {
+        "level": "info",
+        "message": "reading Alerts as me",
+        "address": "redis://x",
+        "reason": "two words",
+    } == first
+    assert ("a line\nand \x1b[31mmore", "https://hooks.example") == (second["message"], second["url"])
+
+
+def test_level_is_the_lowest_shown(err: io.StringIO) -> None:
+    """`debug` shows everything, `error` no warning."""
+    log_all(err, "text", "error")
+    assert "" == err.getvalue()
+
+    log_all(err, "text", "debug")
+    assert ["DEBUG", "INFO", "WARNING"] == [line.split()[1] for line in err.getvalue().splitlines()]
+
+
+def test_last_set_up_decides(err: io.StringIO) -> None:
+    """Setting up twice writes each record once, in the last format."""
+    with redirect_stderr(err), own_logging():
+        set_up_logging("text")
+        set_up_logging("json")
+        logger.info("once")
+
+    assert ["once"] == [msgspec.json.decode(line)["message"] for line in err.getvalue().splitlines()]
+
+
+@pytest.mark.parametrize("log_format", ["text", "json"])
+def test_traceback_shows_no_values(err: io.StringIO, log_format: LogFormat) -> None:
+    """A traceback tells where; values of variables may be secrets. In JSON it is a field, not lines."""
+
+    def fail(password: str) -> None:
+        raise ValueError(len(password))
+
+    with redirect_stderr(err), own_logging():
+        set_up_logging(log_format)
+        try:
+            fail(7 * "x")
+        except ValueError:
+            logger.exception("it broke")
+
+    assert "ValueError: 7" in err.getvalue()
+    assert "raise ValueError(len(password))" in err.getvalue()
+    assert "xxxxxxx" not in err.getvalue()
+    if log_format == "json":
+        (line,) = err.getvalue().splitlines()
+        assert msgspec.json.decode(line)["exception"].startswith("Traceback")
+
+
+@pytest.mark.parametrize(
+    ("fields", "expected"),
+    [
+        ({"text": "\ud800"}, {"text": "\\ud800"}),
+        ({"level": "mine"}, {"level": "warning", "level_": "mine"}),
+        ({"value": {1, 2}}, {"value": [1, 2]}),
+        ({"value": 2**70}, {"value": str(2**70)}),
+        ({"value": object}, {"value": "<class 'object'>"}),
+    ],
+    ids=["surrogate", "same-name", "set", "huge", "other"],
+)
+def test_json_takes_every_field(err: io.StringIO, fields: dict[str, object], expected: dict[str, object]) -> None:
+    """No value of a field costs the record; the record's own fields keep their names."""
+    with redirect_stderr(err), own_logging():
+        set_up_logging("json")
+        logger.bind(**fields).warning("w")
+
+    got = {name: value for name, value in msgspec.json.decode(err.getvalue()).items() if name in expected}
+    assert {name: str(value) for name, value in expected.items()} == {name: str(value) for name, value in got.items()}
+
+
+def test_warnings_of_libraries_come_in_our_format(err: io.StringIO) -> None:
+    """What a library warns of through `logging` is a record of ours; what it tells below that is not."""
+    with redirect_stderr(err), own_logging():
+        set_up_logging("json")
+        logging.getLogger("some.library").info("POST https://hooks.example/secret")
+        logging.getLogger("some.library").warning("odd %s", "{thing}")
+
+    (line,) = err.getvalue().splitlines()
+    assert ("odd {thing}", "some.library") == (
+        msgspec.json.decode(line)["message"],
+        msgspec.json.decode(line)["library"],
+    )
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [("plain é 中", "plain é 中"), ("a\tb\r\n", r"a\tb\r\n"), ("\x1b[2J", r"\x1b[2J"), ("\u202eabc", r"\u202eabc")],
+)
+def test_one_line_spells_out_what_is_not_printable(text: str, expected: str) -> None:
+    """Letters of all languages stay; what moves the cursor or turns text around is spelled out."""
+    assert expected == one_line(text)

@@ -1,0 +1,77 @@
+"""The command line: arguments to settings to a command, and what ends it to an exit code."""
+
+import os
+import sys
+import traceback
+from collections.abc import Sequence
+
+from loguru import logger
+
+from trio_alerts.commands.arguments import PROGRAM, Call, parse_arguments
+from trio_alerts.commands.failure import Failure, explain
+from trio_alerts.log import LogFormat, set_up_logging
+from trio_alerts.settings import Settings
+from trio_alerts.settings_source import load_settings
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command and return its exit code.
+
+    Args:
+        argv: The arguments; those of the process if None.
+    """
+    _survive_any_text()
+    log_format: LogFormat = "text"
+    try:
+        call = parse_arguments(sys.argv[1:] if argv is None else argv)
+        settings = load_settings(call.options, os.environ, call.config)
+        log_format = _log_format(call, settings)
+        set_up_logging(log_format, call.log_level)
+        return call.command.execute(call.arguments, settings)
+    except SystemExit as done:  # --help and --version
+        return done.code if isinstance(done.code, int) else 0
+    except BrokenPipeError:  # stdout: trio has its own error for sockets
+        return 0  # whoever reads, such as `head`, has seen enough
+    except (Exception, KeyboardInterrupt, BaseExceptionGroup) as error:  # noqa: BLE001, the end of the line
+        failure = explain(error)
+        _report(failure, error, log_format)
+        return failure.exit_code
+    finally:
+        _flush_stdout()
+
+
+def _log_format(call: Call, settings: Settings) -> LogFormat:
+    """Return the format to use: by default JSON only for a service whose log is read by a machine."""
+    if settings.log_format is not None:
+        return settings.log_format
+    return "json" if call.command.service and not sys.stderr.isatty() else "text"
+
+
+def _report(failure: Failure, error: BaseException, log_format: LogFormat) -> None:
+    if not failure.message:
+        return
+    if log_format == "json":
+        told = logger.opt(exception=error) if failure.is_bug else logger
+        told.error("{}", failure.message, exit_code=failure.exit_code)
+        return
+    if failure.is_bug:
+        traceback.print_exception(error)
+    sys.stderr.write(f"{PROGRAM}: {failure.message}\n")
+
+
+def _survive_any_text() -> None:
+    """Let a locale that lacks a character never end a command."""
+    if hasattr(sys.stdout, "reconfigure"):
+        sys.stdout.reconfigure(errors="backslashreplace")
+
+
+def _flush_stdout() -> None:
+    """Write what is left; if nobody reads it, keep the interpreter from trying again when it ends."""
+    try:
+        sys.stdout.flush()
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+if __name__ == "__main__":
+    sys.exit(main())

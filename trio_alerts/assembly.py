@@ -1,0 +1,81 @@
+"""Puts one process together: from settings to a pipeline whose backends are open."""
+
+import os
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+
+from trio_alerts.backends.address_check import AllowedNetworks
+from trio_alerts.backends.http_transport import TrioTransport
+from trio_alerts.backends.redis_stream import open_redis_stream
+from trio_alerts.backends.sqlite_store import open_sqlite_store
+from trio_alerts.channels.webhook import WebhookChannel
+from trio_alerts.clock import ServerClock
+from trio_alerts.fault import FaultPoint
+from trio_alerts.pipeline import Pipeline
+from trio_alerts.ports import AlertStore
+from trio_alerts.routing import Routing
+from trio_alerts.secret import signing_key
+from trio_alerts.settings import Settings
+
+SQLITE = "sqlite:///"
+
+
+@asynccontextmanager
+async def open_pipeline(settings: Settings) -> AsyncIterator[Pipeline]:
+    """Open everything that `run` needs, and close it afterwards.
+
+    Raises:
+        SettingsError: A route leads nowhere, or the fault point makes no sense.
+        StartError: A backend cannot be reached or refuses us.
+    """
+    routing = Routing(settings)
+    fault_point = FaultPoint(os.environ.get("TRIO_ALERTS_FAULT", ""))
+    clock = ServerClock()
+    async with AsyncExitStack() as opened:
+        stream = await opened.enter_async_context(open_redis_stream(settings))
+        store = await opened.enter_async_context(open_store(settings))
+        allowed = AllowedNetworks(
+            public_only=settings.networks == "public",
+            listed=settings.networks if isinstance(settings.networks, tuple) else (),
+        )
+        transport = TrioTransport(networks=allowed, connect_timeout_s=settings.connect_timeout_s)
+        opened.push_async_callback(transport.aclose)
+        channels = {
+            channel.name: WebhookChannel(
+                channel.name,
+                channel.url.reveal(),
+                transport=transport,
+                now=clock.now,
+                key=signing_key(channel.secret) if channel.secret else None,
+                headers={name: value.reveal() for name, value in channel.headers.items()},
+            )
+            for channel in settings.effective_channels
+        }
+        yield Pipeline(
+            settings=settings,
+            stream=stream,
+            store=store,
+            channels=channels,
+            routing=routing,
+            clock=clock,
+            fault_point=fault_point,
+        )
+
+
+@asynccontextmanager
+async def open_store(settings: Settings) -> AsyncIterator[AlertStore]:
+    """Open the store that `store_url` names.
+
+    Raises:
+        StartError: It cannot be reached or refuses us.
+    """
+    url = settings.store_url.reveal()
+    if url.startswith(SQLITE):
+        async with open_sqlite_store(url.removeprefix(SQLITE), timeout_s=settings.store_timeout_s) as store:
+            yield store
+    else:
+        # Imported here: OpenSearch's client needs a third of a second, which whoever uses SQLite would wait for.
+        from trio_alerts.backends.opensearch_store import open_opensearch_store  # noqa: PLC0415
+
+        async with open_opensearch_store(settings) as store:
+            yield store

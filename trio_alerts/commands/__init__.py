@@ -1,0 +1,20 @@
+"""The commands, one a file. A file is imported when its command is called: `list` needs nothing of Redis."""
+
+from importlib import import_module
+
+from trio_alerts.commands.command import Command
+
+# By name: the module, and what the command does in a sentence.
+COMMANDS = {
+    "run": ("run", "Carry alerts: read the stream, keep a record of each alert, and notify people."),
+    "emit": ("emit", "Validate alerts and write them to the stream."),
+    "check": ("check", "Find everything that `run` would refuse, without consuming or creating anything."),
+    "list": ("listing", "List records, the newest first."),
+    "show": ("show", "Show one record: the alert, and all that became of it."),
+}
+
+
+def load_command(name: str) -> Command:
+    """Import the file of a command."""
+    command: Command = import_module(f"{__name__}.{COMMANDS[name][0]}").COMMAND
+    return command

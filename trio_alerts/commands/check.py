@@ -1,0 +1,103 @@
+"""`check`: everything that `run` would refuse."""
+
+import argparse
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import AsyncExitStack, contextmanager
+from typing import Protocol
+
+import trio
+
+from trio_alerts.assembly import open_store
+from trio_alerts.backends.redis_stream import open_redis_stream
+from trio_alerts.commands.command import Command
+from trio_alerts.errors import AlertError, StartError, Unavailable
+from trio_alerts.fault import FaultPoint
+from trio_alerts.routing import Routing
+from trio_alerts.settings import Settings, require_channels, warnings_about
+
+
+class Inspected(Protocol):
+    """A backend as `check` sees it."""
+
+    async def inspect(self) -> list[str]:
+        """Say what `prepare` would create, a line each; raise what it would raise. Changes nothing."""
+
+
+def _execute(_: argparse.Namespace, settings: Settings) -> int:
+    report = _Report()
+    trio.run(_check, settings, report)
+    return report.conclude()
+
+
+async def _check(settings: Settings, report: "_Report") -> None:
+    """Look at everything in the order in which `run` would meet it, and go on after each problem."""
+    report.note("settings", "can be read, and do not contradict each other")
+    for warning in warnings_about(settings):
+        report.note("settings", f"warning: {warning}")
+    with report.part("channels"):
+        require_channels(settings)
+        report.note("channels", ", ".join(channel.name for channel in settings.effective_channels))
+    with report.part("routes"):
+        Routing(settings)
+        report.note(
+            "routes", f"{len(settings.routes)}, each leads somewhere" if settings.routes else "all to every channel"
+        )
+    with report.part("settings"):
+        FaultPoint(os.environ.get("TRIO_ALERTS_FAULT", ""))
+    stream: Inspected | None = None
+    store: Inspected | None = None
+    async with AsyncExitStack() as opened:
+        with report.part("redis"):
+            stream = await opened.enter_async_context(open_redis_stream(settings))
+            report.note("redis", f"connected to {settings.redis_url!r}")
+        with report.part("store"):
+            store = await opened.enter_async_context(open_store(settings))
+            report.note("store", f"{settings.store_url!r} can be used")
+        for name, backend in (("store", store), ("redis", stream)):
+            if backend is not None:
+                with report.part(name):
+                    for line in await backend.inspect():
+                        report.note(name, line)
+
+
+class _Report:
+    """Prints what is found: what is right and what would be created to stdout, problems to stderr."""
+
+    def __init__(self) -> None:
+        self._problems: list[AlertError] = []
+
+    def note(self, part: str, text: str) -> None:
+        sys.stdout.write(f"{part:<9} {text}\n")
+
+    @contextmanager
+    def part(self, part: str) -> Iterator[None]:
+        """Take down the problem that ends the block, if any, and go on behind it."""
+        try:
+            yield
+        except AlertError as error:
+            problem = StartError(str(error)) if isinstance(error, Unavailable) else error
+            self._problems.append(problem)
+            sys.stdout.flush()  # in a terminal, both in the order in which they were found
+            for line in str(problem).splitlines():
+                sys.stderr.write(f"{part:<9} PROBLEM: {line}\n")
+
+    def conclude(self) -> int:
+        """Return the exit code that `run` would end with: that of the first problem it would meet."""
+        if not self._problems:
+            sys.stdout.write("`run` would start\n")
+            return 0
+        sys.stderr.write(f"`run` would not start: exit code {self._problems[0].exit_code}\n")
+        return self._problems[0].exit_code
+
+
+COMMAND = Command(
+    execute=_execute,
+    about="""\
+Looks at settings, channels, routes, Redis with the group and the permissions, the store with its mapping. Nothing is
+consumed, created or changed; what `run` would create is named. All problems are told, and the exit code is that of the
+first that `run` would meet: 2 settings, channels or routes, then 4 a backend that cannot be reached, then 3 the index
+or 2 the group. Settings that cannot be read (2) end it at once.""",
+    examples=("check --config /etc/trio-alerts.toml",),
+)

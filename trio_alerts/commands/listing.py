@@ -1,0 +1,142 @@
+"""`list`: records, filtered."""
+
+import argparse
+import difflib
+import sys
+from collections.abc import Callable, Sequence
+from typing import cast, get_args
+
+import trio
+
+from trio_alerts.alert import SEVERITIES, Record
+from trio_alerts.commands.command import Command
+from trio_alerts.commands.moments import moment
+from trio_alerts.commands.reading import SETTINGS, open_records
+from trio_alerts.delivery import State
+from trio_alerts.ports import RecordFilter
+from trio_alerts.printable import one_line
+from trio_alerts.settings import Settings
+
+MOST = 1_000_000  # they are held in memory
+PAGE = 500  # records a search: at 4 KiB each, 2 MB
+COLUMNS = ("id", "occurred", "severity", "state", "view", "scope", "title", "attempts", "last error")
+MAY_BE_CUT = {"view": 2, "scope": 2, "title": 5, "last error": 4}
+
+
+def _execute(arguments: argparse.Namespace, settings: Settings) -> int:
+    wanted = RecordFilter(
+        view=arguments.view,
+        scope=arguments.scope,
+        severity=arguments.severity,
+        state=cast("Sequence[State]", arguments.state),
+        rule_id=arguments.rule_id,
+        since=arguments.since,
+        until=arguments.until,
+    )
+    show = _show_json if arguments.json else _show_table if sys.stdout.isatty() else _show_lines
+    records = trio.run(_find, settings, wanted, arguments.limit)
+    show(records)
+    return 0
+
+
+async def _find(settings: Settings, wanted: RecordFilter, limit: int) -> list[Record]:
+    found: list[Record] = []
+    async with open_records(settings) as store:
+        while len(found) < limit:
+            count = min(PAGE, limit - len(found))
+            page = await store.search(wanted, count, after=found[-1].id if found else "")
+            found += page
+            if len(page) < count:
+                break
+    return found
+
+
+def _show_json(records: Sequence[Record]) -> None:
+    for record in records:
+        sys.stdout.buffer.write(record.to_json() + b"\n")  # UTF-8 in every locale
+
+
+def _show_lines(records: Sequence[Record]) -> None:
+    for cells in (COLUMNS, *map(_cells, records)):
+        sys.stdout.write("\t".join(cells) + "\n")
+
+
+def _show_table(records: Sequence[Record]) -> None:
+    from trio_alerts.commands.table import print_table  # noqa: PLC0415, rich: only a terminal needs it
+
+    print_table(COLUMNS, [_cells(record) for record in records], MAY_BE_CUT)
+
+
+def _cells(record: Record) -> tuple[str, ...]:
+    fields, delivery = record.fields(), record.delivery
+    cells = (
+        record.id,
+        _to_the_second(fields.get("occurred_at")),
+        fields.get("severity"),
+        delivery.state,
+        fields.get("view"),
+        fields.get("scope"),
+        fields.get("title"),
+        delivery.attempts,
+        delivery.last_error or delivery.reason or delivery.suppressed_by,
+    )
+    return tuple("-" if cell in (None, "") else one_line(str(cell)) for cell in cells)
+
+
+def _to_the_second(moment: object) -> str | None:
+    """Shorten a moment of a record, which is in UTC."""
+    return f"{str(moment)[:19]}Z" if moment else None
+
+
+def _one_of(words: Sequence[str]) -> Callable[[str], str]:
+    def check(text: str) -> str:
+        if text not in words:
+            nearest = difflib.get_close_matches(text, words, n=1)
+            hint = f" (did you mean {nearest[0]}?)" if nearest else ""
+            raise argparse.ArgumentTypeError(f"{text!r} is none of {', '.join(words)}{hint}")
+        return text
+
+    return check
+
+
+def _count(text: str) -> int:
+    if not text.isascii() or not text.isdecimal() or not 1 <= int(text) <= MOST:
+        raise argparse.ArgumentTypeError(f"{text!r} is no whole number from 1 to {MOST:,}")
+    return int(text)
+
+
+def _add_options(parser: argparse.ArgumentParser) -> None:
+    states = get_args(State)
+    for name, check, text in (
+        ("view", str, "records of this view"),
+        ("scope", str, "records of this scope"),
+        ("severity", _one_of(SEVERITIES), ", ".join(SEVERITIES)),
+        ("state", _one_of(states), ", ".join(states)),
+        ("rule-id", str, "records of this rule"),
+    ):
+        parser.add_argument(
+            f"--{name}", action="append", default=[], type=check, metavar=name.upper().replace("-", "_"), help=text
+        )
+    parser.add_argument("--since", default=None, type=moment, metavar="TIME", help="what occurred then or later")
+    parser.add_argument("--until", default=None, type=moment, metavar="TIME", help="what occurred before then")
+    parser.add_argument("--limit", default=50, type=_count, metavar="N", help="at most so many (default: 50)")
+    parser.add_argument("--json", action="store_true", default=False, help="whole documents, one a line")
+
+
+COMMAND = Command(
+    execute=_execute,
+    about="""\
+Filters are joined by "and"; an option that is given several times offers alternatives. A TIME is RFC 3339
+(2026-11-16T08:00:00Z), or so long ago: 30m, 1h, 7d. Prints a table in a terminal, elsewhere lines whose columns are
+separated by tabs, the first with their names. What was written in the last second may be missing.
+
+Needs only the store: neither Redis nor a channel. Exit code 3: the store does not exist yet or cannot be trusted to
+answer filters; 4: it cannot be reached or refuses us.""",
+    examples=(
+        "list --severity high --severity critical --since 1h",
+        "list --state failed --state in_doubt --view lending-risk",
+        "list --json --limit 1000 | jq .title",
+    ),
+    add_options=_add_options,
+    settings=SETTINGS,
+)

@@ -1,0 +1,27 @@
+"""The store as those commands use it that only read records."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from trio_alerts.assembly import open_store
+from trio_alerts.errors import StartError, Unavailable
+from trio_alerts.ports import AlertStore
+from trio_alerts.settings import Settings
+
+SETTINGS = ("store_url", "store_ca_file", "store_timeout_s", "index", "log_format")  # what these commands need
+
+
+@asynccontextmanager
+async def open_records(settings: Settings) -> AsyncIterator[AlertStore]:
+    """Open the store for reading; nothing is created.
+
+    Raises:
+        SchemaError: It does not exist yet, or cannot be trusted: a filter that finds too little would not show it.
+        StartError: It cannot be reached or refuses us, also later.
+    """
+    try:
+        async with open_store(settings) as store:
+            await store.guard()
+            yield store
+    except Unavailable as error:
+        raise StartError(str(error)) from error

@@ -1,0 +1,116 @@
+"""`show`: one record, whole."""
+
+import argparse
+import datetime as dt
+import sys
+from collections.abc import Iterator
+
+import msgspec
+import trio
+
+from trio_alerts.alert import Record
+from trio_alerts.commands.command import Command
+from trio_alerts.commands.reading import SETTINGS, open_records
+from trio_alerts.delivery import Attempt, ChannelDelivery, Delivery
+from trio_alerts.errors import AlertError
+from trio_alerts.ports import Stored
+from trio_alerts.printable import one_line
+from trio_alerts.settings import Settings
+
+_ENCODER = msgspec.json.Encoder(decimal_format="number")
+
+
+def _execute(arguments: argparse.Namespace, settings: Settings) -> int:
+    stored = trio.run(_get, settings, arguments.id)
+    if stored is None:
+        raise AlertError(f"there is no record {arguments.id!r} in {settings.store_url!r}")
+    if arguments.json:
+        sys.stdout.buffer.write(stored.record.to_json() + b"\n")  # UTF-8 in every locale
+    else:
+        sys.stdout.writelines(f"{line}\n" for line in _page(stored.record))
+    return 0
+
+
+async def _get(settings: Settings, record_id: str) -> Stored | None:
+    async with open_records(settings) as store:
+        return await store.get(record_id)
+
+
+def _page(record: Record) -> Iterator[str]:
+    fields = record.fields()
+    yield one_line(f"{fields.pop('title', '')}")
+    yield ""
+    texts = {name: fields.pop(name) for name in ("details", "extra") if name in fields}
+    yield from _rows(fields)
+    for name, text in texts.items():
+        yield f"{name}:"
+        yield from _json_lines(text)
+    yield ""
+    yield "delivery:"
+    yield from _rows(_facts(record.delivery), indent=2)
+    for channel in record.delivery.channels:
+        yield ""
+        yield f"channel {one_line(channel.name)}:"
+        yield from _rows(_facts(channel), indent=2)
+        for attempt in channel.log:
+            yield f"  {_attempt(attempt)}"
+            if attempt.answer:
+                yield f"      answer: {one_line(attempt.answer)}"
+
+
+def _facts(part: Delivery | ChannelDelivery) -> dict[str, object]:
+    """Return what is set, without what has lines of its own."""
+    facts = {name: getattr(part, name) for name in part.__struct_fields__ if name not in ("channels", "log", "name")}
+    return {name: value for name, value in facts.items() if value is not None and value != ""}
+
+
+def _rows(fields: dict[str, object], indent: int = 0) -> Iterator[str]:
+    width = max(map(len, fields), default=0)
+    for name, value in fields.items():
+        yield f"{'':<{indent}}{one_line(name):<{width}}  {one_line(_text(value))}"
+
+
+def _text(value: object) -> str:
+    match value:
+        case dt.datetime():
+            return value.astimezone(dt.UTC).isoformat().replace("+00:00", "Z")
+        case list() if all(isinstance(one, str) for one in value):
+            return ", ".join(value)
+        case list() | dict():
+            return _ENCODER.encode(value).decode()
+    return str(value)
+
+
+def _json_lines(text: str) -> Iterator[str]:
+    for line in msgspec.json.format(text, indent=2).splitlines():
+        yield f"  {one_line(line)}"
+
+
+def _attempt(attempt: Attempt) -> str:
+    parts = [_text(attempt.at), f"{attempt.duration_s:g} s", attempt.result]
+    if attempt.status is not None:
+        parts.append(f"HTTP {attempt.status}")
+    if attempt.error:
+        parts.append(one_line(attempt.error))
+    if attempt.unseen:
+        parts.append("(outcome unseen)")
+    return "  ".join(parts)
+
+
+def _add_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("id", metavar="ID", help="the record's ID, as `list` shows it; it is the webhook-id, too")
+    parser.add_argument("--json", action="store_true", default=False, help="the whole document, on one line")
+
+
+COMMAND = Command(
+    execute=_execute,
+    about="""\
+Shows the alert's fields, the state of its delivery, and for each channel its state and its last 10 attempts. As the
+record is at this moment, not as a search sees it.
+
+Exit code 1: there is no such record; 3 and 4 as with `list`.""",
+    examples=("show 1763251506275-0", "show --json 'Alerts-2|1763251506275-0' | jq .delivery"),
+    operands=("ID",),
+    add_options=_add_options,
+    settings=SETTINGS,
+)

@@ -1,0 +1,109 @@
+"""Logging: to stderr, one record a line, as text for people or as JSON for machines."""
+
+import datetime as dt
+import logging
+import os
+import sys
+import traceback
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Literal
+
+import msgspec
+from loguru import logger
+
+from trio_alerts.printable import one_line
+
+if TYPE_CHECKING:
+    from loguru import Message, Record
+
+LogFormat = Literal["text", "json"]
+LEVELS = ("debug", "info", "warning", "error")
+
+_COLOURS = {"DEBUG": "2", "WARNING": "33", "ERROR": "31", "CRITICAL": "1;31"}  # ANSI; INFO stays as it is
+_ENCODER = msgspec.json.Encoder(enc_hook=str)
+
+
+def set_up_logging(log_format: LogFormat, level: str = "info") -> None:
+    """Send what is logged to stderr. May be called again: the last call decides.
+
+    Values of variables are never shown: they can be secrets, or payloads.
+
+    Args:
+        log_format: `text`, coloured in a terminal, or `json`: one object a line.
+        level: The lowest of `LEVELS` to show.
+    """
+    render = _as_json if log_format == "json" else _as_text
+    logger.remove()
+    logger.add(_sink(render), level=level.upper(), format="{message}", colorize=False, backtrace=False, diagnose=False)
+    root = logging.getLogger()
+    if not any(isinstance(handler, _FromLibraries) for handler in root.handlers):
+        root.addHandler(_FromLibraries())
+
+
+def _sink(render: "Callable[[Record], str]") -> "Callable[[Message], None]":
+    def write(message: "Message") -> None:
+        # In one piece, so that lines of several processes on one terminal do not mix.
+        sys.stderr.write(render(message.record) + "\n")
+        sys.stderr.flush()
+
+    return write
+
+
+def _as_text(record: "Record") -> str:
+    level = record["level"].name
+    extra = "".join(f" {name}={_quoted(str(value))}" for name, value in record["extra"].items())
+    line = f"{_time(record)} {level:<8} {one_line(record['message'])}{extra}"
+    if level in _COLOURS and sys.stderr.isatty() and not os.environ.get("NO_COLOR"):
+        line = f"\x1b[{_COLOURS[level]}m{line}\x1b[0m"
+    return line + _traceback(record, before="\n").rstrip("\n")
+
+
+def _as_json(record: "Record") -> str:
+    fields: dict[str, object] = {
+        "time": _time(record),
+        "level": record["level"].name.lower(),
+        "message": record["message"],
+    }
+    # A field that is named like one of ours does not hide it.
+    fields |= {f"{name}_" if name in fields else name: value for name, value in record["extra"].items()}
+    if record["exception"] is not None:
+        fields["exception"] = _traceback(record)
+    try:
+        return _ENCODER.encode(fields).decode()
+    except (UnicodeEncodeError, TypeError, ValueError, RecursionError):
+        # Lone surrogates, keys that are no text, circles: better spelled out than lost.
+        return _ENCODER.encode(_spelled_out(fields)).decode()
+
+
+def _spelled_out(fields: Mapping[str, object]) -> dict[str, str]:
+    return {
+        name.encode(errors="backslashreplace").decode(): str(value).encode(errors="backslashreplace").decode()
+        for name, value in fields.items()
+    }
+
+
+def _time(record: "Record") -> str:
+    return record["time"].astimezone(dt.UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def _quoted(value: str) -> str:
+    text = one_line(value)
+    return f'"{text}"' if " " in text or not text else text
+
+
+def _traceback(record: "Record", before: str = "") -> str:
+    exception = record["exception"]
+    if exception is None or exception.value is None:
+        return ""
+    return before + "".join(traceback.format_exception(exception.value))
+
+
+class _FromLibraries(logging.Handler):
+    """Takes over what libraries warn of through `logging`, so that it is shaped as ours."""
+
+    def __init__(self) -> None:
+        super().__init__(logging.WARNING)
+
+    def emit(self, record: logging.LogRecord) -> None:
+        level = "ERROR" if record.levelno >= logging.ERROR else "WARNING"
+        logger.log(level, "{}", record.getMessage(), library=record.name)
