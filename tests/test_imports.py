@@ -12,11 +12,14 @@ BORDER_LIBRARIES = {"redis", "hiredis", "opensearchpy", "sqlite3", "aiohttp", "h
 # Each module imports only from modules to its left, or from its own group: pure data and decisions first, then what
 # the tasks share, then the tasks, then what puts them together.
 LAYERS = [
-    {"errors", "clock", "retry", "fault", "batcher"},
+    {"errors", "clock", "retry", "fault", "batcher", "printable"},
     {"delivery"},
     {"alert"},
     {"ports", "in_flight", "outage"},
+    {"secret"},
+    {"setting_kinds"},
     {"settings"},
+    {"settings_source"},
     {"routing"},
     {"pipeline"},
     {"notify"},
@@ -27,7 +30,8 @@ LAYERS = [
     {"service"},
 ]
 RANK = {name: rank for rank, names in enumerate(LAYERS) for name in names}
-EDGE = {"assembly", "log", "commands", "demo", "__main__", "__init__"}  # they put together what the others are
+# They put together what the others are.
+EDGE = {"assembly", "log", "commands", "demo", "supervisor", "__main__", "__init__"}
 
 
 def imports(path: Path) -> Iterator[str]:

@@ -55,7 +55,7 @@ async def _carry(work: Work, pipeline: Pipeline) -> bool:
         untouched = True  # nothing was sent
     except Exception as fault:  # noqa: BLE001 - the one catch-all: the fault is raised by the service, after the drain
         if not isinstance(fault, AlertError):
-            logger.opt(exception=fault).error("{}: a worker failed; its entry stays pending", work.record_id)
+            logger.error("{}: a worker failed ({!r}); its entry stays pending", work.record_id, fault)
         pipeline.faults.append(fault)
         pipeline.stop()
         return False

@@ -1,0 +1,449 @@
+"""The contract on SQLite, and what is SQLite's own: the file, other processes, durability, faults of the disk."""
+
+import os
+import sqlite3
+from collections.abc import AsyncIterator, Callable
+from functools import partial
+from pathlib import Path
+
+import pytest
+import trio
+
+from tests.store_contract import NOW, PATIENCE_S, StoreContract, TestedStore, as_async, delivered, record, sending
+from trio_alerts.alert import Record
+from trio_alerts.backends import sqlite_database
+from trio_alerts.backends.sqlite_database import APPLICATION_ID, SqliteDatabase, write_of
+from trio_alerts.backends.sqlite_store import SqliteStore, open_sqlite_store
+from trio_alerts.delivery import Delivery
+from trio_alerts.errors import RefusedContent, SchemaError, StartError, Stopping, Unavailable
+from trio_alerts.ports import Conflict, RecordFilter, Stored
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "alerts #1?.db"  # characters that mean something in a URI
+
+
+def ask(path: Path, sql: str) -> list[tuple[object, ...]]:
+    """Look into the file, or change it, as another program would."""
+    connection = sqlite3.connect(path, isolation_level=None)
+    try:
+        return connection.execute(sql).fetchall()
+    finally:
+        connection.close()
+
+
+def files(directory: Path) -> dict[str, bytes]:
+    """Return what lies in the directory."""
+    return {file.name: file.read_bytes() for file in directory.iterdir()}
+
+
+class TestSqliteStore(StoreContract):
+    """The contract."""
+
+    @pytest.fixture
+    async def tested(self, path: Path) -> AsyncIterator[TestedStore]:
+        def document(record_id: str) -> bytes:
+            [(text,)] = ask(path, f"SELECT document FROM records WHERE id = '{record_id}'")
+            return str(text).encode()
+
+        def vanish(record_id: str) -> None:
+            ask(path, f"DELETE FROM records WHERE id = '{record_id}'")
+
+        async with open_sqlite_store(path) as store:
+            await store.prepare()
+            yield TestedStore(
+                store,
+                refresh=as_async(lambda: None),  # searches see everything at once
+                document=as_async(document),
+                vanish=as_async(vanish),
+            )
+
+
+async def test_records_outlive_the_process(path: Path) -> None:
+    """What was stored is there after the file was closed and opened again, and preparing again changes nothing."""
+    async with open_sqlite_store(path) as store:
+        await store.prepare()
+        created = await store.create(record())
+    async with open_sqlite_store(path) as store:
+        await store.prepare()
+        await store.guard()
+
+        assert created == await store.get(record().id)
+
+
+async def test_a_commit_is_on_the_disk(path: Path) -> None:
+    """The connection that writes waits for the disk at every commit, in a write-ahead log."""
+    async with open_sqlite_store(path) as store:
+        await store.prepare()
+        writer = store._database._writer
+        assert writer is not None
+
+        assert (2,) == writer.execute("PRAGMA synchronous").fetchone()  # FULL
+        assert ("wal",) == writer.execute("PRAGMA journal_mode").fetchone()
+
+
+async def test_gathered_writes_share_a_transaction(path: Path) -> None:
+    """512 workers need far fewer commits than writes."""
+    async with open_sqlite_store(path) as store:
+        await store.prepare()
+        commits: list[int] = []
+        write = store._database.write
+
+        def counting(writes: list[sqlite_database.Write]) -> list[Stored | Conflict]:
+            commits.append(len(writes))
+            return write(writes)
+
+        store._database.write = counting  # type: ignore[method-assign,assignment]
+        with trio.fail_after(PATIENCE_S):
+            async with trio.open_nursery() as nursery:
+                for number in range(512):
+                    nursery.start_soon(store.create, record(number))
+
+    assert 512 == sum(commits)
+    assert len(commits) < 100
+
+
+async def test_opening_creates_nothing(path: Path) -> None:
+    """A look at a store that is not there leaves no file behind, and says what is missing."""
+    async with open_sqlite_store(path) as store:
+        with pytest.raises(SchemaError, match="no such database"):
+            await store.guard()
+        with pytest.raises(Unavailable):
+            await store.create(record())
+        with pytest.raises(Unavailable):
+            await store.get(record().id)
+
+    assert {} == files(path.parent)
+
+
+async def test_what_the_block_raises_comes_out_bare(path: Path) -> None:
+    """The store's own nursery puts no exception group around its user's exception."""
+
+    async def fail() -> None:
+        async with open_sqlite_store(path) as store:
+            await store.prepare()
+            raise ValueError("the caller's own")
+
+    with pytest.raises(ValueError, match="the caller's own"):
+        await fail()
+
+
+def _no_database(path: Path) -> None:
+    path.write_bytes(b"no database at all, but long enough to have a header" * 100)
+
+
+def _a_directory(path: Path) -> None:
+    path.mkdir()
+
+
+@pytest.mark.parametrize(
+    ("make", "reason"), [(_no_database, "not a database"), (_a_directory, "unable to open|disk I/O")]
+)
+async def test_an_unusable_file_is_named_at_start(make: Callable[[Path], None], reason: str, path: Path) -> None:
+    """What is no database stops the start with one error that names the path and the reason."""
+    make(path)
+    with pytest.raises(StartError, match=reason) as caught:
+        async with open_sqlite_store(path):
+            pytest.fail("it opened")
+
+    assert str(path) in str(caught.value)
+    assert 4 == caught.value.exit_code
+
+
+async def test_a_missing_directory_is_named_at_start(tmp_path: Path) -> None:
+    """A path into nowhere stops the start, and no directory is made."""
+    with pytest.raises(StartError, match=r"missing does not exist"):
+        async with open_sqlite_store(tmp_path / "missing" / "alerts.db"):
+            pytest.fail("it opened")
+
+    assert {} == files(tmp_path)
+
+
+async def test_a_place_that_cannot_be_written_is_named_at_start(monkeypatch: pytest.MonkeyPatch, path: Path) -> None:
+    """Without permission to write the start stops (the system's answer is put in: root may write anywhere)."""
+    monkeypatch.setattr(os, "access", lambda *_: False)
+    with pytest.raises(StartError, match="no permission to write"):
+        async with open_sqlite_store(path):
+            pytest.fail("it opened")
+
+
+async def test_a_read_only_database_refuses_to_prepare(path: Path) -> None:
+    """A database that takes no writes stops the start."""
+    ask(path, "VACUUM")
+    async with open_sqlite_store(path) as store:
+        store._database._writing("rw").execute("PRAGMA query_only = ON")
+        with pytest.raises(StartError, match="readonly"):
+            await store.prepare()
+
+
+async def test_a_database_that_stays_locked_stops_the_start(path: Path) -> None:
+    """Who holds the whole file for longer than the time-out keeps us out, with the reason."""
+    holder = sqlite3.connect(path, isolation_level=None)
+    holder.execute("CREATE TABLE x (y)")
+    holder.execute("BEGIN EXCLUSIVE")
+    with pytest.raises(StartError, match="locked"):
+        async with open_sqlite_store(path, timeout_s=0.1):
+            pytest.fail("it opened")
+    holder.close()
+
+
+@pytest.mark.parametrize(
+    ("sql", "reason"),
+    [
+        ("CREATE TABLE customers (name)", "belongs to another program"),
+        ("PRAGMA application_id = 1", "belongs to another program"),
+        ("PRAGMA user_version = 7", "belongs to another program"),
+        (f"PRAGMA application_id = {APPLICATION_ID}; PRAGMA user_version = 2", "newer version .*schema 2"),
+    ],
+)
+async def test_anothers_database_is_left_alone(sql: str, reason: str, path: Path) -> None:
+    """A database of another program, or of a newer version of ours, is refused and not changed by a byte."""
+    for statement in sql.split("; "):
+        ask(path, statement)
+    before = files(path.parent)
+    async with open_sqlite_store(path) as store:
+        with pytest.raises(SchemaError, match=reason):
+            await store.prepare()
+
+    assert before == files(path.parent)
+
+
+@pytest.mark.parametrize(
+    ("sql", "named"),
+    [
+        ("DROP INDEX records_waiting", "records_waiting"),
+        ("DROP TABLE records", "records is not"),
+        ("ALTER TABLE records RENAME COLUMN view TO perspective", "records is not"),
+        ("PRAGMA user_version = 2", "newer version"),
+    ],
+)
+async def test_the_guard_names_what_was_changed(sql: str, named: str, path: Path) -> None:
+    """A table or an index that somebody changed while we run is found, by name."""
+    async with open_sqlite_store(path) as store:
+        await store.prepare()
+        await store.guard()
+        ask(path, sql)
+        with pytest.raises(SchemaError, match=named):
+            await store.guard()
+
+
+async def test_a_replaced_file_takes_no_write(path: Path) -> None:
+    """When the path leads to another file, writes would go to a file that nobody finds: they are refused."""
+    async with open_sqlite_store(path) as store:
+        await store.prepare()
+        os.rename(path, path.with_name("elsewhere.db"))  # noqa: PTH104 (an instant)
+        with pytest.raises(Unavailable, match="moved or replaced"):
+            await store.create(record())
+        ask(path, "VACUUM")
+        with pytest.raises(Unavailable, match="moved or replaced"):
+            await store.create(record())
+        with pytest.raises(SchemaError, match="moved or replaced"):
+            await store.guard()
+
+
+async def test_a_lock_held_too_long_is_an_outage(path: Path) -> None:
+    """A peer that holds the lock beyond the time-out makes writes unavailable, reads go on; then all is well."""
+    async with open_sqlite_store(path, timeout_s=0.1) as store:
+        await store.prepare()
+        created = await store.create(record())
+        peer = sqlite3.connect(path, isolation_level=None)
+        peer.execute("BEGIN IMMEDIATE")
+        with pytest.raises(Unavailable, match="locked"):
+            await store.create(record(2))
+        assert created == await store.get(record().id)
+        peer.close()
+
+        assert isinstance(await store.create(record(2)), Stored)
+
+
+async def test_a_full_disk_undoes_the_whole_batch(path: Path) -> None:
+    """When the disk is full every write of the batch is unavailable and none is there; with room it works again."""
+    async with open_sqlite_store(path) as store:
+        await store.prepare()
+        await store.create(record())
+        writer = store._database._writing("rw")
+        writer.execute("PRAGMA max_page_count = 20")
+        failed: list[int] = []
+
+        async def create(number: int) -> None:
+            with pytest.raises(Unavailable, match="full"):
+                await store.create(record(number, description="x" * 10_000))
+            failed.append(number)
+
+        with trio.fail_after(PATIENCE_S):
+            async with trio.open_nursery() as nursery:
+                for number in range(2, 20):
+                    nursery.start_soon(create, number)
+        assert 18 == len(failed)
+        assert [record().id] == [found.id for found in await store.search(RecordFilter(), 100)]
+
+        writer.execute("PRAGMA max_page_count = 1000000")
+        assert isinstance(await store.create(record(2)), Stored)
+
+
+async def test_a_search_ends_by_its_deadline(monkeypatch: pytest.MonkeyPatch, path: Path) -> None:
+    """A search that takes longer than the time-out is stopped, in its thread too, and the next one works."""
+    monkeypatch.setattr(sqlite_database, "_PROGRESS_STEPS", 1)
+    async with open_sqlite_store(path) as store:
+        await store.prepare()
+        await store.create(record())
+        store._database.timeout_s = -1.0
+        with pytest.raises(TimeoutError, match="took longer"):
+            store._database.search(RecordFilter(), 10, "")
+        store._database.timeout_s = 10.0
+
+        assert 1 == len(await store.search(RecordFilter(), 10))
+
+
+@pytest.mark.parametrize(
+    "bad",
+    [
+        Record("1-1", b'{"title":"\xff"}', Delivery(state="sending")),
+        Record("1-1", b'{"view":["a","b"]}', Delivery(state="sending")),
+        Record("1-1", b'{"occurred_at":"yesterday"}', Delivery(state="sending")),
+        Record("1-\udcff", b"{}", Delivery(state="sending")),
+        Record("1-1", b'{"title":"%b"}' % (b"x" * sqlite_database.MAX_DOCUMENT_BYTES), Delivery(state="sending")),
+    ],
+    ids=["no UTF-8", "a list to filter on", "no time", "surrogate in the ID", "too big"],
+)
+async def test_content_that_cannot_be_kept_is_refused_alone(bad: Record, path: Path) -> None:
+    """What no database could keep, or answer filters on, is refused for its content; a neighbour is stored."""
+    async with open_sqlite_store(path) as store:
+        await store.prepare()
+        with pytest.raises(RefusedContent) as caught:
+            await store.create(bad)
+        assert isinstance(await store.create(record()), Stored)
+
+    assert len(str(caught.value)) < 300
+
+
+async def test_a_cancelled_transaction_still_ends_as_a_whole(path: Path) -> None:
+    """Cancelled while the transaction runs, the writer stops waiting at once; the write is there, and so are others."""
+    async with open_sqlite_store(path) as store:
+        await store.prepare()
+        peer = sqlite3.connect(path, isolation_level=None)
+        peer.execute("BEGIN IMMEDIATE")
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(store.create, record())
+            nursery.start_soon(store.create, record(2))
+            await _until(lambda: store._writing.borrowed_tokens == 1)
+            nursery.cancel_scope.cancel()
+        peer.execute("COMMIT")
+        peer.close()
+        assert isinstance(await store.create(record(3)), Stored)
+
+        assert [3, 2, 1] == [int(found.id[-4:]) for found in await store.search(RecordFilter(), 10)]
+
+
+async def test_a_stopping_store_leaves_nobody_waiting(path: Path) -> None:
+    """When the block ends, all waiters are told; the transaction under way still ends, and the file is closed."""
+    peer = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
+    stopped: list[int] = []
+
+    async def create(store: SqliteStore, number: int) -> None:
+        with pytest.raises(Stopping):
+            await store.create(record(number))
+        stopped.append(number)
+        if len(stopped) == 50:
+            peer.execute("COMMIT")
+
+    with trio.fail_after(PATIENCE_S):
+        async with trio.open_nursery() as callers:
+            async with open_sqlite_store(path, timeout_s=PATIENCE_S) as store:
+                await store.prepare()
+                peer.execute("BEGIN IMMEDIATE")
+                outliving = partial(create, store)
+                for number in range(50):
+                    callers.start_soon(outliving, number)
+                await _until(lambda: store._writing.borrowed_tokens == 1)
+            with pytest.raises(Stopping):
+                await store.create(record(99))
+    peer.close()
+
+    assert list(range(50)) == sorted(stopped)
+    assert [("ok",)] == ask(path, "PRAGMA integrity_check")
+    [(stored,)] = ask(path, "SELECT count(*) FROM records")
+    assert stored
+    assert [path.name] == list(files(path.parent))  # the log was copied back: the connections are closed
+
+
+async def test_several_processes_share_a_file(path: Path) -> None:
+    """Stores with connections of their own, as in several processes: each record is created and claimed once."""
+    won: list[str] = []
+
+    async def compete() -> None:
+        async with open_sqlite_store(path) as store:
+            await store.prepare()
+            async with trio.open_nursery() as nursery:
+                for number in range(50):
+                    nursery.start_soon(one, store, number)
+
+    async def one(store: SqliteStore, number: int) -> None:
+        if isinstance(await store.create(record(number)), Stored):
+            won.append(f"create {number}")
+        stored = await store.get(record(number).id)
+        assert stored is not None
+        if stored.record.delivery.state == "sending" and isinstance(
+            await store.replace(delivered(record(number)), stored.version), Stored
+        ):
+            won.append(f"replace {number}")
+
+    with trio.fail_after(PATIENCE_S):
+        async with trio.open_nursery() as nursery:
+            for _ in range(4):
+                nursery.start_soon(compete)
+
+    assert sorted(f"{what} {number}" for what in ("create", "replace") for number in range(50)) == sorted(won)
+
+
+def test_a_batch_larger_than_a_statement_is_one_transaction(path: Path) -> None:
+    """Rows are cut into statements of many sizes; every row arrives, and a conflict among them stays one."""
+    database = SqliteDatabase(path, timeout_s=1)
+    database.prepare()
+    database.write([write_of(record(77), None)])
+    results = database.write([write_of(record(number, title=f"title {number}"), None) for number in range(211)])
+
+    assert [77] == [number for number, result in enumerate(results) if isinstance(result, Conflict)]
+    found = database.search(RecordFilter(), 1000, "")
+    assert 211 == len(found)
+    assert "title" == found[210 - 77].fields()["title"]
+    assert "title 210" == found[0].fields()["title"]
+    database.close()
+
+
+def test_writes_of_one_batch_see_each_other(path: Path) -> None:
+    """In one batch a second create of a record is a conflict, and of two replaces of one version the first wins."""
+    database = SqliteDatabase(path, timeout_s=1)
+    database.prepare()
+    one, other = write_of(record(title="one"), None), write_of(record(title="other"), None)
+    first, second = database.write([one, other])
+    assert isinstance(first, Stored)
+    assert Conflict() == second
+    won, lost = database.write(
+        [write_of(record(title="won"), first.version[0]), write_of(record(title="lost"), first.version[0])]
+    )
+    assert Conflict() == lost
+    assert won == database.get(record().id)
+    database.close()
+
+
+def test_due_reads_only_what_waits(path: Path) -> None:
+    """Looking for due records reads the index of the waiting ones alone, however many are final."""
+    database = SqliteDatabase(path, timeout_s=1)
+    database.prepare()
+    finals = [write_of(record(number, Delivery(state="delivered")), None) for number in range(1000)]
+    database.write([*finals, write_of(record(1000, sending(NOW)), None)])
+    [(entries,)] = ask(
+        path, "SELECT count(*) FROM records INDEXED BY records_waiting WHERE state IN ('retrying', 'sending')"
+    )
+
+    assert 1 == entries
+    assert [record(1000).id] == database.due(NOW, 10, "")
+    database.close()
+
+
+async def _until(condition: Callable[[], bool]) -> None:
+    with trio.fail_after(PATIENCE_S):
+        while not condition():  # noqa: ASYNC110 (a thread tells no event that it has begun)
+            await trio.sleep(0.001)
