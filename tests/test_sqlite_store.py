@@ -447,3 +447,13 @@ async def _until(condition: Callable[[], bool]) -> None:
     with trio.fail_after(PATIENCE_S):
         while not condition():  # noqa: ASYNC110 (a thread tells no event that it has begun)
             await trio.sleep(0.001)
+
+
+async def test_inspect_tells_what_prepare_would_create_and_creates_nothing(tmp_path: Path) -> None:
+    """`check` must leave no trace."""
+    path = tmp_path / "alerts.db"
+    async with open_sqlite_store(path) as store:
+        assert [f"the database {path} would be created"] == await store.inspect()
+        assert not path.exists()
+        await store.prepare()
+        assert [] == await store.inspect()

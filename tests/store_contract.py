@@ -1,0 +1,543 @@
+"""What every store must do, whatever it is made of: one suite that runs on all of them.
+
+A test module makes a class of it and says how to get a store:
+
+    class TestTheContract(StoreContract):
+        @pytest.fixture
+        async def tested(self) -> AsyncIterator[TestedStore]:
+            async with open_my_store(a_fresh_place) as store:
+                await store.prepare()
+                yield TestedStore(store, refresh, document, vanish)
+
+The order of IDs is asked for only among IDs of one length and one stream, as they come from one server.
+"""
+
+import datetime as dt
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+from decimal import Decimal
+from functools import partial
+from typing import Any, ParamSpec, TypeVar
+
+import msgspec
+import pytest
+import trio
+
+from trio_alerts.alert import Entry, Record, parse_entry
+from trio_alerts.delivery import Attempt, ChannelDelivery, Delivery, Rules, State, first_attempt, quarantined, settled
+from trio_alerts.ports import AlertStore, Conflict, Counts, RecordFilter, Stored
+from trio_alerts.retry import Accepted
+
+NOW = dt.datetime(2026, 3, 1, 12, 0, 0, tzinfo=dt.UTC)
+SECOND = dt.timedelta(seconds=1)
+PATIENCE_S = 60
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class TestedStore:
+    """A prepared, empty store of the test's own.
+
+    Args:
+        store: It.
+        refresh: Makes searches see everything that is written now.
+        document: Reads the JSON of a record as it lies in the store, behind the port's back.
+        vanish: Removes a record, behind the port's back.
+    """
+
+    __test__ = False
+
+    store: AlertStore
+    refresh: Callable[[], Awaitable[None]]
+    document: Callable[[str], Awaitable[bytes]]
+    vanish: Callable[[str], Awaitable[None]]
+
+
+def as_async(function: Callable[P, T]) -> Callable[P, Awaitable[T]]:
+    """Make a hook of a plain function."""
+
+    async def hook(*args: P.args, **kwargs: P.kwargs) -> T:
+        await trio.lowlevel.checkpoint()
+        return function(*args, **kwargs)
+
+    return hook
+
+
+def record(number: int = 1, delivery: Delivery | None = None, **fields: Any) -> Record:
+    """Return the record of a small alert; without a delivery it is being sent."""
+    event = {
+        "alert_id": f"alert-{number}",
+        "rule_id": "rule",
+        "view": "view",
+        "scope": "scope",
+        "severity": "low",
+        "title": "title",
+        "occurred_at": NOW.isoformat(),
+        **fields,
+    }
+    record_id = f"1767225600000-{number:04d}"
+    entry = Entry("AlertStream", record_id, {b"event": msgspec.json.encode(event)}, record_id)
+    return Record(record_id, parse_entry(entry, NOW).body, delivery or first_attempt(["hook"], "owner", NOW, 60))
+
+
+def delivered(before: Record) -> Record:
+    """Return the record after its one channel accepted it."""
+    return Record(
+        before.id, before.body, settled(before.delivery, {"hook": (Accepted(200, "ok"), 0.25)}, NOW, Rules((5,)))
+    )
+
+
+def retrying(next_attempt_at: dt.datetime) -> Delivery:
+    return Delivery(state="retrying", attempts=1, next_attempt_at=next_attempt_at)
+
+
+def sending(lease_until: dt.datetime) -> Delivery:
+    return Delivery(state="sending", owner="owner", attempts=1, lease_until=lease_until)
+
+
+class StoreContract:
+    """The suite; `tested` comes from the subclass."""
+
+    async def test_a_created_record_can_be_read_at_once(self, tested: TestedStore) -> None:
+        """What was created is read by its ID without a refresh, with the version that `create` returned."""
+        created = await tested.store.create(record())
+
+        assert isinstance(created, Stored)
+        _assert_same(record(), created.record)
+        read = await tested.store.get(record().id)
+        assert read is not None
+        _assert_same(record(), read.record)
+        assert created.version == read.version
+
+    async def test_what_was_never_stored_is_none(self, tested: TestedStore) -> None:
+        """An unknown ID is no error."""
+        assert await tested.store.get("1767225600000-9999") is None
+
+    async def test_the_second_create_is_a_conflict(self, tested: TestedStore) -> None:
+        """A record is created once; the second create changes nothing."""
+        first = await _stored(tested.store.create(record(title="first")))
+
+        assert Conflict() == await tested.store.create(record(title="second"))
+        read = await tested.store.get(record().id)
+        assert read is not None
+        assert "first" == read.record.fields()["title"]
+        assert first.version == read.version
+
+    async def test_a_replace_needs_the_version_that_is_there(self, tested: TestedStore) -> None:
+        """A replace moves the version on; another with the old version is a conflict and changes nothing."""
+        first = await _stored(tested.store.create(record()))
+        second = await _stored(tested.store.replace(delivered(record()), first.version))
+
+        assert first.version != second.version
+        assert Conflict() == await tested.store.replace(record(), first.version)
+        read = await tested.store.get(record().id)
+        assert read is not None
+        assert "delivered" == read.record.delivery.state
+        assert second.version == read.version
+        await _stored(tested.store.replace(record(), second.version))
+
+    async def test_an_identical_replace_moves_the_version_on(self, tested: TestedStore) -> None:
+        """Writing the same content again is a write: of two claimants with the same content, one still loses."""
+        first = await _stored(tested.store.create(record()))
+        second = await _stored(tested.store.replace(record(), first.version))
+
+        assert first.version != second.version
+        assert Conflict() == await tested.store.replace(record(), first.version)
+
+    async def test_a_replace_writes_the_whole_record(self, tested: TestedStore) -> None:
+        """The new content takes the place of the old one, for reads and for filters: nothing is merged."""
+        first = await _stored(tested.store.create(record(view="old", labels={"a": "1"}, description="gone")))
+        await _stored(tested.store.replace(record(view="new", labels={"b": "2"}), first.version))
+
+        read = await tested.store.get(record().id)
+        assert read is not None
+        _assert_same(record(view="new", labels={"b": "2"}), read.record)
+        assert [] == await _found(tested, RecordFilter(view=["old"]))
+        assert [1] == await _found(tested, RecordFilter(view=["new"]))
+
+    async def test_a_record_that_vanished_cannot_be_replaced(self, tested: TestedStore) -> None:
+        """A replace never creates, neither what has been there nor what has not."""
+        first = await _stored(tested.store.create(record()))
+        await tested.vanish(record().id)
+
+        assert Conflict() == await tested.store.replace(record(), first.version)
+        assert Conflict() == await tested.store.replace(record(2), first.version)
+        assert await tested.store.get(record().id) is None
+        assert await tested.store.get(record(2).id) is None
+
+    async def test_a_version_from_before_a_vanishing_fits_no_more(self, tested: TestedStore) -> None:
+        """A record that vanished can be created again, and who read the old one cannot replace the new one."""
+        first = await _stored(tested.store.create(record()))
+        second = await _stored(tested.store.replace(record(), first.version))
+        await tested.vanish(record().id)
+        again = await _stored(tested.store.create(record()))
+
+        assert Conflict() == await tested.store.replace(record(), first.version)
+        assert Conflict() == await tested.store.replace(record(), second.version)
+        await _stored(tested.store.replace(record(), again.version))
+
+    async def test_every_digit_and_character_comes_back(self, tested: TestedStore) -> None:
+        """Big integers, long decimals, control characters and every script survive; numbers stay numbers."""
+        text = 'quote " backslash \\ slash / newline \n tab \t NUL \0 DEL \x7f  Übergröße Ω 漢字 🚨 \u2028 {"a": [1}'
+        full = record(
+            1,
+            Delivery(
+                state="retrying",
+                owner="host-1-é",
+                attempts=3,
+                in_doubt=1,
+                next_attempt_at=NOW + 5 * SECOND,
+                first_at=NOW,
+                last_at=NOW + SECOND,
+                last_error=text,
+                last_status=503,
+                channels=(
+                    ChannelDelivery("ok", "delivered", log=(Attempt(NOW, 0.25, "accepted", 200, answer=text),)),
+                    ChannelDelivery("slow", "retrying", 3, 1, NOW + 5 * SECOND, text, 503),
+                ),
+            ),
+            title=text,
+            details={"uint256": 2**256 - 1, "tiny": Decimal("0.1000000000000000055511151231257827"), "text": text},
+            extra_field={"delivery.state": "delivered", "n": -(2**200)},
+            value_raw=str(2**256 - 1),
+            value_usd=Decimal("123456789012345.6789"),
+            block_number=2**63 - 1,
+            labels={"dotted.key": text},
+            links=[],
+            occurred_at="2026-03-01T12:00:00.123456+02:00",
+        )
+        created = await _stored(tested.store.create(full))
+        await _stored(tested.store.replace(full, created.version))
+
+        read = await tested.store.get(full.id)
+        assert read is not None
+        _assert_same(full, read.record)
+        [found] = await _search(tested, RecordFilter())
+        _assert_same(full, found)
+
+    async def test_delivered_is_a_boolean_of_the_document(self, tested: TestedStore) -> None:
+        """`delivered` is in the stored document, false until every channel accepted, then true."""
+        first = await _stored(tested.store.create(record()))
+        assert msgspec.json.decode(await tested.document(record().id))["delivered"] is False
+
+        await _stored(tested.store.replace(delivered(record()), first.version))
+        document = msgspec.json.decode(await tested.document(record().id))
+        assert document["delivered"] is True
+        assert "delivered" == document["delivery"]["state"]
+
+    async def test_a_record_without_an_alert_is_stored(self, tested: TestedStore) -> None:
+        """An entry that could not be parsed has a record too, found by its state."""
+        bare = Record(record().id, b'{"stream_id":"1-1"}', quarantined(Delivery(state="sending"), "bad_json"))
+        await _stored(tested.store.create(bare))
+
+        assert [1] == await _found(tested, RecordFilter(state=["quarantined"]))
+        assert [] == await _found(tested, RecordFilter(view=["view"]))
+
+    @pytest.mark.parametrize("name", ["view", "scope", "rule_id", "alert_id"])
+    async def test_filters_match_exactly(self, name: str, tested: TestedStore) -> None:
+        """A value is found by itself alone: no case folding, no words, no wildcards, no escapes."""
+        values = [
+            "plain",
+            "Plain",
+            "two words",
+            "two",
+            "words two",
+            "a:b:c",
+            "a/b-c_d.e",
+            "ÜBER größe",
+            "über grösse",
+            "漢字 🚨",
+            'say "hi"',
+            "it's",
+            "back\\slash",
+            "back\\\\slash",
+            "*",
+            "pl*",
+            "plai?",
+            "pla%n_",
+            " ",
+            " plain",
+            "plain ",
+            "null",
+            "1",
+            "01",
+            "(a OR b) AND NOT c~2 ^3 [x TO y]",
+            "e\u0301",  # é as two characters, and as one: they are different values
+            "\u00e9",
+            "x" * 511,
+            "x" * 512,
+            "漢" * 512,
+        ]
+        for number, value in enumerate(values):
+            await _stored(tested.store.create(record(number, None, **{name: value})))
+        await tested.refresh()
+
+        for number, value in enumerate(values):
+            field: dict[str, Any] = {name: [value]}
+            assert [number] == _numbers(await tested.store.search(RecordFilter(**field), 100)), value
+
+    async def test_severity_and_state_are_filters_too(self, tested: TestedStore) -> None:
+        """The two closed sets filter like the free ones."""
+        states: list[State] = ["sending", "delivered", "retrying", "failed", "in_doubt", "suppressed", "quarantined"]
+        severities = ["info", "low", "medium", "high", "critical", "high", "low"]
+        for number, (state, severity) in enumerate(zip(states, severities, strict=True)):
+            await _stored(tested.store.create(record(number, Delivery(state=state), severity=severity)))
+
+        for number, state in enumerate(states):
+            assert [number] == await _found(tested, RecordFilter(state=[state])), state
+        assert [5, 3] == await _found(tested, RecordFilter(severity=["high"]))
+
+    async def test_values_are_alternatives_and_fields_are_joined(self, tested: TestedStore) -> None:
+        """Values of one field widen the search, further fields narrow it; an empty filter finds everything."""
+        for number, (view, scope) in enumerate([("a", "x"), ("a", "y"), ("b", "x"), ("c", "x")]):
+            await _stored(tested.store.create(record(number, view=view, scope=scope, severity="high")))
+
+        assert [2, 1, 0] == await _found(tested, RecordFilter(view=["a", "b"]))
+        assert [2, 0] == await _found(tested, RecordFilter(view=["a", "b"], scope=["x"], severity=["high", "low"]))
+        assert [] == await _found(tested, RecordFilter(view=["a"], scope=["x"], severity=["low"]))
+        assert [] == await _found(tested, RecordFilter(view=["a"], scope=["x"], rule_id=["other"]))
+        assert [0] == await _found(
+            tested,
+            RecordFilter(
+                view=["a"],
+                scope=["x"],
+                severity=["high"],
+                state=["sending"],
+                rule_id=["rule"],
+                alert_id=["alert-0"],
+                since=NOW,
+                until=NOW + SECOND,
+            ),
+        )
+        assert [3, 2, 1, 0] == await _found(tested, RecordFilter())
+
+    async def test_since_is_included_and_until_is_not(self, tested: TestedStore) -> None:
+        """Both are compared with `occurred_at`, to the millisecond, whatever zone it was written in."""
+        times = [
+            "2026-03-01T11:59:59.999Z",
+            "2026-03-01T14:00:00+02:00",
+            "2026-03-01T12:00:00.001Z",
+            "1969-07-20T20:17:40Z",
+        ]
+        for number, moment in enumerate(times):
+            await _stored(tested.store.create(record(number, occurred_at=moment)))
+
+        millisecond = dt.timedelta(milliseconds=1)
+        assert [2, 1] == await _found(tested, RecordFilter(since=NOW))
+        assert [2] == await _found(tested, RecordFilter(since=NOW + millisecond))
+        assert [3, 0] == await _found(tested, RecordFilter(until=NOW))
+        assert [3, 1, 0] == await _found(tested, RecordFilter(until=NOW + millisecond))
+        assert [1] == await _found(tested, RecordFilter(since=NOW, until=NOW + millisecond))
+        in_tokyo = NOW.astimezone(dt.timezone(dt.timedelta(hours=9)))
+        assert [1] == await _found(tested, RecordFilter(since=in_tokyo, until=in_tokyo + millisecond))
+
+    async def test_a_search_pages_from_the_newest(self, tested: TestedStore) -> None:
+        """Pages follow each other without a gap or a repeat, newest entry first, inside a filter too."""
+        for number in (3, 0, 4, 1, 2, 5, 6):
+            view = "other" if number == 3 else "view"
+            await _stored(tested.store.create(record(number, view=view)))
+        await tested.refresh()
+
+        pages: list[list[int]] = []
+        after = ""
+        while page := await tested.store.search(RecordFilter(view=["view"]), 4, after):
+            pages.append(_numbers(page))
+            after = page[-1].id
+        assert [[6, 5, 4, 2], [1, 0]] == pages
+
+    async def test_due_are_retries_whose_time_has_come(self, tested: TestedStore) -> None:
+        """A retry is due from its `next_attempt_at` on."""
+        for number, seconds in enumerate([-3600, -1, 0, 1, 3600]):
+            await _stored(tested.store.create(record(number, retrying(NOW + seconds * SECOND))))
+
+        assert [0, 1, 2] == await _due(tested, NOW)
+        assert [0, 1, 2, 3] == await _due(tested, NOW + SECOND)
+
+    async def test_due_are_attempts_whose_lease_has_lapsed(self, tested: TestedStore) -> None:
+        """An attempt whose lease is over is due; one whose lease runs is not."""
+        for number, seconds in enumerate([-3600, -1, 0, 1, 3600]):
+            await _stored(tested.store.create(record(number, sending(NOW + seconds * SECOND))))
+
+        assert [0, 1, 2] == await _due(tested, NOW)
+
+    async def test_no_other_state_is_ever_due(self, tested: TestedStore) -> None:
+        """What is final or waits for a human is not due, whatever times it still carries."""
+        others: list[State] = ["delivered", "failed", "in_doubt", "suppressed", "quarantined"]
+        past = NOW - 3600 * SECOND
+        for number, state in enumerate(others):
+            stale = Delivery(state=state, next_attempt_at=past, lease_until=past)
+            await _stored(tested.store.create(record(number, stale)))
+        mixed = record(8, Delivery(state="retrying", next_attempt_at=NOW + SECOND, lease_until=past))
+        await _stored(tested.store.create(mixed))
+        mixed = record(9, Delivery(state="sending", next_attempt_at=past, lease_until=NOW + SECOND))
+        await _stored(tested.store.create(mixed))
+
+        assert [] == await _due(tested, NOW)
+
+    async def test_due_follows_the_record(self, tested: TestedStore) -> None:
+        """A record is due by what was written last."""
+        first = await _stored(tested.store.create(record(1, sending(NOW - SECOND))))
+        assert [1] == await _due(tested, NOW)
+
+        second = await _stored(tested.store.replace(record(1, sending(NOW + SECOND)), first.version))
+        assert [] == await _due(tested, NOW)
+
+        third = await _stored(tested.store.replace(record(1, retrying(NOW)), second.version))
+        assert [1] == await _due(tested, NOW)
+
+        await _stored(tested.store.replace(record(1, Delivery(state="delivered")), third.version))
+        assert [] == await _due(tested, NOW)
+
+    async def test_due_pages_in_the_order_of_ids(self, tested: TestedStore) -> None:
+        """Pages follow each other by ID, mixed states and all, without a gap or a repeat."""
+        for number in (5, 2, 0, 4, 1, 3, 6):
+            waiting = sending(NOW) if number % 2 else retrying(NOW + (number == 4) * SECOND)
+            await _stored(tested.store.create(record(number, waiting)))
+        await tested.refresh()
+
+        pages: list[list[str]] = []
+        after = ""
+        while page := await tested.store.due(NOW, 4, after):
+            pages.append(page)
+            after = page[-1]
+        assert [[record(number).id for number in numbers] for numbers in ([0, 1, 2, 3], [5, 6])] == pages
+
+    async def test_counts_by_state_and_overdue(self, tested: TestedStore) -> None:
+        """States that occur are counted; a retry is overdue when its time passed more than a minute ago."""
+        assert Counts({}, 0) == await tested.store.counts(NOW)
+
+        deliveries = [
+            *[retrying(NOW - seconds * SECOND) for seconds in (3600, 61, 60, 59, -60)],
+            sending(NOW - 3600 * SECOND),
+            sending(NOW + 3600 * SECOND),
+            *[Delivery(state="delivered", next_attempt_at=NOW - 3600 * SECOND) for _ in range(3)],
+            Delivery(state="failed"),
+        ]
+        for number, delivery in enumerate(deliveries):
+            await _stored(tested.store.create(record(number, delivery)))
+        await tested.refresh()
+
+        expected = Counts({"retrying": 5, "sending": 2, "delivered": 3, "failed": 1}, overdue=2)
+        assert expected == await tested.store.counts(NOW)
+
+    async def test_of_many_creates_one_wins(self, tested: TestedStore) -> None:
+        """Of 100 workers that create one record at once, exactly one is told that it did."""
+        contenders = [record(title=f"contender {number}") for number in range(100)]
+        results = await _at_once([partial(tested.store.create, one) for one in contenders])
+
+        await _assert_one_winner(results, tested)
+
+    async def test_of_many_replaces_one_wins(self, tested: TestedStore) -> None:
+        """Of 200 workers that claim one version at once, exactly one is told that it has it."""
+        first = await _stored(tested.store.create(record()))
+        contenders = [record(title=f"contender {number}") for number in range(200)]
+        results = await _at_once([partial(tested.store.replace, one, first.version) for one in contenders])
+
+        await _assert_one_winner(results, tested)
+
+    async def test_many_writes_at_once_each_get_their_own_result(self, tested: TestedStore) -> None:
+        """Creates, conflicts and replaces of one moment do not mix up their answers."""
+        olds = [await _stored(tested.store.create(record(number))) for number in range(20)]
+        writes: list[Callable[[], Awaitable[Stored | Conflict]]] = []
+        for number in range(20):
+            version = olds[number].version
+            writes += [
+                partial(tested.store.create, record(number, title="late")),
+                partial(tested.store.create, record(100 + number, title="new")),
+                partial(tested.store.replace, record(number, title="moved on"), version),
+                partial(tested.store.replace, record(200 + number), version),
+            ]
+        results = await _at_once(writes)
+
+        titles = [result.record.fields()["title"] if isinstance(result, Stored) else "" for result in results]
+        assert ["", "new", "moved on", ""] * 20 == titles
+        for result in results:
+            if isinstance(result, Stored):
+                assert result == await tested.store.get(result.record.id)
+
+    @pytest.mark.parametrize("checkpoints", [0, 1, 2, 3, 10])
+    async def test_a_cancelled_writer_harms_nobody(self, checkpoints: int, tested: TestedStore) -> None:
+        """Cancelled at any moment, a write happened as a whole or not at all, and the others' are all there."""
+        scopes = [trio.CancelScope() for _ in range(40)]
+        results: dict[int, Stored | Conflict] = {}
+
+        async def write(number: int) -> None:
+            with scopes[number]:
+                results[number] = await tested.store.create(record(number))
+
+        with trio.fail_after(PATIENCE_S):
+            async with trio.open_nursery() as nursery:
+                for number in range(40):
+                    nursery.start_soon(write, number)
+                for _ in range(checkpoints):
+                    await trio.lowlevel.checkpoint()
+                for number in range(0, 40, 4):
+                    scopes[number].cancel()
+
+        for number in range(40):
+            if number % 4:
+                assert isinstance(results[number], Stored)
+            read = await tested.store.get(record(number).id)
+            if number in results:
+                assert results[number] == read
+            elif read is not None:
+                _assert_same(record(number), read.record)
+
+
+async def _stored(write: Awaitable[Stored | Conflict]) -> Stored:
+    result = await write
+    assert isinstance(result, Stored)
+    return result
+
+
+async def _search(tested: TestedStore, wanted: RecordFilter) -> list[Record]:
+    await tested.refresh()
+    return await tested.store.search(wanted, 1000)
+
+
+async def _found(tested: TestedStore, wanted: RecordFilter) -> list[int]:
+    return _numbers(await _search(tested, wanted))
+
+
+async def _due(tested: TestedStore, now: dt.datetime) -> list[int]:
+    await tested.refresh()
+    return [_number(record_id) for record_id in await tested.store.due(now, 1000)]
+
+
+async def _at_once(writes: Sequence[Callable[[], Awaitable[Stored | Conflict]]]) -> list[Stored | Conflict]:
+    results: dict[int, Stored | Conflict] = {}
+
+    async def do(number: int) -> None:
+        results[number] = await writes[number]()
+
+    with trio.fail_after(PATIENCE_S):
+        async with trio.open_nursery() as nursery:
+            for number in range(len(writes)):
+                nursery.start_soon(do, number)
+    return [results[number] for number in range(len(writes))]
+
+
+async def _assert_one_winner(results: Sequence[Stored | Conflict], tested: TestedStore) -> None:
+    winners = [number for number, result in enumerate(results) if isinstance(result, Stored)]
+    assert 1 == len(winners)
+    read = await tested.store.get(record().id)
+    assert read is not None
+    assert f"contender {winners[0]}" == read.record.fields()["title"]
+    assert results[winners[0]] == Stored(read.record, read.version)
+
+
+def _numbers(records: Sequence[Record]) -> list[int]:
+    return [_number(found.id) for found in records]
+
+
+def _number(record_id: str) -> int:
+    return int(record_id.rpartition("-")[2])
+
+
+def _assert_same(expected: Record, actual: Record) -> None:
+    """A store may re-order a document; every value must be the same."""
+    assert expected.id == actual.id
+    assert expected.fields() == actual.fields()
+    assert expected.delivery == actual.delivery

@@ -1,0 +1,431 @@
+"""The SQLite file: its schema, statements and transactions. Blocking code; `sqlite_store.py` puts it on threads.
+
+Python's sqlite3 gives up the interpreter lock at every step of every statement, and beside a busy event loop each way
+back can cost milliseconds. So a batch of any size takes a handful of statements: one that reads what is there, a
+decision in Python, one that writes up to `ROWS_PER_STATEMENT` rows.
+"""
+
+import datetime as dt
+import os
+import random
+import sqlite3
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+
+import msgspec
+
+from trio_alerts.alert import Record
+from trio_alerts.backends.stored_records import readable_records
+from trio_alerts.errors import RefusedContent, SchemaError
+from trio_alerts.ports import Conflict, Counts, RecordFilter, Stored
+
+APPLICATION_ID = 0x7A1E7257  # marks the file as ours; any other number is somebody else's database
+SCHEMA_VERSION = 1
+SCHEMA = {
+    "records": """CREATE TABLE records (
+    id TEXT NOT NULL PRIMARY KEY,
+    version INTEGER NOT NULL,
+    state TEXT NOT NULL,
+    next_attempt_us INTEGER,
+    lease_until_us INTEGER,
+    view TEXT,
+    scope TEXT,
+    severity TEXT,
+    rule_id TEXT,
+    alert_id TEXT,
+    occurred_us INTEGER,
+    document TEXT NOT NULL
+)""",
+    "records_by_state": "CREATE INDEX records_by_state ON records (state, next_attempt_us)",
+    "records_waiting": """CREATE INDEX records_waiting ON records (id, state, next_attempt_us, lease_until_us)
+    WHERE state IN ('retrying', 'sending')""",
+}  # no index on what only people filter by: each would add a tenth to every write, and a search reads newest first
+MAX_DOCUMENT_BYTES = 32 * 1024 * 1024  # a payload has 256 KiB at most; SQLite itself takes 1 GB
+ROWS_PER_STATEMENT = 64  # with 12 parameters a row: below the 999 that every SQLite takes
+CHECKPOINT_PAGES = 8192  # 32 MiB of log: a hot page is copied back once for many commits, a restart reads it in 0.1 s
+LOCK_POLL_S = 0.001  # SQLite's own waiting backs off to 100 ms, and so a busy peer could starve us
+OVERDUE_S = 60
+_PROGRESS_STEPS = 100_000  # about 1 ms of work between two looks at the deadline
+
+
+@dataclass(frozen=True, slots=True)
+class Write:
+    """One conditional write: `expected` is the version to replace, None to create."""
+
+    record: Record
+    expected: int | None
+    columns: tuple[str | int | None, ...]
+    size: int
+
+
+def write_of(record: Record, expected: int | None) -> Write:
+    """Render a record into its columns.
+
+    Raises:
+        RefusedContent: No database could keep it, or answer filters on it.
+    """
+    try:
+        document = record.to_json().decode()
+        keys = _KEYS.decode(record.body)
+        record.id.encode()
+    except (msgspec.DecodeError, UnicodeError) as fault:
+        raise RefusedContent(f"record {record.id!r} cannot be stored: {fault}") from None
+    if len(document) > MAX_DOCUMENT_BYTES:
+        raise RefusedContent(
+            f"record {record.id!r} has {len(document):,} characters; at most {MAX_DOCUMENT_BYTES:,} are stored"
+        )
+    delivery = record.delivery
+    columns = (
+        delivery.state,
+        _microseconds(delivery.next_attempt_at),
+        _microseconds(delivery.lease_until),
+        keys.view,
+        keys.scope,
+        keys.severity,
+        keys.rule_id,
+        keys.alert_id,
+        _microseconds(keys.occurred_at),
+        document,
+    )
+    return Write(record, expected, columns, len(document))
+
+
+class SqliteDatabase:
+    """One SQLite file: one connection that writes, and any number that read.
+
+    Every method blocks; at most one thread writes at a time, and a reading connection belongs to one thread at a time.
+
+    Args:
+        path: The file.
+        timeout_s: How long a method waits for other processes' locks, and how long a search may run.
+    """
+
+    def __init__(self, path: Path, timeout_s: float) -> None:
+        self.path = path
+        self.timeout_s = timeout_s
+        self._file: tuple[int, int] | None = None
+        self._writer: sqlite3.Connection | None = None
+        self._readers: list[sqlite3.Connection] = []
+
+    def open(self) -> None:
+        """Look whether the file, if there is one, is a database that we can open; creates and changes nothing."""
+        if not self.path.parent.is_dir():
+            raise FileNotFoundError(f"the directory {self.path.parent} does not exist")
+        if not os.access(self.path if self.path.exists() else self.path.parent, os.W_OK):
+            raise PermissionError("no permission to write there")
+        if self.path.exists():
+            with self._reading() as connection:
+                connection.execute("SELECT count(*) FROM sqlite_master").fetchone()
+
+    def prepare(self) -> None:
+        """Create what is missing, then compare.
+
+        Raises:
+            SchemaError: The file belongs to another program or to another version.
+        """
+        writer = self._writing("rwc")
+        with self._reading() as reader, _snapshot(reader):
+            self._refuse_foreign(reader)  # before the first byte is changed
+        self._patiently(lambda: writer.execute("PRAGMA journal_mode = WAL").fetchone())
+        with self._transaction() as connection:
+            self._refuse_foreign(connection)  # a peer may have created it since
+            if not _user_version(connection):
+                for statement in SCHEMA.values():
+                    connection.execute(statement)
+                connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
+                connection.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
+        self.guard()
+
+    def inspect(self) -> list[str]:
+        """Tell what `prepare` would create; changes nothing.
+
+        Raises:
+            SchemaError: See `prepare`.
+        """
+        if self.path.exists():
+            with self._reading() as connection, _snapshot(connection):
+                self._refuse_foreign(connection)
+                ours = _user_version(connection)
+            if ours:
+                self.guard()
+                return []
+        return [f"the database {self.path} would be created"]
+
+    def guard(self) -> None:
+        """Compare the file with what we need; changes nothing.
+
+        Raises:
+            SchemaError: It is missing, was replaced, or is not as we made it.
+        """
+        if not self.path.exists():
+            raise SchemaError(f"{self.path}: there is no such database; `run` creates it")
+        if not self._still_ours():
+            raise SchemaError(f"{self.path}: the file was moved or replaced while it was open; restart")
+        with self._reading() as connection, _snapshot(connection):
+            self._refuse_foreign(connection)
+            found = dict(connection.execute("SELECT name, sql FROM sqlite_master WHERE sql IS NOT NULL").fetchall())
+            (journal,) = connection.execute("PRAGMA journal_mode").fetchone()
+        for name, sql in SCHEMA.items():
+            if found.get(name) != sql:
+                was = found.get(name, "missing")
+                raise SchemaError(f"{self.path}: {name} is not as this program made it: it is {was}, must be {sql}")
+        if journal != "wal":
+            raise SchemaError(f"{self.path}: journal_mode is {journal}, must be wal: PRAGMA journal_mode = WAL")
+
+    def write(self, writes: Sequence[Write]) -> list[Stored | Conflict]:
+        """Do conditional writes, in their order, in one durable transaction."""
+        if not self._still_ours():
+            raise FileNotFoundError("the file was moved or replaced while it was open")
+        with self._transaction() as connection:
+            results, rows = decide(writes, _versions(connection, writes))
+            for chunk in _chunks(rows):
+                values = [value for row in chunk for value in row]
+                connection.execute(_upsert(len(chunk)), values)
+        return results
+
+    def get(self, record_id: str) -> Stored | None:
+        """Read one record."""
+        with self._reading() as connection:
+            row = connection.execute("SELECT document, version FROM records WHERE id = ?", (record_id,)).fetchone()
+        return row and Stored(Record.from_json(record_id, row[0]), (row[1], 1))
+
+    def due(self, now: dt.datetime, count: int, after: str) -> list[str]:
+        """Return one page of IDs that wait for an attempt."""
+        with self._reading() as connection:
+            rows = connection.execute(
+                """SELECT id FROM records INDEXED BY records_waiting
+                WHERE state IN ('retrying', 'sending') AND id > :after AND
+                ((state = 'retrying' AND next_attempt_us <= :now) OR (state = 'sending' AND lease_until_us <= :now))
+                ORDER BY id LIMIT :count""",
+                {"after": after, "now": _microseconds(now), "count": count},
+            ).fetchall()
+        return [record_id for (record_id,) in rows]
+
+    def search(self, wanted: RecordFilter, count: int, after: str) -> list[Record]:
+        """Return one page of matching records, the highest ID first."""
+        records: list[Record] = []
+        while len(records) < count:
+            size = count - len(records)
+            rows = self._page(wanted, size, after)
+            records += readable_records(rows)
+            if len(rows) < size:
+                break
+            after = rows[-1][0]
+        return records
+
+    def _page(self, wanted: RecordFilter, count: int, after: str) -> list[tuple[str, str]]:
+        terms: list[str] = []
+        values: list[str | int | None] = []
+        for column in ("view", "scope", "severity", "state", "rule_id", "alert_id"):
+            alternatives: Sequence[str] = getattr(wanted, column)
+            if alternatives:
+                terms.append(f"{column} IN ({', '.join('?' * len(alternatives))})")
+                values += alternatives
+        for term, value in (
+            ("occurred_us >= ?", _microseconds(wanted.since)),
+            ("occurred_us < ?", _microseconds(wanted.until)),
+            ("id < ?", after or None),
+        ):
+            if value is not None:
+                terms.append(term)
+                values.append(value)
+        where = f"WHERE {' AND '.join(terms)}" if terms else ""
+        with self._reading() as connection:
+            return connection.execute(
+                f"SELECT id, document FROM records {where} ORDER BY id DESC LIMIT ?",  # noqa: S608 (names are ours)
+                (*values, count),
+            ).fetchall()
+
+    def counts(self, now: dt.datetime) -> Counts:
+        """Count the records by state, and the overdue retries."""
+        late = _microseconds(now - dt.timedelta(seconds=OVERDUE_S))
+        with self._reading() as connection, _snapshot(connection):
+            by_state = connection.execute("SELECT state, count(*) FROM records GROUP BY state").fetchall()
+            (overdue,) = connection.execute(
+                "SELECT count(*) FROM records WHERE state = 'retrying' AND next_attempt_us < ?", (late,)
+            ).fetchone()
+        return Counts(dict(by_state), overdue)
+
+    def close(self) -> None:
+        """Close all connections; the last process copies the log back into the file and removes it."""
+        for connection in (*self._readers, *([self._writer] if self._writer else [])):
+            connection.close()
+        self._readers.clear()
+        self._writer = None
+
+    def _connect(self, mode: str) -> sqlite3.Connection:
+        connection = sqlite3.connect(
+            f"{self.path.absolute().as_uri()}?mode={mode}",
+            uri=True,
+            timeout=self.timeout_s,
+            isolation_level=None,  # transactions begin where we say so
+            check_same_thread=False,
+        )
+        self._file = self._file or _identity(self.path)
+        connection.execute("PRAGMA synchronous = FULL")
+        connection.execute(f"PRAGMA wal_autocheckpoint = {CHECKPOINT_PAGES}")
+        return connection
+
+    def _writing(self, mode: str) -> sqlite3.Connection:
+        if self._writer is None:
+            self._writer = self._connect(mode)
+            self._writer.execute("PRAGMA busy_timeout = 0")  # `_patiently` waits instead
+        return self._writer
+
+    def _still_ours(self) -> bool:
+        """Tell whether the path still leads to the file that is open: writes to a removed one would be lost."""
+        return self._file is not None and _identity(self.path) == self._file
+
+    @contextmanager
+    def _reading(self) -> Iterator[sqlite3.Connection]:
+        """Lend a connection whose statements end by the deadline."""
+        connection = self._readers.pop() if self._readers else self._connect("rw")
+        deadline = time.monotonic() + self.timeout_s
+        connection.set_progress_handler(lambda: time.monotonic() > deadline, _PROGRESS_STEPS)
+        try:
+            yield connection
+        except sqlite3.OperationalError as fault:
+            if getattr(fault, "sqlite_errorcode", None) == sqlite3.SQLITE_INTERRUPT:
+                raise TimeoutError(f"a search took longer than {self.timeout_s:g} s") from None
+            raise
+        finally:
+            self._readers.append(connection)
+
+    @contextmanager
+    def _transaction(self) -> Iterator[sqlite3.Connection]:
+        """Hold the write lock; commit at the end, undo everything at an exception."""
+        writer = self._writing("rw")
+        self._patiently(lambda: writer.execute("BEGIN IMMEDIATE"))
+        try:
+            yield writer
+            writer.execute("COMMIT")
+        except BaseException:
+            if writer.in_transaction:  # SQLite itself has undone it after some faults of the disk
+                writer.execute("ROLLBACK")
+            raise
+
+    def _patiently(self, action: Callable[[], object]) -> None:
+        """Repeat what another process's lock keeps us from, until the time is up."""
+        deadline = time.monotonic() + self.timeout_s
+        while True:
+            try:
+                action()
+            except sqlite3.OperationalError as fault:
+                if fault.sqlite_errorcode & 0xFF != sqlite3.SQLITE_BUSY or time.monotonic() > deadline:
+                    raise
+                time.sleep(LOCK_POLL_S * random.uniform(0.5, 1.5))  # noqa: S311 (no secret)
+            else:
+                return
+
+    def _refuse_foreign(self, connection: sqlite3.Connection) -> None:
+        """Look whose database this is; in a transaction, or a peer that creates it just now looks like a stranger."""
+        (application,) = connection.execute("PRAGMA application_id").fetchone()
+        (tables,) = connection.execute("SELECT count(*) FROM sqlite_master").fetchone()
+        version = _user_version(connection)
+        if (application or version or tables) and application != APPLICATION_ID:
+            raise SchemaError(f"{self.path}: this database belongs to another program; choose another path")
+        if version > SCHEMA_VERSION:
+            raise SchemaError(
+                f"{self.path}: made by a newer version of this program (schema {version}, this one knows"
+                f" {SCHEMA_VERSION}); upgrade, or choose another path"
+            )
+
+
+def decide(
+    writes: Sequence[Write], versions: dict[str, int]
+) -> tuple[list[Stored | Conflict], list[tuple[str | int | None, ...]]]:
+    """Decide conditional writes one after the other, as if each were a transaction of its own.
+
+    Args:
+        writes: In their order.
+        versions: What is there now, by record ID; it is brought up to date.
+
+    Returns:
+        One result a write, and the rows to put into the table.
+    """
+    results: list[Stored | Conflict] = []
+    rows: dict[str, tuple[str | int | None, ...]] = {}
+    for write in writes:
+        record_id = write.record.id
+        if versions.get(record_id) != write.expected:
+            results.append(Conflict())
+            continue
+        # A record that was removed by hand and made again starts higher than it ended, so no stale version fits it.
+        version = time.time_ns() // 1000 if write.expected is None else write.expected + 1
+        versions[record_id] = version
+        rows[record_id] = (record_id, version, *write.columns)
+        results.append(Stored(write.record, (version, 1)))
+    return results, list(rows.values())
+
+
+class _Keys(msgspec.Struct, frozen=True):
+    """What filters look at. All may be missing: the record of a quarantined entry has no alert."""
+
+    view: str | None = None
+    scope: str | None = None
+    severity: str | None = None
+    rule_id: str | None = None
+    alert_id: str | None = None
+    occurred_at: dt.datetime | None = None
+
+
+_KEYS = msgspec.json.Decoder(_Keys)
+_EPOCH = dt.datetime(1970, 1, 1, tzinfo=dt.UTC)
+_MICROSECOND = dt.timedelta(microseconds=1)
+_FIXED = ("id", "version", "state", "next_attempt_us", "lease_until_us")
+_COLUMNS = (*_FIXED, "view", "scope", "severity", "rule_id", "alert_id", "occurred_us", "document")
+
+
+def _microseconds(moment: dt.datetime | None) -> int | None:
+    return None if moment is None else (moment - _EPOCH) // _MICROSECOND
+
+
+@contextmanager
+def _snapshot(connection: sqlite3.Connection) -> Iterator[None]:
+    """Let several reads see one state of the database."""
+    connection.execute("BEGIN")
+    try:
+        yield
+    finally:
+        connection.execute("ROLLBACK")
+
+
+def _versions(connection: sqlite3.Connection, writes: Sequence[Write]) -> dict[str, int]:
+    ids = msgspec.json.encode([write.record.id for write in writes]).decode()
+    (found,) = connection.execute(
+        "SELECT json_group_object(id, version) FROM records WHERE id IN (SELECT value FROM json_each(?))", (ids,)
+    ).fetchone()
+    return msgspec.json.decode(found, type=dict[str, int])
+
+
+def _chunks(rows: list[tuple[str | int | None, ...]]) -> Iterator[list[tuple[str | int | None, ...]]]:
+    """Cut rows into powers of two, so that a few prepared statements serve every number of them."""
+    start = 0
+    while start < len(rows):
+        size = min(ROWS_PER_STATEMENT, 1 << (len(rows) - start).bit_length() - 1)
+        yield rows[start : start + size]
+        start += size
+
+
+@cache
+def _upsert(rows: int) -> str:
+    values = ", ".join([f"({', '.join('?' * len(_COLUMNS))})"] * rows)
+    changes = ", ".join(f"{column} = excluded.{column}" for column in _COLUMNS[1:])
+    return f"INSERT INTO records VALUES {values} ON CONFLICT (id) DO UPDATE SET {changes}"  # noqa: S608
+
+
+def _user_version(connection: sqlite3.Connection) -> int:
+    (version,) = connection.execute("PRAGMA user_version").fetchone()
+    return int(version)
+
+
+def _identity(path: Path) -> tuple[int, int] | None:
+    try:
+        status = path.stat()
+    except OSError:
+        return None
+    return status.st_dev, status.st_ino

@@ -1,0 +1,152 @@
+"""The embedded store: an `AlertStore` in one SQLite file, for the demo, small installations and tests.
+
+Writes of many tasks share a transaction, and so one fsync (group commit). A transaction runs in a thread and is
+never abandoned: who is cancelled, or out of patience, stops waiting for it; it still ends as a whole.
+"""
+
+import datetime as dt
+import math
+import sqlite3
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import TypeVar
+
+import trio
+
+from trio_alerts.alert import Record
+from trio_alerts.backends.sqlite_database import SqliteDatabase, Write, write_of
+from trio_alerts.batcher import Batcher
+from trio_alerts.errors import StartError, Unavailable
+from trio_alerts.ports import Conflict, Counts, RecordFilter, Stored
+
+MAX_BATCH_ITEMS = 1024  # about 20 ms of work: what a lone write may have to wait for
+MAX_BATCH_BYTES = 8 * 1024 * 1024
+READERS = 4  # a long search leaves room for reads by ID
+
+T = TypeVar("T")
+
+
+@asynccontextmanager
+async def open_sqlite_store(path: str | Path, timeout_s: float = 10.0) -> AsyncIterator["SqliteStore"]:
+    """Open the store for as long as the block runs; nothing is created before `prepare`.
+
+    Args:
+        path: The database file; its directory must exist.
+        timeout_s: The bound of every method's waiting.
+
+    Raises:
+        StartError: The file cannot be used; the message names it and the reason. What the block raises comes out
+            as it is, not in an exception group.
+
+    Cancellation: the transaction under way is waited for, up to `timeout_s`, before the file is closed.
+    """
+    store = SqliteStore(SqliteDatabase(Path(path), timeout_s))
+    fault: Exception | None = None
+    try:
+        await store.open()
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(store.commit_batches)
+            try:
+                yield store
+            except Exception as raised:  # noqa: BLE001 (raised below, out of the nursery's group)
+                fault = raised
+            nursery.cancel_scope.cancel()
+    finally:
+        with trio.move_on_after(timeout_s, shield=True):
+            await store.close()
+    if fault is not None:
+        raise fault
+
+
+class SqliteStore:
+    """An `AlertStore`; made by `open_sqlite_store`."""
+
+    def __init__(self, database: SqliteDatabase) -> None:
+        self._database = database
+        self._writing = trio.CapacityLimiter(1)
+        self._reading = trio.CapacityLimiter(READERS)
+        self._writes = Batcher[Write, Stored | Conflict](
+            self._commit, max_items=MAX_BATCH_ITEMS, max_bytes=MAX_BATCH_BYTES, size_of=lambda write: write.size
+        )
+
+    def __repr__(self) -> str:
+        """Tell the live state."""
+        return f"<SqliteStore {self._database.path}: {self._writes!r}, {self._reading.borrowed_tokens} reading>"
+
+    async def open(self) -> None:
+        """Look whether the file can be used, if it exists."""
+        await self._starting(self._database.open)
+
+    async def prepare(self) -> None:
+        """See `AlertStore.prepare`."""
+        await self._starting(self._database.prepare)
+
+    async def inspect(self) -> list[str]:
+        """See `AlertStore.inspect`."""
+        return await self._starting(self._database.inspect)
+
+    async def guard(self) -> None:
+        """See `AlertStore.guard`."""
+        await self._run(self._database.guard, self._reading)
+
+    async def create(self, record: Record) -> Stored | Conflict:
+        """See `AlertStore.create`."""
+        return await self._writes.submit(write_of(record, None))
+
+    async def replace(self, record: Record, version: tuple[int, int]) -> Stored | Conflict:
+        """See `AlertStore.replace`."""
+        return await self._writes.submit(write_of(record, version[0]))
+
+    async def get(self, record_id: str) -> Stored | None:
+        """See `AlertStore.get`."""
+        return await self._run(lambda: self._database.get(record_id), self._reading)
+
+    async def due(self, now: dt.datetime, count: int, after: str = "") -> list[str]:
+        """See `AlertStore.due`."""
+        return await self._run(lambda: self._database.due(now, count, after), self._reading)
+
+    async def search(self, wanted: RecordFilter, count: int, after: str = "") -> list[Record]:
+        """See `AlertStore.search`; the newest entry is the one with the highest ID, as a string."""
+        return await self._run(lambda: self._database.search(wanted, count, after), self._reading)
+
+    async def counts(self, now: dt.datetime) -> Counts:
+        """See `AlertStore.counts`."""
+        return await self._run(lambda: self._database.counts(now), self._reading)
+
+    async def commit_batches(self) -> None:
+        """Write what gathers, one transaction after the other, until cancelled."""
+        await self._writes.run()
+
+    async def close(self) -> None:
+        """Wait for the threads that were not waited for, and close the file."""
+        for limiter in (self._writing, self._reading):
+            for _ in range(math.ceil(limiter.total_tokens)):
+                await limiter.acquire_on_behalf_of(object())
+        await trio.to_thread.run_sync(self._database.close)
+
+    async def _commit(self, writes: Sequence[Write]) -> Sequence[Stored | Conflict]:
+        return await self._run(lambda: self._database.write(writes), self._writing)
+
+    async def _starting(self, work: Callable[[], T]) -> T:
+        try:
+            return await self._run(work, self._writing)
+        except Unavailable as fault:
+            raise StartError(str(fault)) from None
+
+    async def _run(self, work: Callable[[], T], limiter: trio.CapacityLimiter) -> T:
+        """Run blocking work in a thread, and wait for it no longer than the time-out.
+
+        The thread itself is never stopped: a transaction ends as a whole, a search by its own deadline, and the
+        limiter lets nobody in before.
+        """
+        path, timeout_s = self._database.path, self._database.timeout_s
+        try:
+            with trio.fail_after(
+                timeout_s * 1.5
+            ):  # the work gives up by itself after `timeout_s`, with a better reason
+                return await trio.to_thread.run_sync(work, abandon_on_cancel=True, limiter=limiter)
+        except trio.TooSlowError:
+            raise Unavailable(f"SQLite store {path}: no answer within {timeout_s:g} s") from None
+        except (sqlite3.Error, OSError) as fault:
+            raise Unavailable(f"SQLite store {path}: {fault}") from None
