@@ -374,7 +374,7 @@ class HttpxConnection(AsyncConnection):
     def __repr__(self) -> str:
         return f"<{type(self).__name__}: {self._address}>"
 
-    async def perform_request(  # noqa: PLR0917 - opensearch-py's interface
+    async def perform_request(
         self,
         method: str,
         url: str,

@@ -1,0 +1,33 @@
+"""The store's contract on OpenSearch, both versions."""
+
+from collections.abc import AsyncIterator
+
+import pytest
+
+from tests.real.servers import OpenSearch
+from tests.store_contract import StoreContract, TestedStore
+from trio_alerts.backends.opensearch_client import open_opensearch
+from trio_alerts.backends.opensearch_store import open_opensearch_store
+from trio_alerts.settings_source import load_settings
+
+
+class TestOpenSearchStore(StoreContract):
+    """The contract on a fresh index of a real server."""
+
+    @pytest.fixture
+    async def tested(self, opensearch_server: OpenSearch, fresh_index: str) -> AsyncIterator[TestedStore]:
+        settings = load_settings({"store_url": opensearch_server.url, "index": fresh_index}, {}, None)
+        async with open_opensearch_store(settings) as store, open_opensearch(opensearch_server.url) as client:
+            await store.prepare()
+
+            async def refresh() -> None:
+                await client.indices.refresh(index=fresh_index)
+
+            async def document(record_id: str) -> bytes:
+                source = await client.get_source(index=fresh_index, id=record_id)
+                return bytes(client.transport.serializer.dumps(source))
+
+            async def vanish(record_id: str) -> None:
+                await client.delete(index=fresh_index, id=record_id)
+
+            yield TestedStore(store, refresh, document, vanish)

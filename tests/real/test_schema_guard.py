@@ -1,0 +1,275 @@
+"""The schema guard on real servers: what it makes, what it mends, and what ends the program."""
+
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from typing import Any
+
+import msgspec
+import pytest
+import trio
+
+from tests.real.servers import OpenSearch
+from tests.store_contract import record
+from trio_alerts.backends.index_schema import Wanted
+from trio_alerts.backends.opensearch_client import open_opensearch
+from trio_alerts.backends.schema_guard import SchemaGuard
+from trio_alerts.errors import SchemaError, StartError, Unavailable
+
+BOUND_S = 60
+Break = Callable[[OpenSearch, Wanted], None]
+
+
+@pytest.fixture
+def wanted(fresh_index: str) -> Wanted:
+    return Wanted(fresh_index, ("AlertStream",), "alert-processor")
+
+
+@asynccontextmanager
+async def guarding(server: OpenSearch, wanted: Wanted) -> AsyncIterator[SchemaGuard]:
+    with trio.fail_after(BOUND_S):
+        async with open_opensearch(server.url) as client:
+            yield SchemaGuard(client, wanted, timeout_s=10)
+
+
+def indices(server: OpenSearch, wanted: Wanted) -> list[str]:
+    return sorted(server.request("GET", f"/{wanted.alias}*?expand_wildcards=all")[1])
+
+
+def do(server: OpenSearch, method: str, path: str, body: object = None) -> Any:
+    status, answer = server.request(method, path, body)
+    assert status in (200, 201), answer
+    return answer
+
+
+def obey(server: OpenSearch, message: str, *endings: str) -> None:
+    """Do what a message tells a human to do: the requests whose path ends in one of these."""
+    for line in message.splitlines():
+        words = line.strip().split(" ", 2)
+        if words[0] in ("PUT", "POST") and words[1].rpartition("/")[2] in endings:
+            do(server, words[0], words[1], msgspec.json.decode(words[2]))
+
+
+# --- at start --------------------------------------------------------------------------------------------------------
+
+
+async def test_a_fresh_index_is_made(opensearch_server: OpenSearch, wanted: Wanted) -> None:
+    """What `inspect` names is what `prepare` makes; a second start finds it right and changes nothing."""
+    async with guarding(opensearch_server, wanted) as guard:
+        assert [f"would create index '{wanted.alias}-000001' with alias '{wanted.alias}'"] == await guard.inspect()
+        assert [] == indices(opensearch_server, wanted)
+        with pytest.raises(SchemaError, match="There is no index behind alias"):
+            await guard.compare()
+        assert [] == indices(opensearch_server, wanted)
+
+        await guard.prepare()
+        assert [wanted.first_index] == indices(opensearch_server, wanted)
+        assert wanted.first_index == guard.index
+        assert [] == await guard.inspect()
+        await guard.compare()
+        await guard.prepare()
+        assert [wanted.first_index] == indices(opensearch_server, wanted)
+
+
+async def test_processes_that_start_together_agree(opensearch_server: OpenSearch, wanted: Wanted) -> None:
+    """Of several that find nothing, one creates the index, and all go on with it."""
+    async with (
+        guarding(opensearch_server, wanted) as one,
+        guarding(opensearch_server, wanted) as two,
+        trio.open_nursery() as nursery,
+    ):
+        for guard in (one, two, one, two):
+            nursery.start_soon(guard.prepare)
+
+    assert [wanted.first_index] == indices(opensearch_server, wanted)
+
+
+async def test_the_trap_of_dynamic_mapping_is_found(opensearch_server: OpenSearch, wanted: Wanted) -> None:
+    """An index that a first write made has `view` as text: a filter on it finds nothing, and no start trusts it."""
+    document = msgspec.json.decode(record(view="Lending Risk", scope="aave v3").to_json())
+    do(opensearch_server, "PUT", f"/{wanted.first_index}/_doc/1-0?refresh=true", document)
+    do(opensearch_server, "PUT", f"/{wanted.first_index}/_alias/{wanted.alias}", {"is_write_index": True})
+    search = {"query": {"term": {"view": "Lending Risk"}}}
+    assert [] == do(opensearch_server, "POST", f"/{wanted.alias}/_search", search)["hits"]["hits"]  # the trap
+
+    async with guarding(opensearch_server, wanted) as guard:
+        with pytest.raises(SchemaError) as caught:
+            await guard.prepare()
+        with pytest.raises(SchemaError):
+            await guard.inspect()
+
+    message = str(caught.value)
+    assert 3 == caught.value.exit_code
+    for name in ("view", "scope", "alert_id", "delivery.state"):
+        assert (
+            f"  {name}: type is text, must be keyword (filters and sorts on it would silently find nothing" in message
+        )
+    for command in (f"PUT /{wanted.alias}-000002 ", "POST /_reindex?refresh=true ", "POST /_aliases "):
+        assert f"\n  {command}" in message
+    assert "" == guard.index
+
+
+async def test_what_an_older_release_lacks_is_added(opensearch_server: OpenSearch, wanted: Wanted) -> None:
+    """Fields that are missing in an index of ours are named by `inspect` and added by `prepare`, not by `compare`."""
+    body = msgspec.json.decode(msgspec.json.encode(wanted.body()))
+    del body["mappings"]["properties"]["links"], body["mappings"]["properties"]["delivery"]["properties"]["reason"]
+    body["mappings"]["_meta"]["mapping_version"] = 0
+    do(opensearch_server, "PUT", f"/{wanted.first_index}", body)
+    do(opensearch_server, "PUT", f"/{wanted.alias}/_doc/1-0", {"view": "v"})
+
+    async with guarding(opensearch_server, wanted) as guard:
+        assert [
+            f"would add {name} to the mapping of index '{wanted.first_index}'"
+            for name in ("_meta", "delivery.reason", "links")
+        ] == await guard.inspect()
+        with pytest.raises(SchemaError, match=r"lacks fields.*delivery\.reason, links"):
+            await guard.compare()
+        await guard.prepare()
+        assert [] == await guard.inspect()
+        await guard.compare()
+
+
+@pytest.mark.parametrize("empty", [True, False])
+async def test_an_index_of_somebody_else_is_left_alone(
+    opensearch_server: OpenSearch, wanted: Wanted, empty: bool
+) -> None:
+    """An index without our `_meta` becomes ours if there is nothing in it, unrefreshed documents included."""
+    do(
+        opensearch_server,
+        "PUT",
+        f"/{wanted.first_index}",
+        {"aliases": {wanted.alias: {}}, "mappings": {"dynamic": False}},
+    )
+    if not empty:
+        do(opensearch_server, "PUT", f"/{wanted.alias}/_doc/1-0", {"view": "v"})
+
+    async with guarding(opensearch_server, wanted) as guard:
+        if empty:
+            await guard.prepare()
+            return
+        with pytest.raises(SchemaError, match="_meta: owner is null, must be trio_alerts"):
+            await guard.prepare()
+    mappings = do(opensearch_server, "GET", f"/{wanted.alias}/_mapping")[wanted.first_index]["mappings"]
+    assert {"dynamic": "false"} == mappings
+
+
+async def test_an_index_that_lost_its_alias_gets_it_back(opensearch_server: OpenSearch, wanted: Wanted) -> None:
+    """The name for the new index is taken: the message has the command, and after it all is well."""
+    body = wanted.body(with_alias=False)
+    do(opensearch_server, "PUT", f"/{wanted.first_index}", body)
+
+    async with guarding(opensearch_server, wanted) as guard:
+        for look in (guard.inspect, guard.prepare, guard.compare):
+            with pytest.raises(SchemaError, match=f"is not an alias of {wanted.first_index}") as caught:
+                await look()
+        obey(opensearch_server, str(caught.value), "_aliases")
+        await guard.prepare()
+
+
+async def test_a_template_is_found_right_after_the_creation(opensearch_server: OpenSearch, wanted: Wanted) -> None:
+    """A template that claims the name changes what we create: it is compared again before anything is written."""
+    template = {"index_patterns": [f"{wanted.alias}*"], "template": {"settings": {"index.refresh_interval": "-1"}}}
+    do(opensearch_server, "PUT", f"/_index_template/{wanted.alias}", template)
+    try:
+        async with guarding(opensearch_server, wanted) as guard:
+            with pytest.raises(SchemaError, match=r"index\.refresh_interval: is -1") as caught:
+                await guard.prepare()
+            obey(opensearch_server, str(caught.value), "_settings")
+            await guard.prepare()
+    finally:
+        do(opensearch_server, "DELETE", f"/_index_template/{wanted.alias}")
+
+
+@pytest.mark.parametrize(
+    ("path", "body", "says"),
+    [
+        ("_close", None, "closed, must be open .*_open"),
+        ("_block/write", None, "index.blocks.write: is true, must be false .*_settings"),
+        ("_block/read_only", None, "index.blocks.read_only: is true, must be false .*_settings"),
+    ],
+    ids=str,
+)
+async def test_an_index_that_refuses_is_an_outage(
+    opensearch_server: OpenSearch, wanted: Wanted, path: str, body: object, says: str
+) -> None:
+    """Closed or blocked, the records are right: a start ends with code 4 and the command, a running process waits."""
+    async with guarding(opensearch_server, wanted) as guard:
+        await guard.prepare()
+        do(opensearch_server, "PUT" if path.startswith("_block") else "POST", f"/{wanted.first_index}/{path}", body)
+
+        with pytest.raises(Unavailable, match=says):
+            await guard.compare()
+        for look in (guard.inspect, guard.prepare):
+            with pytest.raises(StartError, match=says):
+                await look()
+
+
+# --- while running ---------------------------------------------------------------------------------------------------
+
+
+def drop(server: OpenSearch, wanted: Wanted) -> None:
+    do(server, "DELETE", f"/{wanted.first_index}")
+
+
+def drop_the_alias(server: OpenSearch, wanted: Wanted) -> None:
+    do(server, "DELETE", f"/{wanted.first_index}/_alias/{wanted.alias}")
+
+
+def make_again(server: OpenSearch, wanted: Wanted) -> None:
+    drop(server, wanted)
+    do(server, "PUT", f"/{wanted.first_index}", wanted.body())
+
+
+def move(server: OpenSearch, wanted: Wanted) -> None:
+    drop_the_alias(server, wanted)
+    do(server, "PUT", f"/{wanted.alias}-000002", wanted.body())
+
+
+def double(server: OpenSearch, wanted: Wanted) -> None:
+    do(server, "PUT", f"/{wanted.alias}-000002", {"aliases": {wanted.alias: {}}})
+
+
+def put_an_index_in_its_place(server: OpenSearch, wanted: Wanted) -> None:
+    drop(server, wanted)
+    do(server, "PUT", f"/{wanted.alias}")
+
+
+def make_dynamic(server: OpenSearch, wanted: Wanted) -> None:
+    do(server, "PUT", f"/{wanted.first_index}/_mapping", {"dynamic": True})
+
+
+def make_lazy(server: OpenSearch, wanted: Wanted) -> None:
+    do(server, "PUT", f"/{wanted.first_index}/_settings", {"index.translog.durability": "async"})
+
+
+def hand_over(server: OpenSearch, wanted: Wanted) -> None:
+    do(server, "PUT", f"/{wanted.first_index}/_doc/1-0", {})
+    do(server, "PUT", f"/{wanted.first_index}/_mapping", {"_meta": {**wanted.meta(), "group": "another"}})
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        (drop, "There is no index behind alias"),
+        (drop_the_alias, "is not an alias of"),
+        (make_again, r"led to index .* when this process started"),
+        (move, r"led to index .* when this process started, and leads to .*-000002"),
+        (double, "must be over one index"),
+        (put_an_index_in_its_place, "is an index of that name, must be an alias"),
+        (make_dynamic, "dynamic: is true, must be false"),
+        (make_lazy, "index.translog.durability: is async, must be request"),
+        (hand_over, "_meta: group is another, must be alert-processor"),
+    ],
+)
+async def test_an_index_that_goes_bad_while_running_is_found(
+    opensearch_server: OpenSearch, wanted: Wanted, change: Break, says: str
+) -> None:
+    """Deleted, made again, moved or changed: `compare` says which, and puts nothing right by itself."""
+    async with guarding(opensearch_server, wanted) as guard:
+        await guard.prepare()
+        await guard.compare()
+        change(opensearch_server, wanted)
+        before = indices(opensearch_server, wanted)
+
+        with pytest.raises(SchemaError, match=says):
+            await guard.compare()
+        assert before == indices(opensearch_server, wanted)

@@ -1,0 +1,270 @@
+"""The production store: an `AlertStore` in one OpenSearch index behind an alias.
+
+Writes of many tasks share `_bulk` requests (group commit). Whatever does not go as it should makes the guard look at
+the index at once: an index that went bad ends the process within a second, not at the next minute.
+"""
+
+import datetime as dt
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from contextlib import asynccontextmanager
+from typing import Any, TypeVar
+
+import trio
+from loguru import logger
+from opensearchpy import AsyncOpenSearch
+
+from trio_alerts.alert import Record
+from trio_alerts.backends.index_schema import Wanted
+from trio_alerts.backends.opensearch_bulk import Result, Target, Write, is_possible_id, write_all, write_of
+from trio_alerts.backends.opensearch_client import (
+    StoredDocument,
+    aggregate,
+    open_opensearch,
+    read_document,
+    search_documents,
+)
+from trio_alerts.backends.schema_guard import SchemaGuard
+from trio_alerts.backends.stored_records import readable_records
+from trio_alerts.batcher import Batcher
+from trio_alerts.errors import RefusedContent, SchemaError, Unavailable
+from trio_alerts.ports import Conflict, Counts, RecordFilter, Stored
+from trio_alerts.settings import Settings
+
+MAX_BULK_ITEMS = 500  # 40 to 100 ms of a small server's work: what a lone write may have to wait for
+MAX_BULK_BYTES = 5 * 1024 * 1024  # far below the 100 MB that OpenSearch takes, and what proxies in front of it take
+BULKS = 2  # while OpenSearch works on one, the next is written and the last one read
+PAGE = 1000  # of a search: a few MB
+OVERDUE = dt.timedelta(seconds=60)
+LOOK_PAUSE_S = 1.0  # an outage makes the guard look this often, whatever the number of writes that meet it
+
+T = TypeVar("T")
+
+
+@asynccontextmanager
+async def open_opensearch_store(settings: Settings) -> AsyncIterator["OpenSearchStore"]:
+    """Connect to the store for as long as the block runs; nothing is created before `prepare`.
+
+    Args:
+        settings: `store_url`, `store_ca_file`, `store_timeout_s`, `index`, and the streams and group that it serves.
+
+    Raises:
+        StartError: It cannot be reached, refuses us, or is no OpenSearch that we can use. (What the block raises comes
+            out as it is, not in an exception group.)
+        ExceptionGroup: A `SchemaError` in it ended the block: the index went bad while running.
+
+    Cancellation: writes that are under way may or may not happen.
+    """
+    ca_file = None if settings.store_ca_file is None else str(settings.store_ca_file)
+    timeout_s = settings.store_timeout_s
+    async with open_opensearch(settings.store_url.reveal(), ca_file=ca_file, timeout_s=timeout_s) as client:
+        store = OpenSearchStore(client, Wanted(settings.index, settings.stream_names, settings.group), timeout_s)
+        fault: Exception | None = None
+        try:
+            async with trio.open_nursery() as nursery:
+                for task in store.tasks():
+                    nursery.start_soon(task)
+                try:
+                    yield store
+                except Exception as raised:  # noqa: BLE001 (raised below, out of the nursery's group)
+                    fault = raised
+                nursery.cancel_scope.cancel()
+        except ExceptionGroup as group:
+            if fault is None:
+                raise
+            fault = ExceptionGroup(group.message, [*group.exceptions, fault])
+        finally:
+            if fault is not None:
+                raise fault
+
+
+class OpenSearchStore:
+    """An `AlertStore`; made by `open_opensearch_store`.
+
+    Args:
+        client: From `open_opensearch`.
+        wanted: The alias, and what must be behind it.
+        timeout_s: The bound of every request.
+    """
+
+    def __init__(self, client: AsyncOpenSearch, wanted: Wanted, timeout_s: float) -> None:
+        self._client = client
+        self._alias = wanted.alias
+        self._timeout_s = timeout_s
+        self._guard = SchemaGuard(client, wanted, timeout_s)
+        self._suspicion = trio.Event()
+        self._writes = Batcher[Write, Stored | Conflict](
+            self._flush, max_items=MAX_BULK_ITEMS, max_bytes=MAX_BULK_BYTES, size_of=lambda write: len(write.lines)
+        )
+
+    def __repr__(self) -> str:
+        """Tell the live state."""
+        return f"<OpenSearchStore {self._alias} ({self._guard.index or 'not looked at'}): {self._writes!r}>"
+
+    def tasks(self) -> list[Callable[[], Awaitable[None]]]:
+        """Return what must run beside the store's methods, until cancelled; the last raises `SchemaError`."""
+        return [*[self._writes.run] * BULKS, self._look_when_suspicious]
+
+    async def prepare(self) -> None:
+        """See `AlertStore.prepare`."""
+        await self._guard.prepare()
+
+    async def guard(self) -> None:
+        """See `AlertStore.guard`."""
+        await self._guard.compare()
+
+    async def inspect(self) -> list[str]:
+        """See `AlertStore.inspect`."""
+        return await self._guard.inspect()
+
+    async def create(self, record: Record) -> Stored | Conflict:
+        """See `AlertStore.create`."""
+        return await self._write(write_of(record, None))
+
+    async def replace(self, record: Record, version: tuple[int, int]) -> Stored | Conflict:
+        """See `AlertStore.replace`."""
+        return await self._write(write_of(record, version))
+
+    async def get(self, record_id: str) -> Stored | None:
+        """See `AlertStore.get`.
+
+        Raises:
+            RefusedContent: Somebody changed the record, and it cannot be read any more.
+        """
+        if not is_possible_id(record_id):
+            return None
+        document = await self._read(lambda: read_document(self._client, self._alias, record_id))
+        if document is None:
+            return None
+        self._check_index(document)
+        return Stored(Record.from_json(record_id, document.source), (document.seq_no, document.primary_term))
+
+    async def due(self, now: dt.datetime, count: int, after: str = "") -> list[str]:
+        """See `AlertStore.due`."""
+        waiting = [
+            _all({"term": {"delivery.state": state}}, {"range": {f"delivery.{moment}": {"lte": _instant(now)}}})
+            for state, moment in (("retrying", "next_attempt_at"), ("sending", "lease_until"))
+        ]
+        query = _all({"bool": {"should": waiting}}, _beyond("gt", after))
+        found = await self._page(query, min(count, PAGE), "asc", source=False)
+        return [str(document.sort[0]) for document in found]
+
+    async def search(self, wanted: RecordFilter, count: int, after: str = "") -> list[Record]:
+        """See `AlertStore.search`; the newest entry is the one with the highest ID, as a string."""
+        records: list[Record] = []
+        while len(records) < count:
+            size = min(count - len(records), PAGE)
+            found = await self._page(_all(*_filters(wanted), _beyond("lt", after)), size, "desc")
+            records += readable_records((document.id, document.source) for document in found)
+            if len(found) < size:
+                break
+            after = str(found[-1].sort[0])
+        return records
+
+    async def counts(self, now: dt.datetime) -> Counts:
+        """See `AlertStore.counts`."""
+        late = _all(
+            {"term": {"delivery.state": "retrying"}},
+            {"range": {"delivery.next_attempt_at": {"lt": _instant(now - OVERDUE)}}},
+        )
+        states = {"terms": {"field": "delivery.state", "size": 100}}
+        asked = {"states": states, "overdue": {"filter": late}}
+        found = await self._read(lambda: aggregate(self._client, self._alias, asked))
+        by_state = {str(bucket["key"]): int(bucket["doc_count"]) for bucket in found["states"]["buckets"]}
+        return Counts(by_state, int(found["overdue"]["doc_count"]))
+
+    async def _page(
+        self, query: Mapping[str, Any], size: int, order: str, *, source: bool = True
+    ) -> list[StoredDocument]:
+        sort = [{"record_id": order}]
+        found = await self._read(
+            lambda: search_documents(self._client, self._alias, query, size=size, sort=sort, source=source)
+        )
+        for document in found:
+            self._check_index(document)
+        return found
+
+    async def _write(self, write: Write) -> Stored | Conflict:
+        refused: RefusedContent
+        try:
+            # Its own request, and the one that is under way before it: more only when far too much is waiting.
+            with trio.fail_after(2 * self._timeout_s):
+                return await self._writes.submit(write)
+        except trio.TooSlowError:
+            raise Unavailable(f"OpenSearch: a write waited for more than {2 * self._timeout_s:g} s") from None
+        except Unavailable:
+            self._suspect()
+            raise
+        except RefusedContent as fault:
+            refused = fault
+        await self._check_trust()
+        raise refused
+
+    async def _check_trust(self) -> None:
+        """Look at the index before a document is condemned: a wrong index says nothing about a document."""
+        try:
+            await self._guard.compare()
+        except SchemaError as fault:
+            self._suspect()
+            raise Unavailable(f"OpenSearch refused a record, and its index is wrong: {fault}") from None
+
+    async def _flush(self, writes: Sequence[Write]) -> list[Result]:
+        deadline_s = trio.current_time() + self._timeout_s
+        return await write_all(self._client, Target(self._alias, self._guard.index), writes, deadline_s=deadline_s)
+
+    async def _read(self, ask: Callable[[], Awaitable[T]]) -> T:
+        try:
+            return await ask()
+        except Unavailable:
+            self._suspect()
+            raise
+
+    def _check_index(self, document: StoredDocument) -> None:
+        if self._guard.index and document.index != self._guard.index:
+            self._suspect()
+            raise Unavailable(f"alias {self._alias} leads to {document.index} now, not to {self._guard.index}")
+
+    def _suspect(self) -> None:
+        if self._guard.index:  # who has not looked yet will do so, and say it better
+            self._suspicion.set()
+
+    async def _look_when_suspicious(self) -> None:
+        while True:
+            await self._suspicion.wait()
+            self._suspicion = trio.Event()
+            try:
+                await self._guard.compare()
+            except Unavailable as cause:
+                logger.debug("the guard could not look: {}", cause)
+            await trio.sleep(LOOK_PAUSE_S)
+
+
+def _filters(wanted: RecordFilter) -> list[dict[str, Any]]:
+    values = {
+        "view": wanted.view,
+        "scope": wanted.scope,
+        "severity": wanted.severity,
+        "delivery.state": wanted.state,
+        "rule_id": wanted.rule_id,
+        "alert_id": wanted.alert_id,
+    }
+    moments = {"gte": wanted.since, "lt": wanted.until}
+    bounds = {bound: _instant(moment) for bound, moment in moments.items() if moment is not None}
+    exact = [{"terms": {name: list(alternatives)}} for name, alternatives in values.items() if alternatives]
+    return [*exact, *([{"range": {"occurred_at": bounds}}] if bounds else [])]
+
+
+def _beyond(direction: str, record_id: str) -> dict[str, Any]:
+    """Match what follows an ID; at the start, whatever has one.
+
+    Not `search_after`: a record whose `record_id` somebody removed would come again on every page.
+    """
+    return {"range": {"record_id": {direction: record_id}}} if record_id else {"exists": {"field": "record_id"}}
+
+
+def _all(*filters: Mapping[str, Any]) -> dict[str, Any]:
+    return {"bool": {"filter": list(filters)}}
+
+
+def _instant(moment: dt.datetime) -> str:
+    """Render a time as exactly as OpenSearch's `date` compares: to the millisecond."""
+    return moment.astimezone(dt.UTC).isoformat(timespec="milliseconds")

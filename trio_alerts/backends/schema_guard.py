@@ -1,0 +1,189 @@
+"""The schema guard: looks at the live index, creates or adds what may be, and says what a human must mend.
+
+What is right and what differs is decided in `index_schema.py`; here is only what is asked of OpenSearch, and which
+difference ends the process, which one is waited for, and which one is put right at start.
+"""
+
+from dataclasses import dataclass
+
+from loguru import logger
+from opensearchpy import AsyncOpenSearch, NotFoundError, TransportError
+
+from trio_alerts.backends.index_schema import (
+    Difference,
+    Kind,
+    LiveIndex,
+    Wanted,
+    addition,
+    differences,
+    live_indices,
+    report,
+)
+from trio_alerts.backends.opensearch_client import AccessDenied, error_text, error_type, server_timeout
+from trio_alerts.errors import SchemaError, StartError, Unavailable
+
+
+@dataclass(frozen=True, slots=True)
+class Look:
+    """What one look found: the indices behind the alias, and how they differ from what is wanted."""
+
+    indices: list[LiveIndex]
+    found: list[Difference]
+
+
+class SchemaGuard:
+    """Guards one alias.
+
+    Args:
+        client: From `open_opensearch`.
+        wanted: What must be behind the alias.
+        timeout_s: The bound of each request.
+
+    Attributes:
+        index: The one index that was found right, by `prepare` or by the first `compare`; empty before that.
+    """
+
+    def __init__(self, client: AsyncOpenSearch, wanted: Wanted, timeout_s: float) -> None:
+        self._client = client
+        self._wanted = wanted
+        self._timeout_s = timeout_s
+        self.index = ""
+        self._uuid = ""
+
+    async def prepare(self) -> None:
+        """Create the index if there is none, add what may be added, and compare.
+
+        Raises:
+            StartError: OpenSearch does not answer, refuses us, or the index is closed or blocked.
+            SchemaError: The index cannot be trusted.
+        """
+        try:
+            look = await self._look()
+            if not look.indices:
+                await self._create()
+                look = await self._look()  # a template may have had its say, or another process was first
+            if len(look.indices) == 1 and (body := addition(look.found, look.indices[0], self._wanted)) is not None:
+                await self._add(look, body)
+                look = await self._look()
+            self._refuse(look)
+        except Unavailable as cause:
+            raise StartError(str(cause)) from None
+        if look.found or not look.indices:
+            raise StartError(f"index {self._wanted.alias} changes while this process starts: something else is at it")
+        self._remember(look.indices[0])
+
+    async def compare(self) -> None:
+        """Compare only, while running; what is missing by now was taken away by somebody.
+
+        Raises:
+            SchemaError: The index cannot be trusted any more.
+            Unavailable: It cannot be told, or the index is closed or blocked.
+        """
+        look = await self._look()
+        alias = self._wanted.alias
+        if not look.indices:
+            raise SchemaError(f"There is no index behind alias {alias}. `run` creates it when it starts.")
+        self._refuse(look)
+        lacking = [difference.where for difference in look.found if difference.where != "_meta"]
+        if lacking:
+            names = ", ".join(lacking)
+            raise SchemaError(f"Index {look.indices[0].name} lacks fields; `run` adds them when it starts: {names}")
+        index = look.indices[0]
+        if not self.index:
+            self._remember(index)
+        elif (index.name, _uuid(index)) != (self.index, self._uuid):
+            raise SchemaError(
+                f"Alias {alias} led to index {self.index} ({self._uuid}) when this process started, and leads to "
+                f"{index.name} ({_uuid(index)}) now. Start again: what was read from the one says nothing of the other."
+            )
+
+    async def inspect(self) -> list[str]:
+        """Say what `prepare` would create or add, one line each, and change nothing.
+
+        Raises:
+            StartError, SchemaError: As `prepare` would.
+        """
+        try:
+            look = await self._look()
+            if not look.indices:
+                return [f"would create index {self._wanted.first_index!r} with alias {self._wanted.alias!r}"]
+            self._refuse(look)
+        except Unavailable as cause:
+            raise StartError(str(cause)) from None
+        name = look.indices[0].name
+        return [f"would add {difference.where} to the mapping of index {name!r}" for difference in look.found]
+
+    async def _look(self) -> Look:
+        # The index that `prepare` would create may exist without the alias: then it has to be looked at, too.
+        indices = await self._describe(self._wanted.alias) or await self._describe(self._wanted.first_index)
+        found = differences(indices, self._wanted)
+        if len(indices) == 1 and any(difference.kind is not Kind.WAIT for difference in found):
+            # What may be done about it depends on whether anything is in there.
+            indices = await self._describe(indices[0].name, empty=await self._is_empty(indices[0].name))
+            found = differences(indices, self._wanted)
+        return Look(indices, found)
+
+    async def _describe(self, name: str, *, empty: bool = False) -> list[LiveIndex]:
+        try:
+            answer = await self._client.indices.get(index=name, flat_settings=True)
+        except NotFoundError:
+            return []
+        except TransportError as fault:
+            raise Unavailable(f"OpenSearch does not tell what {name} is: {error_type(fault)}") from None
+        return live_indices(answer, answer if empty else ())
+
+    async def _is_empty(self, name: str) -> bool:
+        try:
+            await self._client.indices.refresh(index=name)
+            answer = await self._client.count(index=name)
+        except (TransportError, AccessDenied):
+            return False  # closed or forbidden: nobody knows
+        shards = answer["_shards"]
+        return bool(answer["count"] == 0 and shards["successful"] == shards["total"])
+
+    async def _create(self) -> None:
+        index = self._wanted.first_index
+        try:
+            await self._client.indices.create(
+                index=index,
+                body=self._wanted.body(),
+                request_timeout=self._timeout_s,
+                timeout=server_timeout(self._timeout_s),
+            )
+        except TransportError as fault:
+            if error_type(fault) == "resource_already_exists_exception":
+                return  # another process was first
+            raise StartError(f"OpenSearch refuses to create index {index}: {error_text(fault)}") from None
+        logger.info("created index {} with alias {}", index, self._wanted.alias)
+
+    async def _add(self, look: Look, body: dict[str, object]) -> None:
+        index = look.indices[0]
+        try:
+            await self._client.indices.put_mapping(
+                index=index.name,
+                body=body,
+                request_timeout=self._timeout_s,
+                timeout=server_timeout(self._timeout_s),
+            )
+        except TransportError as fault:
+            raise StartError(f"OpenSearch refuses to add to index {index.name}: {error_text(fault)}") from None
+        names = ", ".join(difference.where for difference in look.found)
+        if index.empty:
+            logger.info("added to index {}: {}", index.name, names)
+        else:
+            logger.warning("added to index {}: {} (older records are not found by new fields)", index.name, names)
+
+    def _refuse(self, look: Look) -> None:
+        kinds = {difference.kind for difference in look.found}
+        if Kind.FATAL in kinds:
+            raise SchemaError(report(look.found, look.indices, self._wanted))
+        if Kind.WAIT in kinds:
+            waits = [f"{found}; {found.command}" for found in look.found if found.kind is Kind.WAIT]
+            raise Unavailable(f"OpenSearch: {', '.join(waits)}")
+
+    def _remember(self, index: LiveIndex) -> None:
+        self.index, self._uuid = index.name, _uuid(index)
+
+
+def _uuid(index: LiveIndex) -> str:
+    return str(index.settings.get("index.uuid", ""))
