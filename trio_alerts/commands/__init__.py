@@ -7,6 +7,7 @@ from trio_alerts.commands.command import Command
 # By name: the module, and what the command does in a sentence.
 COMMANDS = {
     "run": ("run", "Carry alerts: read the stream, keep a record of each alert, and notify people."),
+    "demo": ("demo", "Watch it work: an embedded server, a store, slow receivers, and a crash in the middle."),
     "emit": ("emit", "Validate alerts and write them to the stream."),
     "check": ("check", "Find everything that `run` would refuse, without consuming or creating anything."),
     "list": ("listing", "List records, the newest first."),

@@ -1,0 +1,174 @@
+"""What the demo claims at the end, as pure arithmetic on figures that come from outside the worker processes."""
+
+import statistics
+from bisect import bisect_left
+from collections import Counter
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from trio_alerts.alert import Record
+from trio_alerts.delivery import State
+
+STATES: tuple[State, ...] = ("delivered", "retrying", "failed", "in_doubt", "suppressed")
+SHOWN_IDS = 3  # of a list that should be empty: enough to go and look
+FEWEST_FOR_A_RATE = 50  # three rounds of 16 workers: fewer say nothing
+
+
+@dataclass(frozen=True, slots=True)
+class Census:
+    """How many entries are where, as Redis and the store tell.
+
+    Args:
+        emitted: Entries in the stream; nothing is trimmed.
+        unread: Of these, not handed out to a worker yet.
+        pending: Handed out, not acknowledged.
+        consumers: Names that have read from the group so far.
+        by_state: Records by their state.
+        dead: Entries of the dead-letter stream.
+    """
+
+    emitted: int = 0
+    unread: int = 0
+    pending: int = 0
+    consumers: int = 0
+    by_state: Mapping[str, int] = field(default_factory=dict)
+    dead: int = 0
+
+    @property
+    def stored(self) -> int:
+        """Records, in any state."""
+        return sum(self.by_state.values())
+
+    @property
+    def accounted_for(self) -> int:
+        """The right side of: emitted = delivered + retrying + failed + in_doubt + suppressed + quarantined."""
+        return sum(self.by_state.get(state, 0) for state in STATES) + self.dead
+
+    def is_quiet(self) -> bool:
+        """Whether nothing that was emitted so far is waiting to be read, or in anybody's hands; retries may wait."""
+        return not (self.unread or self.pending or self.by_state.get("sending", 0))
+
+
+@dataclass(frozen=True, slots=True)
+class ReceiverBook:
+    """What one receiver says it was sent.
+
+    Args:
+        name: As the channel is called.
+        manner: How it behaves, in words.
+        requests: All of them; each is accepted, refused, or a repeat.
+        refused: Answered with anything but 200.
+        repeats: By the ID of each accepted alert: how many more requests came for it afterwards.
+        unsigned: Requests whose signature is missing or wrong; they are among the refused.
+    """
+
+    name: str
+    manner: str
+    requests: int
+    refused: int
+    repeats: Mapping[str, int]
+    unsigned: int = 0
+
+    @property
+    def accepted(self) -> int:
+        """Alerts that it accepted."""
+        return len(self.repeats)
+
+    @property
+    def repeated(self) -> int:
+        """Requests for alerts that it had accepted already."""
+        return sum(self.repeats.values())
+
+
+@dataclass(frozen=True, slots=True)
+class Evidence:
+    """Everything the verdict rests on, collected after the workers have stopped.
+
+    Args:
+        census: The figures.
+        emitted: The ID of every entry that was written to the stream.
+        records: By ID.
+        dead: For each entry of the dead-letter stream, the ID it had before, and the reason.
+        books: The receivers' own.
+    """
+
+    census: Census
+    emitted: Collection[str]
+    records: Mapping[str, Record]
+    dead: Sequence[tuple[str, str]]
+    books: Sequence[ReceiverBook]
+
+
+def findings(evidence: Evidence) -> list[str]:
+    """Return everything that does not balance, a sentence each; none: the ledger balances."""
+    return [*_of_the_sum(evidence.census), *_of_entries(evidence), *_of_receivers(evidence)]
+
+
+def marked_repeats(book: ReceiverBook, records: Mapping[str, Record]) -> int:
+    """Return how many of a receiver's repeats are marked in doubt in their record, for that very channel."""
+    return sum(min(count, _in_doubt(records.get(record_id), book.name)) for record_id, count in book.repeats.items())
+
+
+def rate_per_s(times_s: Sequence[float], begin_s: float, end_s: float) -> float | None:
+    """Return the rate of what happened at these times, in order, within a window: the slope of its running count.
+
+    Sixteen workers at a receiver that always takes the same time move in step, so the count is a staircase. Counting
+    between two moments would be wrong by up to a whole step; the slope through all points is not. None: too few.
+    """
+    within = times_s[bisect_left(times_s, begin_s) : bisect_left(times_s, end_s)]
+    if len(within) < FEWEST_FOR_A_RATE or within[-1] == within[0]:
+        return None
+    return statistics.linear_regression(within, range(len(within))).slope
+
+
+def _of_the_sum(census: Census) -> Iterator[str]:
+    if census.emitted != census.accounted_for:
+        yield f"{census.emitted:,} entries were emitted and {census.accounted_for:,} are accounted for"
+    if census.unread or census.pending:
+        yield f"{census.unread:,} entries were not read and {census.pending:,} are not acknowledged"
+    if sending := census.by_state.get("sending", 0):
+        yield f"{sending:,} records still say `sending`"
+
+
+def _of_entries(evidence: Evidence) -> Iterator[str]:
+    emitted, records = set(evidence.emitted), evidence.records
+    moved = Counter(entry_id for entry_id, _ in evidence.dead)
+    dead = moved.keys()
+    living = {record_id for record_id, record in records.items() if record.delivery.state != "quarantined"}
+    yield from _named("emitted, and neither recorded nor quarantined", emitted - records.keys() - dead)
+    yield from _named("recorded or quarantined, and never emitted", (records.keys() | dead) - emitted)
+    yield from _named("recorded, and quarantined too", living & dead)
+    yield from _named("quarantined more than once", {one for one, count in moved.items() if count > 1})
+
+
+def _of_receivers(evidence: Evidence) -> Iterator[str]:
+    for book in evidence.books:
+        said = {
+            record_id
+            for record_id, record in evidence.records.items()
+            if any(channel.name == book.name and channel.state == "delivered" for channel in record.delivery.channels)
+        }
+        whole = {one for one, record in evidence.records.items() if record.delivery.state == "delivered"}
+        lacking = (said | whole) - book.repeats.keys()
+        yield from _named(f"delivered by the record, and never accepted by {book.name}", lacking)
+        silent = {
+            record_id
+            for record_id, count in book.repeats.items()
+            if count > _in_doubt(evidence.records.get(record_id), book.name)
+        }
+        yield from _named(f"sent to {book.name} again without being marked in doubt", silent)
+        if book.unsigned:
+            yield f"{book.name} got {book.unsigned:,} requests without a valid signature"
+
+
+def _in_doubt(record: Record | None, channel: str) -> int:
+    if record is None:
+        return 0
+    return sum(one.in_doubt for one in record.delivery.channels if one.name == channel)
+
+
+def _named(what: str, ids: Collection[str]) -> Iterator[str]:
+    if ids:
+        shown = ", ".join(sorted(ids)[:SHOWN_IDS])
+        more = f" and {len(ids) - SHOWN_IDS:,} more" if len(ids) > SHOWN_IDS else ""
+        yield f"{what}: {shown}{more}"

@@ -1,0 +1,158 @@
+"""Three receivers with manners of their own; each keeps the ledger that the demo's verdict is checked against."""
+
+import base64
+import binascii
+import hashlib
+import hmac
+import time
+from collections.abc import Callable, Mapping
+from random import Random
+from typing import NamedTuple
+
+import msgspec
+import trio
+
+from trio_alerts.demo.ledger import ReceiverBook
+
+QUICK_S = 0.005
+SLOW_S = 0.1
+FLAKY_S = 0.005
+FLAKY_SLOW_S = 0.2  # holds a worker for longer than the slow one does; rare, so that the rate hardly shows it
+TOLERANCE_S = 300  # what receivers of Standard Webhooks allow a signature's time to be off
+
+
+class Answer(NamedTuple):
+    """What a receiver answers, and after how many seconds."""
+
+    status: int
+    delay_s: float
+
+
+Manner = Callable[[str, int], Answer]  # alert_id, and which request for it this is (from 1) -> answer
+
+
+def make_receivers(key: bytes, seed: int) -> list["Receiver"]:
+    """Return the demo's receivers.
+
+    Args:
+        key: What requests must be signed with.
+        seed: Decides which alerts the flaky one refuses: the same seed, the same alerts.
+    """
+    return [
+        Receiver("quick", "answers in 5 ms", quick, key),
+        Receiver("slow", "answers in 100 ms", slow, key),
+        Receiver("flaky", "often 503, at times 422", flaky(seed), key),
+    ]
+
+
+def quick(_alert_id: str, _request: int) -> Answer:
+    """Accept at once."""
+    return Answer(200, QUICK_S)
+
+
+def slow(_alert_id: str, _request: int) -> Answer:
+    """Accept, always as slowly."""
+    return Answer(200, SLOW_S)
+
+
+def flaky(seed: int) -> Manner:
+    """Return a manner that depends on nothing but the seed, the alert, and which request for it this is.
+
+    Of 1,000 alerts, about 40 are accepted at the second try, 10 at the third, 5 are refused for good, and the answer to
+    3 more is slow.
+    """
+
+    def answer(alert_id: str, request: int) -> Answer:
+        draw = Random(f"{seed} {alert_id}").random()  # noqa: S311, no secret
+        if draw < 0.005:  # noqa: PLR2004, the shares are said above
+            return Answer(422, FLAKY_S)
+        refusals = 2 if draw < 0.015 else 1 if draw < 0.055 else 0  # noqa: PLR2004
+        if request <= refusals:
+            return Answer(503, FLAKY_S)
+        return Answer(200, FLAKY_SLOW_S if draw > 0.997 else FLAKY_S)  # noqa: PLR2004
+
+    return answer
+
+
+class Receiver:
+    """Decides about requests, and remembers what it decided. No I/O.
+
+    Args:
+        name: As the channel is called.
+        manner: How it behaves, in words.
+        behave: How it behaves.
+        key: What requests must be signed with.
+        clock: The monotonic time, in seconds.
+
+    Attributes:
+        first_seen_s: When the first request for each alert came, by that clock, in order.
+    """
+
+    def __init__(
+        self, name: str, manner: str, behave: Manner, key: bytes, clock: Callable[[], float] = trio.current_time
+    ) -> None:
+        self.name = name
+        self._clock = clock
+        self.first_seen_s: list[float] = []
+        self._manner = manner
+        self._behave = behave
+        self._key = key
+        self._seen: dict[str, int] = {}  # requests by webhook-id
+        self._repeats: dict[str, int] = {}  # of the accepted ones
+        self._requests = 0
+        self._refused = 0
+        self._unsigned = 0
+
+    def __repr__(self) -> str:
+        return f"<Receiver {self.name}: {len(self._repeats)} accepted of {self._requests}>"
+
+    @property
+    def book(self) -> ReceiverBook:
+        """What it was sent so far."""
+        repeats = dict(self._repeats)
+        return ReceiverBook(self.name, self._manner, self._requests, self._refused, repeats, self._unsigned)
+
+    def take(self, headers: Mapping[str, str], body: bytes) -> Answer:
+        """Decide about one request, and enter it into the ledger; what it accepted before, it accepts again."""
+        self._requests += 1
+        if not is_signed(headers, body, self._key, time.time()):
+            self._refused += 1
+            self._unsigned += 1
+            return Answer(401, 0.0)
+        webhook_id = headers["webhook-id"]
+        if webhook_id not in self._seen:
+            self.first_seen_s.append(self._clock())
+        self._seen[webhook_id] = self._seen.get(webhook_id, 0) + 1
+        answer = self._behave(_ALERT.decode(body).alert_id, self._seen[webhook_id])
+        if webhook_id in self._repeats:
+            self._repeats[webhook_id] += 1
+            return Answer(200, answer.delay_s)
+        if answer.status == 200:  # noqa: PLR2004
+            self._repeats[webhook_id] = 0
+        else:
+            self._refused += 1
+        return answer
+
+
+def is_signed(headers: Mapping[str, str], body: bytes, key: bytes, now_s: float) -> bool:
+    """Check a request as the Standard Webhooks specification says: by ID, time and body, with a key both ends know."""
+    webhook_id, timestamp = headers.get("webhook-id", ""), headers.get("webhook-timestamp", "")
+    if not webhook_id or not timestamp.isdecimal() or abs(int(timestamp) - now_s) > TOLERANCE_S:
+        return False
+    wanted = hmac.digest(key, b"%b.%b.%b" % (webhook_id.encode(), timestamp.encode(), body), hashlib.sha256)
+    for version_and_signature in headers.get("webhook-signature", "").split():
+        version, _, signature = version_and_signature.partition(",")
+        try:
+            given = base64.b64decode(signature, validate=True)
+        except binascii.Error:
+            continue
+        if version == "v1" and hmac.compare_digest(wanted, given):
+            return True
+    return False
+
+
+class _Alert(msgspec.Struct):
+    alert_id: str
+
+
+_ALERT = msgspec.json.Decoder(_Alert)

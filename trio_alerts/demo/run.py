@@ -1,0 +1,155 @@
+"""The demo's story, from the first process to the verdict."""
+
+import argparse
+import base64
+import secrets
+import signal
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import trio
+
+from trio_alerts.backends.redis_client import RedisClient, open_redis
+from trio_alerts.backends.sqlite_store import open_sqlite_store
+from trio_alerts.demo.census import STREAM
+from trio_alerts.demo.crew import open_crew, write_settings
+from trio_alerts.demo.embedded_valkey import find_valkey, open_valkey
+from trio_alerts.demo.folder import DATABASE, demo_folder
+from trio_alerts.demo.receiver_server import serve_receiver
+from trio_alerts.demo.receivers import make_receivers
+from trio_alerts.demo.samples import MALFORMED, Fields, read_examples, sample_entries
+from trio_alerts.demo.screen import open_screen
+from trio_alerts.demo.show import Show
+from trio_alerts.demo.tables import reckoning
+
+UNBALANCED = 5  # as LedgerError's
+MOST_ALERTS = 100_000
+EMIT_AT_ONCE, EMIT_EVERY_S = 50, 0.1  # 500 alerts/s: three times what the workers can do, so that they are never idle
+SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+
+
+@dataclass(frozen=True, slots=True)
+class DemoOptions:
+    """What can be chosen.
+
+    Args:
+        alerts: How many valid alerts are emitted.
+        keep: Leave the folder with settings, logs and records.
+        kill: Kill one of the worker processes in the middle.
+        seed: Decides which alerts the flaky receiver refuses.
+    """
+
+    alerts: int = 600
+    keep: bool = False
+    kill: bool = True
+    seed: int = 2
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the demo's own options."""
+    default = DemoOptions()
+    parser.add_argument(
+        "--alerts",
+        type=_count,
+        default=default.alerts,
+        metavar="N",
+        help=f"how many alerts to emit, beside {MALFORMED} malformed entries (default: {default.alerts})",
+    )
+    parser.add_argument("--no-kill", action="store_true", default=False, help="kill no worker process in the middle")
+    parser.add_argument(
+        "--keep", action="store_true", default=False, help="keep the folder: settings, logs, and the records to look at"
+    )
+    parser.add_argument(
+        "--seed",
+        type=int,
+        default=default.seed,
+        metavar="N",
+        help=f"decides which alerts the flaky receiver refuses (default: {default.seed})",
+    )
+
+
+def demo_options(arguments: argparse.Namespace) -> DemoOptions:
+    """Return what was chosen on the command line."""
+    return DemoOptions(arguments.alerts, arguments.keep, not arguments.no_kill, arguments.seed)
+
+
+async def run_demo(options: DemoOptions) -> int:
+    """Run the demo and return its exit code: 0, 5 if the ledger does not balance, 128 + n after signal n.
+
+    Raises:
+        StartError: Something it needs is not installed; the message says how to get it.
+        WorkerDied: A worker process ended by itself; the message has the end of its log. (In a group.)
+
+    Cancellation: all processes are killed; the folder is removed, unless it is to be kept.
+    """
+    binary = find_valkey()
+    exit_code, interrupted_by = 0, 0
+    async with trio.open_nursery() as nursery:
+
+        async def watch_signals(*, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
+            nonlocal interrupted_by
+            with trio.open_signal_receiver(*SIGNALS) as signals:
+                task_status.started()
+                async for number in signals:
+                    interrupted_by = number
+                    nursery.cancel_scope.cancel()
+
+        await nursery.start(watch_signals)
+        exit_code = await _play(options, binary)
+        nursery.cancel_scope.cancel()
+    if interrupted_by:
+        sys.stderr.write(
+            f"the demo was interrupted by {signal.Signals(interrupted_by).name}; its processes are ended\n"
+        )
+        return 128 + interrupted_by
+    return exit_code
+
+
+async def _play(options: DemoOptions, binary: Path) -> int:
+    examples = read_examples()
+    key = secrets.token_bytes(32)
+    receivers = make_receivers(key, options.seed)
+    with demo_folder(options.alerts, keep=options.keep) as folder:
+        database = folder / DATABASE
+        async with open_valkey(binary, folder) as redis_url, trio.open_nursery() as serving:
+            urls = {receiver.name: await serving.start(serve_receiver, receiver) for receiver in receivers}
+            secret = f"whsec_{base64.b64encode(key).decode()}"
+            settings = write_settings(folder, redis_url, f"sqlite:///{database}", urls, secret)
+            async with open_redis(redis_url) as redis, open_sqlite_store(database) as store:
+                await store.prepare()
+                emitted: list[str] = []
+                with open_screen() as screen:
+                    async with open_crew(settings) as crew, trio.open_nursery() as emitting:
+                        emitting.start_soon(emit, redis, sample_entries(options.alerts, examples), emitted)
+                        show = Show(
+                            total=options.alerts + MALFORMED,
+                            redis=redis,
+                            store=store,
+                            crew=crew,
+                            receivers=receivers,
+                            emitted=emitted,
+                            screen=screen,
+                        )
+                        told = await show.run(kill=options.kill)
+            serving.cancel_scope.cancel()
+        screen.console.print(reckoning(told))
+    return UNBALANCED if told.faults else 0
+
+
+async def emit(redis: RedisClient, entries: Iterator[Fields], emitted: list[str]) -> None:
+    """Write entries to the stream, some at a time, and note the ID of each: a rule engine at work."""
+    for count, fields in enumerate(entries, 1):
+        entry_id: Any = await redis.xadd(STREAM, fields)
+        emitted.append(entry_id.decode())
+        if count % EMIT_AT_ONCE == 0:
+            await trio.sleep(EMIT_EVERY_S)
+
+
+def _count(text: str) -> int:
+    count = int(text)
+    if not 1 <= count <= MOST_ALERTS:
+        raise argparse.ArgumentTypeError(f"must be 1 to {MOST_ALERTS:,}")
+    return count

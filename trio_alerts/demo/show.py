@@ -1,0 +1,146 @@
+"""The course of the demo: workers start, one is killed in the middle, everything drains, the workers stop."""
+
+from collections.abc import Sequence
+
+import trio
+
+from trio_alerts.backends.redis_client import RedisClient
+from trio_alerts.demo.census import pending_of, read_dead, read_records, take_census
+from trio_alerts.demo.crew import TASKS, Crew, Worker
+from trio_alerts.demo.ledger import Census, Evidence, findings, rate_per_s
+from trio_alerts.demo.receivers import SLOW_S, Receiver
+from trio_alerts.demo.screen import Screen, View
+from trio_alerts.demo.tables import Reckoning
+from trio_alerts.ports import AlertStore
+
+PROCESSES = 2
+LOOK_EVERY_S = 0.2
+LATELY_S = 2.0  # the rate that is shown is that of the last seconds
+SETTLED_AFTER_S = 0.3  # three rounds of the slow receiver after the last worker process began to read
+DRAINS_WITHIN_S = 17.0  # with 600 alerts it takes 9 s; what still waits for a retry by then is shown as retrying
+GIVES_UP_AFTER_S = 60.0  # a machine that busy is slow, not wrong: whatever is in a worker's hands may still end
+ALERTS_PER_S = 100  # beyond those 600 both grow with the number of alerts
+
+
+class Show:
+    """One performance.
+
+    Args:
+        total: Entries that will be emitted, malformed ones included.
+        redis: The embedded server.
+        store: The workers' store.
+        crew: No process is started yet.
+        receivers: Being served.
+        emitted: IDs of the entries that were emitted so far; it grows.
+        screen: Where it is shown.
+    """
+
+    def __init__(
+        self,
+        *,
+        total: int,
+        redis: RedisClient,
+        store: AlertStore,
+        crew: Crew,
+        receivers: Sequence[Receiver],
+        emitted: Sequence[str],
+        screen: Screen,
+    ) -> None:
+        self._total = total
+        self._redis = redis
+        self._store = store
+        self._crew = crew
+        self._receivers = receivers
+        self._slow = next(receiver for receiver in receivers if receiver.name == "slow")
+        self._emitted = emitted
+        self._screen = screen
+        self._began_s = trio.current_time()
+        self._steady_from_s: float | None = None
+        self._steady_until_s: float | None = None
+        self._events: list[str] = []
+
+    async def run(self, *, kill: bool) -> Reckoning:
+        """Perform, and return the end.
+
+        Raises:
+            Unavailable: Redis or the store do not answer.
+            WorkerDied: A worker process did not stop cleanly.
+        """
+        for _ in range(PROCESSES):
+            worker = await self._crew.start()
+            self._tell(f"{worker.name} started (pid {worker.process.pid})")
+        victim = self._crew.workers[0] if kill else None
+        while not self._is_over(await self._look()):
+            if victim is not None and len(self._slow.first_seen_s) >= self._total / 2:
+                await self._replace(victim)
+                victim = None
+            await trio.sleep(LOOK_EVERY_S)
+        await self._crew.stop()
+        return await self._reckon()
+
+    def _is_over(self, census: Census) -> bool:
+        elapsed_s = trio.current_time() - self._began_s - max(0, self._total - 600) / ALERTS_PER_S
+        if len(self._emitted) == self._total and census.is_quiet():
+            return elapsed_s > DRAINS_WITHIN_S or not census.by_state.get("retrying", 0)
+        return elapsed_s > GIVES_UP_AFTER_S
+
+    async def _replace(self, victim: Worker) -> None:
+        await self._crew.kill(victim)
+        self._steady_until_s = self._steady_until_s or trio.current_time()
+        held = await pending_of(self._redis, victim.name)
+        at_s = trio.current_time() - self._began_s
+        victim.fate = f"killed with SIGKILL at {at_s:.1f} s, {held} alerts in its hands"
+        successor = await self._crew.start()
+        successor.fate = f"running, in the place of {victim.name}"
+        event = (
+            f"{victim.name}: SIGKILL at {at_s:.1f} s with {held} alerts in its hands; {successor.name} took its place"
+        )
+        self._events.append(event)
+        self._tell(event)
+
+    async def _look(self) -> Census:
+        census = await take_census(self._redis, self._store)
+        now_s = trio.current_time()
+        if self._steady_from_s is None and census.consumers >= PROCESSES:
+            self._steady_from_s = now_s + SETTLED_AFTER_S
+        if self._steady_until_s is None and len(self._emitted) == self._total and not census.unread:
+            self._steady_until_s = now_s - LOOK_EVERY_S
+        self._screen.show(
+            View(
+                elapsed_s=now_s - self._began_s,
+                total=self._total,
+                census=census,
+                rate_per_s=rate_per_s(self._slow.first_seen_s, now_s - LATELY_S, now_s),
+                books=[receiver.book for receiver in self._receivers],
+                workers=[(worker.name, worker.process.pid, worker.fate) for worker in self._crew.workers],
+            )
+        )
+        return census
+
+    async def _reckon(self) -> Reckoning:
+        """Collect the evidence, now that nothing moves any more."""
+        evidence = Evidence(
+            census=await self._look(),
+            emitted=self._emitted,
+            records=await read_records(self._store),
+            dead=await read_dead(self._redis),
+            books=[receiver.book for receiver in self._receivers],
+        )
+        return Reckoning(
+            elapsed_s=trio.current_time() - self._began_s,
+            evidence=evidence,
+            faults=findings(evidence),
+            rate_per_s=self._steady_rate_per_s(),
+            workers=PROCESSES * TASKS,
+            possible_per_s=PROCESSES * TASKS / SLOW_S,
+            events=self._events,
+        )
+
+    def _steady_rate_per_s(self) -> float | None:
+        """The rate while all workers ran, none was killed and there was always something to do."""
+        if self._steady_from_s is None or self._steady_until_s is None:
+            return None
+        return rate_per_s(self._slow.first_seen_s, self._steady_from_s, self._steady_until_s)
+
+    def _tell(self, event: str) -> None:
+        self._screen.tell(trio.current_time() - self._began_s, event)

@@ -1,0 +1,181 @@
+"""How the demo's figures look: the live view and the reckoning, at most 80 columns wide."""
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from rich.console import Group, RenderableType
+from rich.progress_bar import ProgressBar
+from rich.table import Table
+from rich.text import Text
+
+from trio_alerts.demo.ledger import STATES, Evidence, marked_repeats
+
+if TYPE_CHECKING:
+    from trio_alerts.demo.screen import View
+
+COLOURS = {
+    "delivered": "green",
+    "retrying": "yellow",
+    "failed": "red",
+    "in_doubt": "yellow",
+    "suppressed": "cyan",
+    "quarantined": "magenta",
+}
+BAR_COLUMNS = 40
+PIPELINE = "rule engine > Valkey stream > worker processes > SQLite records, 3 receivers"
+
+
+@dataclass(frozen=True, slots=True)
+class Reckoning:
+    """What the demo says at the end.
+
+    Args:
+        elapsed_s: Since the demo began.
+        evidence: What the verdict rests on.
+        faults: What does not balance, a sentence each.
+        rate_per_s: In the steady phase; None if there were too few alerts to tell.
+        workers: Tasks at work at a time, in all processes.
+        possible_per_s: What so many can do at best with the slowest receiver.
+        events: What happened on the way, a sentence each.
+    """
+
+    elapsed_s: float
+    evidence: Evidence
+    faults: Sequence[str]
+    rate_per_s: float | None
+    workers: int
+    possible_per_s: float
+    events: Sequence[str]
+
+
+def live_view(view: "View") -> RenderableType:
+    """Return one moment of the demo."""
+    title = Table.grid(expand=True)
+    title.add_column()
+    title.add_column(justify="right")
+    title.add_row(Text("trio_alerts demo", "bold"), Text(f"{view.elapsed_s:.1f} s", "dim"))
+    parts = (title, Text(PIPELINE, "dim"), Text(), _progress(view), Text(), _receivers_now(view), Text(), _crew(view))
+    return Group(Text(), *parts)
+
+
+def reckoning(told: Reckoning) -> RenderableType:
+    """Return the end of the demo: where every entry is, what the receivers say, and the verdict."""
+    census = told.evidence.census
+    title = Text.assemble(
+        ("Where they are", "bold"), (f"   asked of Valkey and SQLite after {told.elapsed_s:.1f} s", "dim")
+    )
+    parts: list[RenderableType] = [title, _states(told.evidence), Text(), _receivers_at_the_end(told.evidence), Text()]
+    rate = "too few alerts to tell" if told.rate_per_s is None else f"{told.rate_per_s:.0f} alerts/s"
+    parts.append(
+        Text(f"steady rate: {rate} ({told.workers} workers, 100 ms an alert: {told.possible_per_s:.0f}/s at best)")
+    )
+    parts += [*map(Text, told.events), Text()]
+    if told.faults:
+        parts += [
+            Text("The ledger does NOT balance:", "bold red"),
+            *(Text(f"- {fault}", "red") for fault in told.faults),
+        ]
+    else:
+        parts.append(Text(f"The ledger balances: {_praise(told.evidence, census.emitted)}", "bold green"))
+    return Group(Text(), *parts, Text())
+
+
+def _progress(view: "View") -> Table:
+    census = view.census
+    table = Table.grid(padding=(0, 2))
+    table.add_column(min_width=11)
+    table.add_column(justify="right", min_width=6)
+    table.add_column()
+    counts = [("emitted", census.emitted), ("stored", census.stored)]
+    counts += [(state, census.by_state.get(state, 0)) for state in ("delivered", "retrying", "failed")]
+    counts.append(("quarantined", census.dead))
+    for name, count in counts:
+        colour = COLOURS.get(name, "default")
+        bar = ProgressBar(view.total, count, width=BAR_COLUMNS, complete_style=colour, finished_style=colour)
+        table.add_row(name, Text(f"{count:,}", colour if count else "dim"), bar)
+    table.add_row("rate", Text("-" if view.rate_per_s is None else f"{view.rate_per_s:.0f}/s"), "")
+    return table
+
+
+def _receivers_now(view: "View") -> Table:
+    table = _columns("receiver", "", "requests", "accepted", "refused", "repeats")
+    for book in view.books:
+        table.add_row(
+            book.name, Text(book.manner, "dim"), *_numbers(book.requests, book.accepted, book.refused, book.repeated)
+        )
+    return table
+
+
+def _receivers_at_the_end(evidence: Evidence) -> Table:
+    table = _columns("receiver", "requests", "accepted", "refused", "repeats", "marked in doubt")
+    for book in evidence.books:
+        marked = marked_repeats(book, evidence.records)
+        numbers = _numbers(book.requests, book.accepted, book.refused, book.repeated, marked)
+        table.add_row(book.name, *numbers)
+    return table
+
+
+def _columns(*names: str) -> Table:
+    table = Table(box=None, padding=(0, 2, 0, 0), pad_edge=False, header_style="bold")
+    for name in names:
+        table.add_column(name, justify="left" if name in ("receiver", "") else "right", no_wrap=True)
+    return table
+
+
+def _numbers(*counts: int) -> list[Text]:
+    return [Text(f"{count:,}", "" if count else "dim") for count in counts]
+
+
+def _crew(view: "View") -> Table:
+    table = Table.grid(padding=(0, 2))
+    for name, process_id, fate in view.workers:
+        colour = "red" if "killed" in fate else "dim"
+        table.add_row(name, Text(f"pid {process_id}", "dim"), Text(fate, colour))
+    return table
+
+
+def _states(evidence: Evidence) -> Table:
+    census = evidence.census
+    table = Table.grid(padding=(0, 2))
+    table.add_column(min_width=11)
+    table.add_column(justify="right", min_width=6)
+    table.add_column(style="dim")
+    for state in STATES:
+        count = census.by_state.get(state, 0)
+        table.add_row(
+            state, Text(f"{count:,}", COLOURS[state] if count else "dim"), _why(evidence, state) if count else ""
+        )
+    reasons = ", ".join(
+        f"{reason} {count}" for reason, count in sorted(Counter(why for _, why in evidence.dead).items())
+    )
+    table.add_row("quarantined", Text(f"{census.dead:,}", COLOURS["quarantined"] if census.dead else "dim"), reasons)
+    sign = "=" if census.accounted_for == census.emitted else "is not"
+    table.add_row(
+        Text("together", "bold"),
+        Text(f"{census.accounted_for:,}", "bold"),
+        Text(f"{sign} {census.emitted:,} emitted", "bold"),
+    )
+    return table
+
+
+def _why(evidence: Evidence, state: str) -> str:
+    """Say why records are in a state: by their last errors, the most frequent first."""
+    if state == "delivered":
+        return f"accepted by all {len(evidence.books)} receivers"
+    errors = Counter(
+        record.delivery.last_error or record.delivery.suppressed_by or ""
+        for record in evidence.records.values()
+        if record.delivery.state == state
+    )
+    return ", ".join(error for error, _ in errors.most_common(2))
+
+
+def _praise(evidence: Evidence, emitted: int) -> str:
+    repeats = sum(book.repeated for book in evidence.books)
+    if repeats == 0:
+        marked = "nothing was sent twice"
+    else:
+        marked = "the 1 repeat is marked in doubt" if repeats == 1 else f"all {repeats:,} repeats are marked in doubt"
+    return f"{emitted:,} emitted, {emitted:,} accounted for, none lost; {marked}."
