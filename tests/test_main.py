@@ -94,9 +94,9 @@ def test_later_option_is_stronger() -> None:
 @pytest.mark.parametrize(
     ("argv", "expected"),
     [
-        ("", "name a command: run, emit, check"),
+        ("", f"name a command: {', '.join(COMMANDS)}"),
         ("rnu", "there is no command 'rnu' (did you mean run?)"),
-        ("frobnicate", "there is no command 'frobnicate'; the commands are run, emit, check, list, show"),
+        ("frobnicate", f"there is no command 'frobnicate'; the commands are {', '.join(COMMANDS)}"),
         ("emit - --redis-ulr redis://x", "there is no option --redis-ulr (did you mean --redis-url?)"),
         ("--redis-ulr=redis://x emit -", "there is no option --redis-ulr (did you mean --redis-url?)"),
         ("emit - --dry-rnu", "there is no option --dry-rnu (did you mean --dry-run?)"),

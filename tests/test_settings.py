@@ -76,6 +76,7 @@ def test_defaults_are_those_of_the_design() -> None:
         "streams": "none",
         "index": "`alerts`",
         "workers": "16",
+        "processes": "1",
         "webhook_url": "none",
         "webhook_secret": "none",
         "in_doubt_policy": "`resend`",
@@ -170,7 +171,6 @@ def test_what_others_put_into_the_environment_is_no_setting(name: str) -> None:
     "name",
     [
         "http_bind",
-        "processes",
         "service_hosts",
         "test",
         "faults",

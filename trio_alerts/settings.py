@@ -143,6 +143,10 @@ class Settings:
     workers: int = field(
         default=16, metadata=_about(whole(1, 20_000), "How many alerts may be under way at once, in tasks.")
     )
+    processes: int = field(
+        default=1,
+        metadata=_about(whole(1, 256), "How many processes, each with so many workers, run on this machine."),
+    )
     webhook_url: SecretUrl | None = field(
         default=None, metadata=_about(WEBHOOK_URL, "The one-channel short form: a channel named `webhook`.")
     )

@@ -61,7 +61,8 @@ class _Family:
             code = await self._run_child(number)
             if self._stopping.is_set() or code in FATAL_CODES:
                 self.exit_code = self.exit_code or max(code, 0) or int(code < 0)
-                self._stop()
+                if not self._stopping.is_set():  # else the others would take it for a second signal
+                    self._stop()
                 return
             if trio.current_time() - started_s >= LIVED_S:
                 wait_s = FIRST_WAIT_S
@@ -93,14 +94,15 @@ class _Family:
             child.send_signal(signal.SIGTERM)
 
 
-def is_child() -> bool:
-    """Tell whether this process was started by `supervise`."""
-    return CHILD in os.environ
+def child_number() -> int | None:
+    """Tell which child of `supervise` this process is, from 1; None if it is none."""
+    number = os.environ.get(CHILD)
+    return None if number is None else int(number)
 
 
 async def parent_is_gone() -> None:
     """Return when the parent of this child has ended, however it ended."""
-    with trio.lowlevel.FdStream(os.dup(0)) as parent:  # type: ignore[attr-defined]
+    async with trio.lowlevel.FdStream(os.dup(0)) as parent:
         while await parent.receive_some():
             pass
 

@@ -1,29 +1,58 @@
 """`run`: the worker."""
 
 import argparse
+import dataclasses
+import resource
+import sys
 
 import trio
 from loguru import logger
 
 from trio_alerts.assembly import open_pipeline
 from trio_alerts.commands.command import Command
+from trio_alerts.pipeline import Pipeline
+from trio_alerts.routing import Routing
 from trio_alerts.service import serve, watch_signals
 from trio_alerts.settings import Settings, require_channels, warnings_about
+from trio_alerts.supervisor import child_number, parent_is_gone, supervise
 
 
 def _execute(_: argparse.Namespace, settings: Settings) -> int:
     require_channels(settings)
+    if settings.processes > 1 and child_number() is None:
+        Routing(settings)  # a mistake is told once, not by every child
+        return trio.run(supervise, [sys.executable, "-m", "trio_alerts", *sys.argv[1:]], settings.processes)
     for warning in warnings_about(settings):
         logger.warning("{}", warning)
-    trio.run(_run, settings)
+    _allow_many_files()
+    trio.run(_run, _own_consumer(settings))
     return 0
 
 
 async def _run(settings: Settings) -> None:
     async with open_pipeline(settings) as pipeline, trio.open_nursery() as nursery:
         await nursery.start(watch_signals, pipeline)
+        if child_number() is not None:
+            nursery.start_soon(_stop_with_parent, pipeline)
         await serve(pipeline)
         nursery.cancel_scope.cancel()  # nobody waits for signals any more
+
+
+async def _stop_with_parent(pipeline: Pipeline) -> None:
+    await parent_is_gone()
+    pipeline.stop()
+
+
+def _own_consumer(settings: Settings) -> Settings:
+    """Give each of several processes a consumer name of its own, also where the settings name one."""
+    number = child_number()
+    return settings if number is None else dataclasses.replace(settings, consumer=f"{settings.consumer}-{number}")
+
+
+def _allow_many_files() -> None:
+    """Every waiting receiver holds a connection open: use what the system allows without asking."""
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
 
 
 COMMAND = Command(
