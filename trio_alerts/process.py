@@ -64,19 +64,19 @@ async def process_entry(entry: Entry, pipeline: Pipeline) -> Step:
     attempt as in doubt; after it the outcome is stored and the entry acknowledged first.
     """
     await pipeline.fault_point.reach("after_read")
-    if entry.deliveries > pipeline.settings.max_deliveries:
-        return await condemn(entry, pipeline)
     try:
+        if entry.deliveries > pipeline.settings.max_deliveries:
+            return await condemn(entry, pipeline)
         alert = parse_entry(entry, pipeline.clock.now())  # 1 parse
         await pipeline.fault_point.reach("after_parse")
         claim = await persist(entry, alert, pipeline)  # 2 persist
+        await pipeline.fault_point.reach("after_persist")
+        if claim is Step.WALK_AWAY:
+            return Step.WALK_AWAY
+        if isinstance(claim, Claim) and not await deliver(claim, pipeline):  # 3 notify, 4 update
+            return Step.WALK_AWAY
     except (ParseFault, RefusedContent) as fault:
         return await quarantine(entry, fault, pipeline)
-    await pipeline.fault_point.reach("after_persist")
-    if claim is Step.WALK_AWAY:
-        return Step.WALK_AWAY
-    if isinstance(claim, Claim) and not await deliver(claim, pipeline):  # 3 notify, 4 update
-        return Step.WALK_AWAY
     await pipeline.stream_outage.outlast(_shielded(pipeline, lambda: pipeline.stream.ack(entry)))  # 4 then XACK
     await pipeline.fault_point.reach("after_ack")
     pipeline.quarantined_in_a_row = 0

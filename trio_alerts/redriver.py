@@ -6,7 +6,7 @@ import trio
 from loguru import logger
 
 from trio_alerts.delivery import cut, next_attempt
-from trio_alerts.errors import Stopping, Unavailable
+from trio_alerts.errors import RefusedContent, Stopping, Unavailable
 from trio_alerts.pipeline import Pipeline
 from trio_alerts.ports import Stored
 from trio_alerts.process import Claim
@@ -45,7 +45,11 @@ async def _redrive_due(send: trio.MemorySendChannel[Work], pipeline: Pipeline) -
                 continue
             if not await _free_slot(pipeline):
                 return
-            claim = await _claim(record_id, pipeline)
+            try:
+                claim = await _claim(record_id, pipeline)
+            except RefusedContent as fault:  # somebody changed it by hand; it must not hold up the others
+                logger.error("{} is due and cannot be read: {}", record_id, fault)
+                continue
             if claim is not None and pipeline.in_flight.hold(record_id, None):
                 await send.send(Redrive(claim))  # also when stopping: what is claimed is sent within the grace time
 

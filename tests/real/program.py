@@ -79,7 +79,7 @@ class Site:
     def add(self, fields: Mapping[bytes, bytes]) -> str:
         """XADD an entry as it is."""
         with self.redis.client() as client:
-            entry_id: bytes = client.xadd(self.stream, dict(fields))  # type: ignore[arg-type]  # dict is invariant
+            entry_id: bytes = client.xadd(self.stream, dict(fields))
             return entry_id.decode()
 
     def dead(self) -> list[dict[bytes, bytes]]:
