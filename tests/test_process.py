@@ -10,7 +10,7 @@ from tests.fakes.channel import FakeChannel
 from tests.fakes.store import Fault
 from tests.fakes.world import EVENT, STREAM, World
 from trio_alerts.alert import Entry, Record
-from trio_alerts.delivery import Delivery
+from trio_alerts.delivery import Delivery, cut, quarantined
 from trio_alerts.errors import QuarantineHalt, Stopping
 from trio_alerts.pipeline import Pipeline
 from trio_alerts.process import Step, process_entry
@@ -83,7 +83,8 @@ async def test_what_is_stored_before_the_send(autojump_clock: MockClock) -> None
 
     world.channel.decide = look
     await world.carry()
-    assert ("sending", 1, 0, "me/1") == (seen[0].state, seen[0].attempts, seen[0].in_doubt, seen[0].owner)
+    assert ("sending", 1, 0) == (seen[0].state, seen[0].attempts, seen[0].in_doubt)
+    assert seen[0].owner.startswith("me/")
     assert dt.datetime.fromtimestamp(60.0, dt.UTC) == seen[0].lease_until
     assert b'"delivered":false' in Record("x", b'{"a":1}', seen[0]).to_json()
 
@@ -466,3 +467,68 @@ async def test_a_cancellation_at_every_await_leaves_what_the_record_says(autojum
         assert ("delivered", {}) == (after.state, world.pending)
         assert repeats <= after.in_doubt <= 1
     assert {(None, True, 0), ("sending", True, 0), ("sending", True, 1), ("delivered", False, 1)} == seen
+
+
+async def test_a_restart_under_the_same_name_does_not_take_a_dead_attempt_for_its_own(
+    autojump_clock: MockClock,
+) -> None:
+    """With a fixed consumer name two incarnations count their attempts alike: their tokens must differ all the same."""
+    world = World()
+    dead = world.pipeline()
+    world.emit()
+    entry = await world.take(dead)
+    await put(world, entry)
+    world.store.put(
+        replace_delivery(world.store.records[entry.id].record, state="sending", owner=dead.new_owner(), lease_s=60)
+    )
+    restarted = world.pipeline()
+    restarted.clock.set(await restarted.stream.server_time())
+    (again,) = await restarted.stream.own_pending(set(), 1)
+    assert Step.WALK_AWAY is await process_entry(again, restarted)
+    assert ([], [entry.id]) == (world.channel.sends, list(world.pending))
+
+
+@pytest.mark.parametrize("state", ["retrying", "quarantined"])
+async def test_a_late_acceptance_survives_a_record_that_kept_our_token(autojump_clock: MockClock, state: str) -> None:
+    """Others cut our attempt while we were paused, and our token stayed: an acceptance is never forgotten."""
+    world = World(latency_s=10.0)
+    pipeline = world.pipeline()
+    world.emit()
+    entry = await world.take(pipeline)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(process_entry, entry, pipeline)
+        await trio.sleep(5)
+        record = world.store.records[entry.id].record
+        by_others = cut(record.delivery, pipeline.clock.now(), pipeline.rules())
+        if state == "quarantined":
+            by_others = quarantined(record.delivery, "max_deliveries")
+        world.store.put(Record(record.id, record.body, by_others))
+    assert "delivered" == world.delivery(entry.id).state
+
+
+async def test_another_owner_s_running_attempt_is_not_acknowledged_by_us(autojump_clock: MockClock) -> None:
+    """Our attempt failed after somebody took over: the entry is theirs to acknowledge, with their outcome."""
+    world = World([Retry("busy", 503)], latency_s=10.0)
+    pipeline = world.pipeline()
+    world.emit()
+    entry = await world.take(pipeline)
+    steps: list[Step] = []
+
+    async def carry() -> None:
+        steps.append(await process_entry(entry, pipeline))
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(carry)
+        await trio.sleep(5)
+        record = world.store.records[entry.id].record
+        world.store.put(replace_delivery(record, state="sending", owner="other/1", lease_s=60.0))
+    assert ([Step.WALK_AWAY], [entry.id]) == (steps, list(world.pending))
+
+
+async def test_a_send_never_outlives_its_lease(autojump_clock: MockClock) -> None:
+    """With a lease barely longer than an attempt, a claim that waited is renewed before the send starts."""
+    world = World(lease_s=21.0)
+    faults: dict[str, list[Fault]] = {"create": ["answer_lost"], "get": ["down"] * 5}
+    world.store.decide = lambda call: faults[call.method].pop() if faults.get(call.method) else None
+    await world.carry()
+    assert ("replace", "sending") in [(call.method, call.state) for call in world.store.called("replace")]

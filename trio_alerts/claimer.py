@@ -3,10 +3,9 @@
 import trio
 
 from trio_alerts.errors import Unavailable
-from trio_alerts.in_flight import SUSPECT_DELIVERIES
 from trio_alerts.keepalive import renew
 from trio_alerts.pipeline import Pipeline
-from trio_alerts.ports import HANDED_OVER_IDLE_S, Pending
+from trio_alerts.ports import HANDED_OVER_IDLE_S, Pending, is_suspect
 from trio_alerts.reader import hand_out
 from trio_alerts.worker import Work
 
@@ -64,7 +63,7 @@ def _choose(found: list[Pending], pipeline: Pipeline) -> list[Pending]:
     for pending in found:
         if pending.record_id in pipeline.in_flight:
             continue
-        if pending.deliveries + 1 >= SUSPECT_DELIVERIES:
+        if is_suspect(pending):
             if suspects:
                 continue
             suspects += 1

@@ -210,7 +210,10 @@ def with_acceptances(theirs: Delivery, ours: Delivery, now: dt.datetime) -> Deli
     )
     if channels == theirs.channels:
         return None
-    return _summed_up(theirs, channels, now)
+    after = _summed_up(theirs, channels, now)
+    if theirs.state == "quarantined" and after.state != "delivered":
+        return replace(after, state="quarantined", lease_until=None, next_attempt_at=None)
+    return after
 
 
 def _after_outcome(

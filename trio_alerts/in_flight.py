@@ -6,8 +6,7 @@ from dataclasses import dataclass
 import trio
 
 from trio_alerts.alert import Entry
-
-SUSPECT_DELIVERIES = 3  # from this delivery on an entry may be what crashed its workers
+from trio_alerts.ports import SUSPECT_DELIVERIES
 
 
 @dataclass(slots=True)

@@ -47,6 +47,7 @@ class Pipeline:
         self._hold = frozenset(
             channel.name for channel in self.settings.effective_channels if channel.in_doubt_policy == "hold"
         )
+        self._run = f"{self.random.getrandbits(32):08x}"  # a process of the same name may have been here before
         self._attempts = count(1)
         self._intakes: set[trio.CancelScope] = set()
 
@@ -56,7 +57,7 @@ class Pipeline:
 
     def new_owner(self) -> str:
         """Return a token that no other attempt of any process has."""
-        return f"{self.settings.consumer}/{next(self._attempts)}"
+        return f"{self.settings.consumer}/{self._run}/{next(self._attempts)}"
 
     def stop(self) -> None:
         """Begin the soft stop: nothing new is taken in. Safe to repeat."""

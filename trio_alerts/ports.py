@@ -14,6 +14,7 @@ from trio_alerts.alert import Entry, Record
 from trio_alerts.delivery import State
 from trio_alerts.retry import Outcome
 
+SUSPECT_DELIVERIES = 3  # from this delivery on an entry may be what crashed its workers
 HANDED_OVER_IDLE_S = 86_400.0  # no living worker's entry is ever this idle: it was handed over
 
 
@@ -31,6 +32,11 @@ class Pending:
     consumer: str
     idle_s: float
     deliveries: int
+
+
+def is_suspect(pending: Pending) -> bool:
+    """Tell whether the next delivery of an entry makes it a suspect."""
+    return pending.deliveries + 1 >= SUSPECT_DELIVERIES
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +75,8 @@ class AlertStream(Protocol):
         """Return at most `count` entries that are pending under our own name, but for the record IDs that we hold.
 
         These are answers that got lost, or what a process of the same name left behind. Each counts one more delivery,
-        but they do not count as claimed: under a name that two processes share, an owner may be alive.
+        but they do not count as claimed: under a name that two processes share, an owner may be alive. Suspects are
+        left to the claimer, which takes one at a time.
         """
 
     async def look(self, min_idle_s: float, count: int) -> list[Pending]:

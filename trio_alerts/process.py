@@ -14,6 +14,7 @@ from trio_alerts.alert import Alert, Entry, Record, parse_entry
 from trio_alerts.delivery import (
     FINAL,
     Delivery,
+    State,
     first_attempt,
     quarantined,
     renewed,
@@ -146,7 +147,7 @@ async def resume(
 
 
 async def deliver(claim: Claim, pipeline: Pipeline) -> bool:
-    """Send what is ours and store what came of it; False if it turned out not to be ours any more.
+    """Send what is ours and store what came of it; False if its outcome is another owner's to store.
 
     Cancellation: what receivers have said by then is stored first, in a bounded time.
     """
@@ -162,15 +163,18 @@ async def deliver(claim: Claim, pipeline: Pipeline) -> bool:
             with trio.move_on_after(2 * pipeline.settings.store_timeout_s, shield=True):
                 await update(fresh, outcomes, pipeline)
     await pipeline.fault_point.reach("after_send")
-    await update(fresh, outcomes, pipeline)
+    state = await update(fresh, outcomes, pipeline)
     await pipeline.fault_point.reach("after_update")
-    return True
+    return state != "sending"
 
 
-async def update(claim: Claim, outcomes: Outcomes, pipeline: Pipeline) -> None:
+async def update(claim: Claim, outcomes: Outcomes, pipeline: Pipeline) -> State:
     """Store the outcome of an attempt, whatever has become of the record in the meantime.
 
-    Outcomes: stored | stored before, and the answer got lost | merged into another owner's record | created again.
+    Outcomes: stored | stored before, and the answer got lost | merged into what others made of it | created again.
+
+    Returns:
+        The state that the record has now: `sending` if another owner is at it.
     """
     record, version = claim.stored.record, claim.stored.version
     owner = record.delivery.owner
@@ -180,7 +184,7 @@ async def update(claim: Claim, outcomes: Outcomes, pipeline: Pipeline) -> None:
     while True:
         written = await pipeline.store_outage.outlast(write)
         if isinstance(written, Stored):
-            return
+            return written.record.delivery.state
         current = await pipeline.store_outage.outlast(_shielded(pipeline, lambda: pipeline.store.get(record.id)))
         if current is None:
             logger.error("{}: the record has vanished from the store; it is written again", record.id)
@@ -188,12 +192,12 @@ async def update(claim: Claim, outcomes: Outcomes, pipeline: Pipeline) -> None:
             continue
         theirs = current.record.delivery
         merged: Delivery | None
-        if theirs.owner == owner:
-            merged = settled(theirs, outcomes, pipeline.clock.now(), pipeline.rules()) if theirs.sending() else None
+        if theirs.owner == owner and theirs.state == "sending":
+            merged = settled(theirs, outcomes, pipeline.clock.now(), pipeline.rules())
         else:
             merged = with_acceptances(theirs, after, pipeline.clock.now())
         if merged is None:
-            return
+            return theirs.state
         known, version = replace(current.record, delivery=merged), current.version
         write = _shielded(pipeline, partial(pipeline.store.replace, known, version))
 
@@ -247,11 +251,13 @@ async def _owner_is_gone(entry: Entry, delivery: Delivery, pipeline: Pipeline) -
 
 
 async def _with_fresh_lease(claim: Claim, pipeline: Pipeline) -> Claim | None:
-    """Claim again if the lease is half over: what others judge us by must outlast the send."""
-    while trio.current_time() - claim.stamped_at_s >= pipeline.settings.lease_s / 2:
+    """Claim again if the lease grew old: what others judge us by must outlast the send."""
+    settings = pipeline.settings
+    young_s = min(settings.lease_s / 2, settings.lease_s - settings.connect_timeout_s - settings.send_timeout_s)
+    while trio.current_time() - claim.stamped_at_s >= young_s:
         stamped_at_s = trio.current_time()
         record = claim.stored.record
-        longer = replace(record, delivery=renewed(record.delivery, pipeline.clock.now(), pipeline.settings.lease_s))
+        longer = replace(record, delivery=renewed(record.delivery, pipeline.clock.now(), settings.lease_s))
         written = await _replace(pipeline, longer, claim.stored.version)
         if isinstance(written, Conflict):
             current = await _store(pipeline, partial(pipeline.store.get, record.id))

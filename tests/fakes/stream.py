@@ -11,10 +11,11 @@ from typing import TypeVar
 import trio
 
 from tests.fakes.store import Fault
+from tests.fakes.wire import Wire
 from trio_alerts.alert import Entry
 from trio_alerts.backends.record_ids import REPLAY_OF, RecordIds, order
 from trio_alerts.errors import SettingsError, Unavailable
-from trio_alerts.ports import HANDED_OVER_IDLE_S, DeadEntry, Pending
+from trio_alerts.ports import HANDED_OVER_IDLE_S, DeadEntry, Pending, is_suspect
 from trio_alerts.settings import Settings
 
 T = TypeVar("T")
@@ -44,7 +45,7 @@ class Held:
 
     @property
     def idle_s(self) -> float:
-        return trio.current_time() - self.since_s
+        return max(0.0, trio.current_time() - self.since_s)
 
 
 @dataclass(slots=True)
@@ -76,6 +77,7 @@ class FakeServer:
         calls: Every call of every consumer, in order.
         decide: Called with each call; a fault it returns happens. The simulation's seeds choose here.
         dead: The entries of each dead-letter stream, by the name of the stream that they come from.
+        wire: Carries the calls, if it is set; `latency_s`, `down`, `fail_next` and `decide` then mean nothing.
     """
 
     def __init__(self, *, latency_s: float = 0.0) -> None:
@@ -86,6 +88,8 @@ class FakeServer:
         self.calls: list[Call] = []
         self.decide: Callable[[Call], Fault | None] = lambda _: None
         self.changed = trio.lowlevel.ParkingLot()
+        self.wire: Wire | None = None
+        self._ahead_s = 0.0
         self._down = False
         self._planned: dict[str, list[Fault]] = {}
 
@@ -98,12 +102,26 @@ class FakeServer:
         self._down = down
         self.changed.unpark_all()
 
+    def time(self) -> float:
+        """Return the server's time in seconds: the virtual time, but for the jumps of its clock."""
+        return trio.current_time() + self._ahead_s
+
+    def jump(self, seconds: float) -> None:
+        """Set the server's clock forward or back: idle times and locks are measured by it."""
+        self._ahead_s += seconds
+        for stream in self.streams.values():
+            for group in stream.groups.values():
+                for held in group.pending.values():
+                    held.since_s -= seconds
+        for name in self.locks:
+            self.locks[name] -= seconds
+
     def add(self, stream: str, fields: Mapping[bytes, bytes] | Fields, entry_id: str = "*") -> str:
         """XADD; IDs are made of the virtual milliseconds."""
         there = self.streams.setdefault(stream, Stream())
         if entry_id == "*":
             last_ms, last_sequence = order(there.last_id)
-            now_ms = max(round(trio.current_time() * 1000), last_ms)
+            now_ms = max(round(self.time() * 1000), last_ms)
             entry_id = f"{now_ms}-{last_sequence + 1 if now_ms == last_ms else 0}"
         assert order(entry_id) > order(there.last_id), "an ID must be larger than the last one"
         there.entries[entry_id] = tuple(fields.items() if isinstance(fields, Mapping) else fields)
@@ -146,8 +164,7 @@ class FakeServer:
         self._planned.setdefault(method, []).extend([fault] * times)
 
     def fault_of(self, call: Call) -> Fault | None:
-        """Log a call, and choose what goes wrong with it."""
-        self.calls.append(call)
+        """Choose what goes wrong with a call."""
         planned = self._planned.get(call.method)
         return planned.pop(0) if planned else self.decide(call)
 
@@ -197,6 +214,11 @@ class FakeStream:
 
     async def read(self, count: int) -> list[Entry]:
         self._woken = False
+        if self.server.wire is not None:
+            call = self._log("read", count)
+            return await self.server.wire.carry(
+                call, lambda: self._read_or_create(count), self._readable, self._settings.block_s
+            )
         fault = await self._begin("read", count)
         lost = [name for name in self._names if self._found(name) is None]
         taken: list[Entry] = []
@@ -223,7 +245,7 @@ class FakeStream:
         def effect() -> list[Entry]:
             entries: list[Entry] = []
             for one in self._pending():
-                mine = one.consumer == self._consumer and one.record_id not in holding
+                mine = one.consumer == self._consumer and one.record_id not in holding and not is_suspect(one)
                 if mine and len(entries) < count:
                     entries += self._take(one.stream, one.id, claimed=False)
             return entries
@@ -334,7 +356,7 @@ class FakeStream:
         return await self._call("leave", effect)
 
     async def server_time(self) -> float:
-        return await self._call("server_time", trio.current_time)
+        return await self._call("server_time", self.server.time)
 
     async def lock(self, name: str, ttl_s: float) -> bool:
         def effect() -> bool:
@@ -349,14 +371,21 @@ class FakeStream:
     async def _call(
         self, method: str, effect: Callable[[], T], count: int = 0, entries: Sequence[Entry | Pending] = ()
     ) -> T:
+        if self.server.wire is not None:
+            return await self.server.wire.carry(self._log(method, count, entries), effect)
         fault = await self._begin(method, count, entries)
         result = effect()
         await self._end(fault)
         return result
 
-    async def _begin(self, method: str, count: int, entries: Sequence[Entry | Pending] = ()) -> Fault | None:
+    def _log(self, method: str, count: int, entries: Sequence[Entry | Pending] = ()) -> Call:
         ids = tuple(entry.record_id for entry in entries)
-        fault = self.server.fault_of(Call(trio.current_time(), self._consumer, method, count, ids))
+        call = Call(trio.current_time(), self._consumer, method, count, ids)
+        self.server.calls.append(call)
+        return call
+
+    async def _begin(self, method: str, count: int, entries: Sequence[Entry | Pending] = ()) -> Fault | None:
+        fault = self.server.fault_of(self._log(method, count, entries))
         await trio.sleep(self.server.latency_s / 2)
         if self.server.down or fault == "down":
             raise Unavailable("the server is down")
@@ -366,6 +395,22 @@ class FakeStream:
         await trio.sleep(self.server.latency_s / 2)
         if self.server.down or fault == "answer_lost":
             raise Unavailable("the answer was lost")
+
+    def _readable(self) -> bool:
+        """Tell whether a blocked read ends: there is something new, a group is missing, or somebody woke it."""
+        if self._woken:
+            return True
+        for name in self._names:
+            group = self._found(name)
+            if group is None or order(group.last_id) < order(self.server.streams[name].last_id):
+                return True
+        return False
+
+    def _read_or_create(self, count: int) -> list[Entry]:
+        lost = [name for name in self._names if self._found(name) is None]
+        for name in lost:
+            self._create_group(name, "0-0")
+        return [] if lost or self._woken else self._read(count)
 
     def _read(self, count: int) -> list[Entry]:
         taken: list[Entry] = []

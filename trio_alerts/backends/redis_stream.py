@@ -17,7 +17,7 @@ from trio_alerts.backends.redis_connection import RedisConnection
 from trio_alerts.backends.redis_keys import dead_letter_key, lock_key
 from trio_alerts.backends.redis_survey import survey
 from trio_alerts.errors import Unavailable
-from trio_alerts.ports import HANDED_OVER_IDLE_S, DeadEntry, Pending
+from trio_alerts.ports import HANDED_OVER_IDLE_S, DeadEntry, Pending, is_suspect
 from trio_alerts.settings import Settings
 
 PAGE = 200  # pending entries a look: their answer is about 20 KB
@@ -124,7 +124,7 @@ class RedisStream:
             start, more = "-", True
             while more and len(entries) < count:
                 page = await self._pending(name, PAGE, start=start, consumer=self._consumer)
-                free = [one.id for one in page if one.record_id not in holding]
+                free = [one.id for one in page if one.record_id not in holding and not is_suspect(one)]
                 while free and len(entries) < count:
                     wanted, free = free[: count - len(entries)], free[count - len(entries) :]
                     entries += await self._take(name, wanted, owner=self._consumer, claimed=False)
