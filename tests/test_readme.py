@@ -18,7 +18,7 @@ def test_the_settings_tables_are_those_of_the_code() -> None:
 def test_every_command_is_listed() -> None:
     """The README shows what there is, and only that."""
     rows = re.findall(
-        r"^\| (`[a-z].*?`) \|", README.partition("| command | does |")[2].partition("| exit code |")[0], re.M
+        r"^\| (`[a-z].*?`) \|", README.partition("| command | does |")[2].partition("| exit code |")[0], re.MULTILINE
     )
     assert set(COMMANDS) == set(re.findall(r"`([a-z]+)", " ".join(rows)))
 

@@ -35,7 +35,10 @@ class Attempt(Struct, frozen=True, omit_defaults=True):
 
 
 class ChannelDelivery(Struct, frozen=True, omit_defaults=True):
-    """One channel's part: `in_doubt` counts its attempts whose outcome nobody saw."""
+    """One channel's part: `in_doubt` counts its attempts whose outcome nobody saw.
+
+    `attempts_before` are those that were made before a human asked for another one: the schedule counts from there.
+    """
 
     name: str
     state: ChannelState
@@ -45,6 +48,7 @@ class ChannelDelivery(Struct, frozen=True, omit_defaults=True):
     last_error: str | None = None
     last_status: int | None = None
     log: tuple[Attempt, ...] = ()
+    attempts_before: int | None = None
 
 
 class Delivery(Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -216,6 +220,56 @@ def with_acceptances(theirs: Delivery, ours: Delivery, now: dt.datetime) -> Deli
     return after
 
 
+def asked_for(delivery: Delivery, owner: str, now: dt.datetime, *, in_doubt: bool) -> Delivery | None:
+    """Return the state after a human asked for another attempt; None if there is nothing to send.
+
+    Every channel that has given up or waits is due now, and has the whole schedule before it again. A running attempt
+    is left alone. The new owner token keeps an earlier owner's late write from being taken for its own.
+
+    Args:
+        delivery: As it is.
+        owner: A token that no attempt has.
+        now: The server's time.
+        in_doubt: Also through channels that are held in doubt: a receiver may get those a second time.
+    """
+    states: set[ChannelState] = {"failed", "retrying", "in_doubt"} if in_doubt else {"failed", "retrying"}
+    if delivery.state == "sending" or not any(channel.state in states for channel in delivery.channels):
+        return None
+    channels = tuple(
+        replace(channel, state="retrying", next_attempt_at=now, attempts_before=channel.attempts)
+        if channel.state in states
+        else channel
+        for channel in delivery.channels
+    )
+    return replace(_summed_up(delivery, channels, now), owner=owner, reason=None)
+
+
+def resolved(
+    delivery: Delivery, owner: str, now: dt.datetime, verdict: Literal["delivered", "failed"], by: str
+) -> Delivery | None:
+    """Return the state after a human settled what is in doubt; None if nothing is, or an attempt is running.
+
+    The other channels stay as they are. The attempt log and `reason` say who settled it, and when.
+    """
+    if delivery.state == "sending" or not any(channel.state == "in_doubt" for channel in delivery.channels):
+        return None
+    said = f"settled as {verdict} by {by}"
+    attempt = Attempt(now, 0.0, "accepted" if verdict == "delivered" else "refused", error=said)
+    channels = tuple(
+        replace(
+            channel,
+            state=verdict,
+            last_error=None if verdict == "delivered" else said,
+            log=(*channel.log, attempt)[-KEPT_ATTEMPTS:],
+        )
+        if channel.state == "in_doubt"
+        else channel
+        for channel in delivery.channels
+    )
+    at = now.isoformat(timespec="seconds").replace("+00:00", "Z")
+    return replace(_summed_up(delivery, channels, now), owner=owner, reason=f"{said} at {at}")
+
+
 def _after_outcome(
     channel: ChannelDelivery, outcome: Outcome, duration_s: float, now: dt.datetime, rules: Rules
 ) -> ChannelDelivery:
@@ -231,7 +285,8 @@ def _after_outcome(
             )
             if unseen and channel.name in rules.hold:
                 return replace(failed, state="in_doubt")
-            delay_s = next_delay_s(rules.schedule_s, channel.attempts, outcome, rules.jitter)
+            attempts = channel.attempts - (channel.attempts_before or 0)
+            delay_s = next_delay_s(rules.schedule_s, attempts, outcome, rules.jitter)
             if delay_s is None:
                 return replace(failed, state="failed")
             return replace(failed, state="retrying", next_attempt_at=now + dt.timedelta(seconds=delay_s))

@@ -112,6 +112,24 @@ class AlertStream(Protocol):
     async def leave(self) -> bool:
         """Remove our consumer if it has nothing pending, in one step; tell whether it was removed."""
 
+    async def newly_lost(self) -> int:
+        """Return how many entries were trimmed or deleted before the group had read them, and nobody was told of yet.
+
+        Their IDs are known to nobody. The number is kept on the server: of all processes, one is told of each.
+        """
+
+    async def quarantined(self) -> int:
+        """Return how many entries lie in the dead-letter streams."""
+
+    async def remove_idle_consumers(self, min_idle_s: float) -> list[str]:
+        """Remove other consumers that were silent for so long and have nothing pending; return their names."""
+
+    async def trim(self, keep_s: float) -> int:
+        """Remove from the streams what every group of theirs is done with, and is older; return how many entries.
+
+        A group that is not ours counts too: nothing is removed that is pending in it, or that it has not read yet.
+        """
+
     async def server_time(self) -> float:
         """Return the server's time in seconds since the epoch."""
 
@@ -202,6 +220,9 @@ class AlertStore(Protocol):
     async def counts(self, now: dt.datetime) -> "Counts":
         """Count all records by state, as far as a search sees them."""
 
+    async def vitals(self) -> "Vitals":
+        """Look for what is slow to find: too much for every minute, as far as a search sees it."""
+
 
 @dataclass(frozen=True, slots=True)
 class Counts:
@@ -209,6 +230,20 @@ class Counts:
 
     by_state: Mapping[str, int]
     overdue: int
+
+
+@dataclass(frozen=True, slots=True)
+class Vitals:
+    """How things go.
+
+    Args:
+        waiting_since: When the first attempt began of the oldest record that is `sending`, `retrying` or `in_doubt`.
+        repeated: How many records carry an `alert_id` that another one has, the first of each not counted: what a
+            producer wrote twice. A store may stop counting at a thousand such IDs.
+    """
+
+    waiting_since: dt.datetime | None
+    repeated: int
 
 
 @dataclass(frozen=True, slots=True)

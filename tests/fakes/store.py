@@ -4,16 +4,18 @@ import datetime as dt
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, TypeVar
 
 import msgspec
 import trio
 
+from tests.fakes.wire import Wire
 from trio_alerts.alert import Record
 from trio_alerts.delivery import Delivery
 from trio_alerts.errors import RefusedContent, SchemaError, Unavailable
 from trio_alerts.ports import Conflict, Counts, RecordFilter, Stored
 
+T = TypeVar("T")
 Fault = Literal["down", "answer_lost"]
 """`down`: nothing happened. `answer_lost`: a write happened, and nobody is told. Both come out as `Unavailable`."""
 
@@ -47,6 +49,7 @@ class FakeStore:
         decide: Called with each call; a fault it returns happens. The simulation's seeds choose here.
         refuses: Tells which records are refused for their content.
         schema_fault: What the guard finds wrong, if anything.
+        wire: Carries the calls, if it is set; `latency_s`, `fail_next` and `decide` then mean nothing.
     """
 
     def __init__(self, *, latency_s: float = 0.0, lagging: bool = False) -> None:
@@ -57,6 +60,7 @@ class FakeStore:
         self.decide: Decide = lambda _: None
         self.refuses: Refuses = lambda _: False
         self.schema_fault = ""
+        self.wire: Wire | None = None
         self._searchable: dict[str, Stored] = {}
         self._planned: dict[str, list[Fault]] = {}
         self._writes = 0
@@ -92,9 +96,11 @@ class FakeStore:
         return []
 
     async def guard(self) -> None:
-        await self._read("guard")
-        if self.schema_fault:
-            raise SchemaError(self.schema_fault)
+        def effect() -> None:
+            if self.schema_fault:
+                raise SchemaError(self.schema_fault)
+
+        await self._read("guard", effect)
 
     async def create(self, record: Record) -> Stored | Conflict:
         return await self._write("create", record, None)
@@ -103,55 +109,67 @@ class FakeStore:
         return await self._write("replace", record, version)
 
     async def get(self, record_id: str) -> Stored | None:
-        await self._read("get", record_id)
-        return self.records.get(record_id)
+        return await self._read("get", lambda: self.records.get(record_id), record_id)
 
     async def due(self, now: dt.datetime, count: int, after: str = "") -> list[str]:
-        await self._read("due")
-        waiting = [record.id for record in self._seen() if record.id > after and _is_due(record.delivery, now)]
-        return sorted(waiting)[:count]
+        def effect() -> list[str]:
+            return sorted(one.id for one in self._seen() if one.id > after and _is_due(one.delivery, now))[:count]
+
+        return await self._read("due", effect)
 
     async def search(self, wanted: RecordFilter, count: int, after: str = "") -> list[Record]:
-        await self._read("search")
-        found = [record for record in self._seen() if (not after or record.id < after) and _matches(record, wanted)]
-        return sorted(found, key=lambda record: record.id, reverse=True)[:count]
+        def effect() -> list[Record]:
+            found = [record for record in self._seen() if (not after or record.id < after) and _matches(record, wanted)]
+            return sorted(found, key=lambda record: record.id, reverse=True)[:count]
+
+        return await self._read("search", effect)
 
     async def counts(self, now: dt.datetime) -> Counts:
-        await self._read("counts")
-        deliveries = [record.delivery for record in self._seen()]
-        late = now - dt.timedelta(seconds=60)
-        overdue = sum(
-            delivery.state == "retrying" and delivery.next_attempt_at is not None and delivery.next_attempt_at < late
-            for delivery in deliveries
-        )
-        return Counts(dict(Counter(delivery.state for delivery in deliveries)), overdue)
+        def effect() -> Counts:
+            deliveries = [record.delivery for record in self._seen()]
+            late = now - dt.timedelta(seconds=60)
+            overdue = sum(
+                delivery.state == "retrying"
+                and delivery.next_attempt_at is not None
+                and delivery.next_attempt_at < late
+                for delivery in deliveries
+            )
+            return Counts(dict(Counter(delivery.state for delivery in deliveries)), overdue)
 
-    async def _read(self, method: str, record_id: str = "") -> None:
-        fault = await self._call(Call(trio.current_time(), method, record_id))
-        await trio.sleep(self.latency_s / 2)
-        if fault == "answer_lost":
-            raise Unavailable("the answer was lost")
+        return await self._read("counts", effect)
 
-    async def _write(self, method: str, record: Record, expected: tuple[int, int] | None) -> Stored | Conflict:
-        fault = await self._call(Call(trio.current_time(), method, record.id, record.delivery.state))
+    def write(self, record: Record, expected: tuple[int, int] | None) -> Stored | Conflict:
+        """Write at once, if the record is still of this version (None: if it does not exist).
+
+        Raises:
+            RefusedContent: `refuses` says so.
+        """
         if self.refuses(record):
             raise RefusedContent(f"record {record.id!r} is refused")
         there = self.records.get(record.id)
-        fits = (there.version if there else None) == expected
-        result = self.put(record) if fits else Conflict()
-        await trio.sleep(self.latency_s / 2)
-        if fault == "answer_lost":
-            raise Unavailable("the answer was lost")
-        return result
+        return self.put(record) if (there.version if there else None) == expected else Conflict()
 
-    async def _call(self, call: Call) -> Fault | None:
+    async def _read(self, method: str, effect: Callable[[], T], record_id: str = "") -> T:
+        return await self._call(Call(trio.current_time(), method, record_id), effect)
+
+    async def _write(self, method: str, record: Record, expected: tuple[int, int] | None) -> Stored | Conflict:
+        call = Call(trio.current_time(), method, record.id, record.delivery.state)
+        return await self._call(call, lambda: self.write(record, expected))
+
+    async def _call(self, call: Call, effect: Callable[[], T]) -> T:
         self.calls.append(call)
+        if self.wire is not None:
+            return await self.wire.carry(call, effect)
         planned = self._planned.get(call.method)
         fault = planned.pop(0) if planned else self.decide(call)
         await trio.sleep(self.latency_s / 2)
         if fault == "down":
             raise Unavailable("the store is down")
-        return fault
+        result = effect()
+        await trio.sleep(self.latency_s / 2)
+        if fault == "answer_lost":
+            raise Unavailable("the answer was lost")
+        return result
 
     def _seen(self) -> list[Record]:
         return [stored.record for stored in (self._searchable if self.lagging else self.records).values()]

@@ -11,6 +11,25 @@ def lock_key(stream: str, group: str, name: str) -> str:
     return _beside(stream, f"lock:{group}:{name}")
 
 
+def dropped_key(stream: str) -> str:
+    """Name the log (a stream) of what operators dropped from the dead-letter stream."""
+    return _beside(stream, "dropped")
+
+
+def lost_key(stream: str, group: str) -> str:
+    """Name the log (a stream) of entries that were deleted while they were pending in the group."""
+    return _beside(stream, f"lost:{group}")
+
+
+def ledger_key(stream: str, group: str) -> str:
+    """Name the hash of what the group has to remember.
+
+    Its fields: `start`, the ID behind which it began; `lost`, how many entries were lost unread; `told`, how many of
+    them somebody was told of.
+    """
+    return _beside(stream, f"ledger:{group}")
+
+
 def _beside(stream: str, suffix: str) -> str:
     """A name that chooses its slot by braces keeps them, any other is put into braces."""
     opening = stream.find("{")
