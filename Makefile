@@ -2,15 +2,17 @@
 # Both set up what they need in .venv from the hashed lock file; nothing else on the machine is touched.
 
 PYTHON ?= python3
+SEEDS ?= 2000
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-# ASYNC9: every path of every function a checkpoint, which is a style and not a fault. ASYNC127: about httpx's name.
-FLAKE8_ASYNC := --disable=ASYNC9,ASYNC127 --startable-in-context-manager=serve,watch_signals,serve_receiver,serve_tls_front
+# ASYNC9: every path of every function a checkpoint, which is a style and not a fault. ASYNC124: a test may need a
+# running trio without waiting for anything. ASYNC127: about httpx's name.
+FLAKE8_ASYNC := --disable=ASYNC9,ASYNC124,ASYNC127 --startable-in-context-manager=serve,watch_signals,serve_receiver,serve_tls_front
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint types unit lock clean
+.PHONY: help demo test lint types unit crash simulate mutants bench lock clean
 
 help: ## Show this list
 	@sed -n 's/^\([a-z]*\):.*## /  make \1	/p' $(MAKEFILE_LIST)
@@ -30,6 +32,18 @@ types: $(READY)
 
 unit: $(READY)
 	$(BIN)/pytest --cov --cov-branch
+
+crash: $(READY) ## Kill, pause and cut real processes and servers, and balance the ledgers (long)
+	$(BIN)/python -m tests.crash
+
+simulate: $(READY) ## Run deterministic histories of whole services: make simulate SEEDS=2000
+	$(BIN)/python -m tests.simulation --seeds $(SEEDS)
+
+mutants: $(READY) ## Break key lines one by one and see each break caught
+	$(BIN)/python -m tests.simulation.mutants
+
+bench: $(READY) ## Measure throughput under slow receivers beside a plain asyncio program
+	$(BIN)/python -m bench
 
 lock: $(READY) ## Resolve the dependencies anew (needs uv)
 	uv pip compile pyproject.toml --extra embedded --group dev --python-version 3.11 --universal \

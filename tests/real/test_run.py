@@ -203,3 +203,39 @@ def test_a_stopped_backend_is_named(small_site: Site, which: str) -> None:
     assert address in done.stderr.decode()
     assert b"Traceback" not in done.stderr
     assert b"" == done.stdout
+
+
+def test_check_tells_what_run_would_create_and_creates_nothing(site: Site) -> None:
+    """And after a run it finds nothing to complain about."""
+    before = site.call("check")
+    assert 0 == before.returncode, before.stderr.decode()
+    assert b"would be created" in before.stdout
+    with site.redis.client() as client:
+        assert 0 == client.exists(site.stream)
+    with site.running() as worker:
+        wait_until(lambda: "reading" in site.log(), "it reads", site)
+        assert 0 == stop(worker)
+    after = site.call("check")
+    assert (0, False) == (after.returncode, b"would be created" in after.stdout)
+
+
+def test_a_view_that_is_text_is_fatal_before_anything_is_consumed(
+    valkey: RedisServer, opensearch_server: OpenSearch, tmp_path: Path
+) -> None:
+    """The trap: dynamic mapping made `view` a text field, and every filter finds nothing without an error."""
+    settings = {"webhook_url": "http://127.0.0.1:9/hook", **QUICK}
+    site = Site(valkey, opensearch_server.url, tmp_path, settings)
+    opensearch_server.request("PUT", f"/{site.index}-000001", {"aliases": {site.index: {"is_write_index": True}}})
+    opensearch_server.request("PUT", f"/{site.index}/_doc/1?refresh=true", {"view": "Lending Risk", "scope": "a b"})
+    _, found = opensearch_server.request("GET", f"/{site.index}/_search", {"query": {"term": {"view": "Lending Risk"}}})
+    assert 0 == found["hits"]["total"]["value"], "the trap: the record is there, and the filter does not find it"
+    add_event(site)
+    done = site.call("run")
+    told = done.stderr.decode()
+    assert 3 == done.returncode, told
+    assert "Traceback" not in told
+    for word in ("view", "scope", "text", "keyword", "_reindex"):
+        assert word in told
+    with site.redis.client() as client:
+        assert [] == client.xinfo_groups(site.stream)
+    opensearch_server.remove_indices(site.index)
