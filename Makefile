@@ -9,7 +9,7 @@ READY := $(VENV)/.ready
 
 # ASYNC9: every path of every function a checkpoint, which is a style and not a fault. ASYNC124: a test may need a
 # running trio without waiting for anything. ASYNC127: about httpx's name.
-FLAKE8_ASYNC := --disable=ASYNC9,ASYNC124,ASYNC127 --startable-in-context-manager=serve,watch_signals,serve_receiver,serve_tls_front
+FLAKE8_ASYNC := --disable=ASYNC9,ASYNC124,ASYNC127 --startable-in-context-manager=serve,watch_signals,pass_signals_on,serve_receiver,serve_tls_front
 
 .DEFAULT_GOAL := help
 .PHONY: help demo test lint types unit crash simulate mutants bench lock clean
@@ -25,7 +25,7 @@ test: lint types unit ## Run every check: lint, types, and the tests against rea
 lint: $(READY)
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
-	$(BIN)/flake8-async $(FLAKE8_ASYNC) $$(git ls-files '*.py')
+	git ls-files -z '*.py' | xargs -0 -n 40 -P 2 $(BIN)/flake8-async $(FLAKE8_ASYNC)
 
 types: $(READY)
 	$(BIN)/mypy
