@@ -30,6 +30,8 @@ LAYERS = [
     {"service"},
 ]
 RANK = {name: rank for rank, names in enumerate(LAYERS) for name in names}
+HTTP = ("http_answer", "http_pool", "http_socket", "http_transport")
+
 # They put together what the others are.
 EDGE = {"assembly", "log", "commands", "demo", "supervisor", "__main__", "__init__"}
 
@@ -57,7 +59,7 @@ def test_imports_point_one_way(name: str, path: Path) -> None:
     if top == "backends":
         assert inner <= {"backends", "errors", "batcher", "settings", *LAYERS[1], *LAYERS[2], *LAYERS[3], "retry"}, name
     elif top == "channels":
-        allowed = {"trio_alerts.backends.address_check", "trio_alerts.backends.http_socket"}
+        allowed = {f"trio_alerts.backends.{name}" for name in ("address_check", *HTTP)}
         assert inner <= {"backends", "ports", "retry"}, name
         assert {imported for imported in wanted if imported.startswith("trio_alerts.backends")} <= allowed, name
     else:

@@ -5,9 +5,12 @@ from collections.abc import Callable
 
 import httpx
 import pytest
+import trio
 from standardwebhooks.webhooks import Webhook
 
 from trio_alerts.backends.address_check import AddressRefused
+from trio_alerts.backends.http_answer import AnswerParser
+from trio_alerts.backends.http_pool import OriginKey
 from trio_alerts.backends.http_socket import SendProgress
 from trio_alerts.channels.webhook import WebhookChannel
 from trio_alerts.ports import Notification
@@ -17,11 +20,32 @@ KEY = b"0123456789abcdef01234567"
 NOTIFICATION = Notification("1763900000000-0", b'{"alert_id":"a-1","title":"Z\xc3\xbcrich"}')
 
 
+class Wire:
+    """A transport whose other end is a function: a request in, a response out, by way of the bytes between."""
+
+    def __init__(self, answer: Callable[[httpx.Request], httpx.Response]) -> None:
+        self._answer = answer
+
+    async def exchange(self, key: OriginKey, data: bytes, progress: SendProgress) -> AnswerParser:
+        await trio.lowlevel.checkpoint()
+        head, _, body = data.partition(b"\r\n\r\n")
+        first, *lines = head.decode("latin-1").split("\r\n")
+        method, target, _ = first.split(" ")
+        headers = [(name, value) for name, _, value in (line.partition(": ") for line in lines)]
+        url = f"{key.scheme}://{key.host}:{key.port}{target}"
+        request = httpx.Request(method, url, headers=headers, content=body, extensions={"send_progress": progress})
+        response = self._answer(request)
+        parser = AnswerParser(65_536, bodyless=False)
+        raw = b"".join(b"%b: %b\r\n" % pair for pair in response.headers.raw)
+        parser.feed(b"HTTP/1.1 %d X\r\n%b\r\n%b" % (response.status_code, raw, response.content))
+        return parser
+
+
 def channel_to(answer: Callable[[httpx.Request], httpx.Response], key: bytes | None = KEY) -> WebhookChannel:
     return WebhookChannel(
         "pager",
         "https://example.org/hook/s3cret",
-        transport=httpx.MockTransport(answer),
+        transport=Wire(answer),
         now=lambda: dt.datetime.now(dt.UTC),
         key=key,
         headers={"authorization": "Bearer t0ken"},

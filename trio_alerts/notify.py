@@ -36,10 +36,9 @@ async def _attempt(name: str, notification: Notification, outcomes: Outcomes, pi
         outcome = Refused("this channel is not configured any more")
     else:
         bound_s = pipeline.settings.send_timeout_s
-        try:
-            with trio.fail_after(bound_s):
-                outcome = await channel.send(notification)
-        except trio.TooSlowError:
+        with trio.CancelScope(deadline=started_s + bound_s) as bound:
+            outcome = await channel.send(notification)
+        if bound.cancelled_caught:
             outcome = Retry(f"no answer within {bound_s:g} s", unseen=True)
     outcomes[name] = (outcome, trio.current_time() - started_s)
     _report(name, notification.id, outcome, pipeline)

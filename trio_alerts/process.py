@@ -290,7 +290,7 @@ def _shielded(pipeline: Pipeline, operation: Callable[[], Awaitable[T]]) -> Call
     bound_s = max(pipeline.settings.store_timeout_s, pipeline.settings.redis_timeout_s)
 
     async def bounded() -> T:
-        with trio.move_on_after(bound_s, shield=True):
+        with trio.CancelScope(shield=True, deadline=trio.current_time() + bound_s):
             return await operation()
         raise Unavailable(f"no answer within {bound_s:g} s")
 

@@ -39,15 +39,14 @@ async def read_entries(send: trio.MemorySendChannel[Work], pipeline: Pipeline) -
 
 async def hand_out(entries: list[Entry], send: trio.MemorySendChannel[Work], pipeline: Pipeline) -> None:
     """Give each entry to a worker, but for those that this process has already. A soft stop leaves the rest pending."""
-    for entry in entries:
-        if not pipeline.in_flight.hold(entry.record_id, entry):
-            continue
-        handed_out = False
-        with pipeline.intake():
+    held = [entry for entry in entries if pipeline.in_flight.hold(entry.record_id, entry)]
+    handed_out = 0
+    with pipeline.intake():
+        for entry in held:
             await send.send(entry)
-            handed_out = True
-        if not handed_out:
-            pipeline.in_flight.release(entry.record_id, untouched=True)
+            handed_out += 1
+    for entry in held[handed_out:]:
+        pipeline.in_flight.release(entry.record_id, untouched=True)
 
 
 async def _idle_workers(pipeline: Pipeline) -> bool:

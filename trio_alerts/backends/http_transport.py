@@ -3,6 +3,7 @@
 import re
 import resource
 import ssl
+from collections.abc import Mapping
 
 import certifi
 import httpx
@@ -98,7 +99,7 @@ class TrioTransport(httpx.AsyncBaseTransport):
         given = request.extensions.get("send_progress")
         progress = given if isinstance(given, SendProgress) else SendProgress()
         progress.started = False
-        answer = await self._exchange(key, data, progress, bodyless=request.method == "HEAD")
+        answer = await self.exchange(key, data, progress, bodyless=request.method == "HEAD")
         return httpx.Response(
             answer.status,
             headers=answer.headers,
@@ -107,11 +108,13 @@ class TrioTransport(httpx.AsyncBaseTransport):
             extensions={"http_version": b"HTTP/1.1", "truncated": answer.truncated},
         )
 
-    async def aclose(self) -> None:
-        """Close idle connections; those in use are closed when their requests end. Does not wait."""
-        self._pool.close()
+    async def exchange(
+        self, key: OriginKey, data: bytes, progress: SendProgress, *, bodyless: bool = False
+    ) -> AnswerParser:
+        """Send a rendered request and read its answer: `handle_async_request` without httpx's objects, at half the cost.
 
-    async def _exchange(self, key: OriginKey, data: bytes, progress: SendProgress, *, bodyless: bool) -> AnswerParser:
+        Raises, Cancellation: as `handle_async_request`.
+        """
         pool = self._pool
         origin = await pool.acquire(key)
         try:
@@ -134,6 +137,39 @@ class TrioTransport(httpx.AsyncBaseTransport):
             return answer
         finally:
             pool.release(origin)
+
+    async def aclose(self) -> None:
+        """Close idle connections; those in use are closed when their requests end. Does not wait."""
+        self._pool.close()
+
+
+class PostTemplate:
+    """POST requests to one URL whose heads differ in a few headers: what is the same is rendered and checked once.
+
+    Args:
+        url: Where to.
+        headers: Those of every request.
+
+    Raises:
+        httpx.UnsupportedProtocol, httpx.LocalProtocolError: no request to it can be sent.
+    """
+
+    def __init__(self, url: httpx.URL, headers: Mapping[str, str]) -> None:
+        self.key = origin_key(url)
+        whole = render_request(httpx.Request("POST", url, headers=headers, content=b""), b"")
+        self._head = whole.removesuffix(b"Content-Length: 0\r\n\r\n")
+
+    def render(self, headers: Mapping[str, str], body: bytes) -> bytes:
+        """Return a whole request.
+
+        Raises:
+            httpx.LocalProtocolError: a value has characters that would make it something else.
+        """
+        lines = [b"%b: %b\r\n" % (name.encode(), value.encode()) for name, value in headers.items()]
+        for line in lines:
+            if not _HEADER.fullmatch(line):
+                raise httpx.LocalProtocolError(f"characters in {line.partition(b':')[0]!r}")
+        return b"%b%bContent-Length: %d\r\n\r\n%b" % (self._head, b"".join(lines), len(body), body)
 
 
 def default_ssl_context() -> ssl.SSLContext:

@@ -2,19 +2,29 @@
 
 import base64
 import datetime as dt
-import hashlib
 import hmac
 from collections.abc import Callable, Mapping
+from typing import Protocol
 
 import httpx
 
 import trio_alerts
 from trio_alerts.backends.address_check import AddressRefused
+from trio_alerts.backends.http_answer import AnswerParser
+from trio_alerts.backends.http_pool import OriginKey
 from trio_alerts.backends.http_socket import SendProgress
+from trio_alerts.backends.http_transport import PostTemplate
 from trio_alerts.ports import Notification
 from trio_alerts.retry import Outcome, Refused, Retry, classify_status
 
 KEPT_ANSWER_BYTES = 1024
+
+
+class Transport(Protocol):
+    """What a webhook needs of `TrioTransport`."""
+
+    async def exchange(self, key: OriginKey, data: bytes, progress: SendProgress) -> AnswerParser:
+        """Send a rendered request and read its answer."""
 
 
 class WebhookChannel:
@@ -34,24 +44,20 @@ class WebhookChannel:
         name: str,
         url: str,
         *,
-        transport: httpx.AsyncBaseTransport,
+        transport: Transport,
         now: Callable[[], dt.datetime],
         key: bytes | None = None,
         headers: Mapping[str, str] | None = None,
     ) -> None:
         self.name = name
-        self._url = httpx.URL(url)
+        own = {"content-type": "application/json", "user-agent": f"trio-alerts/{trio_alerts.__version__}"}
+        self._template = PostTemplate(httpx.URL(url), own | dict(headers or {}))
         self._key = key
-        self._headers = {
-            "content-type": "application/json",
-            "user-agent": f"trio-alerts/{trio_alerts.__version__}",
-            **(headers or {}),
-        }
         self._transport = transport
         self._now = now
 
     def __repr__(self) -> str:
-        return f"<WebhookChannel {self.name} to {self._url.host}>"
+        return f"<WebhookChannel {self.name} to {self._template.key.host}>"
 
     async def send(self, notification: Notification) -> Outcome:
         """Post once and say what came of it.
@@ -59,24 +65,20 @@ class WebhookChannel:
         Cancellation: closes the connection; the request may have been taken.
         """
         progress = SendProgress()
-        request = httpx.Request(
-            "POST",
-            self._url,
-            headers=self._headers | self.signed(notification),
-            content=notification.payload,
-            extensions={"send_progress": progress},
-        )
         try:
-            response = await self._transport.handle_async_request(request)
+            request = self._template.render(self.signed(notification), notification.payload)
+            response = await self._transport.exchange(self._template.key, request, progress)
         except AddressRefused as refusal:
             return Refused(str(refusal))
         except (httpx.UnsupportedProtocol, httpx.LocalProtocolError) as fault:
             return Refused(f"cannot be sent: {fault}")
         except httpx.TransportError as fault:
             return Retry(f"{type(fault).__name__}: {fault}", unseen=progress.started)
-        content = await response.aread()  # bounded by the transport
-        answer = content[:KEPT_ANSWER_BYTES].decode(errors="replace")
-        return classify_status(response.status_code, response.headers.get("retry-after"), self._now(), answer)
+        answer = bytes(response.body[:KEPT_ANSWER_BYTES]).decode(errors="replace")
+        retry_after = next(
+            (value.decode("latin-1") for name, value in response.headers if name == b"retry-after"), None
+        )
+        return classify_status(response.status, retry_after, self._now(), answer)
 
     def signed(self, notification: Notification) -> dict[str, str]:
         """Return the Standard Webhooks headers of one attempt: the ID never changes, the time is the attempt's own."""
@@ -84,6 +86,6 @@ class WebhookChannel:
         headers = {"webhook-id": notification.id, "webhook-timestamp": timestamp}
         if self._key is not None:
             content = b"%b.%b.%b" % (notification.id.encode(), timestamp.encode(), notification.payload)
-            digest = hmac.new(self._key, content, hashlib.sha256).digest()
+            digest = hmac.digest(self._key, content, "sha256")
             headers["webhook-signature"] = f"v1,{base64.b64encode(digest).decode()}"
         return headers
