@@ -111,7 +111,7 @@ class TrioTransport(httpx.AsyncBaseTransport):
     async def exchange(
         self, key: OriginKey, data: bytes, progress: SendProgress, *, bodyless: bool = False
     ) -> AnswerParser:
-        """Send a rendered request and read its answer: `handle_async_request` without httpx's objects, at half the cost.
+        """Send a rendered request and read its answer: as `handle_async_request`, at half the cost.
 
         Raises, Cancellation: as `handle_async_request`.
         """
