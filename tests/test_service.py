@@ -6,8 +6,8 @@ from trio.testing import MockClock
 
 from tests.fakes.channel import FakeChannel
 from tests.fakes.world import GROUP, STREAM, World
-from trio_alerts.errors import Interrupted, QuarantineHalt, SchemaError
-from trio_alerts.ports import Notification
+from trio_alerts.errors import Interrupted, QuarantineHalt, RefusedContent, SchemaError
+from trio_alerts.ports import Notification, Stored
 from trio_alerts.retry import Accepted, Retry
 from trio_alerts.service import serve, watch_signals
 
@@ -378,3 +378,68 @@ async def test_one_suspect_at_a_time(autojump_clock: MockClock) -> None:
             await trio.sleep(0.5)
             most = max(most, pipeline.in_flight.suspects)
     assert (1, 6) == (most, len(world.channel.accepted))
+
+
+async def test_a_retry_cut_by_a_crash_goes_on_after_its_lease(autojump_clock: MockClock) -> None:
+    """No entry is left to be claimed: the lapsed lease is a failed attempt in doubt, and the schedule goes on."""
+    world = World([Retry("busy", 503)], retry_schedule_s=(5.0, 30.0), redrive_every_s=1.0)
+    entry_id = world.emit()
+    async with trio.open_nursery() as nursery:
+        async with trio.open_nursery() as dying:
+            await dying.start(serve, world.pipeline("dying"))
+            world.channel.latency_s = 10.0
+            await trio.sleep(18.0)  # in the middle of the second attempt
+            assert "sending" == world.delivery(entry_id).state
+            world.store.decide = lambda _: "down"  # a killed process writes nothing any more
+            dying.cancel_scope.cancel()
+        world.store.decide = lambda _: None
+        living = world.pipeline("living")
+        await nursery.start(serve, living)
+        await trio.sleep(300)
+        living.stop()
+    delivery = world.delivery(entry_id)
+    assert ("delivered", 3, 1) == (delivery.state, delivery.attempts, delivery.in_doubt)
+    first, cut_off, again = world.channel.sent_at_s
+    assert cut_off + 60 + 30 <= again <= cut_off + 60 + 30 + 5  # lease, schedule, looks
+    assert first < cut_off
+
+
+async def test_after_an_outage_of_the_store_living_owners_may_write_first(autojump_clock: MockClock) -> None:
+    """Nobody could write its outcome while the store was away: lapsed leases are trusted only a lease later."""
+    world = World([Retry("busy", 503)], retry_schedule_s=(1.0, 1.0), redrive_every_s=1.0)
+    entry_id = world.emit()
+    slow = world.pipeline("slow", store_timeout_s=10.0)
+    async with trio.open_nursery() as nursery:
+        await nursery.start(serve, slow)
+        await trio.sleep(0.5)
+        world.channel.latency_s = 12.0
+        await trio.sleep(4.5)
+        assert 2 == len(world.channel.sends)
+        await nursery.start(serve, world.pipeline("other"))
+        world.store.decide = lambda _: "down"
+        await trio.sleep(100)  # the attempt ends well, and cannot be stored; its lease lapses
+        world.store.decide = lambda _: None
+        await trio.sleep(30)
+        nursery.cancel_scope.cancel()
+    delivery = world.delivery(entry_id)
+    assert ("delivered", 2, 0) == (delivery.state, delivery.attempts, delivery.in_doubt)
+    assert [1] == list(world.channel.accepted.values())
+
+
+async def test_a_due_record_that_cannot_be_read_holds_up_no_other(autojump_clock: MockClock) -> None:
+    """Somebody changed it by hand: it is named in the log, and the others are sent."""
+    world = World([Retry("busy", 503)] * 2, retry_schedule_s=(5.0,), redrive_every_s=1.0)
+    broken, sound = world.emit(alert_id="broken"), world.emit(alert_id="sound")
+    pipeline = world.pipeline()
+    plain = world.store.get
+
+    async def get(record_id: str) -> Stored | None:
+        if record_id == broken:
+            raise RefusedContent("delivery.state is 'sent'")
+        return await plain(record_id)
+
+    async with world.serving(pipeline):
+        await trio.sleep(2)
+        pipeline.store.get = get  # type: ignore[method-assign]
+        await trio.sleep(20)
+    assert {broken: "retrying", sound: "delivered"} == world.states

@@ -1,11 +1,12 @@
 """What the tasks of one process share: its ports, its settings, and what is going on."""
 
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Awaitable, Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from itertools import count
 from random import Random
+from typing import TypeVar
 
 import trio
 
@@ -17,6 +18,8 @@ from trio_alerts.outage import Outage
 from trio_alerts.ports import AlertStore, AlertStream, Channel
 from trio_alerts.routing import Routing
 from trio_alerts.settings import Settings
+
+T = TypeVar("T")
 
 
 @dataclass(kw_only=True)
@@ -58,6 +61,14 @@ class Pipeline:
     def new_owner(self) -> str:
         """Return a token that no other attempt of any process has."""
         return f"{self.settings.consumer}/{self._run}/{next(self._attempts)}"
+
+    async def ask_store(self, operation: Callable[[], Awaitable[T]]) -> T:
+        """Ask the store before anything is sent: an outage is waited for, but a soft stop is not held up by it.
+
+        Raises:
+            Stopping: The store did not answer before the soft stop.
+        """
+        return await self.store_outage.outlast(operation, self.stopping)
 
     def stop(self) -> None:
         """Begin the soft stop: nothing new is taken in. Safe to repeat."""

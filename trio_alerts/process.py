@@ -100,10 +100,10 @@ async def persist(entry: Entry, alert: Alert, pipeline: Pipeline) -> Claim | Ste
         delivery = first_attempt(decision.channels, owner, pipeline.clock.now(), pipeline.settings.lease_s)
     record = Record(entry.record_id, alert.body, delivery)
     while True:
-        created = await _store(pipeline, lambda: pipeline.store.create(record))
+        created = await pipeline.ask_store(lambda: pipeline.store.create(record))
         if isinstance(created, Stored):
             return _claim_or_done(created, stamped_at_s)
-        existing = await _store(pipeline, lambda: pipeline.store.get(record.id))
+        existing = await pipeline.ask_store(lambda: pipeline.store.get(record.id))
         if existing is not None:
             return await resume(entry, alert, existing, owner, stamped_at_s, pipeline)
         # It vanished between the two answers: the next round creates it again.
@@ -140,7 +140,7 @@ async def resume(
         if isinstance(taken, Stored):
             logger.warning("{}: took over an attempt of {}, outcome unknown", entry.record_id, delivery.owner)
             return _claim_or_done(taken, stamped_at_s)
-        again = await _store(pipeline, lambda: pipeline.store.get(entry.record_id))
+        again = await pipeline.ask_store(lambda: pipeline.store.get(entry.record_id))
         if again is None:
             return Step.WALK_AWAY  # vanished just now: the next delivery starts anew
         existing = again
@@ -226,7 +226,7 @@ async def quarantine(entry: Entry, fault: ParseFault | RefusedContent, pipeline:
 async def condemn(entry: Entry, pipeline: Pipeline) -> Step:
     """Decide about an entry that was delivered too often: what has an outcome is acknowledged, the rest quarantined."""
     while True:
-        existing = await _store(pipeline, lambda: pipeline.store.get(entry.record_id))
+        existing = await pipeline.ask_store(lambda: pipeline.store.get(entry.record_id))
         if existing is None or existing.record.delivery.state == "quarantined":
             break
         if existing.record.delivery.state != "sending":
@@ -260,7 +260,7 @@ async def _with_fresh_lease(claim: Claim, pipeline: Pipeline) -> Claim | None:
         longer = replace(record, delivery=renewed(record.delivery, pipeline.clock.now(), settings.lease_s))
         written = await _replace(pipeline, longer, claim.stored.version)
         if isinstance(written, Conflict):
-            current = await _store(pipeline, partial(pipeline.store.get, record.id))
+            current = await pipeline.ask_store(partial(pipeline.store.get, record.id))
             owner = record.delivery.owner
             if current is None or current.record.delivery.owner != owner or not current.record.delivery.sending():
                 return None
@@ -274,12 +274,7 @@ def _claim_or_done(stored: Stored, stamped_at_s: float) -> Claim | Step:
 
 
 async def _replace(pipeline: Pipeline, record: Record, version: tuple[int, int]) -> Stored | Conflict:
-    return await _store(pipeline, lambda: pipeline.store.replace(record, version))
-
-
-async def _store(pipeline: Pipeline, operation: Callable[[], Awaitable[T]]) -> T:
-    """Ask the store before anything was sent: an outage is waited for, but a soft stop is not held up by it."""
-    return await pipeline.store_outage.outlast(operation, pipeline.stopping)
+    return await pipeline.ask_store(partial(pipeline.store.replace, record, version))
 
 
 def _shielded(pipeline: Pipeline, operation: Callable[[], Awaitable[T]]) -> Callable[[], Awaitable[T]]:

@@ -1,6 +1,7 @@
 """The redriver: the only owner of retries. It finds records that are due and claims each before it is sent again."""
 
 from dataclasses import replace
+from functools import partial
 
 import trio
 from loguru import logger
@@ -35,7 +36,7 @@ async def redrive_records(send: trio.MemorySendChannel[Work], pipeline: Pipeline
 async def _redrive_due(send: trio.MemorySendChannel[Work], pipeline: Pipeline) -> None:
     after = ""
     while not pipeline.stopping.is_set():
-        ids = await pipeline.store.due(pipeline.clock.now(), PAGE, after)
+        ids = await pipeline.ask_store(partial(pipeline.store.due, pipeline.clock.now(), PAGE, after))
         if not ids:
             return
         after = ids[-1]
@@ -69,7 +70,7 @@ async def _claim(record_id: str, pipeline: Pipeline) -> Claim | None:
 
     A lapsed lease is a failed attempt on the schedule: nobody saw its outcome.
     """
-    stored = await pipeline.store.get(record_id)
+    stored = await pipeline.ask_store(partial(pipeline.store.get, record_id))
     if stored is None:
         return None
     now, delivery = pipeline.clock.now(), stored.record.delivery
@@ -83,10 +84,10 @@ async def _claim(record_id: str, pipeline: Pipeline) -> Claim | None:
     else:
         return None
     record = replace(stored.record, delivery=after)
-    written = await pipeline.store_outage.outlast(
-        lambda: pipeline.store.replace(record, stored.version), pipeline.stopping
+    written = await pipeline.ask_store(partial(pipeline.store.replace, record, stored.version))
+    current = (
+        written if isinstance(written, Stored) else await pipeline.ask_store(partial(pipeline.store.get, record_id))
     )
-    current = written if isinstance(written, Stored) else await pipeline.store.get(record_id)
     if current is None or current.record.delivery.owner != owner or not current.record.delivery.sending():
         return None  # settled by `cut`, or somebody else was first
     return Claim(current, stamped_at_s)
