@@ -31,7 +31,7 @@ types: $(READY)
 	$(BIN)/mypy
 
 unit: $(READY)
-	$(BIN)/pytest --cov --cov-branch
+	$(BIN)/pytest --cov
 
 crash: $(READY) ## Kill, pause and cut real processes and servers, and balance the ledgers (long)
 	$(BIN)/python -m tests.crash

@@ -571,7 +571,7 @@ def locked_redis(redis7: RedisServer, tls_files: TlsFiles) -> Iterator[RedisServ
 def log() -> Iterator[list[dict[str, Any]]]:
     """What is logged from INFO up, in order."""
     records: list[dict[str, Any]] = []
-    sink = logger.add(lambda message: records.append(cast("Any", message).record), level="INFO")
+    sink = logger.add(lambda message: records.append(cast("Any", message).record), level="DEBUG")
     yield records
     logger.remove(sink)
 

@@ -28,7 +28,7 @@ from redis.typing import EncodableT
 
 from trio_alerts.backends.redis_address import RedisAddress, parse_redis_url
 from trio_alerts.backends.redis_connect import Refusal, connect, tls_context
-from trio_alerts.backends.redis_connection import CANCELLED, RedisConnection, pack
+from trio_alerts.backends.redis_connection import RedisConnection, pack
 from trio_alerts.errors import SettingsError, StartError, Unavailable
 
 BACKOFF_FIRST_S = 0.1
@@ -208,12 +208,11 @@ class RedisClient(AsyncCoreCommands):
                 lost_at = trio.current_time()
                 if lost_at - since > BACKOFF_CAP_S:  # else it is one that comes and goes
                     failures = 0
-                meant = self._reason == CANCELLED
                 about = {"address": str(self.address), "reason": self._reason}
-                logger.log("DEBUG" if meant else "WARNING", "Redis connection lost", **about)
+                logger.debug("Redis connection lost", **about)  # who waits for it says so, once for all connections
                 connection, failures = await self._reconnect(failures)
                 about |= {"away_s": f"{trio.current_time() - lost_at:.1f}"}
-                logger.log("DEBUG" if meant else "INFO", "Redis is back", **about)
+                logger.debug("Redis is back", **about)
                 self._connection = connection
                 self._back.unpark_all()
         finally:
