@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -12,17 +13,27 @@ from trio_alerts.routing import MATCH_FIELDS, Deliver, Routing, Suppress
 from trio_alerts.secret import SecretUrl
 from trio_alerts.settings import ChannelSettings, RouteSettings, Settings
 
-ALERT: Mapping[str, object] = {
+FIELDS: Mapping[str, object] = {
     "view": "vault:stETH",
     "scope": "mainnet",
     "rule_id": "liquidation-risk",
+    "alert_id": "a-1",
     "severity": "high",
+    "title": "Liquidation risk",
+    "occurred_at": "2026-11-16T00:05:02Z",
     "chain_id": 1,
     "network": "ethereum",
     "addresses": ["0xAbC1", "0xdef2"],
     "contract": "0xAAbb",
     "labels": {"team": "risk", "app.kubernetes.io/name": "engine"},
 }
+
+
+def alert(**fields: object) -> AlertEvent:
+    return msgspec.convert({**FIELDS, **fields}, AlertEvent)
+
+
+ALERT = alert()
 
 
 def channel(name: str) -> ChannelSettings:
@@ -59,8 +70,8 @@ def test_the_first_matching_route_decides() -> None:
     )
 
     assert Deliver(("page",)) == routes.decide(ALERT)
-    assert Deliver(("chat",)) == routes.decide({**ALERT, "severity": "low"})
-    assert Deliver(("page", "chat")) == routes.decide({**ALERT, "severity": "low", "scope": "testnet"})
+    assert Deliver(("chat",)) == routes.decide(alert(severity="low"))
+    assert Deliver(("page", "chat")) == routes.decide(alert(severity="low", scope="testnet"))
 
 
 def test_a_suppressing_route_is_named() -> None:
@@ -71,9 +82,9 @@ def test_a_suppressing_route_is_named() -> None:
         route("the rest", suppress=True),
     )
 
-    assert Suppress("testnet is noise") == routes.decide({**ALERT, "scope": "testnet"})
+    assert Suppress("testnet is noise") == routes.decide(alert(scope="testnet"))
     assert Deliver(("page", "chat")) == routes.decide(ALERT)
-    assert Suppress("the rest") == routes.decide({**ALERT, "severity": "info"})
+    assert Suppress("the rest") == routes.decide(alert(severity="info"))
 
 
 @pytest.mark.parametrize(
@@ -117,14 +128,14 @@ def test_an_alert_says_its_status_itself_if_it_has_one() -> None:
     """Only an alert without a status counts as firing."""
     routes = routing(route("firing", {"status": ("firing",)}, ("page",)), route("rest", channels=("chat",)))
 
-    assert Deliver(("chat",)) == routes.decide({**ALERT, "status": "resolved"})
+    assert Deliver(("chat",)) == routes.decide(alert(status="resolved"))
 
 
 def test_an_alert_without_labels_matches_no_label() -> None:
     """A route on a label passes over an alert that has no labels at all."""
     routes = routing(route("team", {"labels.team": ("risk",)}, ("page",)), route("rest", channels=("chat",)))
 
-    assert Deliver(("chat",)) == routes.decide({"severity": "high"})
+    assert Deliver(("chat",)) == routes.decide(alert(labels=None))
 
 
 def test_match_fields_are_fields_of_the_alert() -> None:
@@ -193,6 +204,6 @@ def test_any_routes_decide_like_the_plain_rule(
     seen = {"view": view, "scope": scope, "labels.a": label}
 
     matching = [r.name for r in routes if all(seen[field] in values for field, values in r.match.items())]
-    decision = routing(*routes, REST).decide({"view": view, "scope": scope, "labels": {"a": label}})
+    decision = routing(*routes, REST).decide(alert(view=view, scope=scope, labels={"a": label}))
 
     assert (Suppress(matching[0]) if matching else Deliver(("page", "chat"))) == decision

@@ -111,10 +111,18 @@ class AlertEvent(Struct, frozen=True, kw_only=True, omit_defaults=True):
 
 @dataclass(frozen=True, slots=True)
 class Alert:
-    """An entry's alert: the event, and the part of its record that never changes, as compact JSON on one line."""
+    """An entry's alert.
+
+    Args:
+        event: The alert itself.
+        body: The part of its record that never changes: compact JSON on one line.
+        payload: What receivers get: the event, with everything that is kept as text as JSON again.
+        content_sha256: Of what the producer wrote, in hexadecimal.
+    """
 
     event: AlertEvent
     body: bytes
+    payload: bytes
     content_sha256: str
 
 
@@ -190,10 +198,11 @@ def parse_entry(entry: Entry, now: dt.datetime) -> Alert:
         ingested_at=now,
     )
     try:
-        body = b"%b,%b" % (_ENCODER.encode(event)[:-1], _ENCODER.encode(origin)[1:])
+        rendered = _ENCODER.encode(event)
+        body = b"%b,%b" % (rendered[:-1], _ENCODER.encode(origin)[1:])
     except UnicodeEncodeError as fault:
         raise ParseFault("bad_json", f"a string holds a lone surrogate, which no UTF-8 can carry: {fault}") from None
-    return Alert(event, body, digest)
+    return Alert(event, body, _payload(event, rendered), digest)
 
 
 def parse_event(payload: bytes) -> AlertEvent:
@@ -231,7 +240,7 @@ def parse_event(payload: bytes) -> AlertEvent:
 
 
 def payload_of(record: Record) -> bytes:
-    """Return what a receiver gets: the alert as it was meant, everything that is kept as text as JSON again."""
+    """Return what a receiver gets, from a record that was read: the same as `Alert.payload`, at five times its cost."""
     fields = record.fields()
     for name in _Origin.__struct_fields__:
         fields.pop(name, None)
@@ -256,6 +265,17 @@ _DECODER = msgspec.json.Decoder(dict[str, Any], float_hook=Decimal)
 _ENCODER = msgspec.json.Encoder(decimal_format="number")
 _EVENT_FIELDS = frozenset(AlertEvent.__struct_fields__) - {"extra"}  # a producer's "extra" is one more unknown field
 _INSTANTS = ("occurred_at", "emitted_at", "expires_at")
+
+
+def _payload(event: AlertEvent, rendered: bytes) -> bytes:
+    texts: dict[str, object] = {}
+    if event.details is not None:
+        texts["details"] = msgspec.Raw(event.details.encode())
+    if event.extra is not None:
+        texts["extra"] = msgspec.Raw(event.extra.encode())
+    if event.risk is not None and event.risk.factors is not None:
+        texts["risk"] = msgspec.structs.replace(event.risk, factors=msgspec.Raw(event.risk.factors.encode()))
+    return _ENCODER.encode(msgspec.structs.replace(event, **texts)) if texts else rendered
 
 
 def _text_of(value: object) -> str:

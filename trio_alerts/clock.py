@@ -21,4 +21,5 @@ class ServerClock:
 
     def now(self) -> dt.datetime:
         """Return the server's time, in UTC, to the millisecond."""
-        return dt.datetime.fromtimestamp(round(trio.current_time() + self._offset_s, 3), dt.UTC)
+        milliseconds = int((trio.current_time() + self._offset_s) * 1000)
+        return dt.datetime.fromtimestamp(milliseconds / 1000, dt.UTC)

@@ -5,7 +5,7 @@ from collections.abc import MutableMapping
 import trio
 from loguru import logger
 
-from trio_alerts.alert import Record, payload_of
+from trio_alerts.alert import Record
 from trio_alerts.pipeline import Pipeline
 from trio_alerts.ports import Notification
 from trio_alerts.retry import Accepted, Outcome, Refused, Retry, needs_a_human
@@ -13,13 +13,13 @@ from trio_alerts.retry import Accepted, Outcome, Refused, Retry, needs_a_human
 Outcomes = MutableMapping[str, tuple[Outcome, float]]  # by channel: what came of it, and how long it took in seconds
 
 
-async def notify(record: Record, outcomes: Outcomes, pipeline: Pipeline) -> None:
+async def notify(record: Record, payload: bytes, outcomes: Outcomes, pipeline: Pipeline) -> None:
     """Send through every channel of the running attempt, all at once, and note each outcome as soon as it is known.
 
     Cancellation: channels without an outcome by then may or may not have been reached.
     """
     channels = record.delivery.sending()
-    notification = Notification(record.id, payload_of(record))
+    notification = Notification(record.id, payload)
     if len(channels) == 1:  # the common case needs no task of its own
         await _attempt(channels[0].name, notification, outcomes, pipeline)
         return

@@ -51,7 +51,8 @@ class Outage:
             except Unavailable as cause:
                 self.began(cause)
             else:
-                self.ended()
+                if self.under_way:
+                    self.ended()
                 return result
             wait_s = await self.pause(wait_s, give_up)
 

@@ -8,9 +8,8 @@ from typing import TypeVar
 
 import trio
 from loguru import logger
-from msgspec.structs import asdict
 
-from trio_alerts.alert import Alert, Entry, Record, parse_entry
+from trio_alerts.alert import Alert, Entry, Record, parse_entry, payload_of
 from trio_alerts.delivery import (
     FINAL,
     Delivery,
@@ -36,11 +35,13 @@ T = TypeVar("T")
 class Claim:
     """A record that is ours: the state `sending` with our owner token, at this version.
 
-    `stamped_at_s` is the monotonic time before its lease was written.
+    `stamped_at_s` is the monotonic time before its lease was written; `payload` is what receivers get, if it is known
+    already.
     """
 
     stored: Stored
     stamped_at_s: float
+    payload: bytes | None = None
 
 
 class Step(Enum):
@@ -93,7 +94,7 @@ async def persist(entry: Entry, alert: Alert, pipeline: Pipeline) -> Claim | Ste
     """
     owner = pipeline.new_owner()
     stamped_at_s = trio.current_time()
-    decision = pipeline.routing.decide(asdict(alert.event))
+    decision = pipeline.routing.decide(alert.event)
     if isinstance(decision, Suppress):
         delivery = suppressed(decision.rule)
     else:
@@ -102,7 +103,7 @@ async def persist(entry: Entry, alert: Alert, pipeline: Pipeline) -> Claim | Ste
     while True:
         created = await pipeline.ask_store(lambda: pipeline.store.create(record))
         if isinstance(created, Stored):
-            return _claim_or_done(created, stamped_at_s)
+            return _claim_or_done(created, stamped_at_s, alert.payload)
         existing = await pipeline.ask_store(lambda: pipeline.store.get(record.id))
         if existing is not None:
             return await resume(entry, alert, existing, owner, stamped_at_s, pipeline)
@@ -125,7 +126,7 @@ async def resume(
                 "id_reused",
             )
         if delivery.owner == owner:
-            return _claim_or_done(existing, stamped_at_s)
+            return _claim_or_done(existing, stamped_at_s, alert.payload)
         if delivery.state == "quarantined" and not entry.replayed:
             reason = delivery.reason or "unknown"
             raise RefusedContent("its record was marked before, and the move did not follow", reason)
@@ -139,7 +140,7 @@ async def resume(
         taken = await _replace(pipeline, replace(existing.record, delivery=mine), existing.version)
         if isinstance(taken, Stored):
             logger.warning("{}: took over an attempt of {}, outcome unknown", entry.record_id, delivery.owner)
-            return _claim_or_done(taken, stamped_at_s)
+            return _claim_or_done(taken, stamped_at_s, alert.payload)
         again = await pipeline.ask_store(lambda: pipeline.store.get(entry.record_id))
         if again is None:
             return Step.WALK_AWAY  # vanished just now: the next delivery starts anew
@@ -154,12 +155,14 @@ async def deliver(claim: Claim, pipeline: Pipeline) -> bool:
     fresh = await _with_fresh_lease(claim, pipeline)
     if fresh is None:
         return False
+    record = fresh.stored.record
+    payload = payload_of(record) if fresh.payload is None else fresh.payload
     outcomes: Outcomes = {}
     await pipeline.fault_point.reach("before_send")
     try:
-        await notify(fresh.stored.record, outcomes, pipeline)
+        await notify(record, payload, outcomes, pipeline)
     finally:
-        if 0 < len(outcomes) < len(fresh.stored.record.delivery.sending()):  # cut, or failed, while some had answered
+        if 0 < len(outcomes) < len(record.delivery.sending()):  # cut, or failed, while some had answered
             with trio.move_on_after(2 * pipeline.settings.store_timeout_s, shield=True):
                 await update(fresh, outcomes, pipeline)
     await pipeline.fault_point.reach("after_send")
@@ -265,12 +268,12 @@ async def _with_fresh_lease(claim: Claim, pipeline: Pipeline) -> Claim | None:
             if current is None or current.record.delivery.owner != owner or not current.record.delivery.sending():
                 return None
             written = current
-        claim = Claim(written, stamped_at_s)
+        claim = Claim(written, stamped_at_s, claim.payload)
     return claim
 
 
-def _claim_or_done(stored: Stored, stamped_at_s: float) -> Claim | Step:
-    return Claim(stored, stamped_at_s) if stored.record.delivery.state == "sending" else Step.ACKNOWLEDGE
+def _claim_or_done(stored: Stored, stamped_at_s: float, payload: bytes) -> Claim | Step:
+    return Claim(stored, stamped_at_s, payload) if stored.record.delivery.state == "sending" else Step.ACKNOWLEDGE
 
 
 async def _replace(pipeline: Pipeline, record: Record, version: tuple[int, int]) -> Stored | Conflict:

@@ -43,7 +43,10 @@ async def hand_out(entries: list[Entry], send: trio.MemorySendChannel[Work], pip
     handed_out = 0
     with pipeline.intake():
         for entry in held:
-            await send.send(entry)
+            try:
+                send.send_nowait(entry)  # idle workers are waiting already, as a rule
+            except trio.WouldBlock:
+                await send.send(entry)
             handed_out += 1
     for entry in held[handed_out:]:
         pipeline.in_flight.release(entry.record_id, untouched=True)

@@ -2,10 +2,10 @@
 
 import difflib
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
 
-from trio_alerts.alert import SEVERITIES
+from trio_alerts.alert import SEVERITIES, AlertEvent
 from trio_alerts.errors import SettingsError
 from trio_alerts.settings import RouteSettings, Settings
 
@@ -56,26 +56,24 @@ class Routing:
             for route in settings.routes or (RouteSettings(name="all", channels=channels),)
         )
 
-    def decide(self, alert: Mapping[str, object]) -> Decision:
+    def decide(self, alert: AlertEvent) -> Decision:
         """Say where an alert goes. Costs one look at each route, at most.
 
         Args:
-            alert: The alert's fields, as in its document.
+            alert: What the entry held.
         """
-        # The last route catches all.
-        return next(
-            decision
-            for wanted, decision in self._rules
-            if all(_accepts(alert, field, values) for field, values in wanted)
-        )
+        for wanted, decision in self._rules[:-1]:
+            if all(_accepts(alert, field, values) for field, values in wanted):
+                return decision
+        return self._rules[-1][1]  # it catches all
 
 
-def _accepts(alert: Mapping[str, object], field: str, values: frozenset[str]) -> bool:
+def _accepts(alert: AlertEvent, field: str, values: frozenset[str]) -> bool:
+    value: object
     if field.startswith(_LABEL):
-        labels = alert.get("labels")
-        value = labels.get(field.removeprefix(_LABEL)) if isinstance(labels, Mapping) else None
+        value = (alert.labels or {}).get(field.removeprefix(_LABEL))
     else:
-        value = alert.get(field)
+        value = getattr(alert, field)
         if field == "status" and value is None:
             value = "firing"
     # `addresses` is a list: one of them is enough.

@@ -1,6 +1,7 @@
 """The stream port on Redis: a consumer group's entries, read, kept alive, taken over and acknowledged."""
 
 import datetime as dt
+import math
 from collections.abc import AsyncIterator, Collection, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
@@ -11,17 +12,21 @@ from redis.exceptions import NoPermissionError, ResponseError
 
 from trio_alerts.alert import Entry
 from trio_alerts.backends import redis_scripts as scripts
+from trio_alerts.backends import redis_upkeep as upkeep
 from trio_alerts.backends.record_ids import REPLAY_OF, RecordIds
 from trio_alerts.backends.redis_client import RedisClient, open_redis
 from trio_alerts.backends.redis_connection import RedisConnection
-from trio_alerts.backends.redis_keys import dead_letter_key, lock_key
+from trio_alerts.backends.redis_keys import dead_letter_key, lock_key, lost_key
 from trio_alerts.backends.redis_survey import survey
-from trio_alerts.errors import Unavailable
+from trio_alerts.batcher import Batcher
+from trio_alerts.errors import Stopping, Unavailable
 from trio_alerts.ports import HANDED_OVER_IDLE_S, DeadEntry, Pending, is_suspect
 from trio_alerts.settings import Settings
 
+MAX_ACKS = 1_000  # a command: 25 KB, half a millisecond of the server
 PAGE = 200  # pending entries a look: their answer is about 20 KB
 SLICE_S = 0.1  # of a wait for some of the streams, when there are fewer idle workers than streams: 10 commands a second
+LOOK_FOR_LOSSES_S = 0.1  # a look takes 0.1 ms; once the producer's trimming is at our heels, before every read
 WAKE_AGAIN_S = 0.02  # the read may be on its way to the server still: it is there within a round trip
 
 
@@ -38,7 +43,17 @@ async def open_redis_stream(settings: Settings) -> AsyncIterator["RedisStream"]:
         open_redis(url, ca_file=ca_file, timeout_s=settings.redis_timeout_s) as client,
         client.open_blocking(settings.block_s) as blocking,
     ):
-        yield RedisStream(settings, client, blocking)
+        stream = RedisStream(settings, client, blocking)
+        fault: Exception | None = None
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(stream.acknowledge_batches)
+            try:
+                yield stream
+            except Exception as raised:  # noqa: BLE001 - raised below, out of the nursery's group
+                fault = raised
+            nursery.cancel_scope.cancel()
+        if fault is not None:
+            raise fault
 
 
 class RedisStream:
@@ -61,10 +76,12 @@ class RedisStream:
         self._consumer = settings.consumer
         self._ids = RecordIds(settings.stream_names)
         self._replays: dict[tuple[str, str], str] = {}  # record IDs of replays that we have read and not finished
+        self._acks = Batcher[Entry, None](self._ack, max_items=MAX_ACKS, max_bytes=MAX_ACKS, size_of=lambda _: 1)
         self._cursors: dict[str, str] = {}  # where `look` goes on, by stream
         self._turn = 0  # which stream comes first, so that a busy one does not hide the others
         self._reader: tuple[RedisConnection | None, int | None] = (None, None)  # a connection, and its ID if permitted
         self._reading: object | None = None  # the read that is under way
+        self._look_for_losses_at_s = -math.inf  # monotonic
 
     def __repr__(self) -> str:
         return f"<RedisStream {', '.join(self._names)} as {self._group}/{self._consumer}: {self._client.state}>"
@@ -82,6 +99,8 @@ class RedisStream:
         """See the port. Several streams get their turn by themselves: COUNT is per stream, and `count` is for all."""
         names, each, block_s = self._share(count)
         await self._know_reader()
+        if trio.current_time() >= self._look_for_losses_at_s:
+            await self._look_for_losses()
         self._reading = object()
         try:
             answer: Any = await self._blocking.xreadgroup(
@@ -193,9 +212,21 @@ class RedisStream:
         return found
 
     async def ack(self, entry: Entry) -> None:
-        """See the port. Commands of many workers go out together by themselves."""
-        await self._client.xack(entry.stream, self._group, entry.id)
+        """See the port. What many workers have to acknowledge in one moment goes out as one command."""
+        try:
+            await self._acks.submit(entry)
+        except Stopping as cause:
+            raise Unavailable(str(cause)) from None
         self._replays.pop((entry.stream, entry.id), None)
+
+    async def acknowledge_batches(self) -> None:
+        """Send what gathers to be acknowledged, one batch after the other, until cancelled."""
+        await self._acks.run()
+
+    async def _ack(self, entries: Sequence[Entry]) -> Sequence[None]:
+        for name, ids in self._by_stream(entries):
+            await self._client.xack(name, self._group, *ids)
+        return [None] * len(entries)
 
     async def quarantine(self, entry: Entry, dead: DeadEntry) -> bool:
         """See the port. If the entry was deleted from the stream, what was read of it is kept."""
@@ -240,6 +271,28 @@ class RedisStream:
         """See the port. With several streams, true if it was removed from all of them."""
         answers = [await self._eval(scripts.LEAVE, (name,), []) for name in self._names]
         return all(answer != 0 for answer in answers)  # None: the group is gone, and our consumer with it
+
+    async def newly_lost(self) -> int:
+        """See the port."""
+        await self._look_for_losses()
+        return sum([await upkeep.take_untold(self._client, name, self._group) for name in self._names])
+
+    async def quarantined(self) -> int:
+        """See the port."""
+        return sum([int(await self._client.xlen(dead_letter_key(name))) for name in self._names])
+
+    async def remove_idle_consumers(self, min_idle_s: float) -> list[str]:
+        """See the port. With several streams, each name of which something was removed."""
+        removed: dict[str, None] = {}
+        for name in self._names:
+            removed |= dict.fromkeys(
+                await upkeep.remove_consumers(self._client, name, self._group, self._consumer, min_idle_s)
+            )
+        return list(removed)
+
+    async def trim(self, keep_s: float) -> int:
+        """See the port."""
+        return sum([await upkeep.trim_acknowledged(self._client, name, keep_s) for name in self._names])
 
     async def server_time(self) -> float:
         """See the port."""
@@ -286,13 +339,13 @@ class RedisStream:
 
     async def _create_group(self, name: str, start: str) -> bool:
         """Create the group, and the stream if need be; False if somebody else was first."""
-        try:
-            await self._client.xgroup_create(name, self._group, start, mkstream=True)
-        except ResponseError as error:
-            if not str(error).startswith("BUSYGROUP"):
-                raise
-            return False
-        return True
+        return await upkeep.create_group(self._client, name, self._group, start)
+
+    async def _look_for_losses(self) -> None:
+        """Count what was trimmed or deleted before it was read; a read would make some servers forget it."""
+        losses = [await upkeep.look_for_losses(self._client, name, self._group) for name in self._names]
+        pause_s = 0.0 if any(found.at_the_edge for found in losses) else LOOK_FOR_LOSSES_S
+        self._look_for_losses_at_s = trio.current_time() + pause_s
 
     async def _take(
         self, name: str, ids: Sequence[str], *, claimed: bool, owner: str = "", min_idle_s: float = 0.0
@@ -360,7 +413,7 @@ class RedisStream:
         answers = []
         for start in range(0, len(ids), scripts.IDS_A_CALL):
             chunk = ids[start : start + scripts.IDS_A_CALL]
-            answer = await self._eval(script, (name,), [*arguments, *chunk])
+            answer = await self._eval(script, (name, lost_key(name, self._group)), [*arguments, *chunk])
             if answer is not None:
                 answers.append(answer)
         return answers

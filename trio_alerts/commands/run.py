@@ -65,7 +65,7 @@ def _spare_the_collector() -> None:
     """
     gc.collect()
     gc.freeze()
-    gc.set_threshold(20_000, 10, 50)
+    gc.set_threshold(5_000, 20, 50)
 
 
 COMMAND = Command(
