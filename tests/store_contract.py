@@ -25,7 +25,7 @@ import trio
 
 from trio_alerts.alert import Entry, Record, parse_entry
 from trio_alerts.delivery import Attempt, ChannelDelivery, Delivery, Rules, State, first_attempt, quarantined, settled
-from trio_alerts.ports import AlertStore, Conflict, Counts, RecordFilter, Stored
+from trio_alerts.ports import AlertStore, Conflict, Counts, RecordFilter, Stored, Vitals
 from trio_alerts.retry import Accepted
 
 NOW = dt.datetime(2026, 3, 1, 12, 0, 0, tzinfo=dt.UTC)
@@ -421,6 +421,32 @@ class StoreContract:
 
         expected = Counts({"retrying": 5, "sending": 2, "delivered": 3, "failed": 1}, overdue=2)
         assert expected == await tested.store.counts(NOW)
+
+    async def test_vitals_tell_what_waits_longest(self, tested: TestedStore) -> None:
+        """The first attempt of the oldest record under way, retried or in doubt; what is final waits no more."""
+        assert Vitals(None, 0) == await tested.store.vitals()
+
+        states: list[State] = ["delivered", "failed", "suppressed", "quarantined", "sending", "retrying", "in_doubt"]
+        for number, state in enumerate(states):
+            first_at = None if state == "suppressed" else NOW + number * SECOND
+            await _stored(tested.store.create(record(number, Delivery(state=state, first_at=first_at))))
+        await tested.refresh()
+        assert NOW + 4 * SECOND == (await tested.store.vitals()).waiting_since
+
+        await _stored(tested.store.create(record(8, Delivery(state="in_doubt", first_at=NOW + 3.5 * SECOND))))
+        await tested.refresh()
+        assert NOW + 3.5 * SECOND == (await tested.store.vitals()).waiting_since
+
+    async def test_vitals_count_what_a_producer_wrote_twice(self, tested: TestedStore) -> None:
+        """Every record but the first of each `alert_id`; records without an alert repeat nothing."""
+        for number, alert_id in enumerate(["a", "b", "a", "c", "a", "b"]):
+            await _stored(tested.store.create(record(number, alert_id=alert_id)))
+        for number in (7, 8):
+            bare = Record(record(number).id, b'{"stream_id":"1-1"}', Delivery(state="quarantined"))
+            await _stored(tested.store.create(bare))
+        await tested.refresh()
+
+        assert 3 == (await tested.store.vitals()).repeated
 
     async def test_of_many_creates_one_wins(self, tested: TestedStore) -> None:
         """Of 100 workers that create one record at once, exactly one is told that it did."""

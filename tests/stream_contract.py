@@ -66,6 +66,15 @@ class StreamWorld(Protocol):
     def delete(self, stream: str, entry_id: str) -> None:
         """XDEL."""
 
+    def trim(self, stream: str, maxlen: int) -> None:
+        """XTRIM MAXLEN: what a producer's own limit does."""
+
+    def entries(self, stream: str) -> list[str]:
+        """Return the IDs of all entries of a stream."""
+
+    def other_group(self, stream: str, last_id: str) -> None:
+        """Create a group that is somebody else's, and has read up to this ID."""
+
     def lose_group(self, stream: str) -> None:
         """XGROUP DESTROY."""
 
@@ -428,6 +437,137 @@ class StreamContract:
             await stream.ack(entry)
             assert await stream.leave()
             assert set() == world.consumers(world.names[0])
+
+    async def test_silent_consumers_with_empty_hands_are_removed(self, world: StreamWorld) -> None:
+        """What dead processes left of themselves goes; who has something pending stays, however long it was silent."""
+        add(world, 3)
+        async with world.open("a") as busy, world.open("b") as gone, world.open("c") as janitor:
+            await busy.prepare()
+            await busy.read(1)
+            for stream in (gone, janitor):
+                (entry,) = await stream.read(1)
+                await stream.ack(entry)
+            assert [] == await janitor.remove_idle_consumers(600)
+            with trio.fail_after(PATIENCE_S):
+                while not (removed := await janitor.remove_idle_consumers(0.05)):  # noqa: ASYNC110 - time itself
+                    await trio.sleep(0.01)
+            assert ["b"] == removed
+        assert {"a", "c"} == world.consumers(world.names[0])
+
+    async def test_what_was_trimmed_unread_is_told_once(self, world: StreamWorld) -> None:
+        """A producer's limit takes what the group has not read: one of two is told how many, whatever is read since."""
+        add(world, 10)
+        async with world.open("a") as one, world.open("b") as other:
+            await one.prepare()
+            assert 0 == await one.newly_lost()
+            for entry in await one.read(2):
+                await one.ack(entry)
+            world.trim(world.names[0], 9)  # read: no loss
+            assert 0 == await one.newly_lost()
+            world.trim(world.names[0], 3)
+            assert [5, 0] == [await one.newly_lost(), await other.newly_lost()]
+            world.trim(world.names[0], 2)
+            assert 2 == len(await other.read(10))  # a read puts the group behind the gap
+            assert [1, 0] == [await other.newly_lost(), await one.newly_lost()]
+            add(world, 3)
+            world.trim(world.names[0], 1)
+            assert 2 == await one.newly_lost()
+
+    async def test_what_was_trimmed_before_the_first_read_is_lost_too(self, world: StreamWorld) -> None:
+        """From the moment there is a group; what went before was never its own."""
+        add(world, 4)
+        world.trim(world.names[0], 3)
+        async with world.open("a") as stream:
+            await stream.prepare()
+            assert 0 == await stream.newly_lost()
+            world.trim(world.names[0], 1)
+            assert 2 == await stream.newly_lost()
+
+    async def test_with_now_what_lies_there_is_nobodys_loss(self, world: StreamWorld) -> None:
+        """A group that begins behind the entries does not miss them."""
+        add(world, 4)
+        async with world.open("a", start_from="now") as stream:
+            await stream.prepare()
+            world.trim(world.names[0], 1)
+            assert 0 == await stream.newly_lost()
+            add(world, 3)
+            world.trim(world.names[0], 1)
+            assert 2 == await stream.newly_lost()
+
+    async def test_what_was_deleted_unread_is_told_once(self, world: StreamWorld) -> None:
+        """An operator's XDEL in the middle of what is not read yet."""
+        added = add(world, 6)
+        async with world.open("a") as stream:
+            await stream.prepare()
+            await stream.read(2)
+            world.delete(world.names[0], added[0])  # read: no loss of this kind
+            world.delete(world.names[0], added[3])
+            assert [1, 0] == [await stream.newly_lost(), await stream.newly_lost()]
+            world.delete(world.names[0], added[5])
+            assert 1 == await stream.newly_lost()
+            assert [added[2], added[4]] == ids(await stream.read(10))
+            add(world, 1)
+            assert 1 == len(await stream.read(1))
+            assert 0 == await stream.newly_lost()
+
+    async def test_the_quarantine_is_counted(self, world: StreamWorld) -> None:
+        """Over all streams."""
+        add(world, 1)
+        add(world, 1, 1)
+        async with world.open("a", streams=2) as stream:
+            await stream.prepare()
+            assert 0 == await stream.quarantined()
+            for entry in await read_all(stream, 2):
+                await stream.quarantine(entry, WHY)
+            assert 2 == await stream.quarantined()
+
+    async def test_what_is_done_with_is_trimmed(self, world: StreamWorld) -> None:
+        """From the oldest on, up to what is pending or not read yet, also by a group that is not ours."""
+        added = add(world, 8)
+        name = world.names[0]
+        async with world.open("a") as stream:
+            await stream.prepare()
+            await trio.sleep(0.002)  # an entry of this very millisecond would be too young
+            first, second, third, fourth = await read_all(stream, 4)
+            assert 0 == await stream.trim(0)
+            await stream.ack(first)
+            await stream.ack(third)
+            assert 0 == await stream.trim(3600)
+            assert added == world.entries(name)
+            assert 1 == await stream.trim(0)
+            assert added[1:] == world.entries(name)
+            for entry in (second, fourth):
+                await stream.ack(entry)
+            world.other_group(name, added[1])
+            assert 1 == await stream.trim(0)
+            assert added[2:] == world.entries(name)
+            assert 0 == await stream.newly_lost()
+
+            for entry in await read_all(stream, 4):
+                await stream.ack(entry)
+            assert 0 == await stream.trim(0)
+
+    async def test_trimming_keeps_what_is_not_read(self, world: StreamWorld) -> None:
+        """With everything acknowledged, what follows the last entry that was read stays, however much goes."""
+        add(world, 450)
+        async with world.open("a") as stream:
+            await stream.prepare()
+            for entry in await read_all(stream, 449):
+                await stream.ack(entry)
+            await trio.sleep(0.002)
+            assert 449 == await stream.trim(0)
+            assert [] != await stream.read(1)
+            assert 0 == await stream.newly_lost()
+
+    async def test_a_stream_without_a_group_is_not_trimmed(self, world: StreamWorld) -> None:
+        """Nobody has read it."""
+        added = add(world, 3)
+        async with world.open("a") as stream:
+            await trio.sleep(0.002)
+            assert 0 == await stream.trim(0)
+            assert 0 == await stream.newly_lost()
+            assert [] == await stream.remove_idle_consumers(0)
+        assert added == world.entries(world.names[0])
 
     async def test_a_lock_is_one_groups_and_ends_by_itself(self, world: StreamWorld) -> None:
         """One of two gets it; another name is another lock."""

@@ -7,9 +7,12 @@ from trio_alerts.delivery import (
     ChannelDelivery,
     Delivery,
     Rules,
+    Verdict,
+    asked_for,
     cut,
     first_attempt,
     next_attempt,
+    resolved,
     settled,
     suppressed,
     taken_over,
@@ -140,6 +143,111 @@ def test_a_failure_is_not_merged() -> None:
     delivered = settled(sending(), outcomes(a=Accepted(200)), NOW, RULES)
     assert with_acceptances(theirs, ours, later(51)) is None
     assert with_acceptances(delivered, delivered, later(51)) is None
+
+
+def mixed() -> Delivery:
+    """One channel of each kind."""
+    return settled(
+        sending("ok", "gone", "busy", "held"),
+        outcomes(ok=Accepted(200), gone=Refused("no", 410), busy=Retry("busy", 503), held=Retry("lost", unseen=True)),
+        NOW,
+        Rules(schedule_s=(5.0, 30.0), hold=frozenset({"held"})),
+    )
+
+
+@pytest.mark.parametrize(
+    ("in_doubt", "states", "due"),
+    [
+        (True, ["delivered", "retrying", "retrying", "retrying"], [None, 60, 60, 60]),
+        (False, ["delivered", "retrying", "retrying", "in_doubt"], [None, 60, 60, None]),
+    ],
+)
+def test_what_a_human_asks_for_is_due_at_once(in_doubt: bool, states: list[str], due: list[float | None]) -> None:
+    """Every channel that has not accepted, with those in doubt only if they are meant; accepted ones are kept."""
+    before = mixed()
+    after = asked_for(before, "human/1", later(60), in_doubt=in_doubt)
+    assert after is not None
+    assert ("retrying", "human/1", later(60), None) == (
+        after.state,
+        after.owner,
+        after.next_attempt_at,
+        after.lease_until,
+    )
+    assert states == [channel.state for channel in after.channels]
+    assert [None if seconds is None else later(seconds) for seconds in due] == [
+        channel.next_attempt_at for channel in after.channels
+    ]
+    assert (before.attempts, before.in_doubt) == (after.attempts, after.in_doubt)
+    again = next_attempt(after, "me/2", later(60), 60.0)
+    assert [
+        name for name, state in zip(("ok", "gone", "busy", "held"), states, strict=True) if state == "retrying"
+    ] == [channel.name for channel in again.sending()]
+
+
+def test_nothing_is_sent_again_that_is_sent_or_being_sent() -> None:
+    """Delivered, suppressed, in the middle of an attempt, or in doubt without leave: there is nothing to ask for."""
+    held = settled(sending(), outcomes(a=Retry("lost", unseen=True)), NOW, HOLD)
+    for delivery in (sending(), settled(sending(), outcomes(a=Accepted(200)), NOW, RULES), suppressed("x")):
+        assert asked_for(delivery, "human/1", NOW, in_doubt=True) is None
+    assert asked_for(held, "human/1", NOW, in_doubt=False) is None
+    half = settled(sending("a", "b"), outcomes(a=Refused("no", 410), b=Retry("busy", 503)), NOW, RULES)
+    assert asked_for(next_attempt(half, "me/2", later(5), 60.0), "human/1", NOW, in_doubt=True) is None
+
+
+def test_what_a_human_asks_for_has_the_whole_schedule_before_it() -> None:
+    """An exhausted alert is not given up again at the first failure; its attempts stay counted."""
+    delivery = sending()
+    for _ in range(3):
+        delivery = next_attempt(
+            settled(delivery, outcomes(a=Retry("busy", 503)), NOW, RULES), "me/2", later(3600), 60.0
+        )
+    exhausted = settled(delivery, outcomes(a=Retry("busy", 503)), NOW, RULES)
+    assert "failed" == exhausted.state
+    after = asked_for(exhausted, "human/1", NOW, in_doubt=False)
+    assert after is not None
+    waits = []
+    for _ in range(3):
+        after = settled(next_attempt(after, "me/3", later(10**6), 60.0), outcomes(a=Retry("busy", 503)), NOW, RULES)
+        waits.append(after.next_attempt_at)
+    assert ([later(5), later(30), None], "failed") == (waits, after.state)
+    assert exhausted.attempts + 3 == after.attempts
+
+
+def test_an_owner_who_comes_late_does_not_take_what_a_human_wrote_for_its_own() -> None:
+    """The owner token changes, so that the late write is merged, and an acceptance is not forgotten."""
+    ours = settled(sending(), outcomes(a=Accepted(200)), NOW, RULES)
+    theirs = asked_for(cut(sending(), later(60), RULES), "human/1", later(60), in_doubt=True)
+    assert theirs is not None
+    assert theirs.owner != ours.owner
+    merged = with_acceptances(theirs, ours, later(61))
+    assert merged is not None
+    assert "delivered" == merged.state
+
+
+@pytest.mark.parametrize(("verdict", "state"), [("delivered", "delivered"), ("failed", "failed")])
+def test_a_human_settles_what_is_in_doubt(verdict: Verdict, state: str) -> None:
+    """The record says who and when; the channel's log too."""
+    held = settled(sending("a", "b"), outcomes(a=Retry("lost", unseen=True), b=Accepted(200)), NOW, HOLD)
+    after = resolved(held, "human/1", later(60), verdict, "eve@desk")
+    assert after is not None
+    assert (state, "human/1", 1) == (after.state, after.owner, after.in_doubt)
+    assert f"settled as {verdict} by eve@desk at 2026-11-23T12:01:00Z" == after.reason
+    assert f"settled as {verdict} by eve@desk" == after.channels[0].log[-1].error
+    assert held.channels[1] == after.channels[1]
+    assert (later(60) if verdict == "delivered" else None) == after.delivered_at
+    assert resolved(after, "human/2", later(61), verdict, "eve@desk") is None
+
+
+def test_settling_leaves_other_channels_as_they_are() -> None:
+    """What is retried goes on; only what is in doubt gets the verdict; nothing is settled in the middle of a send."""
+    after = resolved(mixed(), "human/1", NOW, "delivered", "eve@desk")
+    assert after is not None
+    assert ("retrying", ["delivered", "failed", "retrying", "delivered"]) == (
+        after.state,
+        [channel.state for channel in after.channels],
+    )
+    assert resolved(next_attempt(mixed(), "me/2", later(5), 60.0), "human/1", NOW, "failed", "eve@desk") is None
+    assert resolved(sending(), "human/1", NOW, "failed", "eve@desk") is None
 
 
 def test_the_log_of_attempts_is_bounded() -> None:

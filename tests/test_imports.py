@@ -14,7 +14,7 @@ BORDER_LIBRARIES = {"redis", "hiredis", "opensearchpy", "sqlite3", "aiohttp", "h
 LAYERS = [
     {"errors", "clock", "retry", "fault", "batcher", "printable"},
     {"delivery"},
-    {"alert"},
+    {"alert", "ledger"},
     {"ports", "in_flight", "outage"},
     {"secret"},
     {"setting_kinds"},

@@ -2,7 +2,7 @@
 
 import pytest
 
-from trio_alerts.backends.redis_keys import dead_letter_key, lock_key
+from trio_alerts.backends.redis_keys import dead_letter_key, dropped_key, ledger_key, lock_key, lost_key
 
 
 @pytest.mark.parametrize(
@@ -24,3 +24,10 @@ def test_each_group_has_its_own_locks() -> None:
     """Groups of one stream do different work."""
     assert "{AlertStream}:lock:group:redrive" == lock_key("AlertStream", "group", "redrive")
     assert lock_key("AlertStream", "group", "redrive") != lock_key("AlertStream", "other", "redrive")
+
+
+def test_what_a_group_remembers_lies_beside_the_stream() -> None:
+    """Each group has its own ledger and log of what was lost; the log of drops belongs to the stream."""
+    assert "{AlertStream}:ledger:group" == ledger_key("AlertStream", "group")
+    assert "{AlertStream}:lost:group" == lost_key("AlertStream", "group")
+    assert "{AlertStream}:dropped" == dropped_key("AlertStream")

@@ -9,7 +9,7 @@ import trio
 from trio.testing import MockClock
 
 from tests.fakes.store import Fault
-from tests.fakes.stream import Call, FakeServer, FakeStream, Stream
+from tests.fakes.stream import Call, FakeServer, FakeStream, Group, Stream
 from tests.stream_contract import (
     GROUP,
     SHORT_BLOCK_S,
@@ -55,6 +55,15 @@ class FakeWorld:
 
     def delete(self, stream: str, entry_id: str) -> None:
         self.server.delete(stream, entry_id)
+
+    def trim(self, stream: str, maxlen: int) -> None:
+        self.server.trim(stream, maxlen)
+
+    def entries(self, stream: str) -> list[str]:
+        return list(self.server.streams[stream].entries)
+
+    def other_group(self, stream: str, last_id: str) -> None:
+        self.server.streams[stream].groups["other"] = Group(last_id)
 
     def lose_group(self, stream: str) -> None:
         self.server.destroy_group(stream, GROUP)

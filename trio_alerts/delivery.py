@@ -16,6 +16,7 @@ from trio_alerts.retry import Accepted, Outcome, Refused, Retry, next_delay_s
 
 State = Literal["sending", "delivered", "retrying", "failed", "in_doubt", "suppressed", "quarantined"]
 ChannelState = Literal["sending", "delivered", "retrying", "failed", "in_doubt"]
+Verdict = Literal["delivered", "failed"]
 FINAL: frozenset[State] = frozenset({"delivered", "failed", "in_doubt", "suppressed"})  # the pipeline is done with it
 
 KEPT_ATTEMPTS = 10  # per channel: enough to see a pattern, and a record stays small
@@ -244,9 +245,7 @@ def asked_for(delivery: Delivery, owner: str, now: dt.datetime, *, in_doubt: boo
     return replace(_summed_up(delivery, channels, now), owner=owner, reason=None)
 
 
-def resolved(
-    delivery: Delivery, owner: str, now: dt.datetime, verdict: Literal["delivered", "failed"], by: str
-) -> Delivery | None:
+def resolved(delivery: Delivery, owner: str, now: dt.datetime, verdict: Verdict, by: str) -> Delivery | None:
     """Return the state after a human settled what is in doubt; None if nothing is, or an attempt is running.
 
     The other channels stay as they are. The attempt log and `reason` say who settled it, and when.

@@ -1,4 +1,4 @@
-"""The janitor: once a minute it says what needs a human."""
+"""The janitor: once a minute it says what needs a human, and puts the group and the streams in order."""
 
 import trio
 from loguru import logger
@@ -7,20 +7,46 @@ from trio_alerts.errors import Unavailable
 from trio_alerts.pipeline import Pipeline
 
 EVERY_S = 60.0
-NEEDS_A_HUMAN = ("failed", "in_doubt", "quarantined")
+NEEDS_A_HUMAN = ("failed", "in_doubt")
+GONE_AFTER_S = 600.0  # a living consumer speaks every few seconds, and one that is busy has something pending
 
 
 async def keep_house(pipeline: Pipeline) -> None:
-    """Log one line a minute that counts what needs a human, if there is anything, until cancelled."""
+    """Do every chore once a minute, until cancelled. What a backend's outage keeps from being done waits a minute."""
     while True:
         await trio.sleep(EVERY_S)
-        try:
-            counts = await pipeline.store.counts(pipeline.clock.now())
-        except Unavailable as cause:
-            logger.debug("the janitor could not look: {}", cause)
-            continue
-        waiting = {state: counts.by_state.get(state, 0) for state in NEEDS_A_HUMAN} | {"overdue": counts.overdue}
-        if any(waiting.values()):
-            logger.warning(
-                "needs a human: {}", ", ".join(f"{count} {state}" for state, count in waiting.items() if count)
-            )
+        for chore in (_tell_what_needs_a_human, _tell_what_was_lost, _tidy_up):
+            try:
+                await chore(pipeline)
+            except Unavailable as cause:
+                logger.debug("the janitor waits: {}", cause)
+
+
+async def _tell_what_needs_a_human(pipeline: Pipeline) -> None:
+    """Log one line that counts what needs a human, if there is anything."""
+    counts = await pipeline.store.counts(pipeline.clock.now())
+    waiting = {state: counts.by_state.get(state, 0) for state in NEEDS_A_HUMAN}
+    # Most entries in quarantine have no record: what is no alert never gets one.
+    waiting |= {"quarantined": await pipeline.stream.quarantined(), "overdue": counts.overdue}
+    if any(waiting.values()):
+        logger.warning("needs a human: {}", ", ".join(f"{count} {state}" for state, count in waiting.items() if count))
+
+
+async def _tell_what_was_lost(pipeline: Pipeline) -> None:
+    if lost := await pipeline.stream.newly_lost():
+        logger.error(
+            "lost upstream: {} entries were trimmed or deleted from the stream before they were read; "
+            "let the producer keep more (its MAXLEN), or run more workers",
+            lost,
+        )
+
+
+async def _tidy_up(pipeline: Pipeline) -> None:
+    """Remove what dead processes left in the group, and what is done with. One process does it for all."""
+    settings = pipeline.settings
+    if not await pipeline.stream.lock("janitor", EVERY_S / 2):
+        return
+    for name in await pipeline.stream.remove_idle_consumers(max(GONE_AFTER_S, 2 * settings.block_s)):
+        logger.info("consumer {} is gone: removed from the group", name)
+    if settings.trim == "acked" and (removed := await pipeline.stream.trim(settings.trim_keep_s)):
+        logger.debug("trimmed {} entries that every group is done with", removed)

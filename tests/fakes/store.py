@@ -13,7 +13,7 @@ from tests.fakes.wire import Wire
 from trio_alerts.alert import Record
 from trio_alerts.delivery import Delivery
 from trio_alerts.errors import RefusedContent, SchemaError, Unavailable
-from trio_alerts.ports import Conflict, Counts, RecordFilter, Stored
+from trio_alerts.ports import Conflict, Counts, RecordFilter, Stored, Vitals
 
 T = TypeVar("T")
 Fault = Literal["down", "answer_lost"]
@@ -148,6 +148,19 @@ class FakeStore:
             raise RefusedContent(f"record {record.id!r} is refused")
         there = self.records.get(record.id)
         return self.put(record) if (there.version if there else None) == expected else Conflict()
+
+    async def vitals(self) -> Vitals:
+        def effect() -> Vitals:
+            records = self._seen()
+            waiting = [
+                record.delivery.first_at
+                for record in records
+                if record.delivery.state in ("sending", "retrying", "in_doubt") and record.delivery.first_at
+            ]
+            ids = [alert_id for one in records if (alert_id := msgspec.json.decode(one.body, type=_Keys).alert_id)]
+            return Vitals(min(waiting, default=None), len(ids) - len(set(ids)))
+
+        return await self._read("vitals", effect)
 
     async def _read(self, method: str, effect: Callable[[], T], record_id: str = "") -> T:
         return await self._call(Call(trio.current_time(), method, record_id), effect)

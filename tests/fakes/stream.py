@@ -50,11 +50,23 @@ class Held:
 
 @dataclass(slots=True)
 class Group:
-    """A consumer group: up to where it has read, who is in it, what is pending, by ID."""
+    """A consumer group: up to where it has read, who is in it, what is pending, by ID.
+
+    `seen_s` is when each consumer was last heard of, `lost` how many entries went before the group had read them, and
+    `told` how many of these somebody was told of.
+    """
 
     last_id: str
     pending: dict[str, Held] = field(default_factory=dict)
     consumers: set[str] = field(default_factory=set)
+    seen_s: dict[str, float] = field(default_factory=dict)
+    lost: int = 0
+    told: int = 0
+
+    def meet(self, consumer: str) -> None:
+        """A consumer takes something, or tries to."""
+        self.consumers.add(consumer)
+        self.seen_s[consumer] = trio.current_time()
 
 
 @dataclass(slots=True)
@@ -130,8 +142,16 @@ class FakeServer:
         return entry_id
 
     def delete(self, stream: str, entry_id: str) -> None:
-        """XDEL, or what trimming does: a pending entry stays on the pending list."""
+        """XDEL, or what trimming does: a pending entry stays on the pending list, an unread one is lost."""
         del self.streams[stream].entries[entry_id]
+        for group in self.streams[stream].groups.values():
+            group.lost += order(entry_id) > order(group.last_id)
+
+    def trim(self, stream: str, maxlen: int) -> None:
+        """XTRIM MAXLEN."""
+        entries = self.streams[stream].entries
+        for entry_id in list(entries)[: max(0, len(entries) - maxlen)]:
+            self.delete(stream, entry_id)
 
     def destroy_group(self, stream: str, group: str) -> None:
         """XGROUP DESTROY: what was pending is forgotten."""
@@ -355,6 +375,44 @@ class FakeStream:
 
         return await self._call("leave", effect)
 
+    async def newly_lost(self) -> int:
+        def effect() -> int:
+            groups = [group for name in self._names if (group := self._found(name)) is not None]
+            untold = sum(group.lost - group.told for group in groups)
+            for group in groups:
+                group.told = group.lost
+            return untold
+
+        return await self._call("newly_lost", effect)
+
+    async def quarantined(self) -> int:
+        return await self._call("quarantined", lambda: sum(len(self.server.dead.get(name, [])) for name in self._names))
+
+    async def remove_idle_consumers(self, min_idle_s: float) -> list[str]:
+        def effect() -> list[str]:
+            removed: dict[str, None] = {}
+            for name in self._names:
+                group = self._found(name)
+                if group is None:
+                    continue
+                busy = {held.consumer for held in group.pending.values()} | {self._consumer}
+                silent = {
+                    one: None
+                    for one in sorted(group.consumers - busy)
+                    if trio.current_time() - group.seen_s.get(one, 0.0) >= min_idle_s
+                }
+                group.consumers.difference_update(silent)
+                removed |= silent
+            return list(removed)
+
+        return await self._call("remove_idle_consumers", effect)
+
+    async def trim(self, keep_s: float) -> int:
+        def effect() -> int:
+            return sum(self._trim(name, keep_s) for name in self._names)
+
+        return await self._call("trim", effect)
+
     async def server_time(self) -> float:
         return await self._call("server_time", self.server.time)
 
@@ -402,7 +460,10 @@ class FakeStream:
             return True
         for name in self._names:
             group = self._found(name)
-            if group is None or order(group.last_id) < order(self.server.streams[name].last_id):
+            if group is None:
+                return True
+            newest = next(reversed(self.server.streams[name].entries), "0-0")
+            if order(group.last_id) < order(newest):
                 return True
         return False
 
@@ -418,7 +479,7 @@ class FakeStream:
         for number in range(len(self._names)):
             name = self._names[(self._turn + number) % len(self._names)]
             stream, group = self.server.streams[name], self.server.streams[name].groups[self._group]
-            group.consumers.add(self._consumer)
+            group.meet(self._consumer)
             for entry_id in [one for one in stream.entries if order(one) > order(group.last_id)]:
                 if len(taken) == count:
                     break
@@ -435,7 +496,7 @@ class FakeStream:
             return
         deliveries = group.pending[entry_id].deliveries + 1
         group.pending[entry_id] = Held(self._consumer, trio.current_time(), deliveries)
-        group.consumers.add(self._consumer)
+        group.meet(self._consumer)
         yield self._entry(name, entry_id, deliveries, claimed=claimed)
 
     def _dropped(self, name: str, entry_id: str) -> bool:
@@ -466,6 +527,20 @@ class FakeStream:
             for name in self._names
             for entry_id, held in self.server.pending(name, self._group).items()
         ]
+
+    def _trim(self, name: str, keep_s: float) -> int:
+        stream = self.server.streams.get(name, Stream())
+        if not stream.groups:
+            return 0
+        limit = (round((self.server.time() - keep_s) * 1000) + 1, 0)
+        for group in stream.groups.values():
+            needed = [order(one) for one in group.pending]
+            last_ms, last_sequence = order(group.last_id)
+            limit = min([limit, *needed] if needed else [limit, (last_ms, last_sequence + 1)])
+        done = [entry_id for entry_id in stream.entries if order(entry_id) < limit]
+        for entry_id in done:
+            self.server.delete(name, entry_id)
+        return len(done)
 
     def _own(self, entry: Entry) -> Held | None:
         held = self._held(entry.stream, entry.id)

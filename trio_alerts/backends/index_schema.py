@@ -61,7 +61,7 @@ FIELDS: Properties = {
             "channels": {
                 "properties": {
                     **dict.fromkeys(("name", "state", "last_error"), _EXACT),
-                    **dict.fromkeys(("attempts", "in_doubt", "last_status"), _INTEGER),
+                    **dict.fromkeys(("attempts", "attempts_before", "in_doubt", "last_status"), _INTEGER),
                     "next_attempt_at": _DATE,
                     "log": _KEPT_JSON,
                 }

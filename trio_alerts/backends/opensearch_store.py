@@ -27,7 +27,7 @@ from trio_alerts.backends.schema_guard import SchemaGuard
 from trio_alerts.backends.stored_records import readable_records
 from trio_alerts.batcher import Batcher
 from trio_alerts.errors import RefusedContent, SchemaError, Unavailable
-from trio_alerts.ports import Conflict, Counts, RecordFilter, Stored
+from trio_alerts.ports import Conflict, Counts, RecordFilter, Stored, Vitals
 from trio_alerts.settings import Settings
 
 MAX_BULK_ITEMS = 500  # 40 to 100 ms of a small server's work: what a lone write may have to wait for
@@ -35,6 +35,7 @@ MAX_BULK_BYTES = 5 * 1024 * 1024  # far below the 100 MB that OpenSearch takes, 
 BULKS = 2  # while OpenSearch works on one, the next is written and the last one read
 PAGE = 1000  # of a search: a few MB
 OVERDUE = dt.timedelta(seconds=60)
+REPEATED_IDS = 1000  # a producer that repeats more of them has one fault, not many
 LOOK_PAUSE_S = 1.0  # an outage makes the guard look this often, whatever the number of writes that meet it
 
 T = TypeVar("T")
@@ -171,6 +172,21 @@ class OpenSearchStore:
         found = await self._read(lambda: aggregate(self._client, self._alias, asked))
         by_state = {str(bucket["key"]): int(bucket["doc_count"]) for bucket in found["states"]["buckets"]}
         return Counts(by_state, int(found["overdue"]["doc_count"]))
+
+    async def vitals(self) -> Vitals:
+        """See `AlertStore.vitals`."""
+        asked = {
+            "waiting": {
+                "filter": {"terms": {"delivery.state": ["sending", "retrying", "in_doubt"]}},
+                "aggs": {"since": {"min": {"field": "delivery.first_at"}}},
+            },
+            # Not `cardinality`: with many records its error is larger than the number that is looked for.
+            "repeated": {"terms": {"field": "alert_id", "min_doc_count": 2, "size": REPEATED_IDS}},
+        }
+        found = await self._read(lambda: aggregate(self._client, self._alias, asked))
+        since_ms = found["waiting"]["since"]["value"]
+        since = None if since_ms is None else dt.datetime.fromtimestamp(float(since_ms) / 1000, dt.UTC)
+        return Vitals(since, sum(int(bucket["doc_count"]) - 1 for bucket in found["repeated"]["buckets"]))
 
     async def _page(
         self, query: Mapping[str, Any], size: int, order: str, *, source: bool = True

@@ -1,6 +1,7 @@
 """The Lua scripts: each one is a step that must look and act at once.
 
-In all of them KEYS[1] is the stream, ARGV[1] the group and ARGV[2] our consumer. An error of a command inside ends the
+In all of them KEYS[1] is the stream, ARGV[1] the group and ARGV[2] our consumer. Where an entry may turn out to be
+deleted, KEYS[2] is the log of those: `audit` knows by it what became of them. An error of a command inside ends the
 script there, so the order of the commands decides what can be left half done: nothing is.
 
 `XPENDING … id id 1` answers {id, owner, idle ms, deliveries}, or nothing if the entry is not pending. XCLAIM answers
@@ -8,10 +9,17 @@ nothing for an entry that was deleted from the stream, and from Redis 7 on takes
 """
 
 IDS_A_CALL = 200  # a script blocks the server while it runs, and 200 IDs take about 1 ms
+KEPT_LOG = 100_000  # IDs of deleted or dropped entries that are kept, approximately: 10 MB
+
+_NOTE = f"""
+local function note(id) redis.call('XADD', KEYS[2], 'MAXLEN', '~', {KEPT_LOG}, '*', 'id', id) end
+"""
 
 # ARGV[3]: the owner it must have ('' for any), ARGV[4]: least idle ms, then IDs.
 # Answers {{id, deliveries, fields}…} and the IDs of deleted entries, which are acknowledged.
-CLAIM = """
+CLAIM = (
+    _NOTE
+    + """
 local claimed, gone = {}, {}
 for i = 5, #ARGV do
   local found = redis.call('XPENDING', KEYS[1], ARGV[1], ARGV[i], ARGV[i], 1)[1]
@@ -21,15 +29,19 @@ for i = 5, #ARGV do
       claimed[#claimed + 1] = {entry[1], found[4] + 1, entry[2]}
     else
       redis.call('XACK', KEYS[1], ARGV[1], ARGV[i])
+      note(ARGV[i])
       gone[#gone + 1] = ARGV[i]
     end
   end
 end
 return {claimed, gone}
 """
+)
 
 # ARGV[3…]: IDs. Answers those that were ours and are renewed, and those that were ours and are deleted.
-RENEW = """
+RENEW = (
+    _NOTE
+    + """
 local renewed, gone = {}, {}
 for i = 3, #ARGV do
   local found = redis.call('XPENDING', KEYS[1], ARGV[1], ARGV[i], ARGV[i], 1)[1]
@@ -37,14 +49,18 @@ for i = 3, #ARGV do
     local answer = redis.call('XCLAIM', KEYS[1], ARGV[1], ARGV[2], 0, ARGV[i], 'JUSTID')
     local list = answer[1] and renewed or gone
     list[#list + 1] = ARGV[i]
+    if not answer[1] then note(ARGV[i]) end
   end
 end
 return {renewed, gone}
 """
+)
 
 # ARGV[3]: the idle ms they get, then IDs. Answers as RENEW. The delivery that is taken back is the one to us: what a
 # poison entry did to earlier owners stays counted.
-HAND_OVER = """
+HAND_OVER = (
+    _NOTE
+    + """
 local handed, gone = {}, {}
 for i = 4, #ARGV do
   local found = redis.call('XPENDING', KEYS[1], ARGV[1], ARGV[i], ARGV[i], 1)[1]
@@ -54,10 +70,12 @@ for i = 4, #ARGV do
       'IDLE', ARGV[3], 'RETRYCOUNT', deliveries, 'JUSTID')
     local list = answer[1] and handed or gone
     list[#list + 1] = ARGV[i]
+    if not answer[1] then note(ARGV[i]) end
   end
 end
 return {handed, gone}
 """
+)
 
 # ARGV[3…]: IDs. Answers those that are pending, under any name.
 PENDING = """

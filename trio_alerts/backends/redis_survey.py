@@ -8,7 +8,7 @@ from redis.exceptions import NoPermissionError, ResponseError
 from redis.typing import EncodableT
 
 from trio_alerts.backends.redis_client import RedisClient
-from trio_alerts.backends.redis_keys import dead_letter_key, lock_key
+from trio_alerts.backends.redis_keys import dead_letter_key, ledger_key, lock_key, lost_key
 from trio_alerts.errors import SettingsError, StartError, Unavailable
 from trio_alerts.settings import Settings
 
@@ -90,7 +90,9 @@ async def _try_permissions(client: RedisClient, settings: Settings, stream: str)
     group, consumer, dead = settings.group, settings.consumer, dead_letter_key(stream)
     nobody = secrets.token_hex(16)
     commands: list[tuple[EncodableT, ...]] = [
+        ("XINFO STREAM", stream),
         ("XINFO GROUPS", stream),
+        ("XINFO CONSUMERS", stream, group),
         ("XLEN", stream),
         ("XREADGROUP", "GROUP", group, consumer, "STREAMS", stream, _NEVER_AN_ID),
         ("XPENDING", stream, group),
@@ -98,13 +100,21 @@ async def _try_permissions(client: RedisClient, settings: Settings, stream: str)
         ("XACK", stream, group, _NEVER_AN_ID),
         ("XRANGE", stream, _NEVER_AN_ID, _NEVER_AN_ID),
         ("XGROUP CREATE", stream, group, _NEVER_AN_ID),
+        ("XGROUP SETID", stream, group, _NEVER_AN_ID),
         ("XGROUP DELCONSUMER", stream, group, nobody),
         ("EVAL", "return 1", 1, stream),
         ("XLEN", dead),
         ("XADD", dead, _NEVER_AN_ID, "field", "value"),
+        ("XADD", lost_key(stream, group), _NEVER_AN_ID, "field", "value"),
+        ("HGET", ledger_key(stream, group), "lost"),
+        ("HINCRBY", ledger_key(stream, group), "lost", _NEVER_AN_ID),
+        ("HSET", ledger_key(stream, group), "field", "value", "a field without a value"),
+        ("HDEL", ledger_key(stream, group), nobody),
         ("SET", lock_key(stream, group, "redrive"), "1", "NX", _NEVER_AN_ID),
         ("TIME",),
     ]
+    if settings.trim == "acked":
+        commands.append(("XTRIM", stream, "MINID", _NEVER_AN_ID))
     for command in commands:
         try:
             await client.execute_command(*command)

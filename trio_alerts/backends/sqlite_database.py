@@ -21,7 +21,7 @@ import msgspec
 from trio_alerts.alert import Record
 from trio_alerts.backends.stored_records import readable_records
 from trio_alerts.errors import RefusedContent, SchemaError
-from trio_alerts.ports import Conflict, Counts, RecordFilter, Stored
+from trio_alerts.ports import Conflict, Counts, RecordFilter, Stored, Vitals
 
 APPLICATION_ID = 0x7A1E7257  # marks the file as ours; any other number is somebody else's database
 SCHEMA_VERSION = 1
@@ -249,6 +249,19 @@ class SqliteDatabase:
                 "SELECT count(*) FROM records WHERE state = 'retrying' AND next_attempt_us < ?", (late,)
             ).fetchone()
         return Counts(dict(by_state), overdue)
+
+    def vitals(self) -> Vitals:
+        """Look for the oldest record that waits, and count repeated `alert_id`s."""
+        with self._reading() as connection, _snapshot(connection):
+            oldest = connection.execute(
+                """SELECT json_extract(document, '$.delivery.first_at') AS first_at FROM records
+                WHERE state IN ('sending', 'retrying', 'in_doubt') AND first_at IS NOT NULL
+                ORDER BY julianday(first_at) LIMIT 1"""
+            ).fetchone()
+            (repeated,) = connection.execute(
+                "SELECT count(alert_id) - count(DISTINCT alert_id) FROM records"
+            ).fetchone()
+        return Vitals(msgspec.convert(oldest[0], dt.datetime) if oldest else None, repeated)
 
     def close(self) -> None:
         """Close all connections; the last process copies the log back into the file and removes it."""

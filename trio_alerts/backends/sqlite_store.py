@@ -18,7 +18,7 @@ from trio_alerts.alert import Record
 from trio_alerts.backends.sqlite_database import SqliteDatabase, Write, write_of
 from trio_alerts.batcher import Batcher
 from trio_alerts.errors import StartError, Unavailable
-from trio_alerts.ports import Conflict, Counts, RecordFilter, Stored
+from trio_alerts.ports import Conflict, Counts, RecordFilter, Stored, Vitals
 
 MAX_BATCH_ITEMS = 1024  # about 20 ms of work: what a lone write may have to wait for
 MAX_BATCH_BYTES = 8 * 1024 * 1024
@@ -113,6 +113,10 @@ class SqliteStore:
     async def counts(self, now: dt.datetime) -> Counts:
         """See `AlertStore.counts`."""
         return await self._run(lambda: self._database.counts(now), self._reading)
+
+    async def vitals(self) -> Vitals:
+        """See `AlertStore.vitals`."""
+        return await self._run(self._database.vitals, self._reading)
 
     async def commit_batches(self) -> None:
         """Write what gathers, one transaction after the other, until cancelled."""

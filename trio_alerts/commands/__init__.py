@@ -12,6 +12,11 @@ COMMANDS = {
     "check": ("check", "Find everything that `run` would refuse, without consuming or creating anything."),
     "list": ("listing", "List records, the newest first."),
     "show": ("show", "Show one record: the alert, and all that became of it."),
+    "redeliver": ("redeliver", "Send undelivered alerts again."),
+    "resolve": ("resolve", "Settle an alert that is in doubt: a human knows whether it arrived."),
+    "dead": ("dead", "Look into the quarantine, put entries back, drop them."),
+    "stats": ("stats", "Tell how things stand: what waits, what failed, what was lost."),
+    "audit": ("audit", "Account for every alert that was ever seen."),
 }
 
 

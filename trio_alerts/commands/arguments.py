@@ -57,8 +57,8 @@ def parse_arguments(argv: Sequence[str]) -> Call:
         )
     command = load_command(given.command)
     parser = _command_parser(given.command, command)
-    # Options may stand before the command, too; where one is given twice, the later is meant.
-    arguments, unknown = parser.parse_known_args(given.rest, given)
+    # Options may stand before the command, too, and between its operands; where one is given twice, the later is meant.
+    arguments, unknown = parser.parse_known_intermixed_args(given.rest, given)
     parser.refuse(unknown)
     names = (name for setting in describe().values() for name in _spellings(setting))
     return Call(

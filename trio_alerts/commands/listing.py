@@ -1,18 +1,15 @@
 """`list`: records, filtered."""
 
 import argparse
-import difflib
 import sys
-from collections.abc import Callable, Sequence
-from typing import cast, get_args
+from collections.abc import Sequence
 
 import trio
 
-from trio_alerts.alert import SEVERITIES, Record
+from trio_alerts.alert import Record
 from trio_alerts.commands.command import Command
-from trio_alerts.commands.moments import moment
+from trio_alerts.commands.filters import add_filters, record_filter
 from trio_alerts.commands.reading import SETTINGS, open_records
-from trio_alerts.delivery import State
 from trio_alerts.ports import RecordFilter
 from trio_alerts.printable import one_line
 from trio_alerts.settings import Settings
@@ -24,17 +21,8 @@ MAY_BE_CUT = {"view": 2, "scope": 2, "title": 5, "last error": 4}
 
 
 def _execute(arguments: argparse.Namespace, settings: Settings) -> int:
-    wanted = RecordFilter(
-        view=arguments.view,
-        scope=arguments.scope,
-        severity=arguments.severity,
-        state=cast("Sequence[State]", arguments.state),
-        rule_id=arguments.rule_id,
-        since=arguments.since,
-        until=arguments.until,
-    )
     show = _show_json if arguments.json else _show_table if sys.stdout.isatty() else _show_lines
-    records = trio.run(_find, settings, wanted, arguments.limit)
+    records = trio.run(_find, settings, record_filter(arguments), arguments.limit)
     show(records)
     return 0
 
@@ -88,17 +76,6 @@ def _to_the_second(moment: object) -> str | None:
     return f"{str(moment)[:19]}Z" if moment else None
 
 
-def _one_of(words: Sequence[str]) -> Callable[[str], str]:
-    def check(text: str) -> str:
-        if text not in words:
-            nearest = difflib.get_close_matches(text, words, n=1)
-            hint = f" (did you mean {nearest[0]}?)" if nearest else ""
-            raise argparse.ArgumentTypeError(f"{text!r} is none of {', '.join(words)}{hint}")
-        return text
-
-    return check
-
-
 def _count(text: str) -> int:
     if not text.isascii() or not text.isdecimal() or not 1 <= int(text) <= MOST:
         raise argparse.ArgumentTypeError(f"{text!r} is no whole number from 1 to {MOST:,}")
@@ -106,19 +83,7 @@ def _count(text: str) -> int:
 
 
 def _add_options(parser: argparse.ArgumentParser) -> None:
-    states = get_args(State)
-    for name, check, text in (
-        ("view", str, "records of this view"),
-        ("scope", str, "records of this scope"),
-        ("severity", _one_of(SEVERITIES), ", ".join(SEVERITIES)),
-        ("state", _one_of(states), ", ".join(states)),
-        ("rule-id", str, "records of this rule"),
-    ):
-        parser.add_argument(
-            f"--{name}", action="append", default=[], type=check, metavar=name.upper().replace("-", "_"), help=text
-        )
-    parser.add_argument("--since", default=None, type=moment, metavar="TIME", help="what occurred then or later")
-    parser.add_argument("--until", default=None, type=moment, metavar="TIME", help="what occurred before then")
+    add_filters(parser)
     parser.add_argument("--limit", default=50, type=_count, metavar="N", help="at most so many (default: 50)")
     parser.add_argument("--json", action="store_true", default=False, help="whole documents, one a line")
 

@@ -12,13 +12,19 @@ _NARROWEST = 6  # of a column that is cut: below, nothing can be told from it
 _COLOURS = {"delivered": "green", "retrying": "yellow", "failed": "red", "in_doubt": "red", "quarantined": "red"}
 
 
-def print_table(columns: Sequence[str], rows: Sequence[Sequence[str]], shares: Mapping[str, int]) -> None:
+def print_table(
+    columns: Sequence[str],
+    rows: Sequence[Sequence[str]],
+    shares: Mapping[str, int],
+    noun: tuple[str, str] = ("record", "records"),
+) -> None:
     """Print rows of cells that hold nothing but printable characters.
 
     Args:
         columns: Their names. What is in a column "state" is coloured.
         rows: As many cells each as there are columns.
         shares: The columns that may be cut, and how they share the space that the others leave.
+        noun: What a row is: one, and several.
     """
     console = Console()
     widths = _widths(columns, rows, shares, console.width)
@@ -31,7 +37,7 @@ def print_table(columns: Sequence[str], rows: Sequence[Sequence[str]], shares: M
     # Where even that is too wide, the terminal breaks the lines: an ID that is cut could not be copied.
     console.width = max(console.width, sum(widths.values()) + _GAP * len(columns))
     console.print(table, crop=False)
-    console.print(Text("1 record" if len(rows) == 1 else f"{len(rows):,} records", "dim"))
+    console.print(Text(f"1 {noun[0]}" if len(rows) == 1 else f"{len(rows):,} {noun[1]}", "dim"))
 
 
 def _widths(

@@ -1,0 +1,22 @@
+"""The way from a caller to a server and back, as far as a fake lets others decide about it."""
+
+from collections.abc import Callable
+from typing import Protocol, TypeVar
+
+T = TypeVar("T")
+
+
+class Wire(Protocol):
+    """Carries each call of a fake in place of the fake's own latency and faults: the simulation has one."""
+
+    async def carry(
+        self, call: object, effect: Callable[[], T], until: Callable[[], bool] | None = None, within_s: float = 0.0
+    ) -> T:
+        """Bring a call to its server, let it have its effect there, and bring the answer back.
+
+        Args:
+            call: The fake's own note of the call.
+            effect: What the server does, at once and as a whole; what it raises is the answer.
+            until: The server waits with the effect until this is true; it becomes so only by what others do there.
+            within_s: How long the server waits for that, at most.
+        """

@@ -1,0 +1,322 @@
+"""What an operator does, from end to end: `redeliver`, `resolve`, `dead`, `stats` and `audit` on real servers."""
+
+import json
+import sqlite3
+import subprocess
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import pytest
+import redis
+
+from tests.calling import call
+from tests.real.obtain import obtain
+from tests.real.program import GROUP, Site, stop, wait_until
+from tests.real.receiver import Script, Step
+from tests.real.servers import OpenSearch, RedisServer
+from tests.real.servers.receiver import ReceiverServer
+from tests.test_alert import EVENT
+
+QUICK = {"keepalive_s": "0.3", "claim_idle_s": "1", "claim_every_s": "0.2", "redrive_every_s": "0.2"}
+
+
+@pytest.fixture
+def receiver() -> Iterator[ReceiverServer]:
+    with obtain(ReceiverServer) as server:
+        yield server
+
+
+class Desk(Site):
+    """A site with an operator."""
+
+    def emit(self, **fields: Any) -> str:
+        return self.add({b"event": json.dumps(EVENT | fields).encode()})
+
+    def call(self, *argv: str, stdin: bytes = b"") -> subprocess.CompletedProcess[bytes]:
+        """Call a command in this process: a process of its own would take most of the time."""
+        prefix = "TRIO_ALERTS_"
+        mine = {
+            name.removeprefix(prefix).lower(): text for name, text in self.environ.items() if name.startswith(prefix)
+        }
+        done = call(*argv, stdin=stdin, terminal=False, **mine)
+        return subprocess.CompletedProcess(argv, done.exit_code, done.out.encode(), done.err.encode())
+
+    def out(self, *argv: str, exit_code: int = 0) -> str:
+        """Run a command and return what it printed."""
+        done = self.call(*argv)
+        assert exit_code == done.returncode, (argv, done.stdout.decode(), done.stderr.decode(), self.log())
+        return done.stdout.decode()
+
+    def audit(self, exit_code: int = 0) -> dict[str, Any]:
+        told: dict[str, Any] = json.loads(self.out("audit", "--deep", "--json", exit_code=exit_code))
+        return {name: value for name, value in told.items() if value}
+
+    def stats(self) -> dict[str, Any]:
+        told: dict[str, Any] = json.loads(self.out("stats", "--json"))
+        return told
+
+    def state(self, record_id: str) -> str:
+        return str(json.loads(self.out("show", "--json", record_id))["delivery"]["state"])
+
+    def until_states(self, *states: str) -> None:
+        """Wait until searches see that many records in these states, and nothing is pending."""
+        wait_until(
+            lambda: (
+                self.pending() == 0
+                and sorted(states) == sorted(one["delivery"]["state"] for one in self.records().values())
+            ),
+            f"the records are {states}",
+            self,
+        )
+
+    def pending(self) -> int:
+        try:
+            return super().pending()
+        except redis.ResponseError:
+            return -1  # there is no group yet
+
+    def delete_record(self, record_id: str) -> None:
+        """Delete a document by hand."""
+        if self.store_url.startswith("sqlite"):
+            with closing(sqlite3.connect(self.store_url.removeprefix("sqlite:///"))) as connection:
+                connection.execute("DELETE FROM records WHERE id = ?", (record_id,))
+                connection.commit()
+        else:
+            assert self.opensearch is not None
+            assert 200 == self.opensearch.request("DELETE", f"/{self.index}/_doc/{record_id}?refresh=true")[0]
+
+    opensearch: OpenSearch | None = None
+
+
+@pytest.fixture(params=["valkey+sqlite", "redis7+opensearch3"])
+def desk(request: pytest.FixtureRequest, tmp_path: Path, receiver: ReceiverServer) -> Iterator[Desk]:
+    redis, store = request.param.split("+")
+    server: RedisServer = request.getfixturevalue(redis)
+    settings = {"webhook_url": f"{receiver.url}/hook", **QUICK}
+    if store == "sqlite":
+        yield Desk(server, f"sqlite:///{tmp_path}/alerts.db", tmp_path, settings)
+        return
+    opensearch: OpenSearch = request.getfixturevalue(store)
+    here = Desk(server, opensearch.url, tmp_path, settings)
+    here.opensearch = opensearch
+    yield here
+    opensearch.remove_indices(here.index)
+
+
+def test_what_failed_is_sent_again(desk: Desk, receiver: ReceiverServer) -> None:
+    """By filter and by ID: a running process sends it, with the same `webhook-id`; what is delivered is left alone."""
+    receiver.set_scripts({"*": Script([Step(410)] * 3 + [Step(200)])})
+    with desk.running(workers="1") as worker:
+        failed = [desk.emit(alert_id=f"a-{n}", view="mine" if n < 2 else "other") for n in range(3)]
+        delivered = desk.emit(alert_id="b")
+        desk.until_states("failed", "failed", "failed", "delivered")
+
+        dry = desk.out("redeliver", "--view", "mine", "--dry-run")
+        assert "2 would be sent again (--dry-run); 0 left alone" in dry
+        assert 4 == receiver.totals().requests
+
+        assert "2 due now" in desk.out("redeliver", "--view", "mine")
+        desk.until_states("delivered", "delivered", "failed", "delivered")
+        told = desk.out("redeliver", failed[2], delivered, "1-1", failed[2], exit_code=1)
+        assert f"{failed[2]}\tis due now through webhook\n" in told
+        assert f"{delivered}\tleft alone: it is delivered\n" in told
+        assert "1-1\tleft alone: there is no such record\n" in told
+        desk.until_states("delivered", "delivered", "delivered", "delivered")
+        assert 0 == stop(worker)
+    ids = [request.headers["webhook-id"] for request in receiver.ledger().requests]
+    assert sorted(failed * 2 + [delivered]) == sorted(ids)
+    assert 2 == desk.call("redeliver").returncode
+    assert 2 == desk.call("redeliver", "1-1", "--view", "mine").returncode
+
+
+def test_what_is_in_doubt_waits_for_a_human(desk: Desk, receiver: ReceiverServer) -> None:
+    """Held, it is sent again only on purpose; a human may settle it instead, once, and the record says who did."""
+    desk.settings["in_doubt_policy"] = "hold"
+    receiver.set_scripts({"*": Script([Step(502)] * 3 + [Step(200)])})
+    with desk.running(workers="1") as worker:
+        one, other, third = (desk.emit(alert_id=f"a-{n}") for n in range(3))
+        desk.until_states("in_doubt", "in_doubt", "in_doubt")
+        assert "0 due now" in desk.out("redeliver", "--view", EVENT["view"])
+
+        assert "settled as delivered; the record is delivered" in desk.out("resolve", one, "delivered")
+        assert "settled as failed; the record is failed" in desk.out("resolve", other, "failed")
+        record = json.loads(desk.out("show", "--json", one))
+        assert (True, "settled as delivered by") == (record["delivered"], record["delivery"]["reason"][:23])
+        desk.out("resolve", one, "failed", exit_code=1)
+        desk.out("resolve", "1-1", "failed", exit_code=1)
+        assert "delivered" == desk.state(one)
+
+        assert "1 due now" in desk.out("redeliver", "--in-doubt")
+        desk.until_states("delivered", "failed", "delivered")
+        assert 0 == stop(worker)
+    assert [one, other, third, third] == [request.headers["webhook-id"] for request in receiver.ledger().requests]
+    assert {"seen": 3, "delivered": 2, "failed": 1, "balanced": True} == desk.audit()
+
+
+def test_the_quarantine_is_looked_through_replayed_and_dropped(desk: Desk, receiver: ReceiverServer) -> None:
+    """The original fields can be read; a replay is the alert that it was, and fails as before."""
+    bad = desk.add({b"event": b'{"alert_id":"x"}', b"note": b"\xff\x1b[2J"})
+    worse = [desk.add({b"other": b"%d" % n}) for n in range(2)]
+    with desk.running() as worker:
+        wait_until(lambda: len(desk.dead()) == 3, "all are in quarantine", desk)
+        assert 0 == stop(worker)
+    listed = [json.loads(line) for line in desk.out("dead", "list", "--json").splitlines()]
+    assert [(bad, "bad_event"), *((one, "missing_event") for one in worse)] == [
+        (one["record_id"], one["reason"]) for one in listed
+    ]
+    dead_ids = [one["dead_id"] for one in listed]
+    lines = desk.out("dead", "list", "--reason", "bad_event").splitlines()
+    assert ([dead_ids[0], bad], 2) == (lines[1].split("\t")[:2], len(lines))
+    shown = desk.out("dead", "show", dead_ids[0])
+    assert '    "alert_id": "x"' in shown
+    assert "  \\xff\\x1b[2J\n" in shown
+    fields = json.loads(desk.out("dead", "show", dead_ids[0], "--json"))["fields"]
+    assert [["event", '{"alert_id":"x"}'], ["note", "\\xff\x1b[2J"]] == fields
+    assert {"seen": 3, "quarantined": 3, "balanced": True} == desk.audit()
+
+    assert "1 of 1 put back" in desk.out("dead", "replay", dead_ids[0])
+    assert "0 of 1 put back" in desk.out("dead", "replay", dead_ids[0], exit_code=1)
+    assert {"seen": 3, "quarantined": 2, "not_read": 1, "balanced": True} == desk.audit()
+    with desk.running() as worker:
+        wait_until(lambda: len(desk.dead()) == 3, "it is back", desk)
+        assert 0 == stop(worker)
+    again = json.loads(desk.out("dead", "list", "--reason", "bad_event", "--json"))
+    assert (bad, ["event", "note"]) == (
+        again["record_id"],
+        [name for name, _ in json.loads(desk.out("dead", "show", again["dead_id"], "--json"))["fields"]][:2],
+    )
+
+    desk.out("dead", "drop", "--all", exit_code=2)
+    assert 3 == len(desk.dead())
+    assert "1 of 1 dropped" in desk.out("dead", "drop", dead_ids[1])
+    assert "2 of 2 dropped" in desk.out("dead", "drop", "--yes", again["dead_id"], dead_ids[2])
+    assert [] == desk.dead()
+    assert {"seen": 3, "dropped": 3, "balanced": True} == desk.audit()
+    assert 3 == desk.stats()["dropped"]
+
+
+def test_an_alert_that_crashed_its_workers_is_replayed_as_itself(desk: Desk, receiver: ReceiverServer) -> None:
+    """Its record, marked `quarantined`, goes on under the same ID; a second replay of it sends nothing."""
+    entry_id = desk.emit()
+    desk.settings["max_deliveries"] = "2"
+    for _ in range(2):
+        with desk.running(fault="before_send:kill") as dying:
+            wait_until(lambda: dying.poll() is not None, "it crashes its worker", desk)
+    with desk.running() as worker:
+        wait_until(lambda: len(desk.dead()) == 1, "it is in quarantine", desk)
+        assert 0 == stop(worker)
+    assert "quarantined" == desk.state(entry_id)
+    wait_until(lambda: {"seen": 1, "quarantined": 1, "balanced": True} == desk.audit(), "searches see it", desk)
+    with desk.redis.client() as client:
+        client.xadd(f"{{{desk.stream}}}:dead", desk.dead()[0])
+    assert "2 of 2 put back" in desk.out("dead", "replay", "--all")
+    with desk.running() as worker:
+        desk.until_states("delivered")
+        wait_until(lambda: desk.stats()["not_read"] == 0, "the second replay is read", desk)
+        desk.until_states("delivered")
+        assert 0 == stop(worker)
+    assert [entry_id] == [request.headers["webhook-id"] for request in receiver.ledger().requests]
+    assert {"seen": 1, "delivered": 1, "balanced": True} == desk.audit()
+
+
+def test_audit_names_what_is_missing(desk: Desk, receiver: ReceiverServer) -> None:
+    """A record deleted by hand, an entry acknowledged by hand: exit code 5, with its ID; nothing else is accused."""
+    with desk.running() as worker:
+        ids = [desk.emit(alert_id=f"a-{n}") for n in range(5)]
+        desk.until_states(*["delivered"] * 5)
+        assert 0 == stop(worker)
+    assert {"seen": 5, "delivered": 5, "balanced": True} == desk.audit()
+    assert "the ledger balances" in desk.out("audit")
+
+    desk.delete_record(ids[2])
+    assert {"seen": 5, "delivered": 4, "missing": 1, "missing_ids": [ids[2]]} == desk.audit(exit_code=5)
+
+    stolen, left = desk.emit(alert_id="stolen"), desk.emit(alert_id="left")
+    with desk.redis.client() as client:
+        client.xreadgroup(GROUP, "by hand", {desk.stream: ">"}, count=1)
+        client.xack(desk.stream, GROUP, stolen)
+    told = desk.call("audit", "--deep")
+    assert 5 == told.returncode
+    named = [line for line in told.stdout.decode().splitlines() if line.startswith("missing: ")]
+    assert [ids[2], stolen] == [line.split(": ")[1] for line in named]
+    assert "2 alerts are missing" in told.stderr.decode()
+    assert left not in told.stdout.decode()
+    assert "Traceback" not in told.stderr.decode()
+
+
+def test_what_is_lost_upstream_is_counted(desk: Desk, receiver: ReceiverServer) -> None:
+    """Trimmed unread, or deleted while pending: an error in the log, in `stats` and in `audit`, which balances."""
+    with desk.running() as worker:
+        desk.emit(alert_id="first")
+        desk.until_states("delivered")
+        assert 0 == stop(worker)
+    with desk.redis.client() as client:
+        for n in range(6):
+            desk.emit(alert_id=f"a-{n}")
+        pending = desk.entries()[1]
+        client.xreadgroup(GROUP, "gone", {desk.stream: ">"}, count=1)
+        client.xtrim(desk.stream, maxlen=2, approximate=False)
+    # Three were never read, one was read by somebody who is gone.
+    expected = {"seen": 7, "delivered": 1, "not_read": 2, "lost_upstream": 4, "balanced": True}
+    assert expected == desk.audit()
+    assert (3, 2, 1) == tuple(desk.stats()[name] for name in ("lost_upstream", "not_read", "pending"))
+    with desk.running() as worker:
+        desk.until_states("delivered", "delivered", "delivered")
+        assert 0 == stop(worker)
+    assert f"{pending}: lost upstream" in desk.log()
+    assert {"seen": 7, "delivered": 3, "lost_upstream": 4, "balanced": True} == desk.audit()
+    assert 4 == desk.stats()["lost_upstream"]
+
+
+def test_stats_tell_how_things_stand(desk: Desk, receiver: ReceiverServer) -> None:
+    """What waits and where, what was written twice, and for how long the oldest has been waiting."""
+    receiver.set_scripts({"*": Script([Step(200), Step(200), Step(503)])})
+    with desk.running(workers="1", retry_schedule_s="3600") as worker:
+        for alert_id in ("a", "a", "b"):
+            desk.emit(alert_id=alert_id)
+        desk.until_states("delivered", "delivered", "retrying")
+        assert 0 == stop(worker)
+    desk.emit(alert_id="c")
+    desk.emit(alert_id="d")
+    with desk.redis.client() as client:
+        client.xreadgroup(GROUP, "by hand", {desk.stream: ">"}, count=1)
+    stats = desk.stats()
+    assert {"delivered": 2, "retrying": 1} == stats["states"]
+    expected = {"not_read": 1, "pending": 1, "in_flight": 0, "quarantined": 0, "overdue": 0, "repeated_alert_ids": 1}
+    assert expected == {name: stats[name] for name in expected}
+    assert [("by hand", 1)] == [(one["name"], one["pending"]) for one in stats["streams"][0]["consumers"]]
+    assert 0 < stats["oldest_undelivered_s"] < 300
+    page = desk.out("stats")
+    assert "repeated alert_ids" in page
+    assert "consumer by hand: 1 pending" in page
+    # in flight, since somebody has it
+    assert {"seen": 5, "delivered": 2, "retrying": 1, "in_flight": 1, "not_read": 1, "balanced": True} == desk.audit()
+
+
+def test_with_now_the_past_is_not_missed(desk: Desk, receiver: ReceiverServer) -> None:
+    """A group that was told to begin behind what lay there owes no account of it."""
+    for n in range(3):
+        desk.emit(alert_id=f"old-{n}")
+    with desk.running(start_from="now") as worker:
+        wait_until(lambda: "reading" in desk.log(), "it reads", desk)
+        desk.emit(alert_id="new")
+        desk.until_states("delivered")
+        assert 0 == stop(worker)
+    assert {"seen": 1, "delivered": 1, "balanced": True} == desk.audit()
+
+
+@pytest.mark.parametrize("command", [("stats",), ("audit",), ("redeliver", "1-1"), ("resolve", "1-1", "failed")])
+def test_before_the_first_run_there_is_nothing_to_trust(desk: Desk, command: tuple[str, ...]) -> None:
+    """The store does not exist yet: exit code 3, and nothing is created; without Redis: exit code 4."""
+    assert 3 == desk.call(*command).returncode
+    assert [] == [path for path in desk.folder.iterdir() if path.suffix == ".db"]
+    with desk.running() as worker:
+        wait_until(lambda: "reading" in desk.log(), "it reads", desk)
+        assert 0 == stop(worker)
+    desk.settings["redis_url"] = "redis://127.0.0.1:1/0"
+    done = desk.call(*command)
+    assert 4 == done.returncode
+    assert "127.0.0.1:1" in done.stderr.decode()
+    assert "Traceback" not in done.stderr.decode()

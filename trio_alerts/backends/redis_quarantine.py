@@ -1,0 +1,237 @@
+"""The dead-letter streams as an operator sees them: look, put an entry back, drop it."""
+
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import Any
+
+from redis.exceptions import RedisError
+
+from trio_alerts.backends.record_ids import REPLAY_OF
+from trio_alerts.backends.redis_client import RedisClient, open_redis
+from trio_alerts.backends.redis_keys import dead_letter_key, dropped_key
+from trio_alerts.backends.redis_scripts import KEPT_LOG
+from trio_alerts.errors import StartError, Unavailable
+from trio_alerts.settings import Settings
+
+
+@dataclass(frozen=True, slots=True)
+class Quarantined:
+    """An entry of a dead-letter stream.
+
+    Args:
+        stream: The stream that it came from.
+        id: Its ID in the dead-letter stream.
+        record_id: The ID of its record; empty if somebody else put it there.
+        reason: A short word.
+        error: What was wrong, in words.
+        deliveries: How often it had been handed out.
+        at: When it was moved, RFC 3339.
+        group: The group whose worker moved it.
+        size: The bytes of its fields' names and values.
+    """
+
+    stream: str
+    id: str
+    record_id: str
+    reason: str
+    error: str
+    deliveries: int
+    at: str
+    group: str
+    size: int
+
+
+@asynccontextmanager
+async def open_quarantine(settings: Settings) -> AsyncIterator["RedisQuarantine"]:
+    """Connect for as long as the block runs.
+
+    Raises:
+        SettingsError: The address or its CA file is wrong.
+        StartError: The server cannot be reached or refuses us, also later.
+    """
+    url, ca_file = settings.redis_url.reveal(), settings.redis_ca_file
+    try:
+        async with open_redis(url, ca_file=ca_file, timeout_s=settings.redis_timeout_s) as client:
+            yield RedisQuarantine(client)
+    except (Unavailable, RedisError) as error:
+        raise StartError(f"Redis: {error}") from error
+
+
+class RedisQuarantine:
+    """Reads and empties dead-letter streams; made by `open_quarantine`."""
+
+    def __init__(self, client: RedisClient) -> None:
+        self._client = client
+
+    async def page(self, stream: str, count: int, after: str = "") -> list[Quarantined]:
+        """Return some entries without their fields, the oldest first; `after` is the last ID of the page before."""
+        start = f"({after}" if after else "-"
+        answer: Any = await self._client.eval(_PAGE, 1, dead_letter_key(stream), start, count)
+        return [_quarantined(stream, entry_id, size, flat) for entry_id, size, flat in answer]
+
+    async def get(self, stream: str, dead_id: str) -> tuple[Quarantined, Sequence[tuple[bytes, bytes]]] | None:
+        """Return one entry and the fields that its producer wrote, as they were; None if it is not there."""
+        answer: Any = await self._client.eval(_GET, 1, dead_letter_key(stream), dead_id)
+        if answer is None:
+            return None
+        entry_id, size, flat, fields = answer
+        return _quarantined(stream, entry_id, size, flat), list(zip(fields[::2], fields[1::2], strict=True))
+
+    async def replay(self, stream: str, dead_id: str, *, as_new: bool = False) -> str | None:
+        """Put an entry back into its stream; return its new ID there, or None if it is not in quarantine any more.
+
+        Its record and its `webhook-id` stay those of the first time, so that a second replay, or one whose answer got
+        lost, sends nothing twice.
+
+        Args:
+            stream: Where it came from.
+            dead_id: Its ID in the dead-letter stream.
+            as_new: It gets a record of its own, with its new ID.
+
+        Raises:
+            Unavailable: It may have been replayed, or not: try again.
+        """
+        keys = (stream, dead_letter_key(stream))
+        outcome, new_id = await self._client.eval(_REPLAY, len(keys), *keys, dead_id, int(as_new))
+        if outcome == b"WIDE":
+            return await self._replay_wide(stream, dead_id, as_new=as_new)
+        return None if outcome == b"GONE" else bytes(new_id).decode()
+
+    async def drop(self, stream: str, dead_id: str, by: str) -> bool:
+        """Delete an entry, and note for `audit` that it was dropped; false if it is not there any more.
+
+        Args:
+            stream: Where it came from.
+            dead_id: Its ID in the dead-letter stream.
+            by: Who wants it.
+        """
+        keys = (dead_letter_key(stream), dropped_key(stream))
+        return bool(await self._client.eval(_DROP, len(keys), *keys, dead_id, by, KEPT_LOG))
+
+    async def _replay_wide(self, stream: str, dead_id: str, *, as_new: bool) -> str | None:
+        """Replay an entry of more fields than a script can pass on, in two steps.
+
+        Cut between them it lies in both streams: the next replay adds it again, for the same record, and that is
+        harmless. (As new, it would be sent once more.)
+        """
+        found = await self.get(stream, dead_id)
+        if found is None:
+            return None
+        entry, fields = found
+        flat = [part for name, value in fields if name != REPLAY_OF for part in (name, value)]
+        if not as_new:
+            flat += [REPLAY_OF, entry.record_id.encode()]
+        new_id: bytes = await self._client.execute_command("XADD", stream, "*", *flat)
+        await self._client.xdel(dead_letter_key(stream), dead_id)
+        return new_id.decode()
+
+
+def _quarantined(stream: str, entry_id: bytes, size: int, flat: Sequence[bytes]) -> Quarantined:
+    ours = {name.decode(): value.decode(errors="replace") for name, value in zip(flat[::2], flat[1::2], strict=True)}
+    deliveries = ours.get("_deliveries", "")
+    return Quarantined(
+        stream=stream,
+        id=entry_id.decode(),
+        record_id=ours.get("_record", ""),
+        reason=ours.get("_reason", "unknown"),
+        error=ours.get("_error", ""),
+        deliveries=int(deliveries) if deliveries.isdecimal() else 0,
+        at=ours.get("_at", ""),
+        group=ours.get("_group", ""),
+        size=size,
+    )
+
+
+# Takes an entry apart: the producer's fields, and ours, which are the last ones from `_id` on. See QUARANTINE: of very
+# many values the producer's are together in one, as MessagePack.
+_SPLIT = """
+local function split(entry)
+  local all, from, fields, ours, size = entry[2], #entry[2] + 1, {}, {}, 0
+  for i = #all - 1, 1, -2 do
+    if all[i] == '_id' then from = i break end
+  end
+  for i = 1, #all, 2 do
+    local list = i < from and fields or ours
+    list[#list + 1] = all[i]
+    list[#list + 1] = all[i + 1]
+    if i < from then size = size + #all[i] + #all[i + 1] end
+  end
+  if #fields == 2 and fields[1] == '_fields' then
+    local readable, packed = pcall(cmsgpack.unpack, fields[2])
+    if readable and type(packed) == 'table' and #packed > 7000 then fields = packed end
+  end
+  return fields, ours, size
+end
+local function value_of(ours, name)
+  for i = 1, #ours, 2 do
+    if ours[i] == name then return ours[i + 1] end
+  end
+  return ''
+end
+"""
+
+# KEYS[1]: the dead-letter stream. ARGV[1]: where to start, ARGV[2]: how many.
+_PAGE = (
+    _SPLIT
+    + """
+local page = {}
+for _, entry in ipairs(redis.call('XRANGE', KEYS[1], ARGV[1], '+', 'COUNT', ARGV[2])) do
+  local fields, ours, size = split(entry)
+  page[#page + 1] = {entry[1], size, ours}
+end
+return page
+"""
+)
+
+# KEYS[1]: the dead-letter stream. ARGV[1]: the ID.
+_GET = (
+    _SPLIT
+    + """
+local entry = redis.call('XRANGE', KEYS[1], ARGV[1], ARGV[1])[1]
+if not entry then return false end
+local fields, ours, size = split(entry)
+return {entry[1], size, ours, fields}
+"""
+)
+
+# KEYS: the stream, the dead-letter stream. ARGV[1]: the ID, ARGV[2]: 1 for a new identity. XADD comes first: if it
+# fails, the entry stays where it is. `replay_of` is ours: an earlier one, or a producer's, gives way.
+_REPLAY = (
+    _SPLIT
+    + """
+local entry = redis.call('XRANGE', KEYS[2], ARGV[1], ARGV[1])[1]
+if not entry then return {'GONE', ''} end
+local fields, ours = split(entry)
+local record, wanted = value_of(ours, '_record'), {}
+for i = 1, #fields, 2 do
+  if fields[i] ~= 'replay_of' then
+    wanted[#wanted + 1] = fields[i]
+    wanted[#wanted + 1] = fields[i + 1]
+  end
+end
+if record ~= '' and ARGV[2] == '0' then
+  wanted[#wanted + 1] = 'replay_of'
+  wanted[#wanted + 1] = record
+end
+if #wanted > 7500 then return {'WIDE', ''} end
+local id = redis.call('XADD', KEYS[1], '*', unpack(wanted))
+redis.call('XDEL', KEYS[2], ARGV[1])
+return {'REPLAYED', id}
+"""
+)
+
+# KEYS: the dead-letter stream, the log of drops. ARGV[1]: the ID, ARGV[2]: who wants it, ARGV[3]: the log's length.
+_DROP = (
+    _SPLIT
+    + """
+local entry = redis.call('XRANGE', KEYS[1], ARGV[1], ARGV[1])[1]
+if not entry then return 0 end
+local fields, ours = split(entry)
+redis.call('XADD', KEYS[2], 'MAXLEN', '~', ARGV[3], '*', 'id', value_of(ours, '_record'), 'dead_id', ARGV[1],
+  'reason', value_of(ours, '_reason'), 'error', value_of(ours, '_error'), 'group', value_of(ours, '_group'),
+  'by', ARGV[2])
+redis.call('XDEL', KEYS[1], ARGV[1])
+return 1
+"""
+)
