@@ -1,9 +1,10 @@
-"""The deterministic simulation in short; `make simulate` runs thousands of histories, `make mutants` shows its teeth."""
+"""The simulation in short; `make simulate` runs thousands of histories, and `make mutants` shows its teeth."""
 
 import os
 import subprocess
 import sys
 
+import msgspec
 import pytest
 from hypothesis import HealthCheck, given, note, settings
 from hypothesis import strategies as st
@@ -141,7 +142,7 @@ def test_a_broken_promise_is_found_and_its_history_made_small(monkeypatch: pytes
             Event(8.0, "redeliver"),
         ),
     )
-    broken = next(one for chance in range(20) if simulate(one := Plan(**{**fields(long), "chance": chance})).broken)
+    broken = next(one for chance in range(20) if simulate(one := msgspec.structs.replace(long, chance=chance)).broken)
     small = shrunk(broken)
     assert "who is alive and holds it" in simulate(small).broken
     assert {"mood", "emit"} >= {event.what for event in small.events}
@@ -152,7 +153,3 @@ def test_every_mutation_says_what_it_is_once() -> None:
     """The table of `make mutants` names each mistake once; whether each is noticed is for that command to show."""
     names = [mutation.name for mutation in MUTATIONS]
     assert len(set(names)) == len(names) >= 12
-
-
-def fields(plan: Plan) -> dict[str, object]:
-    return {name: getattr(plan, name) for name in plan.__struct_fields__}

@@ -1,0 +1,133 @@
+"""What producers and operators do to the data: each method is named as its event, and notes what it took away."""
+
+import hashlib
+import json
+from random import Random
+
+import trio
+from msgspec.structs import replace
+
+from tests.fakes.store import FakeStore
+from tests.fakes.stream import FakeServer, Group, Stream
+from tests.fakes.world import EVENT, GROUP, STREAM
+from tests.simulation.history import History
+from tests.simulation.plan import Event
+from tests.simulation.promises import Emitted, Promises
+from trio_alerts.alert import Record
+from trio_alerts.backends.record_ids import REPLAY_OF, order
+from trio_alerts.clock import ServerClock
+
+
+class Hands:
+    """Everybody but the program who touches the stream and the store.
+
+    Args:
+        server, store: What they touch.
+        promises: Their ledger knows of every alert, and of what was taken away.
+        chance: Chooses severities.
+    """
+
+    def __init__(
+        self, server: FakeServer, store: FakeStore, promises: Promises, history: History, chance: Random
+    ) -> None:
+        self._server = server
+        self._store = store
+        self._promises = promises
+        self._history = history
+        self._chance = chance
+        self._emitted = 0
+
+    @property
+    def _stream(self) -> Stream:
+        return self._server.streams.get(STREAM, Stream())
+
+    @property
+    def _group(self) -> Group | None:
+        return self._stream.groups.get(GROUP)
+
+    def emit(self, event: Event) -> None:
+        for _ in range(event.number):
+            self._emitted += 1
+            severity = self._chance.choice(("high", "critical"))
+            alert = {**EVENT, "alert_id": f"a-{self._emitted}", "severity": severity}
+            if event.target == "suppressed":
+                alert["view"] = "Maintenance"
+            payload = json.dumps(alert).encode()
+            if event.target == "bad":
+                payload = payload[:-1]
+            if event.target == "newline":
+                payload = payload[:-1] + b'\n,"x":1}\n'  # in a naive `_bulk` body, the line would end there
+            self._add({b"event": payload}, event.target, payload)
+
+    def replay(self, _: Event) -> None:
+        letters = self._server.dead.get(STREAM, [])
+        fields = dict(letters[0]) if letters else {}
+        if b"event" not in fields:
+            return
+        emitted = self._promises.ledger[fields[b"_record"].decode()]
+        if emitted.kind != "poison":
+            self._server.dead[STREAM] = letters[1:]
+            self._add({b"event": fields[b"event"], REPLAY_OF: fields[b"_record"]}, emitted.kind, fields[b"event"])
+
+    def redeliver(self, _: Event) -> None:
+        clock = ServerClock()
+        clock.set(self._server.time())
+        for record_id, stored in list(self._store.records.items()):
+            record, delivery, now = stored.record, stored.record.delivery, clock.now()
+            if delivery.state not in ("failed", "in_doubt"):
+                continue
+            channels = tuple(
+                replace(one, state="retrying", next_attempt_at=now) if one.state in ("failed", "in_doubt") else one
+                for one in delivery.channels
+            )
+            again = replace(delivery, state="retrying", owner="", next_attempt_at=now, channels=channels)
+            self._store.put(Record(record_id, record.body, again))
+            self._promises.ledger[record_id].redelivered += 1
+            self._history.note("operator", "redelivers", record_id)
+
+    def delete_record(self, event: Event) -> None:
+        chosen = _pick(sorted(self._store.records), event.number)
+        if chosen is not None:
+            self._history.note("operator", "deletes record", chosen)
+            del self._store.records[chosen]
+            self._promises.ledger[chosen].forgotten += 1
+
+    def delete_entry(self, event: Event) -> None:
+        chosen = _pick(list(self._stream.entries), event.number)
+        if chosen is not None:
+            self._history.note("operator", "deletes entry", chosen)
+            self._server.delete(STREAM, chosen)
+            self._promises.ledger[self._promises.entries[chosen]].lost = True
+
+    def lose_group(self, _: Event) -> None:
+        if self._group is not None:
+            self._promises.regrouped_at_s = trio.current_time()
+            self._server.destroy_group(STREAM, GROUP)
+
+    def set_id(self, event: Event) -> None:
+        chosen = _pick(list(self._stream.entries), event.number)
+        if chosen is not None and self._group is not None and order(chosen) < order(self._group.last_id):
+            self._promises.regrouped_at_s = trio.current_time()
+            self._server.set_id(STREAM, GROUP, chosen)
+
+    def flush(self, _: Event) -> None:
+        self._promises.regrouped_at_s = trio.current_time()
+        for emitted in self._promises.ledger.values():
+            emitted.lost = True
+        self._server.flush()
+
+    def jump(self, event: Event) -> None:
+        self._promises.jumped_at_s = trio.current_time()
+        self._server.jump(event.lasts_s)
+
+    def _add(self, fields: dict[bytes, bytes], kind: str, payload: bytes) -> None:
+        entry_id = self._server.add(STREAM, fields)  # nobody reads it before the ledger knows of it: this is one step
+        record_id = fields.get(REPLAY_OF, entry_id.encode()).decode()
+        self._promises.entries[entry_id] = record_id
+        if REPLAY_OF not in fields:
+            self._promises.ledger[entry_id] = Emitted(entry_id, kind, hashlib.sha256(payload).hexdigest())
+        self._history.note("producer", "adds", entry_id, kind)
+
+
+def _pick(of: list[str], number: int) -> str | None:
+    return of[number % len(of)] if of else None

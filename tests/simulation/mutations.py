@@ -1,0 +1,210 @@
+"""One-line mistakes that somebody could make in the program, each of which must be noticed."""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Mutation:
+    """A mistake.
+
+    Args:
+        name: What it is, for the table.
+        file: In which file of the package.
+        old: The line, or lines around it that make it unique; it must be there exactly once.
+        new: What stands there instead.
+        test: The test that notices what no history can show: a pytest node ID.
+    """
+
+    name: str
+    file: str
+    old: str
+    new: str
+    test: str = ""
+
+
+MUTATIONS = (
+    Mutation(
+        "acknowledge before update",
+        "process.py",
+        "if isinstance(claim, Claim) and not await deliver(claim, pipeline):",
+        "if isinstance(claim, Claim) and [await pipeline.stream.ack(entry)] and not await deliver(claim, pipeline):",
+    ),
+    Mutation(
+        "create without conflict check",
+        "backends/opensearch_bulk.py",
+        'action = _ENCODER.encode({"create": {"_id": record.id}})',
+        'action = _ENCODER.encode({"index": {"_id": record.id}})',
+    ),
+    Mutation(
+        "claim without condition",
+        "backends/opensearch_bulk.py",
+        'condition = {"_id": record.id, "if_seq_no": version[0], "if_primary_term": version[1]}',
+        'condition = {"_id": record.id}',
+    ),
+    Mutation(
+        "redrive on a search result",
+        "redriver.py",
+        'if delivery.state == "retrying" and delivery.next_attempt_at is not None and delivery.next_attempt_at <= now:',
+        'if delivery.state != "sending":',
+    ),
+    Mutation(
+        "redrive what somebody else has claimed",
+        "redriver.py",
+        "if current is None or current.record.delivery.owner != owner or not current.record.delivery.sending():",
+        "if current is None or not current.record.delivery.sending():",
+    ),
+    Mutation(
+        "redriver ignores pending entries",
+        "redriver.py",
+        "if record_id in pending or record_id in pipeline.in_flight:",
+        "if record_id in pipeline.in_flight:",
+    ),
+    Mutation(
+        "keep-alive off",
+        "keepalive.py",
+        "await renew(pipeline, pipeline.settings.keepalive_s)",
+        "await trio.lowlevel.checkpoint()",
+    ),
+    Mutation(
+        "no gap check in the claimer",
+        "claimer.py",
+        "if now_s - seen_at_s > gap_s:",
+        "if False:",
+    ),
+    Mutation(
+        "lease too short",
+        "process.py",
+        "first_attempt(decision.channels, owner, pipeline.clock.now(), pipeline.settings.lease_s)",
+        "first_attempt(decision.channels, owner, pipeline.clock.now(), 1.0)",
+    ),
+    Mutation(
+        "no fresh lease before the send",
+        "process.py",
+        "while trio.current_time() - claim.stamped_at_s >= young_s:",
+        "while False:",
+    ),
+    Mutation(
+        "producer's bytes in a bulk body",
+        "alert.py",
+        'body = b"%b,%b" % (_ENCODER.encode(event)[:-1], _ENCODER.encode(origin)[1:])',
+        'body = b"%b,%b" % (payload.rstrip()[:-1], _ENCODER.encode(origin)[1:])',
+    ),
+    Mutation(
+        "own conflict not recognised",
+        "process.py",
+        "if delivery.owner == owner:",
+        "if False:",
+    ),
+    Mutation(
+        "owner token not unique to the process",
+        "pipeline.py",
+        'return f"{self.settings.consumer}/{self._run}/{next(self._attempts)}"',
+        'return f"{self.settings.consumer}/{next(self._attempts)}"',
+    ),
+    Mutation(
+        "a living owner's record taken over",
+        "process.py",
+        "return entry.claimed and await pipeline.stream_outage.outlast(",
+        "return await pipeline.stream_outage.outlast(",
+    ),
+    Mutation(
+        "a living owner's entry acknowledged",
+        "process.py",
+        'if delivery.state == "sending" and not await _owner_is_gone(entry, delivery, pipeline):\n'
+        "            return Step.WALK_AWAY",
+        'if delivery.state == "sending" and not await _owner_is_gone(entry, delivery, pipeline):\n'
+        "            return Step.ACKNOWLEDGE",
+    ),
+    Mutation(
+        "a stale owner acknowledges",
+        "process.py",
+        'return state != "sending"',
+        "return True",
+    ),
+    Mutation(
+        "acceptance not merged",
+        "process.py",
+        "merged = with_acceptances(theirs, after, pipeline.clock.now())",
+        "merged = None",
+    ),
+    Mutation(
+        "shield removed",
+        "process.py",
+        "with trio.CancelScope(shield=True, deadline=trio.current_time() + bound_s):",
+        "with trio.CancelScope(shield=False, deadline=trio.current_time() + bound_s):",
+    ),
+    Mutation(
+        "started entries handed over",
+        "service.py",
+        "count = await pipeline.stream.hand_over(pipeline.in_flight.started)",
+        "count = await pipeline.stream.hand_over(())",
+    ),
+    Mutation(
+        "an ID given to two workers",
+        "in_flight.py",
+        "if record_id in self._held:",
+        "if False:",
+    ),
+    Mutation(
+        "quarantine not atomic",
+        "process.py",
+        "moved = await pipeline.stream_outage.outlast(",
+        "moved = await pipeline.stream.ack(entry) or await pipeline.stream_outage.outlast(",
+    ),
+    Mutation(
+        "bystanders quarantined with a poison entry",
+        "claimer.py",
+        "if is_suspect(pending):",
+        "if False:",
+    ),
+    Mutation(
+        "quarantined although delivered",
+        "process.py",
+        'if existing.record.delivery.state != "sending":',
+        "if False:",
+        "tests/test_process.py::test_an_entry_delivered_too_often_that_has_an_outcome_is_acknowledged",
+    ),
+    Mutation(
+        "an outage taken for a refusal",
+        "backends/opensearch_bulk.py",
+        'if kind == "mapper_parsing_exception" or (',
+        "if item.status >= HTTP_BAD_REQUEST or (",
+    ),
+    Mutation(
+        "a takeover not marked in doubt",
+        "delivery.py",
+        "            in_doubt=channel.in_doubt + 1,\n",
+        "            in_doubt=channel.in_doubt,\n",
+    ),
+    Mutation(
+        "a lapsed lease not marked in doubt",
+        "delivery.py",
+        'channel.name: (Retry("the worker was gone before the outcome was stored", unseen=True), 0.0)',
+        'channel.name: (Retry("the worker was gone before the outcome was stored"), 0.0)',
+    ),
+    Mutation(
+        "a time-out not marked in doubt",
+        "notify.py",
+        'outcome = Retry(f"no answer within {bound_s:g} s", unseen=True)',
+        'outcome = Retry(f"no answer within {bound_s:g} s")',
+    ),
+    Mutation(
+        "`hold` ignored at a takeover",
+        "delivery.py",
+        'state="in_doubt" if channel.name in rules.hold else "sending",',
+        'state="sending",',
+    ),
+    Mutation(
+        "an accepted channel sent to again",
+        "delivery.py",
+        'if channel.state == "retrying" and (channel.next_attempt_at is None or channel.next_attempt_at <= now)',
+        "if True",
+    ),
+    Mutation(
+        "a message ID used again is merged",
+        "process.py",
+        "if existing.record.content_sha256 != alert.content_sha256:",
+        "if False:",
+        "tests/test_process.py::test_a_message_id_used_again_is_quarantined_and_its_record_untouched",
+    ),
+)

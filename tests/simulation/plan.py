@@ -1,0 +1,170 @@
+"""What happens in one history: pure data, chosen by a seed or built by Hypothesis."""
+
+from random import Random
+from typing import Literal
+
+from msgspec import Struct
+from msgspec.structs import replace
+
+What = Literal[
+    "emit",  # `number` alerts of the kind `target`
+    "kill",  # SIGKILL of the process in a slot; it is started again after `lasts_s`
+    "kill_on",  # the same, at the `number`-th next call of the method `target`: just before or after its effect
+    "stop_on",  # a soft stop and a second signal, at such a call
+    "pause",  # SIGSTOP, and SIGCONT after `lasts_s`
+    "stop",  # a soft stop, and a new process after `lasts_s`
+    "hard_stop",  # a soft stop, and a second signal after `lasts_s`
+    "weather",  # calls of the backend `target` fail at a `rate`, in the way `how`, for `lasts_s`
+    "freeze",  # the stream's server makes no step for `lasts_s`
+    "disconnect",  # all calls of the backend `target` that are under way lose their connection
+    "jump",  # the server's clock jumps by `lasts_s`, forward or back
+    "mood",  # the receiver `target` behaves as `how` says, for `lasts_s`
+    "redeliver",  # an operator sends again what failed or is in doubt
+    "replay",  # an operator gives the first dead letter a second chance
+    "delete_record",  # an operator deletes a document
+    "delete_entry",  # a producer trims, or an operator deletes, an entry
+    "lose_group",  # the group is destroyed
+    "set_id",  # the group is set back to an earlier ID
+    "flush",  # the stream's server comes back without its data
+]
+KINDS = ("good", "suppressed", "bad", "refused", "poison", "newline")
+MOODS = ("busy", "gone", "hang", "reset", "unreachable", "slow", "gateway", "overloaded")
+FAULTS = ("refused", "lost", "slow", "hang", "some")  # `some`: of several gathered writes, some are rejected
+METHODS = (
+    *("create", "replace", "get", "ack", "claim", "read", "renew", "hand_over", "quarantine", "own_pending", "due"),
+    *("send", "bulk", "owns", "pending_among"),
+)
+
+
+class Event(Struct, frozen=True, omit_defaults=True):
+    """Something that the world does to the program."""
+
+    at_s: float
+    what: What
+    slot: int = 0
+    lasts_s: float = 0.0
+    target: str = ""
+    how: str = ""
+    rate: float = 1.0
+    number: int = 1
+
+
+class Plan(Struct, frozen=True, omit_defaults=True):
+    """One history, before it happens.
+
+    Args:
+        chance: Seeds the scheduler, the latencies, and which calls a fault hits.
+        slots: How many processes there are at once.
+        workers: Of each process.
+        batch: Of each process.
+        fixed_names: A process that is started again has its old consumer name.
+        long_sends: Receivers may take longer than `claim_idle_s`.
+        channels: How many receivers each alert goes to, at most.
+        hold: The channels whose policy is `hold`.
+        bulk: Writes go through the real batcher and the real `_bulk` bodies.
+        lagging: Searches see what was there a second ago, or earlier.
+        latency_s: The longest way to a backend and back, when nothing is wrong.
+        events: What happens, in order of time.
+    """
+
+    chance: int
+    slots: int = 2
+    workers: int = 3
+    batch: int = 100
+    fixed_names: bool = False
+    long_sends: bool = False
+    channels: int = 1
+    hold: tuple[str, ...] = ()
+    bulk: bool = False
+    lagging: bool = False
+    latency_s: float = 0.02
+    events: tuple[Event, ...] = ()
+
+
+def plan_of(seed: int) -> Plan:
+    """Choose a history by a seed."""
+    chance = Random(seed)
+    theme = chance.choice(tuple(THEMES))
+    channels = chance.choice((1, 1, 2))
+    names = CHANNELS[:channels]
+    plan = Plan(
+        chance=seed,
+        slots=chance.choice((1, 2, 2, 2, 3) if theme == "mixed" else (2, 2, 3)),
+        workers=chance.choice((1, 2, 4, 6)),
+        batch=chance.choice((1, 100, 100)),
+        fixed_names=chance.random() < 0.3,
+        long_sends=theme in ("slow", "pauses") or chance.random() < 0.2,
+        channels=channels,
+        hold=tuple(name for name in names if chance.random() < 0.25),
+        bulk=chance.random() < 0.5,
+        lagging=chance.random() < 0.4,
+        latency_s=chance.choice((0.0, 0.005, 0.02, 0.2, 1.0)),
+    )
+    horizon_s = chance.uniform(8.0, 25.0)
+    happening = [_event(chance, plan, theme, horizon_s) for _ in range(chance.randint(2, 10))]
+    events = sorted((*_alerts(chance, theme, horizon_s), *happening), key=lambda event: event.at_s)
+    return replace(plan, events=tuple(events))
+
+
+CHANNELS = ("webhook", "pager")
+THEMES: dict[str, tuple[What, ...]] = {  # what happens, as often as it is named
+    "mixed": (
+        *("kill", "kill", "kill_on", "kill_on", "kill_on", "kill_on", "pause", "pause", "pause", "stop", "stop"),
+        *("hard_stop", "weather", "weather", "weather", "weather", "weather", "freeze", "disconnect", "jump"),
+        *("mood", "mood", "mood", "mood", "redeliver", "replay"),
+        *("delete_record", "delete_entry", "lose_group", "lose_group", "set_id", "flush"),
+    ),
+    "slow": ("mood", "mood", "mood", "mood", "stop", "stop", "freeze", "freeze", "freeze", "kill", "lose_group"),
+    "pauses": ("pause", "pause", "pause", "mood", "mood", "kill", "stop", "stop_on", "redeliver"),
+    "outages": ("weather", "weather", "weather", "stop_on", "stop_on", "disconnect", "kill_on", "kill_on", "mood"),
+    "retries": ("mood", "mood", "mood", "kill_on", "kill", "weather", "redeliver", "pause", "lose_group"),
+}
+_MOODS_OF = {"slow": ("slow", "slow", "slow", "hang"), "pauses": ("slow", "slow", "busy", "reset")}
+_RETRIED = ("busy", "busy", "reset", "unreachable", "gateway", "hang")
+
+
+def _alerts(chance: Random, theme: str, horizon_s: float) -> list[Event]:
+    events = [Event(0.0, "emit", number=chance.randint(1, 8), target="good")]
+    kinds = ("good", "good", "good", "good", "newline", *KINDS) if theme == "mixed" else ("good", "good", "poison")
+    for _ in range(chance.randint(1, 5)):
+        kind = chance.choice(kinds)
+        if kind == "poison" and any(event.target == kind for event in events):
+            kind = "good"  # one culprit, so that bystanders can be told from it
+        number = chance.randint(1, 8) if kind == "good" else 1
+        events.append(Event(_moment(chance, horizon_s), "emit", number=number, target=kind))
+    return events
+
+
+def _moment(chance: Random, horizon_s: float) -> float:
+    # Half of what happens comes soon after the first alerts, while something is under way.
+    return round(chance.uniform(0.0, horizon_s if chance.random() < 0.5 else 2.0), 3)
+
+
+def _event(chance: Random, plan: Plan, theme: str, horizon_s: float) -> Event:
+    at_s, slot = _moment(chance, horizon_s), chance.randrange(plan.slots)
+    what = chance.choice(THEMES[theme])
+    lasts_s = round(chance.choice((chance.uniform(0.05, 2.0), chance.uniform(0.5, 8.0), chance.uniform(6.0, 16.0))), 3)
+    event = Event(at_s, what, slot, lasts_s, number=chance.randrange(40))
+    match what:
+        case "kill_on" | "stop_on":
+            method, moment = chance.choice(METHODS), chance.choice(("before", "after"))
+            event = Event(at_s, what, slot, lasts_s, method, moment, number=chance.randint(1, 4))
+        case "weather":
+            slot = chance.randrange(-1, plan.slots)
+            backend, fault = chance.choice(("stream", "store", "store")), chance.choice(FAULTS)
+            event = Event(at_s, what, slot, lasts_s, backend, fault, chance.choice((0.2, 0.5, 1.0)))
+        case "mood":
+            name = chance.choice(CHANNELS[: plan.channels])
+            mood = chance.choice(_RETRIED if theme == "retries" else _MOODS_OF.get(theme, MOODS))
+            event = Event(at_s, what, 0, lasts_s, name, mood, chance.choice((0.3, 1.0)))
+        case "disconnect":
+            event = Event(at_s, what, target=chance.choice(("stream", "store")))
+        case "freeze":
+            event = Event(
+                at_s, what, lasts_s=round(chance.uniform(*((5.0, 9.0) if theme == "slow" else (1.0, 9.0))), 3)
+            )
+        case "jump":
+            event = Event(at_s, what, lasts_s=chance.choice((-30.0, -5.0, -1.0, 1.0, 5.0, 30.0)))
+        case "hard_stop":
+            event = Event(at_s, what, slot, round(chance.uniform(0.0, 3.0), 3))
+    return event

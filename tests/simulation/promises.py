@@ -1,0 +1,386 @@
+"""The promises, checked at every effect, and the ledger that they are checked against."""
+
+import datetime as dt
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+import msgspec
+import trio
+
+from tests.fakes import stream as fake_stream
+from tests.fakes.store import FakeStore
+from tests.fakes.stream import FakeServer
+from tests.simulation.history import History
+from trio_alerts.alert import Record
+from trio_alerts.delivery import Delivery
+from trio_alerts.ports import Conflict, Stored
+from trio_alerts.settings import Settings
+
+if TYPE_CHECKING:
+    from tests.simulation.incarnation import Incarnation
+    from tests.simulation.network import Network
+
+FINAL = ("delivered", "failed", "in_doubt", "suppressed")
+SLACK_S = 1.0  # what latencies may take from a lease
+
+
+class Broken(AssertionError):
+    """A promise was broken: the history says how."""
+
+
+@dataclass
+class Emitted:
+    """An alert that was emitted, and what happened to it outside of the program.
+
+    Attributes:
+        outcome_known: An outcome was stored at some time.
+        lost: A producer, an operator or the server took its entry away.
+        forgotten: How often an operator deleted its record.
+        redelivered: How often an operator had it sent again.
+        poison_hits: How often a poison entry killed its process while that held this one.
+        accepted: How often each channel's receiver decided to accept it.
+    """
+
+    id: str
+    kind: str
+    sha256: str
+    outcome_known: bool = False
+    lost: bool = False
+    forgotten: int = 0
+    redelivered: int = 0
+    poison_hits: int = 0
+    accepted: Counter[str] = field(default_factory=Counter)
+
+
+class Promises:
+    """What must hold, whatever happens.
+
+    Args:
+        settings: What all processes have in common.
+        hold: The channels that wait for a human when in doubt.
+        server, store: The truth.
+
+    Attributes:
+        ledger: Every alert that was emitted, by record ID.
+        broken: What was broken first, if anything.
+        network: Between the processes and the backends; set when it is there.
+        regrouped_at_s: When entries were last given out again by losing or setting back the group.
+        jumped_at_s: When the server's clock last jumped.
+    """
+
+    def __init__(
+        self, settings: Settings, hold: tuple[str, ...], server: FakeServer, store: FakeStore, history: History
+    ) -> None:
+        self.ledger: dict[str, Emitted] = {}
+        self.entries: dict[str, str] = {}  # record IDs by entry ID
+        self.broken = ""
+        self.over = trio.Event()
+        self.regrouped_at_s = self.jumped_at_s = -(10.0**6)
+        self.network: Network
+        self.living: dict[str, Incarnation] = {}
+        self._settings = settings
+        self._hold = hold
+        self._server = server
+        self._store = store
+        self._history = history
+        self._makers: dict[str, Incarnation] = {}
+        self._sending: dict[tuple[str, str], list[Incarnation]] = {}
+        self._pending: Mapping[str, tuple[str, int]] = {}
+
+    def breach(self, promise: str, text: str) -> None:
+        """Note that a promise was broken; the first one counts, and ends the history."""
+        self._history.note("BROKEN", promise, text)
+        if not self.broken:
+            self.broken = f"{promise}: {text}"
+            self.over.set()
+
+    # --- who may send ------------------------------------------------------------------------------------------------
+
+    def new_token(self, who: "Incarnation", token: str) -> None:
+        """Check that an owner token is unique."""
+        if self._makers.setdefault(token, who) is not who:
+            self.breach("P3", f"the owner token {token} was made twice: by two processes of the same name")
+
+    def send_begins(self, who: "Incarnation", channel: str, record_id: str) -> None:
+        """Check that a send is backed by a record that is the sender's, fresh, and not delivered."""
+        now_s, emitted = trio.current_time(), self.ledger[record_id]
+        senders = self._sending.setdefault((record_id, channel), [])
+        if who in senders:
+            self.breach("P3", f"{who.name} sends {record_id} through {channel} twice at once")
+        senders.append(who)
+        if len({one for (one, _), these in self._sending.items() if who in these}) > self._settings.workers:
+            self.breach("P7", f"{who.name} sends more alerts at once than it has workers")
+        stored = self._store.records.get(record_id)
+        if emitted.forgotten or who.resumed_at_s == now_s:
+            return  # its record was taken away, or time stood still between its last look and the send
+        if stored is None:
+            self.breach("P3", f"{record_id} is sent without a record")
+            return
+        delivery = stored.record.delivery
+        mine = delivery.owner in who.tokens
+        state = next((one.state for one in delivery.channels if one.name == channel), "none")
+        if not (mine and delivery.state == state == "sending") and not self._excused(who):
+            self.breach(
+                "P3",
+                f"{who.name} sends {record_id} through {channel}, and its record says {delivery.state} "
+                f"by {delivery.owner}, that channel {state}",
+            )
+        if mine and delivery.lease_until is not None and not self._clock_excused(who):
+            left_s = (delivery.lease_until - self._now()).total_seconds()
+            if left_s < self._settings.lease_s / 2 - SLACK_S:
+                self.breach("P3", f"{who.name} sends {record_id} with {left_s:.3f} s left of its lease")
+
+    def send_ended(self, who: "Incarnation", channel: str, record_id: str) -> None:
+        """Note the end of a send, whatever came of it."""
+        self._sending[record_id, channel].remove(who)
+
+    def accepted(self, channel: str, record_id: str, times: int) -> None:
+        """Check that every repeat which a receiver may have seen is marked in the record."""
+        emitted = self.ledger[record_id]
+        emitted.accepted[channel] = times
+        stored = self._store.records.get(record_id)
+        if emitted.forgotten:
+            return
+        of_channel = {one.name: one for one in stored.record.delivery.channels} if stored else {}
+        marked = of_channel[channel].in_doubt if channel in of_channel else 0
+        if times - 1 > marked:
+            self.breach("P3", f"{channel} accepted {record_id} {times} times, and its record marks {marked} in doubt")
+        if channel in self._hold and times > 1 + emitted.redelivered:
+            self.breach("P3", f"{channel} holds what is in doubt, and accepted {record_id} {times} times")
+
+    def poisoned(self, who: "Incarnation") -> None:
+        """Note who else was in the hands of a process that a poison entry kills."""
+        for record_id in who.pipeline.in_flight.ids:
+            self.ledger[record_id].poison_hits += 1
+
+    # --- what a process holds ----------------------------------------------------------------------------------------
+
+    def held(self, who: "Incarnation") -> None:
+        """Check that what a process holds is bounded."""
+        most = self._settings.workers + min(self._settings.workers, self._settings.batch) + 1
+        if len(who.pipeline.in_flight.ids) > most:
+            self.breach("P7", f"{who.name} holds {len(who.pipeline.in_flight.ids)} alerts, with {most} allowed")
+
+    def released(self, who: "Incarnation", record_id: str, *, untouched: bool) -> None:
+        """Check what a living process leaves behind, when it lets go of an alert without a fault."""
+        stored = self._store.records.get(record_id)
+        emitted = self.ledger[record_id]
+        if emitted.forgotten or who.pipeline.faults:
+            return
+        delivery = stored.record.delivery if stored else None
+        self._check_memory(who, record_id)
+        if self.regrouped_at_s > 0:
+            return  # given out again, it may be in the hands of the redriver, which is the owner then
+        if delivery and not untouched and delivery.state == "sending" and delivery.owner in who.tokens:
+            self.breach("P1", f"{who.name} walked away from {record_id}, which is its own ({delivery.owner})")
+
+    def cut_off(self, who: "Incarnation", record_id: str) -> None:
+        """Check that a cancelled process has stored what its receivers had said by then, if the store was well."""
+        well_s = trio.current_time() - max(self.network.store_troubled_at_s, who.resumed_at_s)
+        if well_s > 2 * self._settings.store_timeout_s and not self.ledger[record_id].forgotten:
+            self._check_memory(who, record_id)
+
+    def _check_memory(self, who: "Incarnation", record_id: str) -> None:
+        stored = self._store.records.get(record_id)
+        states = {one.name: one.state for one in stored.record.delivery.channels} if stored else {}
+        for one_id, name in who.saw_accepted:
+            if one_id == record_id and states.get(name) != "delivered":
+                self.breach(
+                    "P3", f"{who.name} forgot that {name} accepted {record_id}: {states.get(name, 'no record')}"
+                )
+
+    # --- the store ---------------------------------------------------------------------------------------------------
+
+    def written(self, who: "Incarnation | None", before: Stored | None, after: Record) -> None:
+        """Check one write of a record; `who` is None for a write that comes after its writer has gone on."""
+        emitted = self.ledger.get(after.id)
+        if emitted is None:
+            self.breach("P2", f"a record {after.id} was written, and no such alert was emitted")
+            return
+        if emitted.kind == "refused":
+            self.breach("P2", f"record {after.id} should have been refused")
+        if after.content_sha256 != emitted.sha256:
+            self.breach("P2", f"record {after.id} is another alert's")
+        delivery = after.delivery
+        if delivery.state != "sending":
+            emitted.outcome_known = True
+        if before is None:
+            return
+        was = before.record.delivery
+        self._check_progress(after.id, was, delivery)
+        if was.state == "sending" and was.owner != delivery.owner:
+            self._check_take_over(after.id, was, delivery)
+        pending = any(self.entries.get(entry_id) == after.id for entry_id in self._pending_now())
+        stranger = who is not None and not who.dead and after.id not in who.pipeline.in_flight
+        if stranger and who is not None and pending and self.regrouped_at_s < 0:
+            self.breach("P3", f"{who.name} redrives {after.id}, whose entry is still pending")
+
+    def _check_progress(self, record_id: str, was: Delivery, now: Delivery) -> None:
+        if was.state == "delivered" and now.state != "delivered":
+            self.breach("P2", f"{record_id} was delivered, and is {now.state} now")
+        if now.in_doubt < was.in_doubt or now.attempts < was.attempts:
+            self.breach(
+                "P2", f"{record_id} lost a count: {was.attempts}/{was.in_doubt} -> {now.attempts}/{now.in_doubt}"
+            )
+        after = {one.name: one for one in now.channels}
+        for channel in was.channels:
+            then = after.get(channel.name)
+            if then is None or then.in_doubt < channel.in_doubt:
+                self.breach("P2", f"{record_id}, {channel.name}: a doubt was forgotten")
+            elif channel.state == "delivered" and then.state != "delivered":
+                self.breach("P2", f"{record_id}, {channel.name}: was delivered, and is {then.state} now")
+
+    def _check_take_over(self, record_id: str, was: Delivery, now: Delivery) -> None:
+        """Check that nobody takes an attempt from a living owner who is in the middle of it."""
+        maker = self._makers.get(was.owner)
+        if maker is None or maker.dead or maker.paused or self._excused(maker):
+            return
+        if any(maker in senders for (one_id, _), senders in self._sending.items() if one_id == record_id):
+            self.breach(
+                "P3", f"{record_id} was taken from {was.owner} by {now.owner or 'nobody'} in the middle of a send"
+            )
+
+    # --- the stream --------------------------------------------------------------------------------------------------
+
+    def before_effect(self, who: "Incarnation", call: object) -> None:
+        """Remember what is pending before a call has its effect."""
+        if isinstance(call, fake_stream.Call) and call.method in ("ack", "claim", "quarantine"):
+            self._pending = self._pending_now()
+
+    def after_effect(self, who: "Incarnation", call: object, result: object) -> None:
+        """Check what a call did to the pending list."""
+        if not isinstance(call, fake_stream.Call):
+            return
+        if call.method == "ack":
+            for entry_id in self._pending.keys() - self._pending_now().keys():
+                emitted = self.ledger[self.entries[entry_id]]
+                if not emitted.outcome_known and not emitted.forgotten:
+                    self.breach("P1", f"{who.name} acknowledged {emitted.id}, and no outcome was ever stored")
+        elif call.method == "claim":
+            self._check_claim(who)
+        elif call.method == "quarantine" and result:
+            self._check_quarantine()
+
+    def _check_claim(self, who: "Incarnation") -> None:
+        now = self._pending_now()
+        for entry_id, (consumer, _) in self._pending.items():
+            owner = self.living.get(consumer)
+            if now.get(entry_id) == self._pending[entry_id] or owner is None or owner.dead or owner.paused:
+                continue
+            if self.entries[entry_id] in owner.pipeline.in_flight and not self._excused(owner):
+                self.breach("P3", f"{who.name} claimed {entry_id} from {consumer}, who is alive and holds it")
+
+    def _check_quarantine(self) -> None:
+        dead = next(reversed(self._server.dead.values()))[-1]
+        fields = dict(dead)
+        emitted = self.ledger[fields[b"_record"].decode()]
+        reason = fields[b"_reason"].decode()
+        if reason == "max_deliveries" and emitted.kind != "poison" and emitted.poison_hits > 2:
+            self.breach(
+                "P5", f"{emitted.id} was quarantined with a poison entry that killed it {emitted.poison_hits} times"
+            )
+        if emitted.kind in ("good", "newline", "suppressed") and reason not in ("max_deliveries", "id_reused"):
+            self.breach("P5", f"{emitted.id} is a good alert, and was quarantined: {reason}")
+
+    # --- the end -----------------------------------------------------------------------------------------------------
+
+    def unfinished(self) -> str:
+        """Say what still moves; empty when nothing does."""
+        pending = self._pending_now()
+        if pending:
+            return f"{len(pending)} entries are pending: {dict(sorted(pending.items()))}"
+        stream = self._server.streams.get(self._settings.stream, fake_stream.Stream())
+        group = stream.groups.get(self._settings.group)
+        newest = next(reversed(stream.entries), None)
+        if newest is not None and (group is None or _order(group.last_id) < _order(newest)):
+            return "entries are not read"
+        for record_id, stored in self._store.records.items():
+            if stored.record.delivery.state in ("sending", "retrying"):
+                return f"record {record_id} is {stored.record.delivery.state}"
+        for who in self.living.values():
+            if who.pipeline.in_flight.ids:
+                return f"{who.name} holds {sorted(who.pipeline.in_flight.ids)}"
+        return ""
+
+    def check_ledger(self) -> None:
+        """Check that every alert ended as exactly one of what is allowed."""
+        dead = Counter(
+            dict(fields)[b"_record"].decode() for letters in self._server.dead.values() for fields in letters
+        )
+        for emitted in self.ledger.values():
+            stored = self._store.records.get(emitted.id)
+            state = stored.record.delivery.state if stored else "none"
+            buried = dead[emitted.id]
+            if emitted.forgotten or emitted.lost:
+                continue  # what an operator took away is for `audit` to find
+            if buried > 1 and self.regrouped_at_s < 0:
+                self.breach("P1", f"{emitted.id} is in the quarantine {buried} times")
+            wanted = {"suppressed": ("suppressed",), "bad": ("none",), "refused": ("none",)}.get(
+                emitted.kind, ("quarantined", "none") if buried else FINAL[:3]
+            )
+            if state not in wanted:
+                self.breach("P1", f"{emitted.id} ({emitted.kind}) ended as {state}, in the quarantine {buried} times")
+            if emitted.kind in ("bad", "refused") and not buried:
+                self.breach("P1", f"{emitted.id} ({emitted.kind}) is not in the quarantine")
+            if stored is not None:
+                self._check_truth(emitted, stored.record)
+
+    def _check_truth(self, emitted: Emitted, record: Record) -> None:
+        document = msgspec.json.decode(record.to_json(), type=dict[str, object])
+        if document["delivered"] != (record.delivery.state == "delivered"):
+            self.breach("P2", f"{emitted.id}: delivered is {document['delivered']}")
+        for channel in record.delivery.channels:
+            if channel.state == "delivered" and not emitted.accepted[channel.name]:
+                self.breach("P1", f"{emitted.id} is delivered through {channel.name}, which never accepted it")
+
+    # --- what excuses a process --------------------------------------------------------------------------------------
+
+    def _excused(self, who: "Incarnation") -> bool:
+        """Tell whether others may rightly have taken a living process for dead, not long ago."""
+        window_s = self._settings.claim_idle_s + 2 * self._settings.keepalive_s
+        now_s = trio.current_time()
+        if now_s - who.disturbed_at_s <= window_s or now_s - self.jumped_at_s <= window_s + self._settings.lease_s:
+            return True
+        # Entries that a lost group gave out again come to others, who walk away; then they look abandoned.
+        return self.regrouped_at_s > 0 and now_s - self.regrouped_at_s >= self._settings.claim_idle_s
+
+    def _clock_excused(self, who: "Incarnation") -> bool:
+        """Tell whether it may rightly have a wrong idea of the server's time."""
+        jumped = self.jumped_at_s > 0
+        unknown_s = max(who.disturbed_at_s, self.jumped_at_s, self.network.frozen_until_s if jumped else 0.0)
+        return trio.current_time() - unknown_s <= self._settings.lease_s
+
+    def _now(self) -> dt.datetime:
+        return dt.datetime.fromtimestamp(self._server.time(), dt.UTC)
+
+    def _pending_now(self) -> Mapping[str, tuple[str, int]]:
+        stream = self._server.streams.get(self._settings.stream)
+        group = stream.groups.get(self._settings.group) if stream else None
+        return {one: (held.consumer, held.deliveries) for one, held in group.pending.items()} if group else {}
+
+
+class WatchedStore(FakeStore):
+    """The common store, and the promises about what is written to it.
+
+    Attributes:
+        promises: Set when the store is ready to be watched.
+        writer: Who writes just now, if it is a living process.
+    """
+
+    promises: Promises
+    writer: "Incarnation | None" = None
+
+    def write(self, record: Record, expected: tuple[int, int] | None) -> Stored | Conflict:
+        """See `FakeStore.write`."""
+        before = self.records.get(record.id)
+        result = super().write(record, expected)
+        if isinstance(result, Stored):
+            self.promises.written(self.writer, before, record)
+        return result
+
+
+def _order(entry_id: str) -> tuple[int, int]:
+    milliseconds, _, sequence = entry_id.partition("-")
+    return int(milliseconds), int(sequence)

@@ -1,0 +1,308 @@
+"""One history: a plan is carried out, the promises are checked, and at the end everything must come to rest."""
+
+import dataclasses
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass, field
+from random import Random
+from typing import cast
+
+import trio
+from loguru import logger
+
+from tests.fakes.stream import FakeServer
+from tests.simulation.hands import Hands
+from tests.simulation.history import History
+from tests.simulation.incarnation import Incarnation, Surroundings
+from tests.simulation.network import Backend, Killed, Network
+from tests.simulation.plan import Event, Plan
+from tests.simulation.promises import Promises, WatchedStore
+from tests.simulation.receiver import Receiver
+from tests.simulation.schedule import OWNER, FreezingQueue, run_repeatably, scheduler_fingerprint
+from trio_alerts.clock import ServerClock
+from trio_alerts.errors import AlertError
+from trio_alerts.secret import SecretUrl
+from trio_alerts.settings import ChannelSettings, RouteSettings, Settings
+
+EPOCH_S = 1_000.0  # the server's time at the start: a clock that jumps back must not fall below 0
+REST_S = 240.0  # how long it may take, with all faults gone, until nothing moves any more
+RESTART_S = 0.5
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """What came of a history. `broken` is empty when every promise was kept."""
+
+    plan: Plan
+    broken: str
+    steps: int
+    digest: str
+    ended_at_s: float
+    history: History = field(repr=False)
+
+
+def simulate(plan: Plan, *, log: bool = False) -> Report:
+    """Carry out a plan. With `log`, the history has the program's log lines in it."""
+    history = History()
+    logger.remove()
+    if log:
+        logger.add(lambda message: _remark(history, str(message)), level="DEBUG", format="{message}", colorize=False)
+    try:
+        return run_repeatably(plan.chance, Simulation(plan, history).run)
+    finally:
+        logger.remove()
+
+
+def settings_of(plan: Plan) -> Settings:
+    """Return what all processes have in common: everything is short, in the proportions of the defaults."""
+    names = ("webhook", "pager")[: plan.channels]
+    send_timeout_s = 9.0 if plan.long_sends else 2.5
+    return Settings(
+        consumer="nobody",
+        workers=plan.workers,
+        batch=plan.batch,
+        block_s=2.0,
+        redis_timeout_s=2.0,
+        store_timeout_s=3.0,
+        keepalive_s=2.0,
+        claim_idle_s=6.0,
+        claim_every_s=1.0,
+        redrive_every_s=1.0,
+        connect_timeout_s=0.5,
+        send_timeout_s=send_timeout_s,
+        lease_s=2 * (send_timeout_s + 1.0) + 1.0,
+        grace_s=4.0,
+        retry_schedule_s=(1.0, 2.0, 4.0),
+        quarantine_halt=1_000,
+        max_deliveries=5,
+        channels=tuple(
+            ChannelSettings(
+                name=name,
+                url=SecretUrl(f"https://{name}.example.org/"),
+                in_doubt_policy="hold" if name in plan.hold else "resend",
+            )
+            for name in names
+        ),
+        routes=(
+            RouteSettings(name="maintenance", match={"view": ("Maintenance",)}, suppress=True),
+            RouteSettings(name="page", match={"severity": ("critical",)}, channels=names),
+            RouteSettings(name="rest", channels=names[:1]),
+        ),
+    )
+
+
+class Simulation:
+    """A world and what happens in it.
+
+    Attributes:
+        living: The process in each slot, if there is one just now.
+    """
+
+    def __init__(self, plan: Plan, history: History) -> None:
+        self.plan = plan
+        self.history = history
+        self.living: dict[int, Incarnation] = {}
+        self._settings = settings_of(plan)
+        self._restart_s = [RESTART_S] * plan.slots
+        self._ending = trio.Event()
+
+    async def run(self) -> Report:
+        """Let it all happen."""
+        async with trio.open_nursery() as wires, trio.open_nursery() as events, trio.open_nursery() as processes:
+            self._build(wires)
+            self._events = events
+            for slot in range(self.plan.slots):
+                processes.start_soon(self._keep_running, slot)
+            if self.plan.lagging:
+                events.start_soon(self._refresh)
+            with trio.CancelScope() as scope:
+                events.start_soon(self._end_early, scope)
+                await self._play()
+                await self._come_to_rest()
+            self._finish()
+            for nursery in (processes, events, wires):
+                nursery.cancel_scope.cancel()
+        self.history.note("scheduler", "ends", scheduler_fingerprint())
+        return Report(
+            self.plan,
+            self.promises.broken,
+            len(self.history),
+            self.history.digest(),
+            trio.current_time(),
+            self.history,
+        )
+
+    def _build(self, wires: trio.Nursery) -> None:
+        plan, settings = self.plan, self._settings
+        self.server, self.store = FakeServer(), WatchedStore(lagging=plan.lagging)
+        self.server.jump(EPOCH_S)
+        timeouts_s: dict[Backend, float] = {"stream": settings.redis_timeout_s, "store": settings.store_timeout_s}
+        self.network = Network(Random(plan.chance + 2), self.history, wires, plan.latency_s, timeouts_s)
+        self.network.changed = self.server.changed
+        self.server.wire = self.store.wire = self.network
+        self.promises = Promises(settings, plan.hold, self.server, self.store, self.history)
+        self.promises.network = self.network
+        self.store.promises = self.promises
+        self.store.refuses = lambda record: self.promises.ledger[record.id].kind == "refused"
+        self.network.before_effect = self._before_effect
+        self.network.after_effect = self.promises.after_effect
+        self.receivers = {
+            channel.name: Receiver(
+                channel.name, self.network, self.promises, self.history, 1.1 * settings.send_timeout_s
+            )
+            for channel in settings.channels
+        }
+        self._hands = Hands(self.server, self.store, self.promises, self.history, Random(plan.chance + 1))
+        self._around = Surroundings(
+            self.server,
+            self.store,
+            self.network,
+            self.receivers,
+            self.promises,
+            self.history,
+            FreezingQueue.install(),
+            plan.bulk,
+        )
+
+    def _before_effect(self, who: Incarnation, call: object) -> None:
+        self.store.writer = who if OWNER.get() is who and not who.dead else None
+        self.promises.before_effect(who, call)
+
+    # --- processes ---------------------------------------------------------------------------------------------------
+
+    async def _keep_running(self, slot: int) -> None:
+        """Start a process, and another one whenever it has ended."""
+        number = 0
+        while not self._ending.is_set():
+            number += 1
+            name = f"p{slot}" if self.plan.fixed_names else f"p{slot}.{number}"
+            chance = Random(f"{self.plan.chance}/{slot}/{number}")
+            who = Incarnation(slot, dataclasses.replace(self._settings, consumer=name), self._around, chance)
+            who.pipeline.clock = ServerClock()
+            self.living[slot] = self.promises.living[name] = who
+            await who.live()
+            self._check_end(who)
+            del self.living[slot], self.promises.living[name]
+            with trio.move_on_after(self._restart_s[slot]):
+                await self._ending.wait()
+            self._restart_s[slot] = RESTART_S
+
+    def _check_end(self, who: Incarnation) -> None:
+        bugs = [fault for fault in who.ended_by if not isinstance(fault, AlertError | Killed)]
+        if bugs:
+            self.promises.breach("P4", f"{who.name} failed with what nobody planned for: {bugs!r}")
+        settings = self._settings
+        if who.stopped_at_s > who.disturbed_at_s and not who.ended_by:
+            longest_s = settings.grace_s + 4.0 + 4 * settings.store_timeout_s
+            took_s = trio.current_time() - who.stopped_at_s
+            if took_s > longest_s:
+                self.promises.breach("P6", f"{who.name} took {took_s:.3f} s to stop")
+
+    # --- the plan ----------------------------------------------------------------------------------------------------
+
+    async def _play(self) -> None:
+        ends_s = 0.0
+        for event in self.plan.events:
+            await trio.sleep_until(event.at_s)
+            self._happen(event)
+            ends_s = max(ends_s, event.at_s + max(0.0, min(event.lasts_s, 16.0)))
+        await trio.sleep_until(ends_s)
+
+    def _happen(self, event: Event) -> None:
+        details = [f"{name}={getattr(event, name)}" for name, usual in _USUAL.items() if getattr(event, name) != usual]
+        self.history.note("world", event.what, *details)
+        who = self.living.get(event.slot)
+        if hasattr(self._hands, event.what):
+            getattr(self._hands, event.what)(event)
+        elif event.what == "weather":
+            self._events.start_soon(self._for_a_while, self.network.weather, event)
+        elif event.what == "mood":
+            receiver = self.receivers.get(event.target)  # a history may be made smaller by leaving it out
+            self._events.start_soon(self._for_a_while, receiver.moods if receiver else [], event)
+        elif event.what == "freeze":
+            self.network.frozen_until_s = trio.current_time() + event.lasts_s
+        elif event.what == "disconnect":
+            for process in self.living.values():
+                process.disconnect(cast("Backend", event.target))
+        elif who is not None:
+            self._do_to(who, event)
+
+    def _do_to(self, who: Incarnation, event: Event) -> None:
+        if event.what in ("kill", "kill_on", "stop", "stop_on"):
+            self._restart_s[event.slot] = max(RESTART_S, event.lasts_s)
+        match event.what:
+            case "kill":
+                who.kill()
+            case "kill_on" | "stop_on":
+                who.traps.append(event)
+            case "stop":
+                who.stop()
+            case "pause":
+                who.pause()
+                self._events.start_soon(self._later, event.lasts_s, who.resume)
+            case "hard_stop":
+                who.stop()
+                self._events.start_soon(self._later, event.lasts_s, who.stop_now)
+
+    async def _for_a_while(self, going_on: list[Event], event: Event) -> None:
+        going_on.append(event)
+        await trio.sleep(event.lasts_s)
+        with suppress(ValueError):
+            going_on.remove(event)
+
+    async def _later(self, seconds: float, what: Callable[[], None]) -> None:
+        await trio.sleep(seconds)
+        what()
+
+    async def _refresh(self) -> None:
+        while True:
+            await trio.sleep(1.0)
+            self.store.refresh()
+
+    # --- the end -----------------------------------------------------------------------------------------------------
+
+    async def _end_early(self, scope: trio.CancelScope) -> None:
+        await self.promises.over.wait()
+        scope.cancel()
+
+    async def _come_to_rest(self) -> None:
+        """End every fault, and wait until nothing moves; then stop everybody softly."""
+        self.history.note("world", "heals")
+        self.network.weather.clear()
+        self.network.frozen_until_s = 0.0
+        for receiver in self.receivers.values():
+            receiver.moods.clear()
+        for who in self.living.values():
+            who.traps.clear()
+            who.resume()
+        rest_by_s = trio.current_time() + REST_S
+        while unfinished := self.promises.unfinished():
+            if trio.current_time() > rest_by_s:
+                self.promises.breach("P1", f"after {REST_S:g} s without faults, {unfinished}")
+                return
+            await trio.sleep(1.0)
+        self._ending.set()
+        for who in self.living.values():
+            who.stop()
+        stop_by_s = trio.current_time() + 20.0
+        while self.living:
+            if trio.current_time() > stop_by_s:
+                self.promises.breach("P6", f"{', '.join(who.name for who in self.living.values())} did not stop")
+                return
+            await trio.sleep(0.5)
+
+    def _finish(self) -> None:
+        self._ending.set()
+        if not self.promises.broken:
+            self.promises.check_ledger()
+        for who in list(self.living.values()):
+            who.resume()
+            who.kill("the end")
+
+
+_USUAL = {name: getattr(Event(0.0, "emit"), name) for name in Event.__struct_fields__[2:]}
+
+
+def _remark(history: History, line: str) -> None:
+    who = OWNER.get()
+    history.remark(who.name if isinstance(who, Incarnation) else "log", f"| {line.strip()}")
