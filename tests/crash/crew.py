@@ -1,0 +1,164 @@
+"""The worker processes of a cell. Whoever ends is replaced by a fresh process, as a supervisor would."""
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+LOOK_S = 0.02
+ENDS_WITHIN_S = 60.0
+
+
+@dataclass(eq=False)
+class Worker:
+    """One process and its log."""
+
+    process: subprocess.Popen[bytes]
+    log: Path
+
+    @property
+    def ready(self) -> bool:
+        """Whether it has begun to read the stream."""
+        return "reading " in self.said()
+
+    def said(self) -> str:
+        """Return its log."""
+        return self.log.read_text(errors="replace")
+
+    def signal(self, number: signal.Signals) -> None:
+        """Send it a signal."""
+        self.process.send_signal(number)
+
+
+class Crew:
+    """As many living workers as `size`, until it is stopped.
+
+    Args:
+        size: How many at a time.
+        environ: Of every process.
+        folder: For the logs.
+        faults: What `TRIO_ALERTS_FAULT` says to the first process, the second, …; later ones have no fault.
+        module: What is run, with the argument `run`.
+
+    Attributes:
+        ends: The exit codes of those that ended before `stop`, in order; below 0: the signal that killed them.
+    """
+
+    def __init__(
+        self,
+        size: int,
+        environ: Mapping[str, str],
+        folder: Path,
+        *,
+        faults: Sequence[str] = (),
+        module: str = "trio_alerts",
+    ) -> None:
+        self.ends: list[int] = []
+        self.started: list[Worker] = []
+        self._size = size
+        self._environ = environ
+        self._folder = folder
+        self._faults = faults
+        self._module = module
+        self._living: list[Worker] = []
+        self._changes = threading.RLock()
+        self._stopping = threading.Event()
+        self._watching = threading.Thread(target=self._watch, daemon=True, name="crew")
+
+    def start(self) -> None:
+        """Start all of them; return when they read."""
+        for _ in range(self._size):
+            self._hire()
+        self._watching.start()
+
+    @property
+    def living(self) -> list[Worker]:
+        """The workers that are alive, the oldest first."""
+        with self._changes:
+            return list(self._living)
+
+    @property
+    def ready(self) -> bool:
+        """Whether all of them are there and read."""
+        living = self.living
+        return len(living) == self._size and all(worker.ready for worker in living)
+
+    def stop(self) -> list[int]:
+        """Stop all of them softly; return their exit codes."""
+        self._stopping.set()
+        self._watching.join()
+        for worker in self._living:
+            worker.signal(signal.SIGTERM)
+        codes = [_wait(worker.process) for worker in self._living]
+        self._living.clear()
+        return codes
+
+    def kill(self) -> None:
+        """End whatever is left at once."""
+        self._stopping.set()
+        if self._watching.is_alive():
+            self._watching.join()
+        for worker in self._living:
+            worker.process.kill()
+            worker.process.wait()
+        self._living.clear()
+
+    def log(self) -> str:
+        """Return what all workers have said."""
+        return "\n".join(f"--- worker {number}\n{worker.said()}" for number, worker in enumerate(self.started, 1))
+
+    def _watch(self) -> None:
+        while not self._stopping.wait(LOOK_S):
+            with self._changes:
+                for worker in [one for one in self._living if one.process.poll() is not None]:
+                    self._living.remove(worker)
+                    self.ends.append(worker.process.returncode)
+                    self._hire()
+
+    def _hire(self) -> None:
+        number = len(self.started)
+        environ = dict(self._environ)
+        if number < len(self._faults) and self._faults[number]:
+            environ["TRIO_ALERTS_FAULT"] = self._faults[number]
+        log = self._folder / f"worker-{number + 1}.log"
+        with log.open("wb") as output:
+            process = subprocess.Popen(
+                [sys.executable, "-m", self._module, "run"],
+                env=environ,
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=output,
+                cwd=Path(__file__).parents[2],
+            )
+        worker = Worker(process, log)
+        with self._changes:
+            self.started.append(worker)
+            self._living.append(worker)
+
+
+def bare_environ() -> dict[str, str]:
+    """Return the environment without any setting of the program."""
+    return {name: value for name, value in os.environ.items() if not name.startswith("TRIO_ALERTS_")}
+
+
+def wait_until(condition: Callable[[], bool], within_s: float) -> bool:
+    """Wait for something to become true; False if it did not in time."""
+    deadline = time.monotonic() + within_s
+    while not condition():
+        if time.monotonic() > deadline:
+            return False
+        time.sleep(LOOK_S)
+    return True
+
+
+def _wait(process: subprocess.Popen[bytes]) -> int:
+    try:
+        return process.wait(ENDS_WITHIN_S)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        return process.wait()

@@ -1,0 +1,92 @@
+"""Cells in which several things go wrong at once, chosen by a seed."""
+
+import os
+import random
+import signal
+import time
+
+from tests.crash.outages_of_the_store import NO_BACKEND, OVERLOADED
+from tests.crash.proxy import FAITHFUL, Manner
+from tests.crash.scene import Cell, Scene, Spoiled
+from tests.real.program import GROUP
+from tests.real.receiver import Script, Step
+
+ROUNDS = 12
+LONGEST_S = 2.5  # of one round: more than claim_idle_s, redis_timeout_s and store_timeout_s
+SEED = "CRASH_SEED"  # this environment variable chooses another history than chance
+
+HELD, LOSING = Manner(held=True), Manner(loses=0.1)
+MANNERS: dict[Spoiled, tuple[Manner, ...]] = {
+    "redis": (HELD, LOSING, Manner(delay_s=0.2)),
+    "store": (HELD, LOSING, Manner(delay_s=0.2), Manner(answers=OVERLOADED), Manner(answers=NO_BACKEND)),
+    "hook": (HELD, LOSING, Manner(delay_s=0.2)),
+}
+
+
+def _everything(scene: Scene) -> None:
+    seed = os.environ.get(SEED) or str(random.randrange(1_000_000))
+    scene.notes.append(f"{SEED}={seed}")
+    chance = random.Random(seed)
+    scene.begin()
+    scene.emit(per_s=20)
+    for _ in range(ROUNDS):
+        spoiled = chance.sample(list(MANNERS), k=chance.randint(0, 2))
+        for name in spoiled:
+            scene.proxies[name].behave(chance.choice(MANNERS[name]))
+        deed = chance.choice((_kill, _stop, _pause, _set_back, _cut, _nothing))
+        deed(scene, chance)
+        time.sleep(chance.uniform(0.2, LONGEST_S))
+        for name in spoiled:
+            scene.proxies[name].behave(FAITHFUL)
+    scene.until(lambda: scene.crew.ready, "all workers read")
+    scene.notes.append(f"{len(scene.crew.ends)} workers ended")
+
+
+def _kill(scene: Scene, chance: random.Random) -> None:
+    chance.choice(scene.crew.living).signal(signal.SIGKILL)
+
+
+def _stop(scene: Scene, chance: random.Random) -> None:
+    ready = [worker for worker in scene.crew.living if worker.ready]  # one that is still starting would die of it
+    if ready:
+        chance.choice(ready).signal(signal.SIGTERM)
+
+
+def _pause(scene: Scene, chance: random.Random) -> None:
+    worker = chance.choice(scene.crew.living)
+    worker.signal(signal.SIGSTOP)
+    time.sleep(chance.uniform(0.2, LONGEST_S))
+    worker.signal(signal.SIGCONT)
+
+
+def _set_back(scene: Scene, chance: random.Random) -> None:
+    """To an earlier ID only: what an operator skips, nobody is told of."""
+    with scene.redis.client() as client:
+        last = client.xinfo_groups(scene.stream)[0]["last-delivered-id"].decode()
+        read = [entry_id.decode() for entry_id, _ in client.xrange(scene.stream, max=last)]
+        client.xgroup_setid(scene.stream, GROUP, chance.choice(["0", *read[-50:]]))
+
+
+def _cut(scene: Scene, chance: random.Random) -> None:
+    scene.proxies[chance.choice(list(MANNERS))].cut()
+
+
+def _nothing(scene: Scene, chance: random.Random) -> None:
+    pass
+
+
+# A stop may be cut by the grace time (0), a start may find its backends unreachable (4), a kill is a kill.
+ENDS = (-signal.SIGKILL, 0, 4)
+
+CELLS = tuple(
+    Cell(
+        name=f"everything-{number}",
+        about="kills, stops, pauses, SETID, outages and lost answers at once, by chance",
+        play=_everything,
+        through=("redis", "store", "hook"),
+        hook=Script([Step(503), Step(delay_s=0.1), Step(delay_s=0.1), Step(fault="reset"), Step(delay_s=0.1)]),
+        settings={"retry_schedule_s": ",".join(["0.5"] * 40), "max_deliveries": "50"},
+        ends=ENDS,
+    )
+    for number in (1, 2, 3)
+)

@@ -1,0 +1,99 @@
+"""Cells in which the first channel's receiver misbehaves; the second one, which gets every third alert, does not."""
+
+import time
+from collections.abc import Mapping
+
+from tests.crash.scene import ALERTS, Cell, Scene
+from tests.real.receiver import MIB, Script, Step
+
+BOTH = ALERTS + ALERTS // 3  # deliveries, if every alert reaches all its channels
+
+
+def _just_emit(scene: Scene) -> None:
+    scene.begin()
+    scene.emit()
+    scene.until_emitted()
+
+
+def _all_at_once(scene: Scene) -> None:
+    scene.begin()
+    scene.producer.add(ALERTS)
+
+
+def _refusing(scene: Scene) -> None:
+    scene.begin()
+    scene.emit()
+    for number in (1, 2):
+        scene.until_accepted(60 * number)
+        scene.proxies["hook"].refuse()
+        time.sleep(1.5)
+        scene.proxies["hook"].accept()
+    scene.notes.append("twice 1.5 s")
+
+
+def _all_failed(scene: Scene) -> Mapping[str, int]:
+    return {"failed": len(scene.producer.emitted)}
+
+
+def _sent_once(scene: Scene) -> str:
+    """A receiver that is slow, or talks much, is no reason to send again."""
+    totals = scene.plant.receiver.totals()
+    return "" if totals.requests == BOTH else f"{totals.requests} requests, not {BOTH}"
+
+
+def _waited(scene: Scene) -> str:
+    """Nobody may come back sooner than 60 s after a 429, or than it asked for."""
+    first: dict[str, float] = {}
+    for request in scene.plant.receiver.ledger().requests:
+        if request.path == "/hook" and request.webhook_id is not None:
+            earlier = first.setdefault(request.webhook_id, request.at_s)
+            if 0 < request.at_s - earlier < 60.0:
+                return f"{request.webhook_id} came back after {request.at_s - earlier:.1f} s"
+    return ""
+
+
+def each(*steps: Step) -> Script:
+    """Let every alert have its own walk through these answers."""
+    return Script(list(steps), each="id")
+
+
+CELLS = (
+    Cell(name="receiver-500", about="500 twice, then 200", play=_just_emit, hook=each(Step(500), Step(500), Step())),
+    Cell(
+        name="receiver-429",
+        about="429 with `Retry-After: 62`, then 200",
+        play=_just_emit,
+        hook=each(Step(429, headers={"retry-after": "62"}), Step()),
+        check=_waited,
+    ),
+    Cell(name="receiver-410", about="410, always", play=_just_emit, hook=Script([Step(410)]), expected=_all_failed),
+    Cell(
+        name="receiver-hang",
+        about="takes the alert and never answers; then 200",
+        play=_just_emit,
+        hook=each(Step(fault="hang", accepts=True), Step()),
+        settings={"workers": "64", "send_timeout_s": "1"},
+    ),
+    Cell(
+        name="receiver-reset",
+        about="takes the alert, resets in mid-answer; then 200",
+        play=_just_emit,
+        hook=each(Step(fault="reset"), Step()),
+    ),
+    Cell(name="receiver-refused", about="connections refused", play=_refusing, through=["hook"]),
+    Cell(
+        name="receiver-slow",
+        about="answers after 15 s, ten times `claim_idle_s`",
+        play=_all_at_once,
+        hook=Script([Step(delay_s=15.0)]),
+        settings={"workers": "160", "send_timeout_s": "40", "lease_s": "60"},
+        check=_sent_once,
+    ),
+    Cell(
+        name="receiver-1-mib",
+        about="answers with 200 and 1 MiB",
+        play=_just_emit,
+        hook=Script([Step(body_bytes=MIB)]),
+        check=_sent_once,
+    ),
+)

@@ -1,0 +1,220 @@
+"""Cells in which the stream's server is restarted, emptied, paused, cut off and replaced."""
+
+import time
+
+from tests.crash.proxy import FAITHFUL, Manner
+from tests.crash.scene import ALERTS, Cell, Scene
+from tests.real.program import GROUP
+from tests.real.receiver import Script, Step
+from tests.real.servers import SentinelServer, ValkeyServer
+
+PAUSE_S = 4.0  # more than twice claim_idle_s, twice redis_timeout_s
+SERVICE = "alerts"
+REPLICATED_WITHIN_MS = 1_000  # of silence, after which Sentinels act
+
+
+class ValkeySentinel(SentinelServer):
+    """A Sentinel from Valkey's own binary."""
+
+    name = "Valkey Sentinel"
+    find_binary = ValkeyServer.find_binary
+
+
+def _restarted(scene: Scene) -> None:
+    scene.begin()
+    scene.emit()
+    for number, how in enumerate((scene.redis.kill, scene.redis.terminate), 1):
+        scene.until_accepted(50 * number)
+        how()
+        time.sleep(0.5)
+        scene.redis.start()
+    scene.notes.append("killed once, restarted once")
+
+
+def _emptied(scene: Scene, *command: str) -> None:
+    """Whatever was read before must be delivered; what was still unread has gone with the stream."""
+    scene.begin()
+    scene.producer.add(ALERTS // 2)
+    scene.until_accepted(20)
+    with scene.redis.client() as client:
+        before = client.pipeline(transaction=True)
+        before.xinfo_groups(scene.stream)
+        before.xrange(scene.stream)
+        before.execute_command(*command)
+        groups, entries, _ = before.execute()
+    read_until = _order(groups[0]["last-delivered-id"].decode())
+    scene.excused = {entry_id.decode() for entry_id, _ in entries if _order(entry_id.decode()) > read_until}
+    scene.emit(ALERTS // 2)
+    scene.notes.append(f"{len(scene.excused)} unread ones gone with the stream")
+
+
+def _flushed(scene: Scene) -> None:
+    _emptied(scene, "FLUSHALL")
+
+
+def _deleted(scene: Scene) -> None:
+    _emptied(scene, "DEL", scene.stream)
+
+
+def _lost_its_data(scene: Scene) -> None:
+    """As `_emptied`, and every connection is lost with the data."""
+    with ValkeyServer() as volatile:
+        scene.redis = volatile
+        scene.begin()
+        scene.producer.add(ALERTS // 2)
+        scene.until_accepted(20)
+        with scene.redis.client() as client:
+            client.execute_command("CLIENT", "PAUSE", "60000", "WRITE")  # nobody reads any more
+            read_until = _order(client.xinfo_groups(scene.stream)[0]["last-delivered-id"].decode())
+        scene.excused = {entry_id for entry_id in scene.producer.emitted if _order(entry_id) > read_until}
+        volatile.kill()
+        volatile.start()
+        scene.emit(ALERTS // 2)
+        scene.notes.append(f"{len(scene.excused)} unread ones gone with the data")
+        scene.finish()
+
+
+def _set_back(scene: Scene) -> None:
+    scene.begin()
+    scene.emit()
+    for number in (1, 2, 3):
+        scene.until_accepted(60 * number)
+        with scene.redis.client() as client:
+            client.xgroup_setid(scene.stream, GROUP, "0")
+    scene.notes.append("3 times")
+
+
+def _paused(scene: Scene) -> None:
+    scene.begin()
+    scene.emit()
+    for number in (1, 2):
+        scene.until_accepted(50 * number)
+        scene.redis.pause()
+        time.sleep(PAUSE_S)
+        scene.redis.resume()
+    scene.notes.append(f"twice {PAUSE_S:g} s")
+
+
+def _clients_killed(scene: Scene) -> None:
+    scene.begin()
+    scene.emit()
+    killed = 0
+    for _ in range(10):
+        time.sleep(0.25)
+        with scene.redis.client() as client:
+            killed += int(client.execute_command("CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes"))
+    scene.notes.append(f"{killed} connections killed")
+
+
+def _answers_lost(scene: Scene) -> None:
+    scene.begin()
+    scene.proxies["redis"].behave(Manner(loses=0.05))
+    scene.emit()
+    scene.until_emitted()
+    time.sleep(3.0)
+    scene.proxies["redis"].behave(FAITHFUL)
+    scene.notes.append(f"{scene.proxies['redis'].spoiled} answers lost")
+
+
+def _black_hole(scene: Scene) -> None:
+    scene.begin()
+    scene.emit()
+    for number in (1, 2):
+        scene.until_accepted(50 * number)
+        scene.proxies["redis"].behave(Manner(held=True))
+        time.sleep(PAUSE_S)
+        scene.proxies["redis"].behave(FAITHFUL)
+    scene.notes.append(f"twice {PAUSE_S:g} s")
+
+
+def _failed_over(scene: Scene) -> None:
+    """The master dies for good in the middle of the traffic; three Sentinels make its replica the new one."""
+    with (
+        ValkeyServer(appendonly=True) as first,
+        ValkeyServer(appendonly=True, extra=[f"replicaof 127.0.0.1 {first.port}"]) as second,
+        ValkeySentinel({SERVICE: (first, 2)}, down_after_ms=REPLICATED_WITHIN_MS) as one,
+        ValkeySentinel({SERVICE: (first, 2)}, down_after_ms=REPLICATED_WITHIN_MS) as two,
+        ValkeySentinel({SERVICE: (first, 2)}, down_after_ms=REPLICATED_WITHIN_MS) as three,
+    ):
+        sentinels = (one, two, three)
+        scene.until(lambda: all(_knows_all(sentinel) for sentinel in sentinels), "the Sentinels know all")
+        scene.redis, scene.replicas = first, 1
+        hosts = ",".join(f"127.0.0.1:{sentinel.port}" for sentinel in sentinels)
+        scene.redis_url = f"redis+sentinel://{hosts}/{SERVICE}/0"
+        scene.begin()
+        scene.emit()
+        scene.until_accepted(100)
+        first.kill()
+        scene.redis = second
+        scene.replicas = 0
+        scene.producer.replicas = 0
+        scene.until(lambda: _is_master(second), "the replica is the master")
+        scene.notes.append("the master died for good")
+        scene.finish()
+
+
+def _knows_all(sentinel: ValkeySentinel) -> bool:
+    with sentinel.client() as client:
+        replicas = client.sentinel_slaves(SERVICE)
+        return (
+            len(replicas) == 1 and not replicas[0]["is_disconnected"] and len(client.sentinel_sentinels(SERVICE)) == 2
+        )
+
+
+def _is_master(server: ValkeyServer) -> bool:
+    with server.client() as client:
+        return bool(client.role()[0] == b"master")
+
+
+def _order(entry_id: str) -> tuple[int, int]:
+    milliseconds, _, number = entry_id.partition("-")
+    return int(milliseconds), int(number)
+
+
+def _gone(scene: Scene) -> str:
+    return "" if scene.excused else "nothing was unread when the stream went away: this proves nothing"
+
+
+BACKLOG = Script([Step(200, delay_s=0.3)])  # so slow that much is still unread when the stream goes away
+
+CELLS = (
+    Cell(name="redis-restart", about="killed, then restarted, with an append-only file", play=_restarted, ends=()),
+    Cell(
+        name="redis-flushall",
+        about="FLUSHALL in the middle of the traffic",
+        play=_flushed,
+        hook=BACKLOG,
+        ends=(),
+        check=_gone,
+    ),
+    Cell(
+        name="redis-del",
+        about="DEL of the stream in the middle of the traffic",
+        play=_deleted,
+        hook=BACKLOG,
+        ends=(),
+        check=_gone,
+    ),
+    Cell(
+        name="redis-no-data",
+        about="killed, restarted without any data",
+        play=_lost_its_data,
+        hook=BACKLOG,
+        ends=(),
+        check=_gone,
+    ),
+    Cell(name="redis-setid", about="XGROUP SETID to 0 in the middle of the traffic", play=_set_back, ends=()),
+    Cell(name="redis-pause", about="SIGSTOP, and SIGCONT after more than `claim_idle_s`", play=_paused, ends=()),
+    Cell(name="redis-client-kill", about="CLIENT KILL of all connections, ten times", play=_clients_killed, ends=()),
+    Cell(name="redis-answers", about="one answer in twenty lost", play=_answers_lost, through=["redis"], ends=()),
+    Cell(
+        name="redis-black-hole",
+        about="nothing goes through, then all of it late",
+        play=_black_hole,
+        through=["redis"],
+        ends=(),
+    ),
+    Cell(
+        name="redis-fail-over", about="the master dies, three Sentinels promote its replica", play=_failed_over, ends=()
+    ),
+)

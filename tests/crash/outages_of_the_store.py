@@ -1,0 +1,148 @@
+"""Cells in which OpenSearch is restarted, overloaded, cut off, and its index blocked, closed and deleted."""
+
+import time
+
+import msgspec
+
+from tests.crash.proxy import FAITHFUL, Manner, http_answer
+from tests.crash.scene import Cell, Scene
+from tests.real.servers import OpenSearchCluster
+
+OUTAGE_S = 4.0  # more than twice claim_idle_s, twice store_timeout_s
+
+REJECTED = msgspec.json.encode(
+    {
+        "error": {
+            "root_cause": [{"type": "rejected_execution_exception", "reason": "rejected execution of coordinating op"}],
+            "type": "rejected_execution_exception",
+            "reason": "rejected execution of coordinating operation",
+        },
+        "status": 429,
+    }
+)
+OVERLOADED = http_answer(429, "Too Many Requests", REJECTED)
+NO_BACKEND = http_answer(503, "Service Unavailable", b"<html><body>503 Service Temporarily Unavailable</body></html>")
+
+
+def _restarted(scene: Scene) -> None:
+    scene.begin()
+    scene.emit()
+    scene.until_accepted(60)
+    scene.plant.opensearch.kill()
+    scene.plant.opensearch.start()
+    scene.notes.append("killed and started again")
+
+
+def _spoiled(scene: Scene, manner: Manner) -> None:
+    scene.begin()
+    scene.emit()
+    for number in (1, 2):
+        scene.until_accepted(50 * number)
+        scene.proxies["store"].behave(manner)
+        time.sleep(OUTAGE_S)
+        scene.proxies["store"].behave(FAITHFUL)
+
+
+def _overloaded(scene: Scene) -> None:
+    _spoiled(scene, Manner(answers=OVERLOADED))
+    scene.notes.append(f"twice {OUTAGE_S:g} s, {scene.proxies['store'].spoiled} requests")
+
+
+def _no_backend(scene: Scene) -> None:
+    _spoiled(scene, Manner(answers=NO_BACKEND))
+    scene.notes.append(f"twice {OUTAGE_S:g} s, {scene.proxies['store'].spoiled} requests")
+
+
+def _black_hole(scene: Scene) -> None:
+    _spoiled(scene, Manner(held=True))
+    scene.notes.append(f"twice {OUTAGE_S:g} s")
+
+
+def _answers_lost(scene: Scene) -> None:
+    scene.begin()
+    scene.proxies["store"].behave(Manner(loses=0.1))
+    scene.emit()
+    scene.until_emitted()
+    time.sleep(3.0)
+    scene.proxies["store"].behave(FAITHFUL)
+    scene.notes.append(f"{scene.proxies['store'].spoiled} answers lost")
+
+
+def _read_only(scene: Scene) -> None:
+    scene.begin()
+    scene.emit()
+    for number, block in enumerate(("write", "read_only_allow_delete", "read_only"), 1):
+        scene.until_accepted(40 * number)
+        scene.index("PUT", "/_settings", {f"index.blocks.{block}": True})
+        time.sleep(OUTAGE_S / 2)
+        scene.index("PUT", "/_settings", {f"index.blocks.{block}": None})
+    scene.notes.append(f"three kinds of block, each {OUTAGE_S / 2:g} s")
+
+
+def _closed(scene: Scene) -> None:
+    scene.begin()
+    scene.emit()
+    for number in (1, 2):
+        scene.until_accepted(50 * number)
+        scene.index("POST", "/_close")
+        time.sleep(OUTAGE_S)
+        scene.index("POST", "/_open")
+    scene.notes.append(f"twice {OUTAGE_S:g} s")
+
+
+def _node_gone(scene: Scene) -> None:
+    """Each node of two dies once, and comes back: as long as one has no majority, writes wait for the other."""
+    with OpenSearchCluster("3.4.0", size=2) as cluster:
+        one, two = cluster.nodes
+        scene.opensearch = one
+        scene.store_url = f"{one.url},127.0.0.1:{two.http_port}"
+        scene.begin()
+        scene.emit()
+        for number, node in enumerate((two, one), 1):
+            scene.until_accepted(60 * number)
+            node.kill()
+            time.sleep(OUTAGE_S)
+            node.start()
+        scene.notes.append(f"each gone for {OUTAGE_S:g} s and its start")
+        scene.finish()
+
+
+def _deleted(scene: Scene) -> None:
+    """Both workers must end with 3; their successors create the index anew and carry on.
+
+    Records that lay in the index are gone, and with them the knowledge of what was under way. What had been sent by
+    then must have been accepted by all its receivers, or be recorded anew; no record can tell if it is sent twice.
+    """
+    scene.begin()
+    scene.emit()
+    scene.until_accepted(80)
+    scene.index("DELETE", "")
+    sent = scene.plant.receiver.ledger().requests
+    scene.forgotten = {request.webhook_id for request in sent if request.webhook_id is not None}
+    scene.until_ended(2)
+    scene.notes.append(f"{scene.crew.ends.count(3)} workers ended with 3")
+
+
+def _both_saw_it(scene: Scene) -> str:
+    gone = len(scene.producer.emitted) - len(scene.records())
+    scene.notes.append(f"{gone} delivered ones whose records are gone with it")
+    return "" if scene.crew.ends.count(3) == 2 else f"processes ended with {scene.crew.ends}, not twice with 3"
+
+
+CELLS = (
+    Cell(name="opensearch-restart", about="killed and started again", play=_restarted, ends=()),
+    Cell(name="opensearch-node-gone", about="one node of two killed, then the other", play=_node_gone, ends=()),
+    Cell(name="opensearch-429", about="every request answered with 429", play=_overloaded, through=["store"], ends=()),
+    Cell(name="opensearch-503", about="every request answered with 503", play=_no_backend, through=["store"], ends=()),
+    Cell(name="opensearch-answers", about="one answer in ten lost", play=_answers_lost, through=["store"], ends=()),
+    Cell(
+        name="opensearch-black-hole",
+        about="nothing goes through, then all of it late",
+        play=_black_hole,
+        through=["store"],
+        ends=(),
+    ),
+    Cell(name="opensearch-read-only", about="the index blocked for writes", play=_read_only, ends=()),
+    Cell(name="opensearch-closed", about="the index closed, then opened", play=_closed, ends=()),
+    Cell(name="opensearch-deleted", about="the index deleted", play=_deleted, ends=(3,), check=_both_saw_it),
+)

@@ -1,0 +1,178 @@
+"""Cells in which worker processes are killed, stopped and paused."""
+
+import signal
+import time
+from collections.abc import Mapping
+
+from tests.crash.scene import ALERTS, Cell, Scene
+from tests.real.receiver import Script, Step
+from trio_alerts.fault import POINTS
+
+PAUSE_S = 4.0  # of a process: more than twice claim_idle_s
+
+
+def _killed_at_its_point(scene: Scene) -> None:
+    """Two workers die in the first half; one of their successors dies in the second."""
+    scene.begin()
+    scene.emit(ALERTS // 2)
+    scene.until_ended(2)
+    scene.until_emitted()
+    scene.emit(ALERTS // 2)
+    scene.until_ended(3)
+    scene.notes.append(f"{scene.crew.ends.count(-signal.SIGKILL)} killed")
+
+
+def _at_point(point: str) -> Cell:
+    if point == "after_claim":  # somebody must leave something to claim
+        faults: tuple[str, ...] = ("after_read:kill:10", "after_claim:kill", "after_claim:kill")
+    else:
+        faults = (f"{point}:kill:10", f"{point}:kill:20", f"{point}:kill:5")
+    return Cell(
+        name=f"kill-{point.replace('_', '-')}", about=f"kill -9 at `{point}`", play=_killed_at_its_point, faults=faults
+    )
+
+
+def _killed_at_random(scene: Scene) -> None:
+    scene.begin()
+    scene.emit()
+    for number in range(1, 7):
+        scene.until(lambda: scene.crew.ready, "all workers read")
+        time.sleep(0.1 * number)
+        scene.oldest().signal(signal.SIGKILL)
+        scene.until_gone(number)
+    scene.until_ended(6)
+    scene.notes.append("6 killed")
+
+
+def _all_killed(scene: Scene) -> None:
+    scene.begin()
+    scene.emit()
+    for round_ in (1, 2):
+        scene.until_accepted(40 * round_)
+        scene.until(lambda: scene.crew.ready, "all workers read")
+        for worker in scene.crew.living:
+            worker.signal(signal.SIGKILL)
+        scene.until_ended(2 * round_)
+    scene.notes.append("4 killed")
+
+
+def _killed_in_retries(scene: Scene) -> None:
+    """Every first attempt is refused for now; both workers die when the second ones are under way."""
+    scene.begin()
+    scene.emit(per_s=400)
+    scene.until_emitted()
+    scene.until_requested(ALERTS + ALERTS // 3 + 40)
+    for worker in scene.crew.living:
+        worker.signal(signal.SIGKILL)
+    scene.until_ended(2)
+    scene.notes.append("2 killed")
+
+
+def _stopped(scene: Scene) -> None:
+    scene.begin()
+    scene.emit()
+    for number in range(1, 5):
+        scene.until_accepted(30 * number)
+        scene.oldest().signal(signal.SIGTERM)
+        scene.until_ended(number)
+    scene.notes.append("4 stopped")
+
+
+def _stopped_at_once(scene: Scene) -> None:
+    scene.begin()
+    scene.emit()
+    for number in range(1, 5):
+        scene.until_accepted(20 * number)
+        worker = scene.oldest()
+        worker.signal(signal.SIGTERM)
+        scene.until_said(worker, "stopping")
+        worker.signal(signal.SIGTERM)
+        scene.until_ended(number)
+    scene.notes.append(f"4 stopped, {scene.crew.ends.count(1)} of them at once")
+
+
+def _paused(scene: Scene) -> None:
+    scene.begin()
+    scene.emit()
+    for number in (1, 2):
+        scene.until_accepted(40 * number)
+        worker = scene.crew.living[number - 1]
+        worker.signal(signal.SIGSTOP)
+        time.sleep(PAUSE_S)
+        worker.signal(signal.SIGCONT)
+    scene.notes.append(f"each paused for {PAUSE_S:g} s")
+
+
+def _poisoned(scene: Scene) -> None:
+    """One entry ends every process that parses it; 63 harmless ones are in flight beside it."""
+    scene.begin()
+    scene.producer.add(31)
+    scene.producer.add(1, poison=True)
+    scene.producer.add(32)
+    scene.until_ended(5)
+    scene.emit(ALERTS - 64)
+    scene.notes.append(f"{len(scene.crew.ends)} killed by it")
+
+
+def _held(scene: Scene) -> Mapping[str, int]:
+    """Every alert of a cut attempt waits for a human; which ones these are, the records say."""
+    return {"held": sum(record.delivery.state == "in_doubt" for record in scene.records().values())}
+
+
+def _none_repeated(scene: Scene) -> str:
+    """The channel that holds never gets an alert twice."""
+    seen = [request.webhook_id for request in scene.plant.receiver.ledger().requests if request.path == "/hook"]
+    if len(seen) != len(set(seen)):
+        return f"{len(seen) - len(set(seen))} repeats, although the policy is to hold"
+    held = _held(scene)["held"]
+    scene.notes.append(f"{held} held for a human")
+    return "" if held else "nothing was held: this proves nothing"
+
+
+BUSY = Script([Step(200, delay_s=0.3)])
+
+CELLS = (
+    *(_at_point(point) for point in POINTS),
+    Cell(name="kill-random", about="kill -9 at any moment, six times", play=_killed_at_random),
+    Cell(name="kill-all", about="kill -9 to all workers at once, twice", play=_all_killed),
+    Cell(
+        name="kill-in-retries",
+        about="kill -9 to all workers while retries are under way",
+        play=_killed_in_retries,
+        hook=Script([Step(503), Step(200, delay_s=0.2)], each="id"),
+        settings={"workers": "32", "retry_schedule_s": "2,1,1,1,1"},
+    ),
+    Cell(
+        name="kill-hold",
+        about='kill -9 at `after_send`, with `in_doubt_policy = "hold"` for the first channel',
+        play=_killed_at_its_point,
+        faults=("after_send:kill:10", "after_send:kill:20", "after_send:kill:5"),
+        settings={"in_doubt_policy": "hold"},
+        expected=_held,
+        check=_none_repeated,
+    ),
+    Cell(name="sigterm", about="SIGTERM to one worker after the other", play=_stopped, hook=BUSY, ends=(0,)),
+    Cell(
+        name="sigterm-twice",
+        about="SIGTERM twice to one worker after the other",
+        play=_stopped_at_once,
+        hook=BUSY,
+        ends=(0, 1),
+    ),
+    Cell(
+        name="sigstop",
+        about="SIGSTOP, and SIGCONT after more than `claim_idle_s`",
+        play=_paused,
+        hook=Script([Step(200, delay_s=0.1)]),
+        ends=(),
+    ),
+    Cell(
+        name="poison",
+        about="one entry crashes every worker that parses it, 63 harmless ones in flight beside it",
+        play=_poisoned,
+        module="tests.crash.poisoned",
+        settings={"workers": "64"},
+        hook=Script([Step(200, delay_s=1.0)]),
+        expected=lambda scene: {"quarantined": 1},
+    ),
+)

@@ -1,0 +1,339 @@
+"""One cell while it runs: its stream and index, its workers, its receivers, and what lies between them."""
+
+import secrets
+import signal
+import time
+from collections.abc import Callable, Collection, Mapping
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Literal, Self
+
+import redis
+import trio
+
+from tests.crash.crew import Crew, Worker, bare_environ, wait_until
+from tests.crash.ledger import FINAL, Balance, balance
+from tests.crash.plant import Plant
+from tests.crash.producer import Producer
+from tests.crash.proxy import Proxy
+from tests.real.program import GROUP
+from tests.real.receiver import Script, Step
+from tests.real.servers import OpenSearchServer, RedisServer
+from trio_alerts.alert import Record
+from trio_alerts.assembly import open_store
+from trio_alerts.backends.redis_keys import dead_letter_key
+from trio_alerts.errors import AlertError
+from trio_alerts.ports import RecordFilter
+from trio_alerts.settings_source import load_settings
+
+PATIENCE_S = 120.0  # longer than any step takes on a busy machine; what is not there by then is missing
+ALERTS = 240  # a cell
+PER_S = 80.0  # so that a cell's traffic lasts for three seconds
+LOOK_S = 0.2  # between two looks at all records
+
+QUICK = {
+    "workers": "8",
+    "block_s": "0.5",
+    "keepalive_s": "0.5",
+    "claim_idle_s": "1.5",
+    "claim_every_s": "0.2",
+    "redrive_every_s": "0.2",
+    "retry_schedule_s": "0.5,0.5,1,1,1,1,1,1",
+    "redis_timeout_s": "2",
+    "store_timeout_s": "2",
+    "connect_timeout_s": "1",
+    "send_timeout_s": "2",
+    "lease_s": "4",
+    "grace_s": "5",
+    "log_format": "text",
+}
+
+CHANNELS = """
+[[channels]]
+name = "hook"
+url = "{hook}/hook"
+in_doubt_policy = "{policy}"
+
+[[channels]]
+name = "steady"
+url = "{steady}/steady"
+in_doubt_policy = "resend"
+
+[[routes]]
+match = {{ severity = "high" }}
+channels = ["hook", "steady"]
+
+[[routes]]
+channels = ["hook"]
+"""
+
+Spoiled = Literal["redis", "store", "hook"]
+
+
+class CellFailedError(Exception):
+    """A cell did not go as it must; the message says where."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Cell:
+    """One cell of the matrix.
+
+    Args:
+        name: For `--only`.
+        about: What happens, for the table.
+        play: Emits the alerts and does the harm; returns when the harm is over.
+        through: What the workers reach through a proxy; `Scene.proxies` has it.
+        hook: What the first channel's receiver does. The second one, which gets every third alert too, just accepts.
+        settings: Other settings than the quick ones.
+        faults: Of the first process, the second, …
+        module: What is run instead of `trio_alerts`.
+        size: Worker processes.
+        ends: Exit codes with which processes may end before they are stopped.
+        store: Where records live.
+        expected: Numbers that must come out, others than nothing failed, nothing quarantined, nothing held.
+        check: Looks at what came out; what it returns is wrong.
+    """
+
+    name: str
+    about: str
+    play: "Callable[[Scene], None]"
+    through: Collection[Spoiled] = ()
+    hook: Script = field(default_factory=lambda: Script([Step(200, delay_s=0.03)]))
+    settings: Mapping[str, str] = field(default_factory=dict)
+    faults: tuple[str, ...] = ()
+    module: str = "trio_alerts"
+    size: int = 2
+    ends: Collection[int] = (-signal.SIGKILL,)
+    store: Literal["opensearch", "sqlite"] = "opensearch"
+    expected: "Callable[[Scene], Mapping[str, int]]" = lambda scene: {}
+    check: "Callable[[Scene], str]" = lambda scene: ""
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How a cell ended: how long it took to drain (None: it did not), the last workers' exit codes, the balance."""
+
+    drain_s: float | None
+    codes: list[int]
+    balance: Balance
+
+
+class Scene:
+    """A cell that runs, from `with` to the end of the block.
+
+    Attributes:
+        redis: The server that has the stream now; a fail-over changes it.
+        redis_url: Where workers look for it, if not there.
+        store_url: Where workers look for OpenSearch, if not at the plant's.
+        excused: Entries that were taken away before anybody had read them.
+        forgotten: Entries whose records were deleted.
+        notes: For the table's last column.
+        outcome: How it ended, once it has.
+    """
+
+    def __init__(self, cell: Cell, plant: Plant, folder: Path) -> None:
+        self.cell = cell
+        self.plant = plant
+        self.folder = folder
+        self.redis: RedisServer = plant.redis
+        self.redis_url: str | None = None
+        self.store_url: str | None = None
+        self.replicas = 0
+        self.stream = f"AlertStream-{secrets.token_hex(4)}"
+        self.alias = f"alerts-{secrets.token_hex(4)}"
+        self.proxies: dict[Spoiled, Proxy] = {}
+        self._opensearch: OpenSearchServer | None = None
+        self.excused: set[str] = set()
+        self.forgotten: set[str] = set()
+        self.notes: list[str] = []
+        self.outcome: Outcome | None = None
+        self.crew: Crew
+        self.producer: Producer
+        self._ending = ExitStack()
+
+    def __enter__(self) -> Self:
+        with ExitStack() as ending:
+            self.plant.receiver.clear()
+            self.plant.receiver.set_scripts({"/hook": self.cell.hook})
+            ports = {"redis": self.redis.port, "hook": self.plant.receiver.port}
+            if self.cell.store == "opensearch":
+                ports["store"] = self.opensearch.http_port
+                ending.callback(self.plant.opensearch.remove_indices, self.alias)
+            for name in self.cell.through:
+                self.proxies[name] = ending.enter_context(Proxy(ports[name], http=name == "store"))
+            self._ending = ending.pop_all()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._ending.close()
+
+    @property
+    def opensearch(self) -> OpenSearchServer:
+        """The node that has the records: the plant's, if the cell has none of its own."""
+        return self._opensearch or self.plant.opensearch
+
+    @opensearch.setter
+    def opensearch(self, node: OpenSearchServer) -> None:
+        self._opensearch = node
+
+    # -- what plays do --
+
+    def begin(self) -> None:
+        """Start the workers; return when they read. Plays that prepare servers first do that before."""
+        self.producer = Producer(self._client, self.stream, replicas=self.replicas)
+        environ = bare_environ() | {f"TRIO_ALERTS_{name.upper()}": value for name, value in self._settings().items()}
+        cell = self.cell
+        self.crew = Crew(cell.size, environ, self.folder, faults=cell.faults, module=cell.module)
+        self._ending.callback(self.crew.kill)
+        self.crew.start()
+        self.until(lambda: self.crew.ready, "all workers read")
+
+    def emit(self, count: int = ALERTS, per_s: float = PER_S) -> None:
+        """Let alerts come at a steady rate, in the background."""
+        self.producer.start(count, per_s)
+
+    def until(self, condition: Callable[[], bool], what: str) -> None:
+        """Wait for something.
+
+        Raises:
+            CellFailedError: It did not happen.
+        """
+        if not wait_until(condition, PATIENCE_S):
+            raise CellFailedError(f"never: {what}")
+
+    def until_accepted(self, count: int) -> None:
+        """Wait until the receivers have accepted that much: the work is in full swing."""
+        self.until(lambda: self.plant.receiver.totals().accepted >= count, f"{count} accepted")
+
+    def until_requested(self, count: int) -> None:
+        """Wait until the receivers have been sent that much."""
+        self.until(lambda: self.plant.receiver.totals().requests >= count, f"{count} requested")
+
+    def until_said(self, worker: Worker, words: str) -> None:
+        """Wait for words in a worker's log."""
+        self.until(lambda: words in worker.said(), f"a worker says {words!r}")
+
+    def until_gone(self, count: int) -> None:
+        """Wait until that many processes have ended."""
+        self.until(lambda: len(self.crew.ends) >= count, f"{count} processes ended")
+
+    def until_ended(self, count: int) -> None:
+        """Wait until that many processes have ended, and their successors read."""
+        self.until_gone(count)
+        self.until(lambda: self.crew.ready, "their successors read")
+
+    def until_emitted(self) -> None:
+        """Wait for the end of `emit`."""
+        self.producer.join()
+
+    def oldest(self) -> Worker:
+        """Return the process that has lived longest."""
+        return self.crew.living[0]
+
+    def index(self, method: str, path: str, body: object = None) -> Any:
+        """Ask OpenSearch something about this cell's index, such as `_close`.
+
+        Raises:
+            CellFailedError: It refused.
+        """
+        status, answer = self.opensearch.request(method, f"/{self.alias}-000001{path}", body)
+        if status >= 300:
+            raise CellFailedError(f"{method} {path} was answered with {status}: {answer}")
+        return answer
+
+    # -- how it went --
+
+    @property
+    def spoiled(self) -> int:
+        """How often a proxy has spoiled something."""
+        return sum(proxy.spoiled for proxy in self.proxies.values())
+
+    def settled(self) -> bool:
+        """Whether nothing is left to do for anybody."""
+        try:
+            with self.redis.client() as client:
+                if client.xpending(self.stream, GROUP)["pending"]:
+                    return False
+            records = self.records()
+            dead = self.dead()
+        except (redis.RedisError, AlertError):
+            return False
+        done = {record_id for record_id, record in records.items() if record.delivery.state in FINAL}
+        settled = self.producer.emitted.keys() <= done | dead | self.excused | (self.forgotten - records.keys())
+        return settled and done == records.keys() - dead
+
+    def finish(self) -> Outcome:
+        """Drain, stop and balance; plays whose own servers end with them do it themselves."""
+        self.until_emitted()
+        self.outcome = Outcome(self.drain(), self.crew.stop(), self.balance())
+        return self.outcome
+
+    def give_up(self) -> Outcome:
+        """Balance what there is, without waiting for anything any more."""
+        self.crew.kill()
+        return Outcome(None, [], self.balance())
+
+    def drain(self) -> float | None:
+        """Wait until nothing is left to do; return how long that took in seconds, or None if it did not happen."""
+        since = time.monotonic()
+        while not self.settled():
+            if time.monotonic() - since > PATIENCE_S:
+                return None
+            time.sleep(LOOK_S)
+        return time.monotonic() - since
+
+    def balance(self) -> Balance:
+        """Balance what was emitted against what the stores and the receivers know."""
+        return balance(
+            self.producer.emitted,
+            self.records(),
+            self.dead(),
+            self.plant.receiver.ledger().requests,
+            excused=self.excused,
+            forgotten=self.forgotten,
+        )
+
+    def records(self) -> dict[str, Record]:
+        """Return every record by ID, as of now."""
+        if self.cell.store == "opensearch":
+            self.opensearch.request("POST", f"/{self.alias}/_refresh")
+        settings = load_settings({"store_url": self._store_url(), "index": self.alias, "stream": self.stream}, {}, None)
+
+        async def read() -> list[Record]:
+            async with open_store(settings) as store:
+                return await store.search(RecordFilter(), 10_000)
+
+        return {record.id: record for record in trio.run(read)}
+
+    def dead(self) -> set[str]:
+        """Return the record IDs in the dead-letter stream."""
+        with self.redis.client() as client:
+            return {fields[b"_record"].decode() for _, fields in client.xrange(dead_letter_key(self.stream))}
+
+    def _client(self) -> redis.Redis:
+        return self.redis.client()
+
+    def _store_url(self) -> str:
+        return self.opensearch.url if self.cell.store == "opensearch" else f"sqlite:///{self.folder}/alerts.db"
+
+    def _settings(self) -> dict[str, str]:
+        def through(name: Spoiled, plain: str, scheme: str) -> str:
+            return f"{scheme}://127.0.0.1:{self.proxies[name].port}" if name in self.proxies else plain
+
+        settings = {**QUICK, **self.cell.settings}
+        config = self.folder / "channels.toml"
+        receiver = self.plant.receiver.url
+        policy = settings.pop("in_doubt_policy", "resend")
+        config.write_text(CHANNELS.format(hook=through("hook", receiver, "http"), steady=receiver, policy=policy))
+        return {
+            **settings,
+            "config": str(config),
+            "redis_url": self.redis_url or through("redis", self.redis.url, "redis"),
+            "store_url": self.store_url or through("store", self._store_url(), "http"),
+            "stream": self.stream,
+            "index": self.alias,
+        }
