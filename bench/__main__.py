@@ -1,0 +1,112 @@
+"""`python -m bench`: the table of claims. `python -m bench run …`: single runs. Exit code 5: a run is void."""
+
+import argparse
+import contextlib
+import os
+import shlex
+import sys
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+
+from bench.claims import RUNS, claims
+from bench.delays import parse_delay
+from bench.places import JAVA_OPTIONS
+from bench.processes import MODULES, ROOT
+from bench.report import show_claims, show_runs, write
+from bench.run import Plan, Result, VoidRunError, run
+from tests.real.servers import OpenSearchServer, UnavailableError
+
+VOID = 5
+CANNOT = 4
+
+
+def main() -> int:
+    """Do what the command line says; return the exit code."""
+    options = _arguments()
+    plans = {"run": _plan(options)} if options.command == "run" else _chosen(options.only)
+    load_before = os.getloadavg()[0]
+    every: list[dict[str, Result]] = []
+    try:
+        with _server(plans.values()) as opensearch:
+            for _ in range(options.repeat):
+                done: dict[str, Result] = {}
+                for name, plan in plans.items():
+                    print(f"{name}: {plan} ...", file=sys.stderr, flush=True)
+                    done[name] = run(plan, opensearch)
+                    print(f"  {done[name].ledger}", file=sys.stderr)
+                every.append(done)
+    except VoidRunError as fault:
+        print(f"VOID: {fault}", file=sys.stderr)
+        return VOID
+    except UnavailableError as fault:
+        print(fault, file=sys.stderr)
+        return CANNOT
+    runs = {name: [done[name] for done in every] for name in plans}
+    show_runs(runs)
+    claimed = show_claims(claims(), every) if options.command != "run" else []
+    if options.results is not None:
+        command = shlex.join(["python", "-m", "bench", *sys.argv[1:]])
+        write(options.results, command, load_before, runs, claimed)
+    return 0
+
+
+def _arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
+    parser.set_defaults(command="claims", repeat=1, results=None)
+    parser.add_argument(
+        "--only", nargs="+", default=[], metavar="RUN", help=f"of {', '.join(RUNS)}; a prefix is enough"
+    )
+    commands = parser.add_subparsers()
+    one = commands.add_parser("run", help="one run")
+    one.set_defaults(command="run")
+    for each in (parser, one):
+        each.add_argument("--repeat", type=int, default=argparse.SUPPRESS, help="how often; medians are shown")
+        each.add_argument("--results", type=Path, default=argparse.SUPPRESS, help="folder for results.json and plots")
+    one.add_argument("--program", choices=list(MODULES), default="trio_alerts", help="the program, or its measure")
+    one.add_argument("--store", choices=["none", "sqlite", "opensearch"], default="none")
+    one.add_argument("--workers", type=int, default=512, help="of all processes together")
+    one.add_argument("--processes", type=int, default=1)
+    one.add_argument("--alerts", type=int, default=20_480, help="at least three rounds of the workers")
+    one.add_argument("--delay", type=parse_delay, default="fixed:0.1", help="fixed:S, exponential:S or heavy:S")
+    one.add_argument("--hanging", type=float, default=0.0, help="share of alerts whose first request hangs")
+    one.add_argument("--rate", type=float, help="alerts a second on a schedule; without it, a backlog")
+    one.add_argument("--set", action="append", default=[], metavar="NAME=VALUE", help="a setting of the program")
+    one.add_argument("--code", type=Path, default=ROOT, help="a checkout to run, to compare two states of the code")
+    options = parser.parse_args()
+    if options.command == "claims" and options.results is None and not options.only:
+        options.results = ROOT / "bench" / "results"
+    return options
+
+
+def _plan(options: argparse.Namespace) -> Plan:
+    return Plan(
+        program=options.program,
+        store=options.store,
+        workers=options.workers,
+        alerts=options.alerts,
+        delay=options.delay,
+        processes=options.processes,
+        rate=options.rate,
+        hanging=options.hanging,
+        settings=dict(one.split("=", 1) for one in options.set),
+        code=options.code.resolve(),
+    )
+
+
+def _chosen(prefixes: Sequence[str]) -> dict[str, Plan]:
+    return {name: plan for name, plan in RUNS.items() if not prefixes or name.startswith(tuple(prefixes))}
+
+
+@contextlib.contextmanager
+def _server(plans: Iterable[Plan]) -> Iterator[OpenSearchServer | None]:
+    """Start OpenSearch if a run needs it: one server for all, so that both programs meet the same warm one."""
+    if not any(plan.store == "opensearch" for plan in plans):
+        yield None
+        return
+    with OpenSearchServer(java_options=JAVA_OPTIONS) as server:
+        run(Plan("trio_alerts", "opensearch", 512, 15_360), server)  # Java compiles what is used often
+        yield server
+
+
+if __name__ == "__main__":
+    sys.exit(main())

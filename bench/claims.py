@@ -1,0 +1,131 @@
+"""The table of claims: which runs it takes, and what each figure must be."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+from bench.delays import Delay
+from bench.figures import per_worker_kib
+from bench.run import Plan, Result
+
+Results = Mapping[str, Result]  # of one repetition, by the name of the run
+
+MB = 1_000_000
+
+# How many alerts: long enough for a steady rate (several seconds, ten rounds and more of the workers), short enough
+# that the whole table takes five minutes. The measure is slower, so it gets fewer.
+RUNS: Mapping[str, Plan] = {
+    "none-512": Plan("trio_alerts", "none", 512, 20_480),
+    "none-512-asyncio": Plan("asyncio", "none", 512, 15_360),
+    "none-2000": Plan("trio_alerts", "none", 2_000, 60_000),
+    "none-2000-asyncio": Plan("asyncio", "none", 2_000, 24_000),
+    "none-10000": Plan("trio_alerts", "none", 10_000, 60_000, delay=Delay("fixed", 2.0)),
+    "sqlite-512": Plan("trio_alerts", "sqlite", 512, 20_480),
+    "opensearch-512": Plan("trio_alerts", "opensearch", 512, 20_480),
+    "opensearch-512-asyncio": Plan("asyncio", "opensearch", 512, 7_680),
+    "opensearch-2000": Plan("trio_alerts", "opensearch", 2_000, 40_000, processes=2),
+    "opensearch-2000-asyncio": Plan("asyncio", "opensearch", 2_000, 10_000),
+    "idle-none": Plan("trio_alerts", "none", 16, 600, rate=50.0),
+    "idle-sqlite": Plan("trio_alerts", "sqlite", 16, 600, rate=50.0),
+    "idle-opensearch": Plan("trio_alerts", "opensearch", 16, 600, rate=50.0),
+}
+
+
+@dataclass(frozen=True)
+class Claim:
+    """One figure that must be reached.
+
+    Args:
+        what: In words.
+        runs: The runs that it needs.
+        figure: Computes it from them.
+        sense: Whether it must be at least or at most `must`.
+        must: The bound.
+        aim: What would be better still.
+        form: How it is printed.
+    """
+
+    what: str
+    runs: tuple[str, ...]
+    figure: Callable[[Results], float]
+    sense: Literal["at least", "at most"]
+    must: float
+    aim: float | None = None
+    form: str = "{:.2f}"
+
+    def verdict(self, figure: float) -> str:
+        """Say what a figure is worth."""
+        sign = 1 if self.sense == "at least" else -1
+        if sign * figure < sign * self.must:
+            return "missed"
+        return "reached" if self.aim is None or sign * figure < sign * self.aim else "aim reached"
+
+
+def claims() -> list[Claim]:
+    """Return the table."""
+    found = [
+        _share("none-512", 0.95, 0.98),
+        _ratio("none-512", "cpu_us", 0.55, 0.4),
+        _ratio("none-2000", "rate", 2.5, 4.0),
+        _ratio("none-2000", "cpu_us", 0.35, 0.25),
+        _ratio("opensearch-512", "rate", 2.8, 3.1),
+        _ratio("opensearch-512", "cpu_us", 0.28, None),
+        _ratio("opensearch-2000", "rate", 4.0, 7.0),
+        _share("sqlite-512", 0.9, None),
+        _share("none-10000", 0.9, None),
+        Claim(
+            "none-10000: peak memory, MB",
+            ("none-10000",),
+            lambda results: results["none-10000"].peak_bytes / MB,
+            "at most",
+            250,
+            form="{:.0f}",
+        ),
+        Claim(
+            "none-10000: CPU an alert, times that of none-512",
+            ("none-10000", "none-512"),
+            lambda results: results["none-10000"].cpu_us / results["none-512"].cpu_us,
+            "at most",
+            1.5,
+            1.2,
+        ),
+        Claim(
+            "memory of one more waiting worker, KiB",
+            ("none-10000", "none-2000"),
+            lambda results: per_worker_kib(_memory(results["none-2000"]), _memory(results["none-10000"])),
+            "at most",
+            15,
+            form="{:.1f}",
+        ),
+    ]
+    return [*found, _p99("idle-none", 5), _p99("idle-sqlite", 10), _p99("idle-opensearch", 20)]
+
+
+def _share(run: str, must: float, aim: float | None) -> Claim:
+    return Claim(f"{run}: share of the ideal", (run,), lambda results: results[run].share, "at least", must, aim)
+
+
+def _ratio(run: str, name: Literal["rate", "cpu_us"], must: float, aim: float | None) -> Claim:
+    measure = f"{run}-asyncio"
+
+    def ratio(results: Results) -> float:
+        if name == "rate":
+            return results[run].rate / results[measure].rate
+        return results[run].cpu_us / results[measure].cpu_us
+
+    what = "alerts/s" if name == "rate" else "CPU an alert"
+    sense: Literal["at least", "at most"] = "at least" if name == "rate" else "at most"
+    return Claim(f"{run}: {what}, times asyncio's", (run, measure), ratio, sense, must, aim)
+
+
+def _p99(run: str, must_ms: float) -> Claim:
+    def p99_ms(results: Results) -> float:
+        latency = results[run].latency
+        assert latency is not None
+        return latency.p99_s * 1000
+
+    return Claim(f"{run}: p99 from XADD to the receiver, ms", (run,), p99_ms, "at most", must_ms, form="{:.1f}")
+
+
+def _memory(result: Result) -> tuple[int, int]:
+    return result.plan.workers, result.peak_bytes

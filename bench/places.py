@@ -1,0 +1,130 @@
+"""Where a run keeps its records, and how the bench finds out which of them say delivered."""
+
+import contextlib
+import secrets
+import sqlite3
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Literal
+
+from tests.real.servers import OpenSearchServer
+from trio_alerts.backends.index_schema import Wanted
+
+StoreKind = Literal["none", "sqlite", "opensearch"]
+
+# Half of what a small production node would get; the compiler and collector are Java's own choice.
+JAVA_OPTIONS = ("-Xms1g", "-Xmx1g")
+PAGE = 10_000  # OpenSearch's own limit
+
+
+class Place:
+    """One run's records.
+
+    Attributes:
+        url: The setting `store_url`.
+        index: The setting `index`.
+    """
+
+    url = "sqlite:///unused"
+    index = "unused"
+
+    def delivered_ids(self) -> list[str]:
+        """Return the ID of every record that says delivered; nothing if only the workers themselves know it."""
+        return []
+
+    def pids(self) -> list[int]:
+        """Return the store's own processes."""
+        return []
+
+    def version(self) -> str:
+        """Return what the store is."""
+        return "none"
+
+
+class SqlitePlace(Place):
+    """A file in a folder of its own."""
+
+    def __init__(self, folder: Path) -> None:
+        self._path = folder / "alerts.db"
+        self.url = f"sqlite:///{self._path}"
+
+    def delivered_ids(self) -> list[str]:
+        """See `Place`."""
+        with contextlib.closing(sqlite3.connect(self._path)) as connection:
+            return [row[0] for row in connection.execute("SELECT id FROM records WHERE state = 'delivered'")]
+
+    def version(self) -> str:
+        """See `Place`."""
+        return f"SQLite {sqlite3.sqlite_version}"
+
+
+class OpenSearchPlace(Place):
+    """An index of its own, removed at the end.
+
+    Args:
+        server: Running.
+        stream: That the index serves.
+        group: The same.
+    """
+
+    def __init__(self, server: OpenSearchServer, stream: str, group: str) -> None:
+        self._server = server
+        self.url = server.url
+        self.index = f"bench-{secrets.token_hex(4)}"
+        wanted = Wanted(self.index, (stream,), group)
+        status, said = server.request("PUT", f"/{wanted.first_index}", wanted.body())
+        assert status == 200, said
+
+    def delivered_ids(self) -> list[str]:
+        """See `Place`."""
+        self._server.request("POST", f"/{self.index}/_refresh")
+        query = {
+            "size": PAGE,
+            "_source": False,
+            "track_total_hits": False,
+            "query": {"term": {"delivered": True}},
+            "sort": [{"record_id": "asc"}],
+        }
+        ids: list[str] = []
+        while True:
+            status, answer = self._server.request("POST", f"/{self.index}/_search", query)
+            assert status == 200, answer
+            hits = answer["hits"]["hits"]
+            ids += [hit["_id"] for hit in hits]
+            if len(hits) < PAGE:
+                return ids
+            query["search_after"] = hits[-1]["sort"]
+
+    def pids(self) -> list[int]:
+        """See `Place`."""
+        return [self._server.pid]
+
+    def version(self) -> str:
+        """See `Place`."""
+        return f"OpenSearch {self._server.version()}"
+
+
+@contextmanager
+def open_place(kind: StoreKind, server: OpenSearchServer | None, stream: str, group: str) -> Iterator[Place]:
+    """Make an empty place for one run, and remove it afterwards.
+
+    Args:
+        kind: Of the store.
+        server: For `opensearch`.
+        stream: That is read.
+        group: By which group.
+    """
+    if kind == "none":
+        yield Place()
+    elif kind == "sqlite":
+        with tempfile.TemporaryDirectory(prefix="trio-alerts-bench-") as folder:
+            yield SqlitePlace(Path(folder))
+    else:
+        assert server is not None
+        place = OpenSearchPlace(server, stream, group)
+        try:
+            yield place
+        finally:
+            server.remove_indices(place.index)

@@ -1,0 +1,161 @@
+"""The processes of a run: the receiver, and the workers of the program under measurement."""
+
+import base64
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from types import TracebackType
+from typing import Literal, Self
+
+import msgspec
+
+from bench.delays import Delay
+from bench.receiver import Report as Received
+from bench.worker import Report as Told
+
+Program = Literal["trio_alerts", "asyncio"]
+
+MODULES: Mapping[Program, str] = {"trio_alerts": "bench.worker", "asyncio": "bench.baseline_asyncio"}
+ROOT = Path(__file__).parents[1]
+STOPS_WITHIN_S = 60.0
+SECRET = "whsec_" + base64.b64encode(bytes(range(32))).decode()
+
+
+class ReceiverProcess:
+    """`bench.receiver`, from `with` to the end of the block.
+
+    Args:
+        delay: How long its answers take.
+        hanging: Share of the alerts whose first request hangs.
+    """
+
+    def __init__(self, delay: Delay, hanging: float) -> None:
+        command = [sys.executable, "-m", "bench.receiver", "--delay", str(delay), "--hanging", str(hanging)]
+        self._process = subprocess.Popen(command, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+        assert self._process.stdout is not None
+        self.url = f"http://127.0.0.1:{int(self._process.stdout.readline())}/alerts"
+
+    @property
+    def pid(self) -> int:
+        """Its process."""
+        return self._process.pid
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._process.kill()
+        self._process.communicate()
+
+    def count(self) -> int:
+        """Return how many alerts it has accepted."""
+        return msgspec.json.decode(self._ask("count"), type=int)
+
+    def report(self) -> Received:
+        """Return all that it saw since the start or the last `clear`."""
+        return msgspec.json.decode(self._ask("report"), type=Received)
+
+    def clear(self) -> None:
+        """Make it forget what it saw."""
+        self._ask("clear")
+
+    def _ask(self, what: str) -> bytes:
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        self._process.stdin.write(f"{what}\n".encode())
+        self._process.stdin.flush()
+        return self._process.stdout.readline()
+
+
+class WorkersFailedError(Exception):
+    """A worker process ended when it should not have, or did not end well; the message has the end of its log."""
+
+
+class WorkerProcesses:
+    """So many processes of one program, each a consumer of its own.
+
+    Args:
+        program: Which.
+        settings: The program's settings, by name.
+        processes: How many.
+        remember: The store is in each process's own memory.
+        code: The checkout whose code is run; to compare two states of the code.
+    """
+
+    def __init__(
+        self, program: Program, settings: Mapping[str, object], processes: int, *, remember: bool, code: Path
+    ) -> None:
+        self._folder = tempfile.TemporaryDirectory(prefix="trio-alerts-bench-")
+        bare = {name: text for name, text in os.environ.items() if not name.startswith("TRIO_ALERTS_")}
+        environ = bare | {f"TRIO_ALERTS_{name.upper()}": str(value) for name, value in settings.items()}
+        self._reports = [Path(self._folder.name, f"report-{number}.json") for number in range(processes)]
+        self._log = Path(self._folder.name, "log")
+        command = [sys.executable, "-m", MODULES[program], *(["--remember"] if remember else []), "--report"]
+        with self._log.open("wb") as log:
+            self._processes = [
+                subprocess.Popen([*command, str(report)], cwd=code, env=environ, stdout=log, stderr=log)
+                for report in self._reports
+            ]
+
+    @property
+    def pids(self) -> list[int]:
+        """Their processes."""
+        return [process.pid for process in self._processes]
+
+    def check(self) -> None:
+        """Look whether all of them live.
+
+        Raises:
+            WorkersFailedError: One does not.
+        """
+        for process in self._processes:
+            if process.poll() is not None:
+                raise WorkersFailedError(f"a worker process ended with {process.returncode}; its log:\n{self.log()}")
+
+    def stop(self) -> list[Told]:
+        """End them softly, and return what they tell.
+
+        Raises:
+            WorkersFailedError: One did not end with exit code 0.
+        """
+        for process in self._processes:
+            process.terminate()
+        for process in self._processes:
+            if process.wait(STOPS_WITHIN_S):
+                raise WorkersFailedError(f"a worker process ended with {process.returncode}; its log:\n{self.log()}")
+        return [msgspec.json.decode(report.read_bytes(), type=Told) for report in self._reports]
+
+    def log(self) -> str:
+        """Return the end of what they have logged."""
+        return "\n".join(self._log.read_text(errors="replace").splitlines()[-20:])
+
+    def end(self) -> None:
+        """Kill what is left of them, and remove their files."""
+        for process in self._processes:
+            process.kill()
+            process.wait()
+        self._folder.cleanup()
+
+
+@contextmanager
+def workers_at_work(
+    program: Program, settings: Mapping[str, object], processes: int, *, remember: bool, code: Path = ROOT
+) -> Iterator[WorkerProcesses]:
+    """Start worker processes, and end them with the block; see `WorkerProcesses`."""
+    workers = WorkerProcesses(program, settings, processes, remember=remember, code=code)
+    try:
+        yield workers
+    finally:
+        workers.end()
+
+
+def wait_a_moment() -> None:
+    """Wait for as long as a look at a run should be apart from the next: 50 looks a second cost nothing."""
+    time.sleep(0.02)

@@ -1,0 +1,97 @@
+"""The store that a run without a store has: it remembers, and costs next to nothing."""
+
+import datetime as dt
+from array import array
+from collections import Counter
+
+import trio
+
+from trio_alerts.alert import Record
+from trio_alerts.ports import Conflict, Counts, Stored
+
+SEQUENCE_BITS = 20  # of an entry's ID, its part behind the dash: a million entries a millisecond
+
+
+class RememberingStore:
+    """What a worker process asks of an `AlertStore`, in memory.
+
+    A record is kept whole until it is delivered; of a delivered one just its ID is kept, in 8 bytes, so that the
+    memory that is measured is the program's.
+    """
+
+    def __init__(self) -> None:
+        self._live: dict[str, Stored] = {}
+        self._delivered = array("Q")
+        self._versions = 0
+
+    def __repr__(self) -> str:
+        return f"<RememberingStore: {len(self._live)} live, {len(self._delivered)} delivered>"
+
+    def delivered_ids(self) -> list[str]:
+        """Return the ID of every record that was written as delivered, as often as it was."""
+        return [unpacked_id(packed) for packed in self._delivered]
+
+    async def prepare(self) -> None:
+        """See the port."""
+        await trio.lowlevel.checkpoint()
+
+    async def guard(self) -> None:
+        """See the port."""
+        await trio.lowlevel.checkpoint()
+
+    async def create(self, record: Record) -> Stored | Conflict:
+        """See the port. Like the baseline's double it does not yield, so that neither program pays for it."""
+        return Conflict() if record.id in self._live else self._keep(record)
+
+    async def replace(self, record: Record, version: tuple[int, int]) -> Stored | Conflict:
+        """See the port."""
+        current = self._live.get(record.id)
+        if current is None or current.version != version:
+            return Conflict()
+        return self._keep(record)
+
+    async def get(self, record_id: str) -> Stored | None:
+        """See the port."""
+        await trio.lowlevel.checkpoint()
+        return self._live.get(record_id)
+
+    async def due(self, now: dt.datetime, count: int, after: str = "") -> list[str]:
+        """See the port."""
+        await trio.lowlevel.checkpoint()
+        found = sorted(
+            one.record.id for one in self._live.values() if one.record.id > after and _is_due(one.record, now)
+        )
+        return found[:count]
+
+    async def counts(self, now: dt.datetime) -> Counts:  # noqa: ARG002
+        """See the port."""
+        await trio.lowlevel.checkpoint()
+        states: Counter[str] = Counter(one.record.delivery.state for one in self._live.values())
+        return Counts(states | Counter(delivered=len(self._delivered)), 0)
+
+    def _keep(self, record: Record) -> Stored:
+        self._versions += 1
+        stored = Stored(record, (self._versions, 1))
+        if record.delivery.state == "delivered":
+            self._live.pop(record.id, None)
+            self._delivered.append(packed_id(record.id))
+        else:
+            self._live[record.id] = stored
+        return stored
+
+
+def packed_id(entry_id: str) -> int:
+    """Return an entry's ID as one number of 64 bits."""
+    milliseconds, _, sequence = entry_id.partition("-")
+    return int(milliseconds) << SEQUENCE_BITS | int(sequence)
+
+
+def unpacked_id(packed: int) -> str:
+    """Return the ID that `packed_id` packed."""
+    return f"{packed >> SEQUENCE_BITS}-{packed & (1 << SEQUENCE_BITS) - 1}"
+
+
+def _is_due(record: Record, now: dt.datetime) -> bool:
+    delivery = record.delivery
+    moment = delivery.next_attempt_at if delivery.state == "retrying" else delivery.lease_until
+    return delivery.state in ("retrying", "sending") and moment is not None and moment <= now

@@ -1,0 +1,192 @@
+"""What is shown and kept of runs: a table for the terminal, JSON and plots for the documentation."""
+
+import dataclasses
+import os
+import platform
+import statistics
+from collections.abc import Mapping, Sequence
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import msgspec
+from rich.console import Console
+from rich.table import Table
+
+from bench.claims import MB, Claim, Results
+from bench.plot import bars, shown
+from bench.run import Result
+
+PACKAGES = ("trio", "redis", "hiredis", "httptools", "msgspec", "opensearch-py", "aiohttp")
+
+
+def show_runs(runs: Mapping[str, Sequence[Result]]) -> None:
+    """Print the median of each run."""
+    table = Table(title="runs (median)", title_justify="left")
+    for name, right in (("run", False), ("alerts/s", True), ("of the ideal", True), ("CPU µs/alert", True)):
+        table.add_column(name, justify="right" if right else "left")
+    for name in ("peak MB", "p50 ms", "p99 ms", "max ms", "batch", "others' CPU", "times"):
+        table.add_column(name, justify="right")
+    for name, results in runs.items():
+        figures = median_figures(results)
+        latencies = (shown(figures[key]) if key in figures else "" for key in ("p50_ms", "p99_ms", "max_ms"))
+        batch = shown(figures["batch"]) if "batch" in figures else ""
+        others = " ".join(f"{one} {cpu:.0%}" for one, cpu in results[-1].others_cpu.items() if cpu >= 0.01)
+        table.add_row(
+            name,
+            shown(figures["rate"]),
+            f"{figures['share']:.3f}",
+            shown(figures["cpu_us"]),
+            shown(figures["peak_mb"]),
+            *latencies,
+            batch,
+            others,
+            str(len(results)),
+        )
+    _console().print(table)
+
+
+def show_claims(claims: Sequence[Claim], repetitions: Sequence[Results]) -> list[dict[str, Any]]:
+    """Print what was claimed and what came of it; return the same as data. Claims without their runs are left out."""
+    table = Table(title=f"claims (median of {len(repetitions)})", title_justify="left")
+    for name, right in (("claim", False), ("must", True), ("aim", True), ("is", True), ("", False)):
+        table.add_column(name, justify="right" if right else "left")
+    rows: list[dict[str, Any]] = []
+    for claim in claims:
+        if not all(run in results for results in repetitions for run in claim.runs):
+            continue
+        figures = [claim.figure(results) for results in repetitions]
+        figure = statistics.median(figures)
+        sign = "≥" if claim.sense == "at least" else "≤"
+        aim = "" if claim.aim is None else f"{sign} {claim.aim:g}"
+        verdict = claim.verdict(figure)
+        table.add_row(claim.what, f"{sign} {claim.must:g}", aim, claim.form.format(figure), verdict)
+        rows.append(
+            {
+                "claim": claim.what,
+                "sense": claim.sense,
+                "must": claim.must,
+                "aim": claim.aim,
+                "median": figure,
+                "all": figures,
+                "verdict": verdict,
+            }
+        )
+    _console().print(table)
+    return rows
+
+
+def median_figures(results: Sequence[Result]) -> dict[str, float]:
+    """Return the median of each figure of repeated runs, by name; the unit is in the name."""
+    every = [_figures(result) for result in results]
+    return {name: statistics.median(one[name] for one in every) for name in every[0]}
+
+
+def write(
+    folder: Path,
+    command: str,
+    load_before: float,
+    runs: Mapping[str, Sequence[Result]],
+    claims: Sequence[Mapping[str, Any]],
+) -> None:
+    """Write `results.json` and the plots; `load_before` is the machine's load average before the first run."""
+    folder.mkdir(parents=True, exist_ok=True)
+    kept = {
+        "command": command,
+        "machine": machine() | {"load_average_1m_before": round(load_before, 2)},
+        "versions": {name: version(name) for name in PACKAGES} | _versions(runs),
+        "claims": claims,
+        "runs": {
+            name: {
+                "plan": str(results[0].plan),
+                "median": median_figures(results),
+                "all": [_data(one) for one in results],
+            }
+            for name, results in runs.items()
+        },
+    }
+    text = msgspec.json.format(msgspec.json.encode(kept, order="sorted"), indent=1)
+    (folder / "results.json").write_bytes(text + b"\n")
+    for name, svg in plots(runs).items():
+        (folder / f"{name}.svg").write_text(svg)
+
+
+def plots(runs: Mapping[str, Sequence[Result]]) -> dict[str, str]:
+    """Draw what the runs have in common with their measure, and the latencies; by the file's name."""
+    rates: dict[str, dict[str, float]] = {}
+    costs: dict[str, dict[str, float]] = {}
+    waits: dict[str, dict[str, float]] = {}
+    for name, results in runs.items():
+        figures, plan = median_figures(results), results[0].plan
+        row = name.removesuffix("-asyncio")
+        if "p99_ms" in figures:
+            waits[row] = {part: figures[f"{part}_ms"] for part in ("p50", "p99", "max")}
+            continue
+        rates.setdefault(row, {})[plan.program] = figures["rate"]
+        costs.setdefault(row, {})[plan.program] = figures["cpu_us"]
+    return {
+        "throughput": bars("Throughput under slow receivers", "alerts a second", rates),
+        "cpu": bars("CPU of the worker processes", "µs an alert", costs),
+        "latency": bars("From XADD to the receiver at 50 alerts a second", "ms", waits),
+    }
+
+
+def machine() -> dict[str, Any]:
+    """Say what this was measured on."""
+    model = next(
+        (
+            line.partition(":")[2].strip()
+            for line in Path("/proc/cpuinfo").read_text().splitlines()
+            if "model name" in line
+        ),
+        "unknown",
+    )
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    return {
+        "cpu": model,
+        "cores": os.cpu_count(),
+        "memory_gb": round(memory / 1e9),
+        "system": f"{platform.system()} {platform.release()}",
+        "python": platform.python_version(),
+    }
+
+
+def _figures(result: Result) -> dict[str, float]:
+    figures = {
+        "rate": result.rate,
+        "overall_rate": result.overall_rate,
+        "share": result.share,
+        "cpu_us": result.cpu_us,
+        "peak_mb": result.peak_bytes / MB,
+        "late_ms": result.late_mean_s * 1000,
+    }
+    if result.latency is not None:
+        waits = dataclasses.asdict(result.latency)
+        figures |= {name.replace("_s", "_ms"): value * 1000 for name, value in waits.items()}
+    if result.batches:
+        figures["batch"] = sum(size * count for size, count in result.batches.items()) / sum(result.batches.values())
+    return figures
+
+
+def _data(result: Result) -> dict[str, Any]:
+    return {
+        **_figures(result),
+        "batches": {str(size): count for size, count in sorted(result.batches.items())},
+        "others_cpu": result.others_cpu,
+        "ledger": str(result.ledger),
+    }
+
+
+def _versions(runs: Mapping[str, Sequence[Result]]) -> dict[str, str]:
+    found: dict[str, str] = {}
+    for results in runs.values():
+        said = results[0].versions
+        found["Valkey"] = said["Valkey"]
+        if said["store"] != "none":
+            name, _, number = said["store"].partition(" ")
+            found[name] = number
+    return found
+
+
+def _console() -> Console:
+    return Console(width=None if os.isatty(1) else 160)

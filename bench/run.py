@@ -1,0 +1,280 @@
+"""One run, from an empty stream to a balanced ledger."""
+
+import secrets
+import time
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+
+from bench.delays import Delay
+from bench.figures import ideal_rate, percentile, steady_rate
+from bench.ledger import Ledger, balance
+from bench.load import Stream, schedule
+from bench.places import Place, StoreKind, open_place
+from bench.processes import (
+    ROOT,
+    SECRET,
+    Program,
+    ReceiverProcess,
+    WorkerProcesses,
+    WorkersFailedError,
+    wait_a_moment,
+    workers_at_work,
+)
+from bench.receiver import Report as Received
+from bench.usage import Usage, usage_of
+from bench.worker import Report as Told
+from tests.real.servers import OpenSearchServer, ValkeyServer
+
+GROUP = "bench"
+STUCK_S = 60.0  # longer than any delay, and than a claim of what a lost process had
+DEFAULT_TIMEOUT_S = 15.0
+WARM_ROUNDS = 2  # in the second, every worker finds its connection
+FEWEST_WARM = 200
+SLACK_S = 1.0  # from the longest answer to the time-out, so that none is taken for a receiver that hangs
+HANGING = {"retry_schedule_s": "1,1,1,1", "redrive_every_s": 0.5}  # else a run would take minutes
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What is run.
+
+    Args:
+        program: The program itself, or the measure.
+        store: Where records go.
+        workers: Of all processes together.
+        processes: Worker processes.
+        delay: How long receivers take.
+        alerts: How many are measured.
+        rate: Alerts per second that are offered; None: all are there from the start.
+        hanging: Share of the alerts whose first request is never answered.
+        settings: More settings of the program.
+        code: The checkout whose code is run.
+    """
+
+    program: Program
+    store: StoreKind
+    workers: int
+    alerts: int
+    delay: Delay = field(default_factory=partial(Delay, "fixed", 0.1))
+    processes: int = 1
+    rate: float | None = None
+    hanging: float = 0.0
+    settings: dict[str, str] = field(default_factory=dict)
+    code: Path = ROOT
+
+    @property
+    def send_timeout_s(self) -> float:
+        """The setting: its default, but for receivers that hang (short, so that it matters) or take long."""
+        longest_s = self.delay.longest_s + SLACK_S
+        return longest_s if self.hanging else max(longest_s, DEFAULT_TIMEOUT_S)
+
+    def __str__(self) -> str:
+        load = "backlog" if self.rate is None else f"{self.rate:g}/s"
+        hanging = f" {self.hanging:.0%} hanging" if self.hanging else ""
+        processes = "" if self.processes == 1 else f" in {self.processes} processes"
+        return f"{self.program} {self.store} {self.workers:,} x {self.delay}{hanging}{processes}, {load}"
+
+
+@dataclass(frozen=True)
+class Latency:
+    """From the time at which an alert was due to be sent to its arrival at the receiver, in seconds."""
+
+    p50_s: float
+    p99_s: float
+    max_s: float
+
+
+@dataclass(frozen=True)
+class Result:
+    """What came of a run.
+
+    Attributes:
+        rate: Alerts per second; with a backlog, while it lasted (see `steady_rate`).
+        overall_rate: The same from the first to the last, ramp and drain included.
+        share: `rate` of the ideal.
+        cpu_us: CPU time of the worker processes an alert, in microseconds.
+        peak_bytes: Their peak memory.
+        latency: Where the load was on a schedule.
+        batches: How many batches of each size were written to the store.
+        others_cpu: CPU seconds a second of the other processes, by name: who is near 1 limits the run.
+        late_mean_s: By how much the receiver answered later than it meant to.
+    """
+
+    plan: Plan
+    rate: float
+    overall_rate: float
+    share: float
+    cpu_us: float
+    peak_bytes: int
+    latency: Latency | None
+    batches: dict[int, int]
+    others_cpu: dict[str, float]
+    late_mean_s: float
+    ledger: Ledger
+    versions: dict[str, str]
+
+
+class VoidRunError(Exception):
+    """The run proves nothing: its ledger does not balance, or it did not end."""
+
+
+def run(plan: Plan, opensearch: OpenSearchServer | None = None) -> Result:
+    """Do one run.
+
+    Args:
+        plan: What.
+        opensearch: A running server, for that store.
+
+    Raises:
+        VoidRunError: The ledger does not balance, or a worker process failed; its figures are worth nothing.
+    """
+    name = f"bench-{secrets.token_hex(4)}"
+    with (
+        ValkeyServer() as valkey,
+        valkey.client() as client,
+        ReceiverProcess(plan.delay, plan.hanging) as receiver,
+        open_place(plan.store, opensearch, name, GROUP) as place,
+    ):
+        stream = Stream(client, name, GROUP)
+        versions = {"Valkey": ".".join(map(str, valkey.version())), "store": place.version()}
+        settings = {
+            "redis_url": valkey.url,
+            "store_url": place.url,
+            "stream": name,
+            "group": GROUP,
+            "index": place.index,
+            "workers": plan.workers // plan.processes,
+            "webhook_url": receiver.url,
+            "webhook_secret": SECRET,
+            "send_timeout_s": plan.send_timeout_s,
+            **(HANGING if plan.hanging else {}),
+            **plan.settings,
+        }
+        remember = plan.store == "none"
+        with workers_at_work(plan.program, settings, plan.processes, remember=remember, code=plan.code) as workers:
+            others = {"Valkey": [valkey.pid], "receiver": [receiver.pid], "store": place.pids()}
+            measured = _Measured(plan, stream, receiver, workers, others)
+            try:
+                measured.go()
+                told = workers.stop()
+            except WorkersFailedError as fault:
+                raise VoidRunError(f"{plan}: {fault}") from None
+            log = workers.log()
+        ledger = _ledger(measured, told, place, stream)
+    if not ledger.balances:
+        raise VoidRunError(f"{plan}: {ledger}\n{log}")
+    return _result(measured, told, ledger, versions)
+
+
+class _Measured:
+    """The phases of a run, and what was read off in between."""
+
+    def __init__(
+        self,
+        plan: Plan,
+        stream: Stream,
+        receiver: ReceiverProcess,
+        workers: WorkerProcesses,
+        others: dict[str, list[int]],
+    ) -> None:
+        self.plan = plan
+        self.emitted: list[str] = []
+        self.due_s: list[float] = []  # of the measured ones, where the load is on a schedule
+        self.warm: Received
+        self.received: Received
+        self.took_s = 0.0
+        self.before: dict[str, Usage] = {}
+        self.after: dict[str, Usage] = {}
+        self._stream = stream
+        self._receiver = receiver
+        self._workers = workers
+        self._pids = {"workers": workers.pids, **others}
+
+    def go(self) -> None:
+        """Warm up, then measure."""
+        self._wait(lambda: self._stream.consumers() == self.plan.processes, "all processes read")
+        self.emitted += self._stream.add_backlog(max(WARM_ROUNDS * self.plan.workers, FEWEST_WARM))
+        self.emitted += self._stream.release()
+        self._wait_until_accepted(len(self.emitted))
+        self.warm = self._receiver.report()
+        self._receiver.clear()
+        if self.plan.rate is None:
+            self.emitted += self._stream.add_backlog(self.plan.alerts - 1)
+        self.before = {name: usage_of(pids) for name, pids in self._pids.items()}
+        start_s = time.monotonic()
+        if self.plan.rate is None:
+            self.emitted += self._stream.release()
+        else:
+            for entry_id, due_s in self._stream.send_on_schedule(schedule(self.plan.rate, self.plan.alerts)):
+                self.emitted.append(entry_id)
+                self.due_s.append(due_s)
+        self._wait_until_accepted(self.plan.alerts)
+        self.took_s = time.monotonic() - start_s
+        self.after = {name: usage_of(pids) for name, pids in self._pids.items()}
+        self.received = self._receiver.report()
+
+    def spent(self, name: str) -> float:
+        """Return the CPU seconds that one kind of process spent while it was measured."""
+        return self.after[name].cpu_s - self.before[name].cpu_s
+
+    def _wait_until_accepted(self, count: int) -> None:
+        self._wait(
+            lambda: self._receiver.count() >= count and self._stream.pending() == 0, f"{count:,} alerts are accepted"
+        )
+
+    def _wait(self, condition: Callable[[], bool], what: str) -> None:
+        seen, since_s = -1, time.monotonic()
+        while not condition():
+            self._workers.check()
+            now = self._receiver.count()
+            if now != seen:
+                seen, since_s = now, time.monotonic()
+            elif time.monotonic() - since_s > STUCK_S:
+                state = f"{now:,} accepted, {self._stream.pending():,} pending"
+                raise VoidRunError(f"{self.plan}: nothing moves before {what}: {state}\n{self._workers.log()}")
+            wait_a_moment()
+
+
+def _ledger(measured: _Measured, told: Sequence[Told], place: Place, stream: Stream) -> Ledger:
+    recorded = place.delivered_ids() + [one for report in told for one in report.remembered]
+    return balance(
+        measured.emitted,
+        measured.warm.ids + measured.received.ids,
+        recorded,
+        duplicates=measured.warm.duplicates + measured.received.duplicates,
+        pending=stream.pending(),
+    )
+
+
+def _result(measured: _Measured, told: Sequence[Told], ledger: Ledger, versions: dict[str, str]) -> Result:
+    plan, received = measured.plan, measured.received
+    overall = plan.alerts / measured.took_s
+    latency = None
+    if plan.rate is None:
+        rate = steady_rate(received.arrivals_s, plan.workers)
+    else:
+        arrived_s = dict(zip(received.ids, received.arrivals_s, strict=True))
+        waits_s = sorted(
+            arrived_s[one] - due_s for one, due_s in zip(measured.emitted[-plan.alerts :], measured.due_s, strict=True)
+        )
+        latency = Latency(percentile(waits_s, 0.5), percentile(waits_s, 0.99), waits_s[-1])
+        rate = overall
+    mean_s = plan.delay.mean_s if plan.delay.kind == "fixed" else received.drawn_mean_s
+    busy_s = mean_s + plan.hanging * plan.send_timeout_s
+    return Result(
+        plan=plan,
+        rate=rate,
+        overall_rate=overall,
+        share=rate / ideal_rate(plan.workers, busy_s, plan.rate),
+        cpu_us=measured.spent("workers") / plan.alerts * 1e6,
+        peak_bytes=measured.after["workers"].peak_bytes,
+        latency=latency,
+        batches=dict(sum((Counter(report.batches) for report in told), Counter())),
+        others_cpu={name: measured.spent(name) / measured.took_s for name in measured.after if name != "workers"},
+        late_mean_s=received.late_mean_s,
+        ledger=ledger,
+        versions=versions,
+    )
