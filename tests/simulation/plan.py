@@ -93,7 +93,7 @@ def plan_of(seed: int) -> Plan:
         workers=chance.choice((1, 2, 4, 6)),
         batch=chance.choice((1, 100, 100)),
         fixed_names=chance.random() < 0.3,
-        long_sends=theme in ("slow", "pauses") or chance.random() < 0.2,
+        long_sends=theme in _LONG or chance.random() < 0.2,
         channels=channels,
         hold=tuple(name for name in names if chance.random() < 0.25),
         bulk=chance.random() < 0.5,
@@ -115,11 +115,13 @@ THEMES: dict[str, tuple[What, ...]] = {  # what happens, as often as it is named
         *("delete_record", "delete_entry", "lose_group", "lose_group", "set_id", "flush"),
     ),
     "slow": ("mood", "mood", "mood", "mood", "stop", "stop", "freeze", "freeze", "freeze", "kill", "lose_group"),
+    "frozen": ("mood", "freeze", "freeze"),
     "pauses": ("pause", "pause", "pause", "mood", "mood", "kill", "stop", "stop_on", "redeliver"),
     "outages": ("weather", "weather", "weather", "stop_on", "stop_on", "disconnect", "kill_on", "kill_on", "mood"),
     "retries": ("mood", "mood", "mood", "kill_on", "kill", "weather", "redeliver", "pause", "lose_group"),
 }
-_MOODS_OF = {"slow": ("slow", "slow", "slow", "hang"), "pauses": ("slow", "slow", "busy", "reset")}
+_LONG = ("slow", "frozen", "pauses")
+_MOODS_OF = {"slow": ("slow", "slow", "slow", "hang"), "frozen": ("slow",), "pauses": ("slow", "slow", "busy", "reset")}
 _RETRIED = ("busy", "busy", "reset", "unreachable", "gateway", "hang")
 
 
@@ -157,12 +159,12 @@ def _event(chance: Random, plan: Plan, theme: str, horizon_s: float) -> Event:
             name = chance.choice(CHANNELS[: plan.channels])
             mood = chance.choice(_RETRIED if theme == "retries" else _MOODS_OF.get(theme, MOODS))
             event = Event(at_s, what, 0, lasts_s, name, mood, chance.choice((0.3, 1.0)))
+            if theme == "frozen":
+                event = Event(0.0, what, 0, 16.0, name, mood)
         case "disconnect":
             event = Event(at_s, what, target=chance.choice(("stream", "store")))
         case "freeze":
-            event = Event(
-                at_s, what, lasts_s=round(chance.uniform(*((5.0, 9.0) if theme == "slow" else (1.0, 9.0))), 3)
-            )
+            event = Event(at_s, what, lasts_s=round(chance.uniform(*((5.5, 8.5) if theme in _LONG else (1.0, 9.0))), 3))
         case "jump":
             event = Event(at_s, what, lasts_s=chance.choice((-30.0, -5.0, -1.0, 1.0, 5.0, 30.0)))
         case "hard_stop":

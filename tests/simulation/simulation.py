@@ -104,6 +104,7 @@ class Simulation:
         self.living: dict[int, Incarnation] = {}
         self._settings = settings_of(plan)
         self._restart_s = [RESTART_S] * plan.slots
+        self._course = trio.CancelScope()  # what happens, up to the first broken promise
         self._ending = trio.Event()
 
     async def run(self) -> Report:
@@ -115,8 +116,8 @@ class Simulation:
                 processes.start_soon(self._keep_running, slot)
             if self.plan.lagging:
                 events.start_soon(self._refresh)
-            with trio.CancelScope() as scope:
-                events.start_soon(self._end_early, scope)
+            events.start_soon(self._end_early)
+            with self._course:
                 await self._play()
                 await self._come_to_rest()
             self._finish()
@@ -261,9 +262,9 @@ class Simulation:
 
     # --- the end -----------------------------------------------------------------------------------------------------
 
-    async def _end_early(self, scope: trio.CancelScope) -> None:
+    async def _end_early(self) -> None:
         await self.promises.over.wait()
-        scope.cancel()
+        self._course.cancel()
 
     async def _come_to_rest(self) -> None:
         """End every fault, and wait until nothing moves; then stop everybody softly."""
