@@ -1,7 +1,7 @@
 """A slow receiver that is cheap to have: `python -m bench.receiver --delay fixed:0.1`.
 
 It must not be what limits a run, so it does one thing with bare sockets: it notes each request's `webhook-id` and time
-of arrival, waits, and answers 200. About 25 µs of CPU a request, a fifth of what the sender spends.
+of arrival, waits, and answers 200. What it costs is shown beside every run.
 
 It prints its port. Then it answers lines on its standard input, each with one line of JSON: `count` (how many alerts
 it has accepted), `report` (everything), `clear` (forget everything).
