@@ -86,7 +86,7 @@ MUTATIONS = (
     Mutation(
         "producer's bytes in a bulk body",
         "alert.py",
-        'body = b"%b,%b" % (_ENCODER.encode(event)[:-1], _ENCODER.encode(origin)[1:])',
+        'body = b"%b,%b" % (rendered[:-1], _ENCODER.encode(origin)[1:])',
         'body = b"%b,%b" % (payload.rstrip()[:-1], _ENCODER.encode(origin)[1:])',
     ),
     Mutation(
