@@ -159,7 +159,7 @@ def test_the_quarantine_is_looked_through_replayed_and_dropped(desk: Desk, recei
     """The original fields can be read; a replay is the alert that it was, and fails as before."""
     bad = desk.add({b"event": b'{"alert_id":"x"}', b"note": b"\xff\x1b[2J"})
     worse = [desk.add({b"other": b"%d" % n}) for n in range(2)]
-    with desk.running() as worker:
+    with desk.running(workers="1") as worker:  # one after the other
         wait_until(lambda: len(desk.dead()) == 3, "all are in quarantine", desk)
         assert 0 == stop(worker)
     listed = [json.loads(line) for line in desk.out("dead", "list", "--json").splitlines()]
