@@ -31,12 +31,10 @@ class Report(msgspec.Struct):
     Args:
         batches: How many batches of each size were written to the store.
         remembered: The IDs that were recorded as delivered, if the store is in the process's own memory.
-        tally: What became of alerts, by state.
     """
 
     batches: dict[int, int] = {}
     remembered: list[str] = []
-    tally: dict[str, int] = {}
 
 
 def main() -> None:
@@ -52,8 +50,8 @@ def main() -> None:
     pipelines: list[tuple[Pipeline, Counter[int]]] = []
     run.open_pipeline = _noted(assembly.open_pipeline, pipelines)  # type: ignore[attr-defined,assignment]
     run.COMMAND.execute(options, load_settings({}, os.environ, None))
-    [(pipeline, batches)] = pipelines
-    report = Report(dict(batches), memory.delivered_ids(), dict(pipeline.tally))
+    [(_, batches)] = pipelines
+    report = Report(dict(batches), memory.delivered_ids())
     options.report.write_bytes(msgspec.json.encode(report))
 
 

@@ -1,6 +1,5 @@
 """What the tasks of one process share: its ports, its settings, and what is going on."""
 
-from collections import Counter
 from collections.abc import Awaitable, Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -26,7 +25,7 @@ T = TypeVar("T")
 class Pipeline:
     """The shared state of the tasks of one process. One is made per service; nothing here is global.
 
-    `tally` counts what became of alerts since the start, by state. `faults` are the exceptions that nobody planned for.
+    `faults` are the exceptions that nobody planned for.
     """
 
     settings: Settings
@@ -38,7 +37,6 @@ class Pipeline:
     random: Random = field(default_factory=Random)
     fault_point: FaultPoint = field(default_factory=FaultPoint)
     stopping: trio.Event = field(default_factory=trio.Event)
-    tally: Counter[str] = field(default_factory=Counter)
     faults: list[Exception] = field(default_factory=list)
 
     def __post_init__(self) -> None:

@@ -182,7 +182,6 @@ async def update(claim: Claim, outcomes: Outcomes, pipeline: Pipeline) -> State:
     record, version = claim.stored.record, claim.stored.version
     owner = record.delivery.owner
     after = settled(record.delivery, outcomes, pipeline.clock.now(), pipeline.rules())
-    pipeline.tally[after.state] += 1
     write = _shielded(pipeline, lambda: pipeline.store.replace(replace(record, delivery=after), version))
     while True:
         written = await pipeline.store_outage.outlast(write)
@@ -215,7 +214,6 @@ async def quarantine(entry: Entry, fault: ParseFault | RefusedContent, pipeline:
     moved = await pipeline.stream_outage.outlast(_shielded(pipeline, lambda: pipeline.stream.quarantine(entry, dead)))
     if not moved:
         return Step.WALK_AWAY
-    pipeline.tally["quarantined"] += 1
     pipeline.quarantined_in_a_row += 1
     logger.error("{}: quarantined ({}): {}", entry.record_id, fault.reason, fault)
     if pipeline.quarantined_in_a_row >= pipeline.settings.quarantine_halt:
