@@ -511,6 +511,16 @@ class StoreContract:
             elif read is not None:
                 _assert_same(record(number), read.record)
 
+    async def test_a_cancelled_replace_is_carried_out_and_answered(self, tested: TestedStore) -> None:
+        """What came of an attempt is stored whatever becomes of the task that stores it."""
+        before = await _stored(tested.store.create(record(1)))
+        with trio.fail_after(PATIENCE_S), trio.CancelScope() as scope:
+            scope.cancel()
+            after = await _stored(tested.store.replace(record(1, title="moved on"), before.version))
+
+        assert after == await tested.store.get(record(1).id)
+        assert "moved on" == after.record.fields()["title"]
+
 
 async def _stored(write: Awaitable[Stored | Conflict]) -> Stored:
     result = await write

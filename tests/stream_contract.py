@@ -190,6 +190,17 @@ class StreamContract:
             await stream.ack(one)
         assert [other.id] == list(world.pending(world.names[0]))
 
+    async def test_a_cancelled_acknowledgement_is_carried_out(self, world: StreamWorld) -> None:
+        """What has an outcome is acknowledged whatever becomes of the task that does it."""
+        add(world, 1)
+        async with world.open("a") as stream:
+            await stream.prepare()
+            [entry] = await read_all(stream, 1)
+            with trio.CancelScope() as scope:
+                scope.cancel()
+                await stream.ack(entry)
+        assert {} == world.pending(world.names[0])
+
     async def test_own_pending_entries_are_found_but_for_those_held(self, world: StreamWorld) -> None:
         """An answer that got lost comes again, counted as one more delivery, but not as a claim."""
         add(world, 3)

@@ -8,7 +8,7 @@ import trio
 from trio.testing import MockClock, wait_all_tasks_blocked
 
 from trio_alerts.batcher import Batcher
-from trio_alerts.errors import Stopping, Unavailable
+from trio_alerts.errors import Unavailable
 
 
 class Backend:
@@ -170,6 +170,48 @@ async def test_a_cancelled_waiter_does_not_stop_what_is_under_way(autojump_clock
     assert ["NEIGHBOUR"] == results
 
 
+async def test_a_held_write_is_not_given_up_by_a_cancellation(autojump_clock: MockClock) -> None:
+    """Cancelled while it gathers and while it is sent, a held item is sent all the same, and its result comes back."""
+    backend = Backend()
+    results: list[tuple[float, str]] = []
+
+    async def cancelled_at_once(batcher: Batcher[str, str], word: str) -> None:
+        with trio.CancelScope() as scope:
+            scope.cancel()
+            results.append((trio.current_time(), await batcher.submit(word, held=True)))
+
+    async with running(backend) as (batcher, callers):
+        callers.start_soon(cancelled_at_once, batcher, "under way")
+        await trio.sleep(1)
+        callers.start_soon(cancelled_at_once, batcher, "gathered")
+
+    assert [(0, ["under way"]), (10, ["gathered"])] == backend.batches
+    assert [(0, "UNDER WAY"), (1, "GATHERED")] == results
+
+
+async def test_who_waits_behind_an_unanswered_batch_is_told_with_it(autojump_clock: MockClock) -> None:
+    """A batch that the backend does not answer fails those that gather too, at once; those who come later are sent."""
+    backend = Backend()
+    backend.down = True
+    told: list[tuple[str, float]] = []
+
+    async def caller(batcher: Batcher[str, str], word: str) -> None:
+        with pytest.raises(Unavailable, match="down"):
+            await batcher.submit(word)
+        told.append((word, trio.current_time()))
+
+    async with running(backend, max_items=1) as (batcher, callers):
+        for word in ("under way", "behind", "behind too"):
+            callers.start_soon(caller, batcher, word)
+            await trio.sleep(1)
+        await trio.sleep(10)
+        backend.down = False
+        assert "LATER" == await batcher.submit("later")
+
+    assert [("behind", 10), ("behind too", 10), ("under way", 10)] == sorted(told)
+    assert [(0, ["under way"]), (13, ["later"])] == backend.batches
+
+
 async def test_two_runs_have_two_batches_under_way(autojump_clock: MockClock) -> None:
     """With two tasks, what comes during the first flush is sent at once by the second; the third waits."""
     backend = Backend()
@@ -182,13 +224,13 @@ async def test_two_runs_have_two_batches_under_way(autojump_clock: MockClock) ->
 
 
 async def test_nobody_hangs_when_it_stops(autojump_clock: MockClock) -> None:
-    """When the last run ends, who gathers, who is under way and who comes later all get `Stopping`."""
+    """When the last run ends, who gathers, who is under way and who comes later all get `Unavailable`."""
     backend = Backend()
     batcher = Batcher[str, str](backend.flush, max_items=1, max_bytes=1000, size_of=len)
     stopped: list[str] = []
 
     async def caller(word: str) -> None:
-        with pytest.raises(Stopping):
+        with pytest.raises(Unavailable):
             await batcher.submit(word)
         stopped.append(word)
 

@@ -15,7 +15,7 @@ from trio_alerts.backends import sqlite_database
 from trio_alerts.backends.sqlite_database import APPLICATION_ID, SqliteDatabase, write_of
 from trio_alerts.backends.sqlite_store import SqliteStore, open_sqlite_store
 from trio_alerts.delivery import Delivery
-from trio_alerts.errors import RefusedContent, SchemaError, StartError, Stopping, Unavailable
+from trio_alerts.errors import RefusedContent, SchemaError, StartError, Unavailable
 from trio_alerts.ports import Conflict, RecordFilter, Stored
 
 
@@ -342,7 +342,7 @@ async def test_a_stopping_store_leaves_nobody_waiting(path: Path) -> None:
     stopped: list[int] = []
 
     async def create(store: SqliteStore, number: int) -> None:
-        with pytest.raises(Stopping):
+        with pytest.raises(Unavailable):
             await store.create(record(number))
         stopped.append(number)
         if len(stopped) == 50:
@@ -357,7 +357,7 @@ async def test_a_stopping_store_leaves_nobody_waiting(path: Path) -> None:
                 for number in range(50):
                     callers.start_soon(outliving, number)
                 await _until(lambda: store._writing.borrowed_tokens == 1)
-            with pytest.raises(Stopping):
+            with pytest.raises(Unavailable):
                 await store.create(record(99))
     peer.close()
 

@@ -21,6 +21,7 @@ from tests.stream_contract import (
     fields,
 )
 from trio_alerts.errors import Unavailable
+from trio_alerts.ports import DeadEntry
 from trio_alerts.settings import Settings
 
 NAME = "AlertStream"
@@ -192,7 +193,7 @@ async def test_a_cancelled_call_is_whole_or_absent(deadline_s: float, left: int,
     (entry,) = await stream.read(1)
     server.latency_s = 2
     with trio.move_on_after(deadline_s) as scope:
-        await stream.ack(entry)
+        await stream.quarantine(entry, DeadEntry("bad_json", "not JSON"))
 
     assert scope.cancelled_caught
     assert left == len(server.pending(NAME, GROUP))

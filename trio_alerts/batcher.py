@@ -1,7 +1,8 @@
 """Natural batching: what gathers while the last request is under way goes out together in the next.
 
 There is no timer. An idle system sends a lone item at once; a busy one sends large batches, because much gathers
-while a request runs. Whoever submits an item waits for that item's own result.
+while a request runs. Whoever submits an item waits for that item's own result, and never for long: a batch is bounded
+by who sends it, and when one is not answered, those who wait behind it are told as well.
 """
 
 from collections.abc import Awaitable, Callable, Sequence
@@ -11,7 +12,7 @@ from typing import Generic, TypeVar
 
 import trio
 
-from trio_alerts.errors import Stopping
+from trio_alerts.errors import Unavailable
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -22,7 +23,8 @@ class Batcher(Generic[Item, Result]):
 
     Args:
         flush: Sends one batch and returns one result an item, in order; an exception in place of a result is
-            that item's alone. What it raises reaches every item of the batch. It must bound its own waiting.
+            that item's alone. What it raises reaches every item of the batch, and `Unavailable` also those that wait
+            for the next one: each would wait as long for the same news. It must bound its own waiting.
         max_items: The largest batch, in items.
         max_bytes: The largest batch, in bytes; one item alone may exceed it.
         size_of: An item's bytes.
@@ -50,24 +52,27 @@ class Batcher(Generic[Item, Result]):
         state = "closed" if self._closed else f"{self._runs - len(self._idle)}/{self._runs} sending"
         return f"<Batcher: {state}, {len(self._gathered)} gathered>"
 
-    async def submit(self, item: Item) -> Result:
+    async def submit(self, item: Item, *, held: bool = False) -> Result:
         """Send an item with the next batch and return its own result.
 
         Raises:
             Exception: What `flush` gave for this item, or raised for its batch.
-            Stopping: `run` has ended; if the item was under way, nothing is known about its fate.
+            Unavailable: Also: `run` has ended; if the item was under way, nothing is known about its fate.
 
         Cancellation: an item that still waits for a batch is withdrawn, and nothing happened; one that is under way
-        is sent all the same, and only its result is lost. No other item is affected.
+        is sent all the same, and only its result is lost. No other item is affected. With `held`, a cancellation is
+        held off until the result is there: the shield of a write whose fate must be known, without a scope of its own.
         """
         if self._closed:
-            raise Stopping("the batcher has stopped")
+            raise Unavailable("it is being closed")
         waiter: _Waiter[Item, Result] = _Waiter(item, self._size_of(item), trio.lowlevel.current_task())
         self._gathered[waiter] = None
         if self._idle:
             self._idle.unpark()
 
         def withdraw(_: object) -> trio.lowlevel.Abort:
+            if held:
+                return trio.lowlevel.Abort.FAILED
             self._gathered.pop(waiter, None)
             waiter.task = None
             return trio.lowlevel.Abort.SUCCEEDED
@@ -78,7 +83,7 @@ class Batcher(Generic[Item, Result]):
     async def run(self) -> None:
         """Send batches until cancelled; each task that runs this sends one batch at a time.
 
-        Cancellation: when the last such task ends, everybody who still waits gets `Stopping`.
+        Cancellation: when the last such task ends, everybody who still waits gets `Unavailable`.
         """
         self._runs += 1
         try:
@@ -92,19 +97,21 @@ class Batcher(Generic[Item, Result]):
                 self._close()
 
     async def _send(self, batch: Sequence["_Waiter[Item, Result]"]) -> None:
+        results: list[Result | Exception] = [Unavailable("it was closed before the result was known")] * len(batch)
+        try:
+            results = await self._results(batch)
+        finally:
+            for waiter, result in zip(batch, results, strict=True):
+                waiter.settle(result)
+        if all(isinstance(result, Unavailable) for result in results):
+            self._refuse_gathered(results[0])
+
+    async def _results(self, batch: Sequence["_Waiter[Item, Result]"]) -> list[Result | Exception]:
         try:
             results = await self._flush([waiter.item for waiter in batch])
-            settled = list(zip(batch, results, strict=True))
+            return [result for _, result in zip(batch, results, strict=True)]
         except Exception as fault:  # noqa: BLE001 (it is raised in every task that waits for it)
-            for waiter in batch:
-                waiter.settle(fault)
-        except BaseException:
-            for waiter in batch:
-                waiter.settle(Stopping("the batcher stopped before the result was known"))
-            raise
-        else:
-            for waiter, result in settled:
-                waiter.settle(result)
+            return [fault] * len(batch)
 
     def _take(self) -> list["_Waiter[Item, Result]"]:
         batch: list[_Waiter[Item, Result]] = []
@@ -120,8 +127,11 @@ class Batcher(Generic[Item, Result]):
 
     def _close(self) -> None:
         self._closed = True
+        self._refuse_gathered(Unavailable("it was closed before this was sent"))
+
+    def _refuse_gathered(self, fault: Result | Exception) -> None:
         for waiter in self._gathered:
-            waiter.settle(Stopping("the batcher stopped before this was sent"))
+            waiter.settle(fault)
         self._gathered.clear()
 
 

@@ -2,7 +2,8 @@
 
 Two rules hold for every method. It raises `Unavailable` when the backend does not answer in its own bound or says "not
 now"; nothing is then known about the fate of a write. And it can be cancelled at any time, with the same meaning: a
-write may or may not have happened, and no other caller's write is affected.
+write may or may not have happened, and no other caller's write is affected. But for two methods: `replace` and `ack`,
+which store what came of an attempt, hold a cancellation off until the backend has answered or its bound is over.
 """
 
 import datetime as dt
@@ -98,7 +99,7 @@ class AlertStream(Protocol):
         """Return those records whose entry is still pending in the group, under any name."""
 
     async def ack(self, entry: Entry) -> None:
-        """Acknowledge. Safe to repeat."""
+        """Acknowledge. Safe to repeat. Cancellation: held off."""
 
     async def quarantine(self, entry: Entry, dead: DeadEntry) -> bool:
         """Move an entry to the dead-letter stream in one step, if it is still pending and ours; tell whether it was."""
@@ -196,7 +197,7 @@ class AlertStore(Protocol):
         """
 
     async def replace(self, record: Record, version: tuple[int, int]) -> Stored | Conflict:
-        """Write a whole record over the version that was read.
+        """Write a whole record over the version that was read. Cancellation: held off.
 
         Raises:
             RefusedContent: The store will never take this document.

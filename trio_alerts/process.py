@@ -22,7 +22,7 @@ from trio_alerts.delivery import (
     taken_over,
     with_acceptances,
 )
-from trio_alerts.errors import ParseFault, QuarantineHalt, RefusedContent, Unavailable
+from trio_alerts.errors import ParseFault, QuarantineHalt, RefusedContent
 from trio_alerts.notify import Outcomes, notify
 from trio_alerts.pipeline import Pipeline
 from trio_alerts.ports import Conflict, DeadEntry, Stored
@@ -79,7 +79,7 @@ async def process_entry(entry: Entry, pipeline: Pipeline) -> Step:
             return Step.WALK_AWAY
     except (ParseFault, RefusedContent) as fault:
         return await quarantine(entry, fault, pipeline)
-    await pipeline.stream_outage.outlast(_shielded(pipeline, lambda: pipeline.stream.ack(entry)))  # 4 then XACK
+    await pipeline.stream_outage.outlast(partial(pipeline.stream.ack, entry))  # 4 then XACK
     await pipeline.fault_point.reach("after_ack")
     pipeline.quarantined_in_a_row = 0
     return Step.ACKNOWLEDGE
@@ -161,10 +161,11 @@ async def deliver(claim: Claim, pipeline: Pipeline) -> bool:
     await pipeline.fault_point.reach("before_send")
     try:
         await notify(record, payload, outcomes, pipeline)
-    finally:
-        if 0 < len(outcomes) < len(record.delivery.sending()):  # cut, or failed, while some had answered
+    except BaseException:  # cut, or failed, while some receivers had answered
+        if outcomes:
             with trio.move_on_after(2 * pipeline.settings.store_timeout_s, shield=True):
                 await update(fresh, outcomes, pipeline)
+        raise
     await pipeline.fault_point.reach("after_send")
     state = await update(fresh, outcomes, pipeline)
     await pipeline.fault_point.reach("after_update")
@@ -182,15 +183,15 @@ async def update(claim: Claim, outcomes: Outcomes, pipeline: Pipeline) -> State:
     record, version = claim.stored.record, claim.stored.version
     owner = record.delivery.owner
     after = settled(record.delivery, outcomes, pipeline.clock.now(), pipeline.rules())
-    write = _shielded(pipeline, lambda: pipeline.store.replace(replace(record, delivery=after), version))
+    write = partial(pipeline.store.replace, replace(record, delivery=after), version)
     while True:
         written = await pipeline.store_outage.outlast(write)
         if isinstance(written, Stored):
             return written.record.delivery.state
-        current = await pipeline.store_outage.outlast(_shielded(pipeline, lambda: pipeline.store.get(record.id)))
+        current = await pipeline.store_outage.outlast(partial(_held, pipeline.store.get, record.id))
         if current is None:
             logger.error("{}: the record has vanished from the store; it is written again", record.id)
-            write = _shielded(pipeline, lambda: pipeline.store.create(replace(record, delivery=after)))
+            write = partial(_held, pipeline.store.create, replace(record, delivery=after))
             continue
         theirs = current.record.delivery
         merged: Delivery | None
@@ -200,8 +201,7 @@ async def update(claim: Claim, outcomes: Outcomes, pipeline: Pipeline) -> State:
             merged = with_acceptances(theirs, after, pipeline.clock.now())
         if merged is None:
             return theirs.state
-        known, version = replace(current.record, delivery=merged), current.version
-        write = _shielded(pipeline, partial(pipeline.store.replace, known, version))
+        write = partial(pipeline.store.replace, replace(current.record, delivery=merged), current.version)
 
 
 async def quarantine(entry: Entry, fault: ParseFault | RefusedContent, pipeline: Pipeline) -> Step:
@@ -211,7 +211,7 @@ async def quarantine(entry: Entry, fault: ParseFault | RefusedContent, pipeline:
         QuarantineHalt: It was one too many in a row.
     """
     dead = DeadEntry(fault.reason, str(fault))
-    moved = await pipeline.stream_outage.outlast(_shielded(pipeline, lambda: pipeline.stream.quarantine(entry, dead)))
+    moved = await pipeline.stream_outage.outlast(partial(_held, pipeline.stream.quarantine, entry, dead))
     if not moved:
         return Step.WALK_AWAY
     pipeline.quarantined_in_a_row += 1
@@ -278,16 +278,8 @@ async def _replace(pipeline: Pipeline, record: Record, version: tuple[int, int])
     return await pipeline.ask_store(partial(pipeline.store.replace, record, version))
 
 
-def _shielded(pipeline: Pipeline, operation: Callable[[], Awaitable[T]]) -> Callable[[], Awaitable[T]]:
-    """Wrap one try of "store the outcome" or "acknowledge" so that a cancellation lets it finish, in a bounded time.
-
-    The waits between two tries are not shielded.
-    """
-    bound_s = max(pipeline.settings.store_timeout_s, pipeline.settings.redis_timeout_s)
-
-    async def bounded() -> T:
-        with trio.CancelScope(shield=True, deadline=trio.current_time() + bound_s):
-            return await operation()
-        raise Unavailable(f"no answer within {bound_s:g} s")
-
-    return bounded
+async def _held(operation: Callable[..., Awaitable[T]], *arguments: object) -> T:
+    """Hold a cancellation off until the backend has answered, at most its own bound: as `replace` and `ack` do."""
+    with trio.CancelScope(shield=True):
+        answer = await operation(*arguments)
+    return answer  # noqa: RET504 - to the type checker, a scope may swallow a return

@@ -192,7 +192,8 @@ class FakeServer:
 class FakeStream:
     """An `AlertStream` for one consumer of a `FakeServer`.
 
-    Every method has two checkpoints: cancelled at the first, nothing has happened; at the second, a write has.
+    Every method has two checkpoints: cancelled at the first, nothing has happened; at the second, a write has. Only
+    `ack` holds a cancellation off.
 
     Args:
         server: Shared with the other consumers.
@@ -322,7 +323,8 @@ class FakeStream:
         )
 
     async def ack(self, entry: Entry) -> None:
-        await self._call("ack", lambda: self._acknowledge(entry.stream, entry.id), 1, [entry])
+        with trio.CancelScope(shield=True):
+            await self._call("ack", lambda: self._acknowledge(entry.stream, entry.id), 1, [entry])
 
     async def quarantine(self, entry: Entry, dead: DeadEntry) -> bool:
         def effect() -> bool:

@@ -13,7 +13,7 @@ from tests.simulation.schedule import OWNER
 from trio_alerts.alert import Record
 from trio_alerts.backends.opensearch_bulk import Result, Target, Write, write_all, write_of
 from trio_alerts.batcher import Batcher
-from trio_alerts.errors import RefusedContent, Unavailable
+from trio_alerts.errors import RefusedContent
 from trio_alerts.ports import Conflict, Stored
 
 if TYPE_CHECKING:
@@ -53,23 +53,16 @@ class BulkStore:
         return [self._writes.run] * 2
 
     async def create(self, record: Record) -> Stored | Conflict:
-        return await self._write(write_of(record, None))
+        return await self._writes.submit(write_of(record, None))
 
     async def replace(self, record: Record, version: tuple[int, int]) -> Stored | Conflict:
-        return await self._write(write_of(record, version))
+        return await self._writes.submit(write_of(record, version), held=True)
 
     async def bulk(self, *, body: bytes, **_: Any) -> dict[str, Any]:
         """Stand in for the client: one request over the network."""
         lines = body.split(b"\n")
         ids = tuple(_action(line)[1].get("_id", "?") for line in lines[:-1:2])
         return await self._network.carry(BulkCall(ids), lambda: {"items": self._items(lines)})
-
-    async def _write(self, write: Write) -> Stored | Conflict:
-        try:
-            with trio.fail_after(2 * self._timeout_s):
-                return await self._writes.submit(write)
-        except trio.TooSlowError:
-            raise Unavailable("a write waited for too long") from None
 
     async def _flush(self, writes: Sequence[Write]) -> list[Result]:
         deadline_s = trio.current_time() + self._timeout_s

@@ -129,9 +129,9 @@ MUTATIONS = (
     ),
     Mutation(
         "shield removed",
-        "process.py",
-        "with trio.CancelScope(shield=True, deadline=trio.current_time() + bound_s):",
-        "with trio.CancelScope(shield=False, deadline=trio.current_time() + bound_s):",
+        "batcher.py",
+        "if held:",
+        "if False:",
     ),
     Mutation(
         "started entries handed over",

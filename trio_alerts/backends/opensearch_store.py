@@ -123,7 +123,7 @@ class OpenSearchStore:
 
     async def replace(self, record: Record, version: tuple[int, int]) -> Stored | Conflict:
         """See `AlertStore.replace`."""
-        return await self._write(write_of(record, version))
+        return await self._write(write_of(record, version), held=True)
 
     async def get(self, record_id: str) -> Stored | None:
         """See `AlertStore.get`.
@@ -199,14 +199,10 @@ class OpenSearchStore:
             self._check_index(document)
         return found
 
-    async def _write(self, write: Write) -> Stored | Conflict:
+    async def _write(self, write: Write, *, held: bool = False) -> Stored | Conflict:
         refused: RefusedContent
         try:
-            # Its own request, and the one that is under way before it: more only when far too much is waiting.
-            with trio.fail_after(2 * self._timeout_s):
-                return await self._writes.submit(write)
-        except trio.TooSlowError:
-            raise Unavailable(f"OpenSearch: a write waited for more than {2 * self._timeout_s:g} s") from None
+            return await self._writes.submit(write, held=held)
         except Unavailable:
             self._suspect()
             raise

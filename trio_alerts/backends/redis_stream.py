@@ -19,7 +19,7 @@ from trio_alerts.backends.redis_connection import RedisConnection
 from trio_alerts.backends.redis_keys import dead_letter_key, lock_key, lost_key
 from trio_alerts.backends.redis_survey import survey
 from trio_alerts.batcher import Batcher
-from trio_alerts.errors import Stopping, Unavailable
+from trio_alerts.errors import Unavailable
 from trio_alerts.ports import HANDED_OVER_IDLE_S, DeadEntry, Pending, is_suspect
 from trio_alerts.settings import Settings
 
@@ -213,10 +213,7 @@ class RedisStream:
 
     async def ack(self, entry: Entry) -> None:
         """See the port. What many workers have to acknowledge in one moment goes out as one command."""
-        try:
-            await self._acks.submit(entry)
-        except Stopping as cause:
-            raise Unavailable(str(cause)) from None
+        await self._acks.submit(entry, held=True)
         self._replays.pop((entry.stream, entry.id), None)
 
     async def acknowledge_batches(self) -> None:

@@ -96,7 +96,7 @@ class SqliteStore:
 
     async def replace(self, record: Record, version: tuple[int, int]) -> Stored | Conflict:
         """See `AlertStore.replace`."""
-        return await self._writes.submit(write_of(record, version[0]))
+        return await self._writes.submit(write_of(record, version[0]), held=True)
 
     async def get(self, record_id: str) -> Stored | None:
         """See `AlertStore.get`."""
