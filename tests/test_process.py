@@ -1,9 +1,10 @@
+import dataclasses
 import datetime as dt
-from dataclasses import replace
 from typing import Any
 
 import pytest
 import trio
+from msgspec.structs import replace
 from trio.testing import MockClock
 
 from tests.fakes.channel import FakeChannel
@@ -46,11 +47,11 @@ async def put(world: World, entry: Entry, delivery: Delivery | None = None) -> R
 
 
 def replace_delivery(record: Record, *, state: Any, owner: str, lease_s: float) -> Record:
-    from msgspec.structs import replace as with_  # noqa: PLC0415 - beside dataclasses.replace
-
-    channels = tuple(with_(channel, state="sending", log=()) for channel in record.delivery.channels)
+    channels = tuple(replace(channel, state="sending", log=()) for channel in record.delivery.channels)
     until = dt.datetime.fromtimestamp(trio.current_time() + lease_s, dt.UTC)
-    delivery = with_(record.delivery, state=state, owner=owner, lease_until=until, delivered_at=None, channels=channels)
+    delivery = replace(
+        record.delivery, state=state, owner=owner, lease_until=until, delivered_at=None, channels=channels
+    )
     return Record(record.id, record.body, delivery)
 
 
@@ -173,7 +174,7 @@ async def test_a_suppressed_alert_is_recorded_and_not_sent(autojump_clock: MockC
         RouteSettings(name="maintenance", match={"view": ("Lending",)}, suppress=True),
         RouteSettings(name="rest", channels=("webhook",)),
     )
-    pipeline.routing = Routing(replace(pipeline.settings, routes=routes))
+    pipeline.routing = Routing(dataclasses.replace(pipeline.settings, routes=routes))
     entry, _ = await world.carry(pipeline)
     assert ("suppressed", "maintenance") == (world.delivery(entry.id).state, world.delivery(entry.id).suppressed_by)
     assert ([], {}) == (world.channel.sends, world.pending)

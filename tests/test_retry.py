@@ -22,13 +22,13 @@ SCHEDULE_S = (5.0, 30.0)
 @pytest.mark.parametrize("status", [200, 201, 202, 204, 299])
 def test_2xx_is_accepted(status: int) -> None:
     """Any 2xx means that the receiver has the alert."""
-    assert isinstance(classify_status(status, None, NOW), Accepted)
+    assert isinstance(classify_status(status), Accepted)
 
 
 @pytest.mark.parametrize("status", [400, 410, 413, 422])
 def test_refusals_are_final(status: int) -> None:
     """These statuses say that the same bytes will never be accepted."""
-    outcome = classify_status(status, "5", NOW, "why")
+    outcome = classify_status(status, 5.0, "why")
     assert Refused(f"refused with {status}", status, "why") == outcome
     assert needs_a_human(outcome)
 
@@ -43,15 +43,14 @@ def test_refusals_are_final(status: int) -> None:
 )
 def test_everything_else_may_pass(status: int, unseen: bool, human: bool) -> None:
     """Other statuses are retried; a gateway's own answer leaves the outcome unseen; some need a human all the same."""
-    outcome = classify_status(status, None, NOW)
-    assert Retry(f"answered {status}", status, None, unseen) == outcome
+    outcome = classify_status(status, 7.0)
+    assert Retry(f"answered {status}", status, 7.0, unseen) == outcome
     assert human == needs_a_human(outcome)
 
 
 @pytest.mark.parametrize(
     ("header", "seconds"),
     [
-        (None, None),
         ("0", 0.0),
         ("120", 120.0),
         (" 7 ", 7.0),
@@ -66,7 +65,7 @@ def test_everything_else_may_pass(status: int, unseen: bool, human: bool) -> Non
         ("Mon, 23 Nov 2026 11:00:00 GMT", 0.0),
     ],
 )
-def test_retry_after_is_seconds_or_a_date(header: str | None, seconds: float | None) -> None:
+def test_retry_after_is_seconds_or_a_date(header: str, seconds: float | None) -> None:
     """Both forms of RFC 9110 are understood; nonsense is as good as nothing."""
     assert seconds == parse_retry_after(header, NOW)
 

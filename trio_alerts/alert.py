@@ -9,7 +9,6 @@ import datetime as dt
 import hashlib
 import math
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from decimal import Decimal, InvalidOperation
 from typing import Annotated, Any, Literal
 
@@ -29,8 +28,7 @@ Long = Annotated[int, Meta(ge=-(2**63), le=2**63 - 1)]
 Number = int | Decimal
 
 
-@dataclass(frozen=True, slots=True)
-class Entry:
+class Entry(Struct, frozen=True):
     """One message of the stream.
 
     Args:
@@ -109,8 +107,7 @@ class AlertEvent(Struct, frozen=True, kw_only=True, omit_defaults=True):
     extra: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Alert:
+class Alert(Struct, frozen=True):
     """An entry's alert.
 
     Args:
@@ -126,8 +123,7 @@ class Alert:
     content_sha256: str
 
 
-@dataclass(frozen=True, slots=True)
-class Record:
+class Record(Struct, frozen=True):
     """The document kept for an alert.
 
     Args:

@@ -6,7 +6,6 @@ decided in `process.py`.
 
 import datetime as dt
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Literal
 
 from msgspec import Struct
@@ -79,8 +78,7 @@ class Delivery(Struct, frozen=True, kw_only=True, omit_defaults=True):
         return tuple(channel for channel in self.channels if channel.state == "sending")
 
 
-@dataclass(frozen=True, slots=True)
-class Rules:
+class Rules(Struct, frozen=True):
     """What the transitions need to know of the settings.
 
     Args:
@@ -191,9 +189,8 @@ def settled(
         now: The server's time.
         rules: Schedule, policies and chance.
     """
-    cut_off: tuple[Outcome, float] = (Retry("cut before the receiver answered", unseen=True), 0.0)
     channels = tuple(
-        _after_outcome(channel, *outcomes.get(channel.name, cut_off), now, rules)
+        _after_outcome(channel, *outcomes.get(channel.name, _CUT_OFF), now, rules)
         if channel.state == "sending"
         else channel
         for channel in delivery.channels
@@ -269,6 +266,10 @@ def resolved(delivery: Delivery, owner: str, now: dt.datetime, verdict: Verdict,
     return replace(_summed_up(delivery, channels, now), owner=owner, reason=f"{said} at {at}")
 
 
+_CUT_OFF: tuple[Outcome, float] = (Retry("cut before the receiver answered", unseen=True), 0.0)
+_ORDER: tuple[ChannelState, ...] = ("sending", "retrying", "in_doubt", "failed", "delivered")
+
+
 def _after_outcome(
     channel: ChannelDelivery, outcome: Outcome, duration_s: float, now: dt.datetime, rules: Rules
 ) -> ChannelDelivery:
@@ -303,15 +304,18 @@ def _attempt(outcome: Outcome, duration_s: float, now: dt.datetime) -> Attempt:
             return Attempt(at, round(duration_s, 4), "retry", status, reason, unseen, answer)
 
 
+def _rank(channel: ChannelDelivery) -> int:
+    return _ORDER.index(channel.state)
+
+
 def _summed_up(delivery: Delivery, channels: tuple[ChannelDelivery, ...], now: dt.datetime) -> Delivery:
     """Return the alert's state from its channels': whatever still moves comes first, then what needs a human."""
-    states = {channel.state for channel in channels}
-    order: tuple[ChannelState, ...] = ("sending", "retrying", "in_doubt", "failed", "delivered")
-    state: State = next(state for state in order if state in states)
-    worst = next(channel for channel in channels if channel.state == state)
+    worst = min(channels, key=_rank)
+    state = worst.state
     nexts = [channel.next_attempt_at for channel in channels if channel.next_attempt_at is not None]
-    before = {channel.name: channel.in_doubt for channel in delivery.channels}
-    newly_unseen = any(channel.in_doubt > before[channel.name] for channel in channels)
+    newly_unseen = any(
+        after.in_doubt > before.in_doubt for after, before in zip(channels, delivery.channels, strict=True)
+    )
     return replace(
         delivery,
         state=state,

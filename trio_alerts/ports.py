@@ -11,6 +11,8 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
+from msgspec import Struct
+
 from trio_alerts.alert import Entry, Record
 from trio_alerts.delivery import State
 from trio_alerts.retry import Outcome
@@ -138,16 +140,14 @@ class AlertStream(Protocol):
         """Take a named lock that ends by itself; False if somebody has it. It saves work, it guards nothing."""
 
 
-@dataclass(frozen=True, slots=True)
-class Stored:
+class Stored(Struct, frozen=True):
     """A record as it lies in the store. `version` is opaque: a conditional update succeeds only on the same one."""
 
     record: Record
     version: tuple[int, int]
 
 
-@dataclass(frozen=True, slots=True)
-class Conflict:
+class Conflict(Struct, frozen=True):
     """A conditional write did not happen: the record exists already, has moved on, or has vanished."""
 
 
@@ -247,8 +247,7 @@ class Vitals:
     repeated: int
 
 
-@dataclass(frozen=True, slots=True)
-class Notification:
+class Notification(Struct, frozen=True):
     """What a channel sends.
 
     Args:

@@ -1,13 +1,14 @@
 """The four steps of an entry, from the stream to its outcome: parse, persist, notify, update and acknowledge."""
 
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass, replace
 from enum import Enum, auto
 from functools import partial
 from typing import TypeVar
 
 import trio
 from loguru import logger
+from msgspec import Struct
+from msgspec.structs import replace
 
 from trio_alerts.alert import Alert, Entry, Record, parse_entry, payload_of
 from trio_alerts.delivery import (
@@ -31,8 +32,7 @@ from trio_alerts.routing import Suppress
 T = TypeVar("T")
 
 
-@dataclass(frozen=True, slots=True)
-class Claim:
+class Claim(Struct, frozen=True):
     """A record that is ours: the state `sending` with our owner token, at this version.
 
     `stamped_at_s` is the monotonic time before its lease was written; `payload` is what receivers get, if it is known

@@ -3,7 +3,8 @@
 import datetime as dt
 import email.utils
 from collections.abc import Sequence
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 REFUSED_FOR_GOOD = frozenset({400, 410, 413, 422})  # the same bytes will never be accepted
 NEEDS_A_HUMAN = frozenset({401, 403, 404})  # it may pass, but only after somebody mends a credential or an address
@@ -13,16 +14,14 @@ RETRY_AFTER_SLACK_S = 7200.0  # a Retry-After is honoured up to twice the step p
 JITTER = 0.2  # a step is stretched or shortened by up to this share, so that a crowd spreads out
 
 
-@dataclass(frozen=True, slots=True)
-class Accepted:
+class Accepted(Struct, frozen=True):
     """The receiver has taken the alert."""
 
     status: int | None = None
     answer: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class Retry:
+class Retry(Struct, frozen=True):
     """The attempt failed in a way that may pass.
 
     Args:
@@ -40,8 +39,7 @@ class Retry:
     answer: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class Refused:
+class Refused(Struct, frozen=True):
     """The receiver said no for good: a human must look."""
 
     reason: str
@@ -52,20 +50,19 @@ class Refused:
 Outcome = Accepted | Retry | Refused
 
 
-def classify_status(status: int, retry_after: str | None, now: dt.datetime, answer: str = "") -> Outcome:
+def classify_status(status: int, after_s: float | None = None, answer: str = "") -> Outcome:
     """Decide what an HTTP answer means for the attempt.
 
     Args:
         status: The HTTP status code.
-        retry_after: The `Retry-After` header as it came, seconds or a date.
-        now: For a date in that header.
+        after_s: What `Retry-After` asked for, in seconds.
         answer: The beginning of the body, kept with the attempt.
     """
     if 200 <= status <= 299:
         return Accepted(status, answer)
     if status in REFUSED_FOR_GOOD:
         return Refused(f"refused with {status}", status, answer)
-    return Retry(f"answered {status}", status, parse_retry_after(retry_after, now), status in UNSEEN_STATUSES, answer)
+    return Retry(f"answered {status}", status, after_s, status in UNSEEN_STATUSES, answer)
 
 
 def needs_a_human(outcome: Outcome) -> bool:
@@ -75,10 +72,13 @@ def needs_a_human(outcome: Outcome) -> bool:
     return isinstance(outcome, Refused)
 
 
-def parse_retry_after(header: str | None, now: dt.datetime) -> float | None:
-    """Return the seconds that a `Retry-After` asks for (RFC 9110, 10.2.3), or None if it makes no sense."""
-    if header is None:
-        return None
+def parse_retry_after(header: str, now: dt.datetime) -> float | None:
+    """Return the seconds that a `Retry-After` asks for (RFC 9110, 10.2.3), or None if it makes no sense.
+
+    Args:
+        header: As it came, seconds or a date.
+        now: For a date.
+    """
     text = header.strip()
     if text.isascii() and text.isdigit():
         return float(text[:9])  # 31 years: whatever is longer is capped by the schedule anyway

@@ -1,6 +1,5 @@
 """What is OpenSearch's own in the store: outages that look like refusals, refusals that look like outages."""
 
-import dataclasses
 import itertools
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
@@ -36,7 +35,7 @@ async def prepared(settings: Settings) -> AsyncIterator[OpenSearchStore]:
 
 def with_body(number: int, extra: bytes) -> Record:
     """Return a record with fields that no alert could bring into it."""
-    return dataclasses.replace(record(number), body=record(number).body[:-1] + extra + b"}")
+    return msgspec.structs.replace(record(number), body=record(number).body[:-1] + extra + b"}")
 
 
 async def results(calls: list[Callable[[], Awaitable[object]]]) -> list[object]:
@@ -59,7 +58,7 @@ REFUSED = [
     with_body(901, b',"block_number":"sesame"'),
     with_body(902, b',"expires_at":"soon"'),
     with_body(903, b',"labels":{"k":"%b"}' % (b"x" * 40_000)),
-    dataclasses.replace(record(904), id="x" * 513),
+    msgspec.structs.replace(record(904), id="x" * 513),
 ]
 
 

@@ -15,7 +15,7 @@ from trio_alerts.backends.http_pool import OriginKey
 from trio_alerts.backends.http_socket import SendProgress
 from trio_alerts.backends.http_transport import PostTemplate
 from trio_alerts.ports import Notification
-from trio_alerts.retry import Outcome, Refused, Retry, classify_status
+from trio_alerts.retry import Outcome, Refused, Retry, classify_status, parse_retry_after
 
 KEPT_ANSWER_BYTES = 1024
 
@@ -75,10 +75,11 @@ class WebhookChannel:
         except httpx.TransportError as fault:
             return Retry(f"{type(fault).__name__}: {fault}", unseen=progress.started)
         answer = bytes(response.body[:KEPT_ANSWER_BYTES]).decode(errors="replace")
-        retry_after = next(
-            (value.decode("latin-1") for name, value in response.headers if name == b"retry-after"), None
-        )
-        return classify_status(response.status, retry_after, self._now(), answer)
+        after_s = None
+        for name, value in response.headers:
+            if name == b"retry-after":
+                after_s = parse_retry_after(value.decode("latin-1"), self._now())
+        return classify_status(response.status, after_s, answer)
 
     def signed(self, notification: Notification) -> dict[str, str]:
         """Return the Standard Webhooks headers of one attempt: the ID never changes, the time is the attempt's own."""

@@ -6,7 +6,9 @@ import secrets
 import socket
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
+
+from msgspec.structs import replace
 
 from trio_alerts.backends.redis_stream import open_redis_stream
 from trio_alerts.clock import ServerClock
