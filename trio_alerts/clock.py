@@ -13,17 +13,18 @@ class ServerClock:
     """
 
     def __init__(self) -> None:
-        self._offset_s = dt.datetime.now(dt.UTC).timestamp() - trio.current_time()
+        self._monotonic = trio.lowlevel.current_clock().current_time  # trio.current_time() looks for it at every call
+        self._offset_s = dt.datetime.now(dt.UTC).timestamp() - self._monotonic()
         self._now_ms = 0
         self._now = dt.datetime.fromtimestamp(0, dt.UTC)
 
     def set(self, server_time_s: float) -> None:
         """Take over a measurement: seconds since the epoch, as the server just said."""
-        self._offset_s = server_time_s - trio.current_time()
+        self._offset_s = server_time_s - self._monotonic()
 
     def now(self) -> dt.datetime:
         """Return the server's time, in UTC, to the millisecond."""
-        now_ms = int((trio.current_time() + self._offset_s) * 1000)
+        now_ms = int((self._monotonic() + self._offset_s) * 1000)
         if now_ms != self._now_ms:  # an alert asks several times within one
             self._now_ms, self._now = now_ms, dt.datetime.fromtimestamp(now_ms / 1000, dt.UTC)
         return self._now

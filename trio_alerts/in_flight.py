@@ -98,4 +98,5 @@ class InFlight:
 
     def wake(self) -> None:
         """Let everybody in `changed` look again."""
-        self._parked.unpark_all()
+        if self._parked:
+            self._parked.unpark_all()

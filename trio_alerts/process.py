@@ -28,6 +28,7 @@ from trio_alerts.notify import Outcomes, notify
 from trio_alerts.pipeline import Pipeline
 from trio_alerts.ports import Conflict, DeadEntry, Stored
 from trio_alerts.routing import Suppress
+from trio_alerts.settings import Settings
 
 T = TypeVar("T")
 
@@ -152,11 +153,13 @@ async def deliver(claim: Claim, pipeline: Pipeline) -> bool:
 
     Cancellation: what receivers have said by then is stored first, in a bounded time.
     """
-    fresh = await _with_fresh_lease(claim, pipeline)
-    if fresh is None:
-        return False
-    record = fresh.stored.record
-    payload = payload_of(record) if fresh.payload is None else fresh.payload
+    while _is_old(claim, pipeline.settings):
+        again = await _claim_again(claim, pipeline)
+        if again is None:
+            return False
+        claim = again
+    record = claim.stored.record
+    payload = payload_of(record) if claim.payload is None else claim.payload
     outcomes: Outcomes = {}
     await pipeline.fault_point.reach("before_send")
     try:
@@ -164,10 +167,10 @@ async def deliver(claim: Claim, pipeline: Pipeline) -> bool:
     except BaseException:  # cut, or failed, while some receivers had answered
         if outcomes:
             with trio.move_on_after(2 * pipeline.settings.store_timeout_s, shield=True):
-                await update(fresh, outcomes, pipeline)
+                await update(claim, outcomes, pipeline)
         raise
     await pipeline.fault_point.reach("after_send")
-    state = await update(fresh, outcomes, pipeline)
+    state = await update(claim, outcomes, pipeline)
     await pipeline.fault_point.reach("after_update")
     return state != "sending"
 
@@ -251,23 +254,25 @@ async def _owner_is_gone(entry: Entry, delivery: Delivery, pipeline: Pipeline) -
     )
 
 
-async def _with_fresh_lease(claim: Claim, pipeline: Pipeline) -> Claim | None:
-    """Claim again if the lease grew old: what others judge us by must outlast the send."""
-    settings = pipeline.settings
+def _is_old(claim: Claim, settings: Settings) -> bool:
+    """Tell whether a lease is too old to begin a send: what others judge us by must outlast it."""
     young_s = min(settings.lease_s / 2, settings.lease_s - settings.connect_timeout_s - settings.send_timeout_s)
-    while trio.current_time() - claim.stamped_at_s >= young_s:
-        stamped_at_s = trio.current_time()
-        record = claim.stored.record
-        longer = replace(record, delivery=renewed(record.delivery, pipeline.clock.now(), settings.lease_s))
-        written = await _replace(pipeline, longer, claim.stored.version)
-        if isinstance(written, Conflict):
-            current = await pipeline.ask_store(partial(pipeline.store.get, record.id))
-            owner = record.delivery.owner
-            if current is None or current.record.delivery.owner != owner or not current.record.delivery.sending():
-                return None
-            written = current
-        claim = Claim(written, stamped_at_s, claim.payload)
-    return claim
+    return trio.current_time() - claim.stamped_at_s >= young_s
+
+
+async def _claim_again(claim: Claim, pipeline: Pipeline) -> Claim | None:
+    """Claim what is ours once more; None if it is not any more."""
+    stamped_at_s = trio.current_time()
+    record = claim.stored.record
+    longer = replace(record, delivery=renewed(record.delivery, pipeline.clock.now(), pipeline.settings.lease_s))
+    written = await _replace(pipeline, longer, claim.stored.version)
+    if isinstance(written, Conflict):
+        current = await pipeline.ask_store(partial(pipeline.store.get, record.id))
+        owner = record.delivery.owner
+        if current is None or current.record.delivery.owner != owner or not current.record.delivery.sending():
+            return None
+        written = current
+    return Claim(written, stamped_at_s, claim.payload)
 
 
 def _claim_or_done(stored: Stored, stamped_at_s: float, payload: bytes) -> Claim | Step:

@@ -117,8 +117,9 @@ class Pool:
         ssl_context: for `https`.
         connect_timeout_s: bounds look-up, connection and TLS handshake together.
         limit_per_origin: connections to one origin at most, idle ones included.
-        keepalive_s: idle connections are closed after so long. Nobody watches a clock for it: the next request,
-            to whatever origin, closes them; and one closed by the receiver is noticed before it would be used.
+        keepalive_s: idle connections are closed after so long. Nobody watches a clock for it: the next one that
+            becomes idle, of whatever origin, closes them; and one closed by the receiver is noticed before it would
+            be used.
         max_idle: idle connections to all origins together; above it, the longest idle one is closed.
     """
 
@@ -156,7 +157,6 @@ class Pool:
         """
         if self.closed:
             raise RuntimeError("the transport is closed")
-        self._close_expired()
         origin = self.origins.get(key)
         if origin is None:
             origin = self.origins[key] = Origin(key, self._limit_per_origin)
@@ -250,10 +250,12 @@ class Pool:
         if keep_s <= 0 or not self._max_idle:
             connection.socket.close()
             return
-        if len(self._idle) >= self._max_idle:
+        connection.idle_since = now = trio.current_time()
+        connection.usable_until = now + keep_s
+        while self._idle and (
+            len(self._idle) >= self._max_idle or now - next(iter(self._idle)).idle_since >= self._keepalive_s
+        ):
             self._close_longest_idle()
-        connection.idle_since = trio.current_time()
-        connection.usable_until = connection.idle_since + keep_s
         connection.origin.idle.append(connection)
         self._idle[connection] = None
 
@@ -263,11 +265,6 @@ class Pool:
             self._tls_sessions[key] = session
             if len(self._tls_sessions) > MAX_TLS_SESSIONS:
                 self._tls_sessions.popitem(last=False)
-
-    def _close_expired(self) -> None:
-        now = trio.current_time()
-        while self._idle and now - next(iter(self._idle)).idle_since >= self._keepalive_s:
-            self._close_longest_idle()
 
     def _close_longest_idle(self) -> None:
         connection, _ = self._idle.popitem(last=False)

@@ -26,6 +26,7 @@ _TOKEN = rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+"
 _LINE = _TOKEN + rb": [\t\x20-\x7e\x80-\xff]*\r\n"
 _HEAD = re.compile(_TOKEN + rb" [\x21-\x7e]+ HTTP/1\.1\r\n(?:" + _LINE + rb")*")
 _HEADER = re.compile(_LINE)
+_HEADERS = re.compile(b"(?:" + _LINE + b")*")
 
 
 class TrioTransport(httpx.AsyncBaseTransport):
@@ -165,11 +166,10 @@ class PostTemplate:
         Raises:
             httpx.LocalProtocolError: a value has characters that would make it something else.
         """
-        lines = [b"%b: %b\r\n" % (name.encode(), value.encode()) for name, value in headers.items()]
-        for line in lines:
-            if not _HEADER.fullmatch(line):
-                raise httpx.LocalProtocolError(f"characters in {line.partition(b':')[0]!r}")
-        return b"%b%bContent-Length: %d\r\n\r\n%b" % (self._head, b"".join(lines), len(body), body)
+        lines = b"".join([b"%b: %b\r\n" % (name.encode(), value.encode()) for name, value in headers.items()])
+        if not _HEADERS.fullmatch(lines) or lines.count(b"\n") != len(headers):
+            raise httpx.LocalProtocolError(f"characters in a value of {', '.join(headers)}")
+        return b"%b%bContent-Length: %d\r\n\r\n%b" % (self._head, lines, len(body), body)
 
 
 def default_ssl_context() -> ssl.SSLContext:
