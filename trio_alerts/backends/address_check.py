@@ -5,10 +5,9 @@ changes its answer between check and connection gains nothing.
 """
 
 import socket
-from collections.abc import Sequence
 from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
-from typing import Self, TypeAlias
+from typing import TypeAlias
 
 import httpx
 import trio
@@ -76,26 +75,6 @@ class AllowedNetworks:
 
     public_only: bool = False
     listed: tuple[IPNetwork, ...] = ()
-
-    @classmethod
-    def parse(cls, setting: str | Sequence[str]) -> Self:
-        """Read the setting: `any`, `public`, or networks such as `10.0.0.0/8`.
-
-        Raises:
-            ValueError: what is wrong with which item.
-        """
-        items = [setting] if isinstance(setting, str) else list(setting)
-        if items in (["any"], ["public"]):
-            return cls(public_only=items == ["public"])
-        if not items:
-            raise ValueError("networks: an empty list allows no receiver at all; say any, public, or list networks")
-        listed: list[IPNetwork] = []
-        for item in items:
-            try:
-                listed.append(ip_network(item))
-            except ValueError as error:
-                raise ValueError(f"networks: {item!r} is no network ({error}); any and public stand alone") from None
-        return cls(listed=tuple(listed))
 
     def refusal(self, address: str) -> str | None:
         """Say why a numeric address must not be connected to; None if it may be."""

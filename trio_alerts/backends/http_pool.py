@@ -11,6 +11,7 @@ import trio
 from trio_alerts.backends.address_check import AllowedNetworks, SocketAddress, resolve_allowed
 from trio_alerts.backends.http_answer import AnswerParser
 from trio_alerts.backends.http_socket import ByteSocket, SendProgress, TlsSocket, connect_first
+from trio_alerts.backends.http_watch import ReadWatch
 
 MAX_TLS_SESSIONS = 1_000  # about 4 KB each; more receivers than this just shake hands in full
 RESOLVED_FOR_S = 1.0  # one look-up serves a burst of connections; short, so that a moved name is followed at once
@@ -141,6 +142,7 @@ class Pool:
         self._limit_per_origin = limit_per_origin
         self._keepalive_s = keepalive_s
         self._max_idle = max_idle
+        self._watch = ReadWatch()
         # Every idle connection, the longest idle one first. Within one origin the order is that of Origin.idle.
         self._idle: OrderedDict[Connection, None] = OrderedDict()
         # Of the last full handshakes; apart from the origins, because a receiver that closes after each answer needs
@@ -182,7 +184,7 @@ class Pool:
         while origin.idle:
             connection = origin.idle.pop()
             del self._idle[connection]
-            if connection.usable_until > now and connection.socket.is_quiet():
+            if connection.usable_until > now and connection.socket.is_quiet(now - connection.idle_since):
                 return connection
             connection.socket.close()
         return None
@@ -202,7 +204,7 @@ class Pool:
         try:
             with trio.fail_after(self._connect_timeout_s) as scope:
                 addresses = await origin.addresses(self._allowed)
-                plain = await connect_first(addresses, scope.deadline)
+                plain = await connect_first(addresses, scope.deadline, self._watch)
                 if origin.key.scheme == "http":
                     return Connection(origin, plain)
                 try:

@@ -1,7 +1,7 @@
 """One TCP connection to a receiver, plain or TLS, as three moves: send, receive, and a look whether it is still quiet.
 
-The sockets are used directly, between `trio.lowlevel.wait_readable` and `wait_writable`: a request that fits the
-system's buffer costs one call to send, one wait and one call to receive. TLS is driven here too, because a connection
+The sockets are used directly: a request that fits the system's buffer costs one call to send, one wait and one call to
+receive. TLS is driven here too, because a connection
 may be kept only if nothing is left in it, and `trio.SSLStream` does not tell what it received but did not decrypt.
 """
 
@@ -15,6 +15,7 @@ from typing import Protocol
 import trio
 
 from trio_alerts.backends.address_check import InternetAddress, SocketAddress
+from trio_alerts.backends.http_watch import ReadWatch
 
 RECEIVE_BYTES = 16_384  # one TLS record; answers to alerts are far smaller
 
@@ -41,20 +42,27 @@ class ByteSocket(Protocol):
     async def receive(self) -> bytes:
         """Return what arrives next, nothing at the end. Raises: OSError. Cancellation: nothing was received."""
 
-    def is_quiet(self) -> bool:
-        """Tell whether an idle connection is open and has nothing to read."""
+    def is_quiet(self, idle_s: float) -> bool:
+        """Tell whether a connection that has been idle for so long is open and has nothing to read."""
 
     def close(self) -> None:
         """Close at once, without a farewell: safe under cancellation, and safe to repeat."""
 
 
 class PlainSocket:
-    """A connected TCP socket."""
+    """A connected TCP socket.
 
-    __slots__ = ("_sock",)
+    Args:
+        sock: does not block.
+        watch: notices what arrives.
+    """
 
-    def __init__(self, sock: socket.socket) -> None:
+    __slots__ = ("_sock", "_watch", "_watched")
+
+    def __init__(self, sock: socket.socket, watch: ReadWatch) -> None:
         self._sock = sock
+        self._watch = watch
+        self._watched = watch.add(sock.fileno())
 
     async def send(self, data: bytes, progress: SendProgress) -> None:
         """Send all of `data`, without a wait if the system takes it at once."""
@@ -74,14 +82,21 @@ class PlainSocket:
     async def receive(self) -> bytes:
         """Wait first: the receivers we are made for take long, so an immediate recv would be in vain."""
         while True:
-            await trio.lowlevel.wait_readable(self._sock)
+            await self._watched.wait()
             try:
-                return self._sock.recv(RECEIVE_BYTES)
+                data = self._sock.recv(RECEIVE_BYTES)
             except BlockingIOError:  # a false alarm of the system
+                self._watched.was_read(empty=True)
                 continue
+            self._watched.was_read(empty=len(data) < RECEIVE_BYTES)
+            return data
 
-    def is_quiet(self) -> bool:
+    def is_quiet(self, idle_s: float) -> bool:
         """Look without taking anything away: readable while idle means closed, or bytes that nobody asked for."""
+        if self._watched.readable:
+            return False
+        if idle_s < self._watched.trusted_s:
+            return True
         try:
             self._sock.recv(1, socket.MSG_PEEK)
         except BlockingIOError:
@@ -92,6 +107,8 @@ class PlainSocket:
 
     def close(self) -> None:
         """Close the socket."""
+        if self._sock.fileno() >= 0:
+            self._watch.forget(self._sock.fileno())
         self._sock.close()
 
 
@@ -151,9 +168,9 @@ class TlsSocket:
             except (ssl.SSLZeroReturnError, ssl.SSLEOFError):
                 return b""
 
-    def is_quiet(self) -> bool:
+    def is_quiet(self, idle_s: float) -> bool:
         """Look at the socket, then at what was received with the last answer but not decrypted."""
-        if not self._plain.is_quiet():
+        if not self._plain.is_quiet(idle_s):
             return False
         try:
             self._tls.read(1)
@@ -183,12 +200,13 @@ class TlsSocket:
             self._incoming.write_eof()
 
 
-async def connect_first(addresses: Sequence[SocketAddress], deadline: float) -> PlainSocket:
+async def connect_first(addresses: Sequence[SocketAddress], deadline: float, watch: ReadWatch) -> PlainSocket:
     """Connect to the first address that answers, in their order.
 
     Args:
         addresses: at least one; each gets an equal share of the time that is left.
         deadline: on trio's clock; the caller bounds the whole by it.
+        watch: will notice what arrives.
 
     Raises:
         OSError: no address answered; this is the last one's error.
@@ -201,13 +219,13 @@ async def connect_first(addresses: Sequence[SocketAddress], deadline: float) -> 
         share_s = (deadline - now) / (len(addresses) - position)
         with trio.move_on_at(now + share_s):
             try:
-                return await _connect(family, address)
+                return await _connect(family, address, watch)
             except OSError as error:
                 fault = error
     raise fault
 
 
-async def _connect(family: socket.AddressFamily, address: InternetAddress) -> PlainSocket:
+async def _connect(family: socket.AddressFamily, address: InternetAddress, watch: ReadWatch) -> PlainSocket:
     sock = socket.socket(family, socket.SOCK_STREAM)
     try:
         sock.setblocking(False)
@@ -222,4 +240,4 @@ async def _connect(family: socket.AddressFamily, address: InternetAddress) -> Pl
     if errno:
         sock.close()
         raise OSError(errno, f"{os.strerror(errno)} ({address[0]!s} port {address[1]!s})")
-    return PlainSocket(sock)
+    return PlainSocket(sock, watch)

@@ -1,0 +1,155 @@
+"""What is noticed about sockets, on real ones."""
+
+import socket
+from collections.abc import Iterator
+
+import pytest
+import trio
+import trio.testing
+
+from tests.raw_receiver import OK, RawConnection, raw_receiver
+from tests.test_http_transport import counts, status, until
+from trio_alerts.backends import http_watch
+from trio_alerts.backends.http_socket import RECEIVE_BYTES, PlainSocket
+from trio_alerts.backends.http_transport import TrioTransport
+from trio_alerts.backends.http_watch import ReadWatch
+
+Pair = tuple[socket.socket, socket.socket]
+
+
+@pytest.fixture
+def pair() -> Iterator[Pair]:
+    """Two connected sockets: ours, which does not block, and the other end."""
+    ours, other = socket.socketpair()
+    ours.setblocking(False)
+    with ours, other:
+        yield ours, other
+
+
+async def test_whoever_waits_is_woken_by_what_arrives(pair: Pair) -> None:
+    """A wait ends with the first bytes; what was read is not told again, and later bytes are."""
+    plain = PlainSocket(pair[0], ReadWatch())
+    for sent in (b"first", b"second"):
+        received: list[bytes] = []
+
+        async def receive(into: list[bytes] = received) -> None:
+            into.append(await plain.receive())
+
+        with trio.fail_after(10):
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(receive)
+                await trio.testing.wait_all_tasks_blocked()
+                pair[1].sendall(sent)
+        assert [sent] == received
+        assert plain.is_quiet(0.0)
+    plain.close()
+
+
+@pytest.mark.parametrize("length", [1, RECEIVE_BYTES + 1])
+async def test_the_end_behind_what_was_read_is_known(length: int, pair: Pair) -> None:
+    """Bytes and the end behind them are reported by the system just once."""
+    plain = PlainSocket(pair[0], ReadWatch())
+    pair[1].sendall(b"x" * length)
+    pair[1].close()
+    received = b"-"
+    with trio.fail_after(10):
+        while received:
+            received = await plain.receive()
+            length -= len(received)
+    assert 0 == length
+    plain.close()
+
+
+async def test_what_one_read_leaves_behind_is_read_by_the_next(pair: Pair) -> None:
+    """More bytes than one read takes are reported by the system just once."""
+    plain = PlainSocket(pair[0], ReadWatch())
+    pair[1].sendall(b"x" * (RECEIVE_BYTES + 1))
+    with trio.fail_after(10):
+        assert [RECEIVE_BYTES, 1] == [len(await plain.receive()) for _ in range(2)]
+    plain.close()
+
+
+async def test_a_cancelled_wait_leaves_what_arrives_to_the_next(pair: Pair) -> None:
+    """A wait that was cut has read nothing, and does not keep others from being woken."""
+    plain = PlainSocket(pair[0], ReadWatch())
+    for sent in (b"", b"late"):
+        pair[1].sendall(sent)
+        await trio.testing.wait_all_tasks_blocked()
+        with trio.CancelScope() as scope:
+            scope.cancel()
+            await plain.receive()
+        assert scope.cancelled_caught
+    with trio.fail_after(10):
+        assert b"late" == await plain.receive()
+    plain.close()
+
+
+async def test_an_idle_socket_is_looked_at_itself_after_a_while(pair: Pair) -> None:
+    """The watch is trusted for a second: what came while the process stood still is seen by a look of its own."""
+    plain = PlainSocket(pair[0], ReadWatch())
+    pair[1].close()  # and nobody but us has run since: the watch cannot know
+
+    assert plain.is_quiet(0.9)
+    assert not plain.is_quiet(1.0)
+    assert pair[0].fileno() >= 0
+    plain.close()
+
+
+async def test_the_watch_ends_with_its_last_socket_and_begins_anew(pair: Pair) -> None:
+    """Nothing is left when all sockets are closed; a socket after that is watched like the first."""
+    watch = ReadWatch()
+    plain = PlainSocket(pair[0], watch)
+    assert ("<ReadWatch of 1 sockets>", 1) == (repr(watch), await watching())
+    plain.close()
+    plain.close()
+    assert ("<ReadWatch of 0 sockets>", 0) == (repr(watch), await watching())
+
+    ours, other = socket.socketpair()
+    with ours, other:
+        ours.setblocking(False)
+        again = PlainSocket(ours, watch)
+        other.sendall(b"new")
+        with trio.fail_after(10):
+            assert b"new" == await again.receive()
+        again.close()
+
+
+async def test_a_socket_that_lives_on_elsewhere_is_not_heard_any_more(pair: Pair) -> None:
+    """A copy of a closed socket, as a process that is being started may have, makes no noise here."""
+    watch = ReadWatch()
+    other_ours, other = socket.socketpair()
+    other_ours.setblocking(False)
+    with pair[0].dup(), other_ours, other:
+        plain = PlainSocket(other_ours, watch)
+        PlainSocket(pair[0], watch).close()
+        pair[1].sendall(b"to the copy")
+        assert 1 == await watching()
+        plain.close()
+
+
+async def watching() -> int:
+    """Count the tasks of watches, once everything has come to rest."""
+    await trio.testing.wait_all_tasks_blocked()
+    root = trio.lowlevel.current_root_task()
+    assert root is not None
+    return sum("ReadWatch" in task.name for nursery in root.child_nurseries for task in nursery.child_tasks)
+
+
+async def test_without_epoll_trio_is_asked(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where the system has no epoll, connections are reused, and stale ones noticed, all the same."""
+    monkeypatch.setattr(http_watch, "HAS_EPOLL", False)
+
+    async def two_each(connection: RawConnection) -> None:
+        for _ in range(2):
+            await connection.request()
+            await connection.say(OK)
+
+    async with raw_receiver(two_each) as receiver, TrioTransport() as transport:
+        for _ in range(2):
+            assert [200, 200] == [await status(transport, receiver.url) for _ in range(2)]
+            [idle] = transport._pool._idle
+            await until(lambda idle=idle: not idle.socket.is_quiet(0.0))  # type: ignore[misc]
+        assert (1, 0, 0) == counts(transport)
+        assert "<ReadWatch of 0 sockets>" == repr(transport._pool._watch)
+
+    assert (2, 4) == (receiver.connections, len(receiver.requests))
