@@ -1,10 +1,10 @@
 """The redriver: the only owner of retries. It finds records that are due and claims each before it is sent again."""
 
-from dataclasses import replace
 from functools import partial
 
 import trio
 from loguru import logger
+from msgspec.structs import replace
 
 from trio_alerts.delivery import cut, next_attempt
 from trio_alerts.errors import RefusedContent, Stopping, Unavailable
@@ -34,6 +34,10 @@ async def redrive_records(send: trio.MemorySendChannel[Work], pipeline: Pipeline
 
 
 async def _redrive_due(send: trio.MemorySendChannel[Work], pipeline: Pipeline) -> None:
+    """Page through what is due. The claims of a page run side by side, so that the store gets many in one request.
+
+    Nothing that fails as a rule is awaited in the nursery: a claim cut by it would be an attempt that nobody makes.
+    """
     after = ""
     while not pipeline.stopping.is_set():
         ids = await pipeline.ask_store(partial(pipeline.store.due, pipeline.clock.now(), PAGE, after))
@@ -41,18 +45,14 @@ async def _redrive_due(send: trio.MemorySendChannel[Work], pipeline: Pipeline) -
             return
         after = ids[-1]
         pending = await pipeline.stream.pending_among(ids)  # the stream decides about these, not a lapsed lease
-        for record_id in ids:
-            if record_id in pending or record_id in pipeline.in_flight:
-                continue
-            if not await _free_slot(pipeline):
-                return
-            try:
-                claim = await _claim(record_id, pipeline)
-            except RefusedContent as fault:  # somebody changed it by hand; it must not hold up the others
-                logger.error("{} is due and cannot be read: {}", record_id, fault)
-                continue
-            if claim is not None and pipeline.in_flight.hold(record_id, None):
-                await send.send(Redrive(claim))  # also when stopping: what is claimed is sent within the grace time
+        async with trio.open_nursery() as claims:
+            for record_id in ids:
+                if record_id in pending:
+                    continue
+                if not await _free_slot(pipeline):
+                    break
+                if pipeline.in_flight.hold(record_id, None):  # takes the slot, and keeps any other work on it away
+                    claims.start_soon(_redrive, record_id, send, pipeline)
 
 
 async def _free_slot(pipeline: Pipeline) -> bool:
@@ -63,6 +63,23 @@ async def _free_slot(pipeline: Pipeline) -> bool:
             return True
         await pipeline.in_flight.changed()
     return False
+
+
+async def _redrive(record_id: str, send: trio.MemorySendChannel[Work], pipeline: Pipeline) -> None:
+    """Claim one record that we hold and hand it to a worker, or let go of it if it is not ours to send."""
+    handed_over = False
+    try:
+        claim = await _claim(record_id, pipeline)
+        if claim is not None:
+            await send.send(Redrive(claim))  # also when stopping: what is claimed is sent within the grace time
+            handed_over = True
+    except RefusedContent as fault:  # somebody changed it by hand; it must not hold up the others
+        logger.error("{} is due and cannot be read: {}", record_id, fault)
+    except Stopping as cause:
+        logger.debug("the retry of {} waits: {}", record_id, cause)
+    finally:
+        if not handed_over:
+            pipeline.in_flight.release(record_id, untouched=True)
 
 
 async def _claim(record_id: str, pipeline: Pipeline) -> Claim | None:

@@ -27,23 +27,22 @@ Work = Entry | Redrive
 
 
 async def work_off(receive: trio.MemoryReceiveChannel[Work], pipeline: Pipeline) -> None:
-    """Carry alerts, one at a time, until the channel is closed.
-
-    An exception that nobody planned for ends the intake of the whole process; this worker's entry stays pending, and
-    the service raises the exception when the other workers are done.
-    """
+    """Carry alerts, one at a time, until the channel is closed."""
     with receive:
         async for work in receive:
-            if not await _carry(work, pipeline):
-                return
+            await _carry(work, pipeline)
 
 
-async def _carry(work: Work, pipeline: Pipeline) -> bool:
-    """Carry one alert; False if this worker must not go on."""
+async def _carry(work: Work, pipeline: Pipeline) -> None:
+    """Carry one alert.
+
+    An exception that nobody planned for ends the intake of the whole process; the entry stays pending, and the service
+    raises the exception when the workers are done: this one too goes on with what is claimed already.
+    """
     untouched = True
     try:
         if pipeline.stopping.is_set() and isinstance(work, Entry):
-            return True  # not started: it is handed over to another process
+            return  # not started: it is handed over to another process
         untouched = False
         pipeline.in_flight.start(work.record_id)
         if isinstance(work, Redrive):
@@ -52,13 +51,13 @@ async def _carry(work: Work, pipeline: Pipeline) -> bool:
         else:
             untouched = await process_entry(work, pipeline) is Step.ACKNOWLEDGE
     except Stopping:
-        untouched = True  # nothing was sent
+        # Only the waits before a send are given up, so nothing of ours went out or ever will: another process may
+        # begin at once. If a write of ours did happen, it finds the record `sending` and counts a doubt too many.
+        untouched = True
     except Exception as fault:  # noqa: BLE001 - the one catch-all: the fault is raised by the service, after the drain
         if not isinstance(fault, AlertError):
             logger.error("{}: a worker failed ({!r}); its entry stays pending", work.record_id, fault)
         pipeline.faults.append(fault)
         pipeline.stop()
-        return False
     finally:
         pipeline.in_flight.release(work.record_id, untouched=untouched)
-    return True

@@ -56,8 +56,8 @@ MUTATIONS = (
     Mutation(
         "redriver ignores pending entries",
         "redriver.py",
-        "if record_id in pending or record_id in pipeline.in_flight:",
-        "if record_id in pipeline.in_flight:",
+        "if record_id in pending:",
+        "if False:",
     ),
     Mutation(
         "keep-alive off",
@@ -156,6 +156,13 @@ MUTATIONS = (
         "claimer.py",
         "if is_suspect(pending):",
         "if False:",
+    ),
+    Mutation(
+        "own pending entries taken, suspects and all",
+        "backends/redis_stream.py",
+        "if one.record_id not in holding and not is_suspect(one)]",
+        "if one.record_id not in holding]",
+        "tests/test_claimer.py::test_a_suspect_under_our_own_name_is_left_to_the_claimer",
     ),
     Mutation(
         "quarantined although delivered",

@@ -90,7 +90,7 @@ def plan_of(seed: int) -> Plan:
     plan = Plan(
         chance=seed,
         slots=chance.choice((1, 2, 2, 2, 3) if theme == "mixed" else (2, 2, 3)),
-        workers=chance.choice((1, 2, 4, 6)),
+        workers=chance.choice((1, 2, 4, 8)),
         batch=chance.choice((1, 100, 100)),
         fixed_names=chance.random() < 0.3,
         long_sends=theme in _LONG or chance.random() < 0.2,

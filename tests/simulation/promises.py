@@ -213,7 +213,9 @@ class Promises:
         if was.state == "sending" and was.owner != delivery.owner:
             self._check_take_over(after.id, was, delivery)
         pending = any(self.entries.get(entry_id) == after.id for entry_id in self._pending_now())
-        stranger = who is not None and not who.dead and after.id not in who.pipeline.in_flight
+        # A retry is held too, before it is claimed: only who holds the entry may write while that is pending.
+        held = [entry.record_id for entry in who.pipeline.in_flight.older_than(0.0)] if who is not None else []
+        stranger = who is not None and not who.dead and after.id not in held
         if stranger and who is not None and pending and self.regrouped_at_s < 0:
             self.breach("P3", f"{who.name} redrives {after.id}, whose entry is still pending")
 

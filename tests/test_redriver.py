@@ -1,0 +1,176 @@
+"""The redriver's claims; whole schedules and leases are in `test_service.py`."""
+
+from typing import Any
+
+import trio
+from msgspec.structs import replace
+from trio.testing import MockClock
+
+from tests.fakes.channel import FakeChannel
+from tests.fakes.world import GROUP, STREAM, World
+from trio_alerts.alert import Record
+from trio_alerts.errors import RefusedContent
+from trio_alerts.ports import Notification, Stored
+from trio_alerts.retry import Outcome, Retry
+
+
+async def world_of_due(count: int, **settings: Any) -> tuple[World, list[str]]:
+    """Return a world whose first process is gone, and the IDs of what it left behind: all is due after a second."""
+    world = World([Retry("busy", 503)] * count, retry_schedule_s=(1.0, 1000.0), **settings)
+    first = world.pipeline("first")
+    ids = [(await world.carry(first, alert_id=f"a-{n}"))[0].id for n in range(count)]
+    world.channel.sends.clear()
+    return world, ids
+
+
+async def test_the_claims_of_a_page_run_side_by_side(autojump_clock: MockClock) -> None:
+    """As many as there are slots: a backlog costs two requests to the store for each of these, not for each record."""
+    world, ids = await world_of_due(40, workers=40, lease_s=600.0)
+    world.store.latency_s, world.channel.latency_s = 1.0, 10.0
+    async with world.serving(world.pipeline()):
+        await trio.sleep(60)
+    # The start takes 1 s, the first look comes 2 s later and takes 1; then, by ten: read 1, claim 1, send 10, store 1.
+    assert [6.0] * 10 + [19.0] * 10 + [32.0] * 10 + [45.0] * 10 == world.channel.sent_at_s
+    assert dict.fromkeys(ids, "delivered") == world.states
+
+
+async def test_a_slot_is_used_again_as_soon_as_it_is_free(autojump_clock: MockClock) -> None:
+    """One slow receiver keeps one slot: the others do not wait for it, in this page or the next."""
+    world, ids = await world_of_due(300, workers=8, send_timeout_s=500.0, lease_s=2000.0)
+    slow = min(ids)
+
+    class SlowOnce(FakeChannel):
+        async def send(self, notification: Notification) -> Outcome:
+            outcome = await super().send(notification)
+            await trio.sleep(400.0 if notification.id == slow else 1.0)
+            return outcome
+
+    world.channels["webhook"] = world.channel = SlowOnce()
+    async with world.serving(world.pipeline()):
+        await trio.sleep(500)
+    assert dict.fromkeys(ids, "delivered") == world.states
+    assert {2.0 + second for second in range(299)} == set(world.channel.sent_at_s)
+
+
+async def test_retries_take_only_workers_that_are_idle(autojump_clock: MockClock) -> None:
+    """Nothing is claimed that would have to wait for a worker while its lease runs."""
+    world, ids = await world_of_due(5, workers=8, send_timeout_s=500.0, lease_s=2000.0)
+    world.channel.latency_s = 100.0
+    for n in range(7):
+        world.emit(alert_id=f"busy-{n}")
+    pipeline = world.pipeline()
+    async with world.serving(pipeline):
+        await trio.sleep(50)
+        assert (1, 8) == (pipeline.in_flight.redrives, len(world.channel.sends))
+        assert 1 == [world.states[one] for one in ids].count("sending")
+
+
+async def test_one_that_cannot_be_read_stops_no_claim_beside_it(autojump_clock: MockClock) -> None:
+    """Its neighbours are under way when it is found, and are sent; its slot is free again."""
+    world, ids = await world_of_due(10, workers=40)
+    world.store.latency_s = 1.0
+    pipeline, broken = world.pipeline(), ids[4]
+    plain = world.store.get
+
+    async def get(record_id: str) -> Stored | None:
+        if record_id == broken:
+            raise RefusedContent("delivery.state is 'sent'")
+        return await plain(record_id)
+
+    pipeline.store.get = get  # type: ignore[method-assign]
+    async with world.serving(pipeline):
+        await trio.sleep(20)
+        assert 0 == pipeline.in_flight.redrives
+    assert dict.fromkeys(ids, "delivered") | {broken: "retrying"} == world.states
+
+
+async def test_a_record_that_is_not_due_any_more_gives_its_slot_back(autojump_clock: MockClock) -> None:
+    """A search lags behind: what it found is read again, and what has moved on is left alone."""
+    world, ids = await world_of_due(3, workers=4)
+    world.store.refresh()
+    world.store.lagging = True
+    for moved_on in sorted(ids)[:2]:
+        record = world.store.records[moved_on].record
+        world.store.put(Record(record.id, record.body, replace(record.delivery, state="failed")))
+    async with world.serving(world.pipeline()):
+        await trio.sleep(3)
+    assert [max(ids)] == [send.id for send in world.channel.sends]
+
+
+async def test_what_is_claimed_is_sent_also_when_stopping(autojump_clock: MockClock) -> None:
+    """A soft stop in the middle of ten claims: these ten are sent, and nothing else is begun."""
+    world, ids = await world_of_due(40, workers=40)
+    world.store.latency_s, world.channel.latency_s = 1.0, 10.0
+    pipeline = world.pipeline()
+    async with world.serving(pipeline):
+        await trio.sleep(5.0 - trio.current_time() + 0.2)  # all ten are read and none is written
+        pipeline.stop()
+    begun = sorted(ids)[:10]
+    assert [6.0] * 10 == world.channel.sent_at_s
+    assert dict.fromkeys(ids, "retrying") | dict.fromkeys(begun, "delivered") == world.states
+    assert set() == set(pipeline.in_flight.ids)
+
+
+async def test_claims_that_wait_for_the_store_end_with_a_soft_stop(autojump_clock: MockClock) -> None:
+    """Nothing is claimed, nothing is sent, and nothing is held up: the records are due for the next process."""
+    world, ids = await world_of_due(10, workers=40)
+    world.store.decide = lambda call: "down" if call.method == "get" else None
+    pipeline = world.pipeline()
+    async with world.serving(pipeline):
+        await trio.sleep(30)
+        assert 10 == pipeline.in_flight.redrives
+        pipeline.stop()
+    assert 30.0 == trio.current_time()
+    assert ([], set()) == (world.channel.sends, set(pipeline.in_flight.ids))
+    assert dict.fromkeys(ids, "retrying") == world.states
+
+
+async def test_a_claim_that_succeeds_can_be_handed_over(autojump_clock: MockClock) -> None:
+    """Its entry comes again in the middle of the claim: the claim has the ID already, and no doubt is left behind."""
+    world, (record_id,) = await world_of_due(1)
+    world.store.latency_s = 4.0
+    pipeline = world.pipeline()
+    async with world.serving(pipeline):
+        await trio.sleep(11 - trio.current_time())  # it is found at 10, read at 14, claimed at 18
+        world.server.set_id(STREAM, GROUP, "0-0")
+        await trio.sleep(2)
+        assert {record_id: "me"} == world.pending
+        await trio.sleep(200)
+    delivery = world.delivery(record_id)
+    assert ([18.0], {}) == (world.channel.sent_at_s, world.pending)
+    assert ("delivered", 2, 0) == (delivery.state, delivery.attempts, delivery.in_doubt)
+
+
+async def test_what_another_process_has_pending_is_left_alone(autojump_clock: MockClock) -> None:
+    """Its lease has lapsed long ago: as long as the entry is pending, only whoever claims that takes it over."""
+    world = World(latency_s=1000.0, send_timeout_s=30.0, lease_s=60.0, claim_idle_s=500.0)
+    with trio.move_on_after(5):
+        await world.carry(world.pipeline("dead"))
+    (record_id,) = world.pending
+    world.channel.latency_s = 0.0
+    async with world.serving(world.pipeline("living")):
+        await trio.sleep(400)
+        assert ("sending", 1) == (world.delivery(record_id).state, world.delivery(record_id).attempts)
+        await trio.sleep(200)
+    assert [0.0, 500.0] == world.channel.sent_at_s
+    assert ("delivered", 1) == (world.delivery(record_id).state, world.delivery(record_id).in_doubt)
+
+
+async def test_two_redrivers_that_claim_the_same_records_send_each_once(autojump_clock: MockClock) -> None:
+    """With the lock no good, both begin with the same records at the same moment: the conditional writes decide."""
+
+    async def lock(_name: str, _ttl_s: float) -> bool:
+        await trio.lowlevel.checkpoint()
+        return True
+
+    world, ids = await world_of_due(200, workers=32)
+    processes = [world.pipeline(name) for name in ("one", "two")]
+    for pipeline in processes:
+        pipeline.stream.lock = lock  # type: ignore[assignment, method-assign]
+    async with world.serving(*processes):
+        world.store.latency_s, world.channel.latency_s = 0.5, 3.0
+        await trio.sleep(300)
+    refused = len(world.store.called("replace")) - 3 * 200  # a record has three that succeed: two outcomes, one claim
+    assert refused >= 8
+    assert dict.fromkeys(ids, 1) == world.channel.accepted
+    assert {(2, 0)} == {(world.delivery(one).attempts, world.delivery(one).in_doubt) for one in ids}
