@@ -3,6 +3,7 @@
 import base64
 import copy
 import re
+import resource
 from collections.abc import Mapping
 from ipaddress import ip_network
 from pathlib import Path
@@ -857,8 +858,19 @@ def test_short_keys_get_a_warning() -> None:
 
     assert warning.startswith("the secret of channel 'webhook' has 6 bytes")
     assert "c2VjcmV0" not in warning
-    assert () == warnings_about(load(WEBHOOK_URL=HOOK, WEBHOOK_SECRET=KEY))
-    assert () == warnings_about(load(WEBHOOK_URL=HOOK))
+    assert [] == warnings_about(load(WEBHOOK_URL=HOOK, WEBHOOK_SECRET=KEY))
+    assert [] == warnings_about(load(WEBHOOK_URL=HOOK))
+
+
+@pytest.mark.parametrize(("allowed", "warned"), [(1063, True), (1064, False), (resource.RLIM_INFINITY, False)])
+def test_too_few_open_files_get_a_warning(allowed: int, warned: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each waiting worker holds a connection: the warning says how many files are needed and how many may be open."""
+    monkeypatch.setattr(resource, "getrlimit", lambda _what: (256, allowed))
+    warnings = warnings_about(load(WEBHOOK_URL=HOOK, WORKERS="1000"))
+
+    assert warned == any(
+        f"1000 workers may need more than 1064 open files, and this process gets {allowed}" in one for one in warnings
+    )
 
 
 # Documentation

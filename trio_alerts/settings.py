@@ -5,6 +5,7 @@ messages, `--help` and the README's table are made from them.
 """
 
 import os
+import resource
 import secrets
 import socket
 from collections.abc import Mapping
@@ -42,6 +43,7 @@ ENV_PREFIX = "TRIO_ALERTS_"
 InDoubtPolicy = Literal["resend", "hold"]
 
 # Standard Webhooks asks for keys of 24 to 64 bytes; shorter ones are in use, so they are no error.
+_OTHER_FILES = 64  # two for Redis, at most 32 for OpenSearch, the process's own
 _KEY_BYTES = 24
 
 
@@ -304,15 +306,18 @@ def require_channels(settings: Settings) -> None:
         )
 
 
-def warnings_about(settings: Settings) -> tuple[str, ...]:
-    """Say what is allowed but not wise: for the log at start, and for `check`."""
-    weak = {
-        channel.name: len(signing_key(channel.secret))
+def warnings_about(settings: Settings) -> list[str]:
+    """Say what is allowed but not wise, here and now: for the log at start, and for `check`."""
+    found = [
+        f"the secret of channel {channel.name!r} has {len(signing_key(channel.secret))} bytes, and Standard Webhooks "
+        f"asks for {_KEY_BYTES} to 64: make one with `openssl rand -base64 32`"
         for channel in settings.effective_channels
         if channel.secret is not None and len(signing_key(channel.secret)) < _KEY_BYTES
-    }
-    return tuple(
-        f"the secret of channel {name!r} has {size} bytes, and Standard Webhooks asks for {_KEY_BYTES} to 64: "
-        "make one with `openssl rand -base64 32`"
-        for name, size in weak.items()
-    )
+    ]
+    _, allowed = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if allowed != resource.RLIM_INFINITY and allowed < settings.workers + _OTHER_FILES:
+        found.append(
+            f"{settings.workers} workers may need more than {settings.workers + _OTHER_FILES} open files, and this "
+            f"process gets {allowed}: raise the hard limit (`ulimit -Hn`, LimitNOFILE=, --ulimit nofile=)"
+        )
+    return found

@@ -1,9 +1,11 @@
 """What the server must allow and hold before anything is read: found out without changing anything there."""
 
 import secrets
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from loguru import logger
+from redis.crc import key_slot
 from redis.exceptions import NoPermissionError, ResponseError
 from redis.typing import EncodableT
 
@@ -43,7 +45,7 @@ async def survey(client: RedisClient, settings: Settings) -> list[MissingGroup]:
         SettingsError: A group would start over too many waiting entries, and `start_from` does not say where.
     """
     try:
-        await _look_at_the_server(client)
+        await _look_at_the_server(client, settings.stream_names)
         missing = []
         for stream in settings.stream_names:
             await _try_permissions(client, settings, stream)
@@ -56,7 +58,7 @@ async def survey(client: RedisClient, settings: Settings) -> list[MissingGroup]:
     return missing
 
 
-async def _look_at_the_server(client: RedisClient) -> None:
+async def _look_at_the_server(client: RedisClient, streams: Sequence[str]) -> None:
     """Managed servers forbid CONFIG; INFO says the same."""
     try:
         about = await client.info()
@@ -72,6 +74,13 @@ async def _look_at_the_server(client: RedisClient) -> None:
             f"{client.address} has the maxmemory-policy {policy}: with a full memory it deletes whole streams, with "
             "all their alerts. Set it to noeviction (CONFIG SET maxmemory-policy noeviction, and in redis.conf), "
             "or use another server"
+        )
+    slots = {key_slot(stream.encode()) for stream in streams}
+    if about.get("cluster_enabled") == 1 and len(slots) > 1:
+        raise StartError(
+            f"{client.address} is a Redis Cluster's, and the streams lie in {len(slots)} of its slots: one XREADGROUP, "
+            "and so one process, serves one slot. Give them one tag in braces ({a}:0 and {a}:1 share a slot), or run "
+            "a deployment for each slot"
         )
     if about.get("aof_enabled") == 0:
         logger.warning(

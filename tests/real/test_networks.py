@@ -1,0 +1,49 @@
+"""The setting `networks` from end to end: what it forbids is never connected to."""
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.real.obtain import obtain
+from tests.real.program import Site, stop, wait_until
+from tests.real.servers import RedisServer
+from tests.real.servers.receiver import ReceiverServer
+from tests.test_alert import EVENT
+
+
+@pytest.fixture
+def receiver() -> Iterator[ReceiverServer]:
+    with obtain(ReceiverServer) as server:
+        yield server
+
+
+def has_state(site: Site, entry_id: str, state: str) -> bool:
+    """Before the first write there is no store yet."""
+    done = site.call("list", "--json")
+    records = [json.loads(line) for line in done.stdout.splitlines()] if done.returncode == 0 else []
+    return [(entry_id, state)] == [(record["record_id"], record["delivery"]["state"]) for record in records]
+
+
+@pytest.mark.parametrize(
+    ("networks", "state", "reason"),
+    [
+        ("public", "failed", "127.0.0.1 (not a public address)"),
+        ("10.0.0.0/8", "failed", "127.0.0.1 (not in one of the listed networks)"),
+        ("10.0.0.0/8,127.0.0.0/8", "delivered", None),
+    ],
+)
+def test_a_receiver_outside_the_networks_gets_nothing(
+    valkey: RedisServer, tmp_path: Path, receiver: ReceiverServer, networks: str, state: str, reason: str | None
+) -> None:
+    """Its alerts fail for good, and the record says why; one inside gets them."""
+    settings = {"webhook_url": f"{receiver.url}/hook", "networks": networks}
+    site = Site(valkey, f"sqlite:///{tmp_path}/alerts.db", tmp_path, settings)
+    entry_id = site.add({b"event": json.dumps(EVENT).encode()})
+    with site.running() as worker:
+        wait_until(lambda: has_state(site, entry_id, state), state, site)
+        assert 0 == stop(worker), site.log()
+
+    assert (state == "delivered") == bool(receiver.totals().connections)
+    assert (reason or "") in str(site.records()[entry_id]["delivery"].get("last_error"))
