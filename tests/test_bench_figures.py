@@ -2,7 +2,6 @@ from random import Random
 
 import pytest
 
-from bench.claims import RUNS, Claim, claims
 from bench.delays import CAP, Delay, parse_delay
 from bench.figures import ideal_rate, per_worker_kib, percentile, steady_rate
 from bench.load import schedule
@@ -102,28 +101,6 @@ def test_a_header_is_found_by_its_whole_name() -> None:
     """The receiver reads the value behind a name, not behind a name that ends alike."""
     head = b"post / http/1.1\r\nx-webhook-id: wrong\r\nwebhook-id:  1-0 \r\nlast: z"
     assert [b"1-0", b"z", b""] == [_header(head, name) for name in (b"webhook-id", b"last", b"id")]
-
-
-@pytest.mark.parametrize(
-    ("figure", "expected"),
-    [(0.94, "missed"), (0.95, "reached"), (0.979, "reached"), (0.98, "aim reached")],
-)
-def test_a_verdict_compares_with_must_and_aim(figure: float, expected: str) -> None:
-    """A bound that is met exactly is met."""
-    claim = Claim("share", (), lambda _: figure, "at least", 0.95, 0.98)
-    assert expected == claim.verdict(figure)
-
-
-def test_a_verdict_on_a_cost_turns_the_sign() -> None:
-    """For what must be small, less is better."""
-    claim = Claim("cost", (), lambda _: 0.0, "at most", 0.55, 0.4)
-    assert ["missed", "reached", "aim reached"] == [claim.verdict(figure) for figure in (0.56, 0.55, 0.4)]
-
-
-def test_every_claim_has_its_runs() -> None:
-    """No claim names a run that is not in the table, and every backlog lasts for the three rounds that a rate needs."""
-    assert {run for claim in claims() for run in claim.runs} <= RUNS.keys()
-    assert [] == [name for name, plan in RUNS.items() if plan.rate is None and plan.alerts < 5 * plan.workers]
 
 
 def test_a_plot_shows_every_value_and_escapes_its_words() -> None:

@@ -45,3 +45,16 @@ def test_equal_sums_do_not_balance_different_alerts() -> None:
     ledger = account(accepted=("1-0", "2-0", "9-0"))
     assert (3, 3, 3) == (ledger.emitted, ledger.accepted, ledger.recorded)
     assert 2 == len(ledger.problems)
+
+
+def test_the_counts_are_of_requests_and_records_and_repeats() -> None:
+    """A line that says what was seen counts each repeat, and calls a run that is void by its name."""
+    ledger = balance(("1-0", "1-0"), ("1-0",) * 3, ("1-0",) * 4, duplicates=5, pending=0)
+    assert str(ledger).startswith("emitted 2, accepted 3, recorded as delivered 4, duplicates 5: NOT BALANCED: ")
+
+
+def test_many_ids_are_told_by_a_few_examples() -> None:
+    """The first three in their order: a run of thousands that all went wrong still ends with a line one can read."""
+    ids = [f"{number}-0" for number in range(9, 0, -1)]
+    ledger = balance(ids, (), ids, duplicates=0, pending=0)
+    assert ("emitted and never accepted: 9 (such as 1-0, 2-0, 3-0)",) == ledger.problems

@@ -1,9 +1,11 @@
-"""The HTTP transport against servers that the field uses: nginx, and Go's net/http."""
+"""The HTTP transport against servers that the field uses: nginx, Go's net/http, and hypercorn."""
 
+import importlib.util
 import shutil
 import socket
 import ssl
 import subprocess
+import sys
 import textwrap
 from collections.abc import Iterator
 
@@ -15,7 +17,7 @@ from tests.real.obtain import give_up, obtain
 from tests.real.servers import Server, ServerFailedError, UnavailableError
 from tests.real.servers.process import free_port
 from tests.real.tls import TlsFiles
-from trio_alerts.backends.http_socket import SendProgress
+from trio_alerts.backends.http_socket import PlainSocket, SendProgress
 from trio_alerts.backends.http_transport import TrioTransport
 
 MIB = 1_048_576
@@ -100,6 +102,39 @@ GO_SERVER = """
     }
 """
 
+# Each answer names the connection by the client's port: it tells which requests shared one.
+HYPERCORN_APP = """
+    taken = 0
+
+    async def app(scope, receive, send):
+        global taken
+        if scope["type"] != "http":
+            raise NotImplementedError
+        length, more = 0, True
+        while more:
+            message = await receive()
+            length, more = length + len(message.get("body", b"")), message.get("more_body", False)
+        taken += scope["path"] != "/taken"
+        parts = {
+            "/taken": [str(taken)],
+            "/chunked": [f"part {number} " for number in range(5)],
+        }.get(scope["path"], [f"{scope['client'][1]} {length}"])
+        headers = [(b"connection", b"close")] if scope["path"] == "/close" else []
+        if len(parts) == 1:
+            headers.append((b"content-length", str(len(parts[0])).encode()))
+        await send({"type": "http.response.start", "status": 200, "headers": headers})
+        for part in parts:
+            await send({"type": "http.response.body", "body": part.encode(), "more_body": True})
+        await send({"type": "http.response.body"})
+"""
+
+HYPERCORN_CONF = """
+    bind = ["127.0.0.1:{port}"]
+    worker_class = "trio"
+    workers = 0
+    keep_alive_timeout = {keep_alive_s}
+"""
+
 
 class NginxServer(Server):
     """The distribution's nginx, as one process, plain and with TLS."""
@@ -176,6 +211,38 @@ class GoServer(Server):
         return accepts(self.port)
 
 
+class HypercornServer(Server):
+    """Hypercorn with a small ASGI application, as one process.
+
+    Args:
+        keep_alive_s: After so long without a request it closes a connection.
+    """
+
+    name = "hypercorn"
+
+    def __init__(self, keep_alive_s: float = 60.0) -> None:
+        super().__init__()
+        if importlib.util.find_spec("hypercorn") is None:
+            raise UnavailableError("hypercorn is not installed: pip install hypercorn")
+        self.port = 0
+        self._keep_alive_s = keep_alive_s
+
+    def configure(self) -> None:
+        """Write the application and the configuration."""
+        self.port = free_port()
+        conf = HYPERCORN_CONF.format(port=self.port, keep_alive_s=self._keep_alive_s)
+        (self.folder / "hypercorn.toml").write_text(textwrap.dedent(conf))
+        (self.folder / "app.py").write_text(textwrap.dedent(HYPERCORN_APP))
+
+    def command(self) -> list[str]:
+        """Return hypercorn's command line."""
+        return [sys.executable, "-m", "hypercorn", "--config", "hypercorn.toml", "app:app"]
+
+    def is_ready(self) -> bool:
+        """Tell whether the port accepts."""
+        return accepts(self.port)
+
+
 def accepts(port: int) -> bool:
     with socket.socket() as probe:
         return probe.connect_ex(("127.0.0.1", port)) == 0
@@ -195,6 +262,12 @@ def go() -> Iterator[GoServer]:
             yield server
     except ServerFailedError as error:
         give_up(str(error))
+
+
+@pytest.fixture(scope="module")
+def hypercorn() -> Iterator[HypercornServer]:
+    with obtain(HypercornServer) as server:
+        yield server
 
 
 @pytest.fixture
@@ -335,3 +408,65 @@ async def test_go_closes_idle_connections_and_they_are_not_used(go: GoServer, tr
 
         assert [200] * 10 == [(await post(transport, f"{base}/hook")).status_code for _ in range(10)]
         assert 10 == int((await post(transport, f"{base}/taken")).text) - before
+
+
+async def test_hypercorn_connections_are_used_again(hypercorn: HypercornServer, transport: TrioTransport) -> None:
+    """Ten requests in a row, large and small, chunked answers between them: one connection."""
+    base = f"http://127.0.0.1:{hypercorn.port}"
+    async with transport:
+        answers = []
+        for number in range(10):
+            answers.append(await post(transport, f"{base}/hook", b"x" * 20_000 * number))
+            chunked = await post(transport, f"{base}/chunked")
+
+            assert ("chunked", "part 0 part 1 part 2 part 3 part 4 ") == (
+                chunked.headers.get("transfer-encoding"),
+                chunked.text,
+            )
+
+    assert [str(20_000 * number) for number in range(10)] == [answer.text.split(" ")[1] for answer in answers]
+    assert 1 == len({answer.text.split(" ")[0] for answer in answers})
+
+
+async def test_hypercorn_closes_when_it_says_so(hypercorn: HypercornServer, transport: TrioTransport) -> None:
+    """`Connection: close` is believed: every request gets a connection of its own, none fails, none is repeated."""
+    base = f"http://127.0.0.1:{hypercorn.port}"
+    async with transport:
+        before = int((await post(transport, f"{base}/taken")).text)
+        answers = [await post(transport, f"{base}/close") for _ in range(5)]
+        assert "idle=0 " in repr(transport)
+        after = int((await post(transport, f"{base}/taken")).text)
+
+    assert [(200, "close")] * 5 == [(answer.status_code, answer.headers.get("connection")) for answer in answers]
+    assert 5 == len({answer.text for answer in answers})
+    assert 5 == after - before
+
+
+async def test_hypercorn_closes_idle_connections_and_they_are_not_used(transport: TrioTransport) -> None:
+    """The server's idle time-out ends connections without a word: noticed before use, nothing fails or is doubled."""
+    with obtain(lambda: HypercornServer(keep_alive_s=1.0)) as server:
+        base = f"http://127.0.0.1:{server.port}"
+        answers: list[str] = []
+
+        async def ask() -> None:
+            answers.append((await post(transport, f"{base}/hook")).text)
+
+        async def ask_five_at_once() -> None:
+            async with trio.open_nursery() as nursery:
+                for _ in range(5):
+                    nursery.start_soon(ask)
+
+        async with transport:
+            await ask_five_at_once()
+            idle = list(transport._pool._idle)
+            with trio.fail_after(60):
+                for connection in idle:
+                    assert isinstance(connection.socket, PlainSocket)
+                    await trio.lowlevel.wait_readable(connection.socket._sock)
+            assert f"idle={len(idle)} " in repr(transport), "nobody has looked at them yet"
+            await ask_five_at_once()
+            assert 10 == int((await post(transport, f"{base}/taken")).text)
+
+    ports = [answer.split(" ")[0] for answer in answers]
+    assert 10 == len(ports)
+    assert set(ports[:5]).isdisjoint(ports[5:])
