@@ -61,6 +61,19 @@ async def test_an_outage_is_logged_once_each_way(autojump_clock: MockClock, line
     assert "answers again" in lines[-1]
 
 
+async def test_what_still_answers_is_no_end_of_an_outage(autojump_clock: MockClock, lines: list[str]) -> None:
+    """A backend that refuses only some operations: still one line each way, the last when all were done."""
+    outage = Outage("the store", Steady())
+    async with trio.open_nursery() as nursery:
+        for failures in (3, 6):
+            nursery.start_soon(outage.outlast, Backend(failures).ask)
+        for _ in range(100):
+            await outage.outlast(Backend(failures=0).ask)
+            await trio.sleep(0.1)
+    assert ["the store does not answer", "the store answers again"] == [line.partition(":")[0] for line in lines]
+    assert 6.3 == round(outage.ended_at_s, 6)
+
+
 async def test_waiting_ends_when_the_process_stops(autojump_clock: MockClock) -> None:
     """A soft stop is not held up by a store that is away."""
     stopping = trio.Event()

@@ -18,6 +18,9 @@ T = TypeVar("T")
 class Outage:
     """Whether one backend answers. Everybody who waits for it shares this, so that each change is logged once.
 
+    A backend may refuse some operations and do others (a full Redis, single items of a `_bulk`): the outage lasts until
+    nobody waits any more.
+
     Args:
         name: The backend, as the log calls it.
         random: Where the jitter of the waits comes from.
@@ -28,6 +31,7 @@ class Outage:
         self.under_way = False
         self.ended_at_s = trio.current_time()  # monotonic; the start counts, since nobody knows what was before
         self._random = random
+        self._waiting = 0  # operations that failed and were not done since
 
     def __repr__(self) -> str:
         return f"<Outage of {self.name}: {'under way' if self.under_way else 'none'}>"
@@ -45,16 +49,22 @@ class Outage:
             Stopping: `give_up` was set while the backend did not answer.
         """
         wait_s = FIRST_WAIT_S
-        while True:
-            try:
-                result = await operation()
-            except Unavailable as cause:
-                self.began(cause)
-            else:
-                if self.under_way:
-                    self.ended()
-                return result
-            wait_s = await self.pause(wait_s, give_up)
+        waiting = False
+        try:
+            while True:
+                try:
+                    result = await operation()
+                    break
+                except Unavailable as cause:
+                    self._waiting += not waiting
+                    waiting = True
+                    self.began(cause)
+                wait_s = await self.pause(wait_s, give_up)
+        finally:
+            self._waiting -= waiting
+        if self.under_way:
+            self.ended()
+        return result
 
     async def pause(self, wait_s: float, give_up: trio.Event | None) -> float:
         """Wait once, jittered, and return the next wait: doubled and capped."""
@@ -75,8 +85,9 @@ class Outage:
             logger.error("{} does not answer: {} (waiting; entries stay pending)", self.name, cause)
 
     def ended(self) -> None:
-        """Note that the backend answered."""
+        """Note that the backend answered; the last who waited for it logs it."""
         if self.under_way:
-            self.under_way = False
             self.ended_at_s = trio.current_time()
-            logger.info("{} answers again", self.name)
+            if not self._waiting:
+                self.under_way = False
+                logger.info("{} answers again", self.name)
