@@ -13,7 +13,7 @@ from tests.store_contract import record
 from tests.test_opensearch_client import INFO, Network, opened
 from trio_alerts.backends.index_schema import Wanted
 from trio_alerts.backends.opensearch_store import MAX_BULK_ITEMS, OpenSearchStore
-from trio_alerts.errors import SchemaError, StartError, Unavailable
+from trio_alerts.errors import StartError, Unavailable
 
 WANTED = Wanted("alerts", ("AlertStream",), "alert-processor")
 LIVE = {WANTED.first_index: {**WANTED.body(), "settings": {**WANTED.body()["settings"], "index.uuid": "u"}}}
@@ -37,8 +37,8 @@ async def running(network: Network) -> AsyncIterator[OpenSearchStore]:
         nursery.cancel_scope.cancel()
 
 
-async def test_a_write_waits_at_most_twice_the_time_out(autojump_clock: MockClock) -> None:
-    """A server that hangs keeps nobody longer than the request under way and one's own, however many wait."""
+async def test_a_server_that_hangs_is_waited_for_once(autojump_clock: MockClock) -> None:
+    """However many writes wait behind a request that is not answered, all are told with it, at the time-out."""
     network = Network()
     waited_s: Counter[float] = Counter()
 
@@ -54,8 +54,7 @@ async def test_a_write_waits_at_most_twice_the_time_out(autojump_clock: MockCloc
             for number in range(5 * MAX_BULK_ITEMS):
                 writers.start_soon(write, number)
 
-    assert {10, 20} == waited_s.keys()
-    assert 5 * MAX_BULK_ITEMS == waited_s.total()
+    assert {10: 5 * MAX_BULK_ITEMS} == waited_s
 
 
 async def test_an_outage_does_not_make_a_storm_of_looks(autojump_clock: MockClock) -> None:
@@ -80,46 +79,26 @@ async def test_an_outage_does_not_make_a_storm_of_looks(autojump_clock: MockCloc
     assert 10 == sum(request.method == "GET" for request in network.asked)
 
 
-@pytest.mark.parametrize("block", ["1", "2"])
-async def test_a_cluster_that_does_not_know_its_indices_yet_is_an_outage(autojump_clock: MockClock, block: str) -> None:
-    """A node that comes back says 404 to everything for a moment: nothing is fatal, and nothing is created."""
+async def test_a_cluster_that_does_not_know_its_indices_yet_is_an_outage(autojump_clock: MockClock) -> None:
+    """A node that comes back says 404 to a plain look at any name: nothing is fatal, and nothing is created."""
     network = Network()
+    network.answer = answer
+    waited: list[str] = []
 
     def recovering(request: httpx.Request) -> httpx.Response:
-        if request.url.path == "/":
-            return httpx.Response(200, json=INFO)
-        if request.url.path == "/_cluster/state/blocks":
-            return httpx.Response(200, json={"blocks": {"global": {block: {"description": "state not recovered"}}}})
-        return httpx.Response(404, json={"error": {"type": "index_not_found_exception"}, "status": 404})
+        if request.url.params.get("ignore_unavailable") != "true":
+            return httpx.Response(404, json={"error": {"type": "index_not_found_exception"}, "status": 404})
+        waited.append(request.url.params["cluster_manager_timeout"])
+        blocked = {"type": "cluster_manager_not_discovered_exception", "reason": "blocked by: state not recovered"}
+        return httpx.Response(503, json={"error": blocked, "status": 503})
 
     async with running(network) as store:
-        network.answer = answer
         await store.prepare()
         network.answer = recovering
         with pytest.raises(Unavailable, match="state not recovered"):
             await store.guard()
         with pytest.raises(StartError, match="state not recovered"):
             await store.prepare()
+
     assert {"GET"} == {request.method for request in network.asked}
-
-
-async def test_an_absence_is_believed_at_the_second_look(autojump_clock: MockClock) -> None:
-    """The first 404 may have come before the cluster knew its indices; one that stays is an index that is gone."""
-    network = Network()
-    misses = 1
-
-    def late(request: httpx.Request) -> httpx.Response:
-        nonlocal misses
-        if request.url.path == "/_cluster/state/blocks":
-            return httpx.Response(200, json={"blocks": {}})
-        if request.url.path != "/" and misses > 0:
-            misses -= 1
-            return httpx.Response(404, json={"error": {"type": "index_not_found_exception"}, "status": 404})
-        return answer(request)
-
-    async with running(network) as store:
-        network.answer = late
-        await store.prepare()
-        misses = 1000
-        with pytest.raises(SchemaError, match="no index behind alias"):
-            await store.guard()
+    assert ["7000ms", "7000ms"] == waited  # its own bound comes before ours, so that the reason is heard

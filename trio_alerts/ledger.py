@@ -115,4 +115,4 @@ def last_trace(record_id: str, seen: Seen) -> str:
     """Say what is known of an alert that is missing."""
     if seen.states.get(record_id) == "quarantined":
         return "its record says quarantined, and the entry is neither there nor on its way"
-    return "the entry was acknowledged, and there is no record of it"
+    return "the entry was acknowledged, or moved past by XGROUP SETID, and there is no record of it"

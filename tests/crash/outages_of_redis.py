@@ -1,15 +1,17 @@
-"""Cells in which the stream's server is restarted, emptied, paused, cut off and replaced."""
+"""Cells in which the stream's server is restarted, emptied, paused, full, cut off and replaced."""
 
+import signal
 import time
 
 from tests.crash.proxy import FAITHFUL, Manner
-from tests.crash.scene import ALERTS, Cell, Scene
+from tests.crash.scene import ALERTS, PER_S, Cell, Scene
 from tests.real.program import GROUP
 from tests.real.receiver import Script, Step
 from tests.real.servers import SentinelServer, ValkeyServer
 
 PAUSE_S = 4.0  # more than twice claim_idle_s, twice redis_timeout_s
 SERVICE = "alerts"
+UNREADABLE = 5  # alerts that belong into quarantine, each time the memory is full
 REPLICATED_WITHIN_MS = 1_000  # of silence, after which Sentinels act
 
 
@@ -93,6 +95,32 @@ def _paused(scene: Scene) -> None:
         time.sleep(PAUSE_S)
         scene.redis.resume()
     scene.notes.append(f"twice {PAUSE_S:g} s")
+
+
+def _full(scene: Scene) -> None:
+    """No memory for new entries, for the quarantine, and for the lock of retries: -OOM is answered to all of them."""
+    scene.begin()
+    for _ in (1, 2):
+        scene.producer.add(ALERTS // 4, 1 / PER_S)
+        for worker in scene.crew.living:
+            worker.signal(signal.SIGSTOP)
+        scene.producer.add(UNREADABLE, severity="unheard of")
+        with scene.redis.client() as client:
+            client.config_set("maxmemory", 1)
+            for worker in scene.crew.living:
+                worker.signal(signal.SIGCONT)
+            scene.emit(ALERTS // 4 - UNREADABLE)
+            time.sleep(PAUSE_S)
+            client.config_set("maxmemory", 0)
+            refused = client.info("errorstats")["errorstat_OOM"]["count"]
+        scene.until_emitted()
+    scene.notes.append(f"twice {PAUSE_S:g} s, {refused} commands refused")
+
+
+def _workers_were_refused(scene: Scene) -> str:
+    return (
+        "" if "used memory > 'maxmemory'" in scene.crew.log() else "no worker was refused anything: this proves nothing"
+    )
 
 
 def _clients_killed(scene: Scene) -> None:
@@ -205,6 +233,15 @@ CELLS = (
     ),
     Cell(name="redis-setid", about="XGROUP SETID to 0 in the middle of the traffic", play=_set_back, ends=()),
     Cell(name="redis-pause", about="SIGSTOP, and SIGCONT after more than `claim_idle_s`", play=_paused, ends=()),
+    Cell(
+        name="redis-oom",
+        about="-OOM to new entries, to the quarantine of unreadable ones and to locks",
+        play=_full,
+        hook=Script([Step(503), Step(200, delay_s=0.03)], each="id"),
+        ends=(),
+        expected=lambda scene: {"quarantined": 2 * UNREADABLE},
+        check=_workers_were_refused,
+    ),
     Cell(name="redis-client-kill", about="CLIENT KILL of all connections, ten times", play=_clients_killed, ends=()),
     Cell(name="redis-answers", about="one answer in twenty lost", play=_answers_lost, through=["redis"], ends=()),
     Cell(

@@ -1,4 +1,4 @@
-"""Cells in which OpenSearch is restarted, overloaded, cut off, and its index blocked, closed and deleted."""
+"""Cells in which OpenSearch is restarted, overloaded, cut off, and its index blocked, closed, red and deleted."""
 
 import time
 
@@ -48,6 +48,11 @@ def _overloaded(scene: Scene) -> None:
     scene.notes.append(f"twice {OUTAGE_S:g} s, {scene.proxies['store'].spoiled} requests")
 
 
+def _items_rejected(scene: Scene) -> None:
+    _spoiled(scene, Manner(rejects=0.5))
+    scene.notes.append(f"twice {OUTAGE_S:g} s, {scene.proxies['store'].spoiled} items")
+
+
 def _no_backend(scene: Scene) -> None:
     _spoiled(scene, Manner(answers=NO_BACKEND))
     scene.notes.append(f"twice {OUTAGE_S:g} s, {scene.proxies['store'].spoiled} requests")
@@ -87,6 +92,26 @@ def _closed(scene: Scene) -> None:
         scene.index("POST", "/_close")
         time.sleep(OUTAGE_S)
         scene.index("POST", "/_open")
+    scene.notes.append(f"twice {OUTAGE_S:g} s")
+
+
+def _red(scene: Scene) -> None:
+    """The primary shard is taken from its node, and may be nowhere until the rule is gone."""
+    index, rule = f"{scene.alias}-000001", "index.routing.allocation.require._name"
+    cancel = {"index": index, "shard": 0, "node": scene.opensearch.folder.name, "allow_primary": True}
+
+    def health() -> object:
+        return scene.opensearch.request("GET", f"/_cluster/health/{index}")[1]["status"]
+
+    scene.begin()
+    scene.emit()
+    for number in (1, 2):
+        scene.until_accepted(50 * number)
+        scene.index("PUT", "/_settings", {rule: "nobody"})
+        scene.opensearch.request("POST", "/_cluster/reroute", {"commands": [{"cancel": cancel}]})
+        scene.until(lambda: health() == "red", "the index is red")
+        time.sleep(OUTAGE_S)
+        scene.index("PUT", "/_settings", {rule: None})
     scene.notes.append(f"twice {OUTAGE_S:g} s")
 
 
@@ -133,6 +158,13 @@ CELLS = (
     Cell(name="opensearch-restart", about="killed and started again", play=_restarted, ends=()),
     Cell(name="opensearch-node-gone", about="one node of two killed, then the other", play=_node_gone, ends=()),
     Cell(name="opensearch-429", about="every request answered with 429", play=_overloaded, through=["store"], ends=()),
+    Cell(
+        name="opensearch-429-items",
+        about="half of the items of each `_bulk` answered with 429",
+        play=_items_rejected,
+        through=["store"],
+        ends=(),
+    ),
     Cell(name="opensearch-503", about="every request answered with 503", play=_no_backend, through=["store"], ends=()),
     Cell(name="opensearch-answers", about="one answer in ten lost", play=_answers_lost, through=["store"], ends=()),
     Cell(
@@ -144,5 +176,6 @@ CELLS = (
     ),
     Cell(name="opensearch-read-only", about="the index blocked for writes", play=_read_only, ends=()),
     Cell(name="opensearch-closed", about="the index closed, then opened", play=_closed, ends=()),
+    Cell(name="opensearch-red", about="the index without its primary shard", play=_red, ends=()),
     Cell(name="opensearch-deleted", about="the index deleted", play=_deleted, ends=(3,), check=_both_saw_it),
 )

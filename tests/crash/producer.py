@@ -8,6 +8,7 @@ from collections.abc import Callable
 import redis
 
 PAUSE_S = 0.1  # between two tries of a server that does not answer
+NOT_NOW = (redis.ReadOnlyError, redis.OutOfMemoryError)  # nothing was added; later it may be
 
 
 class Producer:
@@ -70,13 +71,13 @@ class Producer:
                 with self._connect() as client:
                     try:
                         client.xadd(self._stream, {"event": event}, id=entry_id)
-                    except redis.ReadOnlyError:
+                    except NOT_NOW:
                         raise
                     except redis.ResponseError as error:
                         if "equal or smaller" not in str(error):  # else it is there: the answer was lost
                             raise
                     if not self.replicas or int(client.wait(self.replicas, 500)) >= self.replicas:
                         return
-            except (redis.ConnectionError, redis.TimeoutError, redis.ReadOnlyError):
+            except (redis.ConnectionError, redis.TimeoutError, *NOT_NOW):
                 pass
             time.sleep(PAUSE_S)

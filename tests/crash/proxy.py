@@ -16,6 +16,7 @@ from typing import Self
 import httptools
 import trio
 
+from tests.crash.bulk_items import Item, is_bulk, is_whole, put_in, take_out
 from tests.real.servers.process import free_port
 
 CHUNK = 65_536
@@ -34,12 +35,15 @@ class Manner:
             done what it was asked.
         delay_s: Waited before each answer is passed on.
         answers: With HTTP: every request is answered with these bytes and never reaches the server.
+        rejects: With HTTP: this share of the items of `_bulk` requests is answered with 429 and never reaches the
+            server; the others are done.
     """
 
     held: bool = False
     loses: float = 0.0
     delay_s: float = 0.0
     answers: bytes = b""
+    rejects: float = 0.0
 
 
 FAITHFUL = Manner()
@@ -51,6 +55,9 @@ def http_answer(status: int, phrase: str, body: bytes, *headers: str) -> bytes:
     return "\r\n".join([*lines, "", ""]).encode() + body
 
 
+NO_ITEMS = http_answer(200, "OK", b'{"items":[]}')
+
+
 class Proxy:
     """A proxy on 127.0.0.1, from `with` to the end of the block.
 
@@ -60,7 +67,7 @@ class Proxy:
 
     Attributes:
         port: Where it listens, always the same.
-        spoiled: How many answers were lost or made up, and connections reset or refused.
+        spoiled: How many answers were lost or made up, items rejected, and connections reset or refused.
     """
 
     def __init__(self, upstream: int, *, http: bool = False) -> None:
@@ -161,37 +168,64 @@ class Proxy:
     async def _connect_both(self, client: trio.SocketStream) -> None:
         server = await trio.open_tcp_stream("127.0.0.1", self.upstream)
         answering = trio.Lock()  # a client that is quick sends its next request before our send of an answer returns
+        rejected: dict[int, Item] = {}  # what is still to be put into the answer that is under way
         try:
             async with server, trio.open_nursery() as both:
-                both.start_soon(self._pump, client, server, answering, both.cancel_scope)
-                await self._pump_back(server, client, answering)
+                both.start_soon(self._pump, client, server, answering, rejected, both.cancel_scope)
+                await self._pump_back(server, client, answering, rejected)
                 both.cancel_scope.cancel()
         except* (trio.BrokenResourceError, trio.ClosedResourceError, httptools.HttpParserError):
             pass  # one side has gone, or was reset by us
 
     async def _pump(
-        self, client: trio.SocketStream, server: trio.SocketStream, answering: trio.Lock, both: trio.CancelScope
+        self,
+        client: trio.SocketStream,
+        server: trio.SocketStream,
+        answering: trio.Lock,
+        rejected: dict[int, Item],
+        both: trio.CancelScope,
     ) -> None:
         """Carry requests. Those that were held are passed on although their sender has gone."""
         framing = _Framing() if self._http else None
         while True:
-            data = await client.receive_some(CHUNK)
+            data = bytes(await client.receive_some(CHUNK))
             if data and framing is not None:
                 data = framing.whole_requests(data)
                 if not data:
                     continue
             await self._until_passing()
-            if data and (made_up := self._manner.answers):
-                self.spoiled += 1
-                async with answering:
-                    await client.send_all(made_up)
-                continue
             if not data:
                 both.cancel()
                 return
-            await server.send_all(data)
+            data, made_up = self._spoil(data, rejected)
+            if made_up:
+                async with answering:
+                    await client.send_all(made_up)
+            else:
+                await server.send_all(data)
 
-    async def _pump_back(self, server: trio.SocketStream, client: trio.SocketStream, answering: trio.Lock) -> None:
+    def _spoil(self, request: bytes, rejected: dict[int, Item]) -> tuple[bytes, bytes]:
+        """Return what goes to the server, and what is answered in its place: one of them is empty."""
+        manner = self._manner
+        if manner.answers:
+            self.spoiled += 1
+            return b"", manner.answers
+        if not manner.rejects or not is_bulk(request):
+            return request, b""
+        left, taken = take_out(request, manner.rejects)
+        self.spoiled += len(taken)
+        if not left:
+            return b"", put_in(NO_ITEMS, taken)
+        rejected.update(taken)
+        return left, b""
+
+    async def _pump_back(
+        self,
+        server: trio.SocketStream,
+        client: trio.SocketStream,
+        answering: trio.Lock,
+        rejected: dict[int, Item],
+    ) -> None:
         while data := await server.receive_some(CHUNK):
             manner = self._manner
             if manner.delay_s:
@@ -200,6 +234,13 @@ class Proxy:
             if random.random() < self._manner.loses:
                 self._reset(client)
                 return
+            if rejected:
+                while not is_whole(data):
+                    if not (more := await server.receive_some(CHUNK)):
+                        return
+                    data += more
+                data = put_in(data, rejected)
+                rejected.clear()
             async with answering:
                 await client.send_all(data)
 

@@ -246,6 +246,31 @@ def test_audit_names_what_is_missing(desk: Desk, receiver: ReceiverServer) -> No
     assert "Traceback" not in told.stderr.decode()
 
 
+def test_audit_names_what_a_group_was_moved_past(desk: Desk, receiver: ReceiverServer) -> None:
+    """XGROUP SETID to a later ID: what the group will never read is missing, not "not read yet", until it is undone."""
+    with desk.running() as worker:
+        first = desk.emit(alert_id="first")
+        desk.until_states("delivered")
+        assert 0 == stop(worker)
+    skipped = [desk.emit(alert_id=f"skipped-{n}") for n in range(2)]
+    later = desk.emit(alert_id="later")
+    with desk.redis.client() as client:
+        client.xgroup_setid(desk.stream, GROUP, "9999999999999-0")  # behind all that will ever come
+        missing = {"missing": 3, "missing_ids": [*skipped, later]}
+        assert {"seen": 4, "delivered": 1, **missing} == desk.audit(exit_code=5)
+        client.xgroup_setid(desk.stream, GROUP, skipped[-1])
+        missing = {"missing": 2, "missing_ids": skipped}
+        assert {"seen": 4, "delivered": 1, "not_read": 1, **missing} == desk.audit(exit_code=5)
+        with desk.running() as worker:
+            desk.until_states("delivered", "delivered")
+            assert {"seen": 4, "delivered": 2, **missing} == desk.audit(exit_code=5)
+            client.xgroup_setid(desk.stream, GROUP, first)
+            desk.until_states(*["delivered"] * 4)
+            assert 0 == stop(worker)
+    assert {"seen": 4, "delivered": 4, "balanced": True} == desk.audit()
+    assert 4 == receiver.totals().requests
+
+
 def test_what_is_lost_upstream_is_counted(desk: Desk, receiver: ReceiverServer) -> None:
     """Trimmed unread, or deleted while pending: an error in the log, in `stats` and in `audit`, which balances."""
     with desk.running() as worker:

@@ -4,11 +4,13 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import Any
 
+import httpx
 import msgspec
 import pytest
 import trio
 
-from tests.real.servers import OpenSearch
+from tests.real.obtain import obtain
+from tests.real.servers import OpenSearch, OpenSearchServer
 from tests.store_contract import record
 from trio_alerts.backends.index_schema import Wanted
 from trio_alerts.backends.opensearch_client import open_opensearch
@@ -25,10 +27,10 @@ def wanted(fresh_index: str) -> Wanted:
 
 
 @asynccontextmanager
-async def guarding(server: OpenSearch, wanted: Wanted) -> AsyncIterator[SchemaGuard]:
+async def guarding(server: OpenSearch, wanted: Wanted, timeout_s: float = 10) -> AsyncIterator[SchemaGuard]:
     with trio.fail_after(BOUND_S):
         async with open_opensearch(server.url) as client:
-            yield SchemaGuard(client, wanted, timeout_s=10)
+            yield SchemaGuard(client, wanted, timeout_s)
 
 
 def indices(server: OpenSearch, wanted: Wanted) -> list[str]:
@@ -201,6 +203,34 @@ async def test_an_index_that_refuses_is_an_outage(
         for look in (guard.inspect, guard.prepare):
             with pytest.raises(StartError, match=says):
                 await look()
+
+
+class Recovering(OpenSearchServer):
+    """A node that waits for a second one before it finds out what it holds."""
+
+    def __init__(self, version: str) -> None:
+        super().__init__(version, settings={"gateway.recover_after_data_nodes": 2})
+
+    def is_ready(self) -> bool:
+        try:
+            return bool(self.request("GET", "/")[1]["name"] == self.folder.name)
+        except (httpx.HTTPError, KeyError, TypeError):
+            return False
+
+
+@pytest.mark.parametrize("version", ["3.4.0", "2.19.1"])
+async def test_a_node_that_is_still_recovering_is_believed_in_nothing(version: str) -> None:
+    """It says 404 to any name, of an index that exists too: a start ends with code 4, a running process waits."""
+    wanted = Wanted("alerts", ("AlertStream",), "alert-processor")
+    with obtain(lambda: Recovering(version)) as server:
+        assert 404 == server.request("GET", f"/{wanted.alias}")[0]
+
+        async with guarding(server, wanted, timeout_s=1) as guard:
+            with pytest.raises(Unavailable, match=r"503 .*state not recovered"):
+                await guard.compare()
+            for look in (guard.inspect, guard.prepare):
+                with pytest.raises(StartError, match=r"503 .*state not recovered"):
+                    await look()
 
 
 # --- while running ---------------------------------------------------------------------------------------------------

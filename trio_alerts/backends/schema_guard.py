@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from loguru import logger
-from opensearchpy import AsyncOpenSearch, NotFoundError, TransportError
+from opensearchpy import AsyncOpenSearch, TransportError
 
 from trio_alerts.backends.index_schema import (
     Difference,
@@ -22,9 +22,6 @@ from trio_alerts.backends.index_schema import (
 )
 from trio_alerts.backends.opensearch_client import AccessDenied, error_text, error_type, server_timeout
 from trio_alerts.errors import SchemaError, StartError, Unavailable
-
-# Global blocks of OpenSearch, by their IDs: "state not recovered / initialized" and "no cluster manager".
-NOT_READY = ("1", "2")
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,36 +125,19 @@ class SchemaGuard:
         return Look(indices, found)
 
     async def _describe(self, name: str, *, empty: bool = False) -> list[LiveIndex]:
-        answer = await self._get(name)
-        if not answer:
-            await self._refuse_recovering()
-            answer = await self._get(name)  # the first answer may have come before the cluster knew its indices
+        # While a cluster is still finding out what it holds, it says 404 to a plain look at any name. Told to ignore
+        # what is missing, it answers with nothing only if it knows that there is nothing, and else waits, then says
+        # 503 (2.19.1 and 3.4.0); `cluster_manager_timeout`, 30 s by default, is how long it waits.
+        try:
+            answer: dict[str, Any] = await self._client.indices.get(
+                index=name,
+                flat_settings=True,
+                ignore_unavailable=True,
+                cluster_manager_timeout=server_timeout(self._timeout_s),
+            )
+        except TransportError as fault:
+            raise Unavailable(f"OpenSearch does not tell what {name} is: {error_text(fault)}") from None
         return live_indices(answer, answer if empty else ())
-
-    async def _get(self, name: str) -> dict[str, Any]:
-        try:
-            answer: dict[str, Any] = await self._client.indices.get(index=name, flat_settings=True)
-        except NotFoundError:
-            return {}
-        except TransportError as fault:
-            raise Unavailable(f"OpenSearch does not tell what {name} is: {error_type(fault)}") from None
-        return answer
-
-    async def _refuse_recovering(self) -> None:
-        """Believe in no absence while the cluster is still finding out what it holds: it says 404 to everything then.
-
-        Raises:
-            Unavailable: Its state is not recovered yet, or it has no cluster manager.
-        """
-        try:
-            answer = await self._client.cluster.state(metric="blocks")
-        except AccessDenied:
-            return  # whoever may not ask has to take the answers as they come
-        except TransportError as fault:
-            raise Unavailable(f"OpenSearch does not tell its state: {error_type(fault)}") from None
-        blocks = answer.get("blocks", {}).get("global", {})
-        if not_ready := [str(blocks[number].get("description", number)) for number in NOT_READY if number in blocks]:
-            raise Unavailable(f"OpenSearch does not know its indices yet: {', '.join(not_ready)}")
 
     async def _is_empty(self, name: str) -> bool:
         try:
