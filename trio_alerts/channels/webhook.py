@@ -66,8 +66,9 @@ class WebhookChannel:
         """
         progress = SendProgress()
         try:
-            request = self._template.render(self.signed(notification), notification.payload)
-            response = await self._transport.exchange(self._template.key, request, progress)
+            response = await self._transport.exchange(
+                self._template.key, self._template.render(self.signed(notification), notification.payload), progress
+            )
         except AddressRefused as refusal:
             return Refused(str(refusal))
         except (httpx.UnsupportedProtocol, httpx.LocalProtocolError) as fault:
