@@ -11,9 +11,11 @@ import trio
 from opensearchpy import AsyncOpenSearch, ConflictError, NotFoundError, RequestError, TransportError
 from trio.testing import MockClock
 
+from tests.raw_receiver import answering, raw_receiver
 from trio_alerts.backends.opensearch_client import (
     MAX_UNDER_WAY,
     AccessDenied,
+    BulkItem,
     bulk,
     open_opensearch,
     read_document,
@@ -418,15 +420,50 @@ async def test_a_bulk_request_carries_the_ready_bytes_and_cannot_create_an_index
     assert "/i/_bulk" == network.asked[0].url.path
     parameters = network.asked[0].url.params
     assert ("true", "7000ms") == (parameters["require_alias"], parameters["timeout"])
-    assert (201, "i-000001", "1-0", 3, 1, {}) == (
-        created.status,
-        created.index,
-        created.id,
-        created.seq_no,
-        created.primary_term,
-        created.error,
-    )
+    assert "application/json" == network.asked[0].headers["content-type"]
+    assert BulkItem(status=201, index="i-000001", seq_no=3, primary_term=1) == created
     assert (409, {"type": "conflict"}) == (refused.status, refused.error)
+
+
+@pytest.mark.parametrize("answer", [[], {"items": {}}, {"items": [{"create": {}}]}, {"items": [{"create": "done"}]}])
+async def test_a_bulk_answer_that_tells_nothing_is_an_outage(answer: object) -> None:
+    """JSON that says of no write what became of it: nobody knows, and whoever wrote must look."""
+    network = Network()
+    async with opened(network) as client:
+        network.answer = lambda request: httpx.Response(200, json=answer)
+        with pytest.raises(Unavailable, match="does not tell"):
+            await bulk(client, "i", b'{"create":{"_id":"1-0"}}\n{}\n', timeout_s=10.0)
+
+
+async def test_an_answer_is_read_whole_however_long() -> None:
+    """A page of records is longer than what is kept of a receiver's answer; its connection carries the next request."""
+    source = b'{"a":"%b"}' % (b"x" * 3_000_000)
+    found = b'{"_index":"i","_id":"1","_seq_no":7,"_primary_term":2,"found":true,"_source":%b}' % source
+    head = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n"
+    answers = [head % len(body) + body for body in (msgspec.json.encode(INFO), found, found)]
+    with trio.fail_after(60):
+        async with (
+            raw_receiver(answering(*answers)) as server,
+            open_opensearch(f"http://127.0.0.1:{server.port}") as client,
+        ):
+            for _ in range(2):
+                document = await read_document(client, "i", "1")
+                assert document is not None
+                assert source == document.source
+
+    assert 1 == server.connections
+
+
+async def test_a_store_may_live_at_any_address() -> None:
+    """Addresses that no receiver may have are no matter of the store's: who set it is who runs the program."""
+    head = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n"
+    info = msgspec.json.encode(INFO)
+    with trio.fail_after(60):
+        async with (
+            raw_receiver(answering(head % len(info) + info)) as server,
+            open_opensearch(f"http://0.0.0.0:{server.port}"),
+        ):
+            assert 1 == len(server.requests)
 
 
 async def test_a_document_that_is_not_there_differs_from_an_index_that_is_not_there() -> None:

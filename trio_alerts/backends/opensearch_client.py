@@ -1,4 +1,4 @@
-"""opensearch-py's asynchronous client on trio: its methods, over httpx instead of aiohttp.
+"""opensearch-py's asynchronous client on trio: its methods, over our own HTTP transport instead of aiohttp.
 
 `AsyncOpenSearch` is bound to asyncio in one method of its transport and in its connection class; both are replaced
 here. The client's own retries are off, because a retried write may already have been done: whoever wrote must look.
@@ -19,7 +19,6 @@ from decimal import Decimal
 from typing import Any
 from urllib.parse import urlencode
 
-import certifi
 import httpx
 import msgspec
 import trio
@@ -30,6 +29,9 @@ from opensearchpy._async.transport import AsyncTransport
 from opensearchpy.exceptions import HTTP_EXCEPTIONS
 from opensearchpy.serializer import Serializer
 
+import trio_alerts
+from trio_alerts.backends.address_check import AllowedNetworks
+from trio_alerts.backends.http_transport import TrioTransport, default_ssl_context
 from trio_alerts.backends.opensearch_nodes import Nodes, StoreAddress, parse_store_url
 from trio_alerts.errors import StartError, Unavailable
 
@@ -52,17 +54,15 @@ __all__ = [
 OLDEST_VERSION = (2, 7)
 
 # More than the batchers and the guard ever have under way; a burst of single reads queues here, inside its own bound.
-# (httpx's pool itself has no limit: cancelled requests that waited for a place in it would lose the place for ever.)
 MAX_UNDER_WAY = 32
+
+MAX_ANSWER_BYTES = 2**30  # beyond every page of records: a longer answer would be cut, and so be no JSON
 
 # OpenSearch by default waits 60 s for a shard; it must give up before we do, so that its answer says what is wrong.
 SERVER_SHARE = 0.7
 
-# Only what is used of a bulk answer: a fifth of the bytes.
-BULK_FILTER = ",".join(
-    ["items.*." + name for name in ("_index", "_id", "status", "result", "_seq_no", "_primary_term")]
-    + ["items.*.error." + name for name in ("type", "reason", "caused_by.type", "caused_by.reason")]
-)
+# Only what is used of a bulk answer: a tenth of the bytes.
+BULK_FILTER = "items.*._index,items.*.status,items.*._seq_no,items.*._primary_term,items.*.error"
 
 HTTP_UNAUTHORIZED = 401
 HTTP_FORBIDDEN = 403
@@ -107,14 +107,11 @@ async def open_opensearch(
     address = parse_store_url(store_url)
     client = AsyncOpenSearch(
         [{"address": address}],
-        transport_class=TrioTransport,
-        connection_class=HttpxConnection,
+        transport_class=LooplessTransport,
+        connection_class=HttpConnection,
         serializer=MsgspecSerializer(),
-        ssl_context=_trust(ca_file)
-        if address.nodes[0].startswith("https:")
-        else ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT),
         timeout=timeout_s,
-        http=http,
+        http=http or _own_connections(address, ca_file, timeout_s),
         max_retries=0,
         retry_on_timeout=False,
     )
@@ -128,11 +125,13 @@ class BulkItem(msgspec.Struct, frozen=True, kw_only=True):
 
     status: int
     index: str = msgspec.field(name="_index", default="")
-    id: str = msgspec.field(name="_id", default="")
-    result: str = ""
     seq_no: int = msgspec.field(name="_seq_no", default=-1)
     primary_term: int = msgspec.field(name="_primary_term", default=-1)
     error: dict[str, Any] = {}
+
+
+class _BulkAnswer(msgspec.Struct):
+    items: list[dict[str, BulkItem]] = []
 
 
 @dataclass(frozen=True, slots=True)
@@ -177,7 +176,11 @@ async def bulk(client: AsyncOpenSearch, alias: str, body: bytes, *, timeout_s: f
         request_timeout=timeout_s,  # must stand beside `timeout`, which opensearch-py otherwise takes as its own
         timeout=server_timeout(timeout_s),
     )
-    return [msgspec.convert(result, BulkItem) for item in answer.get("items", ()) for result in item.values()]
+    try:
+        items = msgspec.convert(answer, _BulkAnswer).items
+    except msgspec.ValidationError:
+        raise Unavailable("OpenSearch gave an answer to _bulk that does not tell what became of each write") from None
+    return [result for item in items for result in item.values()]
 
 
 async def read_document(client: AsyncOpenSearch, alias: str, document_id: str) -> StoredDocument | None:
@@ -311,7 +314,7 @@ _DECODER = msgspec.json.Decoder(Any, float_hook=Decimal)
 _ENCODER = msgspec.json.Encoder(decimal_format="number")
 
 
-class TrioTransport(AsyncTransport):
+class LooplessTransport(AsyncTransport):
     """opensearch-py's transport without its event loop: no sniffing, and nothing else of asyncio is reached then."""
 
     async def _async_init(self) -> None:
@@ -331,14 +334,13 @@ class _Asked:
     harmless: bool
 
 
-class HttpxConnection(AsyncConnection):
+class HttpConnection(AsyncConnection):
     """All nodes of one cluster behind opensearch-py's connection interface, so that the choice of a node is ours.
 
     Args:
         address: The nodes and the credentials.
-        ssl_context: What `https` nodes are verified against.
         timeout: The bound of a request as a whole, in seconds, unless the request brings its own.
-        http: What carries the requests; None for httpx's own connections.
+        http: What carries the requests.
         _: What opensearch-py passes besides.
     """
 
@@ -346,9 +348,8 @@ class HttpxConnection(AsyncConnection):
         self,
         *,
         address: StoreAddress,
-        ssl_context: ssl.SSLContext,
         timeout: float,
-        http: httpx.AsyncBaseTransport | None,
+        http: httpx.AsyncBaseTransport,
         **_: Any,
     ) -> None:
         super().__init__()
@@ -356,20 +357,15 @@ class HttpxConnection(AsyncConnection):
         self._timeout_s = timeout
         self._nodes = Nodes(address.nodes)
         self._places = trio.Semaphore(MAX_UNDER_WAY)
-        headers = {"content-type": "application/json", "accept-encoding": "identity"}
+        self._http = http
+        self._headers = {
+            "user-agent": f"trio-alerts/{trio_alerts.__version__}",
+            "accept-encoding": "identity",
+            "content-type": "application/json",
+        }
         if address.user is not None:
             token = b64encode(f"{address.user}:{address.password}".encode()).decode()
-            headers["authorization"] = f"Basic {token}"
-        self._http = httpx.AsyncClient(
-            headers=headers,
-            verify=ssl_context,
-            transport=http,
-            trust_env=False,
-            follow_redirects=False,
-            # One node that swallows packets must leave time for every other. The rest is bounded as a whole, below.
-            timeout=httpx.Timeout(None, connect=timeout / (len(self._nodes) + 1)),
-            limits=httpx.Limits(max_connections=None, max_keepalive_connections=MAX_UNDER_WAY, keepalive_expiry=30),
-        )
+            self._headers["authorization"] = f"Basic {token}"
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__}: {self._address}>"
@@ -400,7 +396,7 @@ class HttpxConnection(AsyncConnection):
             method,
             f"{url}?{urlencode(params)}" if params else url,
             body,
-            dict(headers or {}),
+            {**self._headers, **(headers or {})},
             bound_s,
             trio.current_time() + bound_s,
             harmless=method in {"GET", "HEAD"} or url.endswith(("/_search", "/_count", "/_mget")),
@@ -429,9 +425,11 @@ class HttpxConnection(AsyncConnection):
         for node in self._nodes.in_order(trio.current_time()):
             with trio.move_on_at(asked.deadline_s) as asking:
                 try:
-                    response = await self._http.request(
-                        asked.method, node.url + asked.path, content=asked.body, headers=asked.headers
-                    )
+                    url = node.url + asked.path
+                    request = httpx.Request(asked.method, url, headers=asked.headers, content=asked.body)
+                    response = await self._http.handle_async_request(request)
+                    response.request = request
+                    await response.aread()
                 except (httpx.ConnectError, httpx.ConnectTimeout) as error:
                     why = _reason(error)
                     self._nodes.failed(node, trio.current_time())
@@ -488,14 +486,33 @@ def _reason(error: BaseException) -> str:
     return next((text for text in reversed(texts) if text), type(error).__name__)
 
 
-def _trust(ca_file: str | None) -> ssl.SSLContext:
-    try:
-        context = ssl.create_default_context(cafile=ca_file)
-    except (OSError, ssl.SSLError) as error:
-        raise StartError(f"store_ca_file {ca_file!r} cannot be used: {error}") from None
-    if ca_file is None:
-        context.load_verify_locations(certifi.where())  # a slim container has no store of its own
-    return context
+class _Anywhere(AllowedNetworks):
+    """Where a store may live: its address comes from who runs the program, so there is nobody to guard against."""
+
+    def refusal(self, address: str) -> str | None:  # noqa: ARG002 - the rule's interface
+        """Allow every address."""
+        return None
+
+
+def _own_connections(address: StoreAddress, ca_file: str | None, timeout_s: float) -> TrioTransport:
+    if address.nodes[0].startswith("http:"):
+        trusted = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    elif ca_file is None:
+        trusted = default_ssl_context()
+    else:
+        try:
+            trusted = ssl.create_default_context(cafile=ca_file)
+        except (OSError, ssl.SSLError) as error:
+            raise StartError(f"store_ca_file {ca_file!r} cannot be used: {error}") from None
+    return TrioTransport(
+        networks=_Anywhere(),
+        ssl_context=trusted,
+        # One node that swallows packets must leave time for every other.
+        connect_timeout_s=timeout_s / (len(address.nodes) + 1),
+        limit_per_origin=MAX_UNDER_WAY,
+        max_idle=MAX_UNDER_WAY,
+        max_body_bytes=MAX_ANSWER_BYTES,
+    )
 
 
 def server_timeout(timeout_s: float) -> str:
