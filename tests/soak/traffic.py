@@ -1,0 +1,197 @@
+"""Steady traffic for a long time, while workers are killed at random: one long cell of the crash matrix."""
+
+import datetime as dt
+import random
+import signal
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import trio
+
+from tests.crash.crew import Worker, wait_until
+from tests.crash.ledger import FINAL, Balance, balance
+from tests.crash.scene import LOOK_S, Cell, CellFailedError, Outcome, Scene
+from tests.real.program import GROUP
+from tests.real.receiver import Script, Step
+from tests.soak.memory import Memory, memory_of
+from trio_alerts.alert import Record
+from trio_alerts.assembly import open_store
+from trio_alerts.ports import Counts, RecordFilter
+from trio_alerts.settings_source import load_settings
+
+SIZE = 3  # worker processes: two that are killed, and one that nobody kills, whose memory is what is judged
+KILL_AFTER_S = (20.0, 60.0)  # between two kills
+SAMPLE_EVERY_S = 10.0
+TELL_EVERY_S = 60.0
+DRAINS_WITHIN_S = 120.0  # the longest schedule of the traffic below takes a tenth of it
+GROWTH = 1.10  # what the survivor's memory may grow by, from the second quarter of the time to the last
+BREATH_S = 0.02  # between two rounds of the producer: as even as a rate of 50/s can be
+
+# Trimming, since a stream that grows would be all that Valkey's memory says. `trim_keep_s` is short, so that all of the
+# soak but its first minute goes through it.
+SETTINGS = {"workers": "16", "trim": "acked", "trim_keep_s": "60"}
+
+REFUSES = 500
+# What the first channel's receiver does, with weights: mostly it accepts quickly. A reset comes in the middle of an
+# answer that accepts, and a request that hangs is never answered: both leave the attempt in doubt.
+ANSWERS = (
+    (Step(delay_s=0.01), 900),
+    (Step(delay_s=0.5), 50),
+    (Step(REFUSES), 30),
+    (Step(fault="reset"), 15),
+    (Step(fault="hang"), 5),
+)
+SPARE = 1.25  # answers an alert, more than the retries need; after the last of them the receiver just accepts
+
+
+@dataclass
+class Soak:
+    """Traffic, kills and samples, in one thread.
+
+    Args:
+        minutes: How long.
+        rate: Alerts a second.
+        seed: Chooses the receiver's answers, and whom to kill when.
+        say: Told a line each minute.
+
+    Attributes:
+        kills: How many workers were killed.
+        turned_away: Repeats that the receiver refused by its answer.
+        peak: The survivor's highest resident memory, in bytes.
+        took_s: How long the traffic took.
+    """
+
+    minutes: float
+    rate: float
+    seed: int
+    say: Callable[[str], None]
+    kills: int = 0
+    turned_away: int = 0
+    peak: int = 0
+    took_s: float = 0.0
+    memory: Memory = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.memory = Memory(self.minutes * 60)
+        self._chance = random.Random(self.seed)
+        self._count = round(self.memory.span_s * self.rate)
+
+    def cell(self) -> Cell:
+        """Return it as a cell, to be run and judged like any other."""
+        steps, weights = [step for step, _ in ANSWERS], [weight for _, weight in ANSWERS]
+        answers = self._chance.choices(steps, weights, k=round(SPARE * self._count))
+        return Cell(
+            name="soak",
+            about="kill -9 to workers at random, under steady traffic",
+            play=self._play,
+            hook=Script([*answers, Step()]),
+            settings=SETTINGS,
+            size=SIZE,
+            check=self._check,
+        )
+
+    def ratio(self) -> float:
+        """Return the survivor's memory in the last quarter over that in the second one: the first is for warming up."""
+        _, second, _, last = self.memory.quarters()["survivor"]
+        return last / second
+
+    def _play(self, scene: Scene) -> None:
+        scene.begin()
+        survivor, *_ = scene.crew.living
+        began_s = time.monotonic()
+        kill_s, sample_s, tell_s = self._chance.uniform(*KILL_AFTER_S), SAMPLE_EVERY_S, TELL_EVERY_S
+        while (emitted := len(scene.producer.emitted)) < self._count:
+            at_s = time.monotonic() - began_s
+            scene.producer.add(min(int(at_s * self.rate) + 1, self._count) - emitted)
+            if at_s >= kill_s:
+                others = [worker for worker in scene.crew.living if worker is not survivor]
+                self._chance.choice(others).signal(signal.SIGKILL)
+                self.kills += 1
+                kill_s += self._chance.uniform(*KILL_AFTER_S)
+            if at_s >= sample_s:
+                self._sample(scene, survivor, at_s)
+                sample_s += SAMPLE_EVERY_S
+            if at_s >= tell_s:
+                self._tell(scene, at_s)
+                tell_s += TELL_EVERY_S
+            time.sleep(BREATH_S)
+        self.took_s = time.monotonic() - began_s
+        self._sample(scene, survivor, self.took_s)
+        scene.outcome = self._finish(scene)
+
+    def _sample(self, scene: Scene, survivor: Worker, at_s: float) -> None:
+        """Note the memory of all processes.
+
+        Raises:
+            CellFailedError: The survivor has ended.
+        """
+        if survivor not in scene.crew.living:
+            raise CellFailedError("the worker that nobody killed has ended")
+        for worker in scene.crew.living:
+            self.memory.note("survivor" if worker is survivor else "others", at_s, worker.process.pid)
+        self.memory.note("Valkey", at_s, scene.redis.pid)
+        self.memory.note("OpenSearch", at_s, scene.opensearch.pid)
+        self.memory.note("receiver", at_s, scene.plant.receiver.pid)
+        self.peak = memory_of(survivor.process.pid).get("VmHWM", self.peak)
+
+    def _tell(self, scene: Scene, at_s: float) -> None:
+        totals = scene.plant.receiver.totals()
+        resident = ", ".join(f"{who} {mib:.1f}" for who, mib in self.memory.last().items())
+        self.say(
+            f"{at_s / 60:5.1f} min: {len(scene.producer.emitted)} emitted, {totals.accepted} accepted, "
+            f"{totals.requests} requests, {self.kills} kills; MiB: {resident}"
+        )
+
+    def _finish(self, scene: Scene) -> Outcome:
+        """Drain, stop and balance, as `Scene.finish`, for more records than one look can hold.
+
+        A repeat that the receiver turned away, by an answer that was seen, reached nobody and leaves no doubt: it is
+        counted apart, and needs no mark of its own. The doubt that it was the repeat of has one.
+        """
+        since = time.monotonic()
+        settled = wait_until(lambda: _settled(scene), DRAINS_WITHIN_S)
+        drain_s = time.monotonic() - since if settled else None
+        codes = scene.crew.stop()
+        records, _ = _look(scene, len(scene.producer.emitted) + 1)
+        requests = scene.plant.receiver.ledger().requests
+        every, told = (
+            balance(scene.producer.emitted, records, scene.dead(), some)
+            for some in (requests, [request for request in requests if request.status != REFUSES])
+        )
+        self.turned_away = _repeats(every) - _repeats(told)
+        return Outcome(drain_s, codes, told)
+
+    def _check(self, scene: Scene) -> str:
+        if not self.kills:
+            return "nobody was killed: this proves nothing"
+        grown = self.ratio()
+        return "" if grown <= GROWTH else f"memory is not flat: {grown:.3f} times that of the second quarter"
+
+
+def _repeats(found: Balance) -> int:
+    return found.marked + found.duplicates_unmarked
+
+
+def _settled(scene: Scene) -> bool:
+    """Whether nothing is left to do for anybody, by counts alone."""
+    time.sleep(LOOK_S)
+    with scene.redis.client() as client:
+        if client.xpending(scene.stream, GROUP)["pending"]:
+            return False
+    _, counts = _look(scene, 0)
+    final = sum(counts.by_state.get(state, 0) for state in FINAL)
+    return final == sum(counts.by_state.values()) and final + len(scene.dead()) >= len(scene.producer.emitted)
+
+
+def _look(scene: Scene, most: int) -> tuple[dict[str, Record], Counts]:
+    """Return at most so many records by ID, and how many there are in each state."""
+    scene.opensearch.request("POST", f"/{scene.alias}/_refresh")
+    where = {"store_url": scene.opensearch.url, "index": scene.alias, "stream": scene.stream}
+
+    async def look() -> tuple[list[Record], Counts]:
+        async with open_store(load_settings(where, {}, None)) as store:
+            return await store.search(RecordFilter(), most), await store.counts(dt.datetime.now(dt.UTC))
+
+    records, counts = trio.run(look)
+    return {record.id: record for record in records}, counts
