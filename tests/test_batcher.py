@@ -30,9 +30,11 @@ class Backend:
 
 @asynccontextmanager
 async def running(
-    backend: Backend, runs: int = 1, max_items: int = 100, max_bytes: int = 1000
+    backend: Backend, runs: int = 1, max_items: int = 100, max_bytes: int = 1000, patience_s: float = 1000.0
 ) -> AsyncIterator[tuple[Batcher[str, str], trio.Nursery]]:
-    batcher = Batcher[str, str](backend.flush, max_items=max_items, max_bytes=max_bytes, size_of=len)
+    batcher = Batcher[str, str](
+        backend.flush, max_items=max_items, max_bytes=max_bytes, size_of=len, patience_s=patience_s
+    )
     async with trio.open_nursery() as service:
         for _ in range(runs):
             service.start_soon(batcher.run)
@@ -212,6 +214,29 @@ async def test_who_waits_behind_an_unanswered_batch_is_told_with_it(autojump_clo
     assert [(0, ["under way"]), (13, ["later"])] == backend.batches
 
 
+async def test_who_waits_for_too_long_is_told(autojump_clock: MockClock) -> None:
+    """A backend that answers, but slowly, keeps nobody for longer than the patience and the batch under way."""
+    backend = Backend()
+    told: dict[str, float] = {}
+
+    async def caller(batcher: Batcher[str, str], word: str) -> None:
+        with pytest.raises(Unavailable, match="within 15 s"):
+            await batcher.submit(word, held=True)
+        told[word] = trio.current_time()
+
+    async with running(backend, max_items=1, patience_s=15.0) as (batcher, callers):
+        for word in "ab":
+            callers.start_soon(batcher.submit, word)
+            await trio.sleep(1)
+        for word in "cd":
+            callers.start_soon(caller, batcher, word)
+        await trio.sleep(23)  # by then both are late, and nothing is left to send
+        callers.start_soon(batcher.submit, "e")
+
+    assert [(0, ["a"]), (10, ["b"]), (25, ["e"])] == backend.batches
+    assert {"c": 20, "d": 20} == told
+
+
 async def test_two_runs_have_two_batches_under_way(autojump_clock: MockClock) -> None:
     """With two tasks, what comes during the first flush is sent at once by the second; the third waits."""
     backend = Backend()
@@ -226,7 +251,7 @@ async def test_two_runs_have_two_batches_under_way(autojump_clock: MockClock) ->
 async def test_nobody_hangs_when_it_stops(autojump_clock: MockClock) -> None:
     """When the last run ends, who gathers, who is under way and who comes later all get `Unavailable`."""
     backend = Backend()
-    batcher = Batcher[str, str](backend.flush, max_items=1, max_bytes=1000, size_of=len)
+    batcher = Batcher[str, str](backend.flush, max_items=1, max_bytes=1000, size_of=len, patience_s=1000.0)
     stopped: list[str] = []
 
     async def caller(word: str) -> None:

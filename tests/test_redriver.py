@@ -2,21 +2,23 @@
 
 from typing import Any
 
+import pytest
 import trio
 from msgspec.structs import replace
 from trio.testing import MockClock
 
 from tests.fakes.channel import FakeChannel
 from tests.fakes.world import GROUP, STREAM, World
+from trio_alerts import redriver
 from trio_alerts.alert import Record
 from trio_alerts.errors import RefusedContent
 from trio_alerts.ports import Notification, Stored
-from trio_alerts.retry import Outcome, Retry
+from trio_alerts.retry import Accepted, Outcome, Retry
 
 
 async def world_of_due(count: int, **settings: Any) -> tuple[World, list[str]]:
     """Return a world whose first process is gone, and the IDs of what it left behind: all is due after a second."""
-    world = World([Retry("busy", 503)] * count, retry_schedule_s=(1.0, 1000.0), **settings)
+    world = World([Retry("busy", 503)] * count, **{"retry_schedule_s": (1.0, 1000.0), **settings})
     first = world.pipeline("first")
     ids = [(await world.carry(first, alert_id=f"a-{n}"))[0].id for n in range(count)]
     world.channel.sends.clear()
@@ -50,6 +52,34 @@ async def test_a_slot_is_used_again_as_soon_as_it_is_free(autojump_clock: MockCl
         await trio.sleep(500)
     assert dict.fromkeys(ids, "delivered") == world.states
     assert {2.0 + second for second in range(299)} == set(world.channel.sent_at_s)
+
+
+async def test_what_is_due_again_is_not_starved_by_what_becomes_due(
+    autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Retries that come as fast as they are sent: a round ends all the same, and the next begins with the oldest."""
+    monkeypatch.setattr(redriver, "PAGE", 5)
+    world, ids = await world_of_due(10, workers=4, retry_schedule_s=(1.0, 1.0))
+    template = world.store.records[ids[0]].record
+    answers: list[Outcome] = [Retry("busy", 503)]
+    world.channel.latency_s = 1.0
+    world.channel.decide = lambda notification: (
+        answers.pop() if answers and notification.id == ids[0] else Accepted(200)
+    )
+    pipeline = world.pipeline()
+
+    async def become_due() -> None:
+        for number in range(100):
+            due = replace(template.delivery, state="retrying", next_attempt_at=pipeline.clock.now())
+            world.store.put(Record(f"9999999999999-{number:05}", template.body, due))
+            await trio.sleep(0.9)
+
+    async with world.serving(pipeline), trio.open_nursery() as others:
+        others.start_soon(become_due)
+        await trio.sleep(60)
+        others.cancel_scope.cancel()
+    sent_at_s = [sent.at_s for sent in world.channel.sends if sent.id == ids[0]]
+    assert 2 == len(sent_at_s)
 
 
 async def test_retries_take_only_workers_that_are_idle(autojump_clock: MockClock) -> None:

@@ -86,7 +86,7 @@ async def test_a_store_that_is_closed_after_the_send_does_not_make_it_unsent(aut
     async def store(record: Record, _: tuple[int, int]) -> Stored | Conflict:
         return await closing.submit(record, held=True)
 
-    closing = Batcher[Record, Stored | Conflict](never, max_items=1, max_bytes=1, size_of=lambda _: 1)
+    closing = Batcher[Record, Stored | Conflict](never, max_items=1, max_bytes=1, size_of=lambda _: 1, patience_s=10.0)
     world.store.replace = store  # type: ignore[assignment, method-assign]
     send, receive = trio.open_memory_channel[Work](1)
     send.send_nowait(entry)

@@ -5,6 +5,7 @@ while a request runs. Whoever submits an item waits for that item's own result, 
 by who sends it, and when one is not answered, those who wait behind it are told as well.
 """
 
+import itertools
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from types import TracebackType
@@ -28,6 +29,8 @@ class Batcher(Generic[Item, Result]):
         max_items: The largest batch, in items.
         max_bytes: The largest batch, in bytes; one item alone may exceed it.
         size_of: An item's bytes.
+        patience_s: An item that has waited for longer when its turn comes is not sent any more: `Unavailable`. So
+            nobody waits for more than this and two flushes, however many wait and however slowly they are served.
     """
 
     def __init__(
@@ -37,11 +40,13 @@ class Batcher(Generic[Item, Result]):
         max_items: int,
         max_bytes: int,
         size_of: Callable[[Item], int],
+        patience_s: float,
     ) -> None:
         self._flush = flush
         self._max_items = max_items
         self._max_bytes = max_bytes
         self._size_of = size_of
+        self._patience_s = patience_s
         self._gathered: dict[_Waiter[Item, Result], None] = {}  # a dict is a queue from which any item can leave
         self._idle = trio.lowlevel.ParkingLot()
         self._runs = 0
@@ -65,7 +70,9 @@ class Batcher(Generic[Item, Result]):
         """
         if self._closed:
             raise Unavailable("it is being closed")
-        waiter: _Waiter[Item, Result] = _Waiter(item, self._size_of(item), trio.lowlevel.current_task())
+        waiter: _Waiter[Item, Result] = _Waiter(
+            item, self._size_of(item), trio.current_time(), trio.lowlevel.current_task()
+        )
         self._gathered[waiter] = None
         if self._idle:
             self._idle.unpark()
@@ -90,7 +97,9 @@ class Batcher(Generic[Item, Result]):
             while True:
                 while not self._gathered:
                     await self._idle.park()
-                await self._send(self._take())
+                self._refuse_late()
+                if batch := self._take():
+                    await self._send(batch)
         finally:
             self._runs -= 1
             if not self._runs:
@@ -112,6 +121,13 @@ class Batcher(Generic[Item, Result]):
             return [result for _, result in zip(batch, results, strict=True)]
         except Exception as fault:  # noqa: BLE001 (it is raised in every task that waits for it)
             return [fault] * len(batch)
+
+    def _refuse_late(self) -> None:
+        earliest_s = trio.current_time() - self._patience_s
+        late = list(itertools.takewhile(lambda waiter: waiter.since_s < earliest_s, self._gathered))
+        for waiter in late:
+            del self._gathered[waiter]
+            waiter.settle(Unavailable(f"it could not be sent within {self._patience_s:g} s: too much is waiting"))
 
     def _take(self) -> list["_Waiter[Item, Result]"]:
         batch: list[_Waiter[Item, Result]] = []
@@ -141,6 +157,7 @@ class _Waiter(Generic[Item, Result]):
 
     item: Item
     size: int
+    since_s: float  # monotonic
     task: trio.lowlevel.Task | None
     outcome: Result | Exception | None = None
     traceback: TracebackType | None = None

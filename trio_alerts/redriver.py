@@ -37,10 +37,12 @@ async def _redrive_due(send: trio.MemorySendChannel[Work], pipeline: Pipeline) -
     """Page through what is due. The claims of a page run side by side, so that the store gets many in one request.
 
     Nothing that fails as a rule is awaited in the nursery: a claim cut by it would be an attempt that nobody makes.
+    What becomes due meanwhile is the next round's: one that took it in might never end, and never come back to what is
+    due again behind it.
     """
-    after = ""
+    now, after = pipeline.clock.now(), ""
     while not pipeline.stopping.is_set():
-        ids = await pipeline.ask_store(partial(pipeline.store.due, pipeline.clock.now(), PAGE, after))
+        ids = await pipeline.ask_store(partial(pipeline.store.due, now, PAGE, after))
         if not ids:
             return
         after = ids[-1]

@@ -37,7 +37,11 @@ class BulkStore:
         self._network = network
         self._timeout_s = timeout_s
         self._writes = Batcher[Write, Stored | Conflict](
-            self._flush, max_items=MAX_ITEMS, max_bytes=10**6, size_of=lambda write: len(write.lines)
+            self._flush,
+            max_items=MAX_ITEMS,
+            max_bytes=10**6,
+            size_of=lambda write: len(write.lines),
+            patience_s=timeout_s,
         )
         self.prepare = store.prepare
         self.inspect = store.inspect

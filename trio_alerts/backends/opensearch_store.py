@@ -94,7 +94,11 @@ class OpenSearchStore:
         self._guard = SchemaGuard(client, wanted, timeout_s)
         self._suspicion = trio.Event()
         self._writes = Batcher[Write, Stored | Conflict](
-            self._flush, max_items=MAX_BULK_ITEMS, max_bytes=MAX_BULK_BYTES, size_of=lambda write: len(write.lines)
+            self._flush,
+            max_items=MAX_BULK_ITEMS,
+            max_bytes=MAX_BULK_BYTES,
+            size_of=lambda write: len(write.lines),
+            patience_s=timeout_s,
         )
 
     def __repr__(self) -> str:

@@ -76,7 +76,13 @@ class RedisStream:
         self._consumer = settings.consumer
         self._ids = RecordIds(settings.stream_names)
         self._replays: dict[tuple[str, str], str] = {}  # record IDs of replays that we have read and not finished
-        self._acks = Batcher[Entry, None](self._ack, max_items=MAX_ACKS, max_bytes=MAX_ACKS, size_of=lambda _: 1)
+        self._acks = Batcher[Entry, None](
+            self._ack,
+            max_items=MAX_ACKS,
+            max_bytes=MAX_ACKS,
+            size_of=lambda _: 1,
+            patience_s=settings.redis_timeout_s,
+        )
         self._cursors: dict[str, str] = {}  # where `look` goes on, by stream
         self._turn = 0  # which stream comes first, so that a busy one does not hide the others
         self._reader: tuple[RedisConnection | None, int | None] = (None, None)  # a connection, and its ID if permitted

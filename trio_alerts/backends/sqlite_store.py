@@ -67,7 +67,11 @@ class SqliteStore:
         self._writing = trio.CapacityLimiter(1)
         self._reading = trio.CapacityLimiter(READERS)
         self._writes = Batcher[Write, Stored | Conflict](
-            self._commit, max_items=MAX_BATCH_ITEMS, max_bytes=MAX_BATCH_BYTES, size_of=lambda write: write.size
+            self._commit,
+            max_items=MAX_BATCH_ITEMS,
+            max_bytes=MAX_BATCH_BYTES,
+            size_of=lambda write: write.size,
+            patience_s=database.timeout_s,
         )
 
     def __repr__(self) -> str:
