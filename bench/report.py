@@ -4,6 +4,7 @@ import dataclasses
 import os
 import platform
 import statistics
+import sys
 from collections.abc import Mapping, Sequence
 from importlib.metadata import version
 from pathlib import Path
@@ -147,7 +148,7 @@ def machine() -> dict[str, Any]:
         "cores": os.cpu_count(),
         "memory_gb": round(memory / 1e9),
         "system": f"{platform.system()} {platform.release()}",
-        "python": platform.python_version(),
+        "python": sys.version,  # the build counts: without profile-guided optimization it is a quarter slower
     }
 
 

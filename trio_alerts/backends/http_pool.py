@@ -31,43 +31,55 @@ class Connection:
     Attributes:
         usable_until: when to stop reusing it, on trio's clock; set whenever it becomes idle.
         idle_since: when it became idle, on trio's clock.
+        broken: it did not take a whole request.
     """
 
-    __slots__ = ("idle_since", "origin", "socket", "usable_until")
+    __slots__ = ("broken", "idle_since", "origin", "socket", "usable_until")
 
     def __init__(self, origin: "Origin", socket: ByteSocket) -> None:
         self.origin = origin
         self.socket = socket
         self.idle_since = self.usable_until = 0.0
+        self.broken = False
 
-    async def exchange(self, request: bytes, answer: AnswerParser, progress: SendProgress) -> None:
-        """Send a rendered request and read its answer.
+    async def send(self, request: bytes, progress: SendProgress) -> None:
+        """Send a rendered request, as far as the receiver takes it: one that refuses early says why in its answer.
 
         Raises:
             httpx.WriteError: the connection was broken and took not a single byte; the request can be sent on another.
-            httpx.ReadError: the connection broke after that.
-            httpx.RemoteProtocolError: the answer is not acceptable, or not whole.
 
         Cancellation: the connection is of no more use; `progress` tells whether anything went out.
         """
-        broken = False
         try:
             await self.socket.send(request, progress)
         except OSError as error:
             if not progress.started:
                 raise httpx.WriteError(f"nothing could be sent: {error}") from error
-            broken = True  # a receiver may refuse before it has read everything; its answer tells more than our error
+            self.broken = True
+
+    async def receive(self, max_body_bytes: int, *, bodyless: bool) -> AnswerParser:
+        """Read the answer to what was sent. Until it begins, next to nothing is held for it.
+
+        Raises:
+            httpx.ReadError: the connection broke.
+            httpx.RemoteProtocolError: the answer is not acceptable, or not whole.
+
+        Cancellation: the connection is of no more use.
+        """
+        answer: AnswerParser | None = None
         try:
-            while not answer.complete:
+            while answer is None or not answer.complete:
                 data = await self.socket.receive()
+                if answer is None:
+                    answer = AnswerParser(max_body_bytes, bodyless=bodyless)
                 if data:
                     answer.feed(data)
                 else:
                     answer.feed_eof()
         except OSError as error:
             raise httpx.ReadError(f"the connection broke before the answer was whole: {error}") from error
-        if broken:
-            answer.reusable = False
+        answer.reusable = answer.reusable and not self.broken
+        return answer
 
 
 class Origin:

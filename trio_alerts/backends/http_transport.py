@@ -123,8 +123,9 @@ class TrioTransport(httpx.AsyncBaseTransport):
                 idle = pool.take_idle(origin)
                 connection = idle or await pool.connect(origin)
                 try:
-                    answer = AnswerParser(self._max_body_bytes, bodyless=bodyless)
-                    await connection.exchange(data, answer, progress)
+                    await connection.send(data, progress)
+                    del data  # it is not needed any more, and the receiver may take its time
+                    answer = await connection.receive(self._max_body_bytes, bodyless=bodyless)
                 except httpx.WriteError:  # not a single byte was taken, so nobody can have seen the request
                     connection.socket.close()
                     if idle is None:
