@@ -3,13 +3,15 @@
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import msgspec
 import pytest
 from hypothesis import HealthCheck, given, note, settings
 from hypothesis import strategies as st
 
-from tests.simulation.mutations import MUTATIONS
+import trio_alerts
+from tests.simulation.mutations import MUTATIONS, Mutation
 from tests.simulation.plan import CHANNELS, FAULTS, KINDS, METHODS, MOODS, Event, Plan, plan_of
 from tests.simulation.seeds import shrunk
 from tests.simulation.simulation import simulate
@@ -153,3 +155,10 @@ def test_every_mutation_says_what_it_is_once() -> None:
     """The table of `make mutants` names each mistake once; whether each is noticed is for that command to show."""
     names = [mutation.name for mutation in MUTATIONS]
     assert len(set(names)) == len(names) >= 12
+
+
+@pytest.mark.parametrize("mutation", MUTATIONS, ids=lambda mutation: mutation.name)
+def test_every_mutation_can_still_be_made(mutation: Mutation) -> None:
+    """What a mutation replaces stands in the program once: a line that moved must not make it prove nothing."""
+    text = Path(trio_alerts.__file__).parent.joinpath(mutation.file).read_text()
+    assert 1 == text.count(mutation.old)

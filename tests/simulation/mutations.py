@@ -80,7 +80,7 @@ MUTATIONS = (
     Mutation(
         "no fresh lease before the send",
         "process.py",
-        "while trio.current_time() - claim.stamped_at_s >= young_s:",
+        "while _is_old(claim, pipeline.settings):",
         "while False:",
     ),
     Mutation(
