@@ -158,6 +158,7 @@ async def deliver(claim: Claim, pipeline: Pipeline) -> bool:
 
     Cancellation: what receivers have said by then is stored first, in a bounded time.
     """
+    await trio.lowlevel.checkpoint()
     while _is_old(claim, pipeline.settings):
         again = await _claim_again(claim, pipeline)
         if again is None:
@@ -166,7 +167,6 @@ async def deliver(claim: Claim, pipeline: Pipeline) -> bool:
     record = claim.stored.record
     payload = payload_of(record) if claim.payload is None else claim.payload
     outcomes: Outcomes = {}
-    await trio.lowlevel.checkpoint()
     await pipeline.fault_point.reach("before_send")
     try:
         await notify(record, payload, outcomes, pipeline)
