@@ -271,14 +271,24 @@ async def _claim_again(claim: Claim, pipeline: Pipeline) -> Claim | None:
     stamped_at_s = trio.current_time()
     record = claim.stored.record
     longer = replace(record, delivery=renewed(record.delivery, pipeline.clock.now(), pipeline.settings.lease_s))
-    written = await _replace(pipeline, longer, claim.stored.version)
-    if isinstance(written, Conflict):
-        current = await pipeline.ask_store(partial(pipeline.store.get, record.id))
-        owner = record.delivery.owner
-        if current is None or current.record.delivery.owner != owner or not current.record.delivery.sending():
-            return None
-        written = current
-    return Claim(written, stamped_at_s, claim.payload)
+    return await try_to_claim(longer, claim.stored.version, stamped_at_s, pipeline, claim.payload)
+
+
+async def try_to_claim(
+    record: Record, version: tuple[int, int], stamped_at_s: float, pipeline: Pipeline, payload: bytes | None = None
+) -> Claim | None:
+    """Write a record whose owner we are; None if somebody else was first, or if it has nothing to send.
+
+    A conflict may be a write of our own whose answer was lost: our token in the record tells.
+    """
+    written = await _replace(pipeline, record, version)
+    current = (
+        written if isinstance(written, Stored) else await pipeline.ask_store(partial(pipeline.store.get, record.id))
+    )
+    owner = record.delivery.owner
+    if current is None or current.record.delivery.owner != owner or not current.record.delivery.sending():
+        return None
+    return Claim(current, stamped_at_s, payload)
 
 
 def _claim_or_done(stored: Stored, stamped_at_s: float, payload: bytes) -> Claim | Step:

@@ -9,8 +9,7 @@ from msgspec.structs import replace
 from trio_alerts.delivery import cut, next_attempt
 from trio_alerts.errors import RefusedContent, Stopping, Unavailable
 from trio_alerts.pipeline import Pipeline
-from trio_alerts.ports import Stored
-from trio_alerts.process import Claim
+from trio_alerts.process import Claim, try_to_claim
 from trio_alerts.worker import Redrive, Work
 
 PAGE = 200
@@ -102,11 +101,5 @@ async def _claim(record_id: str, pipeline: Pipeline) -> Claim | None:
         after = cut(delivery, now, pipeline.rules())
     else:
         return None
-    record = replace(stored.record, delivery=after)
-    written = await pipeline.ask_store(partial(pipeline.store.replace, record, stored.version))
-    current = (
-        written if isinstance(written, Stored) else await pipeline.ask_store(partial(pipeline.store.get, record_id))
-    )
-    if current is None or current.record.delivery.owner != owner or not current.record.delivery.sending():
-        return None  # settled by `cut`, or somebody else was first
-    return Claim(current, stamped_at_s)
+    # Also None: settled by `cut`.
+    return await try_to_claim(replace(stored.record, delivery=after), stored.version, stamped_at_s, pipeline)

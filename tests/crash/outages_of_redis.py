@@ -135,13 +135,7 @@ def _clients_killed(scene: Scene) -> None:
 
 
 def _answers_lost(scene: Scene) -> None:
-    scene.begin()
-    scene.proxies["redis"].behave(Manner(loses=0.05))
-    scene.emit()
-    scene.until_emitted()
-    time.sleep(3.0)
-    scene.proxies["redis"].behave(FAITHFUL)
-    scene.notes.append(f"{scene.proxies['redis'].spoiled} answers lost")
+    scene.lose_answers("redis", 0.05)
 
 
 def _black_hole(scene: Scene) -> None:

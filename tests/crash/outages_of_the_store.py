@@ -64,13 +64,7 @@ def _black_hole(scene: Scene) -> None:
 
 
 def _answers_lost(scene: Scene) -> None:
-    scene.begin()
-    scene.proxies["store"].behave(Manner(loses=0.1))
-    scene.emit()
-    scene.until_emitted()
-    time.sleep(3.0)
-    scene.proxies["store"].behave(FAITHFUL)
-    scene.notes.append(f"{scene.proxies['store'].spoiled} answers lost")
+    scene.lose_answers("store", 0.1)
 
 
 def _read_only(scene: Scene) -> None:

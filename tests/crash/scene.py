@@ -17,7 +17,7 @@ from tests.crash.crew import Crew, Worker, bare_environ, wait_until
 from tests.crash.ledger import FINAL, Balance, balance
 from tests.crash.plant import Plant
 from tests.crash.producer import Producer
-from tests.crash.proxy import Proxy
+from tests.crash.proxy import FAITHFUL, Manner, Proxy
 from tests.real.program import GROUP
 from tests.real.receiver import Script, Step
 from tests.real.servers import OpenSearchServer, RedisServer
@@ -32,6 +32,7 @@ PATIENCE_S = 120.0  # longer than any step takes on a busy machine; what is not 
 ALERTS = 240  # a cell
 PER_S = 80.0  # so that a cell's traffic lasts for three seconds
 LOOK_S = 0.2  # between two looks at all records
+LOSING_S = 3.0  # answers are lost for so long behind the traffic, too: as long as that took
 
 QUICK = {
     "workers": "8",
@@ -231,6 +232,16 @@ class Scene:
     def until_emitted(self) -> None:
         """Wait for the end of `emit`."""
         self.producer.join()
+
+    def lose_answers(self, backend: Literal["redis", "store"], share: float) -> None:
+        """Let the traffic come while this share of a backend's answers is lost."""
+        self.begin()
+        self.proxies[backend].behave(Manner(loses=share))
+        self.emit()
+        self.until_emitted()
+        time.sleep(LOSING_S)
+        self.proxies[backend].behave(FAITHFUL)
+        self.notes.append(f"{self.proxies[backend].spoiled} answers lost")
 
     def oldest(self) -> Worker:
         """Return the process that has lived longest."""

@@ -49,7 +49,7 @@ MUTATIONS = (
     ),
     Mutation(
         "redrive what somebody else has claimed",
-        "redriver.py",
+        "process.py",
         "if current is None or current.record.delivery.owner != owner or not current.record.delivery.sending():",
         "if current is None or not current.record.delivery.sending():",
     ),

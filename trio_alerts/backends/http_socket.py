@@ -1,8 +1,8 @@
 """One TCP connection to a receiver, plain or TLS, as three moves: send, receive, and a look whether it is still quiet.
 
 The sockets are used directly: a request that fits the system's buffer costs one call to send, one wait and one call to
-receive. TLS is driven here too, because a connection
-may be kept only if nothing is left in it, and `trio.SSLStream` does not tell what it received but did not decrypt.
+receive. TLS is driven here too, because a connection may be kept only if nothing is left in it, and `trio.SSLStream`
+does not tell what it received but did not decrypt.
 """
 
 import os

@@ -14,6 +14,7 @@ from loguru import logger
 from opensearchpy import AsyncOpenSearch
 
 from trio_alerts.alert import Record
+from trio_alerts.backends.background import running
 from trio_alerts.backends.index_schema import Wanted
 from trio_alerts.backends.opensearch_bulk import Result, Target, Write, is_possible_id, write_all, write_of
 from trio_alerts.backends.opensearch_client import (
@@ -59,23 +60,8 @@ async def open_opensearch_store(settings: Settings) -> AsyncIterator["OpenSearch
     timeout_s = settings.store_timeout_s
     async with open_opensearch(settings.store_url.reveal(), ca_file=ca_file, timeout_s=timeout_s) as client:
         store = OpenSearchStore(client, Wanted(settings.index, settings.stream_names, settings.group), timeout_s)
-        fault: Exception | None = None
-        try:
-            async with trio.open_nursery() as nursery:
-                for task in store.tasks():
-                    nursery.start_soon(task)
-                try:
-                    yield store
-                except Exception as raised:  # noqa: BLE001 (raised below, out of the nursery's group)
-                    fault = raised
-                nursery.cancel_scope.cancel()
-        except ExceptionGroup as group:
-            if fault is None:
-                raise
-            fault = ExceptionGroup(group.message, [*group.exceptions, fault])
-        finally:
-            if fault is not None:
-                raise fault
+        async with running(*store.tasks()):
+            yield store
 
 
 class OpenSearchStore:

@@ -20,6 +20,7 @@ from redis.exceptions import (
     MovedError,
     OutOfMemoryError,
     ReadOnlyError,
+    RedisError,
     ResponseError,
     TryAgainError,
 )
@@ -30,6 +31,7 @@ from trio_alerts.backends.redis_address import RedisAddress, parse_redis_url
 from trio_alerts.backends.redis_connect import Refusal, connect, tls_context
 from trio_alerts.backends.redis_connection import RedisConnection, pack
 from trio_alerts.errors import SettingsError, StartError, Unavailable
+from trio_alerts.settings import Settings
 
 BACKOFF_FIRST_S = 0.1
 BACKOFF_CAP_S = 5.0  # the longest that a server which is back waits for us
@@ -67,6 +69,22 @@ async def open_redis(
     tls = tls_context(ca_file) if address.tls else None
     async with _opened(RedisClient(address, tls=tls, timeout_s=timeout_s)) as client:
         yield client
+
+
+@asynccontextmanager
+async def open_redis_for_command(settings: Settings) -> AsyncIterator["RedisClient"]:
+    """Connect for one command of an operator, who is told of every fault of the server, and does not wait.
+
+    Raises:
+        SettingsError: The address or its CA file is wrong.
+        StartError: The server cannot be reached or refuses us, also later.
+    """
+    url, ca_file = settings.redis_url.reveal(), settings.redis_ca_file
+    try:
+        async with open_redis(url, ca_file=ca_file, timeout_s=settings.redis_timeout_s) as client:
+            yield client
+    except (Unavailable, RedisError) as error:
+        raise StartError(f"Redis: {error}") from error
 
 
 class RedisClient(AsyncCoreCommands):

@@ -5,14 +5,13 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any
 
-from redis.exceptions import RedisError, ResponseError
+from redis.exceptions import ResponseError
 
 from trio_alerts.backends.record_ids import REPLAY_OF, RecordIds, order
-from trio_alerts.backends.redis_client import RedisClient, open_redis
+from trio_alerts.backends.redis_client import RedisClient, open_redis_for_command
 from trio_alerts.backends.redis_keys import dead_letter_key, dropped_key, ledger_key, lost_key
 from trio_alerts.backends.redis_quarantine import RedisQuarantine
 from trio_alerts.backends.redis_upkeep import look_for_losses
-from trio_alerts.errors import StartError, Unavailable
 from trio_alerts.settings import Settings
 
 PAGE = 200  # entries a script: with payloads of 1 KiB it blocks the server for less than 1 ms
@@ -71,12 +70,8 @@ async def open_ledger(settings: Settings) -> AsyncIterator["RedisLedger"]:
         SettingsError: The address or its CA file is wrong.
         StartError: The server cannot be reached or refuses us, also later.
     """
-    url, ca_file = settings.redis_url.reveal(), settings.redis_ca_file
-    try:
-        async with open_redis(url, ca_file=ca_file, timeout_s=settings.redis_timeout_s) as client:
-            yield RedisLedger(client, settings)
-    except (Unavailable, RedisError) as error:
-        raise StartError(f"Redis: {error}") from error
+    async with open_redis_for_command(settings) as client:
+        yield RedisLedger(client, settings)
 
 
 class RedisLedger:

@@ -5,13 +5,10 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any
 
-from redis.exceptions import RedisError
-
 from trio_alerts.backends.record_ids import REPLAY_OF
-from trio_alerts.backends.redis_client import RedisClient, open_redis
+from trio_alerts.backends.redis_client import RedisClient, open_redis_for_command
 from trio_alerts.backends.redis_keys import dead_letter_key, dropped_key
 from trio_alerts.backends.redis_scripts import KEPT_LOG
-from trio_alerts.errors import StartError, Unavailable
 from trio_alerts.settings import Settings
 
 
@@ -50,12 +47,8 @@ async def open_quarantine(settings: Settings) -> AsyncIterator["RedisQuarantine"
         SettingsError: The address or its CA file is wrong.
         StartError: The server cannot be reached or refuses us, also later.
     """
-    url, ca_file = settings.redis_url.reveal(), settings.redis_ca_file
-    try:
-        async with open_redis(url, ca_file=ca_file, timeout_s=settings.redis_timeout_s) as client:
-            yield RedisQuarantine(client)
-    except (Unavailable, RedisError) as error:
-        raise StartError(f"Redis: {error}") from error
+    async with open_redis_for_command(settings) as client:
+        yield RedisQuarantine(client)
 
 
 class RedisQuarantine:

@@ -13,6 +13,7 @@ from redis.exceptions import NoPermissionError, ResponseError
 from trio_alerts.alert import Entry
 from trio_alerts.backends import redis_scripts as scripts
 from trio_alerts.backends import redis_upkeep as upkeep
+from trio_alerts.backends.background import running
 from trio_alerts.backends.record_ids import REPLAY_OF, RecordIds
 from trio_alerts.backends.redis_client import RedisClient, open_redis
 from trio_alerts.backends.redis_connection import RedisConnection
@@ -44,16 +45,8 @@ async def open_redis_stream(settings: Settings) -> AsyncIterator["RedisStream"]:
         client.open_blocking(settings.block_s) as blocking,
     ):
         stream = RedisStream(settings, client, blocking)
-        fault: Exception | None = None
-        async with trio.open_nursery() as nursery:
-            nursery.start_soon(stream.acknowledge_batches)
-            try:
-                yield stream
-            except Exception as raised:  # noqa: BLE001 - raised below, out of the nursery's group
-                fault = raised
-            nursery.cancel_scope.cancel()
-        if fault is not None:
-            raise fault
+        async with running(stream.acknowledge_batches):
+            yield stream
 
 
 class RedisStream:

@@ -15,6 +15,7 @@ from typing import TypeVar
 import trio
 
 from trio_alerts.alert import Record
+from trio_alerts.backends.background import running
 from trio_alerts.backends.sqlite_database import SqliteDatabase, Write, write_of
 from trio_alerts.batcher import Batcher
 from trio_alerts.errors import StartError, Unavailable
@@ -42,21 +43,13 @@ async def open_sqlite_store(path: str | Path, timeout_s: float = 10.0) -> AsyncI
     Cancellation: the transaction under way is waited for, up to `timeout_s`, before the file is closed.
     """
     store = SqliteStore(SqliteDatabase(Path(path), timeout_s))
-    fault: Exception | None = None
     try:
         await store.open()
-        async with trio.open_nursery() as nursery:
-            nursery.start_soon(store.commit_batches)
-            try:
-                yield store
-            except Exception as raised:  # noqa: BLE001 (raised below, out of the nursery's group)
-                fault = raised
-            nursery.cancel_scope.cancel()
+        async with running(store.commit_batches):
+            yield store
     finally:
         with trio.move_on_after(timeout_s, shield=True):
             await store.close()
-    if fault is not None:
-        raise fault
 
 
 class SqliteStore:
