@@ -26,7 +26,7 @@ def _refusing(scene: Scene) -> None:
     for number in (1, 2):
         scene.until_accepted(60 * number)
         scene.proxies["hook"].refuse()
-        time.sleep(1.5)
+        time.sleep(1.5)  # longer than the first two waits between attempts
         scene.proxies["hook"].accept()
     scene.notes.append("twice 1.5 s")
 

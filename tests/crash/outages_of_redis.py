@@ -28,7 +28,7 @@ def _restarted(scene: Scene) -> None:
     for number, how in enumerate((scene.redis.kill, scene.redis.terminate), 1):
         scene.until_accepted(50 * number)
         how()
-        time.sleep(0.5)
+        time.sleep(0.5)  # long enough for every worker to find the connection refused
         scene.redis.start()
     scene.notes.append("killed once, restarted once")
 
@@ -128,7 +128,7 @@ def _clients_killed(scene: Scene) -> None:
     scene.emit()
     killed = 0
     for _ in range(10):
-        time.sleep(0.25)
+        time.sleep(0.25)  # ten times while the traffic lasts
         with scene.redis.client() as client:
             killed += int(client.execute_command("CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes"))
     scene.notes.append(f"{killed} connections killed")

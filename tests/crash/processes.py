@@ -37,7 +37,7 @@ def _killed_at_random(scene: Scene) -> None:
     scene.emit()
     for number in range(1, 7):
         scene.until(lambda: scene.crew.ready, "all workers read")
-        time.sleep(0.1 * number)
+        time.sleep(0.1 * number)  # each kill at another moment of the new worker's life
         scene.oldest().signal(signal.SIGKILL)
         scene.until_gone(number)
     scene.until_ended(6)
