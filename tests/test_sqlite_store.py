@@ -151,6 +151,14 @@ async def test_an_unusable_file_is_named_at_start(make: Callable[[Path], None], 
     assert 4 == caught.value.exit_code
 
 
+async def test_a_sqlite_that_is_too_old_stops_the_start(monkeypatch: pytest.MonkeyPatch, path: Path) -> None:
+    """It would fail at the first write; the message names both versions."""
+    monkeypatch.setattr(sqlite3, "sqlite_version_info", (3, 32, 3))
+    with pytest.raises(StartError, match=r"has SQLite 3\.\d+\.\d+; 3\.33\.0 or newer is needed"):
+        async with open_sqlite_store(path):
+            pytest.fail("it opened")
+
+
 async def test_a_missing_directory_is_named_at_start(tmp_path: Path) -> None:
     """A path into nowhere stops the start, and no directory is made."""
     with pytest.raises(StartError, match=r"missing does not exist"):

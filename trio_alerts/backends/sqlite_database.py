@@ -1,8 +1,9 @@
 """The SQLite file: its schema, statements and transactions. Blocking code; `sqlite_store.py` puts it on threads.
 
 Python's sqlite3 gives up the interpreter lock at every step of every statement, and beside a busy event loop each way
-back can cost milliseconds. So a batch of any size takes a handful of statements: one that reads what is there, a
-decision in Python, one that writes up to `ROWS_PER_STATEMENT` rows.
+back can cost milliseconds. So a batch of any size takes a handful of statements, each for up to `ROWS_PER_STATEMENT`
+rows and with its condition in it. Their counts tell whether all were met; if not, the batch is undone and done again
+row by row, which shows whose were not.
 """
 
 import datetime as dt
@@ -11,7 +12,7 @@ import random
 import sqlite3
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -46,6 +47,7 @@ SCHEMA = {
 }  # no index on what only people filter by: each would add a tenth to every write, and a search reads newest first
 MAX_DOCUMENT_BYTES = 32 * 1024 * 1024  # a payload has 256 KiB at most; SQLite itself takes 1 GB
 ROWS_PER_STATEMENT = 64  # with 12 parameters a row: below the 999 that every SQLite takes
+OLDEST_SQLITE = (3, 33, 0)  # of August 2020: the first that knows UPDATE FROM
 CHECKPOINT_PAGES = 8192  # 32 MiB of log: a hot page is copied back once for many commits, a restart reads it in 0.1 s
 LOCK_POLL_S = 0.001  # SQLite's own waiting backs off to 100 ms, and so a busy peer could starve us
 OVERDUE_S = 60
@@ -54,11 +56,18 @@ _PROGRESS_STEPS = 100_000  # about 1 ms of work between two looks at the deadlin
 
 @dataclass(frozen=True, slots=True)
 class Write:
-    """One conditional write: `expected` is the version to replace, None to create."""
+    """One conditional write.
 
-    record: Record
+    Args:
+        expected: The version to replace; None to create.
+        row: The values of all columns.
+        stored: The answer, if the record is as expected.
+        size: In characters.
+    """
+
     expected: int | None
-    columns: tuple[str | int | None, ...]
+    row: tuple[str | int | None, ...]
+    stored: Stored
     size: int
 
 
@@ -79,7 +88,11 @@ def write_of(record: Record, expected: int | None) -> Write:
             f"record {record.id!r} has {len(document):,} characters; at most {MAX_DOCUMENT_BYTES:,} are stored"
         )
     delivery = record.delivery
-    columns = (
+    # A record that was removed by hand and made again starts higher than it ended, so no stale version fits it.
+    version = time.time_ns() // 1000 if expected is None else expected + 1
+    row = (
+        record.id,
+        version,
         delivery.state,
         _microseconds(delivery.next_attempt_at),
         _microseconds(delivery.lease_until),
@@ -91,7 +104,7 @@ def write_of(record: Record, expected: int | None) -> Write:
         _microseconds(keys.occurred_at),
         document,
     )
-    return Write(record, expected, columns, len(document))
+    return Write(expected, row, Stored(record, (version, 1)), len(document))
 
 
 class SqliteDatabase:
@@ -113,6 +126,9 @@ class SqliteDatabase:
 
     def open(self) -> None:
         """Look whether the file, if there is one, is a database that we can open; creates and changes nothing."""
+        if sqlite3.sqlite_version_info < OLDEST_SQLITE:
+            needed = ".".join(map(str, OLDEST_SQLITE))
+            raise OSError(f"this Python has SQLite {sqlite3.sqlite_version}; {needed} or newer is needed")
         if not self.path.parent.is_dir():
             raise FileNotFoundError(f"the directory {self.path.parent} does not exist")
         if not os.access(self.path if self.path.exists() else self.path.parent, os.W_OK):
@@ -177,15 +193,18 @@ class SqliteDatabase:
             raise SchemaError(f"{self.path}: journal_mode is {journal}, must be wal: PRAGMA journal_mode = WAL")
 
     def write(self, writes: Sequence[Write]) -> list[Stored | Conflict]:
-        """Do conditional writes, in their order, in one durable transaction."""
+        """Do conditional writes, as if one after the other in their order, in one durable transaction."""
         if not self._still_ours():
             raise FileNotFoundError("the file was moved or replaced while it was open")
+        creates = [write for write in writes if write.expected is None]
+        replaces = [write for write in writes if write.expected is not None]
+        with suppress(_ConflictedError), self._transaction() as connection:
+            for chunk in (*_in_chunks(creates), *_in_chunks(replaces)):
+                if _put(connection, chunk) < len(chunk):
+                    raise _ConflictedError
+            return [write.stored for write in writes]
         with self._transaction() as connection:
-            results, rows = decide(writes, _versions(connection, writes))
-            for chunk in _chunks(rows):
-                values = [value for row in chunk for value in row]
-                connection.execute(_upsert(len(chunk)), values)
-        return results
+            return [write.stored if _put(connection, [write]) else Conflict() for write in writes]
 
     def get(self, record_id: str) -> Stored | None:
         """Read one record."""
@@ -296,7 +315,10 @@ class SqliteDatabase:
     @contextmanager
     def _reading(self) -> Iterator[sqlite3.Connection]:
         """Lend a connection whose statements end by the deadline."""
-        connection = self._readers.pop() if self._readers else self._connect("rw")
+        try:
+            connection = self._readers.pop()
+        except IndexError:
+            connection = self._connect("rw")
         deadline = time.monotonic() + self.timeout_s
         connection.set_progress_handler(lambda: time.monotonic() > deadline, _PROGRESS_STEPS)
         try:
@@ -348,31 +370,8 @@ class SqliteDatabase:
             )
 
 
-def decide(
-    writes: Sequence[Write], versions: dict[str, int]
-) -> tuple[list[Stored | Conflict], list[tuple[str | int | None, ...]]]:
-    """Decide conditional writes one after the other, as if each were a transaction of its own.
-
-    Args:
-        writes: In their order.
-        versions: What is there now, by record ID; it is brought up to date.
-
-    Returns:
-        One result a write, and the rows to put into the table.
-    """
-    results: list[Stored | Conflict] = []
-    rows: dict[str, tuple[str | int | None, ...]] = {}
-    for write in writes:
-        record_id = write.record.id
-        if versions.get(record_id) != write.expected:
-            results.append(Conflict())
-            continue
-        # A record that was removed by hand and made again starts higher than it ended, so no stale version fits it.
-        version = time.time_ns() // 1000 if write.expected is None else write.expected + 1
-        versions[record_id] = version
-        rows[record_id] = (record_id, version, *write.columns)
-        results.append(Stored(write.record, (version, 1)))
-    return results, list(rows.values())
+class _ConflictedError(Exception):
+    """Not every write of a batch met what it expected."""
 
 
 class _Keys(msgspec.Struct, frozen=True):
@@ -389,6 +388,8 @@ class _Keys(msgspec.Struct, frozen=True):
 _KEYS = msgspec.json.Decoder(_Keys)
 _EPOCH = dt.datetime(1970, 1, 1, tzinfo=dt.UTC)
 _MICROSECOND = dt.timedelta(microseconds=1)
+
+
 _FIXED = ("id", "version", "state", "next_attempt_us", "lease_until_us")
 _COLUMNS = (*_FIXED, "view", "scope", "severity", "rule_id", "alert_id", "occurred_us", "document")
 
@@ -407,28 +408,35 @@ def _snapshot(connection: sqlite3.Connection) -> Iterator[None]:
         connection.execute("ROLLBACK")
 
 
-def _versions(connection: sqlite3.Connection, writes: Sequence[Write]) -> dict[str, int]:
-    ids = msgspec.json.encode([write.record.id for write in writes]).decode()
-    (found,) = connection.execute(
-        "SELECT json_group_object(id, version) FROM records WHERE id IN (SELECT value FROM json_each(?))", (ids,)
-    ).fetchone()
-    return msgspec.json.decode(found, type=dict[str, int])
-
-
-def _chunks(rows: list[tuple[str | int | None, ...]]) -> Iterator[list[tuple[str | int | None, ...]]]:
-    """Cut rows into powers of two, so that a few prepared statements serve every number of them."""
+def _in_chunks(writes: Sequence[Write]) -> Iterator[Sequence[Write]]:
+    """Cut writes of one kind into powers of two, so that a few prepared statements serve every number of them."""
     start = 0
-    while start < len(rows):
-        size = min(ROWS_PER_STATEMENT, 1 << (len(rows) - start).bit_length() - 1)
-        yield rows[start : start + size]
+    while start < len(writes):
+        size = min(ROWS_PER_STATEMENT, 1 << (len(writes) - start).bit_length() - 1)
+        yield writes[start : start + size]
         start += size
 
 
+def _put(connection: sqlite3.Connection, writes: Sequence[Write]) -> int:
+    """Do writes of one kind in one statement; return how many of them met what they expected."""
+    statement = (_insert if writes[0].expected is None else _update)(len(writes))
+    return connection.execute(statement, [value for write in writes for value in write.row]).rowcount
+
+
 @cache
-def _upsert(rows: int) -> str:
-    values = ", ".join([f"({', '.join('?' * len(_COLUMNS))})"] * rows)
-    changes = ", ".join(f"{column} = excluded.{column}" for column in _COLUMNS[1:])
-    return f"INSERT INTO records VALUES {values} ON CONFLICT (id) DO UPDATE SET {changes}"  # noqa: S608
+def _insert(rows: int) -> str:
+    return f"INSERT INTO records VALUES {_values(rows)} ON CONFLICT (id) DO NOTHING"  # noqa: S608
+
+
+@cache
+def _update(rows: int) -> str:
+    changes = ", ".join(f"{column} = new.column{number}" for number, column in enumerate(_COLUMNS[1:], 2))
+    return f"""UPDATE records SET {changes} FROM (VALUES {_values(rows)}) AS new
+        WHERE records.id = new.column1 AND records.version = new.column2 - 1"""  # noqa: S608
+
+
+def _values(rows: int) -> str:
+    return ", ".join([f"({', '.join('?' * len(_COLUMNS))})"] * rows)
 
 
 def _user_version(connection: sqlite3.Connection) -> int:

@@ -7,6 +7,7 @@ never abandoned: who is cancelled, or out of patience, stops waiting for it; it 
 import datetime as dt
 import math
 import sqlite3
+import sys
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -24,6 +25,9 @@ from trio_alerts.ports import Conflict, Counts, RecordFilter, Stored, Vitals
 MAX_BATCH_ITEMS = 1024  # about 20 ms of work: what a lone write may have to wait for
 MAX_BATCH_BYTES = 8 * 1024 * 1024
 READERS = 4  # a long search leaves room for reads by ID
+# A transaction gives up the interpreter lock a few times, and beside a busy loop each way back takes up to this long.
+# With Python's own 5 ms it would take twice as long in all.
+SWITCH_INTERVAL_S = 0.0001
 
 T = TypeVar("T")
 
@@ -43,11 +47,14 @@ async def open_sqlite_store(path: str | Path, timeout_s: float = 10.0) -> AsyncI
     Cancellation: the transaction under way is waited for, up to `timeout_s`, before the file is closed.
     """
     store = SqliteStore(SqliteDatabase(Path(path), timeout_s))
+    switch_interval_s = sys.getswitchinterval()
     try:
         await store.open()
+        sys.setswitchinterval(min(switch_interval_s, SWITCH_INTERVAL_S))
         async with running(store.commit_batches):
             yield store
     finally:
+        sys.setswitchinterval(switch_interval_s)
         with trio.move_on_after(timeout_s, shield=True):
             await store.close()
 
