@@ -3,11 +3,22 @@ import datetime as dt
 import json
 from typing import Any
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from trio_alerts.alert import MAX_PAYLOAD_BYTES, Entry, Record, parse_entry, parse_event, payload_of
+from trio_alerts.alert import (
+    MAX_PAYLOAD_BYTES,
+    AlertEvent,
+    Entry,
+    Record,
+    _any_event,
+    _usual_event,
+    parse_entry,
+    parse_event,
+    payload_of,
+)
 from trio_alerts.delivery import first_attempt
 from trio_alerts.errors import ParseFault, RefusedContent
 
@@ -72,6 +83,46 @@ def test_what_is_no_alert_is_a_parse_fault(payload: bytes | None, reason: str) -
     with pytest.raises(ParseFault) as caught:
         parse_entry(entry_of(payload), NOW)
     assert reason == caught.value.reason
+
+
+NUMBERS = ["0", "-0", "1.0", "-0.0", "1.50", "1e2", "9" * 30, "0.10000000000000000555", "1e400", "1e" + "9" * 20]
+VALUES = st.sampled_from(
+    [
+        *NUMBERS,
+        *("null", "true", '""', '"text"', '"\\ud800"', '"\\u0041"', '"2026-11-23T12:00:00.25+02:00"', '"2026-11-23"'),
+        *('"high"', '"firing"', '"1.2"', "[]", '["0xAB"]', "[1]", "{}", '{"a": 1.0, "a": 2}', '{"k":"v"}', '{"k":{}}'),
+        *('{"score":1.0,"factors":[1.50, {}]}', '{"score":null,"more":1}', '{"factors":null}', '{"factors":"\\udfff"}'),
+        *("[1,]", "nul", "\xff"),
+    ]
+)
+NAMES = st.sampled_from([*AlertEvent.__struct_fields__, "unknown", "ti\\u0074le", ""])
+FIELDS = st.one_of(
+    st.tuples(st.sampled_from(["value_usd", "threshold", "confidence"]), st.sampled_from(NUMBERS)),
+    st.tuples(
+        st.sampled_from(["title", "type", "description", "value_raw"]), st.sampled_from(['"text"', "null", '"1"'])
+    ),
+    st.tuples(st.sampled_from(["details", "risk"]), VALUES),
+    st.tuples(NAMES, VALUES),
+)
+
+
+@given(st.lists(FIELDS, max_size=4, unique_by=lambda field: field[0]), st.booleans())
+def test_the_short_way_to_an_alert_leads_where_the_long_one_does(more: list[tuple[str, str]], first: bool) -> None:
+    """What is decoded straight into the type is what the way by a mapping gives, whatever the JSON looks like."""
+    required = [f'"{name}": {json.dumps(value)}' for name, value in EVENT.items()]
+    others = [f'"{name}":{value}' for name, value in more]
+    payload = f"{{{', '.join(others + required if first else required + others)}}}".encode("latin-1")
+    event = _usual_event(payload)
+    if event is not None:
+        assert _any_event(payload) == event
+        assert msgspec.json.encode(_any_event(payload)) == msgspec.json.encode(event)
+
+
+@pytest.mark.parametrize("number", NUMBERS[:-1])
+def test_usual_alerts_take_the_short_way(number: str) -> None:
+    """The way that costs half is taken, not only there."""
+    event = EVENT | {"details": {"a": [1, 2.5]}, "risk": {"score": 0.5, "factors": ["x"]}, "labels": {"team": "risk"}}
+    assert _usual_event(json.dumps(event)[:-1].encode() + b',"threshold":%b}' % number.encode()) is not None
 
 
 @given(st.binary(max_size=400))

@@ -1,8 +1,8 @@
 """What is inside an entry, and how it becomes a record: pure data, no I/O.
 
-`parse_entry` validates the JSON of an entry once and serializes it once. What it returns holds no byte of the
-producer's own rendering: numbers keep every digit, times are in one form, and text that could be taken for structure
-(`details`, `risk.factors`, unknown fields) is kept as JSON text inside a string.
+`parse_entry` validates the JSON of an entry once. What it returns holds no byte of the producer's own rendering:
+numbers keep every digit, and times are in one form. In a record, what a producer may shape freely (`details`,
+`risk.factors`, unknown fields) is JSON text inside a string, so that none of it can be taken for structure.
 """
 
 import datetime as dt
@@ -26,6 +26,7 @@ Filter = Annotated[str, Meta(min_length=1, max_length=512)]  # always indexed: 5
 Instant = Annotated[dt.datetime, Meta(tz=True)]
 Long = Annotated[int, Meta(ge=-(2**63), le=2**63 - 1)]
 Number = int | Decimal
+Json = msgspec.Raw  # JSON of any shape, rendered by us; empty if there is none
 
 
 class Entry(Struct, frozen=True):
@@ -51,15 +52,15 @@ class Entry(Struct, frozen=True):
 
 
 class Risk(Struct, frozen=True, omit_defaults=True):
-    """How a producer arrived at its judgement; `factors` are JSON text."""
+    """How a producer arrived at its judgement."""
 
     score: Number | None = None
     method: str | None = None
-    factors: str | None = None
+    factors: Json = Json()
 
 
-class AlertEvent(Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """The validated alert. Required first; `details` and `extra` (every field not named here) are JSON text."""
+class AlertEvent(Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_unknown_fields=True):
+    """The validated alert. Required first; `extra` is an object of every field that is not named here."""
 
     alert_id: Name
     rule_id: Name
@@ -101,10 +102,10 @@ class AlertEvent(Struct, frozen=True, kw_only=True, omit_defaults=True):
         ]
         | None
     ) = None
-    details: str | None = None
+    details: Json = Json()
     links: list[str] | None = None
     trace_id: str | None = None
-    extra: str | None = None
+    extra: Json = Json()
 
 
 class Alert(Struct, frozen=True):
@@ -113,7 +114,7 @@ class Alert(Struct, frozen=True):
     Args:
         event: The alert itself.
         body: The part of its record that never changes: compact JSON on one line.
-        payload: What receivers get: the event, with everything that is kept as text as JSON again.
+        payload: What receivers get: the event as JSON.
         content_sha256: Of what the producer wrote, in hexadecimal.
     """
 
@@ -195,10 +196,11 @@ def parse_entry(entry: Entry, now: dt.datetime) -> Alert:
     )
     try:
         rendered = _ENCODER.encode(event)
-        body = b"%b,%b" % (rendered[:-1], _ENCODER.encode(origin)[1:])
+        stored = _with_texts(event, rendered)
+        body = b"%b,%b" % (stored[:-1], _ENCODER.encode(origin)[1:])
     except UnicodeEncodeError as fault:
         raise ParseFault("bad_json", f"a string holds a lone surrogate, which no UTF-8 can carry: {fault}") from None
-    return Alert(event, body, _payload(event, rendered), digest)
+    return Alert(event, body, rendered, digest)
 
 
 def parse_event(payload: bytes) -> AlertEvent:
@@ -212,17 +214,7 @@ def parse_event(payload: bytes) -> AlertEvent:
             "too_large", f"the payload has {len(payload):,} bytes; at most {MAX_PAYLOAD_BYTES:,} are allowed"
         )
     try:
-        fields = _DECODER.decode(payload)
-        if "details" in fields:
-            fields["details"] = _text_of(fields["details"])
-        if isinstance(risk := fields.get("risk"), dict) and "factors" in risk:
-            risk["factors"] = _text_of(risk["factors"])
-        unknown = fields.keys() - _EVENT_FIELDS
-        if unknown:
-            fields["extra"] = _text_of({name: fields.pop(name) for name in sorted(unknown)})
-        if isinstance(fields.get("value_raw"), int):
-            fields["value_raw"] = str(fields["value_raw"])
-        event = _in_utc(msgspec.convert(fields, AlertEvent))
+        event = _in_utc(_usual_event(payload) or _any_event(payload))
         _refuse_infinite(event)
     except msgspec.ValidationError as fault:
         raise ParseFault("bad_event", str(fault)) from None
@@ -258,24 +250,63 @@ class _Origin(Struct, frozen=True):
 
 # float_hook and decimal_format together keep every digit of every number; msgspec keeps large integers exact by itself.
 _DECODER = msgspec.json.Decoder(dict[str, Any], float_hook=Decimal)
+_VALUE_DECODER = msgspec.json.Decoder(float_hook=Decimal)
+_EVENT_DECODER = msgspec.json.Decoder(AlertEvent, float_hook=Decimal)
 _ENCODER = msgspec.json.Encoder(decimal_format="number")
 _EVENT_FIELDS = frozenset(AlertEvent.__struct_fields__) - {"extra"}  # a producer's "extra" is one more unknown field
 _INSTANTS = ("occurred_at", "emitted_at", "expires_at")
 
 
-def _payload(event: AlertEvent, rendered: bytes) -> bytes:
+def _usual_event(payload: bytes) -> AlertEvent | None:
+    """Decode straight into the alert's type, at half the cost; None if that is not possible, for whatever reason."""
+    try:
+        event = _EVENT_DECODER.decode(payload)
+        if event.extra:  # a producer's own field of that name
+            return None
+        ours: dict[str, object] = {}
+        if event.details:
+            ours["details"] = _json(_VALUE_DECODER.decode(event.details))
+        if event.risk and event.risk.factors:
+            factors = _json(_VALUE_DECODER.decode(event.risk.factors))
+            ours["risk"] = msgspec.structs.replace(event.risk, factors=factors)
+    except (ValueError, ArithmeticError, RecursionError):
+        return None
+    return msgspec.structs.replace(event, **ours) if ours else event
+
+
+def _any_event(payload: bytes) -> AlertEvent:
+    """Decode by way of a mapping: also what has unknown fields. Its faults are the ones that people are told."""
+    fields = _DECODER.decode(payload)
+    if "details" in fields:
+        fields["details"] = _json(fields["details"])
+    if isinstance(risk := fields.get("risk"), dict) and "factors" in risk:
+        risk["factors"] = _json(risk["factors"])
+    unknown = fields.keys() - _EVENT_FIELDS
+    if unknown:
+        fields["extra"] = _json({name: fields.pop(name) for name in sorted(unknown)})
+    if isinstance(fields.get("value_raw"), int):
+        fields["value_raw"] = str(fields["value_raw"])
+    return msgspec.convert(fields, AlertEvent)
+
+
+def _json(value: object) -> Json:
+    return Json(_ENCODER.encode(value))
+
+
+def _with_texts(event: AlertEvent, rendered: bytes) -> bytes:
+    """Return the event as it is stored: JSON of any shape as text in a string."""
     texts: dict[str, object] = {}
-    if event.details is not None:
-        texts["details"] = msgspec.Raw(event.details.encode())
-    if event.extra is not None:
-        texts["extra"] = msgspec.Raw(event.extra.encode())
-    if event.risk is not None and event.risk.factors is not None:
-        texts["risk"] = msgspec.structs.replace(event.risk, factors=msgspec.Raw(event.risk.factors.encode()))
+    if event.details:
+        texts["details"] = _text(event.details)
+    if event.extra:
+        texts["extra"] = _text(event.extra)
+    if event.risk and event.risk.factors:
+        texts["risk"] = msgspec.structs.replace(event.risk, factors=_text(event.risk.factors))
     return _ENCODER.encode(msgspec.structs.replace(event, **texts)) if texts else rendered
 
 
-def _text_of(value: object) -> str:
-    return _ENCODER.encode(value).decode()
+def _text(json: Json) -> Json:
+    return _json(bytes(json).decode())
 
 
 def _texts(fields: dict[str, Any]) -> Iterator[tuple[dict[str, Any], str]]:

@@ -86,7 +86,7 @@ MUTATIONS = (
     Mutation(
         "producer's bytes in a bulk body",
         "alert.py",
-        'body = b"%b,%b" % (rendered[:-1], _ENCODER.encode(origin)[1:])',
+        'body = b"%b,%b" % (stored[:-1], _ENCODER.encode(origin)[1:])',
         'body = b"%b,%b" % (payload.rstrip()[:-1], _ENCODER.encode(origin)[1:])',
     ),
     Mutation(
@@ -192,8 +192,8 @@ MUTATIONS = (
     Mutation(
         "a time-out not marked in doubt",
         "notify.py",
-        'outcome = Retry(f"no answer within {bound_s:g} s", unseen=True)',
-        'outcome = Retry(f"no answer within {bound_s:g} s")',
+        'outcome = Retry(f"no answer within {pipeline.settings.send_timeout_s:g} s", unseen=True)',
+        'outcome = Retry(f"no answer within {pipeline.settings.send_timeout_s:g} s")',
     ),
     Mutation(
         "`hold` ignored at a takeover",
