@@ -1,4 +1,5 @@
 import gzip
+import math
 import os
 import resource
 import select
@@ -16,10 +17,11 @@ from trio.testing import MockClock, wait_all_tasks_blocked
 
 from tests.raw_receiver import OK, RawConnection, answering, closing_after, raw_receiver
 from tests.test_address_check import NameServer
+from trio_alerts.backends import http_watch
 from trio_alerts.backends.address_check import AddressRefused, AllowedNetworks
 from trio_alerts.backends.http_pool import Connection, OriginKey
 from trio_alerts.backends.http_socket import SendProgress
-from trio_alerts.backends.http_transport import TrioTransport
+from trio_alerts.backends.http_transport import TrioTransport, origin_key, render_request
 
 PATIENCE_S = 10
 
@@ -370,11 +372,11 @@ class BrokenWhenUsed:
 
     closed = False
 
-    async def send(self, data: bytes, progress: SendProgress) -> None:
+    async def send(self, data: bytes, progress: SendProgress, deadline: float) -> None:
         await trio.lowlevel.checkpoint()
         raise BrokenPipeError
 
-    async def receive(self) -> bytes:
+    async def receive(self, deadline: float) -> bytes:
         raise AssertionError("nothing was sent")
 
     def is_quiet(self, idle_s: float) -> bool:
@@ -389,7 +391,7 @@ async def test_a_request_of_which_nothing_was_sent_is_repeated() -> None:
     progress = SendProgress()
     async with raw_receiver() as receiver, TrioTransport() as transport:
         pool = transport._pool
-        origin = await pool.acquire(OriginKey("http", "127.0.0.1", receiver.port))
+        origin = await pool.acquire(OriginKey("http", "127.0.0.1", receiver.port), math.inf)
         broken = BrokenWhenUsed()
         pool._keep(Connection(origin, broken), None)
         pool.release(origin)
@@ -504,6 +506,7 @@ class SilentNameServer(NameServer):
         await trio.sleep_forever()
 
 
+@pytest.mark.parametrize("end", ["cancelled", "too late", "too late, without epoll"])
 @pytest.mark.parametrize(
     ("point", "may_have_been_seen"),
     [
@@ -517,10 +520,17 @@ class SilentNameServer(NameServer):
         ("body", True),
     ],
 )
-async def test_a_cancellation_leaves_nothing_behind(
-    point: str, may_have_been_seen: bool, authority: trustme.CA, dead_port: int
+async def test_an_attempt_that_ends_early_leaves_nothing_behind(
+    end: str,
+    point: str,
+    may_have_been_seen: bool,
+    authority: trustme.CA,
+    dead_port: int,
+    mock_clock: MockClock,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """At every await: the connection is closed, the slot is free, and the caller knows whether anything was sent."""
+    monkeypatch.setattr(http_watch, "HAS_EPOLL", end != "too late, without epoll" and http_watch.HAS_EPOLL)
     script = {"head": stop_in_head, "body": stop_in_body}.get(point, say_nothing)
     body = b"x" * 20_000_000 if point == "send" else b"{}"  # more than the system buffers
     transport = TrioTransport(limit_per_origin=1, ssl_context=client_context(authority))
@@ -544,13 +554,33 @@ async def test_a_cancellation_leaves_nothing_behind(
             await until(lambda: receiver.open == 1)
         counts_before, open_before, sockets_before = counts(transport), receiver.open, open_sockets()
 
+        cancelled = []
+
+        async def attempt(deadline: float) -> None:
+            request = post(url, body, progress)
+            data = render_request(request, request.content)
+            try:
+                await transport.exchange(origin_key(request.url), data, progress, deadline)
+            except trio.TooSlowError:
+                cancelled.append(False)
+            except trio.Cancelled:
+                cancelled.append(True)
+                raise
+
         async with trio.open_nursery() as nursery:
-            nursery.start_soon(transport.handle_async_request, post(url, body, progress))
+            nursery.start_soon(attempt, math.inf if end == "cancelled" else mock_clock.current_time() + 4.0)
             await until(reached)
             await wait_all_tasks_blocked(0.01)  # so that what was said has been received
-            nursery.cancel_scope.cancel()
+            if end == "cancelled":
+                nursery.cancel_scope.cancel()
+            else:
+                mock_clock.jump(3.9)
+                await wait_all_tasks_blocked(0.01)
+                assert [] == cancelled
+                mock_clock.jump(0.1)
+                await until(lambda: bool(cancelled))
 
-        assert nursery.cancel_scope.cancelled_caught
+        assert [end == "cancelled"] == cancelled
         assert may_have_been_seen == progress.started
         assert counts_before == counts(transport)
         assert sockets_before + receiver.open - open_before == open_sockets()

@@ -1,18 +1,20 @@
 """What is noticed about sockets, on real ones."""
 
+import math
 import socket
 from collections.abc import Iterator
 
 import pytest
 import trio
 import trio.testing
+from trio.testing import MockClock
 
 from tests.raw_receiver import OK, RawConnection, raw_receiver
 from tests.test_http_transport import counts, status, until
 from trio_alerts.backends import http_watch
 from trio_alerts.backends.http_socket import RECEIVE_BYTES, PlainSocket
 from trio_alerts.backends.http_transport import TrioTransport
-from trio_alerts.backends.http_watch import ReadWatch
+from trio_alerts.backends.http_watch import LOOK_EVERY_S, ReadWatch
 
 Pair = tuple[socket.socket, socket.socket]
 
@@ -22,6 +24,7 @@ def pair() -> Iterator[Pair]:
     """Two connected sockets: ours, which does not block, and the other end."""
     ours, other = socket.socketpair()
     ours.setblocking(False)
+    other.setblocking(False)
     with ours, other:
         yield ours, other
 
@@ -33,7 +36,7 @@ async def test_whoever_waits_is_woken_by_what_arrives(pair: Pair) -> None:
         received: list[bytes] = []
 
         async def receive(into: list[bytes] = received) -> None:
-            into.append(await plain.receive())
+            into.append(await plain.receive(trio.current_time() + 10))
 
         with trio.fail_after(10):
             async with trio.open_nursery() as nursery:
@@ -42,6 +45,7 @@ async def test_whoever_waits_is_woken_by_what_arrives(pair: Pair) -> None:
                 pair[1].sendall(sent)
         assert [sent] == received
         assert plain.is_quiet(0.0)
+        assert math.inf == plain._watched.deadline  # nobody looks for it any more
     plain.close()
 
 
@@ -54,7 +58,7 @@ async def test_the_end_behind_what_was_read_is_known(length: int, pair: Pair) ->
     received = b"-"
     with trio.fail_after(10):
         while received:
-            received = await plain.receive()
+            received = await plain.receive(math.inf)
             length -= len(received)
     assert 0 == length
     plain.close()
@@ -65,7 +69,7 @@ async def test_what_one_read_leaves_behind_is_read_by_the_next(pair: Pair) -> No
     plain = PlainSocket(pair[0], ReadWatch())
     pair[1].sendall(b"x" * (RECEIVE_BYTES + 1))
     with trio.fail_after(10):
-        assert [RECEIVE_BYTES, 1] == [len(await plain.receive()) for _ in range(2)]
+        assert [RECEIVE_BYTES, 1] == [len(await plain.receive(math.inf)) for _ in range(2)]
     plain.close()
 
 
@@ -77,10 +81,45 @@ async def test_a_cancelled_wait_leaves_what_arrives_to_the_next(pair: Pair) -> N
         await trio.testing.wait_all_tasks_blocked()
         with trio.CancelScope() as scope:
             scope.cancel()
-            await plain.receive()
+            await plain.receive(math.inf)
         assert scope.cancelled_caught
     with trio.fail_after(10):
-        assert b"late" == await plain.receive()
+        assert b"late" == await plain.receive(math.inf)
+    plain.close()
+
+
+async def test_each_wait_ends_at_its_own_deadline(pair: Pair, mock_clock: MockClock) -> None:
+    """Who has waited for too long is told, the others wait on; late by a fraction of a second, if many are late."""
+    watch = ReadWatch()
+    waiting = [PlainSocket(one, watch) for one in pair]
+    late: list[int] = []
+
+    async def receive(number: int, deadline: float) -> None:
+        with pytest.raises(trio.TooSlowError):
+            await waiting[number].receive(deadline)
+        late.append(number)
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(receive, 0, 2.0)
+        await trio.testing.wait_all_tasks_blocked()
+        nursery.start_soon(receive, 1, 1.99)
+        for moment, expected in ((1.98, []), (1.99, [1]), (2.0, [1]), (1.99 + LOOK_EVERY_S, [1, 0])):
+            mock_clock.jump(moment - mock_clock.current_time())
+            await trio.testing.wait_all_tasks_blocked(0.01)
+            assert expected == late
+    for one in waiting:
+        one.close()
+
+
+async def test_bytes_that_keep_coming_do_not_move_the_deadline(pair: Pair, mock_clock: MockClock) -> None:
+    """There is something to read at every look, and yet it is too late."""
+    plain = PlainSocket(pair[0], ReadWatch())
+    pair[1].sendall(b"slow")
+    await trio.testing.wait_all_tasks_blocked(0.01)
+    mock_clock.jump(5.0)
+    with pytest.raises(trio.TooSlowError):
+        await plain.receive(4.0)
+    assert b"slow" == await plain.receive(5.0)
     plain.close()
 
 
@@ -110,7 +149,7 @@ async def test_the_watch_ends_with_its_last_socket_and_begins_anew(pair: Pair) -
         again = PlainSocket(ours, watch)
         other.sendall(b"new")
         with trio.fail_after(10):
-            assert b"new" == await again.receive()
+            assert b"new" == await again.receive(math.inf)
         again.close()
 
 

@@ -55,7 +55,8 @@ async def test_one_hanging_receiver_does_not_slow_the_others(autojump_clock: Moc
     class Sticky(FakeChannel):
         async def send(self, notification: Notification) -> Accepted | Retry:
             if notification.id == hanging:
-                await trio.sleep_forever()
+                await trio.sleep_until(notification.deadline)
+                raise trio.TooSlowError
             await super().send(notification)
             return Accepted(200)
 

@@ -26,7 +26,7 @@ class Wire:
     def __init__(self, answer: Callable[[httpx.Request], httpx.Response]) -> None:
         self._answer = answer
 
-    async def exchange(self, key: OriginKey, data: bytes, progress: SendProgress) -> AnswerParser:
+    async def exchange(self, key: OriginKey, data: bytes, progress: SendProgress, deadline: float) -> AnswerParser:
         await trio.lowlevel.checkpoint()
         head, _, body = data.partition(b"\r\n\r\n")
         first, *lines = head.decode("latin-1").split("\r\n")

@@ -15,6 +15,7 @@ from trio_alerts.retry import Accepted, Outcome, Refused, Retry, next_delay_s
 
 State = Literal["sending", "delivered", "retrying", "failed", "in_doubt", "suppressed", "quarantined"]
 ChannelState = Literal["sending", "delivered", "retrying", "failed", "in_doubt"]
+Result = Literal["accepted", "retry", "refused"]
 Verdict = Literal["delivered", "failed"]
 FINAL: frozenset[State] = frozenset({"delivered", "failed", "in_doubt", "suppressed"})  # the pipeline is done with it
 
@@ -27,7 +28,7 @@ class Attempt(Struct, frozen=True, omit_defaults=True):
 
     at: dt.datetime
     duration_s: float
-    result: Literal["accepted", "retry", "refused"]
+    result: Result
     status: int | None = None
     error: str | None = None
     unseen: bool = False
@@ -267,41 +268,45 @@ def resolved(delivery: Delivery, owner: str, now: dt.datetime, verdict: Verdict,
 
 
 _CUT_OFF: tuple[Outcome, float] = (Retry("cut before the receiver answered", unseen=True), 0.0)
+_RESULTS: dict[type[Outcome], Result] = {Accepted: "accepted", Retry: "retry", Refused: "refused"}
 _ORDER: tuple[ChannelState, ...] = ("sending", "retrying", "in_doubt", "failed", "delivered")
 
 
 def _after_outcome(
     channel: ChannelDelivery, outcome: Outcome, duration_s: float, now: dt.datetime, rules: Rules
 ) -> ChannelDelivery:
-    log = (*channel.log, _attempt(outcome, duration_s, now))[-KEPT_ATTEMPTS:]
-    match outcome:
-        case Accepted(status):
-            return replace(channel, state="delivered", log=log, last_status=status, last_error=None)
-        case Refused(reason, status):
-            return replace(channel, state="failed", log=log, last_status=status, last_error=reason)
-        case Retry(reason, status, unseen=unseen):
-            failed = replace(
-                channel, log=log, last_status=status, last_error=reason, in_doubt=channel.in_doubt + unseen
-            )
-            if unseen and channel.name in rules.hold:
-                return replace(failed, state="in_doubt")
-            attempts = channel.attempts - (channel.attempts_before or 0)
-            delay_s = next_delay_s(rules.schedule_s, attempts, outcome, rules.jitter)
-            if delay_s is None:
-                return replace(failed, state="failed")
-            return replace(failed, state="retrying", next_attempt_at=now + dt.timedelta(seconds=delay_s))
+    state: ChannelState = "failed"
+    next_attempt_at = None
+    if isinstance(outcome, Accepted):
+        state = "delivered"
+    elif isinstance(outcome, Retry):
+        attempts = channel.attempts - (channel.attempts_before or 0)
+        delay_s = next_delay_s(rules.schedule_s, attempts, outcome, rules.jitter)
+        if outcome.unseen and channel.name in rules.hold:
+            state = "in_doubt"
+        elif delay_s is not None:
+            state, next_attempt_at = "retrying", now + dt.timedelta(seconds=delay_s)
+    return replace(
+        channel,
+        state=state,
+        in_doubt=channel.in_doubt + outcome.unseen,
+        next_attempt_at=next_attempt_at,
+        last_error=outcome.reason,
+        last_status=outcome.status,
+        log=(*channel.log, _attempt(outcome, duration_s, now))[-KEPT_ATTEMPTS:],
+    )
 
 
 def _attempt(outcome: Outcome, duration_s: float, now: dt.datetime) -> Attempt:
-    at = now - dt.timedelta(seconds=duration_s)
-    answer = outcome.answer[:KEPT_ANSWER_CHARACTERS]
-    match outcome:
-        case Accepted(status):
-            return Attempt(at, round(duration_s, 4), "accepted", status, answer=answer)
-        case Refused(reason, status):
-            return Attempt(at, round(duration_s, 4), "refused", status, reason, answer=answer)
-        case Retry(reason, status, unseen=unseen):
-            return Attempt(at, round(duration_s, 4), "retry", status, reason, unseen, answer)
+    return Attempt(
+        at=now - dt.timedelta(seconds=duration_s),
+        duration_s=round(duration_s, 4),
+        result=_RESULTS[type(outcome)],
+        status=outcome.status,
+        error=outcome.reason,
+        unseen=outcome.unseen,
+        answer=outcome.answer[:KEPT_ANSWER_CHARACTERS],
+    )
 
 
 def _rank(channel: ChannelDelivery) -> int:

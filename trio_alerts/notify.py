@@ -1,6 +1,6 @@
 """Step 3: one attempt to send one alert through its channels."""
 
-from collections.abc import MutableMapping
+from collections.abc import Awaitable, MutableMapping, Sequence
 
 import trio
 from loguru import logger
@@ -13,19 +13,22 @@ from trio_alerts.retry import Accepted, Outcome, Refused, Retry, needs_a_human
 Outcomes = MutableMapping[str, tuple[Outcome, float]]  # by channel: what came of it, and how long it took in seconds
 
 
-async def notify(record: Record, payload: bytes, outcomes: Outcomes, pipeline: Pipeline) -> None:
-    """Send through every channel of the running attempt, all at once, and note each outcome as soon as it is known.
+def notify(record: Record, payload: bytes, outcomes: Outcomes, pipeline: Pipeline) -> Awaitable[None]:
+    """Return what sends through every channel of the running attempt, all at once, and notes each outcome at once.
 
     Cancellation: channels without an outcome by then may or may not have been reached.
     """
-    channels = record.delivery.sending()
-    notification = Notification(record.id, payload)
-    if len(channels) == 1:  # the common case needs no task of its own
-        await _attempt(channels[0].name, notification, outcomes, pipeline)
-        return
+    names = [channel.name for channel in record.delivery.sending()]
+    notification = Notification(record.id, payload, trio.current_time() + pipeline.settings.send_timeout_s)
+    if len(names) == 1:  # the common case needs no task of its own
+        return _attempt(names[0], notification, outcomes, pipeline)
+    return _attempts(names, notification, outcomes, pipeline)
+
+
+async def _attempts(names: Sequence[str], notification: Notification, outcomes: Outcomes, pipeline: Pipeline) -> None:
     async with trio.open_nursery() as attempts:
-        for channel in channels:
-            attempts.start_soon(_attempt, channel.name, notification, outcomes, pipeline)
+        for name in names:
+            attempts.start_soon(_attempt, name, notification, outcomes, pipeline)
 
 
 async def _attempt(name: str, notification: Notification, outcomes: Outcomes, pipeline: Pipeline) -> None:
@@ -35,11 +38,10 @@ async def _attempt(name: str, notification: Notification, outcomes: Outcomes, pi
     if channel is None:
         outcome = Refused("this channel is not configured any more")
     else:
-        bound_s = pipeline.settings.send_timeout_s
-        with trio.CancelScope(deadline=started_s + bound_s) as bound:
+        try:
             outcome = await channel.send(notification)
-        if bound.cancelled_caught:
-            outcome = Retry(f"no answer within {bound_s:g} s", unseen=True)
+        except trio.TooSlowError:
+            outcome = Retry(f"no answer within {pipeline.settings.send_timeout_s:g} s", unseen=True)
     outcomes[name] = (outcome, trio.current_time() - started_s)
     _report(name, notification.id, outcome, pipeline)
 

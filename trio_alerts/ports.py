@@ -7,8 +7,9 @@ which store what came of an attempt, hold a cancellation off until the backend h
 """
 
 import datetime as dt
+import math
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Protocol
 
 from msgspec import Struct
@@ -253,14 +254,12 @@ class Notification(Struct, frozen=True):
     Args:
         id: The `webhook-id`: the same at every attempt.
         payload: The alert as compact JSON.
-        event: The same as a mapping, for channels that render text.
-        attempt: 1 for the first.
+        deadline: When the attempt has to be over, on trio's clock.
     """
 
     id: str
     payload: bytes
-    attempt: int = 1
-    event: Mapping[str, object] = field(default_factory=dict)
+    deadline: float = math.inf
 
 
 class Channel(Protocol):
@@ -269,7 +268,11 @@ class Channel(Protocol):
     name: str
 
     async def send(self, notification: Notification) -> Outcome:
-        """Make one attempt and say what came of it; the caller bounds it.
+        """Make one attempt and say what came of it.
 
-        Cancellation: nobody knows then whether the receiver has it; the caller records the attempt as unseen.
+        Raises:
+            trio.TooSlowError: There was no answer by the notification's deadline.
+
+        Cancellation, TooSlowError: nobody knows then whether the receiver has it; the caller records the attempt as
+        unseen.
         """

@@ -3,6 +3,7 @@
 import datetime as dt
 import email.utils
 from collections.abc import Sequence
+from typing import ClassVar
 
 from msgspec import Struct
 
@@ -16,6 +17,9 @@ JITTER = 0.2  # a step is stretched or shortened by up to this share, so that a 
 
 class Accepted(Struct, frozen=True):
     """The receiver has taken the alert."""
+
+    reason: ClassVar[None] = None
+    unseen: ClassVar[bool] = False
 
     status: int | None = None
     answer: str = ""
@@ -41,6 +45,8 @@ class Retry(Struct, frozen=True):
 
 class Refused(Struct, frozen=True):
     """The receiver said no for good: a human must look."""
+
+    unseen: ClassVar[bool] = False
 
     reason: str
     status: int | None = None

@@ -57,7 +57,8 @@ class FakeChannel:
             self.accepted[notification.id] = self.accepted.get(notification.id, 0) + 1
         self.under_way += 1
         try:
-            await trio.sleep(self.latency_s)
+            with trio.fail_at(notification.deadline):
+                await trio.sleep(self.latency_s)
         finally:
             self.under_way -= 1
         return outcome

@@ -4,6 +4,8 @@ from collections import Counter
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, cast
 
+import trio
+
 from tests.simulation.history import History
 from tests.simulation.network import Killed, Network, Request
 from tests.simulation.plan import Event
@@ -72,7 +74,8 @@ class Receiver:
             if not answer.arrives:
                 request.apply()
             forward_s = self._network.chance.uniform(0.0, 0.05)
-            await self._network.travel(who, call, request, forward_s, answer.back_s)
+            with trio.fail_at(notification.deadline):
+                await self._network.travel(who, call, request, forward_s, answer.back_s)
         finally:
             self._promises.send_ended(who, self.name, notification.id)
         self._history.note(who.name, "hears", notification.id, self.name, type(answer.outcome).__name__)

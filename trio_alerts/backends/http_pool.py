@@ -42,34 +42,36 @@ class Connection:
         self.idle_since = self.usable_until = 0.0
         self.broken = False
 
-    async def send(self, request: bytes, progress: SendProgress) -> None:
+    async def send(self, request: bytes, progress: SendProgress, deadline: float) -> None:
         """Send a rendered request, as far as the receiver takes it: one that refuses early says why in its answer.
 
         Raises:
             httpx.WriteError: the connection was broken and took not a single byte; the request can be sent on another.
+            trio.TooSlowError: it was not taken by the deadline, on trio's clock.
 
-        Cancellation: the connection is of no more use; `progress` tells whether anything went out.
+        Cancellation, TooSlowError: the connection is of no more use; `progress` tells whether anything went out.
         """
         try:
-            await self.socket.send(request, progress)
+            await self.socket.send(request, progress, deadline)
         except OSError as error:
             if not progress.started:
                 raise httpx.WriteError(f"nothing could be sent: {error}") from error
             self.broken = True
 
-    async def receive(self, max_body_bytes: int, *, bodyless: bool) -> AnswerParser:
+    async def receive(self, max_body_bytes: int, deadline: float, *, bodyless: bool) -> AnswerParser:
         """Read the answer to what was sent. Until it begins, next to nothing is held for it.
 
         Raises:
             httpx.ReadError: the connection broke.
             httpx.RemoteProtocolError: the answer is not acceptable, or not whole.
+            trio.TooSlowError: it was not whole by the deadline, on trio's clock.
 
-        Cancellation: the connection is of no more use.
+        Cancellation, TooSlowError: the connection is of no more use.
         """
         answer: AnswerParser | None = None
         try:
             while answer is None or not answer.complete:
-                data = await self.socket.receive()
+                data = await self.socket.receive(deadline)
                 if answer is None:
                     answer = AnswerParser(max_body_bytes, bodyless=bodyless)
                 if data:
@@ -161,11 +163,12 @@ class Pool:
         # them most.
         self._tls_sessions: OrderedDict[OriginKey, ssl.SSLSession] = OrderedDict()
 
-    async def acquire(self, key: OriginKey) -> Origin:
+    async def acquire(self, key: OriginKey, deadline: float) -> Origin:
         """Wait for the right to use one connection to an origin.
 
         Raises:
             RuntimeError: the pool is closed.
+            trio.TooSlowError: there was none by the deadline, on trio's clock.
 
         Cancellation: nothing is held.
         """
@@ -179,7 +182,8 @@ class Pool:
             origin.slots.acquire_nowait()
         except trio.WouldBlock:
             try:
-                await origin.slots.acquire()
+                with trio.fail_at(deadline):
+                    await origin.slots.acquire()
             except BaseException:
                 self._leave(origin)
                 raise
@@ -201,20 +205,21 @@ class Pool:
             connection.socket.close()
         return None
 
-    async def connect(self, origin: Origin) -> Connection:
+    async def connect(self, origin: Origin, deadline: float) -> Connection:
         """Open a connection to a checked address.
 
         Raises:
             AddressRefused: the origin lives where it must not.
             RuntimeError: the pool is closed.
             httpx.ConnectTimeout, httpx.ConnectError: it cannot be reached, or is not who it should be.
+            trio.TooSlowError: the deadline, on trio's clock, came before the pool's own bound.
 
         Cancellation: nothing stays open.
         """
         if self.closed:  # while this request waited for its slot
             raise RuntimeError("the transport was closed")
         try:
-            with trio.fail_after(self._connect_timeout_s) as scope:
+            with trio.fail_at(min(deadline, trio.current_time() + self._connect_timeout_s)) as scope:
                 addresses = await origin.addresses(self._allowed)
                 plain = await connect_first(addresses, scope.deadline, self._watch)
                 if origin.key.scheme == "http":
@@ -223,13 +228,15 @@ class Pool:
                     # A name's final dot is no part of what is in a certificate.
                     host = origin.key.host.rstrip(".")
                     tls = TlsSocket(plain, self._ssl_context, host, self._tls_sessions.get(origin.key))
-                    await tls.handshake()
+                    await tls.handshake(scope.deadline)
                 except BaseException:
                     plain.close()
                     self._tls_sessions.pop(origin.key, None)
                     raise
                 return Connection(origin, tls)
         except trio.TooSlowError as error:
+            if trio.current_time() >= deadline:
+                raise
             raise httpx.ConnectTimeout(f"no connection within {self._connect_timeout_s} s") from error
         except OSError as error:
             raise httpx.ConnectError(f"cannot connect: {error}") from error

@@ -36,11 +36,21 @@ class SendProgress:
 class ByteSocket(Protocol):
     """What a connection needs of its socket."""
 
-    async def send(self, data: bytes, progress: SendProgress) -> None:
-        """Send all of `data`. Raises: OSError. Cancellation: `progress` tells whether anything went out."""
+    async def send(self, data: bytes, progress: SendProgress, deadline: float) -> None:
+        """Send all of `data`. Cancellation, TooSlowError: `progress` tells whether anything went out.
 
-    async def receive(self) -> bytes:
-        """Return what arrives next, nothing at the end. Raises: OSError. Cancellation: nothing was received."""
+        Raises:
+            OSError: The connection is broken.
+            trio.TooSlowError: It was not taken by the deadline, on trio's clock.
+        """
+
+    async def receive(self, deadline: float) -> bytes:
+        """Return what arrives next, nothing at the end. Cancellation: nothing was received.
+
+        Raises:
+            OSError: The connection is broken.
+            trio.TooSlowError: Nothing arrived by the deadline, on trio's clock.
+        """
 
     def is_quiet(self, idle_s: float) -> bool:
         """Tell whether a connection that has been idle for so long is open and has nothing to read."""
@@ -57,14 +67,13 @@ class PlainSocket:
         watch: notices what arrives.
     """
 
-    __slots__ = ("_sock", "_watch", "_watched")
+    __slots__ = ("_sock", "_watched")
 
     def __init__(self, sock: socket.socket, watch: ReadWatch) -> None:
         self._sock = sock
-        self._watch = watch
         self._watched = watch.add(sock.fileno())
 
-    async def send(self, data: bytes, progress: SendProgress) -> None:
+    async def send(self, data: bytes, progress: SendProgress, deadline: float) -> None:
         """Send all of `data`, without a wait if the system takes it at once."""
         rest = memoryview(data)
         while True:
@@ -77,12 +86,15 @@ class PlainSocket:
                 rest = rest[sent:]
             if not rest:
                 return
-            await trio.lowlevel.wait_writable(self._sock)
+            with trio.fail_at(deadline):
+                await trio.lowlevel.wait_writable(self._sock)
 
-    async def receive(self) -> bytes:
+    async def receive(self, deadline: float) -> bytes:
         """Wait first: the receivers we are made for take long, so an immediate recv would be in vain."""
         while True:
-            await self._watched.wait()
+            await self._watched.wait(deadline)
+            if not self._watched.readable:
+                raise trio.TooSlowError
             try:
                 data = self._sock.recv(RECEIVE_BYTES)
             except BlockingIOError:  # a false alarm of the system
@@ -108,7 +120,7 @@ class PlainSocket:
     def close(self) -> None:
         """Close the socket."""
         if self._sock.fileno() >= 0:
-            self._watch.forget(self._sock.fileno())
+            self._watched.forget()
         self._sock.close()
 
 
@@ -130,31 +142,32 @@ class TlsSocket:
         self._outgoing = ssl.MemoryBIO()
         self._tls = context.wrap_bio(self._incoming, self._outgoing, server_hostname=host, session=session)
 
-    async def handshake(self) -> None:
+    async def handshake(self, deadline: float) -> None:
         """Agree on keys and check who is at the other end.
 
         Raises:
             OSError: the connection broke, or (`ssl.SSLError`) the other end is not who it should be.
+            trio.TooSlowError: it was not done by the deadline, on trio's clock.
         """
         not_the_request = SendProgress()
         while True:
             try:
                 self._tls.do_handshake()
             except ssl.SSLWantReadError:
-                await self._plain.send(self._outgoing.read(), not_the_request)
-                await self._receive_encrypted()
+                await self._plain.send(self._outgoing.read(), not_the_request, deadline)
+                await self._receive_encrypted(deadline)
             else:
-                await self._plain.send(self._outgoing.read(), not_the_request)
+                await self._plain.send(self._outgoing.read(), not_the_request, deadline)
                 return
 
-    async def send(self, data: bytes, progress: SendProgress) -> None:
+    async def send(self, data: bytes, progress: SendProgress, deadline: float) -> None:
         """Encrypt and send all of `data`."""
         rest = memoryview(data)
         while rest:
             rest = rest[self._tls.write(rest) :]
-        await self._plain.send(self._outgoing.read(), progress)
+        await self._plain.send(self._outgoing.read(), progress, deadline)
 
-    async def receive(self) -> bytes:
+    async def receive(self, deadline: float) -> bytes:
         """Return what arrives next, decrypted.
 
         A connection that ends without TLS's own farewell is an end like any other, as every HTTPS client has it:
@@ -164,7 +177,7 @@ class TlsSocket:
             try:
                 return self._tls.read(RECEIVE_BYTES)
             except ssl.SSLWantReadError:
-                await self._receive_encrypted()
+                await self._receive_encrypted(deadline)
             except (ssl.SSLZeroReturnError, ssl.SSLEOFError):
                 return b""
 
@@ -192,8 +205,8 @@ class TlsSocket:
         """Close the socket, without TLS's farewell: HTTP needs none, and sending it could block."""
         self._plain.close()
 
-    async def _receive_encrypted(self) -> None:
-        data = await self._plain.receive()
+    async def _receive_encrypted(self, deadline: float) -> None:
+        data = await self._plain.receive(deadline)
         if data:
             self._incoming.write(data)
         else:

@@ -1,5 +1,6 @@
 """HTTP/1.1 to receivers under `httpx`: requests in, answers out, over a pool whose cost does not grow with its size."""
 
+import math
 import re
 import resource
 import ssl
@@ -37,8 +38,8 @@ class TrioTransport(httpx.AsyncBaseTransport):
     `await transport.handle_async_request(httpx.Request(…))`. No redirects, no proxies, no retries, no cookies; a body
     is not decompressed (and Content-Encoding is left out of the headers, so that nobody else does it).
 
-    **Time.** The caller bounds an attempt as a whole with a cancel scope; `httpx`'s own timeouts are not looked at.
-    Only opening a connection has a bound of its own.
+    **Time.** The caller bounds an attempt as a whole: with a cancel scope, or at a lower cost by `exchange`'s deadline;
+    `httpx`'s own timeouts are not looked at. Only opening a connection has a bound of its own.
 
     **May the receiver have seen the request?** After `httpx.ConnectError` (`AddressRefused` included),
     `httpx.ConnectTimeout`, `httpx.WriteError`, `httpx.UnsupportedProtocol` and `httpx.LocalProtocolError` it has not;
@@ -111,23 +112,32 @@ class TrioTransport(httpx.AsyncBaseTransport):
         )
 
     async def exchange(
-        self, key: OriginKey, data: bytes, progress: SendProgress, *, bodyless: bool = False
+        self,
+        key: OriginKey,
+        data: bytes,
+        progress: SendProgress,
+        deadline: float = math.inf,
+        *,
+        bodyless: bool = False,
     ) -> AnswerParser:
         """Send a rendered request and read its answer: as `handle_async_request`, at half the cost.
 
-        Raises, Cancellation: as `handle_async_request`.
+        Raises: as `handle_async_request`, and
+            trio.TooSlowError: the answer was not there by the deadline, on trio's clock; as after a cancellation.
+
+        Cancellation: as `handle_async_request`.
         """
         await trio.lowlevel.checkpoint()  # requests that many tasks send in a row cost less: see `process_entry`
         pool = self._pool
-        origin = await pool.acquire(key)
+        origin = await pool.acquire(key, deadline)
         try:
             while True:
                 idle = pool.take_idle(origin)
-                connection = idle or await pool.connect(origin)
+                connection = idle or await pool.connect(origin, deadline)
                 try:
-                    await connection.send(data, progress)
+                    await connection.send(data, progress, deadline)
                     del data  # it is not needed any more, and the receiver may take its time
-                    answer = await connection.receive(self._max_body_bytes, bodyless=bodyless)
+                    answer = await connection.receive(self._max_body_bytes, deadline, bodyless=bodyless)
                 except httpx.WriteError:  # not a single byte was taken, so nobody can have seen the request
                     connection.socket.close()
                     if idle is None:

@@ -23,7 +23,7 @@ KEPT_ANSWER_BYTES = 1024
 class Transport(Protocol):
     """What a webhook needs of `TrioTransport`."""
 
-    async def exchange(self, key: OriginKey, data: bytes, progress: SendProgress) -> AnswerParser:
+    async def exchange(self, key: OriginKey, data: bytes, progress: SendProgress, deadline: float) -> AnswerParser:
         """Send a rendered request and read its answer."""
 
 
@@ -62,12 +62,18 @@ class WebhookChannel:
     async def send(self, notification: Notification) -> Outcome:
         """Post once and say what came of it.
 
-        Cancellation: closes the connection; the request may have been taken.
+        Raises:
+            trio.TooSlowError: See `Channel.send`.
+
+        Cancellation, TooSlowError: the connection is closed; the request may have been taken.
         """
         progress = SendProgress()
         try:
             response = await self._transport.exchange(
-                self._template.key, self._template.render(self.signed(notification), notification.payload), progress
+                self._template.key,
+                self._template.render(self.signed(notification), notification.payload),
+                progress,
+                notification.deadline,
             )
         except AddressRefused as refusal:
             return Refused(str(refusal))
