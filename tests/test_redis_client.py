@@ -458,6 +458,18 @@ async def test_a_plain_socket_carries_more_than_the_kernel_takes_at_once() -> No
     assert data == got
 
 
+async def test_a_plain_socket_takes_at_once_what_it_can() -> None:
+    """What the kernel has room for goes out without a wait; a full or broken socket takes nothing."""
+    ours, theirs = _socket_pair()
+    assert 5 == ours.send_now(b"hello")
+    assert b"hello" == await theirs.receive_some()
+    while ours.send_now(bytes(100_000)):
+        pass
+    await theirs.aclose()
+    assert 0 == ours.send_now(b"x")
+    await ours.aclose()
+
+
 async def test_a_false_alarm_is_waited_out(monkeypatch: pytest.MonkeyPatch) -> None:
     """A socket that is said to be readable and is not is asked again."""
     ours, theirs = _socket_pair()

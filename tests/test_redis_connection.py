@@ -63,6 +63,32 @@ async def test_commands_of_one_moment_leave_in_one_send() -> None:
     assert 1 == len(server.writes)
 
 
+@pytest.mark.parametrize("room", [1000, 3, 0])
+async def test_a_lone_command_leaves_at_once(room: int) -> None:
+    """Its own task sends it, the writer what the system did not take; a second command does not overtake the rest."""
+    server = WireServer(echo)
+    at_once: list[bytes] = []
+
+    def send_now(data: bytes) -> int:
+        at_once.append(data[:room])
+        return len(at_once[-1])
+
+    connection = RedisConnection(server.stream, timeout_s=TIMEOUT_S, send_now=send_now)
+    async with trio.open_nursery() as nursery:
+        for word in ("one", "two"):
+            nursery.start_soon(_ask, connection, word)
+            await wait_all_tasks_blocked()
+        one, two = pack(("ECHO", "one")), pack(("ECHO", "two"))
+        assert [one[:room]] == at_once  # and nobody runs the connection yet
+        nursery.start_soon(connection.run)
+        await wait_all_tasks_blocked()
+        assert one[room:] + two == await server.receive()
+        await server.send(echo([b"one"]) + echo([b"two"]))
+        await wait_all_tasks_blocked()
+        assert 0 == connection.under_way
+        nursery.cancel_scope.cancel()
+
+
 async def test_what_gathers_during_a_send_leaves_in_the_next() -> None:
     """While one send is under way, later commands wait together and need no timer."""
     server = WireServer(echo)

@@ -40,6 +40,10 @@ class WireServer:
                     if answer is not None:
                         await self.send(answer)
 
+    async def receive(self) -> bytes:
+        """Return what has come in, and leave it unanswered."""
+        return bytes(await self._own.receive_some())
+
     async def send(self, data: bytes) -> None:
         """Send bytes, asked for or not."""
         await self._own.send_all(data)

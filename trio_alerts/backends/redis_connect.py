@@ -61,7 +61,12 @@ async def connect(
     try:
         with trio.fail_after(timeout_s):
             stream = await _open_stream(address, tls)
-            connection = RedisConnection(stream, timeout_s=answer_timeout_s or timeout_s, cancel_closes=cancel_closes)
+            connection = RedisConnection(
+                stream,
+                timeout_s=answer_timeout_s or timeout_s,
+                cancel_closes=cancel_closes,
+                send_now=stream.send_now if isinstance(stream, SocketStream) else None,
+            )
             try:
                 if isinstance(stream, trio.SSLStream):
                     await _agree_on_tls(stream, address)
@@ -227,6 +232,13 @@ class SocketStream(trio.abc.Stream):
                 await trio.lowlevel.wait_writable(self._socket)
             except OSError as error:
                 raise trio.BrokenResourceError(str(error)) from error
+
+    def send_now(self, data: bytes) -> int:
+        """Send what the kernel takes at once, and return how many bytes that was; a fault shows at the next send."""
+        try:
+            return self._socket.send(data)
+        except OSError:
+            return 0
 
     async def wait_send_all_might_not_block(self) -> None:
         """Wait until the kernel may take more."""

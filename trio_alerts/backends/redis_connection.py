@@ -2,6 +2,7 @@
 
 import math
 from collections import deque
+from collections.abc import Callable
 from typing import Any
 
 import hiredis
@@ -21,9 +22,10 @@ _NOTHING_YET = object()  # hiredis says with it that an answer is not complete: 
 class RedisConnection:
     """Commands of many tasks over one stream, pipelined by themselves.
 
-    A writer task owns the sending side: what gathers while one send is under way goes out in the next (no timer). A
-    reader task hands each answer to the oldest waiter. Tasks only wait, so cancelling one can neither cut a command in
-    the middle nor shift the answers: an answer whose waiter has gone is read and dropped in its turn.
+    A command that finds nothing under way goes out at once. For the others a writer task sends: what gathers while one
+    send is under way goes out in the next (no timer). A reader task hands each answer to the oldest waiter. Tasks only
+    wait, so cancelling one can neither cut a command in the middle nor shift the answers: an answer whose waiter has
+    gone is read and dropped in its turn.
 
     Memory is bounded by the callers: a task has one command under way, and a cancelled one leaves a place in the queue
     for at most `timeout_s`, because then the connection is dropped.
@@ -34,10 +36,20 @@ class RedisConnection:
             order, so those behind a late one cannot be trusted to come in time either.
         cancel_closes: For blocking commands: a cancelled one would keep the connection busy, and would swallow what it
             gets in the end, so the connection is dropped.
+        send_now: Sends what the system takes without a wait, and returns how many bytes that was; None: the writer
+            task sends everything.
     """
 
-    def __init__(self, stream: trio.abc.Stream, *, timeout_s: float, cancel_closes: bool = False) -> None:
+    def __init__(
+        self,
+        stream: trio.abc.Stream,
+        *,
+        timeout_s: float,
+        cancel_closes: bool = False,
+        send_now: Callable[[bytes], int] | None = None,
+    ) -> None:
         self._stream = stream
+        self._send_now = send_now
         self._timeout_s = timeout_s
         self._cancel_closes = cancel_closes
         self._parser = hiredis.Reader(
@@ -107,9 +119,12 @@ class RedisConnection:
         waiter = _Waiter(trio.lowlevel.current_task(), trio.current_time() + self._timeout_s)
         if not self._waiting:
             self._scope.deadline = waiter.deadline
+            if self._send_now is not None:  # a turn of trio's loop earlier than the writer could
+                command = command[self._send_now(command) :]
         self._waiting.append(waiter)
-        self._unsent.append(command)
-        self._idle_writer.unpark()
+        if command:
+            self._unsent.append(command)
+            self._idle_writer.unpark()
 
         def stop_waiting(_: object) -> trio.lowlevel.Abort:
             waiter.task = None
