@@ -104,7 +104,7 @@ def _server(plans: Iterable[Plan]) -> Iterator[OpenSearchServer | None]:
         yield None
         return
     with OpenSearchServer(java_options=JAVA_OPTIONS) as server:
-        run(Plan("trio_alerts", "opensearch", 512, 15_360), server)  # Java compiles what is used often
+        run(Plan("trio_alerts", "opensearch", 2_000, 60_000), server)  # Java goes on compiling what is used often
         yield server
 
 

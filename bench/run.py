@@ -262,8 +262,7 @@ def _result(measured: _Measured, told: Sequence[Told], ledger: Ledger, versions:
         )
         latency = Latency(percentile(waits_s, 0.5), percentile(waits_s, 0.99), waits_s[-1])
         rate = overall
-    mean_s = plan.delay.mean_s if plan.delay.kind == "fixed" else received.drawn_mean_s
-    busy_s = mean_s + plan.hanging * plan.send_timeout_s
+    busy_s = received.drawn_mean_s + received.late_mean_s + plan.hanging * plan.send_timeout_s
     return Result(
         plan=plan,
         rate=rate,
