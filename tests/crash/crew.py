@@ -7,7 +7,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 LOOK_S = 0.02
@@ -16,10 +16,11 @@ ENDS_WITHIN_S = 60.0
 
 @dataclass(eq=False)
 class Worker:
-    """One process and its log."""
+    """One process, its log, and the signals that it was sent."""
 
     process: subprocess.Popen[bytes]
     log: Path
+    signals: list[signal.Signals] = field(default_factory=list)
 
     @property
     def ready(self) -> bool:
@@ -32,6 +33,7 @@ class Worker:
 
     def signal(self, number: signal.Signals) -> None:
         """Send it a signal."""
+        self.signals.append(number)
         self.process.send_signal(number)
 
 

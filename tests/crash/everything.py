@@ -47,9 +47,10 @@ def _kill(scene: Scene, chance: random.Random) -> None:
 
 
 def _stop(scene: Scene, chance: random.Random) -> None:
-    ready = [worker for worker in scene.crew.living if worker.ready]  # one that is still starting would die of it
-    if ready:
-        chance.choice(ready).signal(signal.SIGTERM)
+    """Softly: one that is still starting would die of it, and a second time would mean at once."""
+    able = [worker for worker in scene.crew.living if worker.ready and signal.SIGTERM not in worker.signals]
+    if able:
+        chance.choice(able).signal(signal.SIGTERM)
 
 
 def _pause(scene: Scene, chance: random.Random) -> None:
