@@ -7,10 +7,11 @@ from urllib.parse import SplitResult, parse_qs, unquote, urlsplit
 from redis.asyncio.connection import parse_url
 
 from trio_alerts.errors import SettingsError
+from trio_alerts.secret import split_url
 
 DEFAULT_PORT = 6379
 DEFAULT_SENTINEL_PORT = 26379
-_SCHEMES = "redis://, rediss://, unix://, redis+sentinel://"
+_SCHEMES = ("redis", "rediss", "unix", "redis+sentinel")
 _SENTINEL_OPTIONS = {"sentinel_username", "sentinel_password"}
 
 
@@ -44,24 +45,21 @@ def parse_redis_url(url: str) -> RedisAddress:
     Raises:
         SettingsError: It is no such URL, or it asks for something that is not supported. The message has no password.
     """
-    # urlsplit drops tabs and line breaks and cuts at '#': a password would silently become another one.
+    # A URL would end at the '#': a password would silently become another one.
     if re.search(r"[\s#\x00-\x1f]", url):
         raise SettingsError("redis_url: percent-encode spaces, line breaks and '#' (a '#' in a password is %23).")
-    scheme = url.partition("://")[0]
+    scheme, separator, _ = url.partition("://")
+    if not separator or scheme not in _SCHEMES:
+        raise SettingsError(f"redis_url: must start with one of {', '.join(f'{one}://' for one in _SCHEMES)}")
     try:
-        parts = urlsplit(url)
+        parts = split_url(url)
         if "@" in parts.path + parts.query:
             raise ValueError("a '/' or '?' in the password has ended it")  # noqa: TRY301, one message for all of these
-        match scheme:
-            case "redis" | "rediss" | "unix":
-                return _plain(url, parts)
-            case "redis+sentinel":
-                return _sentinel(parts)
+        return _sentinel(parts) if scheme == "redis+sentinel" else _plain(url, parts)
     except ValueError:  # its own text may hold a piece of the password
         raise SettingsError(
             "redis_url: not a valid URL; percent-encode special characters in the user name and password."
         ) from None
-    raise SettingsError(f"redis_url: must start with one of {_SCHEMES}")
 
 
 def _plain(url: str, parts: SplitResult) -> RedisAddress:

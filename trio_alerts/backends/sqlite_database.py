@@ -298,8 +298,12 @@ class SqliteDatabase:
             check_same_thread=False,
         )
         self._file = self._file or _identity(self.path)
-        connection.execute("PRAGMA synchronous = FULL")
-        connection.execute(f"PRAGMA wal_autocheckpoint = {CHECKPOINT_PAGES}")
+        try:
+            connection.execute("PRAGMA synchronous = FULL")
+            connection.execute(f"PRAGMA wal_autocheckpoint = {CHECKPOINT_PAGES}")
+        except sqlite3.Error:
+            connection.close()
+            raise
         return connection
 
     def _writing(self, mode: str) -> sqlite3.Connection:
