@@ -252,6 +252,9 @@ class _Origin(Struct, frozen=True):
 _DECODER = msgspec.json.Decoder(dict[str, Any], float_hook=Decimal)
 _VALUE_DECODER = msgspec.json.Decoder(float_hook=Decimal)
 _EVENT_DECODER = msgspec.json.Decoder(AlertEvent, float_hook=Decimal)
+# msgspec prepares a type when something is first converted to it. Two threads that do so at once crash the process
+# (0.22), and SQLite's threads read records: so it is done here, and for the types above by their decoders.
+msgspec.convert({"state": "sending"}, Delivery)
 _ENCODER = msgspec.json.Encoder(decimal_format="number")
 _EVENT_FIELDS = frozenset(AlertEvent.__struct_fields__) - {"extra"}  # a producer's "extra" is one more unknown field
 _INSTANTS = ("occurred_at", "emitted_at", "expires_at")

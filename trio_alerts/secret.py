@@ -80,7 +80,7 @@ def split_url(value: object) -> SplitResult:
     credentials, at, hosts = authority.rpartition("@")
     first = hosts.partition(",")[0]
     try:
-        # The first host stands for all: since 3.12, Python takes the brackets of a later one for a mistake.
+        # The first host stands for all: Python 3.13 takes the brackets of a later one for a mistake.
         url = urlsplit(f"{scheme}://{credentials}{at}{first}{rest[len(authority) :]}")
     except ValueError:  # its message repeats the address
         raise ValueError("it is no address") from None
