@@ -215,6 +215,13 @@ def test_unknown_fields_cannot_forge_the_delivery() -> None:
     }
 
 
+def test_a_producer_s_own_extra_is_one_more_unknown_field() -> None:
+    """It lies under `extra` like the others, also when it is the only one."""
+    record = record_of(extra={"a": 1})
+    assert '{"extra":{"a":1}}' == record.fields()["extra"]
+    assert {"extra": {"a": 1}} == json.loads(payload_of(record))["extra"]
+
+
 def test_a_record_is_one_line_whatever_the_details_hold() -> None:
     """No byte of the producer's rendering can end a line of a `_bulk` body and begin an action."""
     payload = json.dumps(EVENT)[:-1].encode() + b',\n"details":\n{"a":\n"\\n{\\"delete\\":{\\"_id\\":\\"2-0\\"}}\\n"}}'

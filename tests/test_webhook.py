@@ -27,6 +27,7 @@ class Wire:
         self._answer = answer
 
     async def exchange(self, key: OriginKey, data: bytes, progress: SendProgress, deadline: float) -> AnswerParser:
+        self.deadline = deadline
         await trio.lowlevel.checkpoint()
         head, _, body = data.partition(b"\r\n\r\n")
         first, *lines = head.decode("latin-1").split("\r\n")
@@ -122,6 +123,14 @@ async def test_errors_become_outcomes(fault: Exception, sent: bool, outcome: Out
         raise fault
 
     assert outcome == await outcome_of(answer)
+
+
+async def test_the_transport_is_told_when_the_attempt_has_to_be_over() -> None:
+    """Nobody else bounds it: a receiver that hangs would keep its worker for ever."""
+    channel = channel_to(lambda _: httpx.Response(204))
+    assert Accepted(204) == await channel.send(Notification("1-0", b"{}", deadline=12.5))
+    assert isinstance(channel._transport, Wire)
+    assert 12.5 == channel._transport.deadline
 
 
 async def test_the_url_s_path_is_in_no_outcome_and_no_repr() -> None:

@@ -14,7 +14,7 @@ Outcomes = MutableMapping[str, tuple[Outcome, float]]  # by channel: what came o
 
 
 def notify(record: Record, payload: bytes, outcomes: Outcomes, pipeline: Pipeline) -> Awaitable[None]:
-    """Return what sends through every channel of the running attempt, all at once, and notes each outcome at once.
+    """Return what sends through every channel of the running attempt together, and notes each outcome once it is known.
 
     Cancellation: channels without an outcome by then may or may not have been reached.
     """
