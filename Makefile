@@ -3,6 +3,7 @@
 
 PYTHON ?= python3
 SEEDS ?= 2000
+CASES ?= 100000
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
@@ -12,7 +13,7 @@ READY := $(VENV)/.ready
 FLAKE8_ASYNC := --disable=ASYNC9,ASYNC124,ASYNC127 --startable-in-context-manager=serve,watch_signals,pass_signals_on,serve_receiver,serve_tls_front
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint types unit crash soak simulate mutants bench lock clean
+.PHONY: help demo test lint types unit crash soak fuzz simulate mutants bench lock clean
 
 help: ## Show this list
 	@sed -n 's/^\([a-z]*\):.*## /  make \1	/p' $(MAKEFILE_LIST)
@@ -38,6 +39,9 @@ crash: $(READY) ## Kill, pause and cut real processes and servers, and balance t
 
 soak: $(READY) ## Run 20 minutes of steady traffic, killing workers, and see memory stay flat
 	$(BIN)/python -m tests.soak
+
+fuzz: $(READY) ## Feed generated answers, settings and entries to every border: make fuzz CASES=100000
+	$(BIN)/python -m tests.fuzz --cases $(CASES)
 
 simulate: $(READY) ## Run deterministic histories of whole services: make simulate SEEDS=2000
 	$(BIN)/python -m tests.simulation --seeds $(SEEDS)

@@ -1,0 +1,1 @@
+"""Generated input from outside: no crash, no hang, nothing lost, whatever answers."""

@@ -1,0 +1,5 @@
+"""All fuzz targets: each border of the program adds its own list here."""
+
+from tests.fuzz.target import Target
+
+TARGETS: list[Target] = []
