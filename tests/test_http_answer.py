@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 from trio_alerts.backends.http_answer import MAX_HEAD_BYTES, AnswerParser
 
 LIMIT = 1_000
-CHUNKED = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
+CHUNKS = b"Transfer-Encoding: chunked"
+CHUNKED = b"HTTP/1.1 200 OK\r\n" + CHUNKS + b"\r\n\r\n"
 WITH_LENGTH = b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhello"
 
 Outcome = tuple[str, int, bytes, bool, bool]
@@ -29,6 +30,9 @@ def parse(*pieces: bytes, bodyless: bool = False, limit: int = LIMIT) -> Outcome
             answer.feed_eof()
     except httpx.RemoteProtocolError:
         return ("refused", 0, b"", False, False)
+    if answer.cut is not None:
+        assert answer.complete
+        return ("cut", answer.status, bytes(answer.body), answer.reusable, answer.truncated)
     return ("answer", answer.status, bytes(answer.body), answer.reusable, answer.truncated)
 
 
@@ -71,8 +75,7 @@ def test_good_answers(wire: bytes, status: int, body: bytes, reusable: bool) -> 
     [
         b"",
         b"HTTP/1.1 200",
-        b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhell",
-        CHUNKED + b"5\r\nhello\r\n0\r\n",
+        b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n",
         b"HTTP/1.1 100 Continue\r\n\r\n",
         b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
         b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\nContent-Length: 5\r\n\r\n0\r\n\r\n",
@@ -103,18 +106,46 @@ def test_good_answers(wire: bytes, status: int, body: bytes, reusable: bool) -> 
         b"HTTP/1.1 103 Early\r\nConnection: close\r\n\r\n" + WITH_LENGTH,
         b"HTTP/1.1 104 Interim\r\nContent-Length: 3\r\n\r\nabc" + WITH_LENGTH,
         b"HTTP/1.1 104 Interim\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n" + WITH_LENGTH,
-        CHUNKED + b"5\nhello\r\n0\r\n\r\n",
-        CHUNKED + b"5\r\nhello\n0\r\n\r\n",
-        CHUNKED + b"0x5\r\nhello\r\n0\r\n\r\n",
-        CHUNKED + b"-5\r\nhello\r\n0\r\n\r\n",
-        CHUNKED + b"5;a\n\r\nhello\r\n0\r\n\r\n",
-        CHUNKED + b"fffffffffffffffff\r\nhello\r\n0\r\n\r\n",
-        CHUNKED + b"4\r\nhello\r\n0\r\n\r\n",
     ],
 )
-def test_unacceptable_answers_are_refused(wire: bytes) -> None:
-    """An answer that is cut, or whose framing could be read in two ways, is no answer."""
+def test_unacceptable_heads_are_refused(wire: bytes) -> None:
+    """An answer whose head is cut, or announces a framing that could be read in two ways, is no answer."""
     assert "refused" == parse(wire)[0]
+
+
+@pytest.mark.parametrize(
+    ("framing", "body", "kept"),
+    [
+        (b"Content-Length: 5", b"", b""),
+        (b"Content-Length: 5", b"hell", b"hell"),
+        (CHUNKS, b"", b""),
+        (CHUNKS, b"5", b""),
+        (CHUNKS, b"5\r\nhello\r\n0\r\n", b"hello"),
+        (CHUNKS, b"5\nhello\r\n0\r\n\r\n", b""),
+        (CHUNKS, b"5\r\nhello\n0\r\n\r\n", b"hello"),
+        (CHUNKS, b"0x5\r\nhello\r\n0\r\n\r\n", b""),
+        (CHUNKS, b"-5\r\nhello\r\n0\r\n\r\n", b""),
+        (CHUNKS, b"5;a\n\r\nhello\r\n0\r\n\r\n", b""),
+        (CHUNKS, b"fffffffffffffffff\r\nhello\r\n0\r\n\r\n", b""),
+        (CHUNKS, b"4\r\nhello\r\n0\r\n\r\n", b"hell"),
+        (CHUNKS, WITH_LENGTH, b""),
+    ],
+)
+@pytest.mark.parametrize("status", [200, 410, 429, 503])
+def test_behind_the_head_the_status_stands(status: int, framing: bytes, body: bytes, kept: bytes) -> None:
+    """A body that is cut or framed wrongly takes nothing from what the head said; its connection is not used again."""
+    assert ("cut", status, kept, False, False) == parse(b"HTTP/1.1 %d X\r\n%b\r\n\r\n%b" % (status, framing, body))
+
+
+@pytest.mark.parametrize("head", [b"", b"HTTP/1.1 200 OK\r\n", b"HTTP/1.1 103 Early\r\n\r\n"])
+def test_an_early_end_before_the_final_head_is_no_answer(head: bytes) -> None:
+    """Without a final head nobody knows what the receiver decided."""
+    answer = AnswerParser(LIMIT)
+    if head:
+        answer.feed(head)
+
+    with pytest.raises(httpx.ReadError, match="broke"):
+        answer.end_early(httpx.ReadError("broke"))
 
 
 @pytest.mark.parametrize("behind", [b"\r\n", b"\n", b"x", WITH_LENGTH, b"HTTP/1.1 500 Other\r\n\r\n", b"\0" * 100])
@@ -231,13 +262,13 @@ def test_pieces_make_no_difference(wire: bytes, cuts: list[int]) -> None:
 
 
 def test_noise_never_breaks_the_parser() -> None:
-    """Whatever a receiver says ends as an answer or as a protocol error, never as another exception."""
+    """Whatever a receiver says ends as an answer, a cut one or a protocol error, never as another exception."""
     dice = random.Random(7)
     for _ in range(5_000):
         wire = bytearray(dice.choice(WHOLE))
         for _ in range(dice.randint(1, 4)):
             wire[dice.randrange(len(wire))] = dice.choice(b"\0\r\n\t :;,0159aAfx\x7f\x80\xff")
-        assert parse(bytes(wire))[0] in {"answer", "refused"}
+        assert parse(bytes(wire))[0] in {"answer", "cut", "refused"}
 
 
 def test_a_complete_answer_frees_its_parser_at_once() -> None:

@@ -125,6 +125,44 @@ async def test_errors_become_outcomes(fault: Exception, sent: bool, outcome: Out
     assert outcome == await outcome_of(answer)
 
 
+@pytest.mark.parametrize("status", [200, 204, 410, 429, 503])
+@pytest.mark.parametrize("value", ["Mon, 20 Nov 9999999999 12:00:00 GMT", "9" * 5_000, "-1", "soon", "1.5"])
+async def test_a_retry_after_that_cannot_be_read_is_none(status: int, value: str) -> None:
+    """It is read only where somebody waits for it, and nothing in it ends more than itself."""
+    outcome = await outcome_of(lambda _: httpx.Response(status, headers={"Retry-After": value}))
+
+    assert status == outcome.status
+    if isinstance(outcome, Retry):
+        assert outcome.after_s in (None, 999_999_999.0)
+
+
+async def test_of_several_retry_afters_the_longest_counts() -> None:
+    """A proxy in between may add its own."""
+    headers = [("Retry-After", "5"), ("Retry-After", "nonsense"), ("Retry-After", "90"), ("Retry-After", "7")]
+
+    assert Retry("answered 429", 429, 90.0) == await outcome_of(lambda _: httpx.Response(429, headers=headers))
+
+
+async def test_an_attempt_that_sent_nothing_is_not_in_doubt() -> None:
+    """Its time was over while a name was looked up, a connection opened or waited for: nobody can have seen it."""
+
+    def answer(request: httpx.Request) -> httpx.Response:
+        raise trio.TooSlowError
+
+    assert Retry("not connected in time for this attempt; nothing was sent") == await outcome_of(answer)
+
+
+async def test_an_attempt_that_was_begun_is_left_to_the_caller() -> None:
+    """Once a byte went out, the receiver may have the alert: the caller says how long it waited."""
+
+    def answer(request: httpx.Request) -> httpx.Response:
+        request.extensions["send_progress"].started = True
+        raise trio.TooSlowError
+
+    with pytest.raises(trio.TooSlowError):
+        await outcome_of(answer)
+
+
 async def test_the_transport_is_told_when_the_attempt_has_to_be_over() -> None:
     """Nobody else bounds it: a receiver that hangs would keep its worker for ever."""
     channel = channel_to(lambda _: httpx.Response(204))

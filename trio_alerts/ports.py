@@ -271,7 +271,8 @@ class Channel(Protocol):
         """Make one attempt and say what came of it.
 
         Raises:
-            trio.TooSlowError: There was no answer by the notification's deadline.
+            trio.TooSlowError: There was no answer by the notification's deadline, and the receiver may have seen
+                something of the attempt. If nothing was sent, `Retry` says so.
 
         Cancellation, TooSlowError: nobody knows then whether the receiver has it; the caller records the attempt as
         unseen.

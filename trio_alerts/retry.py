@@ -2,7 +2,7 @@
 
 import datetime as dt
 import email.utils
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import ClassVar
 
 from msgspec import Struct
@@ -12,6 +12,8 @@ NEEDS_A_HUMAN = frozenset({401, 403, 404})  # it may pass, but only after somebo
 UNSEEN_STATUSES = frozenset({502, 504})  # a gateway answers for a receiver that may have taken the request
 OVERLOAD_FLOOR_S = 60.0  # after a 429 the receiver gets at least this long; Svix uses the same overload penalty
 RETRY_AFTER_SLACK_S = 7200.0  # a Retry-After is honoured up to twice the step plus this
+LONGEST_WAIT_S = 999_999_999  # 31 years: whatever is longer is capped by the schedule anyway
+_LONGEST_DATE = 64  # characters; those of RFC 9110 have at most 33
 JITTER = 0.2  # a step is stretched or shortened by up to this share, so that a crowd spreads out
 
 
@@ -56,19 +58,18 @@ class Refused(Struct, frozen=True):
 Outcome = Accepted | Retry | Refused
 
 
-def classify_status(status: int, after_s: float | None = None, answer: str = "") -> Outcome:
+def classify_status(status: int, answer: str = "") -> Outcome:
     """Decide what an HTTP answer means for the attempt.
 
     Args:
         status: The HTTP status code.
-        after_s: What `Retry-After` asked for, in seconds.
         answer: The beginning of the body, kept with the attempt.
     """
     if 200 <= status <= 299:
         return Accepted(status, answer)
     if status in REFUSED_FOR_GOOD:
         return Refused(f"refused with {status}", status, answer)
-    return Retry(f"answered {status}", status, after_s, status in UNSEEN_STATUSES, answer)
+    return Retry(f"answered {status}", status, None, status in UNSEEN_STATUSES, answer)
 
 
 def needs_a_human(outcome: Outcome) -> bool:
@@ -78,19 +79,27 @@ def needs_a_human(outcome: Outcome) -> bool:
     return isinstance(outcome, Refused)
 
 
-def parse_retry_after(header: str, now: dt.datetime) -> float | None:
-    """Return the seconds that a `Retry-After` asks for (RFC 9110, 10.2.3), or None if it makes no sense.
+def parse_retry_after(headers: Iterable[str], now: dt.datetime) -> float | None:
+    """Return the seconds that an answer's `Retry-After` asks for (RFC 9110, 10.2.3), or None if none makes sense.
 
     Args:
-        header: As it came, seconds or a date.
-        now: For a date.
+        headers: Each as it came, seconds or a date. There should be one; of several, the longest wait counts.
+        now: For dates.
     """
-    text = header.strip()
-    if text.isascii() and text.isdigit():
-        return float(text[:9])  # 31 years: whatever is longer is capped by the schedule anyway
+    waits_s = [wait_s for header in headers if (wait_s := _wait_asked_for(header.strip(), now)) is not None]
+    return max(waits_s, default=None)
+
+
+def _wait_asked_for(text: str, now: dt.datetime) -> float | None:
+    if not text.isascii():
+        return None
+    if text.isdigit():
+        return float(min(int(text[:_LONGEST_DATE]), LONGEST_WAIT_S))
+    if len(text) > _LONGEST_DATE:
+        return None
     try:
         moment = email.utils.parsedate_to_datetime(text)
-    except ValueError:
+    except (ArithmeticError, LookupError, TypeError, ValueError):  # it has raised each of these for something
         return None
     if moment.tzinfo is None:
         moment = moment.replace(tzinfo=dt.UTC)

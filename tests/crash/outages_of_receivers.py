@@ -80,6 +80,13 @@ CELLS = (
         play=_just_emit,
         hook=each(Step(fault="reset"), Step()),
     ),
+    Cell(
+        name="receiver-cut",
+        about="answers with 200, resets in the body of it",
+        play=_just_emit,
+        hook=Script([Step(fault="cut", body_bytes=MIB // 32)]),
+        check=_sent_once,
+    ),
     Cell(name="receiver-refused", about="connections refused", play=_refusing, through=["hook"]),
     Cell(
         name="receiver-slow",

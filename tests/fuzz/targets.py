@@ -1,5 +1,8 @@
 """All fuzz targets: each border of the program adds its own list here."""
 
+from tests.fuzz import receivers
 from tests.fuzz.target import Target
 
-TARGETS: list[Target] = []
+TARGETS: list[Target] = [
+    *receivers.TARGETS,
+]

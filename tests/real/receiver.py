@@ -42,7 +42,8 @@ class Step(Struct, frozen=True, omit_defaults=True):
         delay_s: Waited before the answer, or before the fault.
         headers: More headers of the answer, such as `{"retry-after": "7"}`.
         body_bytes: Size of the answer's body; MIB for a receiver that talks too much.
-        fault: "hang": never answers; "close": closes without an answer; "reset": a reset in the middle of the answer.
+        fault: "hang": never answers; "close": closes without an answer; "reset": a reset in the head of the answer;
+            "cut": a reset in its body, so that the status was said.
         accepts: Whether the receiver has taken the alert. None: if the answer, or what was sent of it, says 2xx.
     """
 
@@ -50,7 +51,7 @@ class Step(Struct, frozen=True, omit_defaults=True):
     delay_s: float = 0.0
     headers: dict[str, str] = {}
     body_bytes: int = 2
-    fault: Literal["hang", "close", "reset"] | None = None
+    fault: Literal["hang", "close", "reset", "cut"] | None = None
     accepts: bool | None = None
 
     def decides_to_accept(self) -> bool:
@@ -249,8 +250,8 @@ async def _answer(
         return False
     size = 0 if step.status in (204, 304) else step.body_bytes  # these have no body
     answer = _head(step, size) + b"x" * size
-    if step.fault == "reset":
-        await stream.send_all(answer[: -(size + 1) // 2])
+    if step.fault in ("reset", "cut"):
+        await stream.send_all(answer[: -(size + 1) // 2] if step.fault == "cut" else answer[:20])
         _reset(connection)
         return False
     await stream.send_all(answer)

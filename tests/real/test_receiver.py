@@ -66,6 +66,8 @@ async def test_a_duplicate_is_what_follows_an_acceptance(nursery: trio.Nursery) 
         (Step(fault="close"), httpx.RemoteProtocolError, False),
         (Step(fault="close", accepts=True), httpx.RemoteProtocolError, True),
         (Step(fault="reset", body_bytes=MIB), httpx.ReadError, True),
+        (Step(fault="cut"), httpx.ReadError, True),
+        (Step(fault="cut", body_bytes=MIB), httpx.ReadError, True),
         (Step(fault="reset", status=503), httpx.ReadError, False),
     ],
 )

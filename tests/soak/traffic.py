@@ -33,7 +33,7 @@ BREATH_S = 0.02  # between two rounds of the producer: as even as a rate of 50/s
 SETTINGS = {"workers": "16", "trim": "acked", "trim_keep_s": "60"}
 
 REFUSES = 500
-# What the first channel's receiver does, with weights: mostly it accepts quickly. A reset comes in the middle of an
+# What the first channel's receiver does, with weights: mostly it accepts quickly. A reset comes in the head of an
 # answer that accepts, and a request that hangs is never answered: both leave the attempt in doubt.
 ANSWERS = (
     (Step(delay_s=0.01), 900),

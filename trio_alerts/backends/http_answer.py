@@ -1,7 +1,9 @@
 """Reading one HTTP/1.1 answer: llhttp (in `httptools`) parses, this file adds the bounds and the distrust.
 
-Strict where a lie in the framing could make one answer look like another's; tolerant where the standard allows it and
-nothing is ambiguous, because an answer refused here is a delivered alert that will be sent again.
+Strict in the head, where a lie in the framing could make one answer look like another's; tolerant where the standard
+allows it and nothing is ambiguous, because an answer refused here is a delivered alert that will be sent again.
+Behind the final head the status is known, and nothing that follows changes it: a body that is not whole, or not
+framed as it should be, ends the answer as `cut`, and its connection is never used again.
 
 Refused (`httpx.RemoteProtocolError`): both Content-Length and Transfer-Encoding, more than one of either, any coding
 but `chunked`, folded or malformed header lines, control characters, versions other than 1.0 and 1.1, a change of
@@ -32,7 +34,8 @@ class AnswerParser:
         headers: of the final answer, names in lower case, without trailers and without Content-Encoding: the body
             stays as it was received, because unpacking a hostile one takes a thousand times its size.
         body: what was kept of the body.
-        complete: nothing more is needed to know this answer.
+        complete: nothing more is needed to know this answer, or nothing more will come.
+        cut: why the body is not whole, if it is not; the status stands.
         truncated: the body was longer than what was kept.
         reusable: the connection can carry another request: nothing is left to read, and both sides keep it.
         keepalive_s: how long the receiver said that it keeps an idle connection, in seconds.
@@ -50,7 +53,7 @@ class AnswerParser:
             "_parser",
             "_received",
         ),
-        *("bodyless", "body", "complete", "headers", "keepalive_s", "reusable", "status", "truncated"),
+        *("bodyless", "body", "complete", "cut", "headers", "keepalive_s", "reusable", "status", "truncated"),
     )
 
     def __init__(self, max_body_bytes: int, *, bodyless: bool = False) -> None:
@@ -58,6 +61,7 @@ class AnswerParser:
         self.headers: list[tuple[bytes, bytes]] = []
         self.body = bytearray()
         self.complete = False
+        self.cut: httpx.TransportError | None = None
         self.truncated = False
         self.reusable = False
         self.keepalive_s: int | None = None
@@ -77,7 +81,7 @@ class AnswerParser:
         """Take the next bytes that arrived (at least one).
 
         Raises:
-            httpx.RemoteProtocolError: this is not an acceptable answer; the connection must be closed.
+            httpx.RemoteProtocolError: this head is not that of an acceptable answer; the connection must be closed.
         """
         parser = self._parser
         if parser is None:
@@ -95,25 +99,38 @@ class AnswerParser:
                 parser.feed_data(data[-1:])
         except (httptools.HttpParserError, httptools.HttpParserUpgrade) as error:
             if not self.complete:
-                raise httpx.RemoteProtocolError(f"not an acceptable answer: {self._fault or error}") from error
+                self.end_early(httpx.RemoteProtocolError(f"not an acceptable answer: {self._fault or error}"))
             self.reusable = False
         self._check_bounds()
         if self.complete:
             self._parser = None  # it refers to this object: free both now, not at the next garbage collection
 
     def feed_eof(self) -> None:
-        """Take the end of the connection, which ends a body without a length and is a fault anywhere else.
+        """Take the end of the connection, which ends a body without a length and cuts any other.
 
         Raises:
-            httpx.RemoteProtocolError: the answer is not whole.
+            httpx.RemoteProtocolError: the head is not whole.
         """
         if not self._received:
             raise httpx.RemoteProtocolError("the receiver closed the connection without an answer")
         if not self._head_done:
             raise httpx.RemoteProtocolError("the receiver closed the connection in the head of its answer")
         if self._has_length or self._codings:
-            raise httpx.RemoteProtocolError("the receiver closed the connection in the body of its answer")
+            self.end_early(httpx.RemoteProtocolError("the receiver closed the connection in the body of its answer"))
         self.complete = True
+        self._parser = None
+
+    def end_early(self, fault: httpx.TransportError) -> None:
+        """Take that nothing more will come: behind the final head the answer ends as `cut`.
+
+        Raises:
+            httpx.TransportError: `fault`; the head is not whole.
+        """
+        if not self._head_done:
+            raise fault
+        self.cut = fault
+        self.complete = True
+        self.reusable = False
         self._parser = None
 
     def _check_bounds(self) -> None:

@@ -14,6 +14,10 @@ from trio_alerts.backends.http_socket import ByteSocket, SendProgress, TlsSocket
 from trio_alerts.backends.http_watch import ReadWatch
 
 MAX_TLS_SESSIONS = 1_000  # about 4 KB each; more receivers than this just shake hands in full
+# The rest of an answer whose status is known is waited for only to keep the connection, and to keep what a refusal
+# says. It usually comes with the head; a lost packet comes after 0.2 to 1 s. To wait longer costs more than a new
+# connection, and the worker is wanted.
+BODY_BOUND_S = 1.0
 RESOLVED_FOR_S = 1.0  # one look-up serves a burst of connections; short, so that a moved name is followed at once
 
 
@@ -58,28 +62,50 @@ class Connection:
                 raise httpx.WriteError(f"nothing could be sent: {error}") from error
             self.broken = True
 
-    async def receive(self, max_body_bytes: int, deadline: float, *, bodyless: bool) -> AnswerParser:
+    async def receive(
+        self, max_body_bytes: int, deadline: float, body_bound_s: float, *, bodyless: bool
+    ) -> AnswerParser:
         """Read the answer to what was sent. Until it begins, next to nothing is held for it.
+
+        Once the final head is there, the answer is returned whatever becomes of its body: see `AnswerParser.cut`.
+
+        Args:
+            max_body_bytes: so much of the body is kept.
+            deadline: for the final head, on trio's clock.
+            body_bound_s: the longest wait for the whole body after that, but not beyond the deadline.
+            bodyless: the request was HEAD.
 
         Raises:
             httpx.ReadError: the connection broke.
-            httpx.RemoteProtocolError: the answer is not acceptable, or not whole.
-            trio.TooSlowError: it was not whole by the deadline, on trio's clock.
+            httpx.RemoteProtocolError: the head is not acceptable, or not whole.
+            trio.TooSlowError: there was no final head by the deadline.
 
         Cancellation, TooSlowError: the connection is of no more use.
         """
         answer: AnswerParser | None = None
-        try:
-            while answer is None or not answer.complete:
+        while answer is None or not answer.complete:
+            try:
                 data = await self.socket.receive(deadline)
+            except OSError as error:
+                fault = httpx.ReadError(f"the connection broke before the answer was whole: {error}")
                 if answer is None:
-                    answer = AnswerParser(max_body_bytes, bodyless=bodyless)
-                if data:
-                    answer.feed(data)
-                else:
-                    answer.feed_eof()
-        except OSError as error:
-            raise httpx.ReadError(f"the connection broke before the answer was whole: {error}") from error
+                    raise fault from error
+                answer.end_early(fault)
+                break
+            except trio.TooSlowError:
+                if answer is None or not answer.status:
+                    raise
+                answer.end_early(httpx.ReadTimeout("the body of the answer did not come in time"))
+                break
+            if answer is None:
+                answer = AnswerParser(max_body_bytes, bodyless=bodyless)
+            had_status = answer.status
+            if data:
+                answer.feed(data)
+            else:
+                answer.feed_eof()
+            if answer.status and not had_status and not answer.complete:
+                deadline = min(deadline, trio.current_time() + body_bound_s)
         answer.reusable = answer.reusable and not self.broken
         return answer
 

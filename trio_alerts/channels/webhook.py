@@ -7,6 +7,8 @@ from collections.abc import Callable, Mapping
 from typing import Protocol
 
 import httpx
+import trio
+from msgspec.structs import replace
 
 import trio_alerts
 from trio_alerts.backends.address_check import AddressRefused
@@ -63,7 +65,7 @@ class WebhookChannel:
         """Post once and say what came of it.
 
         Raises:
-            trio.TooSlowError: See `Channel.send`.
+            trio.TooSlowError: The request, or a part of it, went out, and no answer's head came by the deadline.
 
         Cancellation, TooSlowError: the connection is closed; the request may have been taken.
         """
@@ -81,12 +83,16 @@ class WebhookChannel:
             return Refused(f"cannot be sent: {fault}")
         except httpx.TransportError as fault:
             return Retry(f"{type(fault).__name__}: {fault}", unseen=progress.started)
-        answer = bytes(response.body[:KEPT_ANSWER_BYTES]).decode(errors="replace")
-        after_s = None
-        for name, value in response.headers:
-            if name == b"retry-after":
-                after_s = parse_retry_after(value.decode("latin-1"), self._now())
-        return classify_status(response.status, after_s, answer)
+        except trio.TooSlowError:
+            if progress.started:
+                raise
+            return Retry("not connected in time for this attempt; nothing was sent")
+        outcome = classify_status(response.status, bytes(response.body[:KEPT_ANSWER_BYTES]).decode(errors="replace"))
+        if isinstance(outcome, Retry):
+            asked = [value.decode("latin-1") for name, value in response.headers if name == b"retry-after"]
+            if asked:
+                return replace(outcome, after_s=parse_retry_after(asked, self._now()))
+        return outcome
 
     def signed(self, notification: Notification) -> dict[str, str]:
         """Return the Standard Webhooks headers of one attempt: the ID never changes, the time is the attempt's own."""
