@@ -422,6 +422,24 @@ class StoreContract:
         expected = Counts({"retrying": 5, "sending": 2, "delivered": 3, "failed": 1}, overdue=2)
         assert expected == await tested.store.counts(NOW)
 
+    async def test_what_waits_is_counted_by_channel(self, tested: TestedStore) -> None:
+        """Records that wait for a retry count for the channel that it goes through, and for no other."""
+        assert {} == await tested.store.waiting()
+
+        pager, chat = ChannelDelivery("pager", "retrying"), ChannelDelivery("chat", "retrying")
+        deliveries = [
+            Delivery(state="retrying", channels=(pager, ChannelDelivery("chat", "failed"))),
+            Delivery(state="retrying", channels=(ChannelDelivery("mail", "delivered"), pager, chat)),
+            Delivery(state="sending", channels=(ChannelDelivery("mail", "sending"),)),
+            Delivery(state="delivered", channels=(ChannelDelivery("pager", "delivered"),)),
+            Delivery(state="failed", channels=(ChannelDelivery("chat", "failed"),)),
+        ]
+        for number, delivery in enumerate(deliveries):
+            await _stored(tested.store.create(record(number, delivery)))
+        await tested.refresh()
+
+        assert {"pager": 2, "chat": 1} == await tested.store.waiting()
+
     async def test_vitals_tell_what_waits_longest(self, tested: TestedStore) -> None:
         """The first attempt of the oldest record under way, retried or in doubt; what is final waits no more."""
         assert Vitals(None, 0) == await tested.store.vitals()

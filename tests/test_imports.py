@@ -12,10 +12,10 @@ BORDER_LIBRARIES = {"redis", "hiredis", "opensearchpy", "sqlite3", "aiohttp", "h
 # Each module imports only from modules to its left, or from its own group: pure data and decisions first, then what
 # the tasks share, then the tasks, then what puts them together.
 LAYERS = [
-    {"errors", "clock", "retry", "fault", "batcher", "printable"},
+    {"errors", "clock", "retry", "fault", "batcher", "printable", "duration"},
     {"delivery"},
     {"alert", "ledger"},
-    {"ports", "in_flight", "outage"},
+    {"ports", "in_flight", "outage", "channel_health"},
     {"secret"},
     {"setting_kinds"},
     {"settings"},
@@ -24,7 +24,7 @@ LAYERS = [
     {"pipeline"},
     {"notify"},
     {"process"},
-    {"worker", "keepalive", "guard", "janitor"},
+    {"worker", "keepalive", "guard", "janitor", "reporter"},
     {"reader", "redriver"},
     {"claimer"},
     {"service"},

@@ -70,8 +70,46 @@ async def test_what_still_answers_is_no_end_of_an_outage(autojump_clock: MockClo
         for _ in range(100):
             await outage.outlast(Backend(failures=0).ask)
             await trio.sleep(0.1)
-    assert ["the store does not answer", "the store answers again"] == [line.partition(":")[0] for line in lines]
+    assert [
+        "the store does not answer: connection refused (waiting; entries stay pending)",
+        "the store answers again, after 6.3 s",
+    ] == lines
     assert 6.3 == round(outage.ended_at_s, 6)
+
+
+async def test_a_long_outage_is_said_each_minute(autojump_clock: MockClock, lines: list[str]) -> None:
+    """For how long, and the last cause; its end says how long it took."""
+    outage = Outage("the store", Steady())
+    outage.report()
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(outage.outlast, Backend(failures=45).ask)
+        for _ in range(4):
+            await trio.sleep(60)
+            outage.report()
+    waiting = "connection refused (waiting; entries stay pending)"
+    assert [
+        f"the store does not answer: {waiting}",
+        f"the store has not answered for 60 s: {waiting}",
+        f"the store has not answered for 2 min: {waiting}",
+        f"the store has not answered for 3 min: {waiting}",
+        "the store answers again, after 3 min",
+    ] == lines
+
+
+async def test_a_backend_that_comes_and_goes_is_said_once_a_minute(autojump_clock: MockClock, lines: list[str]) -> None:
+    """One failed request every two seconds: the first is said at once, the others are counted; a later one is new."""
+    outage = Outage("the store", Steady())
+    for minute in range(4):
+        for _ in range(30 if minute < 2 else 0):
+            await outage.outlast(Backend(failures=1).ask)
+            await trio.sleep(1.9)
+        await trio.sleep_until(60.0 * (minute + 1))
+        outage.report()
+    await outage.outlast(Backend(failures=1).ask)
+    alone = ["the store does not answer: connection refused (waiting; entries stay pending)"]
+    alone.append("the store answers again, after 0.1 s")
+    often = "the store comes and goes: it did not answer {} more times in the last minute; the last: connection refused"
+    assert [*alone, often.format(29), often.format(30), *alone] == lines
 
 
 async def test_waiting_ends_when_the_process_stops(autojump_clock: MockClock) -> None:

@@ -60,7 +60,9 @@ def served(answer: Answer = echo, first_words: dict[str, bytes] | None = None) -
 def log() -> Iterator[list[str]]:
     """What is logged from INFO up, in order."""
     messages: list[str] = []
-    sink = logger.add(lambda message: messages.append(cast("Any", message).record["message"]), level="DEBUG")
+    sink = logger.add(
+        lambda message: messages.append(cast("Any", message).record["message"].partition(":")[0]), level="DEBUG"
+    )
     yield messages
     logger.remove(sink)
 

@@ -1,4 +1,8 @@
-"""Logging: to stderr, one record a line, as text for people or as JSON for machines."""
+"""Logging: to stderr, one record a line, as text for people or as JSON for machines.
+
+A message says everything that a reader needs; text shows it alone. The named values of a message, and what `bind` and
+`contextualize` add, are fields of their own in JSON.
+"""
 
 import datetime as dt
 import logging
@@ -51,8 +55,7 @@ def _sink(render: "Callable[[Record], str]") -> "Callable[[Message], None]":
 
 def _as_text(record: "Record") -> str:
     level = record["level"].name
-    extra = "".join(f" {name}={_quoted(str(value))}" for name, value in record["extra"].items())
-    line = f"{_time(record)} {level:<8} {one_line(record['message'])}{extra}"
+    line = f"{_time(record)} {level:<8} {one_line(record['message'])}"
     if level in _COLOURS and sys.stderr.isatty() and not os.environ.get("NO_COLOR"):
         line = f"\x1b[{_COLOURS[level]}m{line}\x1b[0m"
     return line + _traceback(record, before="\n").rstrip("\n")
@@ -63,6 +66,7 @@ def _as_json(record: "Record") -> str:
         "time": _time(record),
         "level": record["level"].name.lower(),
         "message": record["message"],
+        "pid": record["process"].id,
     }
     # A field that is named like one of ours does not hide it.
     fields |= {f"{name}_" if name in fields else name: value for name, value in record["extra"].items()}
@@ -86,11 +90,6 @@ def _time(record: "Record") -> str:
     return record["time"].astimezone(dt.UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
-def _quoted(value: str) -> str:
-    text = one_line(value)
-    return f'"{text}"' if " " in text or not text else text
-
-
 def _traceback(record: "Record", before: str = "") -> str:
     exception = record["exception"]
     if exception is None or exception.value is None:
@@ -106,4 +105,4 @@ class _FromLibraries(logging.Handler):
 
     def emit(self, record: logging.LogRecord) -> None:
         level = "ERROR" if record.levelno >= logging.ERROR else "WARNING"
-        logger.log(level, "{}", record.getMessage(), library=record.name)
+        logger.log(level, "{library}: {said}", library=record.name, said=record.getMessage())

@@ -6,9 +6,10 @@ import trio
 from loguru import logger
 
 from trio_alerts.alert import Record
+from trio_alerts.delivery import ChannelDelivery
 from trio_alerts.pipeline import Pipeline
 from trio_alerts.ports import Notification
-from trio_alerts.retry import Accepted, Outcome, Refused, Retry, needs_a_human
+from trio_alerts.retry import Outcome, Refused, Retry
 
 Outcomes = MutableMapping[str, tuple[Outcome, float]]  # by channel: what came of it, and how long it took in seconds
 
@@ -18,23 +19,25 @@ def notify(record: Record, payload: bytes, outcomes: Outcomes, pipeline: Pipelin
 
     Cancellation: channels without an outcome by then may or may not have been reached.
     """
-    names = [channel.name for channel in record.delivery.sending()]
+    parts = record.delivery.sending()
     notification = Notification(record.id, payload, trio.current_time() + pipeline.settings.send_timeout_s)
-    if len(names) == 1:  # the common case needs no task of its own
-        return _attempt(names[0], notification, outcomes, pipeline)
-    return _attempts(names, notification, outcomes, pipeline)
+    if len(parts) == 1:  # the common case needs no task of its own
+        return _attempt(parts[0], notification, outcomes, pipeline)
+    return _attempts(parts, notification, outcomes, pipeline)
 
 
-async def _attempts(names: Sequence[str], notification: Notification, outcomes: Outcomes, pipeline: Pipeline) -> None:
+async def _attempts(
+    parts: Sequence[ChannelDelivery], notification: Notification, outcomes: Outcomes, pipeline: Pipeline
+) -> None:
     async with trio.open_nursery() as attempts:
-        for name in names:
-            attempts.start_soon(_attempt, name, notification, outcomes, pipeline)
+        for part in parts:
+            attempts.start_soon(_attempt, part, notification, outcomes, pipeline)
 
 
-async def _attempt(name: str, notification: Notification, outcomes: Outcomes, pipeline: Pipeline) -> None:
+async def _attempt(part: ChannelDelivery, notification: Notification, outcomes: Outcomes, pipeline: Pipeline) -> None:
     started_s = trio.current_time()
     outcome: Outcome
-    channel = pipeline.channels.get(name)
+    channel = pipeline.channels.get(part.name)
     if channel is None:
         outcome = Refused("this channel is not configured any more")
     else:
@@ -42,20 +45,14 @@ async def _attempt(name: str, notification: Notification, outcomes: Outcomes, pi
             outcome = await channel.send(notification)
         except trio.TooSlowError:
             outcome = Retry(f"no answer within {pipeline.settings.send_timeout_s:g} s", unseen=True)
-    outcomes[name] = (outcome, trio.current_time() - started_s)
-    _report(name, notification.id, outcome, pipeline)
-
-
-def _report(name: str, record_id: str, outcome: Outcome, pipeline: Pipeline) -> None:
-    """Log a channel's changes of state, not its every answer."""
-    if isinstance(outcome, Accepted):
-        logger.debug("{}: accepted by {}", record_id, name)
-        if pipeline.channel_trouble.pop(name, None) is not None:
-            logger.info("channel {} accepts again", name)
-        return
-    if pipeline.channel_trouble.get(name) != outcome.reason:
-        pipeline.channel_trouble[name] = outcome.reason
-        level = "ERROR" if needs_a_human(outcome) else "WARNING"
-        logger.log(
-            level, "channel {}: {} (first with {}; the same reason is not repeated)", name, outcome.reason, record_id
-        )
+    now_s = trio.current_time()
+    outcomes[part.name] = (outcome, now_s - started_s)
+    pipeline.health_of(part.name).note(outcome, notification.id, part.attempts, now_s)
+    logger.debug(
+        "{record_id}: {channel} {}",
+        outcome.reason or "accepted it",
+        record_id=notification.id,
+        channel=part.name,
+        status=outcome.status,
+        attempt=part.attempts,
+    )

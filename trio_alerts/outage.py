@@ -1,5 +1,6 @@
-"""Waiting for a backend that does not answer, in one way, and saying so once."""
+"""Waiting for a backend that does not answer, in one way, and saying so: at once, each minute, and when it is over."""
 
+import math
 from collections.abc import Awaitable, Callable
 from random import Random
 from typing import TypeVar
@@ -7,10 +8,14 @@ from typing import TypeVar
 import trio
 from loguru import logger
 
+from trio_alerts.duration import in_words
 from trio_alerts.errors import Stopping, Unavailable
 
 FIRST_WAIT_S = 0.1
 LONGEST_WAIT_S = 5.0  # how much later than the backend an idle worker may be back, and 1 try in 5 s a worker at worst
+
+SAID_FOR_S = 60.0  # a backend that comes and goes is said to once a minute, not each time
+LONG_S = 30.0  # an outage that has lasted so long is said in each report
 
 T = TypeVar("T")
 
@@ -19,7 +24,7 @@ class Outage:
     """Whether one backend answers. Everybody who waits for it shares this, so that each change is logged once.
 
     A backend may refuse some operations and do others (a full Redis, single items of a `_bulk`): the outage lasts until
-    nobody waits any more.
+    nobody waits any more. One that begins within a minute of another that was logged is left to `report`, its end too.
 
     Args:
         name: The backend, as the log calls it.
@@ -32,6 +37,11 @@ class Outage:
         self.ended_at_s = trio.current_time()  # monotonic; the start counts, since nobody knows what was before
         self._random = random
         self._waiting = 0  # operations that failed and were not done since
+        self._began_at_s = self.ended_at_s
+        self._cause = ""
+        self._said = False  # of the outage under way, or of the last one
+        self._said_at_s = -math.inf
+        self._unsaid = 0  # outages since the last report that no line told of
 
     def __repr__(self) -> str:
         return f"<Outage of {self.name}: {'under way' if self.under_way else 'none'}>"
@@ -80,9 +90,19 @@ class Outage:
 
     def began(self, cause: Unavailable) -> None:
         """Note that the backend did not answer; the first to notice logs it."""
-        if not self.under_way:
-            self.under_way = True
-            logger.error("{} does not answer: {} (waiting; entries stay pending)", self.name, cause)
+        self._cause = str(cause)
+        if self.under_way:
+            return
+        self.under_way = True
+        self._began_at_s = trio.current_time()
+        self._said = self._began_at_s - self._said_at_s >= SAID_FOR_S
+        if self._said:
+            self._said_at_s = self._began_at_s
+            logger.error(
+                "{backend} does not answer: {reason} (waiting; entries stay pending)", backend=self.name, reason=cause
+            )
+        else:
+            self._unsaid += 1
 
     def ended(self) -> None:
         """Note that the backend answered; the last who waited for it logs it."""
@@ -90,4 +110,34 @@ class Outage:
             self.ended_at_s = trio.current_time()
             if not self._waiting:
                 self.under_way = False
-                logger.info("{} answers again", self.name)
+                if self._said:
+                    lasted_s = self.ended_at_s - self._began_at_s
+                    logger.info(
+                        "{backend} answers again, after {}",
+                        in_words(lasted_s),
+                        backend=self.name,
+                        lasted_s=round(lasted_s, 1),
+                    )
+
+    def report(self) -> None:
+        """Say once a minute that the outage goes on, or that there were some that nobody was told of."""
+        now_s = trio.current_time()
+        lasted_s = now_s - self._began_at_s
+        if self.under_way and lasted_s >= LONG_S:
+            self._said, self._said_at_s = True, now_s
+            logger.error(
+                "{backend} has not answered for {}: {reason} (waiting; entries stay pending)",
+                in_words(lasted_s),
+                backend=self.name,
+                reason=self._cause,
+                lasted_s=round(lasted_s, 1),
+            )
+        elif self._unsaid:
+            self._said_at_s = now_s
+            logger.warning(
+                "{backend} comes and goes: it did not answer {times} more times in the last minute; the last: {reason}",
+                backend=self.name,
+                times=self._unsaid,
+                reason=self._cause,
+            )
+        self._unsaid = 0

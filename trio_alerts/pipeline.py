@@ -9,6 +9,7 @@ from typing import TypeVar
 
 import trio
 
+from trio_alerts.channel_health import ChannelHealth
 from trio_alerts.clock import ServerClock
 from trio_alerts.delivery import Rules
 from trio_alerts.fault import FaultPoint
@@ -43,7 +44,7 @@ class Pipeline:
         self.in_flight = InFlight(self.settings.workers)
         self.stream_outage = Outage("Redis", self.random)
         self.store_outage = Outage("the store", self.random)
-        self.channel_trouble: dict[str, str] = {}
+        self.health: dict[str, ChannelHealth] = {}
         self.quarantined_in_a_row = 0
         self._hold = frozenset(
             channel.name for channel in self.settings.effective_channels if channel.in_doubt_policy == "hold"
@@ -55,6 +56,13 @@ class Pipeline:
     def rules(self) -> Rules:
         """Return the rules of one transition: its jitter is drawn anew."""
         return Rules(self.settings.retry_schedule_s, self._hold, self.random.uniform(-1.0, 1.0))
+
+    def health_of(self, channel: str) -> ChannelHealth:
+        """Return how a channel does: of any that a record names, which may be configured no more."""
+        health = self.health.get(channel)
+        if health is None:
+            health = self.health[channel] = ChannelHealth(channel)
+        return health
 
     def new_owner(self) -> str:
         """Return a token that no other attempt of any process has."""

@@ -222,6 +222,12 @@ class AlertStore(Protocol):
     async def counts(self, now: dt.datetime) -> "Counts":
         """Count all records by state, as far as a search sees them."""
 
+    async def waiting(self) -> Mapping[str, int]:
+        """Count the records that wait for a retry by the channel that it goes through, as far as a search sees them.
+
+        A channel is missing if none does.
+        """
+
     async def vitals(self) -> "Vitals":
         """Look for what is slow to find: too much for every minute, as far as a search sees it."""
 

@@ -145,7 +145,12 @@ async def resume(
         mine = taken_over(delivery, owner, now, lease_s, pipeline.rules())
         taken = await _replace(pipeline, replace(existing.record, delivery=mine), existing.version)
         if isinstance(taken, Stored):
-            logger.warning("{}: took over an attempt of {}, outcome unknown", entry.record_id, delivery.owner)
+            logger.warning(
+                "{record_id}: took over an attempt of {owner}, outcome unknown",
+                record_id=entry.record_id,
+                owner=delivery.owner,
+                attempt=mine.attempts,
+            )
             return _claim_or_done(taken, stamped_at_s, alert.payload)
         again = await pipeline.ask_store(lambda: pipeline.store.get(entry.record_id))
         if again is None:
@@ -199,7 +204,9 @@ async def update(claim: Claim, outcomes: Outcomes, pipeline: Pipeline) -> State:
             return written.record.delivery.state
         current = await pipeline.store_outage.outlast(partial(_held, pipeline.store.get, record.id))
         if current is None:
-            logger.error("{}: the record has vanished from the store; it is written again", record.id)
+            logger.error(
+                "{record_id}: the record has vanished from the store; it is written again", record_id=record.id
+            )
             write = partial(_held, pipeline.store.create, replace(record, delivery=after))
             continue
         theirs = current.record.delivery
@@ -224,7 +231,9 @@ async def quarantine(entry: Entry, fault: ParseFault | RefusedContent, pipeline:
     if not moved:
         return Step.WALK_AWAY
     pipeline.quarantined_in_a_row += 1
-    logger.error("{}: quarantined ({}): {}", entry.record_id, fault.reason, fault)
+    logger.error(
+        "{record_id}: quarantined ({reason}): {error}", record_id=entry.record_id, reason=fault.reason, error=fault
+    )
     if pipeline.quarantined_in_a_row >= pipeline.settings.quarantine_halt:
         raise QuarantineHalt(
             f"{pipeline.quarantined_in_a_row} entries in a row were quarantined, the last one because {fault}: "

@@ -75,9 +75,9 @@ async def _redrive(record_id: str, send: trio.MemorySendChannel[Work], pipeline:
             await send.send(Redrive(claim))  # also when stopping: what is claimed is sent within the grace time
             handed_over = True
     except RefusedContent as fault:  # somebody changed it by hand; it must not hold up the others
-        logger.error("{} is due and cannot be read: {}", record_id, fault)
+        logger.error("{record_id} is due and cannot be read: {error}", record_id=record_id, error=fault)
     except Stopping as cause:
-        logger.debug("the retry of {} waits: {}", record_id, cause)
+        logger.debug("the retry of {record_id} waits: {cause}", record_id=record_id, cause=cause)
     finally:
         if not handed_over:
             pipeline.in_flight.release(record_id, untouched=True)

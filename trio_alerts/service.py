@@ -13,8 +13,10 @@ from trio_alerts.keepalive import keep_alive
 from trio_alerts.pipeline import Pipeline
 from trio_alerts.reader import read_entries
 from trio_alerts.redriver import redrive_records
+from trio_alerts.reporter import report_trouble
 from trio_alerts.worker import Work, work_off
 
+STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)  # a closed terminal sends the last
 FAREWELL_BOUND_S = 2.0  # a healthy server answers in 1 ms; the worst stop is grace_s + this
 
 
@@ -32,8 +34,10 @@ async def serve(pipeline: Pipeline, *, task_status: trio.TaskStatus[None] = trio
         helpers.start_soon(keep_alive, pipeline)
         helpers.start_soon(guard_store, pipeline)
         helpers.start_soon(keep_house, pipeline)
+        helpers.start_soon(report_trouble, pipeline)
         task_status.started()
-        logger.info("reading {} as {}", ", ".join(pipeline.settings.stream_names), pipeline.settings.consumer)
+        settings = pipeline.settings
+        logger.info("reading {} as {consumer}", ", ".join(settings.stream_names), consumer=settings.consumer)
         await _work(pipeline)
         await _leave(pipeline)
         helpers.cancel_scope.cancel()
@@ -64,12 +68,12 @@ async def _work(pipeline: Pipeline) -> None:
 
 
 async def watch_signals(pipeline: Pipeline, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
-    """Stop softly at the first SIGTERM or SIGINT, and now at the second.
+    """Stop softly at the first signal, and now at the second.
 
     Raises:
         Interrupted: At the second signal.
     """
-    with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
+    with trio.open_signal_receiver(*STOP_SIGNALS) as signals:
         task_status.started()
         async for number in signals:
             if pipeline.stopping.is_set():

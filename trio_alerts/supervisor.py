@@ -13,6 +13,8 @@ from random import Random
 import trio
 from loguru import logger
 
+from trio_alerts.service import STOP_SIGNALS
+
 CHILD = "_TRIO_ALERTS_CHILD"  # not TRIO_ALERTS_…: that would be a setting
 FIRST_WAIT_S = 0.5
 LONGEST_WAIT_S = 30.0  # a process that cannot live costs a start every half minute, and a log line
@@ -23,7 +25,7 @@ FATAL_CODES = range(2, 6)  # settings, schema, backends, ledger: another start w
 async def supervise(command: Sequence[str], processes: int) -> int:
     """Keep so many processes running until a signal; return the exit code of the whole.
 
-    The first SIGTERM or SIGINT is passed on, and every child's grace time waited for; so is the second.
+    The first of `STOP_SIGNALS` is passed on, and every child's grace time waited for; so is the second.
 
     Args:
         command: What each child runs.
@@ -48,7 +50,7 @@ class _Family:
         self._random = Random()  # noqa: S311 - spreads restarts
 
     async def pass_signals_on(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
-        with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
+        with trio.open_signal_receiver(*STOP_SIGNALS) as signals:
             task_status.started()
             async for _ in signals:
                 self._stop()

@@ -56,7 +56,11 @@ async def _carry(work: Work, pipeline: Pipeline) -> None:
         untouched = True
     except Exception as fault:  # noqa: BLE001 - the one catch-all: the fault is raised by the service, after the drain
         if not isinstance(fault, AlertError):
-            logger.error("{}: a worker failed ({!r}); its entry stays pending", work.record_id, fault)
+            logger.error(
+                "{record_id}: a worker failed ({fault!r}); its entry stays pending",
+                record_id=work.record_id,
+                fault=fault,
+            )
         pipeline.faults.append(fault)
         pipeline.stop()
     finally:

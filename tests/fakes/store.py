@@ -141,6 +141,20 @@ class FakeStore:
 
         return await self._read("counts", effect)
 
+    async def waiting(self) -> dict[str, int]:
+        def effect() -> dict[str, int]:
+            return dict(
+                Counter(
+                    channel.name
+                    for record in self._seen()
+                    if record.delivery.state == "retrying"
+                    for channel in record.delivery.channels
+                    if channel.state == "retrying"
+                )
+            )
+
+        return await self._read("waiting", effect)
+
     def write(self, record: Record, expected: tuple[int, int] | None) -> Stored | Conflict:
         """Write at once, if the record is still of this version (None: if it does not exist).
 

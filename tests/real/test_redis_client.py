@@ -422,7 +422,7 @@ async def test_under_load_a_killed_server_costs_answers_and_never_mixes_them(log
                     await _echo(client, "back")
 
     assert 0 < failures <= 150
-    assert ["Redis connection lost", "Redis is back"] * 3 == [each["message"] for each in log]
+    assert ["Redis connection lost", "Redis is back"] * 3 == [each["message"].partition(":")[0] for each in log]
 
 
 async def test_a_paused_server_costs_the_timeout_and_no_more(valkey: RedisServer) -> None:
@@ -451,7 +451,7 @@ async def test_a_killed_connection_comes_back(redis_server: RedisServer, log: li
         with trio.fail_after(GENEROUS_S):
             await _until_answered(client)
 
-    assert ["Redis connection lost", "Redis is back"] == [each["message"] for each in log]
+    assert ["Redis connection lost", "Redis is back"] == [each["message"].partition(":")[0] for each in log]
     assert {"address", "reason"} == set(log[0]["extra"])
 
 
@@ -469,7 +469,7 @@ async def test_a_demoted_master_is_left_until_it_is_master_again(log: list[dict[
                 await _until_answered(client)
                 await client.xadd("s", {"event": "x"})
 
-    messages = [each["message"] for each in log]
+    messages = [each["message"].partition(":")[0] for each in log]
     assert ["Redis connection lost", "Redis refuses us", "Redis is back"] == messages
 
 

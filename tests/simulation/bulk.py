@@ -51,6 +51,7 @@ class BulkStore:
         self.search = store.search
         self.counts = store.counts
         self.vitals = store.vitals
+        self.waiting = store.waiting
 
     def tasks(self) -> list[Callable[[], Awaitable[None]]]:
         """Return what must run beside the store's methods."""

@@ -163,6 +163,17 @@ class OpenSearchStore:
         by_state = {str(bucket["key"]): int(bucket["doc_count"]) for bucket in found["states"]["buckets"]}
         return Counts(by_state, int(found["overdue"]["doc_count"]))
 
+    async def waiting(self) -> Mapping[str, int]:
+        """See `AlertStore.waiting`. It counts a record for all its channels, also those that have accepted it."""
+        asked = {
+            "retrying": {
+                "filter": {"term": {"delivery.state": "retrying"}},
+                "aggs": {"channels": {"terms": {"field": "delivery.channels.name", "size": 1000}}},
+            }
+        }
+        found = await self._read(lambda: aggregate(self._client, self._alias, asked))
+        return {str(bucket["key"]): int(bucket["doc_count"]) for bucket in found["retrying"]["channels"]["buckets"]}
+
     async def vitals(self) -> Vitals:
         """See `AlertStore.vitals`."""
         asked = {

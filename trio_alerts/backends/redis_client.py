@@ -226,11 +226,13 @@ class RedisClient(AsyncCoreCommands):
                 lost_at = trio.current_time()
                 if lost_at - since > BACKOFF_CAP_S:  # else it is one that comes and goes
                     failures = 0
-                about = {"address": str(self.address), "reason": self._reason}
-                logger.debug("Redis connection lost", **about)  # who waits for it says so, once for all connections
+                # Who waits for it says so, once for all connections.
+                logger.debug("Redis connection lost: {address}: {reason}", address=self.address, reason=self._reason)
                 connection, failures = await self._reconnect(failures)
-                about |= {"away_s": f"{trio.current_time() - lost_at:.1f}"}
-                logger.debug("Redis is back", **about)
+                away_s = trio.current_time() - lost_at
+                logger.debug(
+                    "Redis is back: {address} was away for {away_s:.1f} s", address=self.address, away_s=away_s
+                )
                 self._connection = connection
                 self._back.unpark_all()
         finally:
@@ -251,7 +253,7 @@ class RedisClient(AsyncCoreCommands):
                 # A server that is there and refuses is another state than one that is away; a human may have to act.
                 if isinstance(error, Refusal) and self._reason != said:
                     said = self._reason
-                    logger.warning("Redis refuses us", address=str(self.address), reason=said)
+                    logger.warning("Redis refuses us: {address}: {reason}", address=self.address, reason=said)
 
     async def _connect(self) -> RedisConnection:
         address = self.address

@@ -186,7 +186,11 @@ class RedisStream:
             for renewed, gone in await self._run(scripts.RENEW, name, ids):
                 ours.update(record_ids[name, one.decode()] for one in renewed)
                 for one in gone:
-                    logger.warning("{}: was deleted from stream {!r} while it is being worked on", one.decode(), name)
+                    logger.warning(
+                        "{record_id}: was deleted from stream {stream!r} while it is being worked on",
+                        record_id=record_ids[name, one.decode()],
+                        stream=name,
+                    )
         return ours
 
     async def owns(self, entry: Entry) -> bool:
@@ -363,7 +367,10 @@ class RedisStream:
         if original is not None:
             self._replays[name, entry_id] = original
         elif REPLAY_OF in fields:
-            logger.warning("{}: its field 'replay_of' is none of ours; it counts as new", entry_id)
+            logger.warning(
+                "{record_id}: its field 'replay_of' is none of ours; it counts as new",
+                record_id=self._ids.of(name, entry_id),
+            )
         return Entry(
             stream=name,
             id=entry_id,
@@ -433,9 +440,9 @@ class RedisStream:
         for entry_id in gone:
             self.lost_upstream += 1
             logger.error(
-                "{}: lost upstream: it was deleted or trimmed from stream {!r} before it was dealt with",
-                self._ids.of(name, entry_id.decode()),
-                name,
+                "{record_id}: lost upstream: it was deleted or trimmed from stream {stream!r} before it was dealt with",
+                record_id=self._ids.of(name, entry_id.decode()),
+                stream=name,
             )
 
 

@@ -269,6 +269,18 @@ class SqliteDatabase:
             ).fetchone()
         return Counts(dict(by_state), overdue)
 
+    def waiting(self) -> dict[str, int]:
+        """Count the records that wait for a retry, by the channel that it goes through."""
+        with self._reading() as connection, _snapshot(connection):
+            return dict(
+                connection.execute(
+                    """SELECT json_extract(channel.value, '$.name') AS name, count(*)
+                    FROM records, json_each(document, '$.delivery.channels') AS channel
+                    WHERE records.state = 'retrying' AND json_extract(channel.value, '$.state') = 'retrying'
+                    GROUP BY name"""
+                ).fetchall()
+            )
+
     def vitals(self) -> Vitals:
         """Look for the oldest record that waits, and count repeated `alert_id`s."""
         with self._reading() as connection, _snapshot(connection):

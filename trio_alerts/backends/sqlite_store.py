@@ -8,7 +8,7 @@ import datetime as dt
 import math
 import sqlite3
 import sys
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import TypeVar
@@ -117,6 +117,10 @@ class SqliteStore:
     async def counts(self, now: dt.datetime) -> Counts:
         """See `AlertStore.counts`."""
         return await self._run(lambda: self._database.counts(now), self._reading)
+
+    async def waiting(self) -> Mapping[str, int]:
+        """See `AlertStore.waiting`."""
+        return await self._run(self._database.waiting, self._reading)
 
     async def vitals(self) -> Vitals:
         """See `AlertStore.vitals`."""

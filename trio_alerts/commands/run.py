@@ -9,6 +9,7 @@ import sys
 import trio
 from loguru import logger
 
+from trio_alerts import __version__
 from trio_alerts.assembly import open_pipeline
 from trio_alerts.commands.command import Command
 from trio_alerts.pipeline import Pipeline
@@ -20,15 +21,39 @@ from trio_alerts.supervisor import child_number, parent_is_gone, supervise
 
 def _execute(_: argparse.Namespace, settings: Settings) -> int:
     require_channels(settings)
+    if child_number() is None:
+        introduce(settings)
     if settings.processes > 1 and child_number() is None:
         Routing(settings)  # a mistake is told once, not by every child
         return trio.run(supervise, [sys.executable, "-m", "trio_alerts", *sys.argv[1:]], settings.processes)
-    for warning in warnings_about(settings):
-        logger.warning("{}", warning)
-    _allow_many_files()
-    _spare_the_collector()
-    trio.run(_run, _own_consumer(settings))
+    settings = _own_consumer(settings)
+    with logger.contextualize(consumer=settings.consumer):
+        for warning in warnings_about(settings):
+            logger.warning("{}", warning)
+        _allow_many_files()
+        _spare_the_collector()
+        trio.run(_run, settings)
     return 0
+
+
+def introduce(settings: Settings) -> None:
+    """Log what runs here, with what: hosts, and neither credentials nor the paths of receivers."""
+    channels = {channel.name: str(channel.url) for channel in settings.effective_channels}
+    logger.info(
+        "trio-alerts {version}: {} of {redis} as group {group}, records in {store}, notifies {}, "
+        "{} with {workers} workers",
+        ", ".join(settings.stream_names),
+        ", ".join(f"{name} ({url})" for name, url in channels.items()),
+        "1 process" if settings.processes == 1 else f"{settings.processes} processes",
+        version=__version__,
+        streams=settings.stream_names,
+        redis=str(settings.redis_url),
+        group=settings.group,
+        store=str(settings.store_url),
+        channels=channels,
+        processes=settings.processes,
+        workers=settings.workers,
+    )
 
 
 async def _run(settings: Settings) -> None:
@@ -71,8 +96,8 @@ def _spare_the_collector() -> None:
 COMMAND = Command(
     execute=_execute,
     about="""\
-Runs until SIGTERM or SIGINT: then nothing new is read, what is being sent gets --grace-s to finish, and the exit
-code is 0. A second signal stops at once, exit code 1; other processes take over what was cut.
+Runs until SIGTERM, SIGINT or SIGHUP: then nothing new is read, what is being sent gets --grace-s to finish, and the
+exit code is 0. A second signal stops at once, exit code 1; other processes take over what was cut.
 
 It needs Redis, a store and somebody to notify. What is wrong with them ends it before anything is consumed:
 2 settings, 3 the index, 4 a backend cannot be reached or refuses us. Exit code 1: a fault while running; 5: too many

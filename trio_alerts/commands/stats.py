@@ -15,6 +15,7 @@ from trio_alerts.commands.command import Command
 from trio_alerts.commands.evidence import look_up
 from trio_alerts.commands.operating import SETTINGS
 from trio_alerts.commands.reading import open_records
+from trio_alerts.duration import in_words
 from trio_alerts.errors import Unavailable
 from trio_alerts.ports import AlertStore, Vitals
 from trio_alerts.printable import one_line
@@ -109,7 +110,7 @@ def _page(stats: Stats) -> Iterator[str]:
         "dropped": stats.dropped,
         "lost upstream": stats.lost_upstream,
         "overdue retries": stats.overdue,
-        "oldest undelivered": _age(stats.oldest_undelivered_s),
+        "oldest undelivered": "-" if stats.oldest_undelivered_s is None else in_words(stats.oldest_undelivered_s),
         "repeated alert_ids": "-" if stats.repeated_alert_ids is None else stats.repeated_alert_ids,
     }
     width = max(map(len, facts))
@@ -121,17 +122,8 @@ def _page(stats: Stats) -> Iterator[str]:
         for consumer in stream.consumers:
             yield (
                 f"  consumer {one_line(consumer.name)}: {consumer.pending:,} pending, "
-                f"heard of {_age(consumer.idle_s)} ago"
+                f"last seen {in_words(consumer.idle_s)} ago"
             )
-
-
-def _age(seconds: float | None) -> str:
-    if seconds is None:
-        return "-"
-    for unit, length in (("d", 86_400), ("h", 3600), ("min", 60)):
-        if seconds >= 2 * length:
-            return f"{seconds / length:.0f} {unit}"
-    return f"{seconds:.1f} s"
 
 
 def _add_options(parser: argparse.ArgumentParser) -> None:

@@ -1,0 +1,55 @@
+"""`run` before there is anything to do: what it says about itself."""
+
+import io
+from contextlib import redirect_stderr
+
+import msgspec
+import pytest
+
+import trio_alerts
+from tests.calling import own_logging
+from trio_alerts.commands.run import introduce
+from trio_alerts.log import LogFormat, set_up_logging
+from trio_alerts.secret import SecretUrl
+from trio_alerts.settings import ChannelSettings, Settings
+
+SETTINGS = Settings(
+    redis_url=SecretUrl("rediss://user:hunter1@redis.internal:6380/2?password=hunter2"),
+    store_url=SecretUrl("https://admin:hunter3@a.internal:9200,b.internal:9200"),
+    streams=("Alerts-1", "Alerts-2"),
+    channels=(
+        ChannelSettings(name="pager", url=SecretUrl("https://events.example/v2/hunter4?key=hunter5")),
+        ChannelSettings(name="chat", url=SecretUrl("https://hooks.example/services/hunter6")),
+    ),
+    workers=64,
+    processes=2,
+)
+
+
+def introduced(log_format: LogFormat) -> str:
+    err = io.StringIO()
+    with redirect_stderr(err), own_logging():
+        set_up_logging(log_format)
+        introduce(SETTINGS)
+    return err.getvalue()
+
+
+def test_the_banner_says_what_runs_here() -> None:
+    """Version, streams, backends, channels and workers, on one line; in JSON as fields, too."""
+    (line,) = introduced("text").splitlines()
+    assert line.endswith(
+        f"trio-alerts {trio_alerts.__version__}: Alerts-1, Alerts-2 of rediss://redis.internal:6380/2 as group "
+        "alert-processor, records in https://a.internal:9200,b.internal:9200, notifies pager (https://events.example), "
+        "chat (https://hooks.example), 2 processes with 64 workers"
+    )
+    told = msgspec.json.decode(introduced("json"))
+    assert (trio_alerts.__version__, ["Alerts-1", "Alerts-2"], 64, 2) == tuple(
+        told[name] for name in ("version", "streams", "workers", "processes")
+    )
+    assert {"pager": "https://events.example", "chat": "https://hooks.example"} == told["channels"]
+
+
+@pytest.mark.parametrize("log_format", ["text", "json"])
+def test_the_banner_holds_no_secret(log_format: LogFormat) -> None:
+    """Neither credentials nor the paths of receivers, which are often secrets themselves."""
+    assert "hunter" not in introduced(log_format)

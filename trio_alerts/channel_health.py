@@ -1,0 +1,130 @@
+"""How a channel does, as the log says it: when attempts fail, each minute while it is failing, and when that is over.
+
+A channel is failing when nothing was accepted for `FAILING_AFTER_S` while attempts failed. One of which a few attempts
+in a hundred fail is not: their retries deliver. It is said as well, but at most once a minute.
+"""
+
+from loguru import logger
+
+from trio_alerts.duration import in_words
+from trio_alerts.retry import Accepted, Outcome, Refused, Retry, needs_a_human
+
+FAILING_AFTER_S = 30.0  # by then the first retry, after 5 s, has failed too, or is slow
+MOST_REASONS = 5  # that are each said at once; a receiver could find a new one for every attempt
+
+
+class ChannelHealth:
+    """One channel in this process.
+
+    Attributes:
+        failing_since_s: When the first attempt failed since the last acceptance, on trio's clock; None if none did.
+        attempts: How many attempts failed since then.
+    """
+
+    def __init__(self, name: str) -> None:
+        self.failing_since_s: float | None = None
+        self.attempts = 0
+        self._name = name
+        self._last: Retry | Refused | None = None
+        self._said: set[str] = set()  # reasons that are not said again until a minute has passed without a failure
+        self._failed = self._unsaid = 0  # since the last report: all failed attempts, and those that no line told of
+
+    def __repr__(self) -> str:
+        return f"<ChannelHealth of {self._name}: {self.attempts} attempts failed since the last was accepted>"
+
+    def is_failing(self, now_s: float) -> bool:
+        """Tell whether nothing was accepted for so long that waiting alone may not help."""
+        return self.failing_since_s is not None and now_s - self.failing_since_s >= FAILING_AFTER_S
+
+    def note(self, outcome: Outcome, record_id: str, attempt: int, now_s: float) -> None:
+        """Take in what came of an attempt, the alert's so-many-th through this channel."""
+        if isinstance(outcome, Accepted):
+            if self.failing_since_s is not None:
+                self._accepted(now_s, self.failing_since_s)
+        else:
+            self._not_accepted(outcome, record_id, attempt, now_s)
+
+    def report(self, now_s: float, waiting: int | None) -> None:
+        """Say once a minute how it does, unless it does well.
+
+        Args:
+            now_s: The time on trio's clock.
+            waiting: How many alerts wait for a retry through it; None if nobody knows.
+        """
+        last, since_s = self._last, self.failing_since_s
+        if last is not None and since_s is not None and self.is_failing(now_s):
+            if waiting == 0 and not self._failed:  # others delivered them, or gave up: this process cannot know
+                self._reset()
+                logger.info("channel {channel}: no alert waits for it any more", channel=self._name)
+            else:
+                self._report_failing(last, now_s - since_s, waiting)
+        elif last is not None and self._unsaid:
+            logger.warning(
+                "channel {channel}: {} failed in the last minute, others were accepted; the last answer: {reason}",
+                _counted(self._failed, "attempt"),
+                channel=self._name,
+                failed=self._failed,
+                reason=last.reason,
+                status=last.status,
+            )
+        if not self._failed and since_s is None:
+            self._said.clear()
+        self._failed = self._unsaid = 0
+
+    def _report_failing(self, last: Retry | Refused, for_s: float, waiting: int | None) -> None:
+        logger.error(
+            "channel {channel} is failing: nothing accepted for {}, {} failed, {}; the last answer: {reason}",
+            in_words(for_s),
+            _counted(self.attempts, "attempt"),
+            "how many alerts wait is unknown" if waiting is None else _alerts_wait(waiting),
+            attempts=self.attempts,
+            channel=self._name,
+            reason=last.reason,
+            status=last.status,
+            failing_s=round(for_s, 1),
+            waiting=waiting,
+        )
+
+    def _accepted(self, now_s: float, since_s: float) -> None:
+        if self.is_failing(now_s):
+            logger.info(
+                "channel {channel} accepts again, after {} and {}",
+                in_words(now_s - since_s),
+                _counted(self.attempts, "failed attempt"),
+                channel=self._name,
+                attempts=self.attempts,
+                failing_s=round(now_s - since_s, 1),
+            )
+        self._reset()
+
+    def _not_accepted(self, outcome: Retry | Refused, record_id: str, attempt: int, now_s: float) -> None:
+        if self.failing_since_s is None:
+            self.failing_since_s = now_s
+        self.attempts += 1
+        self._failed += 1
+        self._last = outcome
+        if outcome.reason in self._said or len(self._said) >= MOST_REASONS:
+            self._unsaid += 1
+            return
+        self._said.add(outcome.reason)
+        logger.log(
+            "ERROR" if needs_a_human(outcome) else "WARNING",
+            "channel {channel}: {reason} (first with {record_id}; from here on once a minute)",
+            channel=self._name,
+            reason=outcome.reason,
+            record_id=record_id,
+            status=outcome.status,
+            attempt=attempt,
+        )
+
+    def _reset(self) -> None:
+        self.failing_since_s = None
+        self.attempts = 0
+
+
+def _alerts_wait(count: int) -> str:
+    return "1 alert waits" if count == 1 else f"{count:,} alerts wait"
+
+
+def _counted(count: int, noun: str) -> str:
+    return f"1 {noun}" if count == 1 else f"{count:,} {noun}s"
