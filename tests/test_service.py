@@ -246,14 +246,15 @@ async def test_a_channel_that_answered_before_the_cut_is_not_forgotten(autojump_
     assert {"webhook": "delivered", "hanging": "retrying"} == states
 
 
-async def test_a_second_signal_stops_now() -> None:
+@pytest.mark.parametrize("first", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
+async def test_a_second_signal_stops_now(first: signal.Signals) -> None:
     """The first signal is a soft stop; the second ends the process at once, with an error."""
     world = World()
     pipeline = world.pipeline()
     with pytest.RaisesGroup(Interrupted):
         async with trio.open_nursery() as nursery:
             await nursery.start(watch_signals, pipeline)
-            signal.raise_signal(signal.SIGTERM)
+            signal.raise_signal(first)
             with trio.fail_after(5):
                 await pipeline.stopping.wait()
             signal.raise_signal(signal.SIGINT)
