@@ -68,8 +68,8 @@ async def test_what_a_dead_process_held_is_taken_also_after_a_gap(autojump_clock
         await trio.sleep(89.5)
         world.server.down = False  # noticed at 100
         await trio.sleep(60)
-    assert [120.0] == [call.at_s for call in world.server.called("claim")]
-    assert 2 == world.server.pending(STREAM, GROUP)[min(world.pending)].deliveries
+        assert [120.0] == [call.at_s for call in world.server.called("claim")]
+        assert 2 == world.server.pending(STREAM, GROUP)[min(world.pending)].deliveries
 
 
 async def test_a_suspect_under_our_own_name_is_left_to_the_claimer() -> None:

@@ -11,6 +11,7 @@ from trio_alerts.delivery import (
     asked_for,
     cut,
     first_attempt,
+    left_to_redriver,
     next_attempt,
     resolved,
     settled,
@@ -153,6 +154,45 @@ def mixed() -> Delivery:
         NOW,
         Rules(schedule_s=(5.0, 30.0), hold=frozenset({"held"})),
     )
+
+
+def test_attempts_that_end_with_their_process_are_counted_and_given_up_after_too_many_in_a_row() -> None:
+    """The fifth: whoever sends it dies of it, so nobody does any more; that it may have arrived is marked."""
+    rules = Rules(schedule_s=(5.0,) * 20, max_cuts=5)
+    delivery = sending("a", "b")
+    for number in range(1, 5):
+        delivery = cut(delivery, NOW, rules)
+        assert ("retrying", number) == (delivery.state, delivery.cuts)
+        delivery = next_attempt(delivery, "me/2", later(10), 60.0)
+    after = cut(delivery, NOW, rules)
+    assert ("failed", "max_deliveries", 5, 5) == (after.state, after.reason, after.cuts, after.in_doubt)
+    assert {("failed", None, 5)} == {(c.state, c.next_attempt_at, c.in_doubt) for c in after.channels}
+    assert "given up: 5 processes in a row ended while they sent it" == after.last_error
+
+
+def test_an_outcome_or_a_human_ends_the_row() -> None:
+    """Whoever lives to tell what came of an attempt did not die of it."""
+    twice = cut(next_attempt(cut(sending(), NOW, RULES), "me/2", later(10), 60.0), NOW, RULES)
+    again = next_attempt(twice, "me/3", later(100), 60.0)
+    assert (2, 0) == (again.cuts, settled(again, outcomes(a=Retry("busy", 503)), NOW, RULES).cuts)
+    asked = asked_for(twice, "human/1", NOW, in_doubt=False)
+    assert asked is not None
+    assert 0 == asked.cuts
+
+
+@pytest.mark.parametrize(("deaths", "next_s"), [(2, 0.0), (3, 5.0)])
+def test_what_its_processes_died_with_is_left_to_the_redriver(deaths: int, next_s: float) -> None:
+    """After two deaths it is due at once, beside others; from the third on it is a suspect, and on the schedule."""
+    after = left_to_redriver(sending("a", "b"), deaths, NOW, RULES)
+    assert ("retrying", deaths, 1) == (after.state, after.cuts, after.in_doubt)
+    assert {later(next_s)} == {after.next_attempt_at, *(c.next_attempt_at for c in after.channels)}
+
+
+def test_two_deaths_do_not_use_up_a_short_schedule() -> None:
+    """They are not the receiver's fault; and what a channel holds in doubt stays with a human."""
+    after = left_to_redriver(sending("a", "b"), 2, NOW, Rules(schedule_s=(), hold=frozenset({"a"})))
+    assert [("a", "in_doubt"), ("b", "retrying")] == [(c.name, c.state) for c in after.channels]
+    assert ("retrying", NOW) == (after.state, after.next_attempt_at)
 
 
 @pytest.mark.parametrize(

@@ -25,7 +25,7 @@ LAYERS = [
     {"notify"},
     {"process"},
     {"worker", "keepalive", "guard", "janitor", "reporter"},
-    {"reader", "redriver"},
+    {"reader", "redriver", "refund"},
     {"claimer"},
     {"service"},
 ]

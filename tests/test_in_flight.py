@@ -63,14 +63,26 @@ async def test_what_was_begun_and_not_ended_stays_marked() -> None:
     assert set() == set(in_flight.ids)
 
 
-async def test_suspects_and_redrives_are_counted() -> None:
-    """From its third delivery on an entry is a suspect."""
+async def test_redrives_are_counted() -> None:
+    """At most a quarter of the workers may have some."""
     in_flight = InFlight(9)
-    in_flight.hold("1-0", entry(1, deliveries=2))
-    in_flight.hold("2-0", entry(2, deliveries=3))
-    in_flight.hold("3-0", None)
-    assert (1, 1) == (in_flight.suspects, in_flight.redrives)
-    for number in (1, 2, 3):
+    in_flight.hold("1-0", entry(1))
+    in_flight.hold("2-0", None)
+    assert 1 == in_flight.redrives
+    for number in (1, 2):
         in_flight.release(f"{number}-0", untouched=True)
-    assert (0, 0) == (in_flight.suspects, in_flight.redrives)
-    assert "<InFlight 0 of 9, 0 redrives, 0 suspects>" == repr(in_flight)
+    assert 0 == in_flight.redrives
+    assert "<InFlight 0 of 9, 0 redrives>" == repr(in_flight)
+
+
+async def test_a_suspect_is_one_until_it_is_released() -> None:
+    """The next one may come when nothing of the last is held."""
+    in_flight = InFlight(9)
+    for number in (1, 2):
+        in_flight.hold(f"{number}-0", entry(number, deliveries=3))
+    in_flight.suspect = "2-0"
+    assert "<InFlight 2 of 9, 0 redrives, suspect 2-0>" == repr(in_flight)
+    in_flight.release("1-0", untouched=True)
+    assert "2-0" == in_flight.suspect
+    in_flight.release("2-0", untouched=True)
+    assert in_flight.suspect is None

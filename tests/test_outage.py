@@ -26,15 +26,16 @@ def lines() -> Iterator[list[str]]:
 
 
 class Backend:
-    def __init__(self, failures: int) -> None:
+    def __init__(self, failures: int, fault: Exception | None = None) -> None:
         self.failures = failures
+        self.fault = fault or Unavailable("connection refused")
         self.asked_at_s: list[float] = []
 
     async def ask(self) -> str:
         await trio.lowlevel.checkpoint()
         self.asked_at_s.append(round(trio.current_time(), 6))
         if len(self.asked_at_s) <= self.failures:
-            raise Unavailable("connection refused")
+            raise self.fault
         return "answer"
 
 
@@ -127,6 +128,21 @@ async def test_waiting_ends_when_the_process_stops(autojump_clock: MockClock) ->
         stopping.set()
     assert outage.under_way
     assert "<Outage of the store: under way>" == repr(outage)
+
+
+async def test_an_answer_that_nobody_foresaw_is_an_outage(autojump_clock: MockClock, lines: list[str]) -> None:
+    """Named and waited for: nothing is wrong with the alert, nor with the process."""
+    backend = Backend(failures=8, fault=KeyError("took"))
+    assert "answer" == await Outage("the store", Steady(), finished=lambda: 7).outlast(backend.ask)
+    assert "the store does not answer: an answer that nobody foresaw (KeyError('took'))" in lines[0]
+
+
+async def test_what_fails_alone_while_others_get_through_is_a_fault(autojump_clock: MockClock) -> None:
+    """The sixth try in a row: the backend is well, so it is not waited for, and nobody else is held up."""
+    backend, finished = Backend(failures=10**6, fault=KeyError("took")), iter(range(100))
+    with pytest.raises(KeyError):
+        await Outage("the store", Steady(), finished=lambda: next(finished)).outlast(backend.ask)
+    assert 6 == len(backend.asked_at_s)
 
 
 async def test_the_end_of_an_outage_is_remembered(autojump_clock: MockClock) -> None:

@@ -95,6 +95,20 @@ async def test_retries_take_only_workers_that_are_idle(autojump_clock: MockClock
         assert 1 == [world.states[one] for one in ids].count("sending")
 
 
+@pytest.mark.parametrize(("cuts", "most"), [(2, 6), (3, 1)])
+async def test_suspects_are_sent_one_at_a_time(autojump_clock: MockClock, cuts: int, most: int) -> None:
+    """After three attempts in a row that ended with their process: the next may, too, and must take no others along."""
+    world, ids = await world_of_due(6, workers=40)
+    for stored in list(world.store.records.values()):
+        world.store.put(replace(stored.record, delivery=replace(stored.record.delivery, cuts=cuts)))
+    world.channel.latency_s = 1.0
+    seen: list[int] = []
+    world.channel.decide = lambda _: seen.append(1 + world.channel.under_way) or Accepted(200)  # type: ignore[func-returns-value]
+    async with world.serving(world.pipeline()):
+        await trio.sleep(30)
+    assert (most, dict.fromkeys(ids, "delivered")) == (max(seen), world.states)
+
+
 async def test_one_that_cannot_be_read_stops_no_claim_beside_it(autojump_clock: MockClock) -> None:
     """Its neighbours are under way when it is found, and are sent; its slot is free again."""
     world, ids = await world_of_due(10, workers=40)

@@ -1,6 +1,7 @@
 """The claimer: takes over entries whose consumer is gone."""
 
 import trio
+from loguru import logger
 
 from trio_alerts.errors import Unavailable
 from trio_alerts.keepalive import renew
@@ -48,24 +49,51 @@ async def _take(min_idle_s: float, send: trio.MemorySendChannel[Work], pipeline:
         return False
     count = min(idle, pipeline.settings.batch)
     found = await pipeline.stream.look(min_idle_s, count)
-    chosen = _choose(found, pipeline)
+    chosen, suspect = await _choose(found, pipeline)
     if chosen:
         entries = await pipeline.stream.claim(chosen, min_idle_s)
         await pipeline.fault_point.reach("after_claim")
+        for entry in entries:
+            if suspect is not None and (entry.stream, entry.id) == (suspect.stream, suspect.id):
+                pipeline.in_flight.suspect = entry.record_id
         await hand_out(entries, send, pipeline)
     return len(found) == count
 
 
-def _choose(found: list[Pending], pipeline: Pipeline) -> list[Pending]:
-    """Leave out what we hold, and all suspects but one: a poison entry must not take others down with it."""
+async def _choose(found: list[Pending], pipeline: Pipeline) -> tuple[list[Pending], Pending | None]:
+    """Leave out what we hold, and all suspects but one: a poison entry must not take others down with it.
+
+    Whatever has a record is no suspect any more: it was read and stored, and its record says what is left to do.
+
+    Returns:
+        What to take, and which of it is the suspect, if there is one.
+    """
+    free = [pending for pending in found if pending.record_id not in pipeline.in_flight]
+    recorded = await _recorded([pending for pending in free if is_suspect(pending)], pipeline)
     chosen: list[Pending] = []
-    suspects = pipeline.in_flight.suspects
-    for pending in found:
-        if pending.record_id in pipeline.in_flight:
-            continue
-        if is_suspect(pending):
-            if suspects:
+    suspect: Pending | None = None
+    for pending in free:
+        if is_suspect(pending) and pending.record_id not in recorded:
+            if suspect is not None or pipeline.in_flight.suspect is not None:
                 continue
-            suspects += 1
+            suspect = pending
         chosen.append(pending)
-    return chosen
+    return chosen, suspect
+
+
+async def _recorded(suspects: list[Pending], pipeline: Pipeline) -> set[str]:
+    """Return the IDs of those that have a record. A store that is away shows nothing."""
+    recorded: set[str] = set()
+
+    async def look(record_id: str) -> None:
+        try:
+            if await pipeline.store.get(record_id) is not None:
+                recorded.add(record_id)
+        except Exception as fault:  # noqa: BLE001 - whatever it is, a worker meets it and deals with it
+            logger.debug("nothing is known of {}: {!r}", record_id, fault)
+
+    if not pipeline.store_outage.under_way:
+        async with trio.open_nursery() as looks:
+            for pending in suspects:
+                looks.start_soon(look, pending.record_id)
+    return recorded

@@ -19,6 +19,7 @@ Result = Literal["accepted", "retry", "refused"]
 Verdict = Literal["delivered", "failed"]
 FINAL: frozenset[State] = frozenset({"delivered", "failed", "in_doubt", "suppressed"})  # the pipeline is done with it
 
+SUSPECT_CUTS = 3  # in a row: the first two may have hit whatever was in flight beside the culprit
 KEPT_ATTEMPTS = 10  # per channel: enough to see a pattern, and a record stays small
 KEPT_ANSWER_CHARACTERS = 1024
 
@@ -56,7 +57,8 @@ class Delivery(Struct, frozen=True, kw_only=True, omit_defaults=True):
     """The whole alert's part.
 
     `attempts` counts the times somebody set out to send it, `in_doubt` those of them of which an outcome stayed unseen.
-    `owner` is the token of the last attempt, unique to it. Times are the Redis server's.
+    `owner` is the token of the last attempt, unique to it. Times are the Redis server's. `cuts` counts the attempts in
+    a row that ended with their process; from `SUSPECT_CUTS` on the alert may be what ended it.
     """
 
     state: State
@@ -72,6 +74,7 @@ class Delivery(Struct, frozen=True, kw_only=True, omit_defaults=True):
     last_status: int | None = None
     reason: str | None = None
     suppressed_by: str | None = None
+    cuts: int = 0
     channels: tuple[ChannelDelivery, ...] = ()
 
     def sending(self) -> tuple[ChannelDelivery, ...]:
@@ -86,11 +89,13 @@ class Rules(Struct, frozen=True):
         schedule_s: The waits between attempts, in seconds.
         hold: The channels whose unseen outcomes wait for a human.
         jitter: From -1 to 1, drawn anew for each outcome; 0 gives the schedule itself.
+        max_cuts: How many attempts in a row may end with their process.
     """
 
     schedule_s: Sequence[float]
     hold: frozenset[str] = frozenset()
     jitter: float = 0.0
+    max_cuts: int = 5
 
 
 def first_attempt(channels: Iterable[str], owner: str, now: dt.datetime, lease_s: float) -> Delivery:
@@ -169,13 +174,52 @@ def renewed(delivery: Delivery, now: dt.datetime, lease_s: float) -> Delivery:
     return replace(delivery, lease_until=now + dt.timedelta(seconds=lease_s))
 
 
-def cut(delivery: Delivery, now: dt.datetime, rules: Rules) -> Delivery:
-    """Return the state after an attempt whose owner is gone: in doubt, and a failed attempt on the schedule."""
+def cut(delivery: Delivery, now: dt.datetime, rules: Rules, cuts: int | None = None) -> Delivery:
+    """Return the state after an attempt whose owner is gone: in doubt, and a failed attempt on the schedule.
+
+    After too many of them in a row it has failed: whoever sends it dies of it.
+
+    Args:
+        delivery: As it was while sending.
+        now: The server's time.
+        rules: Schedule, policies and chance.
+        cuts: How many attempts in a row ended with their process, if that is known; else it is one more.
+    """
+    cuts = delivery.cuts + 1 if cuts is None else cuts
     lost: dict[str, tuple[Outcome, float]] = {
         channel.name: (Retry("the worker was gone before the outcome was stored", unseen=True), 0.0)
         for channel in delivery.sending()
     }
-    return settled(delivery, lost, now, rules)
+    after = settled(delivery, lost, now, rules)
+    if cuts < rules.max_cuts:
+        return replace(after, cuts=cuts)
+    why = f"given up: {cuts} processes in a row ended while they sent it"
+    channels = tuple(
+        replace(channel, state="failed", next_attempt_at=None, last_error=why)
+        if channel.name in lost and channel.state == "retrying"
+        else channel
+        for channel in after.channels
+    )
+    return replace(_summed_up(delivery, channels, now), cuts=cuts, reason="max_deliveries")
+
+
+def left_to_redriver(delivery: Delivery, deaths: int, now: dt.datetime, rules: Rules) -> Delivery:
+    """Return the state of an attempt whose entry was in the hands of so many processes that died.
+
+    Its record shows that it can be read and stored, so the stream need not be careful with it. It is due at once,
+    whatever the schedule says: the deaths are not its receivers' fault. But a suspect keeps to the schedule.
+    """
+    after = cut(delivery, now, rules, deaths)
+    if deaths >= SUSPECT_CUTS:
+        return after
+    gone = {channel.name for channel in delivery.sending()}
+    channels = tuple(
+        replace(channel, state="retrying", next_attempt_at=now)
+        if channel.name in gone and channel.state != "in_doubt"
+        else channel
+        for channel in after.channels
+    )
+    return replace(_summed_up(delivery, channels, now), cuts=deaths)
 
 
 def settled(
@@ -196,7 +240,7 @@ def settled(
         else channel
         for channel in delivery.channels
     )
-    return _summed_up(delivery, channels, now)
+    return _summed_up(delivery, channels, now, cuts=0)
 
 
 def with_acceptances(theirs: Delivery, ours: Delivery, now: dt.datetime) -> Delivery | None:
@@ -240,7 +284,7 @@ def asked_for(delivery: Delivery, owner: str, now: dt.datetime, *, in_doubt: boo
         else channel
         for channel in delivery.channels
     )
-    return replace(_summed_up(delivery, channels, now), owner=owner, reason=None)
+    return replace(_summed_up(delivery, channels, now, cuts=0), owner=owner, reason=None)
 
 
 def resolved(delivery: Delivery, owner: str, now: dt.datetime, verdict: Verdict, by: str) -> Delivery | None:
@@ -313,7 +357,9 @@ def _rank(channel: ChannelDelivery) -> int:
     return _ORDER.index(channel.state)
 
 
-def _summed_up(delivery: Delivery, channels: tuple[ChannelDelivery, ...], now: dt.datetime) -> Delivery:
+def _summed_up(
+    delivery: Delivery, channels: tuple[ChannelDelivery, ...], now: dt.datetime, cuts: int | None = None
+) -> Delivery:
     """Return the alert's state from its channels': whatever still moves comes first, then what needs a human."""
     worst = min(channels, key=_rank)
     state = worst.state
@@ -330,5 +376,6 @@ def _summed_up(delivery: Delivery, channels: tuple[ChannelDelivery, ...], now: d
         last_error=worst.last_error,
         last_status=worst.last_status,
         in_doubt=delivery.in_doubt + newly_unseen,
+        cuts=delivery.cuts if cuts is None else cuts,
         channels=channels,
     )

@@ -1,40 +1,45 @@
 """The entries and records that this process has in its hands, from the read to the outcome."""
 
+from collections.abc import Collection
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 
 import trio
 
 from trio_alerts.alert import Entry
-from trio_alerts.ports import SUSPECT_DELIVERIES
 
 
 @dataclass(slots=True)
 class _Held:
     entry: Entry | None  # None: a redrive, whose entry was acknowledged long ago
     since_s: float  # monotonic
-
-    @property
-    def suspect(self) -> bool:
-        return self.entry is not None and self.entry.deliveries >= SUSPECT_DELIVERIES
+    worker: trio.lowlevel.Task | None = None  # once it is begun with
 
 
 class InFlight:
     """What is held, by record ID: no ID is ever given to a second worker, and idle workers can be counted.
 
-    No operation looks at every worker; only a renewal looks at what is old.
+    No operation looks at every worker; only a renewal looks at what is old, and a refund at who waits.
+
+    Attributes:
+        suspect: The record ID of what may be what its processes died of: there is one of these at a time.
+        refunded: The record IDs of entries whose delivery does not count now, on the server.
+        blamed: The record IDs of entries at which a worker failed.
     """
 
     def __init__(self, workers: int) -> None:
         self.workers = workers
-        self.suspects = 0
+        self.suspect: str | None = None
         self.redrives = 0
+        self.refunded: set[str] = set()
+        self.blamed: set[str] = set()
         self._held: dict[str, _Held] = {}  # oldest first
         self._started: set[str] = set()
         self._parked = trio.lowlevel.ParkingLot()
 
     def __repr__(self) -> str:
-        return f"<InFlight {len(self._held)} of {self.workers}, {self.redrives} redrives, {self.suspects} suspects>"
+        suspect = f", suspect {self.suspect}" if self.suspect else ""
+        return f"<InFlight {len(self._held)} of {self.workers}, {self.redrives} redrives{suspect}>"
 
     def __contains__(self, record_id: str) -> bool:
         return record_id in self._held
@@ -62,21 +67,21 @@ class InFlight:
         """Take an ID into our hands; False if it is there already. `entry` is None for a redrive."""
         if record_id in self._held:
             return False
-        held = _Held(entry, trio.current_time())
-        self._held[record_id] = held
-        self.suspects += held.suspect
+        self._held[record_id] = _Held(entry, trio.current_time())
         self.redrives += entry is None
         return True
 
     def start(self, record_id: str) -> None:
-        """Note that a worker begins with it."""
+        """Note that a worker, the current task, begins with it."""
         self._started.add(record_id)
+        self._held[record_id].worker = trio.lowlevel.current_task()
 
     def release(self, record_id: str, *, untouched: bool) -> None:
         """Let go of an ID. `untouched`: nothing of it is left for others to be careful about."""
         held = self._held.pop(record_id)
-        self.suspects -= held.suspect
         self.redrives -= held.entry is None
+        if record_id == self.suspect:
+            self.suspect = None
         if untouched:
             self._started.discard(record_id)
         self.wake()
@@ -91,6 +96,15 @@ class InFlight:
             if held.entry is not None:
                 old.append(held.entry)
         return old
+
+    def carried_by(self, workers: Collection[trio.lowlevel.Task]) -> list[Entry]:
+        """Return the entries that these tasks work on."""
+        return [held.entry for held in self._held.values() if held.entry is not None and held.worker in workers]
+
+    def entries(self, record_ids: Collection[str]) -> list[Entry]:
+        """Return the entries of these records, as far as they are held."""
+        held = [self._held[record_id] for record_id in record_ids if record_id in self._held]
+        return [one.entry for one in held if one.entry is not None]
 
     async def changed(self) -> None:
         """Wait until something is released, or `wake` is called. Cancellation: nothing happened."""

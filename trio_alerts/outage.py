@@ -1,7 +1,7 @@
 """Waiting for a backend that does not answer, in one way, and saying so: at once, each minute, and when it is over."""
 
 import math
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
 from random import Random
 from typing import TypeVar
 
@@ -9,15 +9,33 @@ import trio
 from loguru import logger
 
 from trio_alerts.duration import in_words
-from trio_alerts.errors import Stopping, Unavailable
+from trio_alerts.errors import AlertError, Stopping, Unavailable
 
 FIRST_WAIT_S = 0.1
 LONGEST_WAIT_S = 5.0  # how much later than the backend an idle worker may be back, and 1 try in 5 s a worker at worst
+UNFORESEEN_TRIES = 5  # at least 1.5 s of waits: what fails for so long while others get through is not the backend
+FAILED = -math.inf
 
 SAID_FOR_S = 60.0  # a backend that comes and goes is said to once a minute, not each time
 LONG_S = 30.0  # an outage that has lasted so long is said in each report
 
 T = TypeVar("T")
+
+
+class Signal:
+    """Something that changes again and again; whoever waits for it misses no change, and sees many as one."""
+
+    def __init__(self) -> None:
+        self._event = trio.Event()
+
+    def set(self) -> None:
+        """It has changed."""
+        self._event.set()
+
+    async def changed(self) -> None:
+        """Wait for a change since the last call. Cancellation: none is missed."""
+        await self._event.wait()
+        self._event = trio.Event()
 
 
 class Outage:
@@ -29,19 +47,27 @@ class Outage:
     Args:
         name: The backend, as the log calls it.
         random: Where the jitter of the waits comes from.
+        waits: Set when a task begins or ends to wait for this backend.
+        finished: How many alerts have been brought to their outcome so far.
     """
 
-    def __init__(self, name: str, random: Random) -> None:
+    def __init__(
+        self, name: str, random: Random, waits: Signal | None = None, finished: Callable[[], int] = lambda: 0
+    ) -> None:
         self.name = name
         self.under_way = False
         self.ended_at_s = trio.current_time()  # monotonic; the start counts, since nobody knows what was before
         self._random = random
+        self._waits = waits or Signal()
         self._waiting = 0  # operations that failed and were not done since
         self._began_at_s = self.ended_at_s
         self._cause = ""
         self._said = False  # of the outage under way, or of the last one
         self._said_at_s = -math.inf
         self._unsaid = 0  # outages since the last report that no line told of
+        self._finished = finished
+        self._monotonic = trio.lowlevel.current_clock().current_time  # trio.current_time() looks for it at every call
+        self._asking: dict[trio.lowlevel.Task, float] = {}  # since when, or FAILED
 
     def __repr__(self) -> str:
         return f"<Outage of {self.name}: {'under way' if self.under_way else 'none'}>"
@@ -50,6 +76,8 @@ class Outage:
         """Repeat an operation until the backend answers.
 
         Only for operations that may be repeated: the first try may have happened although it raised `Unavailable`.
+        An exception that nobody planned for is what an answer that nobody foresaw looks like, so it is an outage as
+        well; but not if it comes again and again while other alerts get through: then it is this operation's own.
 
         Args:
             operation: What to try.
@@ -58,23 +86,42 @@ class Outage:
         Raises:
             Stopping: `give_up` was set while the backend did not answer.
         """
-        wait_s = FIRST_WAIT_S
-        waiting = False
+        wait_s, tries, finished = FIRST_WAIT_S, 0, 0
+        task = trio.lowlevel.current_task()
+        self._asking[task] = self._monotonic()
         try:
             while True:
                 try:
                     result = await operation()
                     break
                 except Unavailable as cause:
-                    self._waiting += not waiting
-                    waiting = True
                     self.began(cause)
+                except AlertError:
+                    raise
+                except Exception as fault:
+                    if tries >= UNFORESEEN_TRIES and self._finished() > finished:
+                        raise
+                    self._began(f"an answer that nobody foresaw ({fault!r})", fault)
+                if not tries:
+                    finished = self._finished()
+                    self._waiting += 1
+                    self._asking[task] = FAILED
+                    self._waits.set()
+                tries += 1
                 wait_s = await self.pause(wait_s, give_up)
         finally:
-            self._waiting -= waiting
+            del self._asking[task]
+            if tries:
+                self._waiting -= 1
+                self._waits.set()
         if self.under_way:
             self.ended()
         return result
+
+    def waiting(self, slow_s: float) -> Iterator[trio.lowlevel.Task]:
+        """Yield the tasks that wait: whose try has failed, or is under way for that long."""
+        limit = self._monotonic() - slow_s
+        return (task for task, since_s in self._asking.items() if since_s < limit)
 
     async def pause(self, wait_s: float, give_up: trio.Event | None) -> float:
         """Wait once, jittered, and return the next wait: doubled and capped."""
@@ -90,19 +137,7 @@ class Outage:
 
     def began(self, cause: Unavailable) -> None:
         """Note that the backend did not answer; the first to notice logs it."""
-        self._cause = str(cause)
-        if self.under_way:
-            return
-        self.under_way = True
-        self._began_at_s = trio.current_time()
-        self._said = self._began_at_s - self._said_at_s >= SAID_FOR_S
-        if self._said:
-            self._said_at_s = self._began_at_s
-            logger.error(
-                "{backend} does not answer: {reason} (waiting; entries stay pending)", backend=self.name, reason=cause
-            )
-        else:
-            self._unsaid += 1
+        self._began(str(cause))
 
     def ended(self) -> None:
         """Note that the backend answered; the last who waited for it logs it."""
@@ -141,3 +176,18 @@ class Outage:
                 reason=self._cause,
             )
         self._unsaid = 0
+
+    def _began(self, cause: str, fault: Exception | None = None) -> None:
+        self._cause = cause
+        if self.under_way:
+            return
+        self.under_way = True
+        self._began_at_s = trio.current_time()
+        self._said = self._began_at_s - self._said_at_s >= SAID_FOR_S
+        if self._said:
+            self._said_at_s = self._began_at_s
+            logger.opt(exception=fault).error(
+                "{backend} does not answer: {reason} (waiting; entries stay pending)", backend=self.name, reason=cause
+            )
+        else:
+            self._unsaid += 1

@@ -14,7 +14,7 @@ from trio_alerts.clock import ServerClock
 from trio_alerts.delivery import Rules
 from trio_alerts.fault import FaultPoint
 from trio_alerts.in_flight import InFlight
-from trio_alerts.outage import Outage
+from trio_alerts.outage import Outage, Signal
 from trio_alerts.ports import AlertStore, AlertStream, Channel
 from trio_alerts.routing import Routing
 from trio_alerts.settings import Settings
@@ -42,8 +42,10 @@ class Pipeline:
 
     def __post_init__(self) -> None:
         self.in_flight = InFlight(self.settings.workers)
-        self.stream_outage = Outage("Redis", self.random)
-        self.store_outage = Outage("the store", self.random)
+        self.waits = Signal()  # a worker begins or ends to wait for a backend
+        self.finished = 0  # entries that were acknowledged
+        self.stream_outage = Outage("Redis", self.random, self.waits, lambda: self.finished)
+        self.store_outage = Outage("the store", self.random, self.waits, lambda: self.finished)
         self.health: dict[str, ChannelHealth] = {}
         self.quarantined_in_a_row = 0
         self._hold = frozenset(
@@ -55,7 +57,8 @@ class Pipeline:
 
     def rules(self) -> Rules:
         """Return the rules of one transition: its jitter is drawn anew."""
-        return Rules(self.settings.retry_schedule_s, self._hold, self.random.uniform(-1.0, 1.0))
+        settings = self.settings
+        return Rules(settings.retry_schedule_s, self._hold, self.random.uniform(-1.0, 1.0), settings.max_deliveries)
 
     def health_of(self, channel: str) -> ChannelHealth:
         """Return how a channel does: of any that a record names, which may be configured no more."""

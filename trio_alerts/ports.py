@@ -92,8 +92,13 @@ class AlertStream(Protocol):
     async def claim(self, pending: Sequence[Pending], min_idle_s: float) -> list[Entry]:
         """Take over those that are still that idle; each counts one more delivery. Vanished ones are acknowledged."""
 
-    async def renew(self, entries: Sequence[Entry]) -> set[str]:
-        """Reset the idle time of those that are still ours; return their record IDs."""
+    async def renew(self, entries: Sequence[Entry], *, counted: bool | None = None) -> set[str]:
+        """Reset the idle time of those that are still ours; return their record IDs.
+
+        Args:
+            entries: Which.
+            counted: Whether the delivery to us counts from now on; None: as before.
+        """
 
     async def owns(self, entry: Entry) -> bool:
         """Tell whether the server still has this entry pending under our name."""
@@ -107,10 +112,15 @@ class AlertStream(Protocol):
     async def quarantine(self, entry: Entry, dead: DeadEntry) -> bool:
         """Move an entry to the dead-letter stream in one step, if it is still pending and ours; tell whether it was."""
 
-    async def hand_over(self, started: Collection[str]) -> int:
-        """Make what is pending under our name, but for these record IDs, claimable at once; return how many.
+    async def hand_over(self, keeping: Collection[str], refunded: Collection[str] = ()) -> int:
+        """Make what is pending under our name, but for some record IDs, claimable at once; return how many.
 
-        It counts no delivery against them, and whoever looks sees them as idle for `HANDED_OVER_IDLE_S`.
+        It counts no delivery against them, and whoever looks sees them as idle for `HANDED_OVER_IDLE_S`. What was
+        handed over before stays as it is.
+
+        Args:
+            keeping: Which are not handed over.
+            refunded: Whose delivery to us does not count already.
         """
 
     async def leave(self) -> bool:

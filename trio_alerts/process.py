@@ -16,6 +16,7 @@ from trio_alerts.delivery import (
     Delivery,
     State,
     first_attempt,
+    left_to_redriver,
     quarantined,
     renewed,
     settled,
@@ -26,7 +27,7 @@ from trio_alerts.delivery import (
 from trio_alerts.errors import ParseFault, QuarantineHalt, RefusedContent
 from trio_alerts.notify import Outcomes, notify
 from trio_alerts.pipeline import Pipeline
-from trio_alerts.ports import Conflict, DeadEntry, Stored
+from trio_alerts.ports import SUSPECT_DELIVERIES, Conflict, DeadEntry, Stored
 from trio_alerts.routing import Suppress
 from trio_alerts.settings import Settings
 
@@ -88,6 +89,7 @@ async def process_entry(entry: Entry, pipeline: Pipeline) -> Step:
     await pipeline.stream_outage.outlast(partial(pipeline.stream.ack, entry))  # 4 then XACK
     await pipeline.fault_point.reach("after_ack")
     pipeline.quarantined_in_a_row = 0
+    pipeline.finished += 1
     return Step.ACKNOWLEDGE
 
 
@@ -142,11 +144,14 @@ async def resume(
             return Step.WALK_AWAY
         stamped_at_s = trio.current_time()
         now, lease_s = pipeline.clock.now(), pipeline.settings.lease_s
-        mine = taken_over(delivery, owner, now, lease_s, pipeline.rules())
+        if delivery.state == "sending" and entry.deliveries >= SUSPECT_DELIVERIES:
+            mine = left_to_redriver(delivery, entry.deliveries - 1, now, pipeline.rules())
+        else:
+            mine = taken_over(delivery, owner, now, lease_s, pipeline.rules())
         taken = await _replace(pipeline, replace(existing.record, delivery=mine), existing.version)
         if isinstance(taken, Stored):
             logger.warning(
-                "{record_id}: took over an attempt of {owner}, outcome unknown",
+                "{record_id}: an attempt of {owner} was cut, outcome unknown",
                 record_id=entry.record_id,
                 owner=delivery.owner,
                 attempt=mine.attempts,

@@ -6,7 +6,7 @@ import trio
 from loguru import logger
 from msgspec.structs import replace
 
-from trio_alerts.delivery import cut, next_attempt
+from trio_alerts.delivery import SUSPECT_CUTS, cut, next_attempt
 from trio_alerts.errors import RefusedContent, Stopping, Unavailable
 from trio_alerts.pipeline import Pipeline
 from trio_alerts.process import Claim, try_to_claim
@@ -86,12 +86,17 @@ async def _redrive(record_id: str, send: trio.MemorySendChannel[Work], pipeline:
 async def _claim(record_id: str, pipeline: Pipeline) -> Claim | None:
     """Make a due record ours by a conditional write; None if it is not due any more, or somebody else's.
 
-    A lapsed lease is a failed attempt on the schedule: nobody saw its outcome.
+    A lapsed lease is a failed attempt on the schedule: nobody saw its outcome. Of those whose processes died of late,
+    one after the other, one at a time is sent.
     """
     stored = await pipeline.ask_store(partial(pipeline.store.get, record_id))
     if stored is None:
         return None
     now, delivery = pipeline.clock.now(), stored.record.delivery
+    if delivery.cuts >= SUSPECT_CUTS:
+        if pipeline.in_flight.suspect is not None:
+            return None  # its turn comes
+        pipeline.in_flight.suspect = record_id
     owner, stamped_at_s = pipeline.new_owner(), trio.current_time()
     if delivery.state == "retrying" and delivery.next_attempt_at is not None and delivery.next_attempt_at <= now:
         after = next_attempt(delivery, owner, now, pipeline.settings.lease_s)
@@ -99,6 +104,8 @@ async def _claim(record_id: str, pipeline: Pipeline) -> Claim | None:
         if trio.current_time() - pipeline.store_outage.ended_at_s < pipeline.settings.lease_s:
             return None  # its owner may be alive, and about to write what it knows
         after = cut(delivery, now, pipeline.rules())
+        if after.state == "failed":
+            logger.error("{}: {}", record_id, after.last_error)
     else:
         return None
     # Also None: settled by `cut`.

@@ -1,6 +1,7 @@
 """One process at work: its nurseries, and how it stops."""
 
 import signal
+from collections.abc import Collection
 
 import trio
 from loguru import logger
@@ -13,6 +14,7 @@ from trio_alerts.keepalive import keep_alive
 from trio_alerts.pipeline import Pipeline
 from trio_alerts.reader import read_entries
 from trio_alerts.redriver import redrive_records
+from trio_alerts.refund import refund_deliveries
 from trio_alerts.reporter import report_trouble
 from trio_alerts.worker import Work, work_off
 
@@ -30,17 +32,21 @@ async def serve(pipeline: Pipeline, *, task_status: trio.TaskStatus[None] = trio
     await pipeline.store.prepare()
     await pipeline.stream.prepare()
     pipeline.clock.set(await pipeline.stream.server_time())
-    async with trio.open_nursery() as helpers:
-        helpers.start_soon(keep_alive, pipeline)
-        helpers.start_soon(guard_store, pipeline)
-        helpers.start_soon(keep_house, pipeline)
-        helpers.start_soon(report_trouble, pipeline)
-        task_status.started()
-        settings = pipeline.settings
-        logger.info("reading {} as {consumer}", ", ".join(settings.stream_names), consumer=settings.consumer)
-        await _work(pipeline)
-        await _leave(pipeline)
-        helpers.cancel_scope.cancel()
+    try:
+        async with trio.open_nursery() as helpers:
+            for helper in (keep_alive, refund_deliveries, guard_store, keep_house, report_trouble):
+                helpers.start_soon(helper, pipeline)
+            task_status.started()
+            settings = pipeline.settings
+            logger.info("reading {} as {consumer}", ", ".join(settings.stream_names), consumer=settings.consumer)
+            await _work(pipeline)
+            await _hand_over(pipeline.in_flight.blamed, pipeline)
+            await _leave(pipeline)
+            helpers.cancel_scope.cancel()
+    except Exception:  # of a helper, or of who feeds the workers: no entry is to blame for it
+        with trio.move_on_after(FAREWELL_BOUND_S, shield=True):
+            await _hand_over(pipeline.in_flight.blamed, pipeline)
+        raise
     if pipeline.faults:
         raise ExceptionGroup("a worker failed", pipeline.faults)
     logger.info("stopped; nothing is left behind that no other process can take over")
@@ -62,7 +68,8 @@ async def _work(pipeline: Pipeline) -> None:
                 grace.deadline = trio.current_time() + pipeline.settings.grace_s
                 logger.info("stopping: {} in flight", len(pipeline.in_flight.ids))
                 await pipeline.stream.wake()
-            await _hand_over(pipeline)  # nothing more is taken in from here on
+            # Nothing more is taken in from here on: what was not started need not wait for those that were.
+            await _hand_over(pipeline.in_flight.started, pipeline)
     if grace.cancelled_caught:
         logger.warning("the grace time is over: what was cut is taken over by other processes")
 
@@ -81,16 +88,16 @@ async def watch_signals(pipeline: Pipeline, *, task_status: trio.TaskStatus[None
             pipeline.stop()
 
 
-async def _hand_over(pipeline: Pipeline) -> None:
-    """Make what was not started claimable for other processes at once."""
+async def _hand_over(keeping: Collection[str], pipeline: Pipeline) -> None:
+    """Make what is pending claimable for other processes at once, but for some; none of it is a suspect for this."""
     with trio.move_on_after(FAREWELL_BOUND_S):
         try:
-            count = await pipeline.stream.hand_over(pipeline.in_flight.started)
+            count = await pipeline.stream.hand_over(keeping, pipeline.in_flight.refunded)
         except Unavailable as cause:
             logger.warning("could not hand over: {}; entries are taken over after claim_idle_s", cause)
         else:
             if count:
-                logger.info("handed over {} entries that were not started", count)
+                logger.info("handed over {} entries", count)
 
 
 async def _leave(pipeline: Pipeline) -> None:

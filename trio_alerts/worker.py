@@ -61,6 +61,7 @@ async def _carry(work: Work, pipeline: Pipeline) -> None:
                 record_id=work.record_id,
                 fault=fault,
             )
+            pipeline.in_flight.blamed.add(work.record_id)
         pipeline.faults.append(fault)
         pipeline.stop()
     finally:

@@ -300,13 +300,14 @@ class FakeStream:
 
         return await self._call("claim", effect, len(pending), pending)
 
-    async def renew(self, entries: Sequence[Entry]) -> set[str]:
+    async def renew(self, entries: Sequence[Entry], *, counted: bool | None = None) -> set[str]:
         def effect() -> set[str]:
             ours: set[str] = set()
             for entry in entries:
                 held = self._own(entry)
                 if held is not None and not self._dropped(entry.stream, entry.id):
                     held.since_s = trio.current_time()
+                    held.deliveries = held.deliveries if counted is None else entry.deliveries - (not counted)
                     ours.add(entry.record_id)
             return ours
 
@@ -349,18 +350,20 @@ class FakeStream:
 
         return await self._call("quarantine", effect, 1, [entry])
 
-    async def hand_over(self, started: Collection[str]) -> int:
+    async def hand_over(self, keeping: Collection[str], refunded: Collection[str] = ()) -> int:
         def effect() -> int:
             count = 0
             for one in self._pending():
                 held = self._held(one.stream, one.id)
-                if held is None or one.consumer != self._consumer or one.record_id in started:
+                if held is None or one.consumer != self._consumer or one.record_id in keeping:
+                    continue
+                if held.idle_s >= HANDED_OVER_IDLE_S:
                     continue
                 if self._dropped(one.stream, one.id):
                     self.lost_upstream += 1
                     continue
                 held.since_s = trio.current_time() - HANDED_OVER_IDLE_S
-                held.deliveries = max(held.deliveries - 1, 0)
+                held.deliveries = max(held.deliveries - (one.record_id not in refunded), 0)
                 count += 1
             return count
 

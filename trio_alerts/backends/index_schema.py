@@ -57,7 +57,7 @@ FIELDS: Properties = {
         "properties": {
             **dict.fromkeys(("state", "owner", "last_error", "reason", "suppressed_by"), _EXACT),
             **dict.fromkeys(("lease_until", "next_attempt_at", "first_at", "last_at", "delivered_at"), _DATE),
-            **dict.fromkeys(("attempts", "in_doubt", "last_status"), _INTEGER),
+            **dict.fromkeys(("attempts", "in_doubt", "cuts", "last_status"), _INTEGER),
             "channels": {
                 "properties": {
                     **dict.fromkeys(("name", "state", "last_error"), _EXACT),

@@ -38,15 +38,17 @@ return {claimed, gone}
 """
 )
 
-# ARGV[3…]: IDs. Answers those that were ours and are renewed, and those that were ours and are deleted.
+# ARGV[3…]: IDs, each with the count of deliveries that it gets, or '' to leave that as it is. Answers those that were
+# ours and are renewed, and those that were ours and are deleted.
 RENEW = (
     _NOTE
     + """
 local renewed, gone = {}, {}
-for i = 3, #ARGV do
+for i = 3, #ARGV, 2 do
   local found = redis.call('XPENDING', KEYS[1], ARGV[1], ARGV[i], ARGV[i], 1)[1]
   if found and found[2] == ARGV[2] then
-    local answer = redis.call('XCLAIM', KEYS[1], ARGV[1], ARGV[2], 0, ARGV[i], 'JUSTID')
+    local count = ARGV[i + 1] == '' and found[4] or ARGV[i + 1]
+    local answer = redis.call('XCLAIM', KEYS[1], ARGV[1], ARGV[2], 0, ARGV[i], 'RETRYCOUNT', count, 'JUSTID')
     local list = answer[1] and renewed or gone
     list[#list + 1] = ARGV[i]
     if not answer[1] then note(ARGV[i]) end
@@ -56,16 +58,16 @@ return {renewed, gone}
 """
 )
 
-# ARGV[3]: the idle ms they get, then IDs. Answers as RENEW. The delivery that is taken back is the one to us: what a
-# poison entry did to earlier owners stays counted.
+# ARGV[3]: the idle ms they get, then IDs, each with how many deliveries are taken back: those to us. What a poison
+# entry did to earlier owners stays counted. Answers as RENEW; what is that idle already was handed over before.
 HAND_OVER = (
     _NOTE
     + """
 local handed, gone = {}, {}
-for i = 4, #ARGV do
+for i = 4, #ARGV, 2 do
   local found = redis.call('XPENDING', KEYS[1], ARGV[1], ARGV[i], ARGV[i], 1)[1]
-  if found and found[2] == ARGV[2] then
-    local deliveries = math.max(found[4] - 1, 0)
+  if found and found[2] == ARGV[2] and found[3] < tonumber(ARGV[3]) then
+    local deliveries = math.max(found[4] - ARGV[i + 1], 0)
     local answer = redis.call('XCLAIM', KEYS[1], ARGV[1], ARGV[2], 0, ARGV[i],
       'IDLE', ARGV[3], 'RETRYCOUNT', deliveries, 'JUSTID')
     local list = answer[1] and handed or gone

@@ -178,17 +178,18 @@ class RedisStream:
             entries += await self._take(name, ids, min_idle_s=min_idle_s, claimed=True)
         return entries
 
-    async def renew(self, entries: Sequence[Entry]) -> set[str]:
+    async def renew(self, entries: Sequence[Entry], *, counted: bool | None = None) -> set[str]:
         """See the port. An entry that was deleted under our hands leaves the pending list, and nobody can take it."""
         ours: set[str] = set()
-        record_ids = {(entry.stream, entry.id): entry.record_id for entry in entries}
+        known = {(entry.stream, entry.id): entry for entry in entries}
         for name, ids in self._by_stream(entries):
-            for renewed, gone in await self._run(scripts.RENEW, name, ids):
-                ours.update(record_ids[name, one.decode()] for one in renewed)
+            counts = [_count(known[name, one], counted) for one in ids]
+            for renewed, gone in await self._run(scripts.RENEW, name, _paired(ids, counts)):
+                ours.update(known[name, one.decode()].record_id for one in renewed)
                 for one in gone:
                     logger.warning(
                         "{record_id}: was deleted from stream {stream!r} while it is being worked on",
-                        record_id=record_ids[name, one.decode()],
+                        record_id=known[name, one.decode()].record_id,
                         stream=name,
                     )
         return ours
@@ -253,15 +254,16 @@ class RedisStream:
         self._replays.pop((entry.stream, entry.id), None)
         return True
 
-    async def hand_over(self, started: Collection[str]) -> int:
+    async def hand_over(self, keeping: Collection[str], refunded: Collection[str] = ()) -> int:
         """See the port. The delivery to us is taken back; those to earlier owners stay counted."""
         count = 0
         for name in self._names:
             start, more = "-", True
             while more:
                 page = await self._pending(name, PAGE, start=start, consumer=self._consumer)
-                ids = [one.id for one in page if one.record_id not in started]
-                for handed, gone in await self._run(scripts.HAND_OVER, name, ids, _milliseconds(HANDED_OVER_IDLE_S)):
+                ours = [one for one in page if one.record_id not in keeping]
+                pairs = _paired([one.id for one in ours], [int(one.record_id not in refunded) for one in ours])
+                for handed, gone in await self._run(scripts.HAND_OVER, name, pairs, _milliseconds(HANDED_OVER_IDLE_S)):
                     count += len(handed)
                     self._lost(name, gone)
                 start, more = _behind(page), len(page) == PAGE
@@ -411,8 +413,11 @@ class RedisStream:
             deliveries=answer["times_delivered"],
         )
 
-    async def _run(self, script: str, name: str, ids: Sequence[str], *arguments: str | int) -> list[Any]:
-        """Run a script over IDs of one stream, not too many a call; return its answers. None if the group is gone."""
+    async def _run(self, script: str, name: str, ids: Sequence[str | int], *arguments: str | int) -> list[Any]:
+        """Run a script over IDs of one stream, not too many a call; return its answers. None if the group is gone.
+
+        The IDs may be pairs of an ID and a number: no pair is torn apart.
+        """
         answers = []
         for start in range(0, len(ids), scripts.IDS_A_CALL):
             chunk = ids[start : start + scripts.IDS_A_CALL]
@@ -453,6 +458,14 @@ def _behind(page: Sequence[Pending]) -> str:
 
 def _milliseconds(seconds: float) -> int:
     return round(seconds * 1000)
+
+
+def _count(entry: Entry, counted: bool | None) -> int | str:
+    return "" if counted is None else entry.deliveries - (not counted)
+
+
+def _paired(ids: Sequence[str], numbers: Sequence[int | str]) -> list[int | str]:
+    return [part for pair in zip(ids, numbers, strict=True) for part in pair]
 
 
 def _is_nogroup(error: ResponseError) -> bool:
