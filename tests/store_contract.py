@@ -32,6 +32,8 @@ NOW = dt.datetime(2026, 3, 1, 12, 0, 0, tzinfo=dt.UTC)
 SECOND = dt.timedelta(seconds=1)
 PATIENCE_S = 60
 
+_ENCODER = msgspec.json.Encoder(decimal_format="number")
+
 P = ParamSpec("P")
 T = TypeVar("T")
 
@@ -78,7 +80,7 @@ def record(number: int = 1, delivery: Delivery | None = None, **fields: Any) -> 
         **fields,
     }
     record_id = f"1767225600000-{number:04d}"
-    entry = Entry("AlertStream", record_id, {b"event": msgspec.json.encode(event)}, record_id)
+    entry = Entry("AlertStream", record_id, {b"event": _ENCODER.encode(event)}, record_id)
     return Record(record_id, parse_entry(entry, NOW).body, delivery or first_attempt(["hook"], "owner", NOW, 60))
 
 

@@ -3,6 +3,7 @@ import datetime as dt
 import json
 import subprocess
 import sys
+from decimal import Decimal
 from typing import Any
 
 import msgspec
@@ -170,6 +171,84 @@ def test_the_message_of_a_fault_says_where_and_keeps_the_payload_to_itself() -> 
     with pytest.raises(ParseFault, match=r"\$\.labels") as caught:
         parse_event(json.dumps(EVENT | {"labels": {"token": 123456}}).encode())
     assert "123456" not in str(caught.value)
+
+
+UNREADABLE_EXPONENT = "a number cannot be read: its exponent has more than 18 digits"
+DOUBLE = "Expected a number that fits a double (up to 1.8e308) - at `$.%s`"
+SURROGATE = "a string holds a lone surrogate, which no UTF-8 can carry"
+
+
+@pytest.mark.parametrize(
+    ("field", "says"),
+    [
+        ('"value_usd":"12.5"', "Expected a number, got a text - at `$.value_usd`"),
+        ('"threshold":true', "Expected a number, got true or false - at `$.threshold`"),
+        ('"confidence":[0.5]', "Expected a number, got a list - at `$.confidence`"),
+        ('"risk":{"score":"0.5"}', "Expected a number, got a text - at `$.risk.score`"),
+        ('"risk":{"score":{},"more":1}', "Expected a number, got an object - at `$.risk.score`"),
+        ('"chain_id":true', "Expected `int | null`, got `bool` - at `$.chain_id`"),
+        ('"log_index":"1"', "Expected `int | null`, got `str` - at `$.log_index`"),
+        ('"value_raw":true', "Expected `str | null`, got `bool` - at `$.value_raw`"),
+        ('"value_usd":1e400', DOUBLE % "value_usd"),
+        ('"threshold":-1e400', DOUBLE % "threshold"),
+        (f'"confidence":{"9" * 400}', DOUBLE % "confidence"),
+        ('"risk":{"score":1e309}', DOUBLE % "risk.score"),
+        ('"block_number":9223372036854775808', "Expected `int` <= 9223372036854775807 - at `$.block_number`"),
+        (f'"details":{"9" * 5000}', "Integer value out of range - at `$[...]`"),
+        ('"details":[1e1000000000000000000]', UNREADABLE_EXPONENT),
+        ('"value_usd":1e-9999999999999999999999', UNREADABLE_EXPONENT),
+        ('"title":"\\ud800"', SURROGATE),
+        ('"details":"\\ud800\\u0041"', SURROGATE),
+        ('"details":{"\\udfff":1}', SURROGATE),
+        ('"labels":{"a":"\\\\\\ud800"}', SURROGATE),
+    ],
+)
+def test_what_cannot_be_read_is_told_in_words(field: str, says: str) -> None:
+    """A look-alike of a number, a number that nothing holds, half a character: the producer is told which it is."""
+    with pytest.raises(ParseFault) as caught:
+        parse_entry(entry_of(f"{json.dumps(EVENT)[:-1]},{field}}}".encode()), NOW)
+    assert says == str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "field", ['"title":"\\\\ud800"', '"title":"\\ud83d\\ude80"', '"details":1e400', '"value_usd":1e308']
+)
+def test_what_only_looks_unreadable_is_an_alert(field: str) -> None:
+    """An escaped backslash, a pair of surrogates, a large number where no double is needed."""
+    parse_entry(entry_of(f"{json.dumps(EVENT)[:-1]},{field}}}".encode()), NOW)
+
+
+@pytest.mark.parametrize(
+    ("written", "stored"),
+    [
+        ("2016-12-31T23:59:60Z", "2016-12-31T23:59:59.999999Z"),
+        ("2016-12-31t23:59:60.75z", "2016-12-31T23:59:59.999999Z"),
+        ("2016-12-31T15:59:60-08:00", "2016-12-31T23:59:59.999999Z"),
+        ("2017-01-01T05:29:60.5+05:30", "2016-12-31T23:59:59.999999Z"),
+        ("2016-12-31T23:59:60+01:00", None),
+        ("2016-12-31T12:00:60Z", None),
+        ("2016-12-31T23:59:61Z", None),
+        ("2016-13-31T23:59:60Z", None),
+        ("0001-01-01T00:59:60+14:00", None),
+        ("2016-12-31T23:59:60", None),
+    ],
+)
+def test_a_leap_second_is_a_time(written: str, stored: str | None) -> None:
+    """It is stored as the last microsecond before it, in its own minute; 61 seconds elsewhere are no time."""
+    fault = pytest.raises(ParseFault, match="Invalid RFC3339") if stored is None else contextlib.nullcontext()
+    with fault:
+        assert [stored] * 2 == list(
+            map(record_of(occurred_at=written, expires_at=written).fields().get, ("occurred_at", "expires_at"))
+        )
+
+
+def test_unknown_fields_of_the_risk_are_kept_like_other_unknown_ones() -> None:
+    """They lie under `extra`, in `risk`, as the producer wrote them; what is known stays in its place."""
+    record = record_of(risk={"score": 0.5, "model": "v7", "extra": [1]}, more=2)
+
+    assert {"score": Decimal("0.5")} == record.fields()["risk"]
+    assert '{"more":2,"risk":{"extra":[1],"model":"v7"}}' == record.fields()["extra"]
+    assert {"more": 2, "risk": {"extra": [1], "model": "v7"}} == json.loads(payload_of(record))["extra"]
 
 
 def test_the_largest_payload_is_accepted() -> None:

@@ -8,6 +8,7 @@ numbers keep every digit, and times are in one form. In a record, what a produce
 import datetime as dt
 import hashlib
 import math
+import re
 from collections.abc import Iterator, Mapping
 from decimal import Decimal, InvalidOperation
 from typing import Annotated, Any, Literal
@@ -25,7 +26,7 @@ Name = Annotated[str, Meta(min_length=1)]
 Filter = Annotated[str, Meta(min_length=1, max_length=512)]  # always indexed: 512 characters are at most 2 KiB of UTF-8
 Instant = Annotated[dt.datetime, Meta(tz=True)]
 Long = Annotated[int, Meta(ge=-(2**63), le=2**63 - 1)]
-Number = int | Decimal
+Number = Any  # int or Decimal, by `_check_numbers`: as a type of msgspec's, Decimal would take a text for a number, too
 Json = msgspec.Raw  # JSON of any shape, rendered by us; empty if there is none
 
 
@@ -51,16 +52,19 @@ class Entry(Struct, frozen=True):
     replayed: bool = False
 
 
-class Risk(Struct, frozen=True, omit_defaults=True):
+class Risk(Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True):
     """How a producer arrived at its judgement."""
 
-    score: Number | None = None
+    score: Number = None
     method: str | None = None
     factors: Json = Json()
 
 
 class AlertEvent(Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_unknown_fields=True):
-    """The validated alert. Required first; `extra` is an object of every field that is not named here."""
+    """The validated alert. Required first; `extra` is an object of every field that is not named here.
+
+    What is not named in `Risk` lies in it under `risk`.
+    """
 
     alert_id: Name
     rule_id: Name
@@ -91,9 +95,9 @@ class AlertEvent(Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_u
     contract: str | None = None
     protocol: str | None = None
     value_raw: Annotated[str, Meta(pattern=r"^-?[0-9]+(\.[0-9]+)?$")] | None = None
-    value_usd: Number | None = None
-    threshold: Number | None = None
-    confidence: Number | None = None
+    value_usd: Number = None
+    threshold: Number = None
+    confidence: Number = None
     risk: Risk | None = None
     labels: (
         Annotated[
@@ -198,8 +202,8 @@ def parse_entry(entry: Entry, now: dt.datetime) -> Alert:
         rendered = _ENCODER.encode(event)
         stored = _with_texts(event, rendered)
         body = b"%b,%b" % (stored[:-1], _ENCODER.encode(origin)[1:])
-    except UnicodeEncodeError as fault:
-        raise ParseFault("bad_json", f"a string holds a lone surrogate, which no UTF-8 can carry: {fault}") from None
+    except UnicodeEncodeError:
+        raise ParseFault("bad_json", _LONE_SURROGATE) from None
     return Alert(event, body, rendered, digest)
 
 
@@ -215,11 +219,18 @@ def parse_event(payload: bytes) -> AlertEvent:
         )
     try:
         event = _in_utc(_usual_event(payload) or _any_event(payload))
-        _refuse_infinite(event)
+        _check_numbers(event)
     except msgspec.ValidationError as fault:
         raise ParseFault("bad_event", str(fault)) from None
-    except (msgspec.DecodeError, UnicodeError, InvalidOperation) as fault:
-        raise ParseFault("bad_json", f"not JSON: {fault}") from None
+    except UnicodeEncodeError:
+        raise ParseFault("bad_json", _LONE_SURROGATE) from None
+    except (msgspec.DecodeError, UnicodeDecodeError) as fault:
+        # msgspec may call it a truncated text, when it looks for the other half behind the end.
+        halved = "surrogate" in str(fault) or _HALF_A_PAIR.search(payload)
+        why = _LONE_SURROGATE if halved else f"not JSON: {fault}"
+        raise ParseFault("bad_json", why) from None
+    except InvalidOperation:
+        raise ParseFault("bad_json", "a number cannot be read: its exponent has more than 18 digits") from None
     except RecursionError:
         raise ParseFault("bad_json", "the JSON is nested too deeply") from None
     except (OverflowError, ValueError) as fault:
@@ -257,7 +268,11 @@ _EVENT_DECODER = msgspec.json.Decoder(AlertEvent, float_hook=Decimal)
 msgspec.convert({"state": "sending"}, Delivery)
 _ENCODER = msgspec.json.Encoder(decimal_format="number")
 _EVENT_FIELDS = frozenset(AlertEvent.__struct_fields__) - {"extra"}  # a producer's "extra" is one more unknown field
+_RISK_FIELDS = frozenset(Risk.__struct_fields__)
 _INSTANTS = ("occurred_at", "emitted_at", "expires_at")
+_LEAP_SECOND = re.compile(r"(.{10}[Tt ][0-9]{2}:[0-9]{2}:)60(?:\.[0-9]+)?([Zz]|[+-][0-9]{2}:[0-9]{2})")
+_LONE_SURROGATE = "a string holds a lone surrogate, which no UTF-8 can carry"
+_HALF_A_PAIR = re.compile(rb"(?<!\\)(?:\\\\)*\\u[dD][89abAB][0-9a-fA-F]{2}(?!\\u[dD][c-fC-F][0-9a-fA-F]{2})")
 
 
 def _usual_event(payload: bytes) -> AlertEvent | None:
@@ -280,16 +295,38 @@ def _usual_event(payload: bytes) -> AlertEvent | None:
 def _any_event(payload: bytes) -> AlertEvent:
     """Decode by way of a mapping: also what has unknown fields. Its faults are the ones that people are told."""
     fields = _DECODER.decode(payload)
+    extra = {name: fields.pop(name) for name in sorted(fields.keys() - _EVENT_FIELDS)}
+    if isinstance(risk := fields.get("risk"), dict):
+        if unknown := risk.keys() - _RISK_FIELDS:
+            extra["risk"] = {name: risk.pop(name) for name in sorted(unknown)}
+        if "factors" in risk:
+            risk["factors"] = _json(risk["factors"])
     if "details" in fields:
         fields["details"] = _json(fields["details"])
-    if isinstance(risk := fields.get("risk"), dict) and "factors" in risk:
-        risk["factors"] = _json(risk["factors"])
-    unknown = fields.keys() - _EVENT_FIELDS
-    if unknown:
-        fields["extra"] = _json({name: fields.pop(name) for name in sorted(unknown)})
-    if isinstance(fields.get("value_raw"), int):
+    if extra:
+        fields["extra"] = _json(extra)
+    if type(fields.get("value_raw")) is int:
         fields["value_raw"] = str(fields["value_raw"])
+    for name in _INSTANTS:
+        if isinstance(text := fields.get(name), str):
+            fields[name] = _without_leap_second(text)
     return msgspec.convert(fields, AlertEvent)
+
+
+def _without_leap_second(text: str) -> str:
+    """Move a time inside a leap second to the last microsecond before it: no clock here can show the 61st second.
+
+    There is one only at the end of a minute that is 23:59 in UTC; anything else with a 60 is no time.
+    """
+    leap = _LEAP_SECOND.fullmatch(text)
+    if leap is None:
+        return text
+    moved = f"{leap[1]}59.999999{leap[2]}"
+    try:
+        moment = msgspec.convert(moved, dt.datetime).astimezone(dt.UTC)
+    except (msgspec.ValidationError, OverflowError):
+        return text
+    return moved if (moment.hour, moment.minute) == (23, 59) else text
 
 
 def _json(value: object) -> Json:
@@ -334,8 +371,23 @@ def _in_utc(event: AlertEvent) -> AlertEvent:
     return msgspec.structs.replace(event, **moved) if moved else event
 
 
-def _refuse_infinite(event: AlertEvent) -> None:
-    risk_score = event.risk.score if event.risk else None
-    for value in (event.value_usd, event.threshold, event.confidence, risk_score):
-        if value is not None and not math.isfinite(float(value)):
-            raise OverflowError(f"{value} does not fit a double")
+def _check_numbers(event: AlertEvent) -> None:
+    for name in ("value_usd", "threshold", "confidence"):
+        if (value := getattr(event, name)) is not None:
+            _check_number(value, name)
+    if event.risk is not None and event.risk.score is not None:
+        _check_number(event.risk.score, "risk.score")
+
+
+def _check_number(value: object, name: str) -> None:
+    if type(value) is not int and type(value) is not Decimal:
+        raise msgspec.ValidationError(f"Expected a number, got {_KINDS[type(value)]} - at `$.{name}`")
+    try:
+        fits = math.isfinite(float(value))
+    except OverflowError:
+        fits = False
+    if not fits:
+        raise msgspec.ValidationError(f"Expected a number that fits a double (up to 1.8e308) - at `$.{name}`")
+
+
+_KINDS = {str: "a text", bool: "true or false", list: "a list", dict: "an object"}
