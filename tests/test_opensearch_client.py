@@ -1,7 +1,7 @@
 """OpenSearch's client on trio, its requests carried by a script in place of a network."""
 
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from decimal import Decimal
 
 import httpx
@@ -11,20 +11,21 @@ import trio
 from opensearchpy import AsyncOpenSearch, ConflictError, NotFoundError, RequestError, TransportError
 from trio.testing import MockClock
 
+from tests.fakes.opensearch import INFO, SHARDS, error
 from tests.raw_receiver import answering, raw_receiver
+from trio_alerts.backends.opensearch_answers import AccessDenied, BulkItem, ForeignAnswer, ItemError
 from trio_alerts.backends.opensearch_client import (
-    MAX_UNDER_WAY,
-    AccessDenied,
-    BulkItem,
+    Action,
+    Target,
     bulk,
     open_opensearch,
     read_document,
     search_documents,
 )
+from trio_alerts.backends.opensearch_connection import MAX_UNDER_WAY
 from trio_alerts.backends.opensearch_nodes import Nodes, StoreAddress, parse_store_url
 from trio_alerts.errors import SettingsError, StartError, Unavailable
 
-INFO = {"version": {"number": "3.4.0", "distribution": "opensearch"}}
 Answer = httpx.Response | Exception
 
 
@@ -65,8 +66,7 @@ async def opened(
 
 
 def failing(status: int, error_type: str = "some_exception") -> Callable[[httpx.Request], Answer]:
-    error = {"error": {"type": error_type, "reason": "because"}, "status": status}
-    return lambda request: httpx.Response(status, json=error, headers={"location": "http://elsewhere"})
+    return lambda request: error(status, error_type)
 
 
 def on(host: str, answer: Answer) -> Callable[[httpx.Request], Answer]:
@@ -159,12 +159,16 @@ def test_with_every_node_ill_the_longest_rested_is_asked_first() -> None:
     [
         (httpx.ConnectError("all attempts failed"), "http://a:9200.*cannot be reached: all attempts failed"),
         (httpx.Response(401, text="Unauthorized"), "refuses the user name or password.*http://a:9200"),
-        (httpx.Response(503, json={"error": {"type": "cluster_manager_not_discovered"}}), "503.*cluster_manager"),
+        (error(503, "cluster_manager_not_discovered"), "503.*cluster_manager"),
+        (httpx.Response(503, text="busy"), r"not answer like OpenSearch: 503 text/plain to GET / \('busy'"),
+        (httpx.Response(403, json={"Message": "denied"}), "not answer like OpenSearch: 403"),
         (httpx.Response(302, headers={"location": "http://b"}), "redirect"),
         (httpx.Response(404, text="nothing"), "does not answer like OpenSearch"),
         (httpx.Response(200, text="<html>", headers={"content-type": "text/html"}), "not answer like OpenSearch"),
         (httpx.Response(200, text="{", headers={"content-type": "application/json"}), "not JSON"),
-        (httpx.Response(200, json=[]), "not OpenSearch"),
+        (httpx.Response(200, json=[]), "not answer like OpenSearch"),
+        (httpx.Response(200, json={}), "not answer like OpenSearch.*missing required field `version`"),
+        (error(404), "not answer like OpenSearch"),
         (httpx.Response(200, json={"version": {"number": "8.1.0"}}), "not OpenSearch, or is too old: version 8.1.0"),
         (httpx.Response(200, json={"version": {"number": "2.6.9", "distribution": "opensearch"}}), "too old"),
         (httpx.Response(200, json={"version": {"number": "1.9", "distribution": "opensearch"}}), "too old"),
@@ -371,7 +375,10 @@ async def _unbothered(client: AsyncOpenSearch, nursery: trio.Nursery) -> None:
         (413, TransportError),
         (401, AccessDenied),
         (403, AccessDenied),
-        (307, Unavailable),
+        (201, ForeignAnswer),
+        (204, ForeignAnswer),
+        (206, ForeignAnswer),
+        (299, ForeignAnswer),
         (429, Unavailable),
         (500, Unavailable),
         (502, Unavailable),
@@ -391,17 +398,105 @@ async def test_each_status_becomes_the_error_of_who_must_act(status: int, expect
     assert 1 == len(network.asked)
 
 
-async def test_an_answer_that_is_no_json_is_an_outage() -> None:
-    """A proxy's page in place of an answer says nothing about what was done."""
+PAGE = "<html><head><style>p {}</style></head><body><h1>Sign in</h1> to Example Gateway</body></html>"
+HTML = {"content-type": "text/html; charset=utf-8"}
+JSON = {"content-type": "application/json"}
+
+
+@pytest.mark.parametrize("status", [200, 201, 202, 204, 206, 302, 307, 400, 403, 404, 405, 409, 413, 429, 500, 503])
+@pytest.mark.parametrize("headers", [HTML, JSON, {}], ids=["html", "json", "none"])
+async def test_a_page_in_place_of_an_answer_is_an_outage(status: int, headers: dict[str, str]) -> None:
+    """With whatever status, it is no document, no missing one, no conflict and no refusal; the message shows it."""
     network = Network()
     async with opened(network) as client:
-        for text in ("{", "[" * 100_000, "\ud800"):
-            content = text.encode("utf-8", "surrogatepass")
-            network.answer = lambda request, content=content: httpx.Response(  # type: ignore[misc]
-                200, content=content, headers={"content-type": "application/json"}
+        network.answer = lambda request: httpx.Response(status, text=PAGE, headers={"x": "y", **headers})
+        with pytest.raises(ForeignAnswer) as caught:
+            await read_document(client, Target("i"), "1")
+
+    assert status == caught.value.status
+    assert f"like OpenSearch: {status} " in str(caught.value)
+    assert "to GET /i/_doc/1 ('Sign in to Example Gateway'" in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"",
+        b"{",
+        b"[" * 100_000,
+        b"null",
+        b"[]",
+        b"1e999",
+        b"{}",
+        b'{"found":true}',
+        b'"\xff"',
+        b"\xff",
+        "\ud800".encode("utf-8", "surrogatepass"),
+        *(
+            b'{"_index":"i","_id":"1","_seq_no":7,"_primary_term":2,"found":true,%b}' % rest
+            for rest in (
+                b'"a":1',
+                b'"_source":null',
+                b'"_source":"{}"',
+                b'"_source":[1]',
+                b'"_source":{"a":"\xff"}',
+                b'"_source":{"a":1},"_id":1',
+                b'"_source":{"a":1},"_id":"2"',
+                b'"_source":{"a":1},"_index":"other"',
+                b'"_source":{"a":1},"_seq_no":-2',
+                b'"_source":{"a":1},"_seq_no":7.5',
+                b'"_source":{"a":1},"_seq_no":99999999999999999999',
+                b'"_source":{"a":1},"_primary_term":0',
+                b'"_source":{"a":1},"found":false',
+                b'"_source":{"a":1},"found":"true"',
+                b'"_source":{"a":1}}{',
             )
-            with pytest.raises(Unavailable, match="not JSON"):
+        ),
+    ],
+)
+async def test_json_of_another_kind_is_an_outage(content: bytes) -> None:
+    """An answer that is cut, not JSON, of other types, or about something else: nothing of it is believed."""
+    network = Network()
+    async with opened(network) as client:
+        for status in (200,) if content.endswith(b'"found":false}') else (200, 404):
+            network.answer = lambda request, status=status: httpx.Response(  # type: ignore[misc]
+                status, content=content, headers=JSON
+            )
+            with pytest.raises(Unavailable):
+                await read_document(client, Target("i", "i"), "1")
+
+
+async def test_a_page_is_shown_without_what_we_sent() -> None:
+    """A page may repeat the request: credentials and what an alert holds are not shown, and neither is what is odd."""
+    network = Network()
+    lines = b'{"create":{"_id":"1-0"}}\n{"title":"Whale moved sesame"}\n'
+    async with opened(network, "http://alibaba:open%20sesame@a") as client:
+        for text in (
+            f"Whale sesame alibaba open sesame {network.asked} YWxpYmFiYTpvcGVuIHNlc2FtZQ== denied",
+            f'<p title="sesame">denied</p> {lines.decode()}',
+            msgspec.json.encode({"denied": "sesame", "Basic YWxpYmFiYTpvcGVuIHNlc2FtZQ==": "Whale"}).decode(),
+            "denied \x1b[2J\x07 7f3a9c2e" + "x" * 100_000,
+        ):
+            network.answer = lambda request, text=text: httpx.Response(200, text=text)  # type: ignore[misc]
+            with pytest.raises(ForeignAnswer, match="denied") as caught:
+                await bulk(client, "i", lines, [Action("create", "1-0")], timeout_s=10)
+            assert not any(word in str(caught.value) for word in ("sesame", "alibaba", "YWxp", "Whale", "7f3a", "\x1b"))
+            assert len(str(caught.value)) < 300
+
+
+async def test_a_node_with_something_else_in_front_rests() -> None:
+    """A sign-in page of one node's proxy costs one request: the next ones go to the others."""
+    network = Network()
+    async with opened(network, "http://a,b") as client:
+        network.answer = on("a", httpx.Response(200, text=PAGE, headers=HTML))
+        for _ in range(2):  # one of them meets the page
+            with suppress(ForeignAnswer):
                 await write(client)
+        network.asked.clear()
+        for _ in range(4):
+            await write(client)
+
+    assert ["b"] * 4 == network.hosts()
 
 
 async def test_a_bulk_request_carries_the_ready_bytes_and_cannot_create_an_index() -> None:
@@ -410,29 +505,20 @@ async def test_a_bulk_request_carries_the_ready_bytes_and_cannot_create_an_index
     lines = b'{"create":{"_id":"1-0"}}\n{"a":"\xc3\xa9"}\n'
     items = [
         {"create": {"_index": "i-000001", "_id": "1-0", "status": 201, "_seq_no": 3, "_primary_term": 1}},
-        {"create": {"_index": "i-000001", "_id": "2-0", "status": 409, "error": {"type": "conflict"}}},
+        {"index": {"_index": "i-000001", "_id": "2-0", "status": 409, "error": {"type": "conflict"}}},
     ]
+    actions = [Action("create", "1-0"), Action("index", "2-0")]
     async with opened(network) as client:
         network.answer = lambda request: httpx.Response(200, json={"items": items})
-        created, refused = await bulk(client, "i", lines, timeout_s=10.0)
+        created, refused = await bulk(client, "i", lines, actions, timeout_s=10.0)
 
     assert lines == network.asked[0].content
     assert "/i/_bulk" == network.asked[0].url.path
     parameters = network.asked[0].url.params
     assert ("true", "7000ms") == (parameters["require_alias"], parameters["timeout"])
     assert "application/json" == network.asked[0].headers["content-type"]
-    assert BulkItem(status=201, index="i-000001", seq_no=3, primary_term=1) == created
-    assert (409, {"type": "conflict"}) == (refused.status, refused.error)
-
-
-@pytest.mark.parametrize("answer", [[], {"items": {}}, {"items": [{"create": {}}]}, {"items": [{"create": "done"}]}])
-async def test_a_bulk_answer_that_tells_nothing_is_an_outage(answer: object) -> None:
-    """JSON that says of no write what became of it: nobody knows, and whoever wrote must look."""
-    network = Network()
-    async with opened(network) as client:
-        network.answer = lambda request: httpx.Response(200, json=answer)
-        with pytest.raises(Unavailable, match="does not tell"):
-            await bulk(client, "i", b'{"create":{"_id":"1-0"}}\n{}\n', timeout_s=10.0)
+    assert BulkItem(status=201, id="1-0", index="i-000001", seq_no=3, primary_term=1) == created
+    assert (409, ItemError("conflict")) == (refused.status, refused.error)
 
 
 async def test_an_answer_is_read_whole_however_long() -> None:
@@ -447,7 +533,7 @@ async def test_an_answer_is_read_whole_however_long() -> None:
             open_opensearch(f"http://127.0.0.1:{server.port}") as client,
         ):
             for _ in range(2):
-                document = await read_document(client, "i", "1")
+                document = await read_document(client, Target("i"), "1")
                 assert document is not None
                 assert source == document.source
 
@@ -471,27 +557,27 @@ async def test_a_document_that_is_not_there_differs_from_an_index_that_is_not_th
     network = Network()
     async with opened(network) as client:
         network.answer = lambda request: httpx.Response(404, json={"_index": "i", "_id": "1", "found": False})
-        assert None is await read_document(client, "i", "1")
+        assert None is await read_document(client, Target("i"), "1")
         network.answer = failing(404, "index_not_found_exception")
         with pytest.raises(Unavailable, match="index_not_found"):
-            await read_document(client, "i", "1")
+            await read_document(client, Target("i"), "1")
         network.answer = failing(400, "index_closed_exception")
         with pytest.raises(Unavailable, match="index_closed"):
-            await read_document(client, "i", "1")
+            await read_document(client, Target("i"), "1")
         with pytest.raises(Unavailable, match="index_closed"):
-            await search_documents(client, "i", {"match_all": {}}, size=1)
+            await search_documents(client, Target("i"), {"match_all": {}}, size=1)
 
 
 async def test_numbers_of_a_document_keep_every_digit() -> None:
     """Neither a uint256 nor a long fraction is rounded on its way back."""
     network = Network()
     source = b'{"a":%d,"b":0.10000000000000000001}' % (2**256 - 1)
-    answer = b'{"_index":"i-1","_id":"1","_seq_no":7,"_primary_term":2,"found":true,"_source":%b}' % source
+    answer = b'{"_index":"i-1","_id":"a|1/2,* ?","_seq_no":7,"_primary_term":2,"found":true,"_source":%b}' % source
     async with opened(network) as client:
         network.answer = lambda request: httpx.Response(
             200, content=answer, headers={"content-type": "application/json; charset=UTF-8"}
         )
-        document = await read_document(client, "i", "a|1/2,* ?")
+        document = await read_document(client, Target("i"), "a|1/2,* ?")
 
     assert document is not None
     assert (source, 7, 2) == (document.source, document.seq_no, document.primary_term)
@@ -503,15 +589,54 @@ async def test_a_search_never_takes_a_page_with_shards_missing() -> None:
     network = Network()
     hit = {"_index": "i-1", "_id": "1", "_seq_no": 7, "_primary_term": 2, "_source": {"a": 1}, "sort": [5, "1"]}
     async with opened(network) as client:
-        network.answer = lambda request: httpx.Response(200, json={"hits": {"hits": [hit]}})
+        network.answer = lambda request: httpx.Response(200, json=page([hit]))
         (found,) = await search_documents(
-            client, "i", {"term": {"view": "v"}}, size=2, sort=[{"at": "desc"}], after=[9, "9"]
+            client, Target("i"), {"term": {"view": "v"}}, size=2, sort=[{"at": "desc"}, {"record_id": "desc"}]
         )
 
     assert "false" == network.asked[0].url.params["allow_partial_search_results"]
     asked = msgspec.json.decode(network.asked[0].content)
-    assert ([{"at": "desc"}], [9, "9"], True) == (asked["sort"], asked["search_after"], asked["seq_no_primary_term"])
+    assert ([{"at": "desc"}, {"record_id": "desc"}], True) == (asked["sort"], asked["seq_no_primary_term"])
     assert (b'{"a":1}', (5, "1")) == (found.source, found.sort)
+
+
+def page(hits: list[object], **more: object) -> dict[str, object]:
+    """Return the answer to a search."""
+    return {"took": 1, "timed_out": False, "_shards": SHARDS, "hits": {"max_score": None, "hits": hits}} | more
+
+
+HIT = {"_index": "i-1", "_id": "1", "_seq_no": 7, "_primary_term": 2, "_score": None, "_source": {}, "sort": ["1"]}
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        {},
+        {"hits": {"hits": []}},
+        page([], timed_out=True),
+        page([], _shards={**SHARDS, "failed": 1}),
+        page([], _shards={**SHARDS, "total": 2}),
+        page([]) | {"hits": {}},
+        page([]) | {"hits": {"hits": {}}},
+        page([{**HIT, "_index": "i-2"}]),
+        page([{**HIT, "_source": "{}"}]),
+        page([{**HIT, "sort": []}]),
+        page([{**HIT, "sort": None}]),
+        page([{name: value for name, value in HIT.items() if name != "_source"}]),
+        page([{name: value for name, value in HIT.items() if name != "_seq_no"}]),
+        page([HIT, {**HIT, "_id": "2"}, {**HIT, "_id": "3"}]),
+    ],
+)
+async def test_a_search_that_is_answered_otherwise_is_an_outage(answer: object) -> None:
+    """A page that lacks something, or has what was not asked for, is no page: least of all an empty one."""
+    network = Network()
+    async with opened(network) as client:
+        network.answer = lambda request: httpx.Response(200, json=page([HIT]))
+        query = {"term": {"view": "v"}}
+        assert 1 == len(await search_documents(client, Target("i", "i-1"), query, size=2, sort=[{"at": "desc"}]))
+        network.answer = lambda request: httpx.Response(200, json=answer)
+        with pytest.raises(Unavailable):
+            await search_documents(client, Target("i", "i-1"), query, size=2, sort=[{"at": "desc"}])
 
 
 async def test_a_decimal_is_sent_as_a_number() -> None:

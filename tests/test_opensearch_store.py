@@ -5,12 +5,14 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 import httpx
+import msgspec
 import pytest
 import trio
 from trio.testing import MockClock
 
+from tests.fakes.opensearch import INFO, error
 from tests.store_contract import record
-from tests.test_opensearch_client import INFO, Network, opened
+from tests.test_opensearch_client import Network, opened
 from trio_alerts.backends.index_schema import Wanted
 from trio_alerts.backends.opensearch_store import MAX_BULK_ITEMS, OpenSearchStore
 from trio_alerts.errors import StartError, Unavailable
@@ -23,8 +25,9 @@ def answer(request: httpx.Request) -> httpx.Response:
     """Be an OpenSearch with a right index that takes no writes."""
     if request.method == "GET":
         return httpx.Response(200, json=LIVE if request.url.path == "/alerts" else INFO)
+    ids = [msgspec.json.decode(line)["create"]["_id"] for line in request.content.splitlines()[::2]]
     blocked = {"_index": "alerts", "status": 403, "error": {"type": "cluster_block_exception", "reason": "blocked"}}
-    return httpx.Response(200, json={"items": [{"create": blocked}] * (request.content.count(b"\n") // 2)})
+    return httpx.Response(200, json={"items": [{"create": {**blocked, "_id": one}} for one in ids]})
 
 
 @asynccontextmanager
@@ -87,10 +90,9 @@ async def test_a_cluster_that_does_not_know_its_indices_yet_is_an_outage(autojum
 
     def recovering(request: httpx.Request) -> httpx.Response:
         if request.url.params.get("ignore_unavailable") != "true":
-            return httpx.Response(404, json={"error": {"type": "index_not_found_exception"}, "status": 404})
+            return error(404, "index_not_found_exception")
         waited.append(request.url.params["cluster_manager_timeout"])
-        blocked = {"type": "cluster_manager_not_discovered_exception", "reason": "blocked by: state not recovered"}
-        return httpx.Response(503, json={"error": blocked, "status": 503})
+        return error(503, "cluster_manager_not_discovered_exception", "blocked by: state not recovered")
 
     async with running(network) as store:
         await store.prepare()

@@ -6,7 +6,7 @@ import pytest
 
 from tests.real.servers import OpenSearch
 from tests.store_contract import StoreContract, TestedStore
-from trio_alerts.backends.opensearch_client import open_opensearch
+from trio_alerts.backends.opensearch_client import Target, open_opensearch, read_document
 from trio_alerts.backends.opensearch_store import open_opensearch_store
 from trio_alerts.settings_source import load_settings
 
@@ -24,8 +24,9 @@ class TestOpenSearchStore(StoreContract):
                 await client.indices.refresh(index=fresh_index)
 
             async def document(record_id: str) -> bytes:
-                source = await client.get_source(index=fresh_index, id=record_id)
-                return bytes(client.transport.serializer.dumps(source))
+                found = await read_document(client, Target(fresh_index), record_id)
+                assert found is not None
+                return found.source
 
             async def vanish(record_id: str) -> None:
                 await client.delete(index=fresh_index, id=record_id)

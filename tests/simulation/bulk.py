@@ -3,15 +3,19 @@
 from collections.abc import Awaitable, Callable, Sequence
 from typing import TYPE_CHECKING, Any, cast
 
+import httpx
 import msgspec
 import trio
 from opensearchpy import AsyncOpenSearch
 
+from tests.fakes.opensearch import answer
 from tests.fakes.store import FakeStore
 from tests.simulation.network import BulkCall, Network
 from tests.simulation.schedule import OWNER
 from trio_alerts.alert import Record
-from trio_alerts.backends.opensearch_bulk import Result, Target, Write, write_all, write_of
+from trio_alerts.backends.opensearch_answers import Answer
+from trio_alerts.backends.opensearch_bulk import DONE, Result, Write, write_all, write_of
+from trio_alerts.backends.opensearch_client import Target
 from trio_alerts.batcher import Batcher
 from trio_alerts.errors import RefusedContent
 from trio_alerts.ports import Conflict, Stored
@@ -63,11 +67,14 @@ class BulkStore:
     async def replace(self, record: Record, version: tuple[int, int]) -> Stored | Conflict:
         return await self._writes.submit(write_of(record, version), held=True)
 
-    async def bulk(self, *, body: bytes, **_: Any) -> dict[str, Any]:
+    async def bulk(self, *, body: bytes, **_: Any) -> Answer:
         """Stand in for the client: one request over the network."""
         lines = body.split(b"\n")
         ids = tuple(_action(line)[1].get("_id", "?") for line in lines[:-1:2])
-        return await self._network.carry(BulkCall(ids), lambda: {"items": self._items(lines)})
+        items = await self._network.carry(BulkCall(ids), lambda: self._items(lines))
+        answered = answer({"items": items})
+        answered.request = httpx.Request("POST", "http://store/alerts/_bulk", content=body)
+        return Answer("the store", "POST /alerts/_bulk", answered)
 
     async def _flush(self, writes: Sequence[Write]) -> list[Result]:
         deadline_s = trio.current_time() + self._timeout_s
@@ -103,7 +110,7 @@ class BulkStore:
             return {"status": 400, "error": {"type": "mapper_parsing_exception", "reason": "failed to parse"}}
         if isinstance(written, Conflict):
             return {"status": 409, "error": {"type": "version_conflict_engine_exception", "reason": "conflict"}}
-        return {"status": 201, "_seq_no": written.version[0], "_primary_term": written.version[1]}
+        return {"status": DONE[name], "_seq_no": written.version[0], "_primary_term": written.version[1]}
 
 
 def _action(line: bytes) -> tuple[str, dict[str, Any]]:

@@ -32,8 +32,8 @@ MUTATIONS = (
     Mutation(
         "create without conflict check",
         "backends/opensearch_bulk.py",
-        'action = _ENCODER.encode({"create": {"_id": record.id}})',
-        'action = _ENCODER.encode({"index": {"_id": record.id}})',
+        'kind: Literal["create", "index"] = "create"',
+        'kind: Literal["create", "index"] = "index"',
     ),
     Mutation(
         "claim without condition",
@@ -175,7 +175,7 @@ MUTATIONS = (
     Mutation(
         "an outage taken for a refusal",
         "backends/opensearch_bulk.py",
-        'if kind == "mapper_parsing_exception" or (',
+        "if item.status == HTTP_BAD_REQUEST and (",
         "if item.status >= HTTP_BAD_REQUEST or (",
     ),
     Mutation(

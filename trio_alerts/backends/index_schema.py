@@ -293,6 +293,8 @@ def _in_meta(index: LiveIndex, wanted: Wanted) -> Iterator[Difference]:
     if meta.get("group") != wanted.group:
         yield Difference("_meta", "group", _text(meta.get("group")), wanted.group, advice, kind)
     streams = meta.get("streams")
+    if isinstance(streams, list) and not all(isinstance(stream, str) for stream in streams):
+        streams = None  # no names of streams
     if not isinstance(streams, list) or not set(wanted.streams) <= set(streams):
         # With several streams a record's ID begins with its stream: one more changes no ID. From one to several does.
         grows = isinstance(streams, list) and len(streams) > 1 and set(streams) < set(wanted.streams)

@@ -5,43 +5,42 @@ to quarantine; an index that refuses (closed, blocked, gone, in the middle of a 
 happen to the entries that meet it. OpenSearch gives both the same statuses: what tells them apart is the error's type.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 import msgspec
 import trio
 from opensearchpy import AsyncOpenSearch, TransportError
 
 from trio_alerts.alert import Record
-from trio_alerts.backends.opensearch_client import BulkItem, bulk, error_text, error_type, without_values
+from trio_alerts.backends.opensearch_answers import (
+    HTTP_BAD_REQUEST,
+    HTTP_TOO_LARGE,
+    BulkItem,
+    ForeignAnswer,
+    error_text,
+    without_values,
+)
+from trio_alerts.backends.opensearch_client import Action, Target, bulk
 from trio_alerts.errors import RefusedContent, Unavailable
 from trio_alerts.ports import Conflict, Stored
 
 MAX_ID_BYTES = 512  # OpenSearch's own limit; an ID beyond it would refuse the whole request
 
-HTTP_OK = 200
-HTTP_CREATED = 201
-HTTP_BAD_REQUEST = 400
+DONE = {"create": 201, "index": 200}  # the status of an action that was done
 HTTP_CONFLICT = 409
-HTTP_TOO_LARGE = 413
 
 Result = Stored | Conflict | RefusedContent | Unavailable
 
 
 @dataclass(frozen=True, slots=True)
 class Write:
-    """One conditional write: the record, and its two lines of a `_bulk` body."""
+    """One conditional write: the record, its action, and its two lines of a `_bulk` body."""
 
     record: Record
+    action: Action
     lines: bytes
-
-
-@dataclass(frozen=True, slots=True)
-class Target:
-    """Where records are written: through the alias, into the one index that was looked at (empty: not looked yet)."""
-
-    alias: str
-    index: str = ""
 
 
 def write_of(record: Record, version: tuple[int, int] | None) -> Write:
@@ -53,11 +52,12 @@ def write_of(record: Record, version: tuple[int, int] | None) -> Write:
     if not is_possible_id(record.id):
         raise RefusedContent(f"record {record.id!r:.600} cannot be stored: an ID has 1 to {MAX_ID_BYTES} bytes")
     if version is None:
-        action = _ENCODER.encode({"create": {"_id": record.id}})
+        kind: Literal["create", "index"] = "create"
+        condition: dict[str, object] = {"_id": record.id}
     else:
         # Never `update`: it merges in doubles, and numbers in fields that it does not even touch lose digits.
+        kind = "index"
         condition = {"_id": record.id, "if_seq_no": version[0], "if_primary_term": version[1]}
-        action = _ENCODER.encode({"index": condition})
     try:
         named = msgspec.json.decode(record.body, type=_Named)
         document = record.to_json()
@@ -66,7 +66,7 @@ def write_of(record: Record, version: tuple[int, int] | None) -> Write:
     if named.record_id is None:
         # Searches are ordered by it: without it, the record of an entry that is no alert would be on no page.
         document = b'{"record_id":%b,%b' % (_ENCODER.encode(record.id), document[1:].removeprefix(b","))
-    return Write(record, b"%b\n%b\n" % (action, document))
+    return Write(record, Action(kind, record.id), b"%b\n%b\n" % (_ENCODER.encode({kind: condition}), document))
 
 
 def is_possible_id(record_id: str) -> bool:
@@ -82,7 +82,8 @@ async def write_all(
 ) -> list[Result]:
     """Do conditional writes with as few requests as possible, and return one result a write, in order.
 
-    A request that is refused as a whole is split in halves until what is guilty stands alone.
+    A request that is refused as a whole is split in halves until what is guilty stands alone: refused if OpenSearch
+    says so, waited for if a proxy finds it too large.
 
     Args:
         client: From `open_opensearch`.
@@ -92,9 +93,7 @@ async def write_all(
     """
     try:
         items = await _send(client, target.alias, writes, deadline_s)
-    except Unavailable as fault:
-        return [fault] * len(writes)
-    except RefusedContent as fault:
+    except (RefusedContent, _TooLargeError) as fault:
         if len(writes) == 1:
             return [fault]
         middle = len(writes) // 2
@@ -102,29 +101,38 @@ async def write_all(
             *await write_all(client, target, writes[:middle], deadline_s=deadline_s),
             *await write_all(client, target, writes[middle:], deadline_s=deadline_s),
         ]
-    return [result_of(write.record, item, target) for write, item in zip(writes, items, strict=True)]
+    except Unavailable as fault:
+        return [fault] * len(writes)
+    return [result_of(write, item, target) for write, item in zip(writes, items, strict=True)]
 
 
-def result_of(record: Record, item: BulkItem, target: Target) -> Result:
+def result_of(write: Write, item: BulkItem, target: Target) -> Result:
     """Say what one item of an answer means.
 
     Outcomes: stored | a conflict | refused for its content | everything else is an outage, whatever its status.
     """
-    if target.index and item.index not in (target.index, target.alias):
-        # An ID is unique in one index, not behind an alias: what this index says of a record means nothing.
-        return Unavailable(f"alias {target.alias} leads to {item.index} now, and led to {target.index} before")
-    if item.status in (HTTP_OK, HTTP_CREATED):
-        return Stored(record, (item.seq_no, item.primary_term))
-    if item.status == HTTP_CONFLICT:
+    try:
+        target.check(item.index, also_alias=True)
+    except Unavailable as fault:
+        return fault
+    if item.error is None:
+        if item.status == DONE[write.action.kind] and item.seq_no is not None and item.primary_term is not None:
+            return Stored(write.record, (item.seq_no, item.primary_term))
+        return Unavailable(f"OpenSearch does not tell what became of record {write.record.id!r}: {item.status}")
+    kind, reason, cause = item.error.type, item.error.reason or "", item.error.caused_by
+    if item.status == HTTP_CONFLICT and kind == "version_conflict_engine_exception":
         return Conflict()
-    kind, reason = item.error.get("type", ""), item.error.get("reason", "")
-    cause = item.error.get("caused_by")
-    cause = cause if isinstance(cause, Mapping) else {}
-    if kind == "mapper_parsing_exception" or (
-        kind == "illegal_argument_exception" and cause.get("type") == "max_bytes_length_exceeded_exception"
+    if item.status == HTTP_BAD_REQUEST and (
+        kind == "mapper_parsing_exception"
+        or (kind == "illegal_argument_exception" and cause and cause.type == "max_bytes_length_exceeded_exception")
     ):
-        return RefusedContent(f"OpenSearch refuses record {record.id!r}: {kind}: {without_values(reason)}")
-    return Unavailable(f"OpenSearch takes no write through {target.alias}: {item.status} {kind}: {reason[:300]}")
+        return RefusedContent(f"OpenSearch refuses record {write.record.id!r}: {kind}: {without_values(reason)}")
+    says = f"{item.status} {kind}: {without_values(reason)}"
+    return Unavailable(f"OpenSearch takes no write through {target.alias}: {says}")
+
+
+class _TooLargeError(Unavailable):
+    """A proxy says that a request is too large, which is true of one record only if the proxy is set wrongly."""
 
 
 class _Named(msgspec.Struct):
@@ -138,13 +146,14 @@ async def _send(client: AsyncOpenSearch, alias: str, writes: Sequence[Write], de
     left_s = deadline_s - trio.current_time()
     if left_s <= 0:
         raise Unavailable("OpenSearch: no time was left for this write")
+    body = b"".join([write.lines for write in writes])
     try:
-        items = await bulk(client, alias, b"".join(write.lines for write in writes), timeout_s=left_s)
+        return await bulk(client, alias, body, [write.action for write in writes], timeout_s=left_s)
+    except ForeignAnswer as fault:
+        if fault.status == HTTP_TOO_LARGE:
+            raise _TooLargeError(str(fault)) from None
+        raise
     except TransportError as fault:
-        # A proxy that says 400 is no judge of content; one that says 413 is.
-        if fault.status_code == HTTP_TOO_LARGE or (fault.status_code == HTTP_BAD_REQUEST and error_type(fault)):
+        if fault.status_code in (HTTP_BAD_REQUEST, HTTP_TOO_LARGE):
             raise RefusedContent(f"OpenSearch refuses record {writes[0].record.id!r}: {error_text(fault)}") from None
         raise Unavailable(f"OpenSearch refuses every write: {error_text(fault)}") from None
-    if len(items) != len(writes):
-        raise Unavailable(f"OpenSearch answered {len(items)} of {len(writes)} writes")
-    return items

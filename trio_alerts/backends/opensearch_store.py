@@ -11,14 +11,16 @@ from typing import Any, TypeVar
 
 import trio
 from loguru import logger
+from msgspec import Struct
 from opensearchpy import AsyncOpenSearch
 
 from trio_alerts.alert import Record
 from trio_alerts.backends.background import running
 from trio_alerts.backends.index_schema import Wanted
-from trio_alerts.backends.opensearch_bulk import Result, Target, Write, is_possible_id, write_all, write_of
+from trio_alerts.backends.opensearch_answers import Count, Document
+from trio_alerts.backends.opensearch_bulk import Result, Write, is_possible_id, write_all, write_of
 from trio_alerts.backends.opensearch_client import (
-    StoredDocument,
+    Target,
     aggregate,
     open_opensearch,
     read_document,
@@ -38,6 +40,7 @@ PAGE = 1000  # of a search: a few MB
 OVERDUE = dt.timedelta(seconds=60)
 REPEATED_IDS = 1000  # a producer that repeats more of them has one fault, not many
 LOOK_PAUSE_S = 1.0  # an outage makes the guard look this often, whatever the number of writes that meet it
+EARLIEST, LATEST = dt.datetime(1, 1, 1, tzinfo=dt.UTC), dt.datetime(9999, 12, 31, tzinfo=dt.UTC)  # that Python has
 
 T = TypeVar("T")
 
@@ -91,6 +94,10 @@ class OpenSearchStore:
         """Tell the live state."""
         return f"<OpenSearchStore {self._alias} ({self._guard.index or 'not looked at'}): {self._writes!r}>"
 
+    @property
+    def _target(self) -> Target:
+        return Target(self._alias, self._guard.index)
+
     def tasks(self) -> list[Callable[[], Awaitable[None]]]:
         """Return what must run beside the store's methods, until cancelled; the last raises `SchemaError`."""
         return [*[self._writes.run] * BULKS, self._look_when_suspicious]
@@ -123,10 +130,9 @@ class OpenSearchStore:
         """
         if not is_possible_id(record_id):
             return None
-        document = await self._read(lambda: read_document(self._client, self._alias, record_id))
+        document = await self._read(lambda: read_document(self._client, self._target, record_id))
         if document is None:
             return None
-        self._check_index(document)
         return Stored(Record.from_json(record_id, document.source), (document.seq_no, document.primary_term))
 
     async def due(self, now: dt.datetime, count: int, after: str = "") -> list[str]:
@@ -159,9 +165,8 @@ class OpenSearchStore:
         )
         states = {"terms": {"field": "delivery.state", "size": 100}}
         asked = {"states": states, "overdue": {"filter": late}}
-        found = await self._read(lambda: aggregate(self._client, self._alias, asked))
-        by_state = {str(bucket["key"]): int(bucket["doc_count"]) for bucket in found["states"]["buckets"]}
-        return Counts(by_state, int(found["overdue"]["doc_count"]))
+        found = await self._read(lambda: aggregate(self._client, self._target, asked, _CountsAnswer))
+        return Counts({bucket.key: bucket.doc_count for bucket in found.states.buckets}, found.overdue.doc_count)
 
     async def waiting(self) -> Mapping[str, int]:
         """See `AlertStore.waiting`. It counts a record for all its channels, also those that have accepted it."""
@@ -184,21 +189,15 @@ class OpenSearchStore:
             # Not `cardinality`: with many records its error is larger than the number that is looked for.
             "repeated": {"terms": {"field": "alert_id", "min_doc_count": 2, "size": REPEATED_IDS}},
         }
-        found = await self._read(lambda: aggregate(self._client, self._alias, asked))
-        since_ms = found["waiting"]["since"]["value"]
-        since = None if since_ms is None else dt.datetime.fromtimestamp(float(since_ms) / 1000, dt.UTC)
-        return Vitals(since, sum(int(bucket["doc_count"]) - 1 for bucket in found["repeated"]["buckets"]))
+        found = await self._read(lambda: aggregate(self._client, self._target, asked, _VitalsAnswer))
+        repeated = sum(bucket.doc_count - 1 for bucket in found.repeated.buckets)
+        return Vitals(_moment(found.waiting.since.value), repeated)
 
-    async def _page(
-        self, query: Mapping[str, Any], size: int, order: str, *, source: bool = True
-    ) -> list[StoredDocument]:
+    async def _page(self, query: Mapping[str, Any], size: int, order: str, *, source: bool = True) -> list[Document]:
         sort = [{"record_id": order}]
-        found = await self._read(
-            lambda: search_documents(self._client, self._alias, query, size=size, sort=sort, source=source)
+        return await self._read(
+            lambda: search_documents(self._client, self._target, query, size=size, sort=sort, source=source)
         )
-        for document in found:
-            self._check_index(document)
-        return found
 
     async def _write(self, write: Write, *, held: bool = False) -> Stored | Conflict:
         refused: RefusedContent
@@ -222,7 +221,7 @@ class OpenSearchStore:
 
     async def _flush(self, writes: Sequence[Write]) -> list[Result]:
         deadline_s = trio.current_time() + self._timeout_s
-        return await write_all(self._client, Target(self._alias, self._guard.index), writes, deadline_s=deadline_s)
+        return await write_all(self._client, self._target, writes, deadline_s=deadline_s)
 
     async def _read(self, ask: Callable[[], Awaitable[T]]) -> T:
         try:
@@ -230,11 +229,6 @@ class OpenSearchStore:
         except Unavailable:
             self._suspect()
             raise
-
-    def _check_index(self, document: StoredDocument) -> None:
-        if self._guard.index and document.index != self._guard.index:
-            self._suspect()
-            raise Unavailable(f"alias {self._alias} leads to {document.index} now, not to {self._guard.index}")
 
     def _suspect(self) -> None:
         if self._guard.index:  # who has not looked yet will do so, and say it better
@@ -249,6 +243,44 @@ class OpenSearchStore:
             except Unavailable as cause:
                 logger.debug("the guard could not look: {}", cause)
             await trio.sleep(LOOK_PAUSE_S)
+
+
+class _Bucket(Struct):
+    key: str
+    doc_count: Count
+
+
+class _Buckets(Struct):
+    buckets: list[_Bucket]
+
+
+class _Filtered(Struct):
+    doc_count: Count
+
+
+class _CountsAnswer(Struct):
+    states: _Buckets
+    overdue: _Filtered
+
+
+class _Earliest(Struct):
+    value: float | None  # milliseconds since the epoch
+
+
+class _Waiting(Struct):
+    since: _Earliest
+
+
+class _VitalsAnswer(Struct):
+    waiting: _Waiting
+    repeated: _Buckets
+
+
+def _moment(since_ms: float | None) -> dt.datetime | None:
+    """Return a date of OpenSearch's; somebody may have written one that lies beyond all that Python has."""
+    if since_ms is None:
+        return None
+    return dt.datetime.fromtimestamp(min(max(since_ms / 1000, EARLIEST.timestamp()), LATEST.timestamp()), dt.UTC)
 
 
 def _filters(wanted: RecordFilter) -> list[dict[str, Any]]:

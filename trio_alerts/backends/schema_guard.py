@@ -20,7 +20,18 @@ from trio_alerts.backends.index_schema import (
     live_indices,
     report,
 )
-from trio_alerts.backends.opensearch_client import AccessDenied, error_text, error_type, server_timeout
+from trio_alerts.backends.opensearch_answers import (
+    HTTP_FORBIDDEN,
+    AccessDenied,
+    Acknowledged,
+    Answer,
+    CountAnswer,
+    IndexDescription,
+    RefreshAnswer,
+    error_text,
+    error_type,
+)
+from trio_alerts.backends.opensearch_client import server_timeout
 from trio_alerts.errors import SchemaError, StartError, Unavailable
 
 
@@ -127,31 +138,49 @@ class SchemaGuard:
     async def _describe(self, name: str, *, empty: bool = False) -> list[LiveIndex]:
         # While a cluster is still finding out what it holds, it says 404 to a plain look at any name. Told to ignore
         # what is missing, it answers with nothing only if it knows that there is nothing, and else waits, then says
-        # 503 (2.19.1 and 3.4.0); `cluster_manager_timeout`, 30 s by default, is how long it waits.
+        # 503 (2.19.1 and 3.4.0); `cluster_manager_timeout`, 30 s by default, is how long it waits. But `{}` is what
+        # anything may answer: that there is nothing is believed only if a plain look then says so, in so many words.
+        found = await self._ask_for(name, ignore_unavailable=True)
+        if not found:
+            found = await self._ask_for(name, ignore_unavailable=False)
+        return live_indices(found, found if empty else ())
+
+    async def _ask_for(self, name: str, *, ignore_unavailable: bool) -> dict[str, dict[str, Any]]:
         try:
-            answer: dict[str, Any] = await self._client.indices.get(
+            answer: Answer = await self._client.indices.get(
                 index=name,
                 flat_settings=True,
-                ignore_unavailable=True,
+                ignore_unavailable=ignore_unavailable,
                 cluster_manager_timeout=server_timeout(self._timeout_s),
             )
         except TransportError as fault:
+            if not ignore_unavailable and error_type(fault) == "index_not_found_exception":
+                return {}
             raise Unavailable(f"OpenSearch does not tell what {name} is: {error_text(fault)}") from None
-        return live_indices(answer, answer if empty else ())
+        described = answer.read(dict[str, IndexDescription])
+        if not all(name in (index, *info.aliases) for index, info in described.items()):
+            raise answer.foreign("an index of another name")
+        if not (described or ignore_unavailable):
+            raise answer.foreign("neither an index, nor that there is none")
+        return answer.read(dict[str, dict[str, Any]])
 
     async def _is_empty(self, name: str) -> bool:
         try:
-            await self._client.indices.refresh(index=name)
-            answer = await self._client.count(index=name)
-        except (TransportError, AccessDenied):
-            return False  # closed or forbidden: nobody knows
-        shards = answer["_shards"]
-        return bool(answer["count"] == 0 and shards["successful"] == shards["total"])
+            refreshed: Answer = await self._client.indices.refresh(index=name)
+            counted: Answer = await self._client.count(index=name)
+        except TransportError:
+            return False  # closed: nobody knows
+        except AccessDenied as fault:
+            if fault.status == HTTP_FORBIDDEN:
+                return False  # nobody knows
+            raise
+        found = counted.read(CountAnswer)
+        return not found.count and found.shards.complete and not refreshed.read(RefreshAnswer).shards.failed
 
     async def _create(self) -> None:
         index = self._wanted.first_index
         try:
-            await self._client.indices.create(
+            answer: Answer = await self._client.indices.create(
                 index=index,
                 body=self._wanted.body(),
                 request_timeout=self._timeout_s,
@@ -161,12 +190,13 @@ class SchemaGuard:
             if error_type(fault) == "resource_already_exists_exception":
                 return  # another process was first
             raise StartError(f"OpenSearch refuses to create index {index}: {error_text(fault)}") from None
+        _see_done(answer)
         logger.info("created index {} with alias {}", index, self._wanted.alias)
 
     async def _add(self, look: Look, body: dict[str, object]) -> None:
         index = look.indices[0]
         try:
-            await self._client.indices.put_mapping(
+            answer: Answer = await self._client.indices.put_mapping(
                 index=index.name,
                 body=body,
                 request_timeout=self._timeout_s,
@@ -174,6 +204,7 @@ class SchemaGuard:
             )
         except TransportError as fault:
             raise StartError(f"OpenSearch refuses to add to index {index.name}: {error_text(fault)}") from None
+        _see_done(answer)
         names = ", ".join(difference.where for difference in look.found)
         if index.empty:
             logger.info("added to index {}: {}", index.name, names)
@@ -190,6 +221,11 @@ class SchemaGuard:
 
     def _remember(self, index: LiveIndex) -> None:
         self.index, self._uuid = index.name, _uuid(index)
+
+
+def _see_done(answer: Answer) -> None:
+    if not answer.read(Acknowledged).acknowledged:
+        raise Unavailable(f"OpenSearch has not finished {answer.request} in time")
 
 
 def _uuid(index: LiveIndex) -> str:

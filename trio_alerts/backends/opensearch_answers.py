@@ -1,0 +1,432 @@
+"""What OpenSearch answers: the one place that tells its answers from whatever else may come in their place.
+
+A proxy, a sign-in page, a firewall or a cache can answer any request with any status, 200 included. So nothing is used
+of an answer before it was looked at here: its status and content type, then its JSON as the type that belongs to the
+request. Everything else has one meaning, an outage: it is no missing record, no missing index, no conflict and no
+refusal, and nobody knows whether a write was done. The message says what came, without secrets and without a payload.
+"""
+
+import re
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field
+from decimal import Decimal
+from functools import cache
+from typing import Annotated, Any, Generic, TypeVar
+
+import httpx
+import msgspec
+from msgspec import Meta, Raw, Struct
+from opensearchpy import TransportError
+from opensearchpy.exceptions import HTTP_EXCEPTIONS
+
+from trio_alerts.errors import Unavailable
+
+HTTP_OK = 200
+HTTP_BAD_REQUEST = 400
+HTTP_UNAUTHORIZED = 401
+HTTP_FORBIDDEN = 403
+HTTP_NOT_FOUND = 404
+HTTP_TOO_LARGE = 413
+HTTP_TOO_MANY_REQUESTS = 429
+HTTP_SERVER_ERRORS = 500
+
+SHOWN_CHARACTERS = 60  # of a foreign answer: enough to recognise a sign-in page or a proxy
+
+T = TypeVar("T")
+
+
+class AccessDenied(Unavailable):
+    """OpenSearch refuses our user, or a block forbids it: whoever runs it must look; until then it is an outage.
+
+    Args:
+        message: What it refuses.
+        status: 401 for the credentials, 403 for the rest.
+    """
+
+    def __init__(self, message: str, status: int) -> None:
+        super().__init__(message)
+        self.status = status
+
+
+class ForeignAnswer(Unavailable):
+    """Something answered that is not OpenSearch, or not in the way that we know.
+
+    Args:
+        message: What it answered.
+        status: With which status.
+    """
+
+    def __init__(self, message: str, status: int) -> None:
+        super().__init__(message)
+        self.status = status
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """A whole answer; `read` is the only way to what it says.
+
+    Args:
+        place: The node that was asked, without credentials.
+        request: What it was asked, such as `POST /alerts/_bulk`.
+        response: What came.
+        secrets: What must not be shown of it, should it come back to us: credentials, in each of their forms.
+    """
+
+    place: str
+    request: str
+    response: httpx.Response
+    secrets: Collection[str] = field(default=(), repr=False)
+
+    def read(self, kind: type[T]) -> T:
+        """Return what it says.
+
+        Raises:
+            ForeignAnswer: It is no JSON, or not of this kind.
+        """
+        content = self.response.content
+        try:
+            content.decode()  # what a type keeps raw is not decoded otherwise
+            value: T = _decoder(kind).decode(content)  # type: ignore[arg-type]  # every type can be hashed
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as fault:
+            raise self.foreign(_reason(fault)) from None
+        return value
+
+    def foreign(self, why: str = "") -> ForeignAnswer:
+        """Return the error that says what came in place of OpenSearch's answer, and why it is none."""
+        came = f"{self.response.status_code} {_content_type(self.response) or 'without a content type'}"
+        details = "; ".join(part for part in (_first_words(self), why) if part)
+        message = f"{self.place} does not answer like OpenSearch: {came} to {self.request} ({details})"
+        return ForeignAnswer(message, self.response.status_code)
+
+
+def check_answer(answer: Answer) -> None:
+    """Let a good answer pass, as far as its status and its content type tell.
+
+    Raises:
+        TransportError: OpenSearch's own refusal of the request: 400, 404, 409 or another 4xx, as opensearch-py's
+            classes. A document that is not there is one too, of status 404 and without an error.
+        AccessDenied: It refuses our user, or forbids the request.
+        ForeignAnswer: It is not OpenSearch's.
+        Unavailable: Waiting may help.
+    """
+    status = answer.response.status_code
+    if status == HTTP_OK:
+        if _content_type(answer.response) != "application/json":
+            raise answer.foreign()
+        return
+    if status == HTTP_UNAUTHORIZED:  # the security plugin says it in plain text
+        raise AccessDenied("OpenSearch refuses the user name or password (401)", status)
+    error = _own_error(answer.response)
+    if status == HTTP_NOT_FOUND and "/_doc/" in answer.request and (missing := _missing_document(answer.response)):
+        raise HTTP_EXCEPTIONS[status](status, "", missing)
+    if error is None:
+        why = "a redirect, which is never followed" if answer.response.is_redirect else ""
+        raise answer.foreign(why)
+    says = f"{error['type']}: {without_values(error.get('reason') or '')}".rstrip(": ")
+    if status == HTTP_FORBIDDEN:
+        raise AccessDenied(f"OpenSearch forbids {answer.request} (403): {says}", status)
+    if status == HTTP_TOO_MANY_REQUESTS or status >= HTTP_SERVER_ERRORS:
+        raise Unavailable(f"OpenSearch answers {status} to {answer.request}: {says}")
+    raise HTTP_EXCEPTIONS.get(status, TransportError)(status, error["type"], {"error": error, "status": status})
+
+
+# --- errors ----------------------------------------------------------------------------------------------------------
+
+
+class _Error(Struct):
+    type: Annotated[str, Meta(min_length=1)]
+    root_cause: list[dict[str, Any]]
+    reason: str | None = None
+
+
+class _ErrorAnswer(Struct):
+    error: _Error
+    status: int
+
+
+class MissingDocument(Struct):
+    """The answer to a read by ID where there is no such document; a missing index is an error."""
+
+    id: str = msgspec.field(name="_id")
+    index: str = msgspec.field(name="_index")
+    found: bool
+
+    def __post_init__(self) -> None:
+        if self.found:
+            raise ValueError("it says 404 and `found`")
+
+
+def error_type(error: TransportError) -> str:
+    """Return OpenSearch's own name of what went wrong, such as `index_not_found_exception`, or an empty string."""
+    return str(_cause(error).get("type", ""))
+
+
+def error_text(error: TransportError) -> str:
+    """Return status, type and reason of a refusal for a human, without what OpenSearch quotes of a document."""
+    reason = str(_cause(error).get("reason") or "")
+    return f"{error.status_code} {error.error}: {without_values(reason)}".rstrip(": ")
+
+
+def without_values(reason: str) -> str:
+    """Shorten a reason that OpenSearch gives, and cut off what it quotes of a document: that may be a secret."""
+    return _QUOTED.sub("", reason)[:300]
+
+
+# What follows these words is, or contains, a value.
+_QUOTED = re.compile(
+    r"(\. )?(preview of field's value|the prefix of the first immense term is|for input string).*",
+    re.IGNORECASE | re.DOTALL,
+)
+
+
+def _cause(error: TransportError) -> Mapping[str, Any]:
+    info = error.info if len(error.args) > 2 else None  # noqa: PLR2004 - status, type, body
+    cause = info.get("error") if isinstance(info, dict) else None
+    return cause if isinstance(cause, dict) else {}
+
+
+def _own_error(response: httpx.Response) -> dict[str, Any] | None:
+    """Return the error of an answer if it is in OpenSearch's own form; a proxy's page is not, JSON or not."""
+    if response.status_code < HTTP_BAD_REQUEST or _content_type(response) != "application/json":
+        return None
+    try:
+        info = msgspec.json.decode(response.content)
+        own = msgspec.convert(info, _ErrorAnswer)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return None
+    error: dict[str, Any] = info["error"]
+    return error if own.status == response.status_code else None
+
+
+def _missing_document(response: httpx.Response) -> dict[str, Any] | None:
+    try:
+        missing = msgspec.json.decode(response.content, type=MissingDocument)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return None
+    return {"_id": missing.id, "_index": missing.index, "found": False}
+
+
+# --- kinds -----------------------------------------------------------------------------------------------------------
+
+Count = Annotated[int, Meta(ge=0)]
+SeqNo = Annotated[int, Meta(ge=0, le=2**63 - 1)]
+Term = Annotated[int, Meta(ge=1, le=2**63 - 1)]
+Name = Annotated[str, Meta(min_length=1)]
+
+
+class ServerInfo(Struct):
+    """The answer to `GET /`. `distribution` is what only OpenSearch says."""
+
+    version: "ServerVersion"
+
+
+class ServerVersion(Struct):
+    """Of `ServerInfo`."""
+
+    number: Name
+    distribution: str = ""
+
+
+class Cause(Struct):
+    """Why an error came about."""
+
+    type: str
+    reason: str | None = None
+
+
+class ItemError(Struct):
+    """Why one action of a bulk request failed."""
+
+    type: Name
+    reason: str | None = None
+    caused_by: Cause | None = None
+
+
+class BulkItem(Struct, frozen=True, kw_only=True):
+    """What became of one action of a bulk request; only this decides about it, never the request's own status."""
+
+    status: int
+    id: str = msgspec.field(name="_id")
+    index: Name = msgspec.field(name="_index")
+    seq_no: SeqNo | None = msgspec.field(name="_seq_no", default=None)
+    primary_term: Term | None = msgspec.field(name="_primary_term", default=None)
+    error: ItemError | None = None
+
+
+class BulkSlot(Struct, forbid_unknown_fields=True):
+    """One place of a bulk answer: the item stands under its action's name."""
+
+    create: BulkItem | None = None
+    index: BulkItem | None = None
+
+
+class BulkAnswer(Struct):
+    """The answer to `POST /<alias>/_bulk`, as far as it is asked for."""
+
+    items: list[BulkSlot]
+
+
+class Shards(Struct):
+    """Which shards took part."""
+
+    total: Count
+    successful: Count
+    failed: Count
+
+    @property
+    def complete(self) -> bool:
+        """Whether none was left out."""
+        return not self.failed and self.successful == self.total
+
+
+class Document(Struct, frozen=True, kw_only=True):
+    """A document as it is kept, with what a conditional update of it needs.
+
+    Args:
+        id: Its `_id`.
+        index: The index it lies in, which must be the one that the guard looked at.
+        seq_no: For `if_seq_no`.
+        primary_term: For `if_primary_term`.
+        raw: Its JSON as it was written, every digit of every number kept; empty if it was not asked for.
+        sort: Where it stands in a sorted search, for the page after.
+    """
+
+    id: str = msgspec.field(name="_id")
+    index: Name = msgspec.field(name="_index")
+    seq_no: SeqNo = msgspec.field(name="_seq_no")
+    primary_term: Term = msgspec.field(name="_primary_term")
+    raw: Raw = msgspec.field(name="_source", default=Raw())
+    sort: tuple[Any, ...] = ()
+
+    @property
+    def source(self) -> bytes:
+        """The document itself."""
+        return bytes(self.raw)
+
+    def __post_init__(self) -> None:
+        if self.source and not self.source.startswith(b"{"):
+            raise ValueError("a document is an object")
+
+
+class FoundDocument(Document, frozen=True, kw_only=True):
+    """The answer to `GET /<alias>/_doc/<id>` where there is such a document."""
+
+    found: bool
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not self.found or not self.source:
+            raise ValueError("it says 200 and shows no document")
+
+
+class Hits(Struct):
+    """Of `SearchAnswer`."""
+
+    hits: list[Document]
+
+
+class _Whole(Struct, kw_only=True):
+    timed_out: bool
+    shards: Shards = msgspec.field(name="_shards")
+
+    def __post_init__(self) -> None:
+        if self.timed_out or not self.shards.complete:
+            raise ValueError("a shard is missing from it")
+
+
+class SearchAnswer(_Whole, kw_only=True):
+    """The answer to `POST /<alias>/_search`: complete, or it is none."""
+
+    hits: Hits
+
+
+class AggregationAnswer(_Whole, Generic[T], kw_only=True):
+    """The same, of a request for aggregations only."""
+
+    aggregations: T
+
+
+class CountAnswer(Struct):
+    """The answer to `GET /<index>/_count`."""
+
+    count: Count
+    shards: Shards = msgspec.field(name="_shards")
+
+
+class RefreshAnswer(Struct):
+    """The answer to `POST /<index>/_refresh`."""
+
+    shards: Shards = msgspec.field(name="_shards")
+
+
+class Acknowledged(Struct):
+    """The answer to a change of an index or of its mapping."""
+
+    acknowledged: bool
+
+
+class IndexSettings(Struct):
+    """What the flat settings of every index hold."""
+
+    uuid: Name = msgspec.field(name="index.uuid")
+
+
+class FieldMapping(Struct):
+    """A field, or the root, of a mapping: whatever else it has, these are what is walked through."""
+
+    type: str = "object"
+    properties: dict[str, "FieldMapping"] = {}
+    fields: dict[str, "FieldMapping"] = {}
+
+
+class Mappings(FieldMapping):
+    """Of an index that has no field yet, an empty object."""
+
+    meta: dict[str, Any] = msgspec.field(name="_meta", default_factory=dict)
+    source: dict[str, Any] = msgspec.field(name="_source", default_factory=dict)
+    routing: dict[str, Any] = msgspec.field(name="_routing", default_factory=dict)
+
+
+class IndexDescription(Struct):
+    """One index of the answer to `GET /<name>?flat_settings=true`."""
+
+    aliases: dict[str, dict[str, Any]]
+    mappings: Mappings
+    settings: IndexSettings
+
+
+# --- reading ---------------------------------------------------------------------------------------------------------
+
+
+@cache
+def _decoder(kind: Any) -> msgspec.json.Decoder[Any]:
+    return msgspec.json.Decoder(kind, float_hook=Decimal)
+
+
+def _content_type(response: httpx.Response) -> str:
+    return str(response.headers.get("content-type", "")).partition(";")[0].strip().lower()
+
+
+def _reason(fault: Exception) -> str:
+    return str(fault) if isinstance(fault, msgspec.ValidationError) else "it is not JSON"
+
+
+def _first_words(answer: Answer) -> str:
+    """Return how a foreign answer begins: of JSON the names in it, else plain words; never what we sent."""
+    sent = answer.response.request.content + "\n".join(answer.secrets).encode()
+    try:
+        value = msgspec.json.decode(answer.response.content)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        text = answer.response.content[:10_000].decode(errors="replace")
+        words = re.sub(r"<(script|style)\b.*?(</\1>|$)|<[^>]*(>|$)", " ", text, flags=re.DOTALL | re.IGNORECASE).split()
+    else:
+        words = ["{", *value, "}"] if isinstance(value, dict) else [f"a JSON {type(value).__name__}"]
+    shown = " ".join(_harmless(word, sent) for word in words[:20])
+    return repr(shown if len(shown) <= SHOWN_CHARACTERS else shown[:SHOWN_CHARACTERS] + "…") if words else "empty"
+
+
+def _harmless(word: str, sent: bytes) -> str:
+    """Return a word if it is plain and short, and not one of ours: a page may repeat the request."""
+    plain = len(word) <= 20 and re.fullmatch(r"[^\W\d]*[\W\d]{0,3}", word)  # noqa: PLR2004 - longer than a word
+    known = len(word) > 3 and word.strip(".,:;!?\"'").encode(errors="replace") in sent  # noqa: PLR2004
+    return word if plain and word.isprintable() and not known else "…"
