@@ -176,8 +176,8 @@ class OpenSearchStore:
                 "aggs": {"channels": {"terms": {"field": "delivery.channels.name", "size": 1000}}},
             }
         }
-        found = await self._read(lambda: aggregate(self._client, self._alias, asked))
-        return {str(bucket["key"]): int(bucket["doc_count"]) for bucket in found["retrying"]["channels"]["buckets"]}
+        found = await self._read(lambda: aggregate(self._client, self._target, asked, _WaitingAnswer))
+        return {bucket.key: bucket.doc_count for bucket in found.retrying.channels.buckets}
 
     async def vitals(self) -> Vitals:
         """See `AlertStore.vitals`."""
@@ -261,6 +261,14 @@ class _Filtered(Struct):
 class _CountsAnswer(Struct):
     states: _Buckets
     overdue: _Filtered
+
+
+class _Retrying(Struct):
+    channels: _Buckets
+
+
+class _WaitingAnswer(Struct):
+    retrying: _Retrying
 
 
 class _Earliest(Struct):
