@@ -5,15 +5,26 @@ PYTHON ?= python3
 SEEDS ?= 2000
 CASES ?= 100000
 VENV := .venv
+LOCK := requirements/dev.txt
 BIN := $(VENV)/bin
+LOCKED := $(VENV)/.locked
 READY := $(VENV)/.ready
+
+# A lock file is complete, so it is installed as it stands, and `pip check` sees that nothing is missing. Resolving it
+# would break with the next release of something that is needed with an extra: older pips look for the newest
+# `coverage[toml]`, and then miss its hash. -qq: without an index, warnings about each retry would hide what is wrong.
+PIP := $(BIN)/python -m pip --disable-pip-version-check
+INSTALL := $(PIP) install -qq --no-deps
+NEEDS_INDEX = { echo "make: $(1) could not be installed: it takes a package index, which pip must be able to reach"; exit 1; } >&2
+RESOLVE = $(BIN)/uv pip compile -q --universal --python-version 3.11 --generate-hashes --upgrade \
+	--no-emit-index-url --no-annotate --no-header --output-file
 
 # ASYNC9: every path of every function a checkpoint, which is a style and not a fault. ASYNC124: a test may need a
 # running trio without waiting for anything. ASYNC127: about httpx's name.
 FLAKE8_ASYNC := --disable=ASYNC9,ASYNC124,ASYNC127 --startable-in-context-manager=serve,watch_signals,pass_signals_on,serve_receiver,serve_tls_front
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint types unit crash soak fuzz simulate mutants bench lock clean
+.PHONY: help venv demo test lint types unit install crash soak fuzz simulate mutants bench lock clean
 
 help: ## Show this list
 	@sed -n 's/^\([a-z]*\):.*## /  make \1	/p' $(MAKEFILE_LIST)
@@ -34,6 +45,9 @@ types: $(READY)
 unit: $(READY)
 	$(BIN)/pytest --cov
 
+install: $(READY) ## Install the locks, the wheel and the sdist in venvs of their own, with every pip and Python here
+	$(BIN)/python -m tests.install
+
 crash: $(READY) ## Kill, pause and cut real processes and servers, and balance the ledgers (long)
 	$(BIN)/python -m tests.crash
 
@@ -52,17 +66,27 @@ mutants: $(READY) ## Break key lines one by one and see each break caught
 bench: $(READY) ## Measure throughput under slow receivers beside a plain asyncio program
 	$(BIN)/python -m bench
 
-lock: $(READY) ## Resolve the dependencies anew (needs uv)
-	uv pip compile pyproject.toml --extra embedded --group dev --python-version 3.11 --universal \
-		--generate-hashes --upgrade --no-emit-index-url --no-annotate --no-header --output-file requirements/dev.txt
+lock: $(READY) ## Resolve the dependencies anew, to the newest and to the lowest versions that pyproject.toml allows
+	@$(INSTALL) --require-hashes -r requirements/uv.txt || $(call NEEDS_INDEX,requirements/uv.txt)
+	$(RESOLVE) requirements/dev.txt --extra embedded --group dev pyproject.toml
+	$(RESOLVE) requirements/lowest.txt --extra embedded --group dev --resolution lowest-direct pyproject.toml
+	echo uv | $(RESOLVE) requirements/uv.txt -
 
 clean: ## Remove what the targets above made
 	rm -rf $(VENV) .cache .mypy_cache .pytest_cache .ruff_cache .hypothesis .coverage* build dist
 
-$(READY): requirements/dev.txt pyproject.toml
+venv: $(READY) ## Set up .venv, which the targets above do by themselves
+
+$(READY): $(LOCKED) pyproject.toml
+	@$(INSTALL) --no-build-isolation -e .
+	@$(PIP) check
+	@touch $@
+
+# In an empty venv: what an older lock file left behind could break the newer one.
+$(LOCKED): $(LOCK)
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "trio_alerts needs Python 3.11 or newer; this is " \
 		+ sys.version.split()[0] + ". Say which one to use: make PYTHON=python3.12 ...")'
-	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements/dev.txt
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
+	@echo "Installing $(LOCK) into $(VENV)"
+	@$(PYTHON) -m venv --clear $(VENV)
+	@$(INSTALL) --require-hashes -r $(LOCK) || $(call NEEDS_INDEX,$(LOCK))
 	@touch $@

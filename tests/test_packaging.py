@@ -1,0 +1,47 @@
+"""What is said about dependencies in more than one place is the same in all of them."""
+
+import re
+import tomllib
+from pathlib import Path
+
+import pytest
+from packaging.requirements import Requirement
+
+from tests.install.pythons import OLDEST, classified
+
+REQUIREMENTS = Path(__file__).parents[1] / "requirements"
+LOCKS = sorted(REQUIREMENTS.glob("*.txt"))
+METADATA = tomllib.loads((REQUIREMENTS.parent / "pyproject.toml").read_text())
+PROJECT = METADATA["project"]
+DIRECT = PROJECT["dependencies"] + PROJECT["optional-dependencies"]["embedded"] + METADATA["dependency-groups"]["dev"]
+
+
+@pytest.mark.parametrize("lock", LOCKS, ids=lambda lock: lock.name)
+def test_a_lock_is_installed_as_it_stands(lock: Path) -> None:
+    """Each line is one version of one package with its hashes: no extra to resolve, no option, no registry."""
+    lines = lock.read_text().replace("\\\n", " ").splitlines()
+
+    assert lines
+    for line in lines:
+        assert re.fullmatch(r"[a-z0-9-]+==[\w.]+( ; [^#@]*?)?( +--hash=sha256:[0-9a-f]{64})+", line), line
+
+
+@pytest.mark.parametrize("requirement", sorted(set(DIRECT)))
+def test_the_locks_are_those_of_the_bounds(requirement: str) -> None:
+    """The newest lock keeps the bounds; the lowest is at them, so that a bound that CI did not see is none."""
+    wanted = Requirement(requirement)
+    lowest = [bound.version for bound in wanted.specifier if bound.operator == ">="]
+
+    assert wanted.specifier.contains(_locked("dev.txt")[wanted.name])
+    assert len(lowest) == 1
+    assert Requirement(f"x=={lowest[0]}").specifier.contains(_locked("lowest.txt")[wanted.name])
+
+
+def test_the_metadata_names_the_pythons_that_are_tried() -> None:
+    """The oldest Python is the one that the classifiers begin with; CI tries each of them (`tests/install`)."""
+    assert f">={OLDEST[0]}.{OLDEST[1]}" == PROJECT["requires-python"]
+    assert min(classified()) == OLDEST
+
+
+def _locked(name: str) -> dict[str, str]:
+    return dict(re.findall(r"^([a-z0-9-]+)==([\w.]+)", (REQUIREMENTS / name).read_text(), re.MULTILINE))
