@@ -365,6 +365,7 @@ GOOD: list[tuple[str, str, object]] = [
     )),
     *(("webhook_url", url, SecretUrl(url)) for url in (
         HOOK, "http://127.0.0.1:8080", "https://u:p@h/x?token=1", "https://h/@user/hook", "http://[::1]:80/",
+        "HTTP://h", "http://zürich.example/x", "http://a_b.example./", "http://127.1/", "http://:p@h", "http://h?x=1",
     )),
 ]  # fmt: skip
 
@@ -405,15 +406,22 @@ BAD: list[tuple[str, str]] = [
         "redis://h:65536", "redis://:pw", "redis://u:p/w@h", "redis://u:p?w@h", "redis://u:p#w@h", "redis://u:p@w@h",
         "redis://h /0", "redis://[::1", "redis://h\n", "redis:// h", "unix://", "unix:///", "unix://run/redis.sock",
         "redis+sentinel:///mymaster", "redis+sentinel://a,/mymaster", "redis:///[x]", "redis://a]b[", "redis:h",
+        "redis://h/abc", "redis://h/0/1", "redis://h/-1", "redis://h?db=x", "redis://h?db=-1", "redis://h?ssl=true",
+        "redis+sentinel://a:1", "redis+sentinel://a/", "redis+sentinel://a/m/x", "redis+sentinel://a/m?db=1",
+        "unix:///run/x?protocol=3", "redis://h/0#", "redis://0177.0.0.1", "redis://h!st",
     )),
     *(("store_url", text) for text in (
         "", "localhost:9200", "redis://h", "http://", "https://a,,b", "https://h:99999", "https://u:p@a,u:p@b",
         "https://u:p/w@h", "https://h?x=1", "https://h#x", "sqlite://", "sqlite:///", "sqlite://alerts.db",
-        "sqlite:///a.db?mode=ro", "sqlite:///a#b",
+        "sqlite:///a.db?mode=ro", "sqlite:///a#b", "sqlite:///a?", "https://h/?", "https://h!st", "https://[v1.x]",
+        "http://0177.0.0.1", "http://é.example", "http://[fe80::1%lo]", "http://a:", "http://a,ä..com",
     )),
     *(("webhook_url", text) for text in (
         "", "hooks.example/x", "ftp://h/x", "https://", "https:///x", "https://a,b/x", "https://h/#/x", "https://h:0/",
-        "https://h/a b", "//h/x", "https://\u2178\uff0fh/", "https://[x],[/",
+        "https://h/a b", "//h/x", "https://\u2178\uff0fh/", "https://[x],[/", "http://0177.0.0.1/", "http://ä..com/",
+        "http://[v1.x]/", "http://h!st/", "http://h%41/", "http://1.2.3.4.5/", "http://256.1.1.1/", "http://08/",
+        "http://a..b/", "http://.a/", f"http://{'a' * 64}.example/", f"http://{'a.' * 127}b/", "http://xn--/", "http://h:/",
+        "http://u%3Ax:p@h/", "http://h\\x/", f"http://h/{'x' * 8_192}", "http://☃.com/", "http://::1/",
     )),
     *(("webhook_secret", text) for text in (
         "", "whsec_", "not base64!", "whsec_abc-_def", "abcde", "ab=cd", "whsec_whsec_====", " " + KEY,
@@ -451,6 +459,15 @@ def test_bad_values_are_refused(name: str, text: str) -> None:
         ('redis_url = "redis+sentinel:///m"', "(it needs the addresses of the sentinels)"),
         ('redis_url = "unix://run/x"', "as in unix:///run/redis.sock)"),
         ('redis_url = "redis://[::1"', "(it is no address)"),
+        ('redis_url = "redis://h/abc"', "(the database must be a number)"),
+        ('redis_url = "rediss://h?ssl_cert_reqs=none"', "(the option ssl_cert_reqs is not supported)"),
+        (
+            'redis_url = "redis+sentinel://a:1"',
+            "(it needs the name of the service: redis+sentinel://host:port/service/db)",
+        ),
+        ('webhook_url = "http://0177.0.0.1/"', "(its host ends in a number, and is no IPv4 address)"),
+        ('webhook_url = "http://[v1.x]/"', "(what stands in brackets is no IPv6 address)"),
+        ('webhook_url = "http://ä..com/"', "(its host is no name that can exist)"),
         ('store_url = "sqlite://a.db"', "as in sqlite:///alerts.db)"),
         ('store_url = "https://a,,b"', "(a host is missing)"),
         ('store_url = "https://a?b"', '(there is a "?" or "#" in it)'),
@@ -687,6 +704,72 @@ def test_a_wrong_channel_is_refused(line: str, problem: str, toml: TomlFile) -> 
 
     assert problem in message
     assert f"{toml.path}, [[channels]] number 2" in message
+
+
+def test_a_header_can_come_from_a_file(toml: TomlFile) -> None:
+    """`NAME_file` names the file that holds a header's value, as for every other secret; it is no header itself."""
+    token = toml.path.with_name("token")
+    token.write_text("Bearer abc\r\n", "utf-8")
+    table = f'[[channels]]\nname = "a"\nurl = "{HOOK}"\nheaders = {{ %s }}'
+
+    (channel,) = toml.load(table % f'Authorization_file = "{token}", X_File = "{token}"').channels
+
+    assert {"Authorization": "Bearer abc", "X": "Bearer abc"} == {k: v.reveal() for k, v in channel.headers.items()}
+    for headers, problem in (
+        ('Authorization_file = "/nowhere"', "(the file that 'Authorization_file' names cannot be read: No such file"),
+        ("Authorization_file = 1", "(the path of a file must be text)"),
+        (f'Authorization = "x", authorization_file = "{token}"', "(one of them stands there twice)"),
+        (f'Host_file = "{token}"', "('Host' is written by the channel itself)"),
+        (f'_file = "{token}"', "('' is no name of a header)"),
+        (f'Authorization_file = "{MARK}"', "cannot be read: No such file"),
+    ):
+        (message,) = toml.problems_of(table % headers)
+        assert problem in message
+        assert MARK not in message
+
+
+def test_a_user_in_the_url_and_an_authorization_header_exclude_each_other(toml: TomlFile) -> None:
+    """Only one Authorization can be sent: which one is meant, somebody must say."""
+    table = '[[channels]]\nname = "a"\nurl = "https://%sh/x"\nheaders = { authorization = "Bearer abc" }'
+
+    assert [
+        "channel 'a': its url has a user, and its headers have Authorization: only one of them can be sent"
+    ] == toml.problems_of(table % "u:p@")
+    assert 1 == len(toml.load(table % "").channels)
+    assert 1 == len(toml.load(table % "@").channels)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "x = " + "9" * 5_000,
+        "x = " + "[" * 5_000,
+        "workers = 0x" + "f" * 9_000,
+        "workers = { a" + ".a" * 3_000 + " = 1 }",
+        "[[routes]]\nmatch = { a" + ".a" * 3_000 + " = 1 }",
+        "[[routes]]\nmatch = { a = 0x" + "f" * 9_000 + " }",
+    ],
+    ids=lambda text: text[:25],
+)
+def test_a_file_that_no_human_wrote_is_refused_like_any_other(text: str, toml: TomlFile) -> None:
+    """Numbers of thousands of digits and tables as deep as the file is long are refused, not run into."""
+    assert toml.problems_of(text)[0].startswith((str(toml.path), "workers: the value", "match: "))
+
+
+@pytest.mark.parametrize("name", ["workers", "stream_", "networks", "redis_ca_file", "log_format"])
+def test_an_address_in_the_wrong_place_is_not_shown(name: str) -> None:
+    """Whoever confuses two variables does not print a password by it."""
+    (problem,) = problems_of({name: f"redis://:{MARK}@h"})
+
+    assert MARK not in problem
+
+
+def test_a_name_that_is_none_cannot_forge_a_line(toml: TomlFile) -> None:
+    """What is shown of an unknown name stays on its line, and is short."""
+    (problem,) = toml.problems_of('"work\\nforged: all is well\\u001b[2J' + "x" * 1_000 + '" = 1')
+
+    assert "work\\nforged: all is well\\x1b[2J" in problem
+    assert len(problem) < 300 + len(str(toml.path))
 
 
 def test_channel_names_are_unique(toml: TomlFile) -> None:

@@ -75,6 +75,38 @@ async def test_the_official_package_verifies_what_we_sign() -> None:
     assert "POST" == seen[0].method
 
 
+@pytest.mark.parametrize(
+    ("user", "token"),
+    [
+        ("u:p@", "u:p"),
+        ("u%40x:p%3A%2F@", "u@x:p:/"),
+        ("%C3%BC:é@", "ü:é"),
+        (":p@", ":p"),
+        ("u@", "u:"),
+        ("", ""),
+        ("@", ""),
+    ],
+)
+async def test_a_user_in_the_url_is_sent_as_basic(user: str, token: str) -> None:
+    """As browsers and curl do it: user and password are percent-decoded, and stand nowhere else in the request."""
+    seen: list[httpx.Request] = []
+
+    def answer(request: httpx.Request) -> httpx.Response:
+        seen.append(request)
+        return httpx.Response(204)
+
+    channel = WebhookChannel(
+        "pager", f"https://{user}example.org/hook", transport=Wire(answer), now=lambda: dt.datetime.now(dt.UTC)
+    )
+    assert Accepted(204) == await channel.send(NOTIFICATION)
+
+    [request] = seen
+    expected = "Basic " + base64.b64encode(token.encode()).decode() if token else None
+    assert expected == request.headers.get("authorization")
+    assert ("example.org", "/hook") == (request.headers["host"], request.url.path)
+    assert "<WebhookChannel pager to example.org>" == repr(channel)
+
+
 async def test_without_a_secret_nothing_is_signed() -> None:
     """The ID and the time are sent all the same: a receiver can drop repeats."""
     headers = channel_to(lambda _: httpx.Response(200), key=None).signed(NOTIFICATION)

@@ -1,21 +1,22 @@
 """Puts one process together: from settings to a pipeline whose backends are open."""
 
+import datetime as dt
 import os
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 
 from trio_alerts.backends.address_check import AllowedNetworks
 from trio_alerts.backends.http_transport import TrioTransport
 from trio_alerts.backends.redis_stream import open_redis_stream
 from trio_alerts.backends.sqlite_store import open_sqlite_store
-from trio_alerts.channels.webhook import WebhookChannel
+from trio_alerts.channels.webhook import Transport, WebhookChannel
 from trio_alerts.clock import ServerClock
 from trio_alerts.fault import FaultPoint
 from trio_alerts.pipeline import Pipeline
 from trio_alerts.ports import AlertStore
 from trio_alerts.routing import Routing
 from trio_alerts.secret import signing_key
-from trio_alerts.settings import Settings
+from trio_alerts.settings import ChannelSettings, Settings
 
 SQLITE = "sqlite:///"
 
@@ -34,32 +35,40 @@ async def open_pipeline(settings: Settings) -> AsyncIterator[Pipeline]:
     async with AsyncExitStack() as opened:
         stream = await opened.enter_async_context(open_redis_stream(settings))
         store = await opened.enter_async_context(open_store(settings))
-        allowed = AllowedNetworks(
-            public_only=settings.networks == "public",
-            listed=settings.networks if isinstance(settings.networks, tuple) else (),
-        )
-        transport = TrioTransport(networks=allowed, connect_timeout_s=settings.connect_timeout_s)
+        transport = make_transport(settings)
         opened.push_async_callback(transport.aclose)
-        channels = {
-            channel.name: WebhookChannel(
-                channel.name,
-                channel.url.reveal(),
-                transport=transport,
-                now=clock.now,
-                key=signing_key(channel.secret) if channel.secret else None,
-                headers={name: value.reveal() for name, value in channel.headers.items()},
-            )
-            for channel in settings.effective_channels
-        }
         yield Pipeline(
             settings=settings,
             stream=stream,
             store=store,
-            channels=channels,
+            channels={
+                channel.name: make_channel(channel, transport, clock.now) for channel in settings.effective_channels
+            },
             routing=routing,
             clock=clock,
             fault_point=fault_point,
         )
+
+
+def make_transport(settings: Settings) -> TrioTransport:
+    """Make what all channels send through; whoever made it closes it."""
+    allowed = AllowedNetworks(
+        public_only=settings.networks == "public",
+        listed=settings.networks if isinstance(settings.networks, tuple) else (),
+    )
+    return TrioTransport(networks=allowed, connect_timeout_s=settings.connect_timeout_s)
+
+
+def make_channel(channel: ChannelSettings, transport: Transport, now: Callable[[], dt.datetime]) -> WebhookChannel:
+    """Make a channel from its settings; see `WebhookChannel`."""
+    return WebhookChannel(
+        channel.name,
+        channel.url.reveal(),
+        transport=transport,
+        now=now,
+        key=signing_key(channel.secret) if channel.secret else None,
+        headers={name: value.reveal() for name, value in channel.headers.items()},
+    )
 
 
 @asynccontextmanager

@@ -4,6 +4,8 @@ import base64
 import re
 from urllib.parse import SplitResult, urlsplit
 
+from trio_alerts.hosts import split_host
+
 
 class Secret:
     """A text that must not be seen: only `reveal()` gives it away, every way of printing it shows `***`."""
@@ -28,9 +30,16 @@ class Secret:
 
 
 class SecretUrl(Secret):
-    """An address that can hold a secret: printed as scheme and host, since an http path is often a secret itself."""
+    """An address that can hold a secret: printed as scheme and host, since an http path is often a secret itself.
+
+    Its scheme is kept in lower case, as those who take it apart expect it.
+    """
 
     __slots__ = ()
+
+    def __init__(self, text: str) -> None:
+        scheme, separator, rest = text.partition("://")
+        super().__init__(scheme.lower() + separator + rest)
 
     def __repr__(self) -> str:
         try:
@@ -46,7 +55,17 @@ class SecretUrl(Secret):
     @property
     def scheme(self) -> str:
         """The part before `://`, in lower case."""
-        return self._text.partition("://")[0].lower()
+        return self._text.partition("://")[0]
+
+    @property
+    def has_user(self) -> bool:
+        """Whether a user or a password stands in it."""
+        return bool(split_url(self._text).netloc.rpartition("@")[0])
+
+    @property
+    def host(self) -> str:
+        """The only host, without its port; an IPv6 address in brackets."""
+        return split_host(hosts_of(split_url(self._text))[0])[0]
 
 
 def signing_key(secret: Secret) -> bytes:
@@ -92,12 +111,6 @@ def hosts_of(url: SplitResult) -> list[str]:
     if url.netloc.count("@") > 1:
         raise ValueError('user and password stand once, before the first host, and a "@" in them is written %40')
     hosts = url.netloc.rpartition("@")[2].split(",")
-    for host in hosts:
-        try:
-            one = urlsplit(f"//{host}")
-            right = one.port != 0 and (one.hostname or not host)
-        except ValueError:  # such as a port that is no number
-            right = False
-        if not right:
-            raise ValueError("a host or a port in it is wrong")
+    for host in filter(None, hosts):
+        split_host(host)
     return hosts

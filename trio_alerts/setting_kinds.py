@@ -6,9 +6,9 @@ from dataclasses import dataclass
 from ipaddress import IPv4Network, IPv6Network, ip_network
 from pathlib import Path
 from typing import Literal
-from urllib.parse import SplitResult
 
-from trio_alerts.secret import Secret, SecretUrl, hosts_of, signing_key, split_url
+from trio_alerts.secret import Secret, signing_key
+from trio_alerts.setting_urls import check_redis_url, check_store_url, check_webhook_url
 
 Networks = Literal["any", "public"] | tuple[IPv4Network | IPv6Network, ...]
 
@@ -142,54 +142,9 @@ def _check_networks(value: object) -> Networks:
     parts = value.split(",") if isinstance(value, str) else value
     if not isinstance(parts, list) or not parts or not all(isinstance(part, str) for part in parts):
         raise ValueError
+    if any("://" in part for part in parts):  # it would be quoted
+        raise ValueError("an address is no network")
     return tuple(ip_network(part.strip()) for part in parts)
-
-
-def _check_redis_url(value: object) -> SecretUrl:
-    url = split_url(value)
-    hosts = hosts_of(url)
-    match url.scheme:
-        case "redis" | "rediss" if len(hosts) > 1 or hosts == [""]:
-            raise ValueError("it needs one host")
-        case "redis+sentinel" if "" in hosts:
-            raise ValueError("it needs the addresses of the sentinels")
-        case "unix" if hosts != [""] or url.path in ("", "/"):
-            raise ValueError("it needs the path of the socket behind three slashes, as in unix:///run/redis.sock")
-        case "redis" | "rediss" | "redis+sentinel" | "unix":
-            return _escaped(url, value)
-    raise ValueError("its scheme is none of these")
-
-
-def _check_store_url(value: object) -> SecretUrl:
-    url = split_url(value)
-    match url.scheme:
-        case "sqlite" if url.netloc or url.path in ("", "/") or url.query or url.fragment:
-            raise ValueError("it needs the path of the file behind three slashes, as in sqlite:///alerts.db")
-        case "http" | "https" if "" in hosts_of(url):
-            raise ValueError("a host is missing")
-        case "http" | "https" if url.query or url.fragment:
-            raise ValueError('there is a "?" or "#" in it')
-        case "http" | "https":
-            return _escaped(url, value)
-        case "sqlite":
-            return SecretUrl(str(value))
-    raise ValueError("its scheme is none of these")
-
-
-def _check_webhook_url(value: object) -> SecretUrl:
-    url = split_url(value)
-    hosts = hosts_of(url)
-    if url.scheme not in ("http", "https") or len(hosts) > 1 or hosts == [""]:
-        raise ValueError
-    if url.fragment:
-        raise ValueError('what follows its "#" would never be sent')
-    return SecretUrl(str(value))
-
-
-def _escaped(url: SplitResult, value: object) -> SecretUrl:
-    if "@" in url.path + url.query + url.fragment:
-        raise ValueError('a "/", "?" or "#" in a user or password is written %2F, %3F, %23')
-    return SecretUrl(str(value))
 
 
 def _check_secret(value: object) -> Secret:
@@ -199,19 +154,45 @@ def _check_secret(value: object) -> Secret:
     return Secret(value)
 
 
+def read_secret_file(path: object) -> str:
+    """Return what a file holds, without the line breaks at its end.
+
+    Raises:
+        OSError: It cannot be read.
+        ValueError: It is no text, or `path` is no path.
+    """
+    if not isinstance(path, str):
+        raise ValueError("the path of a file must be text")  # noqa: TRY004 - becomes a problem of the setting
+    try:
+        return Path(path).read_text("utf-8").rstrip("\r\n")
+    except UnicodeDecodeError:
+        raise ValueError("the file is no UTF-8 text") from None
+
+
 def _check_headers(value: object) -> dict[str, Secret]:
     if not isinstance(value, dict):
         raise ValueError  # noqa: TRY004 - as above
-    for name, text in value.items():
+    headers = [_header(name, text) for name, text in value.items()]
+    for name, text in headers:
         if not re.fullmatch(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+", name):
             raise ValueError(f"{name!r} is no name of a header")
         if name.lower() in _OUR_HEADERS | _HTTP_HEADERS:
             raise ValueError(f"{name!r} is written by the channel itself")
         if not isinstance(text, str) or not text.isascii() or not text.isprintable() or text != text.strip():
             raise ValueError(f"the value of {name!r} must be printable ASCII without spaces at its ends")
-    if len({name.lower() for name in value}) < len(value):
+    if len({name.lower() for name, _ in headers}) < len(headers):
         raise ValueError("one of them stands there twice")
-    return {name: Secret(text) for name, text in value.items()}
+    return {name: Secret(str(text)) for name, text in headers}
+
+
+def _header(name: str, text: object) -> tuple[str, object]:
+    """Return a header's name and value; `Authorization_file` names the file that holds the value of `Authorization`."""
+    if not name.lower().endswith("_file"):
+        return name, text
+    try:
+        return name[: -len("_file")], read_secret_file(text)
+    except OSError as error:
+        raise ValueError(f"the file that {name!r} names cannot be read: {error.strerror}") from None
 
 
 def _check_match(value: object) -> dict[str, tuple[str, ...]]:
@@ -243,12 +224,12 @@ POLICY = choice("resend", "hold")
 NETWORKS = Kind('"any", "public", or a list of networks, such as 10.0.0.0/8', _check_networks)
 SCHEDULE = list_of(seconds(), f"a list of seconds, each {_SHORTEST_S:g} to {_LONGEST_S:,}", distinct=False)
 REDIS_URL = Kind(
-    "redis://, rediss:// or redis+sentinel:// with host, or unix:///path", _check_redis_url, secret=True, in_file=True
+    "redis://, rediss:// or redis+sentinel:// with host, or unix:///path", check_redis_url, secret=True, in_file=True
 )
 STORE_URL = Kind(
-    "http(s)://user:password@host:port,host… or sqlite:///path", _check_store_url, secret=True, in_file=True
+    "http(s)://user:password@host:port,host… or sqlite:///path", check_store_url, secret=True, in_file=True
 )
-WEBHOOK_URL = Kind("http:// or https:// with one host", _check_webhook_url, secret=True, in_file=True)
+WEBHOOK_URL = Kind("http:// or https:// with one host", check_webhook_url, secret=True, in_file=True)
 WEBHOOK_SECRET = Kind("base64, with or without whsec_ before it", _check_secret, secret=True, in_file=True)
 HEADERS = Kind("a table of texts, without the headers that the channel writes", _check_headers, secret=True)
 FLAG = Kind("true or false", _check_flag)

@@ -11,8 +11,11 @@ from pathlib import Path
 from typing import Any
 
 from trio_alerts.errors import SettingsError
+from trio_alerts.printable import one_line
+from trio_alerts.setting_kinds import read_secret_file
 from trio_alerts.settings import ENV_PREFIX, ChannelSettings, RouteSettings, Settings, Table, describe
 
+_LONGEST_NAME = 100  # characters that are shown of what is no setting's name
 # Not settings: what tests and fault injection use, and what Kubernetes injects for a service named "trio-alerts".
 _NOT_SETTINGS = re.compile(r"FAULT|CONFIG|TEST_.*|SERVICE_HOST|SERVICE_PORT.*|PORT|PORT_.*")
 
@@ -111,9 +114,10 @@ def _from_source(
     given: dict[str, _Given] = {}
     for key, raw in source.items():
         if key not in spellings:
-            nearest = difflib.get_close_matches(key, spellings, n=1)
+            shown = one_line(key[:_LONGEST_NAME])
+            nearest = difflib.get_close_matches(shown, spellings, n=1)
             hint = f"; did you mean {label(nearest[0]).rpartition(' ')[2]}?" if nearest else ""
-            problems.append(f"{label(key)}: there is no such setting{hint}")
+            problems.append(f"{label(shown)}: there is no such setting{hint}")
             continue
         name, is_file = spellings[key]
         if name in given:
@@ -129,30 +133,26 @@ def _values(given: Mapping[str, _Given], table: Table, problems: list[str]) -> t
     for name, one in given.items():
         kind = settings[name].kind
         try:
-            raw = _read_secret_file(one.raw) if one.is_file else one.raw
+            raw = read_secret_file(one.raw) if one.is_file else one.raw
             values[name] = kind.check(kind.from_text(raw) if one.is_text and isinstance(raw, str) else raw)
         except OSError as error:
             # What is no absolute path may be the secret itself, put into the wrong variable.
             path = one.raw if str(one.raw).startswith("/") else "the file"
             problems.append(f"{name}: cannot read {path} that {one.origin} names: {error.strerror}")
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:  # tables in tables can be as deep as a file is long
             shown = "the value" if kind.secret else _shortened(one.raw)
             detail = f" ({error})" if str(error) else ""
             problems.append(f"{name}: {shown} from {one.origin} is not allowed{detail}; it must be {kind.allowed}")
     return values, given.keys() - values.keys()
 
 
-def _read_secret_file(path: object) -> str:
-    if not isinstance(path, str):
-        raise ValueError("the path of a file must be text")  # noqa: TRY004 - becomes a problem of the setting
-    try:
-        return Path(path).read_text("utf-8").rstrip("\r\n")
-    except UnicodeDecodeError:
-        raise ValueError("the file is no UTF-8 text") from None
-
-
 def _shortened(raw: object, limit: int = 100) -> str:
-    shown = repr(raw)
+    try:
+        shown = repr(raw)
+    except (ValueError, RecursionError):  # a number of thousands of digits, tables in tables in tables
+        return "the value"
+    if "://" in shown or "whsec_" in shown:  # a secret that was put into the wrong setting is one all the same
+        return "the value"
     return shown if len(shown) <= limit else shown[:limit] + "…"
 
 
@@ -163,7 +163,7 @@ def _read_toml(path: Path, problems: list[str]) -> dict[str, Any]:
         problems.append(f"{path}: cannot read the settings: {error.strerror}")
     except UnicodeDecodeError as error:
         problems.append(f"{path}: no UTF-8 text at byte {error.start}")
-    except tomllib.TOMLDecodeError as error:
+    except (ValueError, RecursionError) as error:  # also for numbers of thousands of digits, and lists as deep
         problems.append(f"{path}: no valid TOML: {error}")
     return {}
 
@@ -205,6 +205,11 @@ def _contradictions(settings: Settings, given: Mapping[str, _Given]) -> Iterator
         rule = f"{say('lease_s')} must be more than {say('connect_timeout_s')} + {say('send_timeout_s')}"
         names = {"lease_s", "connect_timeout_s", "send_timeout_s"}
         yield names, f"{rule}: else a claim lapses while its attempt is running"
+
+    for channel in settings.effective_channels:
+        if channel.url.has_user and any(name.lower() == "authorization" for name in channel.headers):
+            problem = "its url has a user, and its headers have Authorization: only one of them can be sent"
+            yield set(), f"channel {channel.name!r}: {problem}"
 
     for name, count in Counter(channel.name for channel in settings.effective_channels).items():
         if count > 1:

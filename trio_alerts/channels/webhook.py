@@ -34,7 +34,7 @@ class WebhookChannel:
 
     Args:
         name: As in the settings.
-        url: Where to; its path may be a secret, so it is in no message.
+        url: Where to; its path may be a secret, so it is in no message. A user and a password in it are sent as Basic.
         key: What signs the requests; none: they are not signed.
         headers: More headers of every request.
         transport: Sends them. It is shared with other channels, and its owner closes it.
@@ -52,8 +52,12 @@ class WebhookChannel:
         headers: Mapping[str, str] | None = None,
     ) -> None:
         self.name = name
+        target = httpx.URL(url)
         own = {"content-type": "application/json", "user-agent": f"trio-alerts/{trio_alerts.__version__}"}
-        self._template = PostTemplate(httpx.URL(url), own | dict(headers or {}))
+        if target.userinfo:
+            token = base64.b64encode(f"{target.username}:{target.password}".encode()).decode()
+            own["authorization"] = f"Basic {token}"
+        self._template = PostTemplate(target, own | dict(headers or {}))
         self._key = key
         self._transport = transport
         self._now = now

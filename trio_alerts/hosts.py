@@ -1,0 +1,59 @@
+"""Hosts in URLs: what can be one, and which address it is if it is no name."""
+
+import re
+import socket
+from ipaddress import IPv4Address, IPv6Address
+
+import idna
+
+_HOST_AND_PORT = re.compile(r"(\[[^\[\]]*\]|[^\[\]:]+)(?::([0-9]{1,5}))?")
+_NAME = re.compile(r"[A-Za-z0-9_-]{1,63}(?:\.[A-Za-z0-9_-]{1,63})*\.?")
+_NUMBER = re.compile(r"[0-9]+|0[xX][0-9A-Fa-f]*")
+_LONGEST_NAME = 253  # DNS has room for no more
+_LARGEST_PORT = 65_535
+
+
+def split_host(text: str) -> tuple[str, int | None]:
+    """Take `host` or `host:port` apart; an IPv6 address stands in brackets, and keeps them.
+
+    Raises:
+        ValueError: No connection could ever be opened to it.
+    """
+    match = _HOST_AND_PORT.fullmatch(text)
+    if match is None:
+        raise ValueError("a host or a port in it is wrong")
+    port = int(match[2]) if match[2] else None
+    if port is not None and not 1 <= port <= _LARGEST_PORT:
+        raise ValueError("a host or a port in it is wrong")
+    literal_address(match[1])
+    return match[1], port
+
+
+def literal_address(host: str) -> IPv4Address | IPv6Address | None:
+    """Return the address that a host is by itself, however it is spelled (`127.1`, `0x7f000001`); None for a name.
+
+    Raises:
+        ValueError: It is neither an address nor a name that can exist.
+    """
+    if host.startswith("["):
+        try:
+            return IPv6Address(host[1:-1] if host.endswith("]") else "")
+        except ValueError:
+            raise ValueError("what stands in brackets is no IPv6 address") from None
+    try:
+        name = host if host.isascii() else idna.encode(host.lower()).decode()
+        if name.lower().startswith("xn--"):
+            idna.decode(name)  # as httpx does with such a name
+    except UnicodeError:
+        raise ValueError("its host is no name that can exist") from None
+    if not _NAME.fullmatch(name) or len(name) > _LONGEST_NAME:
+        raise ValueError("its host is no name that can exist")
+    name = name.removesuffix(".")
+    if not _NUMBER.fullmatch(name.rpartition(".")[2]):
+        return None
+    try:
+        # With four decimal numbers a leading zero means "octal" to some and nothing to others: refused.
+        decimal = re.fullmatch(r"[0-9]+(\.[0-9]+){3}", name)
+        return IPv4Address(name if decimal else socket.inet_aton(name))
+    except (ValueError, OSError):
+        raise ValueError("its host ends in a number, and is no IPv4 address") from None
