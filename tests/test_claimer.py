@@ -1,13 +1,16 @@
 """The claimer: nobody who lives is taken for dead, and suspects come one at a time."""
 
-from typing import Any, cast
+from typing import Any, TypeVar, cast
 
 import trio
 from trio.testing import MockClock
 
 from tests.fakes.world import GROUP, STREAM, World
+from trio_alerts.backends.redis_answers import shaped
 from trio_alerts.backends.redis_client import RedisClient
 from trio_alerts.backends.redis_stream import RedisStream
+
+T = TypeVar("T")
 
 
 def slow_world(**settings: Any) -> World:
@@ -84,9 +87,12 @@ async def test_a_suspect_under_our_own_name_is_left_to_the_claimer() -> None:
         async def xpending_range(self, *_: object) -> list[dict[str, Any]]:
             return page
 
-        async def eval(self, *arguments: object) -> list[list[object]]:
+        async def run_script(self, shape: type[T], _: str, __: object, *arguments: object) -> T:
             taken.extend(argument for argument in arguments if str(argument).endswith("-0"))
-            return [[], []]
+            return shaped([[], []], shape)
+
+        def expect(self, shape: type[T], answer: object, *_: object) -> T:
+            return shaped(answer, shape)
 
     client = cast(RedisClient, Client())
     await RedisStream(World().settings(), client, client).own_pending((), 10)

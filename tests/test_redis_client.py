@@ -6,13 +6,13 @@ from functools import partial
 from typing import Any, cast
 
 import pytest
-import redis.exceptions
 import trio
 from loguru import logger
 from trio.testing import MockClock, wait_all_tasks_blocked
 
 from tests.fakes.redis_wire import Command, WireServer, array, bulk, echo
 from trio_alerts.backends import redis_connect
+from trio_alerts.backends.redis_answers import Refusal, ServerTime
 from trio_alerts.backends.redis_client import RedisClient, backoff_s, open_redis
 from trio_alerts.backends.redis_connect import SocketStream
 from trio_alerts.errors import SettingsError, StartError, Unavailable
@@ -135,39 +135,60 @@ async def test_a_ca_file_without_encryption_is_refused() -> None:
 
 # -- errors --
 
+FORBIDDEN = [  # as Redis 7 and Valkey 9 say it
+    "ERR unknown command 'XCLAIM', with args beginning with: 's' 'g' ",
+    "ERR Unknown Redis command called from script script: ea74, on @user_script:1.",
+    "ERR Unknown command called from script script: on @user_script:1.",
+    "ERR The user executing the script can't run this command or subcommand script: 0632, on @user_script:1.",
+    "ERR ACL failure in script: User bob has no permissions to run the 'xpending' command script: on @user_script:1.",
+    "NOPERM User bob has no permissions to run the 'xpending' command",
+    "NOPERM this user has no permissions to access one of the keys used as arguments",
+]
+
 
 @pytest.mark.parametrize(
-    ("wire", "kind", "stays"),
-    [
-        (b"-WRONGTYPE x\r\n", redis.exceptions.ResponseError, True),
-        (b"-NOGROUP x\r\n", redis.exceptions.ResponseError, True),
-        (b"-BUSYGROUP x\r\n", redis.exceptions.ResponseError, True),
-        (b"-UNBLOCKED x\r\n", redis.exceptions.ResponseError, True),
-        (b"-NOPERM x\r\n", redis.exceptions.NoPermissionError, True),
-        (b"-LOADING x\r\n", Unavailable, True),
-        (b"-MASTERDOWN x\r\n", Unavailable, True),
-        (b"-CLUSTERDOWN x\r\n", Unavailable, True),
-        (b"-TRYAGAIN x\r\n", Unavailable, True),
-        (b"-ASK 1 127.0.0.1:1\r\n", Unavailable, True),
-        (b"-OOM x\r\n", Unavailable, True),
-        (b"-MISCONF x\r\n", Unavailable, True),
-        (b"-NOREPLICAS x\r\n", Unavailable, True),
-        (b"-BUSY x\r\n", Unavailable, True),
-        (b"-READONLY x\r\n", Unavailable, False),
-        (b"-NOAUTH x\r\n", Unavailable, False),
-    ],
+    ("wire", "stays"),
+    [(b"-%s x\r\n" % code, True) for code in b"WRONGTYPE NOGROUP BUSYGROUP UNBLOCKED NOPERM LOADING MASTERDOWN".split()]
+    + [(b"-%s x\r\n" % code, True) for code in b"CLUSTERDOWN TRYAGAIN OOM MISCONF NOREPLICAS BUSY ERR WHATEVER".split()]
+    + [(b"-ASK 1 127.0.0.1:1\r\n", True), (b"-ASK\r\n", True), (b"-MOVED\r\n", True), (b"-\r\n", True)]
+    + [(b"-READONLY x\r\n", False), (b"-NOAUTH x\r\n", False)],
 )
-async def test_what_waiting_may_mend_is_unavailable(
-    monkeypatch: pytest.MonkeyPatch, wire: bytes, kind: type[Exception], stays: bool
-) -> None:
-    """An error is the command's own or "not now"; one that asks for another server or login drops the connection."""
+async def test_every_error_is_a_refusal(monkeypatch: pytest.MonkeyPatch, wire: bytes, stays: bool) -> None:
+    """It is waited for, whatever it is; one that asks for another server or login drops the connection."""
     network = Network(monkeypatch, served(lambda _: wire))
     async with open_redis("redis://h") as client:
-        with pytest.raises(kind):
+        with pytest.raises(Refusal, match=r"^redis://h:6379/0 (refuses|does not let .* run) XLEN on 's': "):
             await client.xlen("s")
         assert stays is client.connected
 
     assert 1 == len(network.tried_at_s)
+
+
+@pytest.mark.parametrize("reply", FORBIDDEN)
+async def test_an_unknown_command_is_not_permitted(monkeypatch: pytest.MonkeyPatch, reply: str) -> None:
+    """Renamed away or forbidden, in a script or outside: it is the same to us, and the message names the commands."""
+    Network(monkeypatch, served(lambda _: f"-{reply}\r\n".encode()))
+    async with open_redis("redis://h") as client:
+        with pytest.raises(Refusal, match=r"run EVAL \(XPENDING, XGROUP SETID\) on 'k', 'l': ") as caught:
+            await client.run_script(
+                int, "redis.call('XPENDING', KEYS[1]) redis.pcall('XGROUP', 'SETID')", ("k", "l"), "an argument"
+            )
+    assert caught.value.forbidden
+
+
+@pytest.mark.parametrize(
+    "wire", [b":1\r\n", b"$-1\r\n", b"*1\r\n:1\r\n", b"*2\r\n:-1\r\n:0\r\n", b"%1\r\n+a\r\n+b\r\n"]
+)
+async def test_an_answer_of_another_shape_drops_the_connection(
+    monkeypatch: pytest.MonkeyPatch, wire: bytes, autojump_clock: MockClock
+) -> None:
+    """It may be another command's: nothing that comes behind it is believed, and it is no bug of ours."""
+    network = Network(monkeypatch, served(lambda _: wire))
+    async with open_redis("redis://h") as client:
+        with pytest.raises(Unavailable, match="redis://h:6379/0 answers TIME with what is no such answer: "):
+            client.expect(ServerTime, await client.time(), "TIME")
+        assert not client.connected
+    assert 1 == len(network.servers)
 
 
 @pytest.mark.parametrize("command", ["SUBSCRIBE", "MULTI", "monitor", "SELECT", "CLIENT REPLY"])

@@ -2,19 +2,21 @@
 
 import math
 from collections.abc import Callable
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, TypeVar, cast
 
 import pytest
 import trio
-from redis.exceptions import ResponseError
 from trio.testing import MockClock
 
 from trio_alerts.backends import redis_producer
+from trio_alerts.backends.redis_answers import Refusal, shaped
 from trio_alerts.backends.redis_producer import RedisProducer
 from trio_alerts.errors import Unavailable
 
 if TYPE_CHECKING:
     from trio_alerts.backends.redis_client import RedisClient
+
+T = TypeVar("T")
 
 ADDRESS = "redis://127.0.0.1:6379/0"
 
@@ -64,6 +66,9 @@ class FakeClient:
         if fault := self._fault(number):
             raise fault
         return b"1-0"
+
+    def expect(self, shape: type[T], answer: object, *_: object) -> T:
+        return shaped(answer, shape)
 
     def producer(self) -> RedisProducer:
         return RedisProducer(cast("RedisClient", self))
@@ -121,7 +126,7 @@ async def test_what_waits_for_the_connection_is_not_sent_later(autojump_clock: M
     assert 1.125 == trio.current_time()
 
 
-@pytest.mark.parametrize("fault", [Unavailable("lost"), ResponseError("NOPERM")])
+@pytest.mark.parametrize("fault", [Unavailable("lost"), Refusal("NOPERM")])
 async def test_nothing_starts_after_a_failure(autojump_clock: MockClock, fault: Exception) -> None:
     """A failure that comes while a window is being sent keeps the rest of it back, but for one that was starting."""
     client = FakeClient(lambda number: fault if number >= 1 else None, at_once=True)
@@ -133,11 +138,11 @@ async def test_nothing_starts_after_a_failure(autojump_clock: MockClock, fault: 
 
 async def test_a_refusal_is_certain(autojump_clock: MockClock) -> None:
     """The server's "no" means that it was not added; those beside it are still heard out."""
-    client = FakeClient(lambda number: ResponseError("WRONGTYPE") if number == 1 else None)
+    client = FakeClient(lambda number: Refusal("h refuses XADD: WRONGTYPE") if number == 1 else None)
     fates, reason = await client.producer().add(entries(6))
 
     assert ["added", "not added", "added", "added", "not added", "not added"] == fates
-    assert f"Redis: {ADDRESS} refuses the alert: WRONGTYPE" == reason
+    assert "Redis: h refuses XADD: WRONGTYPE" == reason
 
 
 async def test_without_a_connection_nothing_is_unknown(autojump_clock: MockClock) -> None:

@@ -46,6 +46,8 @@ class Seen:
         dropped: Dropped from there by an operator.
         deleted: Noted as deleted from the stream while they were pending.
         lost_unread: How many more were trimmed or deleted before the group had read them: nobody knows their IDs.
+        taken_away: How often the stream or its group was taken away since somebody accepted it: more may be lost then
+            than anybody knows.
     """
 
     states: Mapping[str, State] = field(default_factory=dict)
@@ -57,6 +59,7 @@ class Seen:
     dropped: AbstractSet[str] = frozenset()
     deleted: AbstractSet[str] = frozenset()
     lost_unread: int = 0
+    taken_away: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -256,10 +256,10 @@ def test_audit_names_what_a_group_was_moved_past(desk: Desk, receiver: ReceiverS
     later = desk.emit(alert_id="later")
     with desk.redis.client() as client:
         client.xgroup_setid(desk.stream, GROUP, "9999999999999-0")  # behind all that will ever come
-        missing = {"missing": 3, "missing_ids": [*skipped, later]}
+        missing = {"missing": 3, "missing_ids": [*skipped, later], "taken_away": 1}
         assert {"seen": 4, "delivered": 1, **missing} == desk.audit(exit_code=5)
         client.xgroup_setid(desk.stream, GROUP, skipped[-1])
-        missing = {"missing": 2, "missing_ids": skipped}
+        missing = {"missing": 2, "missing_ids": skipped, "taken_away": 1}
         assert {"seen": 4, "delivered": 1, "not_read": 1, **missing} == desk.audit(exit_code=5)
         with desk.running() as worker:
             desk.until_states("delivered", "delivered")

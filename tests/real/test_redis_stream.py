@@ -164,16 +164,21 @@ def logged() -> Iterator[list[str]]:
     logger.remove(number)
 
 
+def created(said: list[str]) -> list[str]:
+    """Leave out what the server itself is warned of: it keeps no append-only file."""
+    return [line for line in said if not line.startswith("warning: redis://")]
+
+
 async def test_inspect_says_what_prepare_creates(world: RedisWorld, redis_server: RedisServer) -> None:
     """`inspect` leaves the server as it was; after `prepare` there is nothing more to create."""
     name, second, _ = world.names
     add(world, 3)
     async with open_redis_stream(settings(redis_server, streams=(name, second), start_from="now")) as stream:
-        said = await stream.inspect()
+        said = created(await stream.inspect())
         groups: Any = world.client.xinfo_groups(name)
         assert ([], 0) == (groups, world.client.exists(second, dead_letter_key(name), dead_letter_key(second)))
         await stream.prepare()
-        assert [] == await stream.inspect()
+        assert [] == created(await stream.inspect())
     assert [
         f"group 'group' of stream '{name}' would be created, behind its 3 entries",
         f"group 'group' of stream '{second}' would be created, behind its 0 entries",
@@ -190,7 +195,7 @@ async def test_all_streams_are_looked_at_before_a_group_is_created(
     add(world, 1)
     world.client.set(world.names[1], "text")
     async with open_redis_stream(settings(redis_server, streams=world.names[:2])) as stream:
-        with pytest.raises(StartError, match=rf"{world.names[1]}.*is not a stream"):
+        with pytest.raises(StartError, match=rf"{world.names[1]}.*is of another type"):
             await stream.prepare()
     groups: Any = world.client.xinfo_groups(world.names[0])
     assert [] == groups
@@ -203,7 +208,7 @@ async def test_a_dead_letter_key_that_is_no_stream_is_refused(
     """Else the first bad entry would stop the process."""
     world.client.hset(dead_letter_key(world.names[0]), "a", "b")
     async with open_redis_stream(settings(redis_server, stream=world.names[0])) as stream:
-        with pytest.raises(StartError, match="is not a stream") as raised:
+        with pytest.raises(StartError, match="is of another type") as raised:
             await getattr(stream, method)()
     assert 4 == raised.value.exit_code
 
@@ -288,7 +293,7 @@ async def test_looking_for_permissions_changes_nothing(world: RedisWorld, redis_
         assert await stream.quarantine(first, WHY)
         keys = sorted(world.client.keys(f"*{name}*"))
         before = [world.client.dump(key) for key in keys]
-        assert [] == await stream.inspect()
+        assert [] == created(await stream.inspect())
         assert keys == sorted(world.client.keys(f"*{name}*"))
         assert before == [world.client.dump(key) for key in keys]
     assert [second.id] == list(world.pending(name))
@@ -326,9 +331,9 @@ async def test_wake_knows_the_reader_after_a_reconnect(world: RedisWorld, redis_
         await stream.prepare()
         add(world, 1)
         await stream.read(1)
-        world.run("CLIENT KILL", "ID", stream._reader[1] or 0)
+        world.run("CLIENT KILL", "ID", stream._reader._reader[1] or 0)
         with trio.fail_after(PATIENCE_S):
-            while stream._blocking.connected:  # noqa: ASYNC110 - nor does the client
+            while stream._reader._blocking.connected:  # noqa: ASYNC110 - nor does the client
                 await trio.sleep(0.01)
         begun = trio.current_time()
         async with trio.open_nursery() as nursery:
@@ -353,7 +358,7 @@ async def blocked(client: redis.Redis) -> None:
 async def test_a_stream_that_goes_away_under_a_blocked_reader_comes_back(
     world: RedisWorld, redis_server: RedisServer, logged: list[str], how: str
 ) -> None:
-    """Redis 7.0 says UNBLOCKED, others NOGROUP: the group is created again, with one warning, and reading goes on."""
+    """Redis 7.0 says UNBLOCKED, others NOGROUP: the group is created again, with one error, and reading goes on."""
     name = world.names[0]
     commands = {"delete": ["DEL", name], "flush": ["FLUSHDB"], "destroy": ["XGROUP DESTROY", name, GROUP]}
     async with open_redis_stream(settings(redis_server, stream=name, block_s=LONG_BLOCK_S)) as stream:
@@ -366,17 +371,17 @@ async def test_a_stream_that_goes_away_under_a_blocked_reader_comes_back(
         assert LONG_BLOCK_S > trio.current_time() - begun
         added = add(world, 1)
         assert added == ids(await stream.read(1))
-    assert 1 == len([line for line in logged if line.startswith("WARNING group")])
+    assert 1 == len([line for line in logged if line.startswith("ERROR group")])
 
 
-async def test_an_error_nobody_planned_for_comes_out(world: RedisWorld, redis_server: RedisServer) -> None:
-    """A stream that becomes something else while it is read is no outage: nothing is waited for."""
+async def test_a_key_of_another_type_is_an_outage(world: RedisWorld, redis_server: RedisServer) -> None:
+    """A stream that becomes something else while it is read is named and waited for."""
     async with open_redis_stream(settings(redis_server, stream=world.names[0])) as stream:
         await stream.prepare()
         world.client.delete(world.names[0])
         world.client.set(world.names[0], "text")
         for call in (stream.read(1), stream.look(0, 1), stream.hand_over(set())):
-            with pytest.raises(redis.ResponseError, match="WRONGTYPE"):
+            with pytest.raises(Unavailable, match=r"refuses .*: WRONGTYPE"):
                 await call
 
 
@@ -392,7 +397,7 @@ async def test_a_permission_that_is_taken_away_is_no_lost_group(
             if command == "xreadgroup":
                 await stream.read(1)
             world.run("ACL SETUSER", "limited", f"-{command}")
-            with pytest.raises(redis.ResponseError, match=r"permission|cannot run|can't run"):
+            with pytest.raises(Unavailable, match=r"does not let the user 'limited' run (XREADGROUP|EVAL .*XGROUP)"):
                 await stream.read(1)
 
 
@@ -493,7 +498,7 @@ async def test_a_dead_letter_stream_that_cannot_be_written_leaves_the_entry_pend
         await stream.prepare()
         (entry,) = await stream.read(1)
         world.client.set(dead_letter_key(world.names[0]), "text")
-        with pytest.raises(redis.ResponseError, match="WRONGTYPE"):
+        with pytest.raises(Unavailable, match="WRONGTYPE"):
             await stream.quarantine(entry, WHY)
     assert [entry.id] == list(world.pending(world.names[0]))
 

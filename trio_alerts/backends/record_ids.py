@@ -5,6 +5,8 @@ from collections.abc import Mapping, Sequence
 
 REPLAY_OF = b"replay_of"  # the field by which `dead replay` says which record an entry came from
 
+LARGEST = 2**64 - 1  # of each half of an ID
+
 _ENTRY_ID = re.compile(r"(0|[1-9][0-9]{0,19})-(0|[1-9][0-9]{0,19})")
 
 
@@ -29,7 +31,7 @@ class RecordIds:
             stream = self._streams[0]
         elif len(self._streams) == 1 or stream not in self._streams:
             return None
-        return (stream, entry_id) if _ENTRY_ID.fullmatch(entry_id) else None
+        return (stream, entry_id) if is_entry_id(entry_id) else None
 
     def of_replay(self, stream: str, entry_id: str, fields: Mapping[bytes, bytes]) -> str | None:
         """Return the record ID that an entry claims to be a replay of; None if it does not, or cannot be one.
@@ -40,13 +42,24 @@ class RecordIds:
         alert's content must be the same (see `resume` in process.py), or one whose entry is older, and not read yet.
         """
         text = fields.get(REPLAY_OF, b"").decode(errors="replace")
-        original = _ENTRY_ID.fullmatch(text.removeprefix(f"{stream}|"))
-        if original is None or order(original[0]) >= order(entry_id):
-            return None
-        return text
+        original = text.removeprefix(f"{stream}|")
+        return text if is_entry_id(original) and order(original) < order(entry_id) else None
+
+
+def is_entry_id(text: str) -> bool:
+    """Tell whether this is an ID as the server writes it: two numbers of 64 bits."""
+    return _ENTRY_ID.fullmatch(text) is not None and max(order(text)) <= LARGEST
 
 
 def order(entry_id: str) -> tuple[int, int]:
     """Return what the server sorts entry IDs by."""
     milliseconds, _, sequence = entry_id.partition("-")
     return int(milliseconds), int(sequence)
+
+
+def id_behind(entry_id: str) -> str | None:
+    """Return the smallest ID that is larger; None behind the largest there is, where "(" is an error of the server."""
+    milliseconds, sequence = order(entry_id)
+    if sequence < LARGEST:
+        return f"{milliseconds}-{sequence + 1}"
+    return f"{milliseconds + 1}-0" if milliseconds < LARGEST else None

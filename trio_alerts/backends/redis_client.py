@@ -2,33 +2,23 @@
 
 import random
 import ssl
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 import trio
 from loguru import logger
 from redis.asyncio import Redis
 from redis.commands.core import AsyncCoreCommands
 from redis.event import EventDispatcher
-from redis.exceptions import (
-    AskError,
-    AuthenticationError,
-    ClusterDownError,
-    MovedError,
-    OutOfMemoryError,
-    ReadOnlyError,
-    RedisError,
-    ResponseError,
-    TryAgainError,
-)
-from redis.exceptions import ConnectionError as RedisConnectionError
+from redis.exceptions import AuthenticationError, MovedError, ReadOnlyError, RedisError
 from redis.typing import EncodableT
 
 from trio_alerts.backends.redis_address import RedisAddress, parse_redis_url
-from trio_alerts.backends.redis_connect import Refusal, connect, tls_context
+from trio_alerts.backends.redis_answers import Refusal, misunderstood, refusal, shaped
+from trio_alerts.backends.redis_connect import connect, tls_context
 from trio_alerts.backends.redis_connection import RedisConnection, pack
 from trio_alerts.errors import SettingsError, StartError, Unavailable
 from trio_alerts.settings import Settings
@@ -42,8 +32,8 @@ _NOT_SHARED = frozenset(
     {"AUTH", "CLIENT REPLY", "DISCARD", "EXEC", "HELLO", "MONITOR", "MULTI", "PSUBSCRIBE", "QUIT", "RESET", "SELECT"}
     | {"SSUBSCRIBE", "SUBSCRIBE", "SYNC", "UNWATCH", "WATCH"}
 )
-# "Not now" for which redis-py has no class of its own: cannot write to disk, too few replicas, a script runs.
-_NOT_NOW_CODES = ("MISCONF ", "NOREPLICAS ", "BUSY ")
+
+T = TypeVar("T")
 
 
 @asynccontextmanager
@@ -83,7 +73,7 @@ async def open_redis_for_command(settings: Settings) -> AsyncIterator["RedisClie
     try:
         async with open_redis(url, ca_file=ca_file, timeout_s=settings.redis_timeout_s) as client:
             yield client
-    except (Unavailable, RedisError) as error:
+    except Unavailable as error:
         raise StartError(f"Redis: {error}") from error
 
 
@@ -91,9 +81,10 @@ class RedisClient(AsyncCoreCommands):
     """One shared connection with redis-py's command methods; use `open_redis`.
 
     Answers have the shapes of `redis.asyncio.Redis(protocol=2)`: bytes are not decoded, since an entry's field may hold
-    anything. Errors of a command are redis-py's (`ResponseError`, for `NOGROUP` and the like); whatever waiting may
-    mend is `Unavailable`. No command is ever repeated but one that was answered with MOVED, and so did not run: after
-    `Unavailable` a write may have happened or not, and only the caller knows whether it may be repeated.
+    anything. An error of the server is a `Refusal`, whose reply tells `NOGROUP` and the like apart. What else keeps an
+    answer away, or makes it something that nobody knows, is `Unavailable`. No command is ever repeated but one that was
+    answered with MOVED, and so did not run: after `Unavailable` a write may have happened or not, and only the caller
+    knows whether it may be repeated.
 
     A command that meets a lost connection waits for its return, then for its answer, for at most `timeout_s` each. A
     cancelled command may still run; its answer is dropped. A command that blocks belongs to `open_blocking`: here it
@@ -160,8 +151,9 @@ class RedisClient(AsyncCoreCommands):
         """Send one command: what redis-py's command methods call.
 
         Raises:
-            Unavailable: Not connected, connection lost, no answer in time, or the server says "not now".
-            RedisError: The server refuses the command, or it cannot be encoded.
+            Refusal: The server refuses the command, for now or for good.
+            Unavailable: Not connected, connection lost, no answer in time, or none that redis-py understands.
+            DataError: The command cannot be encoded.
             ValueError: The command would change the connection that other tasks share.
 
         Cancellation: see `RedisConnection.execute`.
@@ -169,25 +161,64 @@ class RedisClient(AsyncCoreCommands):
         name = str(args[0]).upper()
         if name in _NOT_SHARED:
             raise ValueError(f"{name} does not go over a shared connection")
-        answer = await self._send(pack(args))
+        answer = await self._send(args)
         options.pop("keys", None)  # for redis-py's client-side cache
         callback = self._callbacks.get(name)
-        return answer if callback is None else callback(answer, **options)
+        if callback is None:
+            return answer
+        try:
+            return callback(answer, **options)
+        except Exception as error:
+            raise self.misunderstood(args, answer) from error
 
-    async def _send(self, command: bytes) -> Any:
+    def expect(self, shape: type[T], answer: Any, *command: EncodableT) -> T:
+        """Return an answer that has a known shape; see `shaped`.
+
+        An answer that has not may be that of another command, and so may those behind it: the connection is dropped.
+
+        Args:
+            shape: Its type.
+            answer: What a command method returned.
+            command: Which command, for the message.
+
+        Raises:
+            Unavailable: It has another shape.
+        """
+        try:
+            return shaped(answer, shape)
+        except ValueError as error:  # msgspec's own error is one
+            raise self.misunderstood(command, answer) from error
+
+    async def run_script(self, shape: type[T], script: str, keys: Sequence[str], *arguments: EncodableT) -> T:
+        """Run a script, by EVAL, and return its answer, which has this shape.
+
+        Raises:
+            Refusal: The server refuses the script or a command in it.
+            Unavailable: See `execute_command` and `expect`.
+        """
+        command = ("EVAL", script, len(keys), *keys, *arguments)
+        return self.expect(shape, await self.execute_command(*command), *command)
+
+    def misunderstood(self, command: tuple[EncodableT, ...], answer: object) -> Unavailable:
+        """Drop the connection because of an answer, and return the error that says so."""
+        error = misunderstood(self.address, command, answer)
+        if self._connection is not None:
+            self._connection.drop(str(error))
+        return error
+
+    async def _send(self, command: tuple[EncodableT, ...]) -> Any:
+        packed = pack(command)
         for _ in range(MAX_REDIRECTS):
             connection = await self._live_connection()
             try:
-                return await connection.execute(command)
+                return await connection.execute(packed)
             except MovedError as error:  # it did not run, so it may be repeated
                 self._moved_to = (error.host or self.address.host, error.port)
                 connection.drop(f"moved to {error.host}:{error.port}")
-            except (RedisConnectionError, ResponseError) as error:
+            except RedisError as error:
                 if _must_reconnect(error):
                     connection.drop(str(error))
-                if _must_reconnect(error) or _may_pass(error):
-                    raise Unavailable(f"{self.address} says: {error}") from error
-                raise
+                raise refusal(self.address, self.address.username or "default", command, error) from error
             except Unavailable as error:
                 raise Unavailable(f"{self.address}: {error}") from error
         raise Unavailable(f"{self.address}: moved more than {MAX_REDIRECTS} times")
@@ -276,12 +307,6 @@ def backoff_s(failures: int) -> float:
 def _must_reconnect(error: Exception) -> bool:
     """Whether the server is no longer the one to talk to: demoted, full, or it has forgotten who we are."""
     return isinstance(error, ReadOnlyError | AuthenticationError) or "max number of clients" in str(error)
-
-
-def _may_pass(error: Exception) -> bool:
-    """Whether it says "not now": loading, no master, slots on the move, out of memory, and the like."""
-    not_now = (RedisConnectionError, ClusterDownError, AskError, TryAgainError, OutOfMemoryError)
-    return isinstance(error, not_now) or str(error).startswith(_NOT_NOW_CODES)
 
 
 @asynccontextmanager

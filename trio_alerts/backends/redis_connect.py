@@ -12,10 +12,12 @@ import trio
 from redis.exceptions import AuthenticationError, NoPermissionError
 
 from trio_alerts.backends.redis_address import RedisAddress
+from trio_alerts.backends.redis_answers import Refusal, shaped
 from trio_alerts.backends.redis_connection import READ_SIZE, RedisConnection
 from trio_alerts.errors import SettingsError, Unavailable
 
 CLIENT_NAME = "trio_alerts"
+_NOT_REDIS = "does not speak Redis's protocol"
 _REPLICA = "is a replica, which takes no writes: name its master"
 SENTINEL_BOUND_S = 1.0  # a healthy Sentinel answers in 1 ms; three dead ones delay a connect by 3 s
 
@@ -26,10 +28,6 @@ _KEEPALIVE = [
     for option, value in (("TCP_KEEPIDLE", 30), ("TCP_KEEPINTVL", 5), ("TCP_KEEPCNT", 3))
     if hasattr(socket, option)
 ]
-
-
-class Refusal(Unavailable):
-    """The server is there and says no: most often a human has to mend something, but a restart or fail-over may too."""
 
 
 async def connect(
@@ -110,10 +108,20 @@ async def _ask_sentinels(address: RedisAddress) -> tuple[str, int]:
             reasons.append(str(error))
         else:
             refused = [answer for answer in answers if isinstance(answer, Exception)]
-            if not refused and isinstance(answers[-1], list):
-                return answers[-1][0].decode(), int(answers[-1][1])
+            master = _master(answers[-1])
+            if not refused and master is not None:
+                return master
             reasons.append(f"{host}:{port} says: {refused[0] if refused else 'unknown service'}")
     raise Unavailable(f"{address}: no Sentinel names a master: {'; '.join(reasons)}")
+
+
+def _master(answer: object) -> tuple[str, int] | None:
+    """Read where a Sentinel says that the master is; None if it knows none, or says what no Sentinel says."""
+    try:
+        host, port = shaped(answer, tuple[bytes, bytes])
+        return host.decode(), int(port)
+    except ValueError:
+        return None
 
 
 async def _agree_on_tls(stream: trio.SSLStream[trio.SocketStream], address: RedisAddress) -> None:
@@ -136,11 +144,13 @@ async def _introduce(connection: RedisConnection, address: RedisAddress) -> None
         words["SELECT"] = ("SELECT", address.db)
     words |= {"SETNAME": ("CLIENT SETNAME", CLIENT_NAME), "PING": ("PING",), "ROLE": ("ROLE",)}
     try:
-        answers = dict(zip(words, await connection.exchange(*words.values()), strict=True))
-        reason = _refusal(address, answers)
+        said = await connection.exchange(*words.values())
+        reason = _refusal(address, dict(zip(words, said, strict=False))) if len(said) == len(words) else _NOT_REDIS
         # A replica in a Cluster answers MOVED with its master's address, which the client follows.
-        if reason == _REPLICA and b"cluster_enabled:1" in (await connection.exchange(("INFO", "cluster")))[0]:
-            reason = None
+        if reason == _REPLICA:
+            about = (await connection.exchange(("INFO", "cluster")))[0]
+            if isinstance(about, bytes) and b"cluster_enabled:1" in about:
+                reason = None
     except Unavailable as error:
         hint = "" if address.tls else " (does it want TLS, rediss://?)"
         raise Unavailable(f"{address} broke off at the first words: {error}{hint}") from error
@@ -164,8 +174,8 @@ def _refusal(address: RedisAddress, answers: dict[str, Any]) -> str | None:
             return f"{complaint}: {answer}"
     # A port of this machine that nobody listens on can connect to itself and echo: every question is its own answer.
     if answers["PING"] != b"PONG" and not isinstance(answers["PING"], Exception):
-        return "does not speak Redis's protocol"
-    role = answers["ROLE"][0] if isinstance(answers["ROLE"], list) else None
+        return _NOT_REDIS
+    role = answers["ROLE"][0] if isinstance(answers["ROLE"], list) and answers["ROLE"] else None
     if role == b"sentinel":
         return "is a Sentinel: use redis+sentinel://host:port/service/db"
     return _REPLICA if role == b"slave" else None

@@ -8,7 +8,7 @@ from typing import Any
 import hiredis
 import trio
 from redis._parsers import BaseParser
-from redis.exceptions import DataError, InvalidResponse, RedisError
+from redis.exceptions import DataError, InvalidResponse, RedisError, ResponseError
 from redis.typing import EncodableT
 
 from trio_alerts.errors import Unavailable
@@ -53,7 +53,7 @@ class RedisConnection:
         self._timeout_s = timeout_s
         self._cancel_closes = cancel_closes
         self._parser = hiredis.Reader(
-            protocolError=InvalidResponse, replyError=BaseParser.parse_error, notEnoughData=_NOTHING_YET
+            protocolError=InvalidResponse, replyError=_reply_error, notEnoughData=_NOTHING_YET
         )
         self._unsent: list[bytes] = []
         self._waiting: deque[_Waiter] = deque()
@@ -177,8 +177,11 @@ class RedisConnection:
             raise trio.BrokenResourceError("closed by the server")
         self._parser.feed(bytes(data))  # a bytearray from TLS; bytes are not copied
         answers = []
-        while (answer := self._parser.gets()) is not _NOTHING_YET:
-            answers.append(answer)
+        try:
+            while (answer := self._parser.gets()) is not _NOTHING_YET:
+                answers.append(answer)
+        except (TypeError, ValueError) as error:  # a map or a set whose keys cannot be keys
+            raise InvalidResponse(str(error)) from error
         return answers
 
 
@@ -212,6 +215,14 @@ def pack(command: tuple[EncodableT, ...]) -> bytes:
     except TypeError as error:
         raise DataError(str(error)) from error
     return packed
+
+
+def _reply_error(text: str) -> RedisError:
+    try:
+        error: RedisError = BaseParser.parse_error(text)  # type: ignore[no-untyped-call]
+    except ValueError:  # MOVED or ASK without an address
+        error = ResponseError(text)
+    return error
 
 
 def _plain(argument: EncodableT) -> EncodableT:

@@ -3,15 +3,16 @@
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypedDict
 
-from redis.exceptions import ResponseError
+from msgspec import Struct
 
-from trio_alerts.backends.record_ids import REPLAY_OF, RecordIds, order
+from trio_alerts.backends.record_ids import REPLAY_OF, RecordIds, id_behind, order
+from trio_alerts.backends.redis_answers import EntryId, List, Refusal, ServerTime
 from trio_alerts.backends.redis_client import RedisClient, open_redis_for_command
-from trio_alerts.backends.redis_keys import dead_letter_key, dropped_key, ledger_key, lost_key
+from trio_alerts.backends.redis_keys import dead_letter_key, dropped_key, lost_key
+from trio_alerts.backends.redis_losses import Ledger, accept_losses, look_for_losses
 from trio_alerts.backends.redis_quarantine import RedisQuarantine
-from trio_alerts.backends.redis_upkeep import look_for_losses
 from trio_alerts.settings import Settings
 
 PAGE = 200  # entries a script: with payloads of 1 KiB it blocks the server for less than 1 ms
@@ -40,6 +41,7 @@ class Standing:
         quarantined: How many lie in its dead-letter stream.
         dropped: How many operators dropped from there, as far as the log goes back.
         lost_unread: How many were trimmed or deleted before the group had read them.
+        taken_away: How often the stream was taken away, or its group moved, and nobody has accepted that yet.
         waiting_since_s: When the oldest entry was added that is not read yet or pending, in seconds since the epoch.
     """
 
@@ -51,6 +53,7 @@ class Standing:
     quarantined: int
     dropped: int
     lost_unread: int
+    taken_away: int
     waiting_since_s: float | None
 
 
@@ -60,6 +63,48 @@ class Position:
 
     last_delivered: str | None
     start: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class LostUnread:
+    """What was lost before it was read: how many entries, and how often more may have gone than is known.
+
+    The latter counts streams that were taken away, until somebody accepts it, and a group that was moved past entries,
+    until it is set back.
+    """
+
+    count: int
+    taken_away: int
+
+
+class _Stream(Struct, rename="kebab"):
+    length: int
+    first_entry: tuple[EntryId, Any] | None
+
+
+class _Group(Struct, rename="kebab"):
+    name: bytes
+    pending: int
+    last_delivered_id: EntryId
+    lag: int | None = None
+
+
+class _Count(List):
+    count: int
+    newest: EntryId
+
+
+class _Pending(TypedDict):
+    message_id: EntryId
+
+
+class _Consumer(TypedDict):
+    name: bytes
+    pending: int
+    idle: int
+
+
+_LOGGED = list[tuple[EntryId, dict[bytes, bytes]]]
 
 
 @asynccontextmanager
@@ -85,62 +130,72 @@ class RedisLedger:
 
     async def time(self) -> float:
         """Return the server's time in seconds since the epoch."""
-        seconds, microseconds = await self._client.time()
-        return float(seconds) + float(microseconds) / 1_000_000
+        return self._client.expect(ServerTime, await self._client.time(), "TIME").since_epoch_s
 
     async def standing(self, stream: str) -> Standing:
         """Tell how a stream and its group stand; one that does not exist stands at nothing."""
-        about: Any = await self._about(stream)
+        about = await self._about(stream)
         group = await self._about_group(stream)
-        length = int(about["length"]) if about else 0
-        consumers: Any = await self._client.xinfo_consumers(stream, self._group) if group else []
+        length = about.length if about else 0
+        lost = await self.lost_unread(stream)
         waiting = [entry_id for entry_id in await self._oldest(stream, group) if entry_id is not None]
         return Standing(
             stream=stream,
             length=length,
-            not_read=await self._not_read(stream, about, group) if group else length,
-            pending=int(group["pending"]) if group else 0,
-            consumers=tuple(
-                Consumer(one["name"].decode(errors="replace"), int(one["pending"]), int(one["idle"]) / 1000)
-                for one in consumers
-            ),
-            quarantined=int(await self._client.xlen(dead_letter_key(stream))),
-            dropped=int(await self._client.xlen(dropped_key(stream))),
-            lost_unread=await self.lost_unread(stream),
+            not_read=await self._not_read(stream, about, group) if about and group else length,
+            pending=group.pending if group else 0,
+            consumers=await self._consumers(stream) if group else (),
+            quarantined=await self._length(dead_letter_key(stream)),
+            dropped=await self._length(dropped_key(stream)),
+            lost_unread=lost.count,
+            taken_away=lost.taken_away,
             waiting_since_s=min((order(entry_id)[0] / 1000 for entry_id in waiting), default=None),
         )
 
-    async def lost_unread(self, stream: str) -> int:
-        """Return how many entries were trimmed or deleted before the group had read them, up to now."""
-        await look_for_losses(self._client, stream, self._group)
-        return int(await self._client.hget(ledger_key(stream, self._group), "lost") or 0)
+    async def lost_unread(self, stream: str) -> LostUnread:
+        """Tell what was trimmed, deleted or taken away before the group had read it, up to now."""
+        ledger = (await look_for_losses(self._client, stream, self._group)).ledger
+        taken = max(self._number(ledger, b"taken") - self._number(ledger, b"accepted"), 0)
+        return LostUnread(self._number(ledger, b"lost"), taken + (b"moved_from" in ledger))
+
+    async def accept_losses(self, stream: str) -> None:
+        """Note that a human knows of what was taken away so far: it is accounted for from now on."""
+        await accept_losses(self._client, stream, self._group)
 
     async def position(self, stream: str) -> Position:
         """Tell how far the group has read."""
         group = await self._about_group(stream)
-        start: Any = await self._client.hget(ledger_key(stream, self._group), "start")
-        return Position(group["last-delivered-id"].decode() if group else None, start.decode() if start else None)
+        start = (await look_for_losses(self._client, stream, self._group)).ledger.get(b"start")
+        return Position(
+            group.last_delivered_id.text if group else None,
+            self._client.expect(EntryId, start, "HGETALL").text if start else None,
+        )
 
     async def entries(self, stream: str, after: str = "") -> list[tuple[str, str]]:
         """Return a page of the stream: each entry's ID and its record's. `after` is the last ID of the page before."""
-        answer: Any = await self._client.eval(_ENTRIES, 1, stream, f"({after}" if after else "-", PAGE)
+        start = _behind(after)
+        if start is None:
+            return []
+        shape = list[tuple[EntryId, bytes | None]]
         page = []
-        for raw_id, replay_of in answer:
-            entry_id = raw_id.decode()
+        for raw_id, replay_of in await self._client.run_script(shape, _ENTRIES, (stream,), start, PAGE):
+            entry_id = raw_id.text
             original = self._ids.of_replay(stream, entry_id, {REPLAY_OF: replay_of}) if replay_of is not None else None
             page.append((entry_id, original or self._ids.of(stream, entry_id)))
         return page
 
     async def pending(self, stream: str, after: str = "") -> list[str]:
         """Return a page of the IDs that are pending in the group."""
-        start = f"({after}" if after else "-"
+        start = _behind(after)
+        if start is None:
+            return []
         try:
-            page: Any = await self._client.xpending_range(stream, self._group, start, "+", IDS_A_PAGE)
-        except ResponseError as error:
-            if "NOGROUP" in str(error):
+            page = await self._client.xpending_range(stream, self._group, start, "+", IDS_A_PAGE)
+        except Refusal as refused:
+            if "NOGROUP" in refused.reply:
                 return []
             raise
-        return [one["message_id"].decode() for one in page]
+        return [one["message_id"].text for one in self._client.expect(list[_Pending], page, "XPENDING")]
 
     async def quarantined(self, stream: str, after: str = "") -> list[tuple[str, str]]:
         """Return a page of what our group put into quarantine: the ID there, and the record's (empty: another's)."""
@@ -151,52 +206,87 @@ class RedisLedger:
         """Return a page of the log of drops: the ID there, and the record's (empty: another group's)."""
         page = await self._log(dropped_key(stream), after)
         ours = self._group.encode()
-        return [(one, fields[b"id"].decode() if fields.get(b"group") == ours else "") for one, fields in page]
+        return [
+            (one, fields.get(b"id", b"").decode(errors="replace") if fields.get(b"group") == ours else "")
+            for one, fields in page
+        ]
 
     async def deleted(self, stream: str, after: str = "") -> list[tuple[str, str]]:
         """Return a page of the log of entries that were deleted while pending: the ID there, and the entry's."""
         page = await self._log(lost_key(stream, self._group), after)
-        return [(one, fields[b"id"].decode()) for one, fields in page]
+        return [(one, fields.get(b"id", b"").decode(errors="replace")) for one, fields in page]
 
     async def _log(self, key: str, after: str) -> list[tuple[str, dict[bytes, bytes]]]:
-        page: Any = await self._client.xrange(key, f"({after}" if after else "-", "+", IDS_A_PAGE)
-        return [(entry_id.decode(), fields) for entry_id, fields in page]
+        start = _behind(after)
+        if start is None:
+            return []
+        page = self._client.expect(_LOGGED, await self._client.xrange(key, start, "+", IDS_A_PAGE), "XRANGE", key)
+        return [(entry_id.text, fields) for entry_id, fields in page]
 
-    async def _about(self, stream: str) -> Any:
+    async def _length(self, key: str) -> int:
+        return self._client.expect(int, await self._client.xlen(key), "XLEN", key)
+
+    async def _about(self, stream: str) -> _Stream | None:
         try:
-            return await self._client.xinfo_stream(stream)
-        except ResponseError as error:
-            if "no such key" in str(error):
+            return self._client.expect(_Stream, await self._client.xinfo_stream(stream), "XINFO STREAM", stream)
+        except Refusal as refused:
+            if "no such key" in refused.reply:
                 return None
             raise
 
-    async def _about_group(self, stream: str) -> Any:
-        if not await self._client.exists(stream):
-            return None
-        groups: Any = await self._client.xinfo_groups(stream)
-        return next((one for one in groups if one["name"] == self._group.encode()), None)
+    async def _about_group(self, stream: str) -> _Group | None:
+        try:
+            groups = self._client.expect(list[_Group], await self._client.xinfo_groups(stream), "XINFO GROUPS", stream)
+        except Refusal as refused:
+            if "no such key" in refused.reply:
+                return None
+            raise
+        return next((one for one in groups if one.name == self._group.encode()), None)
 
-    async def _not_read(self, stream: str, about: Any, group: Any) -> int:
+    async def _consumers(self, stream: str) -> tuple[Consumer, ...]:
+        answer = await self._client.xinfo_consumers(stream, self._group)
+        found = self._client.expect(list[_Consumer], answer, "XINFO CONSUMERS", stream)
+        return tuple(
+            Consumer(one["name"].decode(errors="replace"), one["pending"], one["idle"] / 1000) for one in found
+        )
+
+    async def _not_read(self, stream: str, about: _Stream, group: _Group) -> int:
         """Count what follows the last entry read. The server's own `lag` also counts what was trimmed unread."""
-        first, last = about["first-entry"], group["last-delivered-id"].decode()
-        if first is None:
+        last = group.last_delivered_id.text
+        if about.first_entry is None:
             return 0
-        if order(first[0].decode()) > order(last):
-            return int(about["length"])
-        count, after = await self._client.eval(_COUNT, 1, stream, last, IDS_A_PAGE)
-        total = int(count)
-        if total == IDS_A_PAGE and group.get("lag") is not None:
-            return int(group["lag"])
-        while count == IDS_A_PAGE:
-            count, after = await self._client.eval(_COUNT, 1, stream, after.decode(), IDS_A_PAGE)
-            total += int(count)
+        if order(about.first_entry[0].text) > order(last):
+            return about.length
+        total, start = 0, id_behind(last)
+        while start is not None:
+            page = await self._client.run_script(_Count, _COUNT, (stream,), start, IDS_A_PAGE)
+            total += page.count
+            if page.count < IDS_A_PAGE:
+                break
+            if group.lag is not None:
+                return group.lag
+            start = id_behind(page.newest.text)
         return total
 
-    async def _oldest(self, stream: str, group: Any) -> tuple[str | None, str | None]:
-        last = group["last-delivered-id"].decode() if group else "0-0"
-        unread: Any = await self._client.xrange(stream, f"({last}", "+", 1)
-        pending = await self.pending(stream) if group and group["pending"] else []
-        return (unread[0][0].decode() if unread else None, pending[0] if pending else None)
+    async def _oldest(self, stream: str, group: _Group | None) -> tuple[str | None, str | None]:
+        start = id_behind(group.last_delivered_id.text) if group else "-"
+        unread = None
+        if start is not None:
+            first = await self._client.run_script(_Count, _COUNT, (stream,), start, 1)
+            unread = first.newest.text if first.count else None
+        pending = await self.pending(stream) if group and group.pending else []
+        return (unread, pending[0] if pending else None)
+
+    def _number(self, ledger: Ledger, name: bytes) -> int:
+        text = ledger.get(name, b"0")
+        if not text.isdigit():
+            raise self._client.misunderstood(("HGETALL",), dict(ledger))
+        return int(text)
+
+
+def _behind(after: str) -> str | None:
+    """Return where the page behind an ID starts; None if there is nothing behind it."""
+    return id_behind(after) if after else "-"
 
 
 # KEYS[1]: the stream. ARGV[1]: where to start, ARGV[2]: how many. Answers IDs and what they are replays of: the payload
@@ -213,9 +303,8 @@ end
 return page
 """
 
-# KEYS[1]: the stream. ARGV[1]: the ID behind which to start, ARGV[2]: how many. Answers how many there are, and the
-# last ID.
+# KEYS[1]: the stream. ARGV[1]: where to start, ARGV[2]: how many. Answers how many there are, and the last ID.
 _COUNT = """
-local found = redis.call('XRANGE', KEYS[1], '(' .. ARGV[1], '+', 'COUNT', ARGV[2])
-return {#found, #found > 0 and found[#found][1] or ARGV[1]}
+local found = redis.call('XRANGE', KEYS[1], ARGV[1], '+', 'COUNT', ARGV[2])
+return {#found, #found > 0 and found[#found][1] or '0-0'}
 """

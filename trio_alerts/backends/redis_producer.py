@@ -5,8 +5,8 @@ from contextlib import asynccontextmanager
 from typing import Literal
 
 import trio
-from redis.exceptions import RedisError
 
+from trio_alerts.backends.redis_answers import EntryId, Refusal
 from trio_alerts.backends.redis_client import RedisClient, open_redis
 from trio_alerts.errors import Unavailable
 from trio_alerts.settings import Settings
@@ -62,7 +62,7 @@ class RedisProducer:
         try:
             # On a connection that is there the commands go out in the order of their tasks; after a loss, in any.
             await self._client.ping()
-        except (Unavailable, RedisError) as error:
+        except Unavailable as error:
             return self._told(error)
         async with trio.open_nursery() as window:
 
@@ -70,13 +70,13 @@ class RedisProducer:
                 stream, payload = entries[number]
                 fates[number] = "unknown"
                 try:
-                    await self._client.xadd(stream, {b"event": payload})
+                    self._client.expect(EntryId, await self._client.xadd(stream, {b"event": payload}), "XADD", stream)
+                except Refusal as refused:
+                    fates[number] = "not added"
+                    reasons.append(self._told(refused))
                 except Unavailable as error:
                     reasons.append(self._told(error))
                     window.cancel_scope.cancel()  # nothing that waits for the connection's return may go out later
-                except RedisError as error:
-                    fates[number] = "not added"
-                    reasons.append(self._told(error))
                 else:
                     fates[number] = "added"
 
@@ -87,10 +87,8 @@ class RedisProducer:
                 await trio.lowlevel.checkpoint()  # it is on its way before the next one starts: that keeps the order
         return reasons[0] if reasons else ""
 
-    def _told(self, error: Exception) -> str:
-        if isinstance(error, Unavailable):
-            return f"Redis: {error}"
-        return f"Redis: {self._client.address} refuses the alert: {error}"
+    def _told(self, error: Unavailable) -> str:
+        return f"Redis: {error}"
 
 
 def _window_end(entries: Sequence[tuple[str, bytes]], begin: int) -> int:

@@ -3,9 +3,9 @@
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from typing import Any
 
-from trio_alerts.backends.record_ids import REPLAY_OF
+from trio_alerts.backends.record_ids import REPLAY_OF, id_behind
+from trio_alerts.backends.redis_answers import EntryId, List
 from trio_alerts.backends.redis_client import RedisClient, open_redis_for_command
 from trio_alerts.backends.redis_keys import dead_letter_key, dropped_key
 from trio_alerts.backends.redis_scripts import KEPT_LOG
@@ -39,6 +39,11 @@ class Quarantined:
     size: int
 
 
+class _Replay(List):
+    outcome: int
+    new_id: EntryId
+
+
 @asynccontextmanager
 async def open_quarantine(settings: Settings) -> AsyncIterator["RedisQuarantine"]:
     """Connect for as long as the block runs.
@@ -59,17 +64,21 @@ class RedisQuarantine:
 
     async def page(self, stream: str, count: int, after: str = "") -> list[Quarantined]:
         """Return some entries without their fields, the oldest first; `after` is the last ID of the page before."""
-        start = f"({after}" if after else "-"
-        answer: Any = await self._client.eval(_PAGE, 1, dead_letter_key(stream), start, count)
-        return [_quarantined(stream, entry_id, size, flat) for entry_id, size, flat in answer]
+        start = id_behind(after) if after else "-"
+        if start is None:
+            return []
+        shape = list[tuple[EntryId, int, list[bytes]]]
+        page = await self._client.run_script(shape, _PAGE, (dead_letter_key(stream),), start, count)
+        return [_quarantined(stream, entry_id, size, flat) for entry_id, size, flat in page]
 
     async def get(self, stream: str, dead_id: str) -> tuple[Quarantined, Sequence[tuple[bytes, bytes]]] | None:
         """Return one entry and the fields that its producer wrote, as they were; None if it is not there."""
-        answer: Any = await self._client.eval(_GET, 1, dead_letter_key(stream), dead_id)
-        if answer is None:
+        shape = list[tuple[EntryId, int, list[bytes], list[bytes]]]
+        found = await self._client.run_script(shape, _GET, (dead_letter_key(stream),), dead_id)
+        if not found:
             return None
-        entry_id, size, flat, fields = answer
-        return _quarantined(stream, entry_id, size, flat), list(zip(fields[::2], fields[1::2], strict=True))
+        entry_id, size, flat, fields = found[0]
+        return _quarantined(stream, entry_id, size, flat), list(zip(fields[::2], fields[1::2], strict=False))
 
     async def replay(self, stream: str, dead_id: str, *, as_new: bool = False) -> str | None:
         """Put an entry back into its stream; return its new ID there, or None if it is not in quarantine any more.
@@ -86,10 +95,10 @@ class RedisQuarantine:
             Unavailable: It may have been replayed, or not: try again.
         """
         keys = (stream, dead_letter_key(stream))
-        outcome, new_id = await self._client.eval(_REPLAY, len(keys), *keys, dead_id, int(as_new))
-        if outcome == b"WIDE":
+        answer = await self._client.run_script(_Replay, _REPLAY, keys, dead_id, int(as_new))
+        if answer.outcome == _WIDE:
             return await self._replay_wide(stream, dead_id, as_new=as_new)
-        return None if outcome == b"GONE" else bytes(new_id).decode()
+        return answer.new_id.text if answer.outcome == _REPLAYED else None
 
     async def drop(self, stream: str, dead_id: str, by: str) -> bool:
         """Delete an entry, and note for `audit` that it was dropped; false if it is not there any more.
@@ -100,7 +109,7 @@ class RedisQuarantine:
             by: Who wants it.
         """
         keys = (dead_letter_key(stream), dropped_key(stream))
-        return bool(await self._client.eval(_DROP, len(keys), *keys, dead_id, by, KEPT_LOG))
+        return bool(await self._client.run_script(int, _DROP, keys, dead_id, by, KEPT_LOG))
 
     async def _replay_wide(self, stream: str, dead_id: str, *, as_new: bool) -> str | None:
         """Replay an entry of more fields than a script can pass on, in two steps.
@@ -115,21 +124,24 @@ class RedisQuarantine:
         flat = [part for name, value in fields if name != REPLAY_OF for part in (name, value)]
         if not as_new:
             flat += [REPLAY_OF, entry.record_id.encode()]
-        new_id: bytes = await self._client.execute_command("XADD", stream, "*", *flat)
+        new_id = self._client.expect(
+            EntryId, await self._client.execute_command("XADD", stream, "*", *flat), "XADD", stream
+        )
         await self._client.xdel(dead_letter_key(stream), dead_id)
-        return new_id.decode()
+        return new_id.text
 
 
-def _quarantined(stream: str, entry_id: bytes, size: int, flat: Sequence[bytes]) -> Quarantined:
-    ours = {name.decode(): value.decode(errors="replace") for name, value in zip(flat[::2], flat[1::2], strict=True)}
+def _quarantined(stream: str, entry_id: EntryId, size: int, flat: Sequence[bytes]) -> Quarantined:
+    text = [part.decode(errors="replace") for part in flat]
+    ours = dict(zip(text[::2], text[1::2], strict=False))
     deliveries = ours.get("_deliveries", "")
     return Quarantined(
         stream=stream,
-        id=entry_id.decode(),
+        id=entry_id.text,
         record_id=ours.get("_record", ""),
         reason=ours.get("_reason", "unknown"),
         error=ours.get("_error", ""),
-        deliveries=int(deliveries) if deliveries.isdecimal() else 0,
+        deliveries=int(deliveries) if deliveries.isascii() and deliveries.isdecimal() else 0,
         at=ours.get("_at", ""),
         group=ours.get("_group", ""),
         size=size,
@@ -182,19 +194,22 @@ _GET = (
     _SPLIT
     + """
 local entry = redis.call('XRANGE', KEYS[1], ARGV[1], ARGV[1])[1]
-if not entry then return false end
+if not entry then return {} end
 local fields, ours, size = split(entry)
-return {entry[1], size, ours, fields}
+return {{entry[1], size, ours, fields}}
 """
 )
 
-# KEYS: the stream, the dead-letter stream. ARGV[1]: the ID, ARGV[2]: 1 for a new identity. XADD comes first: if it
+_REPLAYED, _WIDE = 1, 2
+
+# KEYS: the stream, the dead-letter stream. ARGV[1]: the ID, ARGV[2]: 1 for a new identity. Answers 0 if it is not there
+# (any more), `_REPLAYED` with its new ID, or `_WIDE`: it has too many fields for a script. XADD comes first: if it
 # fails, the entry stays where it is. `replay_of` is ours: an earlier one, or a producer's, gives way.
 _REPLAY = (
     _SPLIT
     + """
 local entry = redis.call('XRANGE', KEYS[2], ARGV[1], ARGV[1])[1]
-if not entry then return {'GONE', ''} end
+if not entry then return {0, '0-0'} end
 local fields, ours = split(entry)
 local record, wanted = value_of(ours, '_record'), {}
 for i = 1, #fields, 2 do
@@ -207,10 +222,10 @@ if record ~= '' and ARGV[2] == '0' then
   wanted[#wanted + 1] = 'replay_of'
   wanted[#wanted + 1] = record
 end
-if #wanted > 7500 then return {'WIDE', ''} end
+if #wanted > 7500 then return {2, '0-0'} end
 local id = redis.call('XADD', KEYS[1], '*', unpack(wanted))
 redis.call('XDEL', KEYS[2], ARGV[1])
-return {'REPLAYED', id}
+return {1, id}
 """
 )
 

@@ -1,18 +1,20 @@
 """The Lua scripts: each one is a step that must look and act at once.
 
 In all of them KEYS[1] is the stream, ARGV[1] the group and ARGV[2] our consumer. Where an entry may turn out to be
-deleted, KEYS[2] is the log of those: `audit` knows by it what became of them. An error of a command inside ends the
-script there, so the order of the commands decides what can be left half done: nothing is.
+deleted, KEYS[2] is the log of those: `audit` knows by it what became of them. (At maxmemory it cannot be written; that
+must not keep the others from being renewed, and the caller logs each ID.) An error of a command inside ends the script
+there, so the order of the commands decides what can be left half done: nothing is.
 
 `XPENDING … id id 1` answers {id, owner, idle ms, deliveries}, or nothing if the entry is not pending. XCLAIM answers
 nothing for an entry that was deleted from the stream, and from Redis 7 on takes it off the pending list too.
 """
 
 IDS_A_CALL = 200  # a script blocks the server while it runs, and 200 IDs take about 1 ms
+MOVED, DELETED = 1, 2  # answers of QUARANTINE
 KEPT_LOG = 100_000  # IDs of deleted or dropped entries that are kept, approximately: 10 MB
 
 _NOTE = f"""
-local function note(id) redis.call('XADD', KEYS[2], 'MAXLEN', '~', {KEPT_LOG}, '*', 'id', id) end
+local function note(id) redis.pcall('XADD', KEYS[2], 'MAXLEN', '~', {KEPT_LOG}, '*', 'id', id) end
 """
 
 # ARGV[3]: the owner it must have ('' for any), ARGV[4]: least idle ms, then IDs.
@@ -92,24 +94,25 @@ return pending
 
 # KEYS[2]: the dead-letter stream. ARGV[3]: the ID; ARGV[4]: how many of the following are our own fields' names and
 # values; then the entry's own, if the caller knows that it is deleted from the stream.
-# Answers MOVED, NOT_OURS, or DELETED: call again, with the fields that were read. XADD comes first: if it fails (out of
-# memory, say), the entry stays pending. Our fields come last, so that they win over a producer's of the same name.
-# Lua cannot pass more than 8,000 values to a command; the fields of such an entry are kept together, as MessagePack.
+# Answers MOVED, DELETED (call again, with the fields that were read), or 0: it is not ours. XADD comes first: if it
+# fails (out of memory, say), the entry stays pending. Our fields come last, so that they win over a producer's of the
+# same name. Lua cannot pass more than 8,000 values to a command; the fields of such an entry are kept together, as
+# MessagePack.
 QUARANTINE = """
 local found = redis.call('XPENDING', KEYS[1], ARGV[1], ARGV[3], ARGV[3], 1)[1]
-if not found or found[2] ~= ARGV[2] then return 'NOT_OURS' end
+if not found or found[2] ~= ARGV[2] then return 0 end
 local ours = tonumber(ARGV[4])
 local entry = redis.call('XRANGE', KEYS[1], ARGV[3], ARGV[3])[1]
 local fields = entry and entry[2] or {}
 if not entry then
-  if #ARGV == 4 + ours then return 'DELETED' end
+  if #ARGV == 4 + ours then return 2 end
   for i = 5 + ours, #ARGV do fields[#fields + 1] = ARGV[i] end
 end
 if #fields > 7000 then fields = {'_fields', cmsgpack.pack(fields)} end
 for i = 5, 4 + ours do fields[#fields + 1] = ARGV[i] end
 redis.call('XADD', KEYS[2], '*', unpack(fields))
 redis.call('XACK', KEYS[1], ARGV[1], ARGV[3])
-return 'MOVED'
+return 1
 """
 
 # Answers 1 if our consumer is gone, 0 if it has something pending: deleting it would lose that.

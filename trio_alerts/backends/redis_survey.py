@@ -2,13 +2,13 @@
 
 import secrets
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import Any
 
-from loguru import logger
 from redis.crc import key_slot
-from redis.exceptions import NoPermissionError, ResponseError
 from redis.typing import EncodableT
 
+from trio_alerts.backends.redis_answers import Refusal
 from trio_alerts.backends.redis_client import RedisClient
 from trio_alerts.backends.redis_keys import dead_letter_key, ledger_key, lock_key, lost_key
 from trio_alerts.errors import SettingsError, StartError, Unavailable
@@ -33,8 +33,16 @@ class MissingGroup:
         return f"group {self.group!r} of stream {self.stream!r} would be created, {where}"
 
 
-async def survey(client: RedisClient, settings: Settings) -> list[MissingGroup]:
-    """Look at the server, its permissions and the streams; return what has to be created.
+@dataclass(frozen=True, slots=True)
+class Survey:
+    """What was found: the groups that have to be created, and what somebody should know, a line each."""
+
+    missing: list[MissingGroup] = field(default_factory=list)
+    warnings: list[str] = field(default_factory=list)
+
+
+async def survey(client: RedisClient, settings: Settings) -> Survey:
+    """Look at the server, its permissions and the streams.
 
     Args:
         client: Connected.
@@ -44,26 +52,29 @@ async def survey(client: RedisClient, settings: Settings) -> list[MissingGroup]:
         StartError: The server refuses a command that will be needed, would lose alerts, or holds no streams there.
         SettingsError: A group would start over too many waiting entries, and `start_from` does not say where.
     """
+    found = Survey()
     try:
-        await _look_at_the_server(client, settings.stream_names)
-        missing = []
+        await _look_at_the_server(client, settings.stream_names, found)
         for stream in settings.stream_names:
-            await _try_permissions(client, settings, stream)
-            waiting = await _length(client, stream)
-            await _length(client, dead_letter_key(stream))
+            await _try_permissions(client, settings, stream, found)
+            await _look_for_expiry(client, settings, stream, found)
+            waiting = client.expect(int, await client.xlen(stream), "XLEN")
             if not await _has_group(client, stream, settings.group):
-                missing.append(_missing(settings, stream, waiting))
+                was_here = bool(
+                    client.expect(dict, await client.hgetall(ledger_key(stream, settings.group)), "HGETALL")
+                )
+                found.missing.append(_missing(settings, stream, waiting, was_here=was_here))
     except Unavailable as error:
         raise StartError(f"Redis: {error}") from error
-    return missing
+    return found
 
 
-async def _look_at_the_server(client: RedisClient, streams: Sequence[str]) -> None:
+async def _look_at_the_server(client: RedisClient, streams: Sequence[str], found: Survey) -> None:
     """Managed servers forbid CONFIG; INFO says the same."""
     try:
-        about = await client.info()
-    except NoPermissionError as error:
-        raise _not_permitted(client, "INFO", None, error) from error
+        about = client.expect(dict[str, Any], await client.info(), "INFO")
+    except Refusal as refused:
+        raise _refused(refused, "to see the server's settings") from refused
     version = str(about.get("redis_version", ""))
     numbers = tuple(int(part) for part in version.split(".")[:2] if part.isdigit())
     if numbers and numbers < OLDEST_SERVER:
@@ -83,77 +94,136 @@ async def _look_at_the_server(client: RedisClient, streams: Sequence[str]) -> No
             "a deployment for each slot"
         )
     if about.get("aof_enabled") == 0:
-        logger.warning(
-            "{} keeps no append-only file (appendonly no): a crash of the server loses the latest entries and "
-            "acknowledgements",
-            client.address,
+        found.warnings.append(
+            f"{client.address} keeps no append-only file (appendonly no): a crash of the server loses the latest "
+            "entries and acknowledgements"
         )
 
 
-async def _try_permissions(client: RedisClient, settings: Settings, stream: str) -> None:
+@dataclass(frozen=True, slots=True)
+class _Need:
+    """A command that will be needed, written so that it does nothing, and what for."""
+
+    purpose: str
+    command: tuple[EncodableT, ...]
+
+
+async def _try_permissions(client: RedisClient, settings: Settings, stream: str, found: Survey) -> None:
     """Send each command that will be needed, so that it does nothing.
 
     A server looks at permissions before it looks at arguments. So what comes back is "not permitted", or a complaint
-    about an ID that no server takes, or about something missing; and nothing has happened in any case.
+    about an ID that no server takes, or about something missing; and nothing has happened in any case. What scripts
+    call is asked for outside of them: the same names and permissions decide there.
     """
+    for need in needs(settings, stream):
+        try:
+            await client.execute_command(*need.command)
+        except Refusal as refused:
+            _judge(refused, need)
+    for need in comforts(stream):
+        try:
+            await client.execute_command(*need.command)
+        except Refusal as refused:
+            if refused.forbidden:
+                found.warnings.append(f"{refused}; it is used {need.purpose}, and `run` can do without")
+
+
+def needs(settings: Settings, stream: str) -> list[_Need]:
+    """Return every command that `run` cannot do without, in scripts too; each as one that changes nothing."""
     group, consumer, dead = settings.group, settings.consumer, dead_letter_key(stream)
+    lost, ledger = lost_key(stream, group), ledger_key(stream, group)
     nobody = secrets.token_hex(16)
-    commands: list[tuple[EncodableT, ...]] = [
-        ("XINFO STREAM", stream),
-        ("XINFO GROUPS", stream),
-        ("XINFO CONSUMERS", stream, group),
-        ("XLEN", stream),
-        ("XREADGROUP", "GROUP", group, consumer, "STREAMS", stream, _NEVER_AN_ID),
-        ("XPENDING", stream, group),
-        ("XCLAIM", stream, group, consumer, 0, _NEVER_AN_ID),
-        ("XACK", stream, group, _NEVER_AN_ID),
-        ("XRANGE", stream, _NEVER_AN_ID, _NEVER_AN_ID),
-        ("XGROUP CREATE", stream, group, _NEVER_AN_ID),
-        ("XGROUP SETID", stream, group, _NEVER_AN_ID),
-        ("XGROUP DELCONSUMER", stream, group, nobody),
-        ("EVAL", "return 1", 1, stream),
-        ("XLEN", dead),
-        ("XADD", dead, _NEVER_AN_ID, "field", "value"),
-        ("XADD", lost_key(stream, group), _NEVER_AN_ID, "field", "value"),
-        ("HGET", ledger_key(stream, group), "lost"),
-        ("HINCRBY", ledger_key(stream, group), "lost", _NEVER_AN_ID),
-        ("HSET", ledger_key(stream, group), "field", "value", "a field without a value"),
-        ("HDEL", ledger_key(stream, group), nobody),
-        ("SET", lock_key(stream, group, "redrive"), "1", "NX", _NEVER_AN_ID),
-        ("TIME",),
+    wanted: list[_Need] = [
+        _Need("to read new entries", ("XREADGROUP", "GROUP", group, consumer, "STREAMS", stream, _NEVER_AN_ID)),
+        _Need("to acknowledge", ("XACK", stream, group, _NEVER_AN_ID)),
+        _Need("to see what is pending", ("XPENDING", stream, group)),
+        _Need(
+            "to renew entries and to take over those of dead workers",
+            ("XCLAIM", stream, group, consumer, 0, _NEVER_AN_ID),
+        ),
+        _Need("to do in one step what must not be left half done", ("EVAL", "return 1", 1, stream)),
+        _Need("to look at an entry", ("XRANGE", stream, _NEVER_AN_ID, _NEVER_AN_ID)),
+        _Need("to create the group", ("XGROUP CREATE", stream, group, _NEVER_AN_ID)),
+        _Need("to count what was lost", ("XGROUP SETID", stream, group, _NEVER_AN_ID)),
+        _Need("to leave the group", ("XGROUP DELCONSUMER", stream, group, nobody)),
+        _Need("to count what was lost", ("XINFO STREAM", stream)),
+        _Need("to find the group", ("XINFO GROUPS", stream)),
+        _Need("to remove consumers that are gone", ("XINFO CONSUMERS", stream, group)),
+        _Need("to count what was lost", ("EXISTS", stream)),
+        _Need("to count entries", ("XLEN", stream)),
+        _Need("to count what lies in quarantine", ("XLEN", dead)),
+        _Need("to put entries into quarantine", ("XADD", dead, _NEVER_AN_ID, "field", "value")),
+        _Need("to read the log of deleted entries", ("XLEN", lost)),
+        _Need("to note deleted entries", ("XADD", lost, _NEVER_AN_ID, "field", "value")),
+        _Need("to remember where the group stands", ("HGETALL", ledger)),
+        _Need("to remember where the group stands", ("HGET", ledger, "lost")),
+        _Need("to remember where the group stands", ("HSET", ledger, "field", "value", "a field without a value")),
+        _Need("to remember where the group stands", ("HSETNX", ledger, "field", "value", "one too many")),
+        _Need("to remember where the group stands", ("HDEL", ledger, nobody)),
+        _Need("to count what was lost", ("HINCRBY", ledger, "lost", _NEVER_AN_ID)),
+        _Need(
+            "to let one process do what all need", ("SET", lock_key(stream, group, "redrive"), "1", "NX", _NEVER_AN_ID)
+        ),
+        _Need("to know the server's time, which all processes share", ("TIME",)),
     ]
     if settings.trim == "acked":
-        commands.append(("XTRIM", stream, "MINID", _NEVER_AN_ID))
-    for command in commands:
+        wanted.append(_Need("to trim the stream (`trim`)", ("XTRIM", stream, "MINID", _NEVER_AN_ID)))
+    return wanted
+
+
+def comforts(stream: str) -> list[_Need]:
+    """Return the commands that make things better, and that `run` can do without."""
+    return [
+        _Need("to wake a waiting read, so that a stop need not wait for `block_s`", ("CLIENT ID",)),
+        _Need("to wake a waiting read, so that a stop need not wait for `block_s`", ("CLIENT UNBLOCK", _NEVER_AN_ID)),
+        _Need("to see whether a key expires", ("PTTL", stream)),
+    ]
+
+
+def _judge(refused: Refusal, need: _Need) -> None:
+    """Raise if a command is not permitted, or its key holds something else; any other complaint is expected."""
+    if refused.forbidden:
+        raise _refused(refused, need.purpose) from refused
+    if "WRONGTYPE" in refused.reply:
+        raise StartError(
+            f"{refused}: the key is there, but what it holds is of another type; use another name of stream or group, "
+            "or move that key away (RENAME)"
+        ) from refused
+
+
+def _refused(refused: Refusal, purpose: str) -> StartError:
+    return StartError(f"{refused}; it is needed {purpose}")
+
+
+async def _look_for_expiry(client: RedisClient, settings: Settings, stream: str, found: Survey) -> None:
+    """A key that expires takes with it what nobody has read: somebody may have set that, meaning a cache."""
+    for key in (stream, dead_letter_key(stream), ledger_key(stream, settings.group)):
         try:
-            await client.execute_command(*command)
-        except NoPermissionError as error:
-            key = command[1] if len(command) > 1 and command[0] != "EVAL" else None
-            raise _not_permitted(client, str(command[0]), key, error) from error
-        except ResponseError:
-            pass  # permitted: see above
-
-
-async def _length(client: RedisClient, key: str) -> int:
-    try:
-        return int(await client.xlen(key))
-    except ResponseError as error:
-        if not str(error).startswith("WRONGTYPE"):
-            raise
-    raise StartError(f"{client.address}: the key {key!r} is there, but it is not a stream: use another name")
+            left_ms = client.expect(int, await client.pttl(key), "PTTL")
+        except Refusal as refused:
+            if not refused.forbidden:
+                raise
+            return
+        if left_ms >= 0:
+            found.warnings.append(
+                f"the key {key!r} expires in {left_ms / 1000:,.0f} s, with everything in it: PERSIST it"
+            )
 
 
 async def _has_group(client: RedisClient, stream: str, group: str) -> bool:
     try:
-        groups = await client.xinfo_groups(stream)
-    except ResponseError as error:
-        if "no such key" in str(error):
+        groups = client.expect(list[dict[str, Any]], await client.xinfo_groups(stream), "XINFO GROUPS")
+    except Refusal as refused:
+        if "no such key" in refused.reply:
             return False
         raise
-    return any(one["name"] == group.encode() for one in groups)
+    return any(one.get("name") == group.encode() for one in groups)
 
 
-def _missing(settings: Settings, stream: str, waiting: int) -> MissingGroup:
+def _missing(settings: Settings, stream: str, waiting: int, *, was_here: bool) -> MissingGroup:
+    """Decide where a group begins; one that was here before at the start: nothing is left, nothing sent twice."""
+    if was_here:
+        return MissingGroup(stream, settings.group, "0", waiting)
     if settings.start_from == "refuse" and waiting > MANY_WAITING:
         raise SettingsError(
             f"stream {stream!r} holds {waiting:,} entries, and it has no group {settings.group!r} yet: is the name "
@@ -161,9 +231,3 @@ def _missing(settings: Settings, stream: str, waiting: int) -> MissingGroup:
             "and begin with what comes from now on"
         )
     return MissingGroup(stream, settings.group, "$" if settings.start_from == "now" else "0", waiting)
-
-
-def _not_permitted(client: RedisClient, command: str, key: EncodableT | None, error: Exception) -> StartError:
-    user = client.address.username or "default"
-    what = command if key is None else f"{command} on {key!r}"
-    return StartError(f"{client.address} does not let the user {user!r} run {what}: {error} (mend it with ACL SETUSER)")

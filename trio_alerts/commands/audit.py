@@ -19,11 +19,17 @@ from trio_alerts.settings import Settings
 
 
 def _execute(arguments: argparse.Namespace, settings: Settings) -> int:
-    verdict = trio.run(_audit, settings)
+    verdict = trio.run(_audit, settings, arguments.accept_losses)
     if arguments.json:
         sys.stdout.buffer.write(msgspec.json.encode(_as_object(verdict, arguments.deep)) + b"\n")
     else:
         sys.stdout.writelines(f"{line}\n" for line in _page(verdict, arguments.deep))
+    if verdict.taken_away and not verdict.missing:
+        raise LedgerError(
+            f"the ledger does not balance: {verdict.taken_away} times a stream or its group was deleted, replaced or "
+            "moved while entries were, or may have been, unread: `lost upstream` is about what went with it. Once you "
+            "know why: `audit --accept-losses`"
+        )
     if verdict.missing:
         what = "1 alert is" if len(verdict.missing) == 1 else f"{len(verdict.missing):,} alerts are"
         hint = "" if arguments.deep else "; --deep names what is missing"
@@ -31,15 +37,20 @@ def _execute(arguments: argparse.Namespace, settings: Settings) -> int:
     return 0
 
 
-async def _audit(settings: Settings) -> Verdict:
+async def _audit(settings: Settings, accept_losses: bool) -> Verdict:
     async with open_records(settings) as store, open_ledger(settings) as ledger:
+        if accept_losses:
+            for stream in settings.stream_names:
+                await ledger.lost_unread(stream)  # what is found only now is accepted too
+                await ledger.accept_losses(stream)
         return await gather_verdict(ledger, store, settings.stream_names)
 
 
 def _as_object(verdict: Verdict, deep: bool) -> dict[str, object]:
     told: dict[str, object] = {"seen": verdict.seen}
     told |= {fate: verdict.fates[fate] for fate in FATES}
-    told |= {"missing": len(verdict.missing), "balanced": not verdict.missing}
+    told |= {"missing": len(verdict.missing), "taken_away": verdict.taken_away}
+    told["balanced"] = verdict.balanced
     if deep:
         told["missing_ids"] = sorted(verdict.missing)
     return told
@@ -53,13 +64,19 @@ def _page(verdict: Verdict, deep: bool) -> Iterator[str]:
     if deep:
         for record_id, trace in sorted(verdict.missing.items()):
             yield f"missing: {one_line(record_id)}: {trace}"
-    if not verdict.missing:
+    if verdict.balanced:
         yield "the ledger balances"
 
 
 def _add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--deep", action="store_true", default=False, help="name the IDs that are missing")
     parser.add_argument("--json", action="store_true", default=False, help="one object, on one line")
+    parser.add_argument(
+        "--accept-losses",
+        action="store_true",
+        default=False,
+        help="note that you know of streams and groups that were taken away, so that the ledger can balance again",
+    )
 
 
 COMMAND = Command(
@@ -75,7 +92,9 @@ again before it is called so, and processes may carry alerts meanwhile. What was
 record is accounted for by its record; what was trimmed or deleted unread is `lost upstream`. The IDs are held in
 memory, about 1 KB each; the alerts are not.
 
-Nothing is changed. Exit code 5: something is missing; 3 and 4 as with `list`, of Redis too.""",
+A stream or a group that was deleted, replaced, or moved past entries that nobody had read takes with it an unknown
+number: the ledger does not balance until somebody says --accept-losses. But for that, nothing is changed. Exit code 5:
+something is missing; 3 and 4 as with `list`, of Redis too.""",
     examples=("audit", "audit --deep", "audit --json | jq .missing"),
     add_options=_add_options,
     settings=SETTINGS,

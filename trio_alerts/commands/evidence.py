@@ -22,15 +22,24 @@ AT_ONCE = 16
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """What became of everything, and what is known of each alert that is missing, by its ID."""
+    """What became of everything, and what is known of each alert that is missing, by its ID.
+
+    `taken_away`: see `Seen`; the figures cannot be trusted to be complete unless it is 0.
+    """
 
     fates: Mapping[Fate, int]
     missing: Mapping[str, str]
+    taken_away: int = 0
 
     @property
     def seen(self) -> int:
         """All alerts."""
         return sum(self.fates.values()) + len(self.missing)
+
+    @property
+    def balanced(self) -> bool:
+        """Whether every alert is accounted for."""
+        return not self.missing and not self.taken_away
 
 
 async def gather_verdict(ledger: RedisLedger, store: AlertStore, streams: Sequence[str]) -> Verdict:
@@ -52,7 +61,8 @@ async def gather_verdict(ledger: RedisLedger, store: AlertStore, streams: Sequen
     # What is missing for the first time is moving: from the stream to a record, or back from the quarantine.
     moving = len(result.missing) - len(suspects)
     fates = {**result.fates, "in_flight": result.fates["in_flight"] + moving}
-    return Verdict(fates, {record_id: last_trace(record_id, seen) for record_id in suspects})
+    missing = {record_id: last_trace(record_id, seen) for record_id in suspects}
+    return Verdict(fates, missing, seen.taken_away)
 
 
 async def _look_once(ledger: RedisLedger, store: AlertStore, streams: Sequence[str]) -> tuple[Seen, Balance]:
@@ -75,7 +85,7 @@ async def gather(ledger: RedisLedger, store: AlertStore, streams: Sequence[str])
     quarantined: set[str] = set()
     dropped: set[str] = set()
     deleted: set[str] = set()
-    lost_unread = 0
+    lost_unread = taken_away = 0
     ids = RecordIds(streams)
     for stream in streams:
         by_entry = dict(await _all(stream, ledger.entries))
@@ -93,7 +103,9 @@ async def gather(ledger: RedisLedger, store: AlertStore, streams: Sequence[str])
         quarantined.update([record_id for _, record_id in await _all(stream, ledger.quarantined) if record_id])
         dropped.update([record_id for _, record_id in await _all(stream, ledger.dropped) if record_id])
         deleted.update([ids.of(stream, one) for _, one in await _all(stream, ledger.deleted)])
-        lost_unread += await ledger.lost_unread(stream)
+        lost = await ledger.lost_unread(stream)
+        lost_unread += lost.count
+        taken_away += lost.taken_away
     return Seen(
         states=await _states(store),
         entries=entries,
@@ -104,6 +116,7 @@ async def gather(ledger: RedisLedger, store: AlertStore, streams: Sequence[str])
         dropped=dropped,
         deleted=deleted,
         lost_unread=lost_unread,
+        taken_away=taken_away,
     )
 
 

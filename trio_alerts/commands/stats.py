@@ -119,6 +119,8 @@ def _page(stats: Stats) -> Iterator[str]:
     for stream in stats.streams:
         yield ""
         yield f"stream {one_line(stream.stream)}: {stream.length:,} entries, {stream.not_read:,} not read yet"
+        if stream.taken_away:
+            yield f"  taken away, replaced or moved {stream.taken_away:,} times; see `audit`"
         for consumer in stream.consumers:
             yield (
                 f"  consumer {one_line(consumer.name)}: {consumer.pending:,} pending, "
