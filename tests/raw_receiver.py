@@ -1,8 +1,9 @@
 """A receiver on loopback that says exactly the bytes it is told to say: for tests of the HTTP transport."""
 
+import socket as sockets
 import ssl
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager
 
 import trio
 
@@ -128,3 +129,20 @@ async def raw_receiver(script: Script = always_ok, *, tls: ssl.SSLContext | None
             yield receiver
         finally:
             nursery.cancel_scope.cancel()
+
+
+@contextmanager
+def dead_port_on_loopback() -> Iterator[int]:
+    """Yield a port of 127.0.0.1 where a connection neither succeeds nor fails, as behind a firewall that drops."""
+    with sockets.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        listener.listen(0)
+        fillers = [sockets.socket() for _ in range(8)]
+        try:
+            for filler in fillers:
+                filler.setblocking(False)
+                filler.connect_ex(listener.getsockname())
+            yield listener.getsockname()[1]
+        finally:
+            for filler in fillers:
+                filler.close()

@@ -7,7 +7,6 @@ import socket
 import ssl
 import stat
 from collections.abc import AsyncIterator, Callable, Iterator
-from typing import Never
 
 import httpx
 import pytest
@@ -15,13 +14,14 @@ import trio
 import trustme
 from trio.testing import MockClock, wait_all_tasks_blocked
 
-from tests.raw_receiver import OK, RawConnection, answering, closing_after, raw_receiver
-from tests.test_address_check import NameServer
+from tests.fakes.names import NameServer
+from tests.raw_receiver import OK, RawConnection, answering, closing_after, dead_port_on_loopback, raw_receiver
 from trio_alerts.backends import http_watch
 from trio_alerts.backends.address_check import AddressRefused, AllowedNetworks
 from trio_alerts.backends.http_pool import Connection, OriginKey
 from trio_alerts.backends.http_socket import SendProgress
 from trio_alerts.backends.http_transport import TrioTransport, origin_key, render_request
+from trio_alerts.backends.name_lookup import NameLookup
 
 PATIENCE_S = 10
 
@@ -77,19 +77,8 @@ async def until(condition: Callable[[], bool]) -> None:
 
 @pytest.fixture
 def dead_port() -> Iterator[int]:
-    """A port of loopback on which a connection neither succeeds nor fails, as behind a firewall that drops."""
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        listener.listen(0)
-        fillers = [socket.socket() for _ in range(8)]
-        try:
-            for filler in fillers:
-                filler.setblocking(False)
-                filler.connect_ex(listener.getsockname())
-            yield listener.getsockname()[1]
-        finally:
-            for filler in fillers:
-                filler.close()
+    with dead_port_on_loopback() as port:
+        yield port
 
 
 # Under httpx, and without it
@@ -498,14 +487,6 @@ async def stop_in_body(connection: RawConnection) -> None:
     await trio.sleep_forever()
 
 
-class SilentNameServer(NameServer):
-    """A resolver that never answers."""
-
-    async def getaddrinfo(self, host: bytes, port: int, *_what: int) -> Never:  # type: ignore[override]
-        self.asked += 1
-        await trio.sleep_forever()
-
-
 @pytest.mark.parametrize("end", ["cancelled", "too late", "too late, without epoll"])
 @pytest.mark.parametrize(
     ("point", "may_have_been_seen"),
@@ -533,10 +514,9 @@ async def test_an_attempt_that_ends_early_leaves_nothing_behind(
     monkeypatch.setattr(http_watch, "HAS_EPOLL", end != "too late, without epoll" and http_watch.HAS_EPOLL)
     script = {"head": stop_in_head, "body": stop_in_body}.get(point, say_nothing)
     body = b"x" * 20_000_000 if point == "send" else b"{}"  # more than the system buffers
-    transport = TrioTransport(limit_per_origin=1, ssl_context=client_context(authority))
+    names = NameServer(takes_s=math.inf)
+    transport = TrioTransport(limit_per_origin=1, ssl_context=client_context(authority), names=NameLookup(names))
     progress = SendProgress()
-    names = SilentNameServer()
-    trio.socket.set_custom_hostname_resolver(names)
     async with raw_receiver(script) as receiver, trio.open_nursery() as holder:
         url = {
             "resolve": f"http://receiver.example:{receiver.port}/",
@@ -644,23 +624,49 @@ async def test_connecting_has_its_own_bound(mock_clock: MockClock, dead_port: in
 
 
 async def test_a_dead_address_leaves_time_for_the_next(mock_clock: MockClock, dead_port: int) -> None:
-    """With two addresses, the first gets half of the time: a dead one does not make the receiver unreachable."""
-    async with TrioTransport(connect_timeout_s=5) as transport:
+    """A first address that swallows packets costs a quarter of a second, and the alert arrives by the second one."""
+    names = NameServer(["127.0.0.1", "127.0.0.2"])
+    async with TrioTransport(connect_timeout_s=5, names=NameLookup(names)) as transport:
         # Both addresses share the port, on which only the second one accepts.
         with socket.socket() as listener:
             listener.bind(("127.0.0.2", dead_port))
             listener.listen()
-            trio.socket.set_custom_hostname_resolver(NameServer(["127.0.0.1", "127.0.0.2"]))
             async with trio.open_nursery() as nursery:
                 sockets = open_sockets()
                 nursery.start_soon(status, transport, f"http://receiver.example:{dead_port}/")
                 await until(lambda: open_sockets() == sockets + 1)
-                mock_clock.jump(2.5)
+                mock_clock.jump(0.25)
                 await until(lambda: bool(select.select([listener], [], [], 0)[0]))
                 async with trio.SocketStream(trio.socket.from_stdlib_socket(listener.accept()[0])) as stream:
                     assert (await stream.receive_some()).startswith(b"POST / HTTP/1.1")
                     await stream.send_all(OK)
                     await until(lambda: counts(transport) == (1, 0, 0))
+
+
+async def test_receivers_that_cannot_be_connected_to_delay_no_other(mock_clock: MockClock, dead_port: int) -> None:
+    """With a hundred attempts stuck in look-ups and connects, another receiver gets its alert at once."""
+    names = NameServer(takes_s=math.inf)
+    async with (
+        raw_receiver() as well,
+        TrioTransport(names=NameLookup(names)) as transport,
+        trio.open_nursery() as stuck,
+    ):
+        for number in range(50):
+            stuck.start_soon(status, transport, f"http://127.0.0.1:{dead_port}/")
+            stuck.start_soon(status, transport, f"http://receiver-{number}.example/")
+        await until(lambda: counts(transport) == (0, 100, 0) and names.asked == 50)
+
+        assert 200 == await status(transport, well.url)
+        assert 0 == mock_clock.current_time()
+        stuck.cancel_scope.cancel()
+
+
+@pytest.mark.parametrize("host", ["127.1", "0x7f000001", "2130706433", "0177.0.0.1", "::ffff:127.0.0.1"])
+async def test_odd_spellings_are_judged_by_what_they_mean(host: str) -> None:
+    """However loopback is written, `public` refuses it, and no resolver is asked."""
+    transport = TrioTransport(networks=AllowedNetworks(public_only=True), names=NameLookup(NameServer()))
+    with pytest.raises(AddressRefused, match=r"127\.0\.0\.1"):
+        await transport.exchange(OriginKey("http", host, 80), b"", SendProgress())
 
 
 async def test_a_forbidden_receiver_is_not_connected_to() -> None:
@@ -677,8 +683,7 @@ async def test_a_forbidden_receiver_is_not_connected_to() -> None:
 async def test_a_name_is_resolved_once_and_its_checked_address_used(mock_clock: MockClock) -> None:
     """A name that answers differently the second time leads nowhere else, and is judged again next time."""
     names = NameServer(["127.0.0.1"], ["169.254.169.254"])
-    trio.socket.set_custom_hostname_resolver(names)
-    async with raw_receiver() as receiver, TrioTransport(keepalive_s=30) as transport:
+    async with raw_receiver() as receiver, TrioTransport(keepalive_s=30, names=NameLookup(names)) as transport:
         url = f"http://receiver.example:{receiver.port}/"
         assert 200 == await status(transport, url)
         assert 1 == names.asked
@@ -693,9 +698,8 @@ async def test_a_name_is_resolved_once_and_its_checked_address_used(mock_clock: 
 async def test_a_moved_name_is_followed_while_its_old_address_is_in_use(mock_clock: MockClock) -> None:
     """A look-up serves for a second, not for as long as there are connections."""
     names = NameServer(["127.0.0.1"], ["169.254.169.254"])
-    trio.socket.set_custom_hostname_resolver(names)
     async with raw_receiver(say_nothing) as receiver, trio.open_nursery() as nursery:
-        transport = TrioTransport()
+        transport = TrioTransport(names=NameLookup(names))
         url = f"http://receiver.example:{receiver.port}/"
         refused = trio.Event()
 
@@ -715,8 +719,11 @@ async def test_a_moved_name_is_followed_while_its_old_address_is_in_use(mock_clo
 async def test_a_burst_of_connections_asks_the_resolver_once() -> None:
     """A thousand workers that start together are not a thousand look-ups."""
     names = NameServer(["127.0.0.1"])
-    trio.socket.set_custom_hostname_resolver(names)
-    async with raw_receiver() as receiver, TrioTransport() as transport, trio.open_nursery() as nursery:
+    async with (
+        raw_receiver() as receiver,
+        TrioTransport(names=NameLookup(names)) as transport,
+        trio.open_nursery() as nursery,
+    ):
         for _ in range(20):
             nursery.start_soon(status, transport, f"http://receiver.example:{receiver.port}/")
         await until(lambda: counts(transport) == (20, 0, 0))

@@ -52,6 +52,18 @@ def _waited(scene: Scene) -> str:
     return ""
 
 
+def _steady_is_undisturbed(scene: Scene) -> str:
+    """A receiver whose name cannot be resolved in time costs the other one not a single attempt."""
+    channels = [channel for record in scene.records().values() for channel in record.delivery.channels]
+    attempts = {
+        name: sum(channel.attempts - 1 for channel in channels if channel.name == name) for name in ("hook", "steady")
+    }
+    scene.notes.append(f"{attempts['hook']} attempts ended before the name was resolved")
+    if not attempts["hook"]:
+        return "every look-up was in time: this proves nothing"
+    return f"{attempts['steady']} attempts on the other receiver failed" if attempts["steady"] else ""
+
+
 def each(*steps: Step) -> Script:
     """Let every alert have its own walk through these answers."""
     return Script(list(steps), each="id")
@@ -88,6 +100,15 @@ CELLS = (
         check=_sent_once,
     ),
     Cell(name="receiver-refused", about="connections refused", play=_refusing, through=["hook"]),
+    Cell(
+        name="receiver-dns-hangs",
+        about="the receiver's name takes 6 s to resolve, six times `connect_timeout_s`",
+        play=_just_emit,
+        module="tests.crash.hanging_names",
+        named=True,
+        settings={"workers": "200"},
+        check=_steady_is_undisturbed,
+    ),
     Cell(
         name="receiver-slow",
         about="answers after 15 s, ten times `claim_idle_s`",

@@ -90,6 +90,7 @@ class Cell:
         settings: Other settings than the quick ones.
         faults: Of the first process, the second, …
         module: What is run instead of `trio_alerts`.
+        named: Receivers are reached by the names hook.example and steady.example, which `module` resolves.
         size: Worker processes.
         ends: Exit codes with which processes may end before they are stopped.
         store: Where records live.
@@ -105,6 +106,7 @@ class Cell:
     settings: Mapping[str, str] = field(default_factory=dict)
     faults: tuple[str, ...] = ()
     module: str = "trio_alerts"
+    named: bool = False
     size: int = 2
     ends: Collection[int] = (-signal.SIGKILL,)
     store: Literal["opensearch", "sqlite"] = "opensearch"
@@ -340,8 +342,11 @@ class Scene:
         settings = {**QUICK, **self.cell.settings}
         config = self.folder / "channels.toml"
         receiver = self.plant.receiver.url
+        urls = {"hook": through("hook", receiver, "http"), "steady": receiver}
+        if self.cell.named:
+            urls = {name: url.replace("127.0.0.1", f"{name}.example") for name, url in urls.items()}
         policy = settings.pop("in_doubt_policy", "resend")
-        config.write_text(CHANNELS.format(hook=through("hook", receiver, "http"), steady=receiver, policy=policy))
+        config.write_text(CHANNELS.format(**urls, policy=policy))
         return {
             **settings,
             "config": str(config),

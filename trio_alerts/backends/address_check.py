@@ -4,18 +4,15 @@ A name is resolved once, every address is judged, and only an address that was j
 changes its answer between check and connection gains nothing.
 """
 
-import socket
+from collections.abc import Sequence
 from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
 from typing import TypeAlias
 
 import httpx
-import trio
 
 IPAddress: TypeAlias = IPv4Address | IPv6Address
 IPNetwork: TypeAlias = IPv4Network | IPv6Network
-InternetAddress: TypeAlias = tuple[str, int] | tuple[str, int, int, int] | tuple[int, bytes]
-SocketAddress: TypeAlias = tuple[socket.AddressFamily, InternetAddress]
 
 # Never a receiver, whatever the setting says: nothing that alerts a human lives here, and what does live here hands
 # out credentials or repeats a packet to a whole network.
@@ -91,28 +88,18 @@ class AllowedNetworks:
             return "not in one of the listed networks"
         return None
 
+    def among(self, host: str, addresses: Sequence[str]) -> list[str]:
+        """Return which addresses of a host may be connected to, in their order.
 
-async def resolve_allowed(host: str, port: int, allowed: AllowedNetworks) -> list[SocketAddress]:
-    """Resolve a host and keep the addresses that may be connected to, in the resolver's order.
-
-    Raises:
-        AddressRefused: the host has addresses, and none of them is allowed.
-        httpx.ConnectError: the name cannot be resolved.
-
-    Cancellation: the system's resolver cannot be stopped; its thread is left to end by itself.
-    """
-    try:
-        found = await trio.socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
-    except (OSError, UnicodeError) as error:  # UnicodeError: no name that could exist (a label too long, …)
-        raise httpx.ConnectError(f"cannot resolve {host!r}: {error}") from error
-    refusals = {str(address[0]): allowed.refusal(str(address[0])) for _, _, _, _, address in found}
-    addresses: list[SocketAddress] = [
-        (family, address) for family, _, _, _, address in found if refusals[str(address[0])] is None
-    ]
-    if not addresses:
-        reasons = ", ".join(f"{address} ({reason})" for address, reason in refusals.items())
-        raise AddressRefused(f"no allowed address for {host!r}: {reasons}; see the setting networks")
-    return addresses
+        Raises:
+            AddressRefused: None of them.
+        """
+        refusals = {address: self.refusal(address) for address in addresses}
+        allowed = [address for address, reason in refusals.items() if reason is None]
+        if not allowed:
+            reasons = ", ".join(f"{address} ({reason})" for address, reason in refusals.items())
+            raise AddressRefused(f"no allowed address for {host!r}: {reasons}; see the setting networks")
+        return allowed
 
 
 def carried_ipv4(ip: IPAddress) -> IPv4Address | None:

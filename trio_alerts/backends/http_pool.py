@@ -1,6 +1,5 @@
 """Connections to receivers, kept between requests: nothing here looks at all of them, however many there are."""
 
-import math
 import ssl
 from collections import OrderedDict, deque
 from typing import NamedTuple
@@ -8,17 +7,18 @@ from typing import NamedTuple
 import httpx
 import trio
 
-from trio_alerts.backends.address_check import AllowedNetworks, SocketAddress, resolve_allowed
+from trio_alerts.backends.address_check import AllowedNetworks
 from trio_alerts.backends.http_answer import AnswerParser
-from trio_alerts.backends.http_socket import ByteSocket, SendProgress, TlsSocket, connect_first
+from trio_alerts.backends.http_connect import Connector
+from trio_alerts.backends.http_socket import ByteSocket, PlainSocket, SendProgress, TlsSocket
 from trio_alerts.backends.http_watch import ReadWatch
+from trio_alerts.backends.name_lookup import NameLookup, literal_address
 
 MAX_TLS_SESSIONS = 1_000  # about 4 KB each; more receivers than this just shake hands in full
 # The rest of an answer whose status is known is waited for only to keep the connection, and to keep what a refusal
 # says. It usually comes with the head; a lost packet comes after 0.2 to 1 s. To wait longer costs more than a new
 # connection, and the worker is wanted.
 BODY_BOUND_S = 1.0
-RESOLVED_FOR_S = 1.0  # one look-up serves a burst of connections; short, so that a moved name is followed at once
 
 
 class OriginKey(NamedTuple):
@@ -119,32 +119,18 @@ class Origin:
         slots: one a connection that may be in use; waiting requests get them in the order in which they came.
     """
 
-    __slots__ = ("_addresses", "_resolve", "_resolved_at", "idle", "key", "slots", "users")
+    __slots__ = ("idle", "key", "slots", "users")
 
     def __init__(self, key: OriginKey, limit: int) -> None:
         self.key = key
         self.idle: deque[Connection] = deque()
         self.users = 0
         self.slots = trio.Semaphore(limit, max_value=limit)
-        self._resolve = trio.Lock()
-        self._addresses: list[SocketAddress] = []
-        self._resolved_at = -math.inf
 
     @property
     def waiting(self) -> int:
         """Requests that wait for a slot."""
         return self.slots.statistics().tasks_waiting
-
-    async def addresses(self, allowed: AllowedNetworks) -> list[SocketAddress]:
-        """Return the checked addresses of this origin: one look-up at a time, shared by those who wait for it.
-
-        Raises: as `resolve_allowed`.
-        """
-        async with self._resolve:
-            if trio.current_time() - self._resolved_at >= RESOLVED_FOR_S:
-                self._addresses = await resolve_allowed(self.key.host, self.key.port, allowed)
-                self._resolved_at = trio.current_time()
-            return self._addresses
 
 
 class Pool:
@@ -155,6 +141,7 @@ class Pool:
 
     Args:
         allowed: where receivers may live.
+        names: resolves their names.
         ssl_context: for `https`.
         connect_timeout_s: bounds look-up, connection and TLS handshake together.
         limit_per_origin: connections to one origin at most, idle ones included.
@@ -168,6 +155,7 @@ class Pool:
         self,
         *,
         allowed: AllowedNetworks,
+        names: NameLookup,
         ssl_context: ssl.SSLContext,
         connect_timeout_s: float,
         limit_per_origin: int,
@@ -177,6 +165,8 @@ class Pool:
         self.closed = False
         self.origins: dict[OriginKey, Origin] = {}
         self._allowed = allowed
+        self._names = names
+        self._connector = Connector()
         self._ssl_context = ssl_context
         self._connect_timeout_s = connect_timeout_s
         self._limit_per_origin = limit_per_origin
@@ -246,8 +236,9 @@ class Pool:
             raise RuntimeError("the transport was closed")
         try:
             with trio.fail_at(min(deadline, trio.current_time() + self._connect_timeout_s)) as scope:
-                addresses = await origin.addresses(self._allowed)
-                plain = await connect_first(addresses, scope.deadline, self._watch)
+                addresses = await self._allowed_addresses(origin.key.host)
+                sock = await self._connector.connect(addresses, origin.key.port, scope.deadline)
+                plain = PlainSocket(sock, self._watch)
                 if origin.key.scheme == "http":
                     return Connection(origin, plain)
                 try:
@@ -290,6 +281,11 @@ class Pool:
         waiting = sum(origin.waiting for origin in self.origins.values())
         users = sum(origin.users for origin in self.origins.values())
         return len(self._idle), users - waiting, waiting
+
+    async def _allowed_addresses(self, host: str) -> list[str]:
+        """Return what of a host may be connected to; every address is judged for every connection."""
+        literal = literal_address(host)
+        return self._allowed.among(host, await self._names.addresses(host) if literal is None else [literal])
 
     def _keep(self, connection: Connection, receiver_keeps_s: int | None) -> None:
         # A second less than the receiver said: what we send while it closes would be lost, and in doubt.

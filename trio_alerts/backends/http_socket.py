@@ -5,16 +5,12 @@ receive. TLS is driven here too, because a connection may be kept only if nothin
 does not tell what it received but did not decrypt.
 """
 
-import os
 import socket
 import ssl
-from collections.abc import Sequence
-from errno import EINPROGRESS
 from typing import Protocol
 
 import trio
 
-from trio_alerts.backends.address_check import InternetAddress, SocketAddress
 from trio_alerts.backends.http_watch import ReadWatch
 
 RECEIVE_BYTES = 16_384  # one TLS record; answers to alerts are far smaller
@@ -211,46 +207,3 @@ class TlsSocket:
             self._incoming.write(data)
         else:
             self._incoming.write_eof()
-
-
-async def connect_first(addresses: Sequence[SocketAddress], deadline: float, watch: ReadWatch) -> PlainSocket:
-    """Connect to the first address that answers, in their order.
-
-    Args:
-        addresses: at least one; each gets an equal share of the time that is left.
-        deadline: on trio's clock; the caller bounds the whole by it.
-        watch: will notice what arrives.
-
-    Raises:
-        OSError: no address answered; this is the last one's error.
-
-    Cancellation: nothing stays open.
-    """
-    fault: OSError = TimeoutError("no address answered in time")
-    for position, (family, address) in enumerate(addresses):
-        now = trio.current_time()
-        share_s = (deadline - now) / (len(addresses) - position)
-        with trio.move_on_at(now + share_s):
-            try:
-                return await _connect(family, address, watch)
-            except OSError as error:
-                fault = error
-    raise fault
-
-
-async def _connect(family: socket.AddressFamily, address: InternetAddress, watch: ReadWatch) -> PlainSocket:
-    sock = socket.socket(family, socket.SOCK_STREAM)
-    try:
-        sock.setblocking(False)
-        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        errno = sock.connect_ex(address)
-        if errno == EINPROGRESS:
-            await trio.lowlevel.wait_writable(sock)
-            errno = sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
-    except BaseException:
-        sock.close()
-        raise
-    if errno:
-        sock.close()
-        raise OSError(errno, f"{os.strerror(errno)} ({address[0]!s} port {address[1]!s})")
-    return PlainSocket(sock, watch)

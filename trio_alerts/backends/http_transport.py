@@ -14,6 +14,7 @@ from trio_alerts.backends.address_check import AllowedNetworks
 from trio_alerts.backends.http_answer import AnswerParser
 from trio_alerts.backends.http_pool import BODY_BOUND_S, OriginKey, Pool
 from trio_alerts.backends.http_socket import SendProgress
+from trio_alerts.backends.name_lookup import NameLookup
 
 # Long enough that steady traffic reuses its connections, shorter than the 60 to 75 s after which load balancers and
 # nginx close an idle one: who closes first never sends into a connection that the other end is just closing.
@@ -49,6 +50,7 @@ class TrioTransport(httpx.AsyncBaseTransport):
 
     Args:
         networks: where receivers may live.
+        names: resolves their names; by default apart from everything else that resolves names.
         ssl_context: for `https`; by default the system's and certifi's authorities, TLS 1.2 or newer.
         connect_timeout_s: bounds name look-up, connection and TLS handshake together.
         limit_per_origin: connections to one origin at most; further requests wait in order.
@@ -63,6 +65,7 @@ class TrioTransport(httpx.AsyncBaseTransport):
         self,
         *,
         networks: AllowedNetworks | None = None,
+        names: NameLookup | None = None,
         ssl_context: ssl.SSLContext | None = None,
         connect_timeout_s: float = 5.0,
         limit_per_origin: int = LIMIT_PER_ORIGIN,
@@ -73,6 +76,7 @@ class TrioTransport(httpx.AsyncBaseTransport):
         self._max_body_bytes = max_body_bytes
         self._pool = Pool(
             allowed=networks or AllowedNetworks(),
+            names=names or NameLookup(),
             ssl_context=ssl_context or default_ssl_context(),
             connect_timeout_s=connect_timeout_s,
             limit_per_origin=limit_per_origin,
