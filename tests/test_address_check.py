@@ -19,6 +19,11 @@ IN_EVERY_DISGUISE = [
     "::ffff:0:169.254.169.254",
     "64:ff9b::169.254.169.254",
     "64:ff9b:1::169.254.169.254",
+    "64:ff9b:1:ab:cd::169.254.169.254",
+    "64:ff9b:1::a9:fea9:fe00:0",
+    "64:ff9b:1:aba9:fe:a9fe::",
+    "64:ff9b:1:a9fe:a9:fe00::",
+    "64:ff9b:1:a9fe:a9:fe99:8888:7777",
     "2002:a9fe:a9fe::1",
     "2001:0:4136:e378:8000:63bf:5601:5601",
 ]
@@ -29,6 +34,28 @@ IN_EVERY_DISGUISE = [
 def test_metadata_is_never_reached(allowed: AllowedNetworks, address: str) -> None:
     """No setting and no notation that carries the address leads to cloud metadata."""
     assert allowed.refusal(address) is not None
+
+
+@pytest.mark.parametrize(
+    "address",
+    [
+        *("169.254.169.254", "169.254.170.2", "169.254.0.23", "169.254.42.42"),
+        *("168.63.129.16", "100.100.100.200", "192.0.0.192"),
+        *("fd00:ec2::254", "fd00:ec2::23", "fd20:ce::254", "fd00:c1::a9fe:a9fe", "fe80::a9fe:a9fe"),
+        *("fd00:100::100:200", "fd00:42::42", "fd00:a9fe:a9fe::1"),
+    ],
+)
+@pytest.mark.parametrize("allowed", [ANY, PUBLIC, LISTED, EVERYTHING])
+def test_no_cloud_s_metadata_is_reached(allowed: AllowedNetworks, address: str) -> None:
+    """Wherever a cloud says that it answers questions about the machine, no setting leads there."""
+    assert allowed.refusal(address) is not None
+
+
+@pytest.mark.parametrize("address", ["64:ff9b:1::8.8.8.8", "64:ff9b:1:a00:0:100::", "64:ff9b:1::8:808:800:0"])
+def test_what_a_private_nat64_leads_to_is_allowed_by_any(address: str) -> None:
+    """Only one of the places holds the address; what the others seem to hold refuses nothing."""
+    assert ANY.refusal(address) is None
+    assert PUBLIC.refusal(address) is not None
 
 
 @pytest.mark.parametrize(
@@ -93,15 +120,18 @@ def test_an_address_inside_another_is_judged_alike(ip: IPv4Address, prefix: str)
 
 def test_only_allowed_addresses_of_a_name_are_kept() -> None:
     """A name with allowed and refused addresses is reached over the allowed ones, in their order."""
-    found = PUBLIC.among("receiver.example", ["10.0.0.1", "8.8.8.8", METADATA, "2606:4700::1111"])
+    found = PUBLIC.among("receiver.example", ["10.0.0.1", "8.8.8.8", METADATA, "2606:4700::1111"], literal=False)
 
     assert ["8.8.8.8", "2606:4700::1111"] == found
 
 
-def test_a_name_with_refused_addresses_only_is_refused_by_name() -> None:
-    """The refusal says which name, which address, why, and which setting decides."""
-    with pytest.raises(AddressRefused, match=r"'inside\.example': 169\.254\.169\.254 \(link-local.*networks"):
-        ANY.among("inside.example", [METADATA])
+@pytest.mark.parametrize(("host", "literal"), [("inside.example", False), (METADATA, True)])
+def test_a_refusal_says_who_and_why(host: str, literal: bool) -> None:
+    """It names the host, its addresses, the reason and the setting; only an address in the URL is refused for good."""
+    with pytest.raises(AddressRefused, match=rf"'{host}': 169\.254\.169\.254 \(link-local.*networks") as caught:
+        ANY.among(host, [METADATA], literal=literal)
+
+    assert literal == caught.value.for_good
 
 
 def test_the_disguises_are_what_they_claim() -> None:

@@ -48,6 +48,12 @@ def test_everything_else_may_pass(status: int, unseen: bool, human: bool) -> Non
     assert human == needs_a_human(outcome)
 
 
+def test_an_attempt_without_an_answer_may_need_a_human_too() -> None:
+    """The channel says so, where there is no status to tell it by."""
+    assert needs_a_human(Retry("a name leads where it must not", human=True))
+    assert not needs_a_human(Retry("reset"))
+
+
 @pytest.mark.parametrize(
     ("header", "seconds"),
     [

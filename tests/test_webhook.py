@@ -7,14 +7,19 @@ import httpx
 import pytest
 import trio
 from standardwebhooks.webhooks import Webhook
+from trio.testing import MockClock
 
+from tests.fakes.names import NameServer
+from tests.raw_receiver import raw_receiver
 from trio_alerts.backends.address_check import AddressRefused
 from trio_alerts.backends.http_answer import AnswerParser
 from trio_alerts.backends.http_pool import OriginKey
 from trio_alerts.backends.http_socket import SendProgress
+from trio_alerts.backends.http_transport import TrioTransport
+from trio_alerts.backends.name_lookup import NameLookup
 from trio_alerts.channels.webhook import WebhookChannel
 from trio_alerts.ports import Notification
-from trio_alerts.retry import Accepted, Outcome, Refused, Retry
+from trio_alerts.retry import Accepted, Outcome, Refused, Retry, needs_a_human
 
 KEY = b"0123456789abcdef01234567"
 NOTIFICATION = Notification("1763900000000-0", b'{"alert_id":"a-1","title":"Z\xc3\xbcrich"}')
@@ -138,9 +143,14 @@ async def test_answers_become_outcomes(response: httpx.Response, outcome: Outcom
         (httpx.RemoteProtocolError("odd"), True, Retry("RemoteProtocolError: odd", unseen=True)),
         (httpx.WriteError("broken"), False, Retry("WriteError: broken")),
         (
-            AddressRefused("169.254.169.254 is a metadata address"),
+            AddressRefused("169.254.169.254 is a metadata address", for_good=True),
             False,
             Refused("169.254.169.254 is a metadata address"),
+        ),
+        (
+            AddressRefused("no address of this name is allowed", for_good=False),
+            False,
+            Retry("no address of this name is allowed", human=True),
         ),
         (httpx.LocalProtocolError("bad header"), False, Refused("cannot be sent: bad header")),
     ],
@@ -211,3 +221,23 @@ async def test_the_url_s_path_is_in_no_outcome_and_no_repr() -> None:
 
     assert "s3cret" not in json.dumps(str(await outcome_of(answer)))
     assert "<WebhookChannel pager to example.org>" == repr(channel_to(answer))
+
+
+async def test_wrong_dns_fails_no_alert_for_good(mock_clock: MockClock) -> None:
+    """A name that leads nowhere good for a while: the attempt is told to a human, and the next one arrives."""
+
+    def now() -> dt.datetime:
+        return dt.datetime.now(dt.UTC)
+
+    names = NameServer(["0.0.0.0"], ["169.254.169.254"], ["127.0.0.1"])
+    async with raw_receiver() as receiver, TrioTransport(names=NameLookup(names)) as transport:
+        channel = WebhookChannel("hook", f"http://hook.example:{receiver.port}/", transport=transport, now=now)
+        outcomes = []
+        for _ in range(3):
+            outcomes.append(await channel.send(Notification("1-1", b"{}")))
+            mock_clock.jump(1)
+
+    assert [Retry, Retry, Accepted] == [type(outcome) for outcome in outcomes]
+    assert [True, True, False] == [needs_a_human(outcome) for outcome in outcomes]
+    assert "'hook.example': 0.0.0.0 (unspecified" in str(outcomes[0].reason)
+    assert not any(outcome.unseen for outcome in outcomes)

@@ -36,6 +36,7 @@ class Retry(Struct, frozen=True):
         after_s: What the receiver asked for with `Retry-After`, in seconds.
         unseen: The receiver may have taken the request: nobody saw the outcome.
         answer: The beginning of the receiver's answer.
+        human: Waiting alone will hardly mend it.
     """
 
     reason: str
@@ -43,6 +44,7 @@ class Retry(Struct, frozen=True):
     after_s: float | None = None
     unseen: bool = False
     answer: str = ""
+    human: bool = False
 
 
 class Refused(Struct, frozen=True):
@@ -74,8 +76,8 @@ def classify_status(status: int, answer: str = "") -> Outcome:
 
 def needs_a_human(outcome: Outcome) -> bool:
     """Tell whether an outcome is logged as an error at once: waiting alone will hardly mend it."""
-    if isinstance(outcome, Retry) and outcome.status is not None:
-        return outcome.status in NEEDS_A_HUMAN or 300 <= outcome.status <= 399
+    if isinstance(outcome, Retry):
+        return outcome.human or outcome.status in NEEDS_A_HUMAN or 300 <= (outcome.status or 0) <= 399
     return isinstance(outcome, Refused)
 
 

@@ -20,13 +20,17 @@ NEVER: tuple[tuple[IPNetwork, str], ...] = tuple(
     (ip_network(network), reason)
     for network, reason in (
         ("169.254.0.0/16", "link-local, where cloud metadata lives"),
-        ("fe80::/10", "link-local"),
-        ("fd00:ec2::254/128", "cloud metadata (AWS)"),
-        ("fd00:ec2::23/128", "cloud credentials (AWS EKS)"),
-        ("fd20:ce::254/128", "cloud metadata (Google)"),
-        ("168.63.129.16/32", "cloud metadata (Azure)"),
-        ("100.100.100.200/32", "cloud metadata (Alibaba)"),
-        ("192.0.0.192/32", "cloud metadata (Oracle)"),
+        ("fe80::/10", "link-local, where cloud metadata lives"),  # OpenStack's fe80::a9fe:a9fe
+        # Each as its cloud documents it: outside of the link-local networks, and mostly inside private ones.
+        ("168.63.129.16/32", "cloud metadata (Azure)"),  # "What is IP address 168.63.129.16?"
+        ("100.100.100.200/32", "cloud metadata (Alibaba)"),  # "Access instance metadata"
+        ("192.0.0.192/32", "cloud metadata (Oracle)"),  # Compute Classic
+        ("fd00:ec2::/32", "cloud metadata (AWS)"),  # EC2's IPv6 services: ::254 metadata, ::23 EKS credentials
+        ("fd20:ce::254/128", "cloud metadata (Google)"),  # "About VM metadata", IPv6-only instances
+        ("fd00:c1::a9fe:a9fe/128", "cloud metadata (Oracle)"),  # the endpoint in Oracle's own SDKs
+        ("fd00:100::100:200/128", "cloud metadata (Alibaba)"),  # "Access instance metadata", IPv6
+        ("fd00:42::42/128", "cloud metadata (Scaleway)"),  # cloud-init's data source of Scaleway
+        ("fd00:a9fe:a9fe::1/128", "cloud metadata (Akamai)"),  # "Overview of the Metadata service"
         ("0.0.0.0/8", "unspecified: the system connects to itself"),
         ("::/128", "unspecified: the system connects to itself"),
         ("224.0.0.0/4", "multicast"),
@@ -50,20 +54,27 @@ GLOBAL_UNICAST = IPv6Network("2000::/3")  # all that is assigned for the public 
 
 MAPPED = IPv6Network("::ffff:0:0/96")  # the system itself sends these as IPv4
 NAT64 = IPv6Network("64:ff9b::/96")
-SIX_TO_FOUR = IPv6Network("2002::/16")
-TEREDO = IPv6Network("2001::/32")
-# The last 32 bits of these are an IPv4 address: mapped, "compatible", translated, and both forms of NAT64.
-CARRIES_IPV4_LAST = (
-    *(MAPPED, IPv6Network("::/96"), IPv6Network("::ffff:0:0:0/96")),
-    *(NAT64, IPv6Network("64:ff9b:1::/48")),
-)
+LOCAL_NAT64 = IPv6Network("64:ff9b:1::/48")  # RFC 8215
+# The last 32 bits of these are an IPv4 address: mapped, "compatible", translated, and the well-known form of NAT64.
+CARRIES_IPV4_LAST = (MAPPED, IPv6Network("::/96"), IPv6Network("::ffff:0:0:0/96"), NAT64)
+
+# Where the four bytes of an IPv4 address stand behind a NAT64 prefix of 48, 56, 64 and 96 bits (RFC 6052, section 2.2).
+# Whoever runs the translator chooses the length, so each is possible; the other bytes need not be 0.
+NAT64_PLACES = ((6, 7, 9, 10), (7, 9, 10, 11), (9, 10, 11, 12), (12, 13, 14, 15))
+THIS_NETWORK = IPv4Network("0.0.0.0/8")  # no translator sends there: what is read as this was written at another place
 
 
 class AddressRefused(httpx.ConnectError):
-    """The receiver's address is not allowed: nothing was sent, and a repeat would be refused as well.
+    """The receiver's address is not allowed: nothing was sent.
 
-    A human must correct the URL, or allow the network in `networks`.
+    Attributes:
+        for_good: The URL itself has the address, so a human must correct the URL, or allow the network in `networks`.
+            A name is another matter: wrong DNS is right again a moment later.
     """
+
+    def __init__(self, message: str, *, for_good: bool) -> None:
+        super().__init__(message)
+        self.for_good = for_good
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,19 +88,24 @@ class AllowedNetworks:
         """Say why a numeric address must not be connected to; None if it may be."""
         ip = ip_address(address.partition("%")[0])
         carried = carried_ipv4(ip)
-        for judged in (ip, carried):
+        for judged in (ip, *carried):
             for network, reason in NEVER:
-                if judged is not None and judged in network:
+                if judged in network:
                     return reason if judged is ip else f"it carries {judged}: {reason}"
-        if self.public_only and not is_public(ip, carried):
+        if self.public_only and not is_public(ip):
             return "not a public address"
-        seen_as = carried if carried is not None and ip in MAPPED else ip
+        seen_as = carried[0] if ip in MAPPED else ip
         if self.listed and not any(seen_as in network for network in self.listed):
             return "not in one of the listed networks"
         return None
 
-    def among(self, host: str, addresses: Sequence[str]) -> list[str]:
+    def among(self, host: str, addresses: Sequence[str], *, literal: bool) -> list[str]:
         """Return which addresses of a host may be connected to, in their order.
+
+        Args:
+            host: As the URL has it.
+            addresses: At least one.
+            literal: The host is an address, not a name.
 
         Raises:
             AddressRefused: None of them.
@@ -98,31 +114,35 @@ class AllowedNetworks:
         allowed = [address for address, reason in refusals.items() if reason is None]
         if not allowed:
             reasons = ", ".join(f"{address} ({reason})" for address, reason in refusals.items())
-            raise AddressRefused(f"no allowed address for {host!r}: {reasons}; see the setting networks")
+            message = f"no allowed address for {host!r}: {reasons}; see the setting networks"
+            raise AddressRefused(message, for_good=literal)
         return allowed
 
 
-def carried_ipv4(ip: IPAddress) -> IPv4Address | None:
-    """Return the IPv4 address that an IPv6 address leads to or was made from, if there is one."""
+def carried_ipv4(ip: IPAddress) -> tuple[IPv4Address, ...]:
+    """Return the IPv4 addresses that an IPv6 address may lead to or was made from."""
     if not isinstance(ip, IPv6Address) or int(ip) <= 1:  # :: and ::1 stand for themselves
-        return None
-    if ip in SIX_TO_FOUR:
-        return ip.sixtofour
-    if ip in TEREDO:
-        return ip.teredo[1] if ip.teredo else None
+        return ()
+    if ip.sixtofour is not None:
+        return (ip.sixtofour,)
+    if ip.teredo is not None:
+        return (ip.teredo[1],)
     if any(ip in network for network in CARRIES_IPV4_LAST):
-        return IPv4Address(int(ip) & 0xFFFF_FFFF)
-    return None
+        return (IPv4Address(int(ip) & 0xFFFF_FFFF),)
+    if ip in LOCAL_NAT64:
+        found = (IPv4Address(bytes(ip.packed[place] for place in places)) for places in NAT64_PLACES)
+        return tuple(one for one in found if one not in THIS_NETWORK)
+    return ()
 
 
-def is_public(ip: IPAddress, carried: IPv4Address | None) -> bool:
+def is_public(ip: IPAddress) -> bool:
     """Tell whether an address is one of the public internet.
 
     NAT64 is how hosts with IPv6 alone reach public IPv4 addresses, so the address it carries decides. 6to4 and Teredo
     are retired: never public.
     """
-    if carried is not None and (ip in MAPPED or ip in NAT64):
-        return is_public(carried, None)
+    if ip in MAPPED or ip in NAT64:
+        return all(is_public(carried) for carried in carried_ipv4(ip))
     if isinstance(ip, IPv6Address) and ip not in GLOBAL_UNICAST:
         return False
     return not any(ip in network for network in NOT_PUBLIC)

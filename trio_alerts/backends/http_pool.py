@@ -285,7 +285,9 @@ class Pool:
     async def _allowed_addresses(self, host: str) -> list[str]:
         """Return what of a host may be connected to; every address is judged for every connection."""
         literal = literal_address(host)
-        return self._allowed.among(host, await self._names.addresses(host) if literal is None else [literal])
+        if literal is not None:
+            return self._allowed.among(host, [literal], literal=True)
+        return self._allowed.among(host, await self._names.addresses(host), literal=False)
 
     def _keep(self, connection: Connection, receiver_keeps_s: int | None) -> None:
         # A second less than the receiver said: what we send while it closes would be lost, and in doubt.

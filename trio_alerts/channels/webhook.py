@@ -82,7 +82,7 @@ class WebhookChannel:
                 notification.deadline,
             )
         except AddressRefused as refusal:
-            return Refused(str(refusal))
+            return Refused(str(refusal)) if refusal.for_good else Retry(str(refusal), human=True)
         except (httpx.UnsupportedProtocol, httpx.LocalProtocolError) as fault:
             return Refused(f"cannot be sent: {fault}")
         except httpx.TransportError as fault:
