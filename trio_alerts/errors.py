@@ -35,6 +35,12 @@ class LedgerError(AlertError):
     exit_code = 5
 
 
+class OverThreshold(AlertError):
+    """A figure of `stats` is over the threshold of `--fail-over`: somebody must look."""
+
+    exit_code = 5
+
+
 class QuarantineHalt(AlertError):
     """So many entries in a row were quarantined that the producer must be broken: whoever runs it must look."""
 

@@ -36,7 +36,7 @@ def set_up_logging(log_format: LogFormat, level: str = "info") -> None:
         log_format: `text`, coloured in a terminal, or `json`: one object a line.
         level: The lowest of `LEVELS` to show.
     """
-    render = _as_json if log_format == "json" else _as_text
+    render = as_json if log_format == "json" else as_text
     logger.remove()
     logger.add(_sink(render), level=level.upper(), format="{message}", colorize=False, backtrace=False, diagnose=False)
     root = logging.getLogger()
@@ -53,7 +53,8 @@ def _sink(render: "Callable[[Record], str]") -> "Callable[[Message], None]":
     return write
 
 
-def _as_text(record: "Record") -> str:
+def as_text(record: "Record") -> str:
+    """Return a record as a line for people, and the traceback below it."""
     level = record["level"].name
     line = f"{_time(record)} {level:<8} {one_line(record['message'])}"
     if level in _COLOURS and sys.stderr.isatty() and not os.environ.get("NO_COLOR"):
@@ -61,7 +62,8 @@ def _as_text(record: "Record") -> str:
     return line + _traceback(record, before="\n").rstrip("\n")
 
 
-def _as_json(record: "Record") -> str:
+def as_json(record: "Record") -> str:
+    """Return a record as one line for machines."""
     fields: dict[str, object] = {
         "time": _time(record),
         "level": record["level"].name.lower(),

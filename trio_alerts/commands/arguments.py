@@ -105,7 +105,8 @@ def _front_parser() -> _Parser:
         epilog=f"`{PROGRAM} COMMAND --help` explains a command, its options and its settings.\n\n"
         "exit codes: 0 done; 1 a fault while running, or a second signal; 2 bad usage, settings or input;\n"
         "3 the index cannot be trusted; 4 a backend cannot be reached or refuses us; 5 the ledger does not balance,\n"
-        "or too many entries in a row were quarantined; 130 interrupted at the terminal",
+        "too many entries in a row were quarantined, or a figure is over its --fail-over; 130 interrupted at the\n"
+        "terminal",
     )
     _add_general_options(parser)
     parser.add_argument("--version", action="version", version=f"{PROGRAM} {__version__}", help="print the version")

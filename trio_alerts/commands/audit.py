@@ -3,6 +3,7 @@
 import argparse
 import sys
 from collections.abc import Iterator
+from contextlib import AsyncExitStack
 
 import msgspec
 import trio
@@ -11,7 +12,7 @@ from trio_alerts.backends.redis_ledger import open_ledger
 from trio_alerts.commands.command import Command
 from trio_alerts.commands.evidence import Verdict, gather_verdict
 from trio_alerts.commands.operating import SETTINGS
-from trio_alerts.commands.reading import open_records
+from trio_alerts.commands.reading import enter_both, open_records
 from trio_alerts.errors import LedgerError
 from trio_alerts.ledger import FATES
 from trio_alerts.printable import one_line
@@ -38,7 +39,8 @@ def _execute(arguments: argparse.Namespace, settings: Settings) -> int:
 
 
 async def _audit(settings: Settings, accept_losses: bool) -> Verdict:
-    async with open_records(settings) as store, open_ledger(settings) as ledger:
+    async with AsyncExitStack() as opened:
+        ledger, store = await enter_both(opened, open_ledger(settings), open_records(settings))
         if accept_losses:
             for stream in settings.stream_names:
                 await ledger.lost_unread(stream)  # what is found only now is accepted too

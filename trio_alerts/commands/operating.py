@@ -5,7 +5,7 @@ import os
 import secrets
 import socket
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 
 from msgspec.structs import replace
@@ -13,9 +13,9 @@ from msgspec.structs import replace
 from trio_alerts.backends.redis_stream import open_redis_stream
 from trio_alerts.clock import ServerClock
 from trio_alerts.commands.reading import SETTINGS as STORE_SETTINGS
-from trio_alerts.commands.reading import open_records
+from trio_alerts.commands.reading import enter_both, open_records
 from trio_alerts.delivery import Delivery
-from trio_alerts.errors import RefusedContent, StartError, Unavailable
+from trio_alerts.errors import RefusedContent
 from trio_alerts.ports import AlertStore, AlertStream, Stored
 from trio_alerts.settings import Settings
 
@@ -82,14 +82,11 @@ async def open_operation(settings: Settings) -> AsyncIterator[Operation]:
         SchemaError: The store does not exist yet, or cannot be trusted.
         StartError: A backend cannot be reached or refuses us, also later.
     """
-    async with open_records(settings) as store:
-        try:
-            async with open_redis_stream(settings) as stream:
-                clock = ServerClock()
-                clock.set(await stream.server_time())
-                yield Operation(stream, store, clock)
-        except Unavailable as error:
-            raise StartError(str(error)) from error
+    async with AsyncExitStack() as opened:
+        stream, store = await enter_both(opened, open_redis_stream(settings), open_records(settings))
+        clock = ServerClock()
+        clock.set(await stream.server_time())
+        yield Operation(stream, store, clock)
 
 
 def operator() -> str:

@@ -1,14 +1,39 @@
 """The store as those commands use it that only read records."""
 
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
+from typing import TypeVar
 
 from trio_alerts.assembly import open_store
-from trio_alerts.errors import StartError, Unavailable
+from trio_alerts.errors import SchemaError, StartError, Unavailable
 from trio_alerts.ports import AlertStore
 from trio_alerts.settings import Settings
 
+T = TypeVar("T")
+U = TypeVar("U")
 SETTINGS = ("store_url", "store_ca_file", "store_timeout_s", "index", "log_format")  # what these commands need
+
+
+async def enter_both(
+    opened: AsyncExitStack, redis: AbstractAsyncContextManager[T], records: AbstractAsyncContextManager[U]
+) -> tuple[T, U]:
+    """Open both backends; `opened` closes them. In this order: `open_records` blames nobody but who says it.
+
+    Raises:
+        ExceptionGroup: What is wrong with Redis, with the store, or with each of them.
+    """
+    faults: list[Exception] = []
+    try:
+        first = await opened.enter_async_context(redis)
+    except StartError as fault:
+        faults.append(fault)
+    try:
+        second = await opened.enter_async_context(records)
+    except (StartError, SchemaError) as fault:
+        faults.append(fault)
+    if faults:
+        raise ExceptionGroup("backends", faults)
+    return first, second
 
 
 @asynccontextmanager

@@ -2,7 +2,8 @@
 
 import argparse
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 
 import msgspec
 import trio
@@ -15,9 +16,10 @@ from trio_alerts.commands.command import Command
 from trio_alerts.commands.evidence import look_up
 from trio_alerts.commands.operating import SETTINGS
 from trio_alerts.commands.reading import open_records
+from trio_alerts.commands.thresholds import COUNTED_STATES, NAMES, exceeded, thresholds
 from trio_alerts.duration import in_words
-from trio_alerts.errors import Unavailable
-from trio_alerts.ports import AlertStore, Vitals
+from trio_alerts.errors import AlertError, SchemaError, StartError, Unavailable
+from trio_alerts.ports import AlertStore, Counts, Vitals
 from trio_alerts.printable import one_line
 from trio_alerts.settings import Settings
 
@@ -30,55 +32,99 @@ class Stats(Struct, frozen=True):
     `not_read`, `pending`, `quarantined`, `dropped`, `lost_upstream` are sums over the streams. `in_flight` counts
     records that say `sending`. `oldest_undelivered_s` is the age of what waits longest, to be read, sent or retried, or
     for a human who knows what became of it. `repeated_alert_ids` is None where it takes the store too long to count.
+    `missing` names the backends, `redis` or `store`, that could not be asked: what only they know is None.
     """
 
-    not_read: int
-    pending: int
-    in_flight: int
-    states: dict[str, int]
-    quarantined: int
-    dropped: int
-    lost_upstream: int
-    overdue: int
+    not_read: int | None
+    pending: int | None
+    in_flight: int | None
+    states: dict[str, int] | None
+    quarantined: int | None
+    dropped: int | None
+    lost_upstream: int | None
+    overdue: int | None
     oldest_undelivered_s: float | None
     repeated_alert_ids: int | None
-    streams: Sequence[Standing]
+    streams: Sequence[Standing] | None
+    missing: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class _InRedis:
+    """What Redis knows: how the streams stand, its time, and what was deleted from them while it was pending."""
+
+    standings: Sequence[Standing]
+    time_s: float
+    deleted: frozenset[str]
+
+
+@dataclass(frozen=True)
+class _InStore:
+    """What the store knows; `recorded` are those that were deleted, and have a record."""
+
+    counts: Counts
+    vitals: Vitals | None
+    recorded: frozenset[str]
+
+
+@dataclass
+class _Look:
+    """One look at both backends, each apart: one that is away keeps nobody from what the other knows."""
+
+    redis: _InRedis | None = None
+    store: _InStore | None = None
+    clock: ServerClock = field(default_factory=ServerClock)
+    faults: list[AlertError] = field(default_factory=list)
 
 
 def _execute(arguments: argparse.Namespace, settings: Settings) -> int:
-    stats = trio.run(_ask, settings)
+    look = trio.run(_look, settings)
+    if look.redis is None and look.store is None:
+        raise ExceptionGroup("no backend can be asked", look.faults)
+    stats = _stats(look)
     if arguments.json:
         sys.stdout.buffer.write(msgspec.json.encode(stats) + b"\n")  # UTF-8 in every locale
     else:
         sys.stdout.writelines(f"{line}\n" for line in _page(stats))
+    faults = [*look.faults, *exceeded(_figures(stats), arguments.fail_over)]
+    if faults:
+        raise ExceptionGroup("stats", faults)
     return 0
 
 
-async def _ask(settings: Settings) -> Stats:
-    async with open_records(settings) as store, open_ledger(settings) as ledger:
-        standings = [await ledger.standing(stream) for stream in settings.stream_names]
-        clock = ServerClock()
-        clock.set(await ledger.time())
-        now = clock.now()
-        counts = await store.counts(now)
-        vitals = await _vitals(store)
-        waiting = [standing.waiting_since_s for standing in standings if standing.waiting_since_s is not None]
-        if vitals is not None and vitals.waiting_since is not None:
-            waiting.append(vitals.waiting_since.timestamp())
-        return Stats(
-            not_read=sum(one.not_read for one in standings),
-            pending=sum(one.pending for one in standings),
-            in_flight=counts.by_state.get("sending", 0),
-            states=dict(sorted(counts.by_state.items())),
-            quarantined=sum(one.quarantined for one in standings),
-            dropped=sum(one.dropped for one in standings),
-            lost_upstream=sum(one.lost_unread for one in standings)
-            + await _deleted_without_record(ledger, store, settings),
-            overdue=counts.overdue,
-            oldest_undelivered_s=max(round(now.timestamp() - min(waiting), 3), 0.0) if waiting else None,
-            repeated_alert_ids=None if vitals is None else vitals.repeated,
-            streams=standings,
-        )
+async def _look(settings: Settings) -> _Look:
+    look = _Look()
+    try:
+        async with open_ledger(settings) as ledger:
+            look.redis = await _look_at_redis(ledger, settings)
+        look.clock.set(look.redis.time_s)
+    except StartError as fault:
+        look.faults.append(fault)
+    try:
+        async with open_records(settings) as store:
+            look.store = await _look_at_store(store, look)
+    except (StartError, SchemaError) as fault:
+        look.faults.append(fault)
+    return look
+
+
+async def _look_at_redis(ledger: RedisLedger, settings: Settings) -> _InRedis:
+    ids = RecordIds(settings.stream_names)
+    standings = [await ledger.standing(stream) for stream in settings.stream_names]
+    deleted: set[str] = set()
+    for stream in settings.stream_names:
+        after = ""
+        while len(deleted) < MOST_DELETED and (page := await ledger.deleted(stream, after)):
+            after = page[-1][0]
+            deleted |= {ids.of(stream, entry_id) for _, entry_id in page}
+    return _InRedis(standings, await ledger.time(), frozenset(deleted))
+
+
+async def _look_at_store(store: AlertStore, look: _Look) -> _InStore:
+    deleted = look.redis.deleted if look.redis else frozenset()
+    return _InStore(
+        await store.counts(look.clock.now()), await _vitals(store), frozenset(await look_up(store, deleted))
+    )
 
 
 async def _vitals(store: AlertStore) -> Vitals | None:
@@ -88,35 +134,71 @@ async def _vitals(store: AlertStore) -> Vitals | None:
         return None  # a very large store: everything else is told
 
 
-async def _deleted_without_record(ledger: RedisLedger, store: AlertStore, settings: Settings) -> int:
-    """Count what was deleted from the streams while it was pending, before anybody had made a record of it."""
-    ids = RecordIds(settings.stream_names)
-    deleted: set[str] = set()
-    for stream in settings.stream_names:
-        after = ""
-        while len(deleted) < MOST_DELETED and (page := await ledger.deleted(stream, after)):
-            after = page[-1][0]
-            deleted |= {ids.of(stream, entry_id) for _, entry_id in page}
-    return len(deleted) - len(await look_up(store, deleted))
+def _stats(look: _Look) -> Stats:
+    redis, store = look.redis, look.store
+    standings = redis.standings if redis else ()
+    waiting = [one.waiting_since_s for one in standings if one.waiting_since_s is not None]
+    if store and store.vitals and store.vitals.waiting_since:
+        waiting.append(store.vitals.waiting_since.timestamp())
+    now_s = look.clock.now().timestamp()
+    lost = None
+    if redis and store:
+        lost = sum(one.lost_unread for one in standings) + len(redis.deleted - store.recorded)
+    return Stats(
+        not_read=sum(one.not_read for one in standings) if redis else None,
+        pending=sum(one.pending for one in standings) if redis else None,
+        in_flight=store.counts.by_state.get("sending", 0) if store else None,
+        states=dict(sorted(store.counts.by_state.items())) if store else None,
+        quarantined=sum(one.quarantined for one in standings) if redis else None,
+        dropped=sum(one.dropped for one in standings) if redis else None,
+        lost_upstream=lost,
+        overdue=store.counts.overdue if store else None,
+        oldest_undelivered_s=max(round(now_s - min(waiting), 3), 0.0) if waiting else None,
+        repeated_alert_ids=store.vitals.repeated if store and store.vitals else None,
+        streams=standings if redis else None,
+        missing=tuple(name for name, part in (("redis", redis), ("store", store)) if part is None),
+    )
+
+
+def _figures(stats: Stats) -> Mapping[str, float | None]:
+    """Return what `--fail-over` can name; None is what nobody could say."""
+    oldest_s = stats.oldest_undelivered_s
+    if oldest_s is None and not stats.missing:
+        oldest_s = 0.0  # nothing waits
+    states = {} if stats.states is None else dict.fromkeys(COUNTED_STATES, 0) | stats.states
+    return {
+        "lag": stats.not_read,
+        "pending": stats.pending,
+        "in_flight": stats.in_flight,
+        **{state: states.get(state) for state in COUNTED_STATES},
+        "quarantined": stats.quarantined,
+        "dropped": stats.dropped,
+        "lost": stats.lost_upstream,
+        "overdue": stats.overdue,
+        "oldest": oldest_s,
+        "repeated": stats.repeated_alert_ids,
+    }
 
 
 def _page(stats: Stats) -> Iterator[str]:
-    facts: dict[str, object] = {
+    states = {"records by state": None} if stats.states is None else stats.states
+    facts: dict[str, int | str | None] = {
         "not read yet": stats.not_read,
         "pending": stats.pending,
         "in flight": stats.in_flight,
-        **{state: count for state, count in stats.states.items() if state not in ("sending", "quarantined")},
+        **{state: count for state, count in states.items() if state not in ("sending", "quarantined")},
         "quarantined": stats.quarantined,
         "dropped": stats.dropped,
         "lost upstream": stats.lost_upstream,
         "overdue retries": stats.overdue,
-        "oldest undelivered": "-" if stats.oldest_undelivered_s is None else in_words(stats.oldest_undelivered_s),
-        "repeated alert_ids": "-" if stats.repeated_alert_ids is None else stats.repeated_alert_ids,
+        "oldest undelivered": None if stats.oldest_undelivered_s is None else in_words(stats.oldest_undelivered_s),
+        "repeated alert_ids": stats.repeated_alert_ids,
     }
     width = max(map(len, facts))
     for name, value in facts.items():
-        yield f"{name:<{width}}  {value:>12,}" if isinstance(value, int) else f"{name:<{width}}  {value:>12}"
-    for stream in stats.streams:
+        text = "-" if value is None else f"{value:,}" if isinstance(value, int) else value
+        yield f"{name:<{width}}  {text:>12}"
+    for stream in stats.streams or ():
         yield ""
         yield f"stream {one_line(stream.stream)}: {stream.length:,} entries, {stream.not_read:,} not read yet"
         if stream.taken_away:
@@ -126,10 +208,20 @@ def _page(stats: Stats) -> Iterator[str]:
                 f"  consumer {one_line(consumer.name)}: {consumer.pending:,} pending, "
                 f"last seen {in_words(consumer.idle_s)} ago"
             )
+    for name in stats.missing:
+        yield ""
+        yield f"missing: what {'Redis' if name == 'redis' else 'the store'} knows; the error says why"
 
 
 def _add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--json", action="store_true", default=False, help="one object, on one line")
+    parser.add_argument(
+        "--fail-over",
+        metavar="NAME=N,…",
+        type=thresholds,
+        default={},
+        help=f"end with exit code 5 if one of these is over its number: {', '.join(NAMES)}",
+    )
 
 
 COMMAND = Command(
@@ -147,8 +239,11 @@ COMMAND = Command(
   repeated alert_ids  records whose alert_id another one has: the producer wrote the alert more than once
 
 The figures are taken one after the other, so that they need not add up while alerts are carried; `audit` accounts for
-each alert. Nothing is changed. Exit codes 3 and 4 as with `list`, of Redis too.""",
-    examples=("stats", "stats --json | jq .oldest_undelivered_s"),
+each alert. Nothing is changed.
+
+With Redis or the store away, what the other knows is printed, what is missing is "-", and the exit code is that of the
+error: 3 and 4 as with `list`, of Redis too. Exit code 5: a number is over its --fail-over; `oldest` is in seconds.""",
+    examples=("stats", "stats --json | jq .oldest_undelivered_s", "stats --fail-over oldest=60,overdue=0"),
     add_options=_add_options,
     settings=SETTINGS,
 )
