@@ -1,6 +1,7 @@
 """`stats`: how things stand."""
 
 import argparse
+import datetime as dt
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -11,7 +12,6 @@ from msgspec import Struct
 
 from trio_alerts.backends.record_ids import RecordIds
 from trio_alerts.backends.redis_ledger import RedisLedger, Standing, open_ledger
-from trio_alerts.clock import ServerClock
 from trio_alerts.commands.command import Command
 from trio_alerts.commands.evidence import look_up
 from trio_alerts.commands.operating import SETTINGS
@@ -73,7 +73,7 @@ class _Look:
 
     redis: _InRedis | None = None
     store: _InStore | None = None
-    clock: ServerClock = field(default_factory=ServerClock)
+    now: dt.datetime = field(default_factory=lambda: dt.datetime.now(dt.UTC))  # until Redis says the time
     faults: list[AlertError] = field(default_factory=list)
 
 
@@ -97,7 +97,7 @@ async def _look(settings: Settings) -> _Look:
     try:
         async with open_ledger(settings) as ledger:
             look.redis = await _look_at_redis(ledger, settings)
-        look.clock.set(look.redis.time_s)
+        look.now = dt.datetime.fromtimestamp(look.redis.time_s, dt.UTC)
     except StartError as fault:
         look.faults.append(fault)
     try:
@@ -122,9 +122,7 @@ async def _look_at_redis(ledger: RedisLedger, settings: Settings) -> _InRedis:
 
 async def _look_at_store(store: AlertStore, look: _Look) -> _InStore:
     deleted = look.redis.deleted if look.redis else frozenset()
-    return _InStore(
-        await store.counts(look.clock.now()), await _vitals(store), frozenset(await look_up(store, deleted))
-    )
+    return _InStore(await store.counts(look.now), await _vitals(store), frozenset(await look_up(store, deleted)))
 
 
 async def _vitals(store: AlertStore) -> Vitals | None:
@@ -140,7 +138,6 @@ def _stats(look: _Look) -> Stats:
     waiting = [one.waiting_since_s for one in standings if one.waiting_since_s is not None]
     if store and store.vitals and store.vitals.waiting_since:
         waiting.append(store.vitals.waiting_since.timestamp())
-    now_s = look.clock.now().timestamp()
     lost = None
     if redis and store:
         lost = sum(one.lost_unread for one in standings) + len(redis.deleted - store.recorded)
@@ -153,7 +150,7 @@ def _stats(look: _Look) -> Stats:
         dropped=sum(one.dropped for one in standings) if redis else None,
         lost_upstream=lost,
         overdue=store.counts.overdue if store else None,
-        oldest_undelivered_s=max(round(now_s - min(waiting), 3), 0.0) if waiting else None,
+        oldest_undelivered_s=max(round(look.now.timestamp() - min(waiting), 3), 0.0) if waiting else None,
         repeated_alert_ids=store.vitals.repeated if store and store.vitals else None,
         streams=standings if redis else None,
         missing=tuple(name for name, part in (("redis", redis), ("store", store)) if part is None),
