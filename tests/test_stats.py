@@ -11,7 +11,7 @@ import trio
 from tests.calling import call
 from tests.fakes.store import FakeStore
 from tests.test_listing import NOW, record, retrying
-from trio_alerts.backends.redis_ledger import Consumer, Position, Standing
+from trio_alerts.backends.redis_ledger import Consumer, LostUnread, Position, Standing
 from trio_alerts.commands import audit, reading, stats
 from trio_alerts.commands.thresholds import NAMES
 from trio_alerts.errors import SchemaError, StartError, Unavailable
@@ -31,7 +31,7 @@ class Ledger:
 
     async def standing(self, stream: str) -> Standing:
         await self._ask()
-        return Standing(stream, 10, 3, 2, (Consumer("pod-1", 2, 1.5),), 4, 5, 6, NOW_S - 75.25)
+        return Standing(stream, 10, 3, 2, (Consumer("pod-1", 2, 1.5),), 4, 5, 6, 0, NOW_S - 75.25)
 
     async def time(self) -> float:
         await self._ask()
@@ -49,9 +49,9 @@ class Ledger:
         await self._ask()
         return Position("9-0", None)
 
-    async def lost_unread(self, stream: str) -> int:
+    async def lost_unread(self, stream: str) -> LostUnread:
         await self._ask()
-        return 0
+        return LostUnread(0, 0)
 
     async def pending(self, stream: str, after: str) -> list[str]:
         await self._ask()

@@ -1,8 +1,6 @@
 """All fuzz targets: each border of the program adds its own list here."""
 
-from tests.fuzz import entries, receivers, settings
-from tests.fuzz import entries, receivers
-from tests.fuzz import log, receivers
+from tests.fuzz import entries, log, receivers, settings
 from tests.fuzz.target import Target
 
 TARGETS: list[Target] = [
