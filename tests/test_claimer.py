@@ -2,6 +2,7 @@
 
 from typing import Any, TypeVar, cast
 
+import pytest
 import trio
 from trio.testing import MockClock
 
@@ -9,6 +10,7 @@ from tests.fakes.world import GROUP, STREAM, World
 from trio_alerts.backends.redis_answers import shaped
 from trio_alerts.backends.redis_client import RedisClient
 from trio_alerts.backends.redis_stream import RedisStream
+from trio_alerts.pipeline import Pipeline
 
 T = TypeVar("T")
 
@@ -73,6 +75,53 @@ async def test_what_a_dead_process_held_is_taken_also_after_a_gap(autojump_clock
         await trio.sleep(60)
         assert [120.0] == [call.at_s for call in world.server.called("claim")]
         assert 2 == world.server.pending(STREAM, GROUP)[min(world.pending)].deliveries
+
+
+async def backlog(world: World, abandoned: int, workers: int) -> tuple[list[str], Pipeline]:
+    """Let a process die with entries in its hands, and put more new ones behind them than anybody can carry."""
+    ids = [world.emit(alert_id=f"abandoned-{n}") for n in range(abandoned)]
+    dead = world.pipeline("dead").stream
+    await dead.prepare()
+    await dead.read(abandoned)
+    for n in range(2000):
+        world.emit(alert_id=f"new-{n}")
+    for held in world.server.pending(STREAM, GROUP).values():
+        held.since_s -= 100.0
+    return ids, world.pipeline("living", workers=workers)
+
+
+@pytest.mark.parametrize(("workers", "within_s"), [(1, 100.0), (4, 36.0), (16, 15.0)])
+@pytest.mark.parametrize("handed_over", [False, True])
+async def test_abandoned_entries_get_their_share_under_a_backlog(
+    autojump_clock: MockClock, workers: int, within_s: float, handed_over: bool
+) -> None:
+    """Every worker is busy all the time, and the reader has always something new: both go on, in turn."""
+    world = World(latency_s=3.0)
+    ids, pipeline = await backlog(world, 16, workers)
+    wait_s = 0.0 if handed_over else 20.0  # for the others to renew what is theirs, at the start
+    if handed_over:
+        await world.pipeline("dead").stream.hand_over(())
+    async with world.serving(pipeline):
+        await trio.sleep(wait_s)
+        before = len(world.channel.sends)
+        await trio.sleep(within_s / 2)
+        sent = [send.id for send in world.channel.sends[before:]]
+        assert len(sent) / 5 <= len(set(sent) & set(ids)) <= len(sent) * 4 / 5
+        await trio.sleep(within_s / 2)
+        sent = [send.id for send in world.channel.sends[before:]]
+        assert set(ids) <= set(sent)
+        assert workers * (within_s / 3 - 2) <= len(sent)  # no worker waits for anything
+
+
+@pytest.mark.parametrize("workers", [1, 16])
+async def test_a_look_that_finds_nothing_costs_no_worker(autojump_clock: MockClock, workers: int) -> None:
+    """With nothing abandoned every worker is busy from the first second to the last, as if nobody looked."""
+    world = World(latency_s=3.5)
+    _, pipeline = await backlog(world, 0, workers)
+    async with world.serving(pipeline):
+        await trio.sleep(60.5)
+        assert 18 * workers == len(world.channel.sends)
+        assert 60 <= len(world.server.called("look")) <= 61
 
 
 async def test_a_suspect_under_our_own_name_is_left_to_the_claimer() -> None:

@@ -15,7 +15,7 @@ from trio_alerts.service import serve
 
 
 class Deaths:
-    """Processes, one after the other, which `kill` ends as SIGKILL does; until one lives for 15 minutes."""
+    """Processes, one after the other, which `kill` ends as SIGKILL does; until one lives for 25 minutes."""
 
     def __init__(self, world: World) -> None:
         self.count = 0
@@ -29,12 +29,12 @@ class Deaths:
         self._life.cancel()
 
     async def come(self, prepare: Callable[[Pipeline], None] = lambda _: None, **changed: Any) -> None:
-        """Serve until a process lives for 15 minutes."""
+        """Serve until a process lives for 25 minutes."""
         self._world.server.decide = lambda call: "down" if call.consumer in self._dead else None
         while self.count < 20:
             pipeline = self._world.pipeline(f"p-{self.count}", **changed)
             prepare(pipeline)
-            with trio.CancelScope() as self._life, trio.move_on_after(900):
+            with trio.CancelScope() as self._life, trio.move_on_after(1500):
                 await serve(pipeline)
             if not self._life.cancelled_caught:
                 return

@@ -4,6 +4,7 @@ from typing import Any
 
 import pytest
 import trio
+from loguru import logger
 from msgspec.structs import replace
 from trio.testing import MockClock
 
@@ -385,6 +386,28 @@ async def test_a_hanging_receiver_is_cut_at_the_bound_and_in_doubt(autojump_cloc
     assert 15.0 == trio.current_time()
     delivery = world.delivery(entry.id)
     assert ("retrying", 1, "no answer within 15 s") == (delivery.state, delivery.in_doubt, delivery.last_error)
+
+
+async def test_an_exception_out_of_a_channel_is_its_attempt_s_outcome(
+    autojump_clock: MockClock,
+) -> None:
+    """Unseen, for the request may have gone out; other channels, alerts and the process go on; one traceback."""
+    world = World(channels=[FakeChannel("other")])
+    pipeline = world.pipeline()
+    answers: dict[str, Accepted] = {}
+    world.channel.decide = lambda _: answers["took"]
+    lines: list[str] = []
+    sink = logger.add(lines.append, level="ERROR")
+    for number in range(3):
+        entry, step = await world.carry(pipeline, alert_id=f"a-{number}")
+        delivery = world.delivery(entry.id)
+        assert (Step.ACKNOWLEDGE, "retrying", 1) == (step, delivery.state, delivery.in_doubt)
+        assert {"webhook": "a bug in this channel (KeyError)", "other": None} == {
+            channel.name: channel.last_error for channel in delivery.channels
+        }
+    logger.remove(sink)
+    assert 1 == "".join(lines).count("Traceback")
+    assert ([], {}) == (pipeline.faults, world.pending)
 
 
 async def test_an_entry_that_crashed_its_workers_is_quarantined(autojump_clock: MockClock) -> None:

@@ -95,6 +95,20 @@ async def test_retries_take_only_workers_that_are_idle(autojump_clock: MockClock
         assert 1 == [world.states[one] for one in ids].count("sending")
 
 
+@pytest.mark.parametrize("workers", [1, 16])
+async def test_retries_get_their_share_under_a_backlog(autojump_clock: MockClock, workers: int) -> None:
+    """Every worker is busy all the time, and the reader has always something new: both go on."""
+    world, ids = await world_of_due(8, workers=workers)
+    world.channel.latency_s = 1.0
+    for number in range(2000):
+        world.emit(alert_id=f"new-{number}")
+    async with world.serving(world.pipeline()):
+        await trio.sleep(40)
+        sent = [send.id for send in world.channel.sends]
+    assert set(ids) <= set(sent)
+    assert (len(sent) - 8) * 2 >= len(sent)
+
+
 @pytest.mark.parametrize(("cuts", "most"), [(2, 6), (3, 1)])
 async def test_suspects_are_sent_one_at_a_time(autojump_clock: MockClock, cuts: int, most: int) -> None:
     """After three attempts in a row that ended with their process: the next may, too, and must take no others along."""

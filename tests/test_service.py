@@ -7,6 +7,7 @@ from trio.testing import MockClock
 from tests.fakes.channel import FakeChannel
 from tests.fakes.world import GROUP, STREAM, World
 from trio_alerts.errors import Interrupted, QuarantineHalt, RefusedContent, SchemaError
+from trio_alerts.fault import FaultPoint, InjectedFault
 from trio_alerts.ports import Notification, Stored
 from trio_alerts.retry import Accepted, Retry
 from trio_alerts.service import serve, watch_signals
@@ -263,24 +264,17 @@ async def test_a_second_signal_stops_now(first: signal.Signals) -> None:
 async def test_a_crash_in_a_worker_stops_the_process_and_leaves_its_entry_pending(autojump_clock: MockClock) -> None:
     """The others finish; the exception nobody planned for comes out of the service."""
     world = World(latency_s=5.0)
-    ids = [world.emit(alert_id=f"a-{n}") for n in range(3)]
-    plain = world.channel.decide
-
-    def decide(notification: Notification) -> Accepted | Retry:
-        if notification.id == ids[1]:
-            raise ZeroDivisionError("a bug")
-        outcome = plain(notification)
-        assert isinstance(outcome, Accepted)
-        return outcome
-
-    world.channel.decide = decide
-    with pytest.RaisesGroup(pytest.RaisesGroup(ZeroDivisionError)):
-        async with world.serving(world.pipeline()):
+    for n in range(3):
+        world.emit(alert_id=f"a-{n}")
+    pipeline = world.pipeline()
+    pipeline.fault_point = FaultPoint("before_send:raise:2")
+    with pytest.RaisesGroup(pytest.RaisesGroup(InjectedFault)):
+        async with world.serving(pipeline):
             await trio.sleep(100)
     assert 5.0 == trio.current_time()
-    assert {ids[0]: "delivered", ids[1]: "sending", ids[2]: "delivered"} == world.states
-    assert {ids[1]: "me"} == world.pending
-    held = world.server.pending(STREAM, GROUP)[ids[1]]
+    assert ["delivered", "delivered", "sending"] == sorted(world.states.values())
+    assert {"me"} == set(world.pending.values())
+    (held,) = world.server.pending(STREAM, GROUP).values()
     assert (1, True) == (held.deliveries, held.idle_s < 86_400)  # not handed over: its delivery counts
 
 

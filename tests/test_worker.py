@@ -10,8 +10,9 @@ from tests.fakes.store import Fault
 from tests.fakes.world import GROUP, STREAM, World
 from trio_alerts.alert import Record
 from trio_alerts.batcher import Batcher
-from trio_alerts.ports import Conflict, Notification, Stored
-from trio_alerts.retry import Outcome, Retry
+from trio_alerts.fault import FaultPoint, InjectedFault
+from trio_alerts.ports import Conflict, Stored
+from trio_alerts.retry import Retry
 from trio_alerts.worker import Work, work_off
 
 A_DAY_S = 86_400
@@ -111,22 +112,19 @@ async def test_a_worker_that_failed_still_sends_what_is_claimed(autojump_clock: 
     """The only worker meets a bug while a retry is being claimed for it: the retry is sent, and the bug is raised."""
     world = World([Retry("busy", 503)], retry_schedule_s=(1.0,), workers=1)
     retried, _ = await world.carry(world.pipeline("first"))
-    plain, get = world.channel.decide, world.store.get
-
-    def decide(notification: Notification) -> Outcome:
-        if notification.id != retried.id:
-            raise ZeroDivisionError("a bug")
-        return plain(notification)
+    get = world.store.get
 
     async def slow(record_id: str) -> Stored | None:
         await trio.sleep(3)
         return await get(record_id)
 
-    world.channel.decide, world.store.get = decide, slow  # type: ignore[method-assign]
-    with pytest.RaisesGroup(pytest.RaisesGroup(ZeroDivisionError)):
-        async with world.serving(world.pipeline()):
+    world.store.get = slow  # type: ignore[method-assign]
+    pipeline = world.pipeline()
+    pipeline.fault_point = FaultPoint("after_persist:raise")
+    with pytest.RaisesGroup(pytest.RaisesGroup(InjectedFault)):
+        async with world.serving(pipeline):
             await trio.sleep(3)  # the claim began at 2
             unlucky = world.emit(alert_id="unlucky")
             await trio.sleep(100)
     assert {retried.id: "delivered", unlucky: "sending"} == world.states
-    assert [0.0, 3.0, 5.0] == world.channel.sent_at_s
+    assert [0.0, 5.0] == world.channel.sent_at_s

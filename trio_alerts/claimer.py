@@ -14,6 +14,9 @@ from trio_alerts.worker import Work
 async def claim_entries(send: trio.MemorySendChannel[Work], pipeline: Pipeline) -> None:
     """Look for abandoned entries every `claim_every_s`, and take what idle workers can start at once.
 
+    Where no worker is idle, because there is always something new to be read, those that are free next are reserved
+    for what was found: at most a quarter of the workers, and in turn with the reader, so that both go on.
+
     Idle time runs on while the server or a process is paused, so after any gap the first thing is to renew our own
     entries, and the second to give others the time to renew theirs. The start counts as a gap. What was handed over
     on purpose can be taken at any time.
@@ -22,10 +25,10 @@ async def claim_entries(send: trio.MemorySendChannel[Work], pipeline: Pipeline) 
     gap_s = max(settings.keepalive_s, 2 * settings.claim_every_s)
     seen_at_s = trio.current_time()
     trusted_from_s = seen_at_s + 2 * settings.keepalive_s
-    more = False
+    turn = _Turn(pipeline)
     with send:
         while not pipeline.stopping.is_set():
-            await pipeline.pause(settings.claim_every_s / (10 if more else 1))
+            await turn.comes()
             try:
                 pipeline.clock.set(await pipeline.stream.server_time())
                 now_s = trio.current_time()
@@ -34,7 +37,7 @@ async def claim_entries(send: trio.MemorySendChannel[Work], pipeline: Pipeline) 
                     await renew(pipeline, 0.0)
                 seen_at_s = now_s
                 min_idle_s = settings.claim_idle_s if now_s >= trusted_from_s else HANDED_OVER_IDLE_S
-                more = await _take(min_idle_s, send, pipeline)
+                await _take(min_idle_s, turn, send, pipeline)
                 seen_at_s = trio.current_time()  # waiting for a worker is no gap
             except Unavailable as cause:
                 pipeline.stream_outage.began(cause)
@@ -42,22 +45,60 @@ async def claim_entries(send: trio.MemorySendChannel[Work], pipeline: Pipeline) 
                 pipeline.stream_outage.ended()
 
 
-async def _take(min_idle_s: float, send: trio.MemorySendChannel[Work], pipeline: Pipeline) -> bool:
-    """Take what idle workers can start; tell whether there is probably more."""
-    idle = pipeline.in_flight.idle
-    if not idle or pipeline.stopping.is_set():
-        return False
-    count = min(idle, pipeline.settings.batch)
+class _Turn:
+    """When the claimer looks next, and which workers are reserved for it."""
+
+    def __init__(self, pipeline: Pipeline) -> None:
+        self.more = False  # there is probably more to be taken
+        self._pipeline = pipeline
+        self._share = max(1, pipeline.settings.workers // 4)
+        self._news = -1  # what had been read at our last turn
+
+    async def comes(self) -> None:
+        """Wait for the time of the next look, or until workers that are reserved for it are free."""
+        in_flight, every_s = self._pipeline.in_flight, self._pipeline.settings.claim_every_s
+        if not in_flight.reserved:
+            await self._pipeline.pause(every_s / (10 if self.more else 1))
+            return
+        with trio.move_on_after(every_s):  # not longer: a gap would not be seen
+            while in_flight.free < in_flight.reserved and not self._pipeline.stopping.is_set():
+                await in_flight.changed()
+
+    def reserve(self, wanted: int) -> None:
+        """Keep workers for the next look, unless the reader has had none since our last turn."""
+        in_flight = self._pipeline.in_flight
+        if in_flight.news != self._news:
+            in_flight.reserved = min(wanted, self._share)
+
+    def ends(self, *, more: bool) -> None:
+        """Give back what was reserved. After a turn that needed it, the reader's comes first."""
+        in_flight = self._pipeline.in_flight
+        self.more = more and not in_flight.reserved
+        if in_flight.reserved:
+            in_flight.reserved = 0
+            in_flight.wake()
+        self._news = in_flight.news
+
+
+async def _take(min_idle_s: float, turn: _Turn, send: trio.MemorySendChannel[Work], pipeline: Pipeline) -> None:
+    """Take what idle workers can start; if there are none, reserve some."""
+    in_flight = pipeline.in_flight
+    if pipeline.stopping.is_set():
+        return
+    count = min(in_flight.free or in_flight.workers, pipeline.settings.batch)
     found = await pipeline.stream.look(min_idle_s, count)
     chosen, suspect = await _choose(found, pipeline)
+    if chosen and not in_flight.free:
+        turn.reserve(len(chosen))
+        return
     if chosen:
         entries = await pipeline.stream.claim(chosen, min_idle_s)
         await pipeline.fault_point.reach("after_claim")
         for entry in entries:
             if suspect is not None and (entry.stream, entry.id) == (suspect.stream, suspect.id):
-                pipeline.in_flight.suspect = entry.record_id
+                in_flight.suspect = entry.record_id
         await hand_out(entries, send, pipeline)
-    return len(found) == count
+    turn.ends(more=len(found) == count)
 
 
 async def _choose(found: list[Pending], pipeline: Pipeline) -> tuple[list[Pending], Pending | None]:

@@ -22,6 +22,9 @@ class InFlight:
     No operation looks at every worker; only a renewal looks at what is old, and a refund at who waits.
 
     Attributes:
+        redrives: How many retries are held.
+        reserved: How many workers are kept for abandoned entries, as soon as they have nothing to do.
+        news: How many entries were held so far that came by no claim.
         suspect: The record ID of what may be what its processes died of: there is one of these at a time.
         refunded: The record IDs of entries whose delivery does not count now, on the server.
         blamed: The record IDs of entries at which a worker failed.
@@ -31,6 +34,8 @@ class InFlight:
         self.workers = workers
         self.suspect: str | None = None
         self.redrives = 0
+        self.reserved = 0
+        self.news = 0
         self.refunded: set[str] = set()
         self.blamed: set[str] = set()
         self._held: dict[str, _Held] = {}  # oldest first
@@ -50,9 +55,14 @@ class InFlight:
         return self._held.keys()
 
     @property
-    def idle(self) -> int:
+    def free(self) -> int:
         """How many workers have nothing to do; never below 0."""
         return max(0, self.workers - len(self._held))
+
+    @property
+    def idle(self) -> int:
+        """How many workers may be given something: those with nothing to do, but for what is reserved."""
+        return max(0, self.workers - len(self._held) - self.reserved)
 
     @property
     def started(self) -> AbstractSet[str]:
@@ -68,7 +78,10 @@ class InFlight:
         if record_id in self._held:
             return False
         self._held[record_id] = _Held(entry, trio.current_time())
-        self.redrives += entry is None
+        if entry is None:
+            self.redrives += 1
+        elif not entry.claimed:
+            self.news += 1
         return True
 
     def start(self, record_id: str) -> None:

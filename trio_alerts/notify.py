@@ -45,6 +45,15 @@ async def _attempt(part: ChannelDelivery, notification: Notification, outcomes: 
             outcome = await channel.send(notification)
         except trio.TooSlowError:
             outcome = Retry(f"no answer within {pipeline.settings.send_timeout_s:g} s", unseen=True)
+        except Exception as fault:  # noqa: BLE001 - a bug of one channel is no reason to end the others' work
+            outcome = Retry(f"a bug in this channel ({type(fault).__name__})", unseen=True)
+            if pipeline.is_first(part.name, type(fault)):
+                logger.opt(exception=fault).error(
+                    "{record_id}: channel {channel} failed with what nobody planned for, please report it; "
+                    "the attempt counts as unseen",
+                    record_id=notification.id,
+                    channel=part.name,
+                )
     now_s = trio.current_time()
     outcomes[part.name] = (outcome, now_s - started_s)
     pipeline.health_of(part.name).note(outcome, notification.id, part.attempts, now_s)

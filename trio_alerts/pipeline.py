@@ -48,6 +48,7 @@ class Pipeline:
         self.store_outage = Outage("the store", self.random, self.waits, lambda: self.finished)
         self.health: dict[str, ChannelHealth] = {}
         self.quarantined_in_a_row = 0
+        self._bugs: set[tuple[str, type[Exception]]] = set()
         self._hold = frozenset(
             channel.name for channel in self.settings.effective_channels if channel.in_doubt_policy == "hold"
         )
@@ -70,6 +71,12 @@ class Pipeline:
     def new_owner(self) -> str:
         """Return a token that no other attempt of any process has."""
         return f"{self.settings.consumer}/{self._run}/{next(self._attempts)}"
+
+    def is_first(self, channel: str, bug: type[Exception]) -> bool:
+        """Tell whether a channel has this bug for the first time in this process: its traceback is logged once."""
+        known = (channel, bug) in self._bugs
+        self._bugs.add((channel, bug))
+        return not known
 
     async def ask_store(self, operation: Callable[[], Awaitable[T]]) -> T:
         """Ask the store before anything is sent: an outage is waited for, but a soft stop is not held up by it.

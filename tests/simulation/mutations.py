@@ -285,4 +285,32 @@ MUTATIONS = (
         "if False:",
         "tests/test_redriver.py::test_suspects_are_sent_one_at_a_time",
     ),
+    Mutation(
+        "an exception out of a channel ends the process",
+        "notify.py",
+        "        except Exception as fault:  # noqa: BLE001",
+        "        except ArithmeticError as fault:  # noqa: BLE001",
+        "tests/test_process.py::test_an_exception_out_of_a_channel_is_its_attempt_s_outcome",
+    ),
+    Mutation(
+        "abandoned entries wait for the end of a backlog",
+        "claimer.py",
+        "turn.reserve(len(chosen))",
+        "await trio.lowlevel.checkpoint()",
+        "tests/test_claimer.py::test_abandoned_entries_get_their_share_under_a_backlog",
+    ),
+    Mutation(
+        "new entries wait for the last abandoned one",
+        "claimer.py",
+        "if in_flight.news != self._news:",
+        "if True:",
+        "tests/test_claimer.py::test_abandoned_entries_get_their_share_under_a_backlog",
+    ),
+    Mutation(
+        "a look that finds nothing keeps a worker",
+        "claimer.py",
+        "if chosen and not in_flight.free:\n        turn.reserve(len(chosen))",
+        "if not in_flight.free:\n        turn.reserve(1)",
+        "tests/test_claimer.py::test_a_look_that_finds_nothing_costs_no_worker",
+    ),
 )
