@@ -2,11 +2,13 @@
 
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from pathlib import Path
 
 import pytest
 import trio
 
 from tests.calling import Called, call
+from trio_alerts.channels.webhook import WebhookChannel
 from trio_alerts.commands import check
 from trio_alerts.errors import AlertError, SchemaError, SettingsError, StartError, Unavailable
 from trio_alerts.settings import Settings
@@ -44,7 +46,15 @@ def backends(monkeypatch: pytest.MonkeyPatch) -> tuple[Backend, Backend]:
     stream, store = Backend([]), Backend([])
     monkeypatch.setattr(check, "open_redis_stream", stream.opener())
     monkeypatch.setattr(check, "open_store", store.opener())
+    monkeypatch.setattr(WebhookChannel, "why_unreachable", reachable)
     return stream, store
+
+
+async def reachable(channel: WebhookChannel, deadline: float) -> str | None:
+    """Every channel but those whose name says otherwise; no test asks a name server."""
+    await trio.lowlevel.checkpoint()
+    assert deadline <= trio.current_time() + check.REACH_BOUND_S
+    return "cannot resolve 'nowhere.example'" if channel.name == "lost" else None
 
 
 def checked(*options: str) -> Called:
@@ -111,6 +121,21 @@ def test_exit_code_is_that_of_run(
     assert expected == called.exit_code
     assert called.err.endswith(f"`run` would not start: exit code {expected}\n")
     assert "Traceback" not in called.err
+
+
+def test_a_channel_that_cannot_be_reached_now_is_a_warning(backends: tuple[Backend, Backend], tmp_path: Path) -> None:
+    """A name that does not resolve, a closed port: `run` would start, and try its alerts again."""
+    config = tmp_path / "alerts.toml"
+    tables = [f'[[channels]]\nname = "{name}"\nurl = "{HOOK}/{name}"\n' for name in ("well", "lost")]
+    config.write_text("".join(tables), "utf-8")
+
+    called = checked("--config", str(config))
+
+    assert (0, "") == (called.exit_code, called.err)
+    warning = "channels  warning: lost cannot be reached now, its alerts would be tried again: cannot resolve 'nowhere"
+    assert warning in called.out
+    assert 1 == called.out.count("warning")
+    assert "hunter" not in called.out
 
 
 def test_a_warning_is_no_problem(backends: tuple[Backend, Backend]) -> None:

@@ -46,6 +46,11 @@ class Wire:
         parser.feed(b"HTTP/1.1 %d X\r\n%b\r\n%b" % (response.status_code, raw, response.content))
         return parser
 
+    async def reach(self, key: OriginKey, deadline: float) -> None:
+        self.deadline = deadline
+        await trio.lowlevel.checkpoint()
+        self._answer(httpx.Request("CONNECT", f"{key.scheme}://{key.host}:{key.port}"))
+
 
 def channel_to(answer: Callable[[httpx.Request], httpx.Response], key: bytes | None = KEY) -> WebhookChannel:
     return WebhookChannel(
@@ -203,6 +208,30 @@ async def test_an_attempt_that_was_begun_is_left_to_the_caller() -> None:
 
     with pytest.raises(trio.TooSlowError):
         await outcome_of(answer)
+
+
+@pytest.mark.parametrize(
+    ("fault", "why"),
+    [
+        (None, None),
+        (httpx.ConnectError("cannot connect: refused"), "cannot connect: refused"),
+        (httpx.ConnectTimeout("no connection within 5 s"), "no connection within 5 s"),
+        (AddressRefused("not a public address"), "not a public address"),
+        (trio.TooSlowError(), "no connection in time"),
+    ],
+)
+async def test_a_channel_says_why_it_cannot_be_reached(fault: Exception | None, why: str | None) -> None:
+    """A connection is opened and closed, and nothing is sent."""
+    seen: list[str] = []
+
+    def answer(request: httpx.Request) -> httpx.Response:
+        seen.append(request.method)
+        if fault is not None:
+            raise fault
+        return httpx.Response(200)
+
+    assert why == await channel_to(answer).why_unreachable(deadline=7.0)
+    assert ["CONNECT"] == seen
 
 
 async def test_the_transport_is_told_when_the_attempt_has_to_be_over() -> None:

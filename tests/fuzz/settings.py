@@ -114,6 +114,9 @@ class NoTransport:
     async def exchange(self, key: OriginKey, data: bytes, progress: SendProgress, deadline: float) -> AnswerParser:
         raise NotImplementedError
 
+    async def reach(self, key: OriginKey, deadline: float) -> None:
+        raise NotImplementedError
+
 
 @cache
 def _folder() -> Path:

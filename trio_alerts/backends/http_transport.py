@@ -162,6 +162,20 @@ class TrioTransport(httpx.AsyncBaseTransport):
         finally:
             pool.release(origin)
 
+    async def reach(self, key: OriginKey, deadline: float) -> None:
+        """Open a connection to an origin as a request would, and close it; nothing is sent.
+
+        Raises: as `exchange`, before it sends.
+
+        Cancellation: nothing stays open.
+        """
+        origin = await self._pool.acquire(key, deadline)
+        try:
+            connection = await self._pool.connect(origin, deadline)
+            connection.socket.close()
+        finally:
+            self._pool.release(origin)
+
     async def aclose(self) -> None:
         """Close idle connections; those in use are closed when their requests end. Does not wait."""
         self._pool.close()

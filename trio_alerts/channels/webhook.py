@@ -28,6 +28,9 @@ class Transport(Protocol):
     async def exchange(self, key: OriginKey, data: bytes, progress: SendProgress, deadline: float) -> AnswerParser:
         """Send a rendered request and read its answer."""
 
+    async def reach(self, key: OriginKey, deadline: float) -> None:
+        """Open a connection and close it again."""
+
 
 class WebhookChannel:
     """Posts alerts to one URL, one request an attempt: no redirects, no cookies, no repeats of its own.
@@ -97,6 +100,19 @@ class WebhookChannel:
             if asked:
                 return replace(outcome, after_s=parse_retry_after(asked, self._now()))
         return outcome
+
+    async def why_unreachable(self, deadline: float) -> str | None:
+        """Open a connection, TLS included, and close it; return why that fails by a time on trio's clock, or None.
+
+        Nothing is sent: only an alert shows whether the receiver takes it.
+        """
+        try:
+            await self._transport.reach(self._template.key, deadline)
+        except httpx.TransportError as fault:
+            return str(fault)
+        except trio.TooSlowError:
+            return "no connection in time"
+        return None
 
     def signed(self, notification: Notification) -> dict[str, str]:
         """Return the Standard Webhooks headers of one attempt: the ID never changes, the time is the attempt's own."""

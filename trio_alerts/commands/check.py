@@ -1,6 +1,7 @@
 """`check`: everything that `run` would refuse."""
 
 import argparse
+import datetime as dt
 import os
 import sys
 from collections.abc import Iterator
@@ -9,13 +10,16 @@ from typing import Protocol
 
 import trio
 
-from trio_alerts.assembly import open_store
+from trio_alerts.assembly import make_channel, make_transport, open_store
 from trio_alerts.backends.redis_stream import open_redis_stream
+from trio_alerts.channels.webhook import WebhookChannel
 from trio_alerts.commands.command import Command
 from trio_alerts.errors import AlertError, StartError, Unavailable
 from trio_alerts.fault import FaultPoint
 from trio_alerts.routing import Routing
 from trio_alerts.settings import Settings, require_channels, warnings_about
+
+REACH_BOUND_S = 10.0  # for all channels together; `connect_timeout_s` can be a day
 
 
 class Inspected(Protocol):
@@ -44,6 +48,8 @@ async def _check(settings: Settings, report: "_Report") -> None:
         report.note(
             "routes", f"{len(settings.routes)}, each leads somewhere" if settings.routes else "all to every channel"
         )
+    for name, why in await _unreachable(settings):
+        report.note("channels", f"warning: {name} cannot be reached now, its alerts would be tried again: {why}")
     with report.part("settings"):
         FaultPoint(os.environ.get("TRIO_ALERTS_FAULT", ""))
     stream: Inspected | None = None
@@ -60,6 +66,20 @@ async def _check(settings: Settings, report: "_Report") -> None:
                 with report.part(name):
                     for line in await backend.inspect():
                         report.note(name, line)
+
+
+async def _unreachable(settings: Settings) -> list[tuple[str, str]]:
+    """Return which channels no connection can be opened to, and why: here and now, so it is no reason not to start."""
+    found: dict[str, str | None] = {}
+    deadline = trio.current_time() + REACH_BOUND_S
+
+    async def look(channel: WebhookChannel) -> None:
+        found[channel.name] = await channel.why_unreachable(deadline)
+
+    async with make_transport(settings) as transport, trio.open_nursery() as looks:
+        for channel in settings.effective_channels:
+            looks.start_soon(look, make_channel(channel, transport, lambda: dt.datetime.now(dt.UTC)))
+    return [(name, why) for name, why in sorted(found.items()) if why is not None]
 
 
 class _Report:
@@ -96,8 +116,9 @@ COMMAND = Command(
     execute=_execute,
     about="""\
 Looks at settings, channels, routes, Redis with the group and the permissions, the store with its mapping. Nothing is
-consumed, created or changed; what `run` would create is named. All problems are told, and the exit code is that of the
-first that `run` would meet: 2 settings, channels or routes, then 4 a backend that cannot be reached, then 3 the index
-or 2 the group. Settings that cannot be read (2) end it at once.""",
+consumed, sent, created or changed; what `run` would create is named. A channel that cannot be connected to now (its
+name is unknown, its port closed, its certificate wrong) is a warning: its alerts would be tried again. All problems are
+told, and the exit code is that of the first that `run` would meet: 2 settings, channels or routes, then 4 a backend
+that cannot be reached, then 3 the index or 2 the group. Settings that cannot be read (2) end it at once.""",
     examples=("check --config /etc/trio-alerts.toml",),
 )
