@@ -4,7 +4,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from trio_alerts.backends.address_check import AddressRefused, AllowedNetworks
+from trio_alerts.backends.address_check import AddressRefused, allowed_among
+from trio_alerts.networks import AllowedNetworks
 
 ANY = AllowedNetworks()
 PUBLIC = AllowedNetworks(public_only=True)
@@ -120,7 +121,9 @@ def test_an_address_inside_another_is_judged_alike(ip: IPv4Address, prefix: str)
 
 def test_only_allowed_addresses_of_a_name_are_kept() -> None:
     """A name with allowed and refused addresses is reached over the allowed ones, in their order."""
-    found = PUBLIC.among("receiver.example", ["10.0.0.1", "8.8.8.8", METADATA, "2606:4700::1111"], literal=False)
+    found = allowed_among(
+        PUBLIC, "receiver.example", ["10.0.0.1", "8.8.8.8", METADATA, "2606:4700::1111"], literal=False
+    )
 
     assert ["8.8.8.8", "2606:4700::1111"] == found
 
@@ -129,7 +132,7 @@ def test_only_allowed_addresses_of_a_name_are_kept() -> None:
 def test_a_refusal_says_who_and_why(host: str, literal: bool) -> None:
     """It names the host, its addresses, the reason and the setting; only an address in the URL is refused for good."""
     with pytest.raises(AddressRefused, match=rf"'{host}': 169\.254\.169\.254 \(link-local.*networks") as caught:
-        ANY.among(host, [METADATA], literal=literal)
+        allowed_among(ANY, host, [METADATA], literal=literal)
 
     assert literal == caught.value.for_good
 

@@ -12,7 +12,7 @@ BORDER_LIBRARIES = {"redis", "hiredis", "opensearchpy", "sqlite3", "aiohttp", "h
 # Each module imports only from modules to its left, or from its own group: pure data and decisions first, then what
 # the tasks share, then the tasks, then what puts them together.
 LAYERS = [
-    {"errors", "clock", "retry", "fault", "batcher", "printable", "duration", "hosts"},
+    {"errors", "clock", "retry", "fault", "batcher", "printable", "duration", "hosts", "networks"},
     {"delivery"},
     {"alert", "ledger"},
     {"ports", "in_flight", "outage", "channel_health"},
@@ -58,7 +58,7 @@ def test_imports_point_one_way(name: str, path: Path) -> None:
     if top in EDGE:
         return
     if top == "backends":
-        below = {"errors", "retry", "batcher", *LAYERS[1], *LAYERS[2], *LAYERS[3], "secret", "settings"}
+        below = {"errors", "retry", "batcher", "networks", *LAYERS[1], *LAYERS[2], *LAYERS[3], "secret", "settings"}
         assert inner <= {"backends", *below}, name
     elif top == "channels":
         allowed = {f"trio_alerts.backends.{name}" for name in ("address_check", *HTTP)}

@@ -740,6 +740,49 @@ def test_a_user_in_the_url_and_an_authorization_header_exclude_each_other(toml: 
 
 
 @pytest.mark.parametrize(
+    ("host", "address"),
+    [
+        ("169.254.169.254", "169.254.169.254"),
+        ("2852039166", "169.254.169.254"),
+        ("0xa9fea9fe", "169.254.169.254"),
+        ("169.254.43518", "169.254.169.254"),
+        ("169.254.169.254.", "169.254.169.254"),
+        ("u:p@169.254.169.254:80", "169.254.169.254"),
+        ("[::ffff:169.254.169.254]", "::ffff:a9fe:a9fe"),
+        ("[fe80::1%25lo]", "fe80::1%25lo"),
+        ("0", "0.0.0.0"),
+        ("[::]", "::"),
+    ],
+)
+def test_an_address_that_is_never_allowed_is_refused(host: str, address: str, toml: TomlFile) -> None:
+    """A channel that can never work is known without the network, however its address is spelled."""
+    table = f'[[channels]]\nname = "a"\nurl = "http://{host}/{MARK}"'
+
+    (problem,) = toml.problems_of(table)
+
+    assert problem.startswith(f"channel 'a': nothing can ever be sent to {address} (")
+    assert problem.endswith("; see the setting networks")
+    assert MARK not in problem
+
+
+@pytest.mark.parametrize(
+    ("networks", "refused"), [("any", False), ("public", True), ("10.0.0.0/8", True), ("127.0.0.0/8,10.0.0.0/8", False)]
+)
+def test_an_address_is_judged_by_the_networks_that_are_set(networks: str, refused: bool) -> None:
+    """The same guard as in front of every connection; a name may lead anywhere, and is judged when it is looked up."""
+    assert refused == bool(_problems({"webhook_url": "http://127.1:8080/x", "networks": networks}))
+    assert [] == _problems({"webhook_url": "http://localhost:8080/x", "networks": networks})
+
+
+def _problems(options: Mapping[str, str]) -> list[str]:
+    try:
+        load(options)
+    except SettingsError as error:
+        return str(error).splitlines()
+    return []
+
+
+@pytest.mark.parametrize(
     "text",
     [
         "x = " + "9" * 5_000,

@@ -216,7 +216,7 @@ async def test_an_attempt_that_was_begun_is_left_to_the_caller() -> None:
         (None, None),
         (httpx.ConnectError("cannot connect: refused"), "cannot connect: refused"),
         (httpx.ConnectTimeout("no connection within 5 s"), "no connection within 5 s"),
-        (AddressRefused("not a public address"), "not a public address"),
+        (AddressRefused("not a public address", for_good=True), "not a public address"),
         (trio.TooSlowError(), "no connection in time"),
     ],
 )

@@ -5,13 +5,13 @@ import os
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 
-from trio_alerts.backends.address_check import AllowedNetworks
 from trio_alerts.backends.http_transport import TrioTransport
 from trio_alerts.backends.redis_stream import open_redis_stream
 from trio_alerts.backends.sqlite_store import open_sqlite_store
 from trio_alerts.channels.webhook import Transport, WebhookChannel
 from trio_alerts.clock import ServerClock
 from trio_alerts.fault import FaultPoint
+from trio_alerts.networks import AllowedNetworks
 from trio_alerts.pipeline import Pipeline
 from trio_alerts.ports import AlertStore
 from trio_alerts.routing import Routing
@@ -52,11 +52,7 @@ async def open_pipeline(settings: Settings) -> AsyncIterator[Pipeline]:
 
 def make_transport(settings: Settings) -> TrioTransport:
     """Make what all channels send through; whoever made it closes it."""
-    allowed = AllowedNetworks(
-        public_only=settings.networks == "public",
-        listed=settings.networks if isinstance(settings.networks, tuple) else (),
-    )
-    return TrioTransport(networks=allowed, connect_timeout_s=settings.connect_timeout_s)
+    return TrioTransport(networks=AllowedNetworks.of(settings.networks), connect_timeout_s=settings.connect_timeout_s)
 
 
 def make_channel(channel: ChannelSettings, transport: Transport, now: Callable[[], dt.datetime]) -> WebhookChannel:

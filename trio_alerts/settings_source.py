@@ -11,6 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from trio_alerts.errors import SettingsError
+from trio_alerts.hosts import literal_address
+from trio_alerts.networks import AllowedNetworks
 from trio_alerts.printable import one_line
 from trio_alerts.setting_kinds import read_secret_file
 from trio_alerts.settings import ENV_PREFIX, ChannelSettings, RouteSettings, Settings, Table, describe
@@ -206,14 +208,7 @@ def _contradictions(settings: Settings, given: Mapping[str, _Given]) -> Iterator
         names = {"lease_s", "connect_timeout_s", "send_timeout_s"}
         yield names, f"{rule}: else a claim lapses while its attempt is running"
 
-    for channel in settings.effective_channels:
-        if channel.url.has_user and any(name.lower() == "authorization" for name in channel.headers):
-            problem = "its url has a user, and its headers have Authorization: only one of them can be sent"
-            yield set(), f"channel {channel.name!r}: {problem}"
-
-    for name, count in Counter(channel.name for channel in settings.effective_channels).items():
-        if count > 1:
-            yield set(), f"two channels are named {name!r} (webhook_url makes one named 'webhook')"
+    yield from _contradictions_of_channels(settings)
 
     no_redis_tls = settings.redis_url.scheme in ("redis", "unix")
     no_store_tls = settings.store_url.scheme != "https"
@@ -225,3 +220,20 @@ def _contradictions(settings: Settings, given: Mapping[str, _Given]) -> Iterator
     ):
         if name in given and wrong:
             yield {name, other}, f"{name} ({given[name].origin}): {rule}"
+
+
+def _contradictions_of_channels(settings: Settings) -> Iterator[tuple[set[str], str]]:
+    allowed = AllowedNetworks.of(settings.networks)
+    for channel in settings.effective_channels:
+        address = literal_address(channel.url.host)
+        refusal = address and allowed.refusal(str(address))
+        if refusal:
+            problem = f"nothing can ever be sent to {address} ({refusal}); see the setting networks"
+            yield {"networks"}, f"channel {channel.name!r}: {problem}"
+        if channel.url.has_user and any(name.lower() == "authorization" for name in channel.headers):
+            problem = "its url has a user, and its headers have Authorization: only one of them can be sent"
+            yield set(), f"channel {channel.name!r}: {problem}"
+
+    for name, count in Counter(channel.name for channel in settings.effective_channels).items():
+        if count > 1:
+            yield set(), f"two channels are named {name!r} (webhook_url makes one named 'webhook')"

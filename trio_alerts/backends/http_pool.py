@@ -7,12 +7,13 @@ from typing import NamedTuple
 import httpx
 import trio
 
-from trio_alerts.backends.address_check import AllowedNetworks
+from trio_alerts.backends.address_check import allowed_among
 from trio_alerts.backends.http_answer import AnswerParser
 from trio_alerts.backends.http_connect import Connector
 from trio_alerts.backends.http_socket import ByteSocket, PlainSocket, SendProgress, TlsSocket
 from trio_alerts.backends.http_watch import ReadWatch
 from trio_alerts.backends.name_lookup import NameLookup, literal_address
+from trio_alerts.networks import AllowedNetworks
 
 MAX_TLS_SESSIONS = 1_000  # about 4 KB each; more receivers than this just shake hands in full
 # The rest of an answer whose status is known is waited for only to keep the connection, and to keep what a refusal
@@ -286,8 +287,8 @@ class Pool:
         """Return what of a host may be connected to; every address is judged for every connection."""
         literal = literal_address(host)
         if literal is not None:
-            return self._allowed.among(host, [literal], literal=True)
-        return self._allowed.among(host, await self._names.addresses(host), literal=False)
+            return allowed_among(self._allowed, host, [literal], literal=True)
+        return allowed_among(self._allowed, host, await self._names.addresses(host), literal=False)
 
     def _keep(self, connection: Connection, receiver_keeps_s: int | None) -> None:
         # A second less than the receiver said: what we send while it closes would be lost, and in doubt.
