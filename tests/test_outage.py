@@ -1,4 +1,5 @@
 from collections.abc import Iterator
+from contextlib import suppress
 from random import Random
 
 import pytest
@@ -75,7 +76,6 @@ async def test_what_still_answers_is_no_end_of_an_outage(autojump_clock: MockClo
         "the store does not answer: connection refused (waiting; entries stay pending)",
         "the store answers again, after 6.3 s",
     ] == lines
-    assert 6.3 == round(outage.ended_at_s, 6)
 
 
 async def test_a_long_outage_is_said_each_minute(autojump_clock: MockClock, lines: list[str]) -> None:
@@ -145,9 +145,33 @@ async def test_what_fails_alone_while_others_get_through_is_a_fault(autojump_clo
     assert 6 == len(backend.asked_at_s)
 
 
-async def test_the_end_of_an_outage_is_remembered(autojump_clock: MockClock) -> None:
-    """The redriver gives living owners time to write what they know after an outage."""
+async def test_an_outage_is_no_time_in_which_it_answered(autojump_clock: MockClock) -> None:
+    """Owners of records get the time in which the store answered, and an outage is not of it."""
     outage = Outage("the store", Steady())
     await trio.sleep(100)
     await outage.outlast(Backend(failures=1).ask)
-    assert trio.current_time() == outage.ended_at_s
+    await trio.sleep(10)
+    assert [110, 29.9, 10] == [round(outage.uptime.since(moment_s), 6) for moment_s in (0, 80.1, 100.05)]
+
+
+async def test_writes_that_are_refused_are_an_outage_while_reads_are_answered(autojump_clock: MockClock) -> None:
+    """Nobody can write an outcome then; it is over when a write succeeds, or when nobody waits to write."""
+    outage, give_up = Outage("the store", Steady()), trio.Event()
+
+    async def write(backend: Backend) -> None:
+        with suppress(Stopping):
+            await outage.outlast(backend.ask, give_up, write=True)
+
+    async def read(after_s: float) -> float:
+        await trio.sleep(after_s)
+        await outage.outlast(Backend(failures=0).ask)
+        return round(outage.uptime.since(0), 6)
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(write, Backend(failures=6))  # is done after 6.3 s
+        assert [0, 0, 2.7, 5.7] == [await read(3) for _ in range(4)]
+        nursery.start_soon(write, Backend(failures=10**6))
+        assert [5.7, 5.7] == [await read(3) for _ in range(2)]
+        give_up.set()
+        await trio.sleep(1)
+        assert [5.7, 6.7] == [await read(1) for _ in range(2)]

@@ -556,3 +556,19 @@ async def test_a_send_never_outlives_its_lease(autojump_clock: MockClock) -> Non
     world.store.decide = lambda call: faults[call.method].pop() if faults.get(call.method) else None
     await world.carry()
     assert ("replace", "sending") in [(call.method, call.state) for call in world.store.called("replace")]
+
+
+@pytest.mark.parametrize("method", ["create", "replace"])
+async def test_a_store_that_refuses_writes_does_not_answer(method: str, autojump_clock: MockClock) -> None:
+    """Reads are answered all the while: nobody can store an outcome, so it is no time that owners had for it."""
+    world = World()
+    pipeline = world.pipeline()
+    world.store.decide = lambda call: "down" if call.method == method else None
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(world.carry, pipeline)
+        await trio.sleep(30)
+        await pipeline.ask_store(lambda: pipeline.store.get("1-1"))
+        await trio.sleep(1)
+        assert 0 == pipeline.store_outage.uptime.since(0)
+        world.store.decide = lambda _: None
+    assert not pipeline.store_outage.uptime.in_gap

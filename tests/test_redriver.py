@@ -1,6 +1,7 @@
 """The redriver's claims; whole schedules and leases are in `test_service.py`."""
 
-from typing import Any
+import datetime as dt
+from typing import Any, Literal
 
 import pytest
 import trio
@@ -8,9 +9,11 @@ from msgspec.structs import replace
 from trio.testing import MockClock
 
 from tests.fakes.channel import FakeChannel
+from tests.fakes.store import Call
 from tests.fakes.world import GROUP, STREAM, World
 from trio_alerts import redriver
 from trio_alerts.alert import Record
+from trio_alerts.delivery import next_attempt
 from trio_alerts.errors import RefusedContent
 from trio_alerts.ports import Notification, Stored
 from trio_alerts.retry import Accepted, Outcome, Retry
@@ -232,3 +235,28 @@ async def test_two_redrivers_that_claim_the_same_records_send_each_once(autojump
     assert refused >= 8
     assert dict.fromkeys(ids, 1) == world.channel.accepted
     assert {(2, 0)} == {(world.delivery(one).attempts, world.delivery(one).in_doubt) for one in ids}
+
+
+async def test_a_store_that_fails_now_and_then_delays_an_orphan_by_little(autojump_clock: MockClock) -> None:
+    """One refused request every 2 s: whose process is gone is taken over after its lease and a few of these moments."""
+    world, (record_id,) = await world_of_due(1, lease_s=60.0)
+    record, dying = world.store.records[record_id].record, world.pipeline("dying")
+    dying.clock.set(await dying.stream.server_time())
+    sending = next_attempt(record.delivery, dying.new_owner(), dying.clock.now() + dt.timedelta(seconds=1), 60.0)
+    world.store.put(Record(record_id, record.body, sending))
+    refused_at_s: list[float] = []
+
+    def decide(_: Call) -> Literal["down"] | None:
+        if refused_at_s and trio.current_time() - refused_at_s[-1] < 2:
+            return None
+        refused_at_s.append(trio.current_time())
+        return "down"
+
+    async with world.serving(world.pipeline()):
+        world.store.decide = decide
+        await trio.sleep_until(61)
+        assert "sending" == world.delivery(record_id).state
+        await trio.sleep_until(75)
+        assert "retrying" == world.delivery(record_id).state
+        assert len(refused_at_s) > 20
+    assert 1 == world.delivery(record_id).in_doubt

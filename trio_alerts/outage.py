@@ -10,6 +10,7 @@ from loguru import logger
 
 from trio_alerts.duration import in_words
 from trio_alerts.errors import AlertError, Stopping, Unavailable
+from trio_alerts.uptime import Uptime
 
 FIRST_WAIT_S = 0.1
 LONGEST_WAIT_S = 5.0  # how much later than the backend an idle worker may be back, and 1 try in 5 s a worker at worst
@@ -49,6 +50,9 @@ class Outage:
         random: Where the jitter of the waits comes from.
         waits: Set when a task begins or ends to wait for this backend.
         finished: How many alerts have been brought to their outcome so far.
+
+    Attributes:
+        uptime: How long the backend has answered.
     """
 
     def __init__(
@@ -56,11 +60,11 @@ class Outage:
     ) -> None:
         self.name = name
         self.under_way = False
-        self.ended_at_s = trio.current_time()  # monotonic; the start counts, since nobody knows what was before
+        self.uptime = Uptime()
         self._random = random
         self._waits = waits or Signal()
         self._waiting = 0  # operations that failed and were not done since
-        self._began_at_s = self.ended_at_s
+        self._began_at_s = trio.current_time()  # monotonic
         self._cause = ""
         self._said = False  # of the outage under way, or of the last one
         self._said_at_s = -math.inf
@@ -72,7 +76,9 @@ class Outage:
     def __repr__(self) -> str:
         return f"<Outage of {self.name}: {'under way' if self.under_way else 'none'}>"
 
-    async def outlast(self, operation: Callable[[], Awaitable[T]], give_up: trio.Event | None = None) -> T:
+    async def outlast(
+        self, operation: Callable[[], Awaitable[T]], give_up: trio.Event | None = None, *, write: bool = False
+    ) -> T:
         """Repeat an operation until the backend answers.
 
         Only for operations that may be repeated: the first try may have happened although it raised `Unavailable`.
@@ -82,6 +88,7 @@ class Outage:
         Args:
             operation: What to try.
             give_up: When this is set, waiting ends.
+            write: It writes what became of a record, or who owns it.
 
         Raises:
             Stopping: `give_up` was set while the backend did not answer.
@@ -102,6 +109,7 @@ class Outage:
                     if tries >= UNFORESEEN_TRIES and self._finished() > finished:
                         raise
                     self._began(f"an answer that nobody foresaw ({fault!r})", fault)
+                self.uptime.failed(write=write)
                 if not tries:
                     finished = self._finished()
                     self._waiting += 1
@@ -114,6 +122,8 @@ class Outage:
             if tries:
                 self._waiting -= 1
                 self._waits.set()
+        if self.uptime.in_gap:
+            self.uptime.answered(write=write or not self._waiting)
         if self.under_way:
             self.ended()
         return result
@@ -141,18 +151,17 @@ class Outage:
 
     def ended(self) -> None:
         """Note that the backend answered; the last who waited for it logs it."""
-        if self.under_way:
-            self.ended_at_s = trio.current_time()
-            if not self._waiting:
-                self.under_way = False
-                if self._said:
-                    lasted_s = self.ended_at_s - self._began_at_s
-                    logger.info(
-                        "{backend} answers again, after {}",
-                        in_words(lasted_s),
-                        backend=self.name,
-                        lasted_s=round(lasted_s, 1),
-                    )
+        if not self.under_way or self._waiting:
+            return
+        self.under_way = False
+        if self._said:
+            lasted_s = trio.current_time() - self._began_at_s
+            logger.info(
+                "{backend} answers again, after {}",
+                in_words(lasted_s),
+                backend=self.name,
+                lasted_s=round(lasted_s, 1),
+            )
 
     def report(self) -> None:
         """Say once a minute that the outage goes on, or that there were some that nobody was told of."""

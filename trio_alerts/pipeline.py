@@ -78,13 +78,17 @@ class Pipeline:
         self._bugs.add((channel, bug))
         return not known
 
-    async def ask_store(self, operation: Callable[[], Awaitable[T]]) -> T:
+    async def ask_store(self, operation: Callable[[], Awaitable[T]], *, write: bool = False) -> T:
         """Ask the store before anything is sent: an outage is waited for, but a soft stop is not held up by it.
+
+        Args:
+            operation: What to ask.
+            write: See `Outage.outlast`.
 
         Raises:
             Stopping: The store did not answer before the soft stop.
         """
-        return await self.store_outage.outlast(operation, self.stopping)
+        return await self.store_outage.outlast(operation, self.stopping, write=write)
 
     def stop(self) -> None:
         """Begin the soft stop: nothing new is taken in. Safe to repeat."""

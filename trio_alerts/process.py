@@ -109,7 +109,7 @@ async def persist(entry: Entry, alert: Alert, pipeline: Pipeline) -> Claim | Ste
         delivery = first_attempt(decision.channels, owner, pipeline.clock.now(), pipeline.settings.lease_s)
     record = Record(entry.record_id, alert.body, delivery)
     while True:
-        created = await pipeline.ask_store(lambda: pipeline.store.create(record))
+        created = await pipeline.ask_store(lambda: pipeline.store.create(record), write=True)
         if isinstance(created, Stored):
             return _claim_or_done(created, stamped_at_s, alert.payload)
         existing = await pipeline.ask_store(lambda: pipeline.store.get(record.id))
@@ -204,7 +204,7 @@ async def update(claim: Claim, outcomes: Outcomes, pipeline: Pipeline) -> State:
     after = settled(record.delivery, outcomes, pipeline.clock.now(), pipeline.rules())
     write = partial(pipeline.store.replace, replace(record, delivery=after), version)
     while True:
-        written = await pipeline.store_outage.outlast(write)
+        written = await pipeline.store_outage.outlast(write, write=True)
         if isinstance(written, Stored):
             return written.record.delivery.state
         current = await pipeline.store_outage.outlast(partial(_held, pipeline.store.get, record.id))
@@ -310,7 +310,7 @@ def _claim_or_done(stored: Stored, stamped_at_s: float, payload: bytes) -> Claim
 
 
 async def _replace(pipeline: Pipeline, record: Record, version: tuple[int, int]) -> Stored | Conflict:
-    return await pipeline.ask_store(partial(pipeline.store.replace, record, version))
+    return await pipeline.ask_store(partial(pipeline.store.replace, record, version), write=True)
 
 
 async def _held(operation: Callable[..., Awaitable[T]], *arguments: object) -> T:

@@ -313,4 +313,17 @@ MUTATIONS = (
         "if not in_flight.free:\n        turn.reserve(1)",
         "tests/test_claimer.py::test_a_look_that_finds_nothing_costs_no_worker",
     ),
+    Mutation(
+        "any failure of the store begins the wait for owners anew",
+        "uptime.py",
+        "self._gap_since_s = trio.current_time()",
+        "self._gap_since_s = self._since_s = trio.current_time()",
+    ),
+    Mutation(
+        "wrong DNS refused for good",
+        "channels/webhook.py",
+        "return Refused(str(refusal)) if refusal.for_good else Retry(str(refusal), human=True)",
+        "return Refused(str(refusal))",
+        "tests/test_webhook.py::test_wrong_dns_fails_no_alert_for_good",
+    ),
 )

@@ -102,6 +102,7 @@ class Network:
         tasks: Requests that outlive their callers run here.
         latency_s: The longest way there and back.
         timeouts_s: How long processes wait for each backend.
+        refuses_every_s: See `Plan`.
 
     Attributes:
         weather: The faults that are going on.
@@ -111,12 +112,18 @@ class Network:
     """
 
     def __init__(
-        self, chance: Random, history: History, tasks: trio.Nursery, latency_s: float, timeouts_s: dict[Backend, float]
+        self,
+        chance: Random,
+        history: History,
+        tasks: trio.Nursery,
+        latency_s: float,
+        timeouts_s: dict[Backend, float],
+        refuses_every_s: float = 0.0,
     ) -> None:
         self.chance = chance
         self.weather: list[Event] = []
         self.frozen_until_s = 0.0
-        self.store_troubled_at_s = -(10.0**6)
+        self.store_troubled_at_s = self._refused_at_s = -(10.0**6)
         self.changed = trio.lowlevel.ParkingLot()  # the stream's server's: whoever waits there looks again
         self.before_effect: Callable[[Incarnation, object], None] = lambda _who, _call: None
         self.after_effect: Callable[[Incarnation, object, object], None] = lambda _who, _call, _result: None
@@ -125,6 +132,7 @@ class Network:
         self._nobody = contextvars.copy_context()
         self._latency_s = latency_s
         self._timeouts_s = timeouts_s
+        self._refuses_every_s = refuses_every_s
 
     async def carry(
         self, call: object, effect: Callable[[], T], until: Callable[[], bool] | None = None, within_s: float = 0.0
@@ -229,6 +237,9 @@ class Network:
     def _fate(self, backend: Backend, who: "Incarnation") -> _Fate:
         chance = self.chance
         fate = _Fate(chance.random() * self._latency_s / 2, chance.random() * self._latency_s / 2)
+        if backend == "store" and 0 < self._refuses_every_s <= trio.current_time() - self._refused_at_s:
+            self._refused_at_s = trio.current_time()
+            fate.refused = True
         for event in self.weather:
             if event.target != backend or event.slot not in (-1, who.slot) or chance.random() >= event.rate:
                 continue

@@ -64,6 +64,7 @@ class Plan(Struct, frozen=True, omit_defaults=True):
         bulk: Writes go through the real batcher and the real `_bulk` bodies.
         lagging: Searches see what was there a second ago, or earlier.
         latency_s: The longest way to a backend and back, when nothing is wrong.
+        refuses_every_s: The store refuses one call in so many seconds, also when all other faults are gone; 0: none.
         events: What happens, in order of time.
     """
 
@@ -78,6 +79,7 @@ class Plan(Struct, frozen=True, omit_defaults=True):
     bulk: bool = False
     lagging: bool = False
     latency_s: float = 0.02
+    refuses_every_s: float = 0.0
     events: tuple[Event, ...] = ()
 
 
@@ -103,7 +105,7 @@ def plan_of(seed: int) -> Plan:
     horizon_s = chance.uniform(8.0, 25.0)
     happening = [_event(chance, plan, theme, horizon_s) for _ in range(chance.randint(2, 10))]
     events = sorted((*_alerts(chance, theme, horizon_s), *happening), key=lambda event: event.at_s)
-    return replace(plan, events=tuple(events))
+    return replace(plan, events=tuple(events), refuses_every_s=chance.choice((0.0, 0.0, 0.0, 2.0)))
 
 
 CHANNELS = ("webhook", "pager")

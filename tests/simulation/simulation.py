@@ -138,7 +138,9 @@ class Simulation:
         self.server, self.store = FakeServer(), WatchedStore(lagging=plan.lagging)
         self.server.jump(EPOCH_S)
         timeouts_s: dict[Backend, float] = {"stream": settings.redis_timeout_s, "store": settings.store_timeout_s}
-        self.network = Network(Random(plan.chance + 2), self.history, wires, plan.latency_s, timeouts_s)
+        self.network = Network(
+            Random(plan.chance + 2), self.history, wires, plan.latency_s, timeouts_s, plan.refuses_every_s
+        )
         self.network.changed = self.server.changed
         self.server.wire = self.store.wire = self.network
         self.promises = Promises(settings, plan.hold, self.server, self.store, self.history)
