@@ -10,14 +10,21 @@ GUARD_EVERY_S = 60.0
 
 
 async def guard_store(pipeline: Pipeline) -> None:
-    """Compare the store with what it must be, every minute, until cancelled.
+    """Compare the store with what it must be, every minute, until cancelled; that it cannot look is said once.
 
     Raises:
         SchemaError: It cannot be trusted any more; the process must stop.
     """
+    blind = False
     while True:
         await trio.sleep(GUARD_EVERY_S)
         try:
             await pipeline.store.guard()
         except Unavailable as cause:
-            logger.debug("the guard could not look: {}", cause)
+            if not blind:
+                logger.warning("the guard cannot see whether the store is as it must be: {reason}", reason=cause)
+            blind = True
+        else:
+            if blind:
+                logger.info("the guard sees again that the store is as it must be")
+            blind = False

@@ -18,6 +18,7 @@ UNFORESEEN_TRIES = 5  # at least 1.5 s of waits: what fails for so long while ot
 FAILED = -math.inf
 
 SAID_FOR_S = 60.0  # a backend that comes and goes is said to once a minute, not each time
+ROUNDS_AT_ONCE = 3  # a write that loses a race against another process wins the second or the third time
 LONG_S = 30.0  # an outage that has lasted so long is said in each report
 
 T = TypeVar("T")
@@ -200,3 +201,41 @@ class Outage:
             )
         else:
             self._unsaid += 1
+
+
+class Rounds:
+    """Paces a loop that ends only when the answers of a backend fit together, such as a conflict and a read.
+
+    A few rounds go at once: they are races between processes. After them it is the backend that contradicts itself, or
+    is slower than a lease: that is said once, and each further round waits, as in an outage.
+
+    Args:
+        outage: The backend.
+        what: What the loop is about, for the log: the ID of a record.
+        give_up: When this is set, waiting ends.
+    """
+
+    def __init__(self, outage: Outage, what: str, give_up: trio.Event | None = None) -> None:
+        self._outage = outage
+        self._what = what
+        self._give_up = give_up
+        self._begun = 0
+        self._wait_s = FIRST_WAIT_S
+
+    async def next(self) -> None:
+        """Begin a round, now or after a pause.
+
+        Raises:
+            Stopping: `give_up` was set during the pause.
+        """
+        self._begun += 1
+        if self._begun <= ROUNDS_AT_ONCE:
+            return
+        if self._begun == ROUNDS_AT_ONCE + 1:
+            logger.error(
+                "{record_id}: {backend} takes no write of it, and does not show why: its answers contradict each "
+                "other, or come too late (tried again, with pauses)",
+                record_id=self._what,
+                backend=self._outage.name,
+            )
+        self._wait_s = await self._outage.pause(self._wait_s, self._give_up)

@@ -26,6 +26,7 @@ from trio_alerts.delivery import (
 )
 from trio_alerts.errors import ParseFault, QuarantineHalt, RefusedContent
 from trio_alerts.notify import Outcomes, notify
+from trio_alerts.outage import Rounds
 from trio_alerts.pipeline import Pipeline
 from trio_alerts.ports import SUSPECT_DELIVERIES, Conflict, DeadEntry, Stored
 from trio_alerts.routing import Suppress
@@ -108,7 +109,9 @@ async def persist(entry: Entry, alert: Alert, pipeline: Pipeline) -> Claim | Ste
     else:
         delivery = first_attempt(decision.channels, owner, pipeline.clock.now(), pipeline.settings.lease_s)
     record = Record(entry.record_id, alert.body, delivery)
+    rounds = Rounds(pipeline.store_outage, record.id, pipeline.stopping)
     while True:
+        await rounds.next()
         created = await pipeline.ask_store(lambda: pipeline.store.create(record), write=True)
         if isinstance(created, Stored):
             return _claim_or_done(created, stamped_at_s, alert.payload)
@@ -126,7 +129,9 @@ async def resume(
     Outcomes: ours (a write of our own whose answer was lost, or an attempt that we took over) | acknowledge | walk
     away. Nothing else leaves this function.
     """
+    rounds = Rounds(pipeline.store_outage, entry.record_id, pipeline.stopping)
     while True:
+        await rounds.next()
         delivery = existing.record.delivery
         if existing.record.content_sha256 != alert.content_sha256:
             raise RefusedContent(
@@ -169,7 +174,9 @@ async def deliver(claim: Claim, pipeline: Pipeline) -> bool:
     Cancellation: what receivers have said by then is stored first, in a bounded time.
     """
     await trio.lowlevel.checkpoint()
+    rounds = Rounds(pipeline.store_outage, claim.stored.record.id, pipeline.stopping)
     while _is_old(claim, pipeline.settings):
+        await rounds.next()
         again = await _claim_again(claim, pipeline)
         if again is None:
             return False
@@ -203,7 +210,9 @@ async def update(claim: Claim, outcomes: Outcomes, pipeline: Pipeline) -> State:
     owner = record.delivery.owner
     after = settled(record.delivery, outcomes, pipeline.clock.now(), pipeline.rules())
     write = partial(pipeline.store.replace, replace(record, delivery=after), version)
+    rounds = Rounds(pipeline.store_outage, record.id)
     while True:
+        await rounds.next()
         written = await pipeline.store_outage.outlast(write, write=True)
         if isinstance(written, Stored):
             return written.record.delivery.state
@@ -249,7 +258,9 @@ async def quarantine(entry: Entry, fault: ParseFault | RefusedContent, pipeline:
 
 async def condemn(entry: Entry, pipeline: Pipeline) -> Step:
     """Decide about an entry that was delivered too often: what has an outcome is acknowledged, the rest quarantined."""
+    rounds = Rounds(pipeline.store_outage, entry.record_id, pipeline.stopping)
     while True:
+        await rounds.next()
         existing = await pipeline.ask_store(lambda: pipeline.store.get(entry.record_id))
         if existing is None or existing.record.delivery.state == "quarantined":
             break

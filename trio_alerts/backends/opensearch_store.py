@@ -5,6 +5,7 @@ the index at once: an index that went bad ends the process within a second, not 
 """
 
 import datetime as dt
+import itertools
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from typing import Any, TypeVar
@@ -142,7 +143,7 @@ class OpenSearchStore:
             for state, moment in (("retrying", "next_attempt_at"), ("sending", "lease_until"))
         ]
         query = _all({"bool": {"should": waiting}}, _beyond("gt", after))
-        found = await self._page(query, min(count, PAGE), "asc", source=False)
+        found = await self._page(query, min(count, PAGE), "asc", after, source=False)
         return [str(document.sort[0]) for document in found]
 
     async def search(self, wanted: RecordFilter, count: int, after: str = "") -> list[Record]:
@@ -150,7 +151,7 @@ class OpenSearchStore:
         records: list[Record] = []
         while len(records) < count:
             size = min(count - len(records), PAGE)
-            found = await self._page(_all(*_filters(wanted), _beyond("lt", after)), size, "desc")
+            found = await self._page(_all(*_filters(wanted), _beyond("lt", after)), size, "desc", after)
             records += readable_records((document.id, document.source) for document in found)
             if len(found) < size:
                 break
@@ -193,11 +194,18 @@ class OpenSearchStore:
         repeated = sum(bucket.doc_count - 1 for bucket in found.repeated.buckets)
         return Vitals(_moment(found.waiting.since.value), repeated)
 
-    async def _page(self, query: Mapping[str, Any], size: int, order: str, *, source: bool = True) -> list[Document]:
+    async def _page(
+        self, query: Mapping[str, Any], size: int, order: str, after: str, *, source: bool = True
+    ) -> list[Document]:
         sort = [{"record_id": order}]
-        return await self._read(
+        found = await self._read(
             lambda: search_documents(self._client, self._target, query, size=size, sort=sort, source=source)
         )
+        ids = [after] * bool(after) + [str(document.sort[0]) for document in found]
+        if any(one <= two if order == "desc" else one >= two for one, two in itertools.pairwise(ids)):
+            # A cache that gives a page again would make an endless loop of whoever reads page by page.
+            raise Unavailable(f"a search through {self._alias} was answered with another page than was asked for")
+        return found
 
     async def _write(self, write: Write, *, held: bool = False) -> Stored | Conflict:
         refused: RefusedContent
