@@ -1,13 +1,16 @@
 """Cells in which OpenSearch is restarted, overloaded, cut off, and its index blocked, closed, red and deleted."""
 
+import signal
 import time
 
 import msgspec
 
 from tests.crash.proxy import FAITHFUL, Manner, http_answer
-from tests.crash.scene import Cell, Scene
+from tests.crash.scene import ALERTS, Cell, Scene
 from tests.real.servers import OpenSearchCluster
+from trio_alerts.errors import StartError
 
+NONSENSE_S = 40.0
 OUTAGE_S = 4.0  # more than twice claim_idle_s, twice store_timeout_s
 
 REJECTED = msgspec.json.encode(
@@ -22,6 +25,7 @@ REJECTED = msgspec.json.encode(
 )
 OVERLOADED = http_answer(429, "Too Many Requests", REJECTED)
 NO_BACKEND = http_answer(503, "Service Unavailable", b"<html><body>503 Service Temporarily Unavailable</body></html>")
+SIGN_IN = http_answer(200, "OK", b"<html><head><title>Sign in</title></head><body></body></html>", "text/html")
 
 
 def _restarted(scene: Scene) -> None:
@@ -56,6 +60,29 @@ def _items_rejected(scene: Scene) -> None:
 def _no_backend(scene: Scene) -> None:
     _spoiled(scene, Manner(answers=NO_BACKEND))
     scene.notes.append(f"twice {OUTAGE_S:g} s, {scene.proxies['store'].spoiled} requests")
+
+
+def _nonsense(scene: Scene, manner: Manner) -> None:
+    """Something else answers for 40 s; twice a worker is killed meanwhile, and so starts in the middle of it."""
+    scene.begin()
+    scene.emit(per_s=ALERTS / NONSENSE_S)
+    scene.until_accepted(30)
+    scene.proxies["store"].behave(manner)
+    for _ in range(2):
+        time.sleep(NONSENSE_S / 3)
+        scene.oldest().signal(signal.SIGKILL)
+    time.sleep(NONSENSE_S / 3)
+    scene.proxies["store"].behave(FAITHFUL)
+    starts = scene.crew.ends.count(StartError.exit_code)
+    scene.notes.append(f"{scene.proxies['store'].spoiled} requests, {starts} starts refused")
+
+
+def _page_everywhere(scene: Scene) -> None:
+    _nonsense(scene, Manner(answers=SIGN_IN))
+
+
+def _page_for_bulk(scene: Scene) -> None:
+    _nonsense(scene, Manner(answers=SIGN_IN, bulk_only=True))
 
 
 def _black_hole(scene: Scene) -> None:
@@ -161,6 +188,19 @@ CELLS = (
     ),
     Cell(name="opensearch-503", about="every request answered with 503", play=_no_backend, through=["store"], ends=()),
     Cell(name="opensearch-answers", about="one answer in ten lost", play=_answers_lost, through=["store"], ends=()),
+    Cell(
+        name="opensearch-nonsense",
+        about="a sign-in page with 200 in place of every answer, for 40 s",
+        play=_page_everywhere,
+        through=["store"],
+        ends=(-signal.SIGKILL, StartError.exit_code),
+    ),
+    Cell(
+        name="opensearch-nonsense-bulk",
+        about="a sign-in page with 200 in place of each answer to `_bulk`, for 40 s",
+        play=_page_for_bulk,
+        through=["store"],
+    ),
     Cell(
         name="opensearch-black-hole",
         about="nothing goes through, then all of it late",

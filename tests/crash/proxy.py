@@ -35,6 +35,7 @@ class Manner:
             done what it was asked.
         delay_s: Waited before each answer is passed on.
         answers: With HTTP: every request is answered with these bytes and never reaches the server.
+        bulk_only: This is done to `_bulk` requests, and the others reach it.
         rejects: With HTTP: this share of the items of `_bulk` requests is answered with 429 and never reaches the
             server; the others are done.
     """
@@ -43,15 +44,16 @@ class Manner:
     loses: float = 0.0
     delay_s: float = 0.0
     answers: bytes = b""
+    bulk_only: bool = False
     rejects: float = 0.0
 
 
 FAITHFUL = Manner()
 
 
-def http_answer(status: int, phrase: str, body: bytes, *headers: str) -> bytes:
+def http_answer(status: int, phrase: str, body: bytes, content_type: str = "application/json") -> bytes:
     """Render an answer for `Manner.answers`."""
-    lines = [f"HTTP/1.1 {status} {phrase}", "content-type: application/json", f"content-length: {len(body)}", *headers]
+    lines = [f"HTTP/1.1 {status} {phrase}", f"content-type: {content_type}", f"content-length: {len(body)}"]
     return "\r\n".join([*lines, "", ""]).encode() + body
 
 
@@ -207,7 +209,7 @@ class Proxy:
     def _spoil(self, request: bytes, rejected: dict[int, Item]) -> tuple[bytes, bytes]:
         """Return what goes to the server, and what is answered in its place: one of them is empty."""
         manner = self._manner
-        if manner.answers:
+        if manner.answers and (is_bulk(request) or not manner.bulk_only):
             self.spoiled += 1
             return b"", manner.answers
         if not manner.rejects or not is_bulk(request):

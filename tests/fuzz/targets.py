@@ -1,10 +1,12 @@
 """All fuzz targets: each border of the program adds its own list here."""
 
 from tests.fuzz import entries, log, receivers, settings
+from tests.fuzz import entries, opensearch, receivers
 from tests.fuzz.target import Target
 
 TARGETS: list[Target] = [
     *entries.TARGETS,
+    *opensearch.TARGETS,
     *receivers.TARGETS,
     *settings.TARGETS,
     *log.TARGETS,

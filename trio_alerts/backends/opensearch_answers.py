@@ -20,6 +20,7 @@ from opensearchpy import TransportError
 from opensearchpy.exceptions import HTTP_EXCEPTIONS
 
 from trio_alerts.errors import Unavailable
+from trio_alerts.printable import one_line
 
 HTTP_OK = 200
 HTTP_BAD_REQUEST = 400
@@ -93,7 +94,7 @@ class Answer:
 
     def foreign(self, why: str = "") -> ForeignAnswer:
         """Return the error that says what came in place of OpenSearch's answer, and why it is none."""
-        came = f"{self.response.status_code} {_content_type(self.response) or 'without a content type'}"
+        came = f"{self.response.status_code} {one_line(_content_type(self.response))[:40] or 'without a content type'}"
         details = "; ".join(part for part in (_first_words(self), why) if part)
         message = f"{self.place} does not answer like OpenSearch: {came} to {self.request} ({details})"
         return ForeignAnswer(message, self.response.status_code)
@@ -122,7 +123,7 @@ def check_answer(answer: Answer) -> None:
     if error is None:
         why = "a redirect, which is never followed" if answer.response.is_redirect else ""
         raise answer.foreign(why)
-    says = f"{error['type']}: {without_values(error.get('reason') or '')}".rstrip(": ")
+    says = one_line(f"{error['type'][:100]}: {without_values(error.get('reason') or '')}".rstrip(": "))
     if status == HTTP_FORBIDDEN:
         raise AccessDenied(f"OpenSearch forbids {answer.request} (403): {says}", status)
     if status == HTTP_TOO_MANY_REQUESTS or status >= HTTP_SERVER_ERRORS:
@@ -164,7 +165,7 @@ def error_type(error: TransportError) -> str:
 def error_text(error: TransportError) -> str:
     """Return status, type and reason of a refusal for a human, without what OpenSearch quotes of a document."""
     reason = str(_cause(error).get("reason") or "")
-    return f"{error.status_code} {error.error}: {without_values(reason)}".rstrip(": ")
+    return one_line(f"{error.status_code} {str(error.error)[:100]}: {without_values(reason)}".rstrip(": "))
 
 
 def without_values(reason: str) -> str:

@@ -25,6 +25,7 @@ from trio_alerts.backends.opensearch_answers import (
 from trio_alerts.backends.opensearch_client import Action, Target, bulk
 from trio_alerts.errors import RefusedContent, Unavailable
 from trio_alerts.ports import Conflict, Stored
+from trio_alerts.printable import one_line
 
 MAX_ID_BYTES = 512  # OpenSearch's own limit; an ID beyond it would refuse the whole request
 
@@ -119,16 +120,16 @@ def result_of(write: Write, item: BulkItem, target: Target) -> Result:
         if item.status == DONE[write.action.kind] and item.seq_no is not None and item.primary_term is not None:
             return Stored(write.record, (item.seq_no, item.primary_term))
         return Unavailable(f"OpenSearch does not tell what became of record {write.record.id!r}: {item.status}")
-    kind, reason, cause = item.error.type, item.error.reason or "", item.error.caused_by
+    kind, cause = item.error.type, item.error.caused_by
+    says = one_line(f"{kind[:100]}: {without_values(item.error.reason or '')}")
     if item.status == HTTP_CONFLICT and kind == "version_conflict_engine_exception":
         return Conflict()
     if item.status == HTTP_BAD_REQUEST and (
         kind == "mapper_parsing_exception"
         or (kind == "illegal_argument_exception" and cause and cause.type == "max_bytes_length_exceeded_exception")
     ):
-        return RefusedContent(f"OpenSearch refuses record {write.record.id!r}: {kind}: {without_values(reason)}")
-    says = f"{item.status} {kind}: {without_values(reason)}"
-    return Unavailable(f"OpenSearch takes no write through {target.alias}: {says}")
+        return RefusedContent(f"OpenSearch refuses record {write.record.id!r}: {says}")
+    return Unavailable(f"OpenSearch takes no write through {target.alias}: {item.status} {says}")
 
 
 class _TooLargeError(Unavailable):

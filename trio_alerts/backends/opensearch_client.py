@@ -38,6 +38,7 @@ from trio_alerts.backends.opensearch_connection import (
 )
 from trio_alerts.backends.opensearch_nodes import StoreAddress, parse_store_url
 from trio_alerts.errors import StartError, Unavailable
+from trio_alerts.printable import one_line
 
 __all__ = [
     "Action",
@@ -78,7 +79,7 @@ class Target:
             Unavailable: It is about another one.
         """
         if self.index and answered != self.index and not (also_alias and answered == self.alias):
-            raise Unavailable(f"alias {self.alias} leads to {answered} now, and led to {self.index} before")
+            raise Unavailable(f"alias {self.alias} leads to {one_line(answered)} now, and led to {self.index} before")
 
 
 class Action(msgspec.Struct, frozen=True):
@@ -270,7 +271,7 @@ async def _check_server(client: AsyncOpenSearch, address: StoreAddress) -> None:
         raise StartError(str(error)) from None
     except TransportError as error:
         raise StartError(f"{address} does not answer like OpenSearch: {error}") from None
-    number = version.number
+    number = one_line(version.number)
     major, _, rest = number.partition(".")
     if not (major.isdecimal() and version.distribution == "opensearch"):
         raise StartError(f"{address} is not OpenSearch, or is too old: version {number}, wanted 2.7 or newer")
