@@ -215,6 +215,8 @@ class Rounds:
         give_up: When this is set, waiting ends.
     """
 
+    __slots__ = ("_begun", "_give_up", "_outage", "_wait_s", "_what")  # one for each alert
+
     def __init__(self, outage: Outage, what: str, give_up: trio.Event | None = None) -> None:
         self._outage = outage
         self._what = what

@@ -111,14 +111,13 @@ async def persist(entry: Entry, alert: Alert, pipeline: Pipeline) -> Claim | Ste
     record = Record(entry.record_id, alert.body, delivery)
     rounds = Rounds(pipeline.store_outage, record.id, pipeline.stopping)
     while True:
-        await rounds.next()
         created = await pipeline.ask_store(lambda: pipeline.store.create(record), write=True)
         if isinstance(created, Stored):
             return _claim_or_done(created, stamped_at_s, alert.payload)
         existing = await pipeline.ask_store(lambda: pipeline.store.get(record.id))
         if existing is not None:
             return await resume(entry, alert, existing, owner, stamped_at_s, pipeline)
-        # It vanished between the two answers: the next round creates it again.
+        await rounds.next()  # it vanished between the two answers: the next round creates it again
 
 
 async def resume(
@@ -174,8 +173,9 @@ async def deliver(claim: Claim, pipeline: Pipeline) -> bool:
     Cancellation: what receivers have said by then is stored first, in a bounded time.
     """
     await trio.lowlevel.checkpoint()
-    rounds = Rounds(pipeline.store_outage, claim.stored.record.id, pipeline.stopping)
+    rounds: Rounds | None = None
     while _is_old(claim, pipeline.settings):
+        rounds = rounds or Rounds(pipeline.store_outage, claim.stored.record.id, pipeline.stopping)
         await rounds.next()
         again = await _claim_again(claim, pipeline)
         if again is None:
@@ -212,10 +212,10 @@ async def update(claim: Claim, outcomes: Outcomes, pipeline: Pipeline) -> State:
     write = partial(pipeline.store.replace, replace(record, delivery=after), version)
     rounds = Rounds(pipeline.store_outage, record.id)
     while True:
-        await rounds.next()
         written = await pipeline.store_outage.outlast(write, write=True)
         if isinstance(written, Stored):
             return written.record.delivery.state
+        await rounds.next()
         current = await pipeline.store_outage.outlast(partial(_held, pipeline.store.get, record.id))
         if current is None:
             logger.error(

@@ -15,7 +15,7 @@ from trio_alerts.clock import ServerClock
 from trio_alerts.commands.reading import SETTINGS as STORE_SETTINGS
 from trio_alerts.commands.reading import enter_both, open_records
 from trio_alerts.delivery import Delivery
-from trio_alerts.errors import RefusedContent
+from trio_alerts.errors import RefusedContent, Unavailable
 from trio_alerts.ports import AlertStore, AlertStream, Stored
 from trio_alerts.settings import Settings
 
