@@ -58,7 +58,18 @@ def test_imports_point_one_way(name: str, path: Path) -> None:
     if top in EDGE:
         return
     if top == "backends":
-        below = {"errors", "retry", "batcher", "networks", *LAYERS[1], *LAYERS[2], *LAYERS[3], "secret", "settings"}
+        below = {
+            "errors",
+            "retry",
+            "batcher",
+            "networks",
+            "printable",
+            *LAYERS[1],
+            *LAYERS[2],
+            *LAYERS[3],
+            "secret",
+            "settings",
+        }
         assert inner <= {"backends", *below}, name
     elif top == "channels":
         allowed = {f"trio_alerts.backends.{name}" for name in ("address_check", *HTTP)}
