@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 import trio_alerts
 from tests.simulation.mutations import MUTATIONS, Mutation
-from tests.simulation.plan import CHANNELS, FAULTS, KINDS, METHODS, MOODS, Event, Plan, plan_of
+from tests.simulation.plan import CHANNELS, FAULTS, KINDS, METHODS, MOODS, POISON, Event, Plan, plan_of
 from tests.simulation.seeds import shrunk
 from tests.simulation.simulation import simulate
 
@@ -68,7 +68,7 @@ def plans() -> st.SearchStrategy[Plan]:
     """Return a history of a few events, after some good alerts at its start."""
     first = Event(0.0, "emit", target="good", number=3)
     happening = st.lists(events(), max_size=6).filter(
-        lambda chosen: sum(event.number for event in chosen if event.target == "poison") <= 1
+        lambda chosen: sum(event.number for event in chosen if event.target in POISON) <= 1
     )
     return st.builds(
         Plan,

@@ -104,22 +104,23 @@ async def _take(min_idle_s: float, turn: _Turn, send: trio.MemorySendChannel[Wor
 async def _choose(found: list[Pending], pipeline: Pipeline) -> tuple[list[Pending], Pending | None]:
     """Leave out what we hold, and all suspects but one: a poison entry must not take others down with it.
 
-    Whatever has a record is no suspect any more: it was read and stored, and its record says what is left to do.
+    Whatever has a record is no suspect any more: it was read and stored, and its record says what is left to do. But
+    it has been through two deaths, so it is never in the hands of the same process together with a suspect.
 
     Returns:
         What to take, and which of it is the suspect, if there is one.
     """
-    free = [pending for pending in found if pending.record_id not in pipeline.in_flight]
-    recorded = await _recorded([pending for pending in free if is_suspect(pending)], pipeline)
-    chosen: list[Pending] = []
-    suspect: Pending | None = None
-    for pending in free:
-        if is_suspect(pending) and pending.record_id not in recorded:
-            if suspect is not None or pipeline.in_flight.suspect is not None:
-                continue
-            suspect = pending
-        chosen.append(pending)
-    return chosen, suspect
+    in_flight = pipeline.in_flight
+    free = [pending for pending in found if pending.record_id not in in_flight]
+    again = [pending for pending in free if is_suspect(pending)]
+    chosen = [pending for pending in free if not is_suspect(pending)]
+    if not again or in_flight.suspect is not None:
+        return chosen, None
+    recorded = await _recorded(again, pipeline)
+    survivors = [pending for pending in again if pending.record_id in recorded]
+    if survivors or in_flight.survivors:
+        return chosen + survivors, None
+    return [*chosen, again[0]], again[0]
 
 
 async def _recorded(suspects: list[Pending], pipeline: Pipeline) -> set[str]:

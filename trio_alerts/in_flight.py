@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import trio
 
 from trio_alerts.alert import Entry
+from trio_alerts.ports import SUSPECT_DELIVERIES
 
 
 @dataclass(slots=True)
@@ -25,6 +26,7 @@ class InFlight:
         redrives: How many retries are held.
         reserved: How many workers are kept for abandoned entries, as soon as they have nothing to do.
         news: How many entries were held so far that came by no claim.
+        survivors: How many entries are held that were claimed after two deaths or more, suspects or not.
         suspect: The record ID of what may be what its processes died of: there is one of these at a time.
         refunded: The record IDs of entries whose delivery does not count now, on the server.
         blamed: The record IDs of entries at which a worker failed.
@@ -36,6 +38,7 @@ class InFlight:
         self.redrives = 0
         self.reserved = 0
         self.news = 0
+        self.survivors = 0
         self.refunded: set[str] = set()
         self.blamed: set[str] = set()
         self._held: dict[str, _Held] = {}  # oldest first
@@ -82,6 +85,8 @@ class InFlight:
             self.redrives += 1
         elif not entry.claimed:
             self.news += 1
+        elif entry.deliveries >= SUSPECT_DELIVERIES:
+            self.survivors += 1
         return True
 
     def start(self, record_id: str) -> None:
@@ -92,7 +97,10 @@ class InFlight:
     def release(self, record_id: str, *, untouched: bool) -> None:
         """Let go of an ID. `untouched`: nothing of it is left for others to be careful about."""
         held = self._held.pop(record_id)
-        self.redrives -= held.entry is None
+        if held.entry is None:
+            self.redrives -= 1
+        elif held.entry.claimed and held.entry.deliveries >= SUSPECT_DELIVERIES:
+            self.survivors -= 1
         if record_id == self.suspect:
             self.suspect = None
         if untouched:

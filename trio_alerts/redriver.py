@@ -106,7 +106,7 @@ async def _claim(record_id: str, pipeline: Pipeline) -> Claim | None:
             return None  # its owner may be alive, and about to write what it knows
         after = cut(delivery, now, pipeline.rules())
         if after.state == "failed":
-            logger.error("{}: {}", record_id, after.last_error)
+            logger.error("{record_id}: {reason}", record_id=record_id, reason=after.last_error)
     else:
         return None
     # Also None: settled by `cut`.

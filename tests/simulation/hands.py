@@ -11,7 +11,7 @@ from tests.fakes.store import FakeStore
 from tests.fakes.stream import FakeServer, Group, Stream
 from tests.fakes.world import EVENT, GROUP, STREAM
 from tests.simulation.history import History
-from tests.simulation.plan import Event
+from tests.simulation.plan import POISON, Event
 from tests.simulation.promises import Emitted, Promises
 from trio_alerts.alert import Record
 from trio_alerts.backends.record_ids import REPLAY_OF, order
@@ -57,7 +57,9 @@ class Hands:
                 payload = payload[:-1]
             if event.target == "newline":
                 payload = payload[:-1] + b'\n,"x":1}\n'  # in a naive `_bulk` body, the line would end there
-            self._add({b"event": payload}, event.target, payload)
+            entry_id = self._add({b"event": payload}, event.target, payload)
+            if event.target == "lethal":
+                self._promises.lethal[alert["alert_id"]] = entry_id
 
     def replay(self, _: Event) -> None:
         letters = self._server.dead.get(STREAM, [])
@@ -65,7 +67,7 @@ class Hands:
         if b"event" not in fields:
             return
         emitted = self._promises.ledger[fields[b"_record"].decode()]
-        if emitted.kind != "poison":
+        if emitted.kind not in POISON:
             self._server.dead[STREAM] = letters[1:]
             self._add({b"event": fields[b"event"], REPLAY_OF: fields[b"_record"]}, emitted.kind, fields[b"event"])
 
@@ -80,7 +82,7 @@ class Hands:
                 replace(one, state="retrying", next_attempt_at=now) if one.state in ("failed", "in_doubt") else one
                 for one in delivery.channels
             )
-            again = replace(delivery, state="retrying", owner="", next_attempt_at=now, channels=channels)
+            again = replace(delivery, state="retrying", owner="", next_attempt_at=now, cuts=0, channels=channels)
             self._store.put(Record(record_id, record.body, again))
             self._promises.ledger[record_id].redelivered += 1
             self._history.note("operator", "redelivers", record_id)
@@ -120,13 +122,14 @@ class Hands:
         self._promises.jumped_at_s = trio.current_time()
         self._server.jump(event.lasts_s)
 
-    def _add(self, fields: dict[bytes, bytes], kind: str, payload: bytes) -> None:
+    def _add(self, fields: dict[bytes, bytes], kind: str, payload: bytes) -> str:
         entry_id = self._server.add(STREAM, fields)  # nobody reads it before the ledger knows of it: this is one step
         record_id = fields.get(REPLAY_OF, entry_id.encode()).decode()
         self._promises.entries[entry_id] = record_id
         if REPLAY_OF not in fields:
             self._promises.ledger[entry_id] = Emitted(entry_id, kind, hashlib.sha256(payload).hexdigest())
         self._history.note("producer", "adds", entry_id, kind)
+        return entry_id
 
 
 def _pick(of: list[str], number: int) -> str | None:

@@ -1,5 +1,6 @@
 """One process from its start to its end: served by the real service, and watched."""
 
+import math
 import sys
 from collections.abc import Mapping
 from contextlib import AsyncExitStack
@@ -17,12 +18,12 @@ from tests.simulation.history import History
 from tests.simulation.network import Backend, Killed, Network, Request
 from tests.simulation.plan import Event
 from tests.simulation.schedule import OWNER, FreezingQueue
-from trio_alerts.alert import Entry
+from trio_alerts.alert import AlertEvent, Entry
 from trio_alerts.errors import AlertError
 from trio_alerts.in_flight import InFlight
 from trio_alerts.pipeline import Pipeline
 from trio_alerts.ports import AlertStore, Channel
-from trio_alerts.routing import Routing
+from trio_alerts.routing import Deliver, Routing, Suppress
 from trio_alerts.service import serve
 from trio_alerts.settings import Settings
 
@@ -55,6 +56,7 @@ class Incarnation:
         disturbed_at_s: When it last was frozen, or could not reach the stream: others may take it for dead then.
         resumed_at_s: When it was last thawed.
         traps: At which calls it will be killed.
+        unwritable_since_s: Since when each of its writes to the store has failed; infinite if the last did not.
     """
 
     def __init__(self, slot: int, settings: Settings, around: Surroundings, chance: Random) -> None:
@@ -67,6 +69,7 @@ class Incarnation:
         self.saw_accepted: set[tuple[str, str]] = set()
         self.disturbed_at_s = self.resumed_at_s = self.stopped_at_s = -(10.0**6)
         self.traps: list[Event] = []
+        self.unwritable_since_s = math.inf
         self._around = around
         self._scope = trio.CancelScope()
         store: AlertStore = around.store
@@ -78,7 +81,7 @@ class Incarnation:
             stream=FakeStream(around.server, settings),
             store=store,
             channels=around.receivers,
-            routing=Routing(settings),
+            routing=_Routing(settings, self, around.promises),
             random=chance,
             who=self,
             promises=around.promises,
@@ -112,6 +115,7 @@ class Incarnation:
         if self.dead:
             return
         self.dead = True
+        self._around.promises.died(self)
         self._around.history.note(self.name, "KILLED", why)
         for request in list(self.requests):
             request.interrupt("dead")
@@ -161,6 +165,7 @@ class Incarnation:
     def disturbed(self) -> None:
         """Note that something kept it from being on time just now."""
         self.disturbed_at_s = trio.current_time()
+        self._around.promises.stream_troubled = True
 
     def trip(self, call: object, moment: str) -> None:
         """Die here, or be told twice to stop, if a trap is set for this call.
@@ -181,6 +186,23 @@ class Incarnation:
                     return
                 self.kill(f"{moment} its {method} had an effect")
                 raise Killed
+
+
+class _Routing(Routing):
+    """Decides as ever, but that an alert that is lethal kills its process before it has a record."""
+
+    def __init__(self, settings: Settings, who: Incarnation, promises: "Promises") -> None:
+        super().__init__(settings)
+        self._who = who
+        self._promises = promises
+
+    def decide(self, alert: AlertEvent) -> Deliver | Suppress:
+        """See `Routing.decide`."""
+        if alert.alert_id in self._promises.lethal and not self._who.dead:
+            self._promises.poisoned(self._who, self._promises.lethal[alert.alert_id])
+            self._who.kill("poisoned by " + alert.alert_id)
+            raise Killed
+        return super().decide(alert)
 
 
 class WatchedInFlight(InFlight):

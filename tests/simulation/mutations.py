@@ -154,9 +154,8 @@ MUTATIONS = (
     Mutation(
         "bystanders quarantined with a poison entry",
         "claimer.py",
-        "if is_suspect(pending) and pending.record_id not in recorded:",
-        "if False:",
-        "tests/test_poison.py::test_an_alert_that_kills_before_it_has_a_record_is_quarantined",
+        "    return [*chosen, again[0]], again[0]",
+        "    return chosen + again, again[0]",
     ),
     Mutation(
         "own pending entries taken, suspects and all",
@@ -220,7 +219,6 @@ MUTATIONS = (
         "refund.py",
         "await _count(waiting, False, pipeline)",
         "await trio.lowlevel.checkpoint()",
-        "tests/test_refund.py::test_a_process_killed_while_it_waits_for_the_store_leaves_no_suspect",
     ),
     Mutation(
         "what was refunded in a wait never counts again",
@@ -260,8 +258,8 @@ MUTATIONS = (
     Mutation(
         "what has a record comes back one at a time",
         "claimer.py",
-        "if is_suspect(pending) and pending.record_id not in recorded:",
-        "if is_suspect(pending):",
+        "recorded = await _recorded(again, pipeline)",
+        "recorded: set[str] = set()",
         "tests/test_poison.py::test_what_two_crashes_left_behind_comes_back_at_once_if_it_has_a_record",
     ),
     Mutation(
@@ -325,5 +323,11 @@ MUTATIONS = (
         "return Refused(str(refusal)) if refusal.for_good else Retry(str(refusal), human=True)",
         "return Refused(str(refusal))",
         "tests/test_webhook.py::test_wrong_dns_fails_no_alert_for_good",
+    ),
+    Mutation(
+        "those that two deaths have spared meet a suspect",
+        "claimer.py",
+        "return chosen + survivors, None",
+        "return chosen + again, None",
     ),
 )

@@ -1,6 +1,7 @@
 """What lies between the processes and their backends: latency, faults, and requests that outlive who sent them."""
 
 import contextvars
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from random import Random
@@ -24,8 +25,13 @@ T = TypeVar("T")
 Backend = Literal["stream", "store"]
 Cut = Literal["", "dead", "connection"]
 
+WRITES = ("create", "replace", "bulk")
 SLOW_S = 2.5  # longer than the processes wait for the stream, and nearly as long as they wait for the store
 LATE_S = 20.0  # a request whose caller is gone is carried out at most this much later, if at all
+
+
+class Nonsense(Exception):
+    """What the program's border makes of an answer that nobody foresaw: an exception that nobody planned for."""
 
 
 class Killed(BaseException):
@@ -91,6 +97,7 @@ class _Fate:
     back_s: float
     refused: bool = False
     lost: bool = False
+    nonsense: bool = False
 
 
 class Network:
@@ -142,11 +149,19 @@ class Network:
         if who is None:
             return effect()
         backend: Backend = "stream" if isinstance(call, fake_stream.Call) else "store"
-        fate = self._fate(backend, who)
+        fate = self._fate(backend, who, call)
         request = Request(
             lambda: self._effect(who, call, effect), until, within_s, 0.5 if until is None else 0.1, backend
         )
-        return await self.travel(who, call, request, fate.forward_s, fate.back_s, fate)
+        try:
+            result = await self.travel(who, call, request, fate.forward_s, fate.back_s, fate)
+        except (Unavailable, Nonsense):
+            if _method(call) in WRITES:
+                who.unwritable_since_s = min(who.unwritable_since_s, trio.current_time())
+            raise
+        if _method(call) in WRITES:
+            who.unwritable_since_s = math.inf
+        return result
 
     async def travel(
         self,
@@ -179,6 +194,10 @@ class Network:
                     request.done = True
                     self._disturbed(who, backend)
                     raise Unavailable("connection refused")
+                if fate is not None and fate.nonsense:
+                    request.done = True
+                    self._disturbed(who, backend)
+                    raise Nonsense("took")
                 await self._wait(request)
                 who.trip(call, "before")
                 request.apply()
@@ -234,7 +253,7 @@ class Network:
         self.after_effect(who, call, result)
         return result
 
-    def _fate(self, backend: Backend, who: "Incarnation") -> _Fate:
+    def _fate(self, backend: Backend, who: "Incarnation", call: object) -> _Fate:
         chance = self.chance
         fate = _Fate(chance.random() * self._latency_s / 2, chance.random() * self._latency_s / 2)
         if backend == "store" and 0 < self._refuses_every_s <= trio.current_time() - self._refused_at_s:
@@ -248,6 +267,10 @@ class Network:
                     fate.refused = True
                 case "lost":
                     fate.lost = True
+                case "read_only" if _method(call) in WRITES:
+                    fate.refused = True
+                case "nonsense" if _method(call) in WRITES:
+                    fate.nonsense = True
                 case "slow":
                     fate.forward_s += chance.uniform(0.0, SLOW_S)
                     self._disturbed(who, backend)

@@ -11,6 +11,7 @@ What = Literal[
     "kill",  # SIGKILL of the process in a slot; it is started again after `lasts_s`
     "kill_on",  # the same, at the `number`-th next call of the method `target`: just before or after its effect
     "stop_on",  # a soft stop and a second signal, at such a call
+    "impatient",  # for `lasts_s`, SIGKILL of the process in a slot whenever it has lived for `number` s
     "pause",  # SIGSTOP, and SIGCONT after `lasts_s`
     "stop",  # a soft stop, and a new process after `lasts_s`
     "hard_stop",  # a soft stop, and a second signal after `lasts_s`
@@ -27,9 +28,11 @@ What = Literal[
     "set_id",  # the group is set back to an earlier ID
     "flush",  # the stream's server comes back without its data
 ]
-KINDS = ("good", "suppressed", "bad", "refused", "poison", "newline")
+KINDS = ("good", "suppressed", "bad", "refused", "poison", "lethal", "newline")
 MOODS = ("busy", "gone", "hang", "reset", "unreachable", "slow", "gateway", "overloaded")
-FAULTS = ("refused", "lost", "slow", "hang", "some")  # `some`: of several gathered writes, some are rejected
+# `some`: of several gathered writes, some are rejected. The last two hit only writes to the store: an index that takes
+# none, and answers to them that nobody foresaw.
+FAULTS = ("refused", "lost", "slow", "hang", "some", "read_only", "nonsense")
 METHODS = (
     *("create", "replace", "get", "ack", "claim", "read", "renew", "hand_over", "quarantine", "own_pending", "due"),
     *("send", "bulk", "owns", "pending_among"),
@@ -109,6 +112,7 @@ def plan_of(seed: int) -> Plan:
 
 
 CHANNELS = ("webhook", "pager")
+POISON = ("poison", "lethal")
 THEMES: dict[str, tuple[What, ...]] = {  # what happens, as often as it is named
     "mixed": (
         *("kill", "kill", "kill_on", "kill_on", "kill_on", "kill_on", "pause", "pause", "pause", "stop", "stop"),
@@ -120,6 +124,7 @@ THEMES: dict[str, tuple[What, ...]] = {  # what happens, as often as it is named
     "frozen": ("mood", "freeze", "freeze"),
     "pauses": ("pause", "pause", "pause", "mood", "mood", "kill", "stop", "stop_on", "redeliver"),
     "outages": ("weather", "weather", "weather", "stop_on", "stop_on", "disconnect", "kill_on", "kill_on", "mood"),
+    "storms": ("weather", "weather", "impatient", "impatient", "impatient", "kill"),
     "retries": ("mood", "mood", "mood", "kill_on", "kill", "weather", "redeliver", "pause", "lose_group"),
 }
 _LONG = ("slow", "frozen", "pauses")
@@ -129,10 +134,14 @@ _RETRIED = ("busy", "busy", "reset", "unreachable", "gateway", "hang")
 
 def _alerts(chance: Random, theme: str, horizon_s: float) -> list[Event]:
     events = [Event(0.0, "emit", number=chance.randint(1, 8), target="good")]
-    kinds = ("good", "good", "good", "good", "newline", *KINDS) if theme == "mixed" else ("good", "good", "poison")
+    kinds = (
+        ("good", "good", "good", "good", "newline", *KINDS)
+        if theme == "mixed"
+        else ("good", "good", "poison", "lethal")
+    )
     for _ in range(chance.randint(1, 5)):
         kind = chance.choice(kinds)
-        if kind == "poison" and any(event.target == kind for event in events):
+        if kind in POISON and any(event.target in POISON for event in events):
             kind = "good"  # one culprit, so that bystanders can be told from it
         number = chance.randint(1, 8) if kind == "good" else 1
         events.append(Event(_moment(chance, horizon_s), "emit", number=number, target=kind))
@@ -157,6 +166,10 @@ def _event(chance: Random, plan: Plan, theme: str, horizon_s: float) -> Event:
             slot = chance.randrange(-1, plan.slots)
             backend, fault = chance.choice(("stream", "store", "store")), chance.choice(FAULTS)
             event = Event(at_s, what, slot, lasts_s, backend, fault, chance.choice((0.2, 0.5, 1.0)))
+            if theme == "storms":
+                event = Event(at_s, what, -1, chance.uniform(20.0, 90.0), "store", chance.choice(FAULTS[-2:]))
+        case "impatient":
+            event = Event(at_s, what, slot, chance.uniform(20.0, 90.0), number=chance.randint(3, 14))
         case "mood":
             name = chance.choice(CHANNELS[: plan.channels])
             mood = chance.choice(_RETRIED if theme == "retries" else _MOODS_OF.get(theme, MOODS))

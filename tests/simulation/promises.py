@@ -13,6 +13,7 @@ from tests.fakes import stream as fake_stream
 from tests.fakes.store import FakeStore
 from tests.fakes.stream import FakeServer
 from tests.simulation.history import History
+from tests.simulation.plan import POISON
 from trio_alerts.alert import Record
 from trio_alerts.delivery import Delivery
 from trio_alerts.ports import Conflict, Stored
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from tests.simulation.network import Network
 
 FINAL = ("delivered", "failed", "in_doubt", "suppressed")
+WAIT_SEEN_S = 4.0  # by then a wait for the store has been noticed, and the server told, on the slowest way
 SLACK_S = 1.0  # what latencies may take from a lease
 
 
@@ -40,6 +42,8 @@ class Emitted:
         forgotten: How often an operator deleted its record.
         redelivered: How often an operator had it sent again.
         poison_hits: How often a poison entry killed its process while that held this one.
+        killed: How many processes it has killed.
+        deaths: How often a process was killed in the middle of the work, this one's too.
         accepted: How often each channel's receiver decided to accept it.
     """
 
@@ -51,6 +55,8 @@ class Emitted:
     forgotten: int = 0
     redelivered: int = 0
     poison_hits: int = 0
+    killed: int = 0
+    deaths: int = 0
     accepted: Counter[str] = field(default_factory=Counter)
 
 
@@ -68,6 +74,8 @@ class Promises:
         network: Between the processes and the backends; set when it is there.
         regrouped_at_s: When entries were last given out again by losing or setting back the group.
         jumped_at_s: When the server's clock last jumped.
+        stream_troubled: Whether a process could not reach the stream: then it cannot say what waits.
+        lethal: The record IDs of alerts that kill before they have a record, by their `alert_id`.
     """
 
     def __init__(
@@ -78,6 +86,8 @@ class Promises:
         self.broken = ""
         self.over = trio.Event()
         self.regrouped_at_s = self.jumped_at_s = -(10.0**6)
+        self.stream_troubled = False
+        self.lethal: dict[str, str] = {}
         self.network: Network
         self.living: dict[str, Incarnation] = {}
         self._settings = settings
@@ -150,10 +160,21 @@ class Promises:
         if channel in self._hold and times > 1 + emitted.redelivered:
             self.breach("P3", f"{channel} holds what is in doubt, and accepted {record_id} {times} times")
 
-    def poisoned(self, who: "Incarnation") -> None:
-        """Note who else was in the hands of a process that a poison entry kills."""
+    def poisoned(self, who: "Incarnation", culprit: str) -> None:
+        """Note which entry kills a process, and who else was in the hands of that; the processes are not endless."""
         for record_id in who.pipeline.in_flight.ids:
             self.ledger[record_id].poison_hits += 1
+        emitted = self.ledger[culprit]
+        emitted.killed += 1
+        excused = self.regrouped_at_s > 0 or self.stream_troubled or emitted.redelivered
+        if emitted.killed > self._settings.max_deliveries + 1 and not excused:
+            self.breach("P5", f"{culprit} has killed {emitted.killed} processes")
+
+    def died(self, who: "Incarnation") -> None:
+        """Note which alerts were being worked on when a process was killed: what waits for the store was not."""
+        if trio.current_time() - who.unwritable_since_s < WAIT_SEEN_S:
+            for record_id in who.pipeline.in_flight.ids:
+                self.ledger[record_id].deaths += 1
 
     # --- what a process holds ----------------------------------------------------------------------------------------
 
@@ -279,12 +300,20 @@ class Promises:
         fields = dict(dead)
         emitted = self.ledger[fields[b"_record"].decode()]
         reason = fields[b"_reason"].decode()
-        if reason == "max_deliveries" and emitted.kind != "poison" and emitted.poison_hits > 2:
+        if reason == "max_deliveries":
+            self._check_condemned(emitted)
+        if reason == "max_deliveries" and emitted.kind not in POISON and emitted.poison_hits > 2:
             self.breach(
                 "P5", f"{emitted.id} was quarantined with a poison entry that killed it {emitted.poison_hits} times"
             )
         if emitted.kind in ("good", "newline", "suppressed") and reason not in ("max_deliveries", "id_reused"):
             self.breach("P5", f"{emitted.id} is a good alert, and was quarantined: {reason}")
+
+    def _check_condemned(self, emitted: Emitted) -> None:
+        """Check that nobody is given up for deaths that were none of its doing."""
+        excused = self.stream_troubled or self.regrouped_at_s > 0
+        if emitted.kind not in POISON and emitted.deaths < self._settings.max_deliveries and not excused:
+            self.breach("P5", f"{emitted.id} was given up after {emitted.deaths} deaths in the middle of the work")
 
     # --- the end -----------------------------------------------------------------------------------------------------
 
@@ -319,15 +348,17 @@ class Promises:
                 continue  # what an operator took away is for `audit` to find
             if buried > 1 and self.regrouped_at_s < 0:
                 self.breach("P1", f"{emitted.id} is in the quarantine {buried} times")
-            wanted = {"suppressed": ("suppressed",), "bad": ("none",), "refused": ("none",)}.get(
+            wanted = {"suppressed": ("suppressed",), "bad": ("none",), "refused": ("none",), "lethal": ("none",)}.get(
                 emitted.kind, ("quarantined", "none") if buried else FINAL[:3]
             )
             if state not in wanted:
                 self.breach("P1", f"{emitted.id} ({emitted.kind}) ended as {state}, in the quarantine {buried} times")
-            if emitted.kind in ("bad", "refused") and not buried:
+            if emitted.kind in ("bad", "refused", "lethal") and not buried:
                 self.breach("P1", f"{emitted.id} ({emitted.kind}) is not in the quarantine")
             if stored is not None:
                 self._check_truth(emitted, stored.record)
+                if stored.record.delivery.reason == "max_deliveries" and not buried:
+                    self._check_condemned(emitted)
 
     def _check_truth(self, emitted: Emitted, record: Record) -> None:
         document = msgspec.json.decode(record.to_json(), type=dict[str, object])

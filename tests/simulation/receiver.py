@@ -66,7 +66,7 @@ class Receiver:
         self._promises.send_begins(who, self.name, notification.id)
         try:
             if self._promises.ledger[notification.id].kind == "poison":
-                self._promises.poisoned(who)
+                self._promises.poisoned(who, notification.id)
                 who.kill("poisoned by " + notification.id)
                 raise Killed
             answer = self._decide()

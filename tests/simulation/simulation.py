@@ -14,7 +14,7 @@ from tests.fakes.stream import FakeServer
 from tests.simulation.hands import Hands
 from tests.simulation.history import History
 from tests.simulation.incarnation import Incarnation, Surroundings
-from tests.simulation.network import Backend, Killed, Network
+from tests.simulation.network import Backend, Killed, Network, Nonsense
 from tests.simulation.plan import Event, Plan
 from tests.simulation.promises import Promises, WatchedStore
 from tests.simulation.receiver import Receiver
@@ -191,7 +191,7 @@ class Simulation:
             self._restart_s[slot] = RESTART_S
 
     def _check_end(self, who: Incarnation) -> None:
-        bugs = [fault for fault in who.ended_by if not isinstance(fault, AlertError | Killed)]
+        bugs = [fault for fault in who.ended_by if not isinstance(fault, AlertError | Killed | Nonsense)]
         if bugs:
             self.promises.breach("P4", f"{who.name} failed with what nobody planned for: {bugs!r}")
         settings = self._settings
@@ -208,7 +208,7 @@ class Simulation:
         for event in self.plan.events:
             await trio.sleep_until(event.at_s)
             self._happen(event)
-            ends_s = max(ends_s, event.at_s + max(0.0, min(event.lasts_s, 16.0)))
+            ends_s = max(ends_s, event.at_s + max(0.0, min(event.lasts_s, 90.0)))
         await trio.sleep_until(ends_s)
 
     def _happen(self, event: Event) -> None:
@@ -222,6 +222,8 @@ class Simulation:
         elif event.what == "mood":
             receiver = self.receivers.get(event.target)  # a history may be made smaller by leaving it out
             self._events.start_soon(self._for_a_while, receiver.moods if receiver else [], event)
+        elif event.what == "impatient":
+            self._events.start_soon(self._lose_patience, event)
         elif event.what == "freeze":
             self.network.frozen_until_s = trio.current_time() + event.lasts_s
         elif event.what == "disconnect":
@@ -252,6 +254,14 @@ class Simulation:
         await trio.sleep(event.lasts_s)
         with suppress(ValueError):
             going_on.remove(event)
+
+    async def _lose_patience(self, event: Event) -> None:
+        with trio.move_on_after(event.lasts_s):
+            while True:
+                await trio.sleep(event.number)
+                who = self.living.get(event.slot)
+                if who is not None:
+                    who.kill("by an impatient supervisor")
 
     async def _later(self, seconds: float, what: Callable[[], None]) -> None:
         await trio.sleep(seconds)
