@@ -4,6 +4,8 @@ Whatever is not what we know is an outage: it is named and waited for, and it ne
 """
 
 import re
+from collections.abc import Sequence
+from itertools import pairwise
 from typing import Annotated, Any, TypeVar
 
 import msgspec
@@ -11,7 +13,7 @@ from msgspec import Meta, Struct
 from redis.exceptions import NoPermissionError
 from redis.typing import EncodableT
 
-from trio_alerts.backends.record_ids import is_entry_id
+from trio_alerts.backends.record_ids import is_entry_id, order
 from trio_alerts.errors import Unavailable
 
 SHOWN = 200  # characters of what was answered: enough to recognise a proxy, too few for a payload
@@ -81,6 +83,14 @@ def shaped(answer: Any, shape: type[T]) -> T:
         ValueError: It is something else.
     """
     return msgspec.convert(answer, shape, dec_hook=_entry_id)
+
+
+def in_order(ids: Sequence[EntryId], start: str) -> bool:
+    """Tell whether a page's IDs come in the server's order, from `start` on: pages that do not may have no end."""
+    places = [order(one.text) for one in ids]
+    if places and start != "-" and places[0] < order(start):
+        return False
+    return all(one < other for one, other in pairwise(places))
 
 
 def refusal(address: object, user: str, command: tuple[EncodableT, ...], error: Exception) -> Refusal:

@@ -17,7 +17,7 @@ from redis.exceptions import AuthenticationError, MovedError, ReadOnlyError, Red
 from redis.typing import EncodableT
 
 from trio_alerts.backends.redis_address import RedisAddress, parse_redis_url
-from trio_alerts.backends.redis_answers import Refusal, misunderstood, refusal, shaped
+from trio_alerts.backends.redis_answers import EntryId, Refusal, in_order, misunderstood, refusal, shaped
 from trio_alerts.backends.redis_connect import connect, tls_context
 from trio_alerts.backends.redis_connection import RedisConnection, pack
 from trio_alerts.errors import SettingsError, StartError, Unavailable
@@ -188,6 +188,15 @@ class RedisClient(AsyncCoreCommands):
             return shaped(answer, shape)
         except ValueError as error:  # msgspec's own error is one
             raise self.misunderstood(command, answer) from error
+
+    def expect_page(self, ids: Sequence[EntryId], start: str, *command: EncodableT) -> None:
+        """See to it that a page's IDs are in order, from `start` on.
+
+        Raises:
+            Unavailable: They are not.
+        """
+        if not in_order(ids, start):
+            raise self.misunderstood(command, [one.text for one in ids])
 
     async def run_script(self, shape: type[T], script: str, keys: Sequence[str], *arguments: EncodableT) -> T:
         """Run a script, by EVAL, and return its answer, which has this shape.

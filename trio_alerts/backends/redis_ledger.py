@@ -176,9 +176,10 @@ class RedisLedger:
         start = _behind(after)
         if start is None:
             return []
-        shape = list[tuple[EntryId, bytes | None]]
+        found = await self._client.run_script(list[tuple[EntryId, bytes | None]], _ENTRIES, (stream,), start, PAGE)
+        self._client.expect_page([entry_id for entry_id, _ in found], start, "EVAL", _ENTRIES, 1, stream)
         page = []
-        for raw_id, replay_of in await self._client.run_script(shape, _ENTRIES, (stream,), start, PAGE):
+        for raw_id, replay_of in found:
             entry_id = raw_id.text
             original = self._ids.of_replay(stream, entry_id, {REPLAY_OF: replay_of}) if replay_of is not None else None
             page.append((entry_id, original or self._ids.of(stream, entry_id)))
@@ -195,7 +196,9 @@ class RedisLedger:
             if "NOGROUP" in refused.reply:
                 return []
             raise
-        return [one["message_id"].text for one in self._client.expect(list[_Pending], page, "XPENDING")]
+        ids = [one["message_id"] for one in self._client.expect(list[_Pending], page, "XPENDING", stream)]
+        self._client.expect_page(ids, start, "XPENDING", stream)
+        return [one.text for one in ids]
 
     async def quarantined(self, stream: str, after: str = "") -> list[tuple[str, str]]:
         """Return a page of what our group put into quarantine: the ID there, and the record's (empty: another's)."""
@@ -221,6 +224,7 @@ class RedisLedger:
         if start is None:
             return []
         page = self._client.expect(_LOGGED, await self._client.xrange(key, start, "+", IDS_A_PAGE), "XRANGE", key)
+        self._client.expect_page([entry_id for entry_id, _ in page], start, "XRANGE", key)
         return [(entry_id.text, fields) for entry_id, fields in page]
 
     async def _length(self, key: str) -> int:
@@ -260,6 +264,8 @@ class RedisLedger:
         total, start = 0, id_behind(last)
         while start is not None:
             page = await self._client.run_script(_Count, _COUNT, (stream,), start, IDS_A_PAGE)
+            if page.count:
+                self._client.expect_page([page.newest], start, "EVAL", _COUNT, 1, stream)
             total += page.count
             if page.count < IDS_A_PAGE:
                 break

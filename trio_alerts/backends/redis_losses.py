@@ -313,7 +313,7 @@ elseif was and before(was, last) and (behind or not read and tonumber(known['rea
   moved = count(was, last)
   if moved > 0 then moved = moved - #redis.call('XPENDING', KEYS[1], ARGV[1], '(' .. was, last, COUNTED) end
   if moved > 0 or behind then redis.pcall('HSETNX', KEYS[2], 'moved_from', was) end
-elseif added and read and (edge or before(last, deleted)) then
+elseif added and read and (stream['length'] == 0 or edge or before(last, deleted)) then
   unread = following(stream, last)
   lost = unread and added - read - unread or 0
 end

@@ -69,6 +69,9 @@ class RedisQuarantine:
             return []
         shape = list[tuple[EntryId, int, list[bytes]]]
         page = await self._client.run_script(shape, _PAGE, (dead_letter_key(stream),), start, count)
+        self._client.expect_page(
+            [entry_id for entry_id, _, _ in page], start, "EVAL", _PAGE, 1, dead_letter_key(stream)
+        )
         return [_quarantined(stream, entry_id, size, flat) for entry_id, size, flat in page]
 
     async def get(self, stream: str, dead_id: str) -> tuple[Quarantined, Sequence[tuple[bytes, bytes]]] | None:

@@ -355,9 +355,9 @@ class RedisStream:
             if _is_nogroup(refused):
                 return []
             raise
-        return [
-            self._pending_entry(name, one) for one in self._client.expect(list[_PendingItem], page, "XPENDING", name)
-        ]
+        items = self._client.expect(list[_PendingItem], page, "XPENDING", name)
+        self._client.expect_page([one["message_id"] for one in items], start, "XPENDING", name)
+        return [self._pending_entry(name, one) for one in items]
 
     def _pending_entry(self, name: str, item: _PendingItem) -> Pending:
         entry_id = item["message_id"].text
