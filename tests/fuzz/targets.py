@@ -3,6 +3,7 @@
 from tests.fuzz import entries, log, opensearch, receivers, settings
 from tests.fuzz import entries, log, receivers, settings
 from tests.fuzz import entries, receivers, redis, settings
+from tests.fuzz import entries, log, receivers, redis, settings
 from tests.fuzz.target import Target
 
 TARGETS: list[Target] = [

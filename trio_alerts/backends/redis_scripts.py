@@ -1,9 +1,9 @@
 """The Lua scripts: each one is a step that must look and act at once.
 
 In all of them KEYS[1] is the stream, ARGV[1] the group and ARGV[2] our consumer. Where an entry may turn out to be
-deleted, KEYS[2] is the log of those: `audit` knows by it what became of them. (At maxmemory it cannot be written; that
-must not keep the others from being renewed, and the caller logs each ID.) An error of a command inside ends the script
-there, so the order of the commands decides what can be left half done: nothing is.
+deleted, KEYS[2] is the log of those: `audit` knows by it what became of them. (It is written at maxmemory too: a script
+that has begun to write may go on.) An error of a command inside ends the script there, so the order of the commands
+decides what can be left half done: nothing is.
 
 `XPENDING … id id 1` answers {id, owner, idle ms, deliveries}, or nothing if the entry is not pending. XCLAIM answers
 nothing for an entry that was deleted from the stream, and from Redis 7 on takes it off the pending list too.
@@ -14,7 +14,7 @@ MOVED, DELETED = 1, 2  # answers of QUARANTINE
 KEPT_LOG = 100_000  # IDs of deleted or dropped entries that are kept, approximately: 10 MB
 
 _NOTE = f"""
-local function note(id) redis.pcall('XADD', KEYS[2], 'MAXLEN', '~', {KEPT_LOG}, '*', 'id', id) end
+local function note(id) redis.call('XADD', KEYS[2], 'MAXLEN', '~', {KEPT_LOG}, '*', 'id', id) end
 """
 
 # ARGV[3]: the owner it must have ('' for any), ARGV[4]: least idle ms, then IDs.
