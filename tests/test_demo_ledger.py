@@ -128,3 +128,15 @@ def test_a_rate_needs_enough_to_count() -> None:
     """Fewer than fifty say nothing about a rate, and neither does a single moment."""
     assert rate_per_s([float(number) for number in range(49)], 0, 100) is None
     assert rate_per_s([1.0] * 60, 0, 100) is None
+
+
+@pytest.mark.parametrize(("in_doubt", "marked"), [(1, 0), (2, 1), (3, 1)])
+def test_the_mark_of_a_503_covers_no_repeat(in_doubt: int, marked: int) -> None:
+    """A front may answer 503 for a receiver that accepted: it has a mark of its own, and a repeat needs another."""
+    evidence = balanced()
+    slow = dataclasses.replace(book("slow", a=1), turned_away={"a": 1})
+    records = {**evidence.records, "a": record("a", in_doubt=in_doubt)}
+    found = findings(dataclasses.replace(evidence, records=records, books=[book("quick", a=0), slow]))
+
+    assert marked == marked_repeats(slow, records)
+    assert ([] if marked else ["sent to slow again without being marked in doubt: a"]) == found

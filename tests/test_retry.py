@@ -37,12 +37,12 @@ def test_refusals_are_final(status: int) -> None:
     ("status", "unseen", "human"),
     [
         *((status, False, True) for status in (301, 302, 307, 308, 401, 403, 404)),
-        *((status, False, False) for status in (405, 408, 409, 425, 429, 500, 501, 503, 599)),
-        *((status, True, False) for status in (502, 504)),
+        *((status, False, False) for status in (405, 409, 425, 429, 498, 501, 505, 519, 528, 599)),
+        *((status, True, False) for status in (408, 499, 500, 502, 503, 504, *range(520, 528))),
     ],
 )
 def test_everything_else_may_pass(status: int, unseen: bool, human: bool) -> None:
-    """Other statuses are retried; a gateway's own answer leaves the outcome unseen; some need a human all the same."""
+    """Others are retried; what a front may have said leaves the outcome unseen; some need a human all the same."""
     outcome = classify_status(status)
     assert Retry(f"answered {status}", status, None, unseen) == outcome
     assert human == needs_a_human(outcome)

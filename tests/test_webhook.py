@@ -128,10 +128,10 @@ async def test_without_a_secret_nothing_is_signed() -> None:
     [
         (httpx.Response(202, text="queued"), Accepted(202, "queued")),
         (httpx.Response(410, text="gone"), Refused("refused with 410", 410, "gone")),
-        (httpx.Response(503, headers={"Retry-After": "7"}), Retry("answered 503", 503, 7.0)),
+        (httpx.Response(503, headers={"Retry-After": "7"}), Retry("answered 503", 503, 7.0, unseen=True)),
         (httpx.Response(302, headers={"Location": "http://169.254.169.254/"}), Retry("answered 302", 302)),
-        (httpx.Response(500, text="é" * 2000), Retry("answered 500", 500, answer="é" * 512)),
-        (httpx.Response(500, content=b"\xff\xfe"), Retry("answered 500", 500, answer="\ufffd\ufffd")),
+        (httpx.Response(500, text="é" * 2000), Retry("answered 500", 500, unseen=True, answer="é" * 512)),
+        (httpx.Response(500, content=b"\xff\xfe"), Retry("answered 500", 500, unseen=True, answer="\ufffd\ufffd")),
     ],
 )
 async def test_answers_become_outcomes(response: httpx.Response, outcome: Outcome) -> None:

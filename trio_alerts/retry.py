@@ -9,7 +9,9 @@ from msgspec import Struct
 
 REFUSED_FOR_GOOD = frozenset({400, 410, 413, 422})  # the same bytes will never be accepted
 NEEDS_A_HUMAN = frozenset({401, 403, 404})  # it may pass, but only after somebody mends a credential or an address
-UNSEEN_STATUSES = frozenset({502, 504})  # a gateway answers for a receiver that may have taken the request
+# What gateways, proxies and load balancers answer for a receiver that may have taken the request: timed out (408, 504),
+# gone (499 is nginx's), broken (500, 502, 503), Cloudflare's own (520 to 527). Whose answer it is, nobody can tell.
+UNSEEN_STATUSES = frozenset({408, 499, 500, 502, 503, 504, *range(520, 528)})
 OVERLOAD_FLOOR_S = 60.0  # after a 429 the receiver gets at least this long; Svix uses the same overload penalty
 RETRY_AFTER_SLACK_S = 7200.0  # a Retry-After is honoured up to twice the step plus this
 LONGEST_WAIT_S = 999_999_999  # 31 years: whatever is longer is capped by the schedule anyway

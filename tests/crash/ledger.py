@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from tests.real.receiver import Request
 from trio_alerts.alert import Record
 from trio_alerts.delivery import ChannelDelivery
+from trio_alerts.retry import UNSEEN_STATUSES
 
 FINAL = ("delivered", "failed", "in_doubt")  # no cell suppresses anything
 
@@ -23,7 +24,8 @@ class Balance:
         excused: Entries that somebody took away before anybody had read them, or whose record somebody deleted.
         lost: IDs of which none of that is true.
         unmarked: By channel and ID: requests after one that the receiver had accepted, and which the record does not
-            count as in doubt.
+            count as in doubt. A mark that stands for an answer such as 500 or 503, which a front may give for a
+            receiver that accepted, is that answer's: no duplicate is covered by it.
         marked: How many such requests the records do count as in doubt.
         unmarkable: Such requests whose record was deleted, so that nothing can say any more whether they were marked.
         stray: Records and requests of alerts that were never emitted.
@@ -72,7 +74,7 @@ def balance(
         excused: Entries that were deleted before anybody had read them.
         forgotten: Entries whose record was deleted: no record can say any more what the receivers were sent.
     """
-    accepted, duplicates, strangers = _walk(requests)
+    accepted, duplicates, turned_away, strangers = _walk(requests)
     found = Balance(emitted=len(emitted), quarantined=len(dead))
     found.stray = sorted({record_id for record_id in records if record_id not in emitted} | (strangers - {*emitted}))
     for entry_id, channels in emitted.items():
@@ -89,7 +91,7 @@ def balance(
             found.failed += record.delivery.state == "failed"
             found.held += record.delivery.state == "in_doubt"
     for (channel, entry_id), count in duplicates.items():
-        in_doubt = _in_doubt(records.get(entry_id), channel)
+        in_doubt = max(0, _in_doubt(records.get(entry_id), channel) - turned_away.get((channel, entry_id), 0))
         found.marked += min(count, in_doubt)
         if entry_id in forgotten:
             found.unmarkable += max(0, count - in_doubt)
@@ -98,10 +100,14 @@ def balance(
     return found
 
 
-def _walk(requests: Iterable[Request]) -> tuple[set[tuple[str, str]], dict[tuple[str, str], int], set[str]]:
-    """Return who accepted what, the duplicates of each, and all IDs seen."""
-    accepted: set[tuple[str, str]] = set()
-    duplicates: dict[tuple[str, str], int] = {}
+Key = tuple[str, str]  # channel and ID
+
+
+def _walk(requests: Iterable[Request]) -> tuple[set[Key], dict[Key, int], dict[Key, int], set[str]]:
+    """Return who accepted what, the duplicates of each, what was turned away before that, and all IDs seen."""
+    accepted: set[Key] = set()
+    duplicates: dict[Key, int] = {}
+    turned_away: dict[Key, int] = {}
     seen: set[str] = set()
     for request in requests:
         entry_id = request.webhook_id or ""
@@ -109,9 +115,11 @@ def _walk(requests: Iterable[Request]) -> tuple[set[tuple[str, str]], dict[tuple
         seen.add(entry_id)
         if key in accepted:
             duplicates[key] = duplicates.get(key, 0) + 1
+        elif not request.accepted and request.status in UNSEEN_STATUSES:
+            turned_away[key] = turned_away.get(key, 0) + 1
         if request.accepted:
             accepted.add(key)
-    return accepted, duplicates, seen
+    return accepted, duplicates, turned_away, seen
 
 
 def _is_settled(record: Record, channels: tuple[str, ...], accepted: set[tuple[str, str]]) -> bool:

@@ -13,8 +13,8 @@ NOW = dt.datetime(2026, 11, 23, 12, 0, tzinfo=dt.UTC)
 EMITTED = {"1-1": ("hook",), "1-2": ("hook", "steady")}
 
 
-def request(entry_id: str, path: str = "/hook", *, accepted: bool = True) -> Request:
-    return Request(0.0, "POST", path, {}, b"", entry_id, 200, None, accepted, duplicate=False)
+def request(entry_id: str, path: str = "/hook", *, accepted: bool = True, status: int = 200) -> Request:
+    return Request(0.0, "POST", path, {}, b"", entry_id, status, None, accepted, duplicate=False)
 
 
 def record(entry_id: str, state: ChannelState = "delivered", in_doubt: int = 0, **fields: Any) -> Record:
@@ -89,3 +89,14 @@ def test_quarantined_and_deleted_entries_are_no_losses() -> None:
 def test_what_was_never_emitted_is_named() -> None:
     """A request or a record out of nowhere is as wrong as a missing one."""
     assert ["1-3"] == balance(EMITTED, ALL_DELIVERED, (), [*ALL_SENT, request("1-3")]).stray
+
+
+@pytest.mark.parametrize(
+    ("status", "in_doubt", "unmarked", "marked"), [(503, 1, 1, 0), (503, 2, 0, 1), (503, 0, 1, 0), (429, 1, 0, 1)]
+)
+def test_the_mark_of_a_503_covers_no_repeat(status: int, in_doubt: int, unmarked: int, marked: int) -> None:
+    """A front may answer 503 for a receiver that accepted: it has a mark of its own, and a repeat needs another."""
+    sent = [request("1-1", accepted=False, status=status), *ALL_SENT, request("1-1")]
+    found = balance(EMITTED, ALL_DELIVERED | {"1-1": record("1-1", in_doubt=in_doubt)}, (), sent)
+
+    assert (unmarked, marked) == (found.duplicates_unmarked, found.marked)

@@ -190,6 +190,12 @@ MUTATIONS = (
         'channel.name: (Retry("the worker was gone before the outcome was stored"), 0.0)',
     ),
     Mutation(
+        "a front's answer not marked in doubt",
+        "retry.py",
+        'return Retry(f"answered {status}", status, None, status in UNSEEN_STATUSES, answer)',
+        'return Retry(f"answered {status}", status, None, status in {502, 504}, answer)',
+    ),
+    Mutation(
         "a time-out not marked in doubt",
         "notify.py",
         'outcome = Retry(f"no answer within {pipeline.settings.send_timeout_s:g} s", unseen=True)',

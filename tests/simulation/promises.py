@@ -45,6 +45,7 @@ class Emitted:
         killed: How many processes it has killed.
         deaths: How often a process was killed in the middle of the work, this one's too.
         accepted: How often each channel's receiver decided to accept it.
+        maybe_seen: How often each channel's receiver accepted it, or answered as a front may for one that did.
     """
 
     id: str
@@ -58,6 +59,7 @@ class Emitted:
     killed: int = 0
     deaths: int = 0
     accepted: Counter[str] = field(default_factory=Counter)
+    maybe_seen: Counter[str] = field(default_factory=Counter)
 
 
 class Promises:
@@ -146,17 +148,28 @@ class Promises:
         """Note the end of a send, whatever came of it."""
         self._sending[record_id, channel].remove(who)
 
-    def accepted(self, channel: str, record_id: str, times: int) -> None:
-        """Check that every repeat which a receiver may have seen is marked in the record."""
+    def arrives(self, channel: str, record_id: str) -> None:
+        """Check, when a request arrives, that every earlier one that the receiver may have seen is marked."""
         emitted = self.ledger[record_id]
-        emitted.accepted[channel] = times
         stored = self._store.records.get(record_id)
         if emitted.forgotten:
             return
         of_channel = {one.name: one for one in stored.record.delivery.channels} if stored else {}
         marked = of_channel[channel].in_doubt if channel in of_channel else 0
-        if times - 1 > marked:
-            self.breach("P3", f"{channel} accepted {record_id} {times} times, and its record marks {marked} in doubt")
+        if emitted.maybe_seen[channel] > marked:
+            seen = f"{channel} may have seen {record_id} {emitted.maybe_seen[channel]} times"
+            self.breach("P3", f"{seen}, it is sent again, and its record marks {marked} in doubt")
+
+    def may_have_been_seen(self, channel: str, record_id: str) -> None:
+        """Note that a request arrived which was accepted, or answered as a front may answer for who accepted it."""
+        self.ledger[record_id].maybe_seen[channel] += 1
+
+    def accepted(self, channel: str, record_id: str, times: int) -> None:
+        """Check that who holds what is in doubt gets nothing twice by itself."""
+        emitted = self.ledger[record_id]
+        emitted.accepted[channel] = times
+        if emitted.forgotten:
+            return
         if channel in self._hold and times > 1 + emitted.redelivered:
             self.breach("P3", f"{channel} holds what is in doubt, and accepted {record_id} {times} times")
 

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, cast
 
 import trio
+from msgspec.structs import replace
 
 from tests.simulation.history import History
 from tests.simulation.network import Killed, Network, Request
@@ -12,7 +13,7 @@ from tests.simulation.plan import Event
 from tests.simulation.promises import Promises
 from tests.simulation.schedule import OWNER
 from trio_alerts.ports import Notification
-from trio_alerts.retry import Accepted, Outcome, Refused, Retry
+from trio_alerts.retry import Accepted, Outcome, Refused, Retry, classify_status
 
 if TYPE_CHECKING:
     from tests.simulation.incarnation import Incarnation
@@ -87,9 +88,12 @@ class Receiver:
         if not answer.arrives:
             return
         self._history.note(self.name, "accepts" if answer.accepts else "has", record_id, "from", who.name)
+        self._promises.arrives(self.name, record_id)
         if answer.accepts:
             self.accepted[record_id] += 1
             self._promises.accepted(self.name, record_id, self.accepted[record_id])
+        if answer.accepts or answer.outcome.unseen:
+            self._promises.may_have_been_seen(self.name, record_id)
 
     def _decide(self) -> _Answer:
         chance = self._network.chance
@@ -97,16 +101,17 @@ class Receiver:
         coin = chance.random() < 0.5
         soon_s = chance.uniform(0.0, 0.3)
         answers = {
-            "busy": _Answer(Retry("busy", 503), back_s=soon_s),
+            # What a front says for it: the receiver behind may have taken the alert, or not.
+            "busy": _Answer(classify_status(503), accepts=coin, back_s=soon_s),
             "gone": _Answer(Refused("gone", 410), back_s=soon_s),
             "hang": _Answer(Accepted(200), accepts=coin, back_s=NEVER_S),
             "reset": _Answer(Retry("reset", unseen=True), accepts=coin, back_s=soon_s),
             "unreachable": _Answer(Retry("unreachable"), arrives=False, back_s=soon_s),
             "slow": _Answer(Accepted(200), accepts=True, back_s=self._slowest_s * chance.random() ** 0.5),
-            "gateway": _Answer(Retry("answered 502", 502, unseen=True), accepts=coin, back_s=soon_s),
+            "gateway": _Answer(classify_status(502), accepts=coin, back_s=soon_s),
             # After a 429 a whole minute has to pass, so it is rare.
             "overloaded": _Answer(
-                Retry("overloaded", 429 if chance.random() < 0.1 else 503, 3 * soon_s), back_s=soon_s
+                replace(classify_status(429 if chance.random() < 0.1 else 503), after_s=3 * soon_s), back_s=soon_s
             ),
         }
         return answers.get(mood, _Answer(Accepted(200), accepts=True, back_s=soon_s))

@@ -43,7 +43,6 @@ def _table(soak: Soak, result: Result) -> str:
         "lost": len(found.lost),
         "duplicates unmarked": found.duplicates_unmarked,
         "duplicates marked": found.marked,
-        "repeats turned away": soak.turned_away,
         "time to drain": "never" if result.drain_s is None else f"{result.drain_s:.1f} s",
     }
     lines = [f"{name:22}{number:>12}" for name, number in rows.items()]

@@ -60,6 +60,8 @@ class ReceiverBook:
         refused: Answered with anything but 200.
         repeats: By the ID of each accepted alert: how many more requests came for it afterwards.
         unsigned: Requests whose signature is missing or wrong; they are among the refused.
+        turned_away: By the ID of an alert: how many requests for it were refused as a front may refuse for a receiver
+            that accepted (503). Each is marked in doubt for itself, and its mark is no repeat's.
     """
 
     name: str
@@ -68,6 +70,7 @@ class ReceiverBook:
     refused: int
     repeats: Mapping[str, int]
     unsigned: int = 0
+    turned_away: Mapping[str, int] = field(default_factory=dict)
 
     @property
     def accepted(self) -> int:
@@ -106,7 +109,7 @@ def findings(evidence: Evidence) -> list[str]:
 
 def marked_repeats(book: ReceiverBook, records: Mapping[str, Record]) -> int:
     """Return how many of a receiver's repeats are marked in doubt in their record, for that very channel."""
-    return sum(min(count, _in_doubt(records.get(record_id), book.name)) for record_id, count in book.repeats.items())
+    return sum(min(count, _marks(records, book, record_id)) for record_id, count in book.repeats.items())
 
 
 def rate_per_s(times_s: Sequence[float], begin_s: float, end_s: float) -> float | None:
@@ -152,19 +155,18 @@ def _of_receivers(evidence: Evidence) -> Iterator[str]:
         lacking = (said | whole) - book.repeats.keys()
         yield from _named(f"delivered by the record, and never accepted by {book.name}", lacking)
         silent = {
-            record_id
-            for record_id, count in book.repeats.items()
-            if count > _in_doubt(evidence.records.get(record_id), book.name)
+            record_id for record_id, count in book.repeats.items() if count > _marks(evidence.records, book, record_id)
         }
         yield from _named(f"sent to {book.name} again without being marked in doubt", silent)
         if book.unsigned:
             yield f"{book.name} got {book.unsigned:,} requests without a valid signature"
 
 
-def _in_doubt(record: Record | None, channel: str) -> int:
-    if record is None:
-        return 0
-    return sum(one.in_doubt for one in record.delivery.channels if one.name == channel)
+def _marks(records: Mapping[str, Record], book: ReceiverBook, record_id: str) -> int:
+    """Return how many marks a record has for a receiver's repeats."""
+    channels = records[record_id].delivery.channels if record_id in records else ()
+    marks = sum(channel.in_doubt for channel in channels if channel.name == book.name)
+    return max(0, marks - book.turned_away.get(record_id, 0))
 
 
 def _named(what: str, ids: Collection[str]) -> Iterator[str]:

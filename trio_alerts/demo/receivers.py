@@ -13,6 +13,7 @@ import msgspec
 import trio
 
 from trio_alerts.demo.ledger import ReceiverBook
+from trio_alerts.retry import UNSEEN_STATUSES
 
 QUICK_S = 0.005
 SLOW_S = 0.1
@@ -99,6 +100,7 @@ class Receiver:
         self._key = key
         self._seen: dict[str, int] = {}  # requests by webhook-id
         self._repeats: dict[str, int] = {}  # of the accepted ones
+        self._turned_away: dict[str, int] = {}  # requests by webhook-id
         self._requests = 0
         self._refused = 0
         self._unsigned = 0
@@ -110,7 +112,10 @@ class Receiver:
     def book(self) -> ReceiverBook:
         """What it was sent so far."""
         repeats = dict(self._repeats)
-        return ReceiverBook(self.name, self._manner, self._requests, self._refused, repeats, self._unsigned)
+        turned_away = dict(self._turned_away)
+        return ReceiverBook(
+            self.name, self._manner, self._requests, self._refused, repeats, self._unsigned, turned_away
+        )
 
     def take(self, headers: Mapping[str, str], body: bytes) -> Answer:
         """Decide about one request, and enter it into the ledger; what it accepted before, it accepts again."""
@@ -131,6 +136,8 @@ class Receiver:
             self._repeats[webhook_id] = 0
         else:
             self._refused += 1
+            if answer.status in UNSEEN_STATUSES:
+                self._turned_away[webhook_id] = self._turned_away.get(webhook_id, 0) + 1
         return answer
 
 
