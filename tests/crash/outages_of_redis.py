@@ -1,5 +1,6 @@
 """Cells in which the stream's server is restarted, emptied, paused, full, cut off and replaced."""
 
+import re
 import signal
 import time
 
@@ -56,6 +57,10 @@ def _flushed(scene: Scene) -> None:
 
 def _deleted(scene: Scene) -> None:
     _emptied(scene, "DEL", scene.stream)
+
+
+def _renamed(scene: Scene) -> None:
+    _emptied(scene, "RENAME", scene.stream, f"{scene.stream}-moved")
 
 
 def _lost_its_data(scene: Scene) -> None:
@@ -121,6 +126,24 @@ def _workers_were_refused(scene: Scene) -> str:
     return (
         "" if "used memory > 'maxmemory'" in scene.crew.log() else "no worker was refused anything: this proves nothing"
     )
+
+
+def _forbidden(scene: Scene) -> None:
+    """To the program, a command that a user may not run and one that was renamed away are the same."""
+    scene.begin()
+    scene.emit()
+    for number, commands in enumerate((("eval", "xack"), ("xclaim", "xpending"), ("xreadgroup", "time")), 1):
+        scene.until_accepted(30 * number)
+        with scene.redis.client() as client:
+            client.execute_command("ACL", "SETUSER", "default", *(f"-{command}" for command in commands))
+            time.sleep(PAUSE_S / 2)
+            client.execute_command("ACL", "SETUSER", "default", *(f"+{command}" for command in commands))
+    scene.notes.append(f"3 times {PAUSE_S / 2:g} s")
+
+
+def _was_named(scene: Scene) -> str:
+    said = re.findall(r"Redis does not answer: .* does not let the user 'default' run (\w+)", scene.crew.log())
+    return "" if said else "no worker was refused anything: this proves nothing"
 
 
 def _clients_killed(scene: Scene) -> None:
@@ -194,7 +217,12 @@ def _order(entry_id: str) -> tuple[int, int]:
 
 
 def _gone(scene: Scene) -> str:
-    return "" if scene.excused else "nothing was unread when the stream went away: this proves nothing"
+    """Something was unread, and of all workers one says so, and how much, as of its last look."""
+    if not scene.excused:
+        return "nothing was unread when the stream went away: this proves nothing"
+    said = [int(count) for count in re.findall(r"[Aa]bout (\d+) entries", scene.crew.log())]
+    scene.notes.append(f"the log says {sum(said)}")
+    return "" if any(said) else f"no worker says that {len(scene.excused)} unread entries are gone"
 
 
 BACKLOG = Script([Step(200, delay_s=0.3)])  # so slow that much is still unread when the stream goes away
@@ -216,6 +244,21 @@ CELLS = (
         hook=BACKLOG,
         ends=(),
         check=_gone,
+    ),
+    Cell(
+        name="redis-rename",
+        about="RENAME of the stream in the middle of the traffic",
+        play=_renamed,
+        hook=BACKLOG,
+        ends=(),
+        check=_gone,
+    ),
+    Cell(
+        name="redis-forbidden",
+        about="commands that the workers need are forbidden for a while",
+        play=_forbidden,
+        ends=(),
+        check=_was_named,
     ),
     Cell(
         name="redis-no-data",
