@@ -34,7 +34,7 @@ RANK = {name: rank for rank, names in enumerate(LAYERS) for name in names}
 HTTP = ("http_answer", "http_pool", "http_socket", "http_transport")
 
 # They put together what the others are.
-EDGE = {"assembly", "log", "commands", "demo", "supervisor", "__main__", "__init__"}
+EDGE = {"assembly", "log", "log_sink", "commands", "demo", "supervisor", "__main__", "__init__"}
 
 
 def imports(path: Path) -> Iterator[str]:

@@ -9,7 +9,7 @@ from loguru import logger
 
 from trio_alerts.commands.arguments import PROGRAM, Call, parse_arguments
 from trio_alerts.commands.failure import Failure, explain
-from trio_alerts.log import LogFormat, set_up_logging
+from trio_alerts.log import LogFormat, print_error, set_up_logging
 from trio_alerts.settings import Settings
 from trio_alerts.settings_source import load_settings
 
@@ -37,6 +37,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         _report(failure, error, log_format)
         return failure.exit_code
     finally:
+        logger.remove()  # writes what is left
         _flush_stdout()
 
 
@@ -54,9 +55,8 @@ def _report(failure: Failure, error: BaseException, log_format: LogFormat) -> No
         told = logger.opt(exception=error) if failure.is_bug else logger
         told.error("{}", failure.message, exit_code=failure.exit_code)
         return
-    if failure.is_bug:
-        traceback.print_exception(error)
-    sys.stderr.write(f"{PROGRAM}: {failure.message}\n")
+    trace = "".join(traceback.format_exception(error)) if failure.is_bug else ""
+    print_error(f"{trace}{PROGRAM}: {failure.message}\n")
 
 
 def _survive_any_text() -> None:

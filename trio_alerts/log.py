@@ -4,6 +4,7 @@ A message says everything that a reader needs; text shows it alone. The named va
 `contextualize` add, are fields of their own in JSON.
 """
 
+import contextlib
 import datetime as dt
 import logging
 import os
@@ -15,6 +16,7 @@ from typing import TYPE_CHECKING, Literal
 import msgspec
 from loguru import logger
 
+from trio_alerts.log_sink import LogSink
 from trio_alerts.printable import one_line
 
 if TYPE_CHECKING:
@@ -38,19 +40,50 @@ def set_up_logging(log_format: LogFormat, level: str = "info") -> None:
     """
     render = as_json if log_format == "json" else as_text
     logger.remove()
-    logger.add(_sink(render), level=level.upper(), format="{message}", colorize=False, backtrace=False, diagnose=False)
+    logger.add(
+        _Stderr(render), level=level.upper(), format="{message}", colorize=False, backtrace=False, diagnose=False
+    )
     root = logging.getLogger()
     if not any(isinstance(handler, _FromLibraries) for handler in root.handlers):
         root.addHandler(_FromLibraries())
 
 
-def _sink(render: "Callable[[Record], str]") -> "Callable[[Message], None]":
-    def write(message: "Message") -> None:
-        # In one piece, so that lines of several processes on one terminal do not mix.
-        sys.stderr.write(render(message.record) + "\n")
-        sys.stderr.flush()
+def print_error(text: str) -> None:
+    """Print the last words of a command to stderr, behind what was logged. Nothing is logged any more after it."""
+    logger.remove()
+    stderr = _Stderr()
+    stderr.write_text(text)
+    stderr.stop()
 
-    return write
+
+class _Stderr:
+    """Stderr as the log's handler: whoever does not read it holds nobody up.
+
+    A stream without a descriptor, as tests have, is written to as it is.
+    """
+
+    def __init__(self, render: "Callable[[Record], str]" = lambda record: record["message"]) -> None:
+        self._render = render
+        self._sink: LogSink | None = None
+        with contextlib.suppress(AttributeError, OSError, ValueError):
+            self._sink = LogSink(sys.stderr.fileno(), _report_dropped)
+
+    def write(self, message: "Message") -> None:
+        self.write_text(self._render(message.record) + "\n")
+
+    def write_text(self, text: str) -> None:
+        if self._sink is not None:
+            self._sink.write(text)
+        else:
+            sys.stderr.write(text)
+
+    def stop(self) -> None:
+        if self._sink is not None:
+            self._sink.stop()
+
+
+def _report_dropped(lines: int) -> None:
+    logger.error("{dropped} lines of the log were dropped: nobody read them in time", dropped=lines)
 
 
 def as_text(record: "Record") -> str:
