@@ -254,7 +254,7 @@ async def test_a_second_signal_stops_now(first: signal.Signals) -> None:
     pipeline = world.pipeline()
     with pytest.RaisesGroup(Interrupted):
         async with trio.open_nursery() as nursery:
-            await nursery.start(watch_signals, pipeline)
+            await nursery.start(watch_signals, pipeline.stop)
             signal.raise_signal(first)
             with trio.fail_after(5):
                 await pipeline.stopping.wait()

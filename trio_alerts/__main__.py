@@ -1,7 +1,12 @@
 """The command line: arguments to settings to a command, and what ends it to an exit code."""
 
-import os
 import sys
+
+from trio_alerts.stop_signals import EARLY
+
+EARLY.catch(sys.argv)  # before everything that takes time: from here on a signal is a clean stop
+
+import os
 import traceback
 from collections.abc import Sequence
 
@@ -26,6 +31,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         call = parse_arguments(sys.argv[1:] if argv is None else argv)
         settings = load_settings(call.options, os.environ, call.config)
         log_format = _log_format(call, settings)
+        if not call.command.service:
+            EARLY.release()
         set_up_logging(log_format, call.log_level)
         return call.command.execute(call.arguments, settings)
     except SystemExit as done:  # --help and --version

@@ -49,6 +49,7 @@ class Pipeline:
         self.health: dict[str, ChannelHealth] = {}
         self.quarantined_in_a_row = 0
         self._bugs: set[tuple[str, type[Exception]]] = set()
+        self.reading = False  # before, a stop has nothing to wait for
         self._hold = frozenset(
             channel.name for channel in self.settings.effective_channels if channel.in_doubt_policy == "hold"
         )

@@ -1,7 +1,7 @@
 """One process at work: its nurseries, and how it stops."""
 
 import signal
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 
 import trio
 from loguru import logger
@@ -16,9 +16,9 @@ from trio_alerts.reader import read_entries
 from trio_alerts.redriver import redrive_records
 from trio_alerts.refund import refund_deliveries
 from trio_alerts.reporter import report_trouble
+from trio_alerts.stop_signals import EARLY, stop_signals
 from trio_alerts.worker import Work, work_off
 
-STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)  # a closed terminal sends the last
 FAREWELL_BOUND_S = 2.0  # a healthy server answers in 1 ms; the worst stop is grace_s + this
 
 
@@ -36,6 +36,7 @@ async def serve(pipeline: Pipeline, *, task_status: trio.TaskStatus[None] = trio
         async with trio.open_nursery() as helpers:
             for helper in (keep_alive, refund_deliveries, guard_store, keep_house, report_trouble):
                 helpers.start_soon(helper, pipeline)
+            pipeline.reading = True
             task_status.started()
             settings = pipeline.settings
             logger.info("reading {} as {consumer}", ", ".join(settings.stream_names), consumer=settings.consumer)
@@ -74,18 +75,23 @@ async def _work(pipeline: Pipeline) -> None:
         logger.warning("the grace time is over: what was cut is taken over by other processes")
 
 
-async def watch_signals(pipeline: Pipeline, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
+async def watch_signals(
+    stop: Callable[[], None], *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED
+) -> None:
     """Stop softly at the first signal, and now at the second.
 
     Raises:
         Interrupted: At the second signal.
     """
-    with trio.open_signal_receiver(*STOP_SIGNALS) as signals:
+    with trio.open_signal_receiver(*stop_signals()) as signals:
+        EARLY.hand_over()
         task_status.started()
+        first = True
         async for number in signals:
-            if pipeline.stopping.is_set():
+            if not first:
                 raise Interrupted(f"stopped at once by a second signal ({signal.Signals(number).name})")
-            pipeline.stop()
+            first = False
+            stop()
 
 
 async def _hand_over(keeping: Collection[str], pipeline: Pipeline) -> None:

@@ -1,39 +1,46 @@
 """Several worker processes on one machine: started, watched, restarted, stopped together.
 
-Each child is an ordinary consumer of the group; the parent touches neither stream nor store. A child that loses its
-parent stops softly: its standard input is a pipe that only the parent holds open.
+Each child is an ordinary consumer of the group; the parent touches neither stream nor store. Only the parent heeds
+signals, and tells its children what they mean through their standard input: a byte asks to stop softly, a second one to
+stop now, and its end, which is the parent's own end however that came, to stop softly. A child ignores the signals
+themselves: systemd and terminals send them to each process of a group, so that it cannot know how often it was meant.
 """
 
+import contextlib
 import os
 import signal
 import subprocess
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from random import Random
 
 import trio
 from loguru import logger
 
-from trio_alerts.service import STOP_SIGNALS
+from trio_alerts.errors import Interrupted, StartError
+from trio_alerts.stop_signals import CHILD, EARLY, STOP_SIGNALS, stop_signals
 
-CHILD = "_TRIO_ALERTS_CHILD"  # not TRIO_ALERTS_…: that would be a setting
 FIRST_WAIT_S = 0.5
 LONGEST_WAIT_S = 30.0  # a process that cannot live costs a start every half minute, and a log line
 LIVED_S = 60.0  # one that lived so long did not die of being started
 FATAL_CODES = range(2, 6)  # settings, schema, backends, ledger: another start would end in the same way
+SLACK_S = 4.0  # a child takes at most this long beyond its grace time: 29 s by default, and Kubernetes kills after 30
+AT_ONCE_S = 4.0  # the longest that a child takes for a stop at once
 
 
-async def supervise(command: Sequence[str], processes: int) -> int:
+async def supervise(command: Sequence[str], processes: int, grace_s: float) -> int:
     """Keep so many processes running until a signal; return the exit code of the whole.
 
-    The first of `STOP_SIGNALS` is passed on, and every child's grace time waited for; so is the second.
+    The first signal stops every child softly, the second now. What does not end in time is killed.
 
     Args:
         command: What each child runs.
         processes: How many.
+        grace_s: What each child grants its running sends after a soft stop.
     """
-    family = _Family(command)
+    family = _Family(command, grace_s)
     async with trio.open_nursery() as watching:
-        await watching.start(family.pass_signals_on)
+        await watching.start(family.heed_signals)
+        watching.start_soon(family.kill_late_children)
         async with trio.open_nursery() as children:
             for number in range(1, processes + 1):
                 children.start_soon(family.keep_alive, number)
@@ -42,48 +49,89 @@ async def supervise(command: Sequence[str], processes: int) -> int:
 
 
 class _Family:
-    def __init__(self, command: Sequence[str]) -> None:
+    def __init__(self, command: Sequence[str], grace_s: float) -> None:
         self.exit_code = 0
         self._command = command
+        self._grace_s = grace_s
         self._children: dict[int, trio.Process] = {}
+        self._late: set[int] = set()
         self._stopping = trio.Event()
+        self._at_once = trio.Event()
         self._random = Random()  # noqa: S311 - spreads restarts
 
-    async def pass_signals_on(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
-        with trio.open_signal_receiver(*STOP_SIGNALS) as signals:
+    async def heed_signals(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
+        with trio.open_signal_receiver(*stop_signals()) as signals:
+            EARLY.hand_over()
             task_status.started()
             async for _ in signals:
-                self._stop()
+                if not self._stopping.is_set():
+                    self._stop()
+                elif not self._at_once.is_set():
+                    self._at_once.set()
+                    self._tell_all()
+
+    async def kill_late_children(self) -> None:
+        """Kill what a stop does not end in time, such as a process that somebody has stopped with SIGSTOP."""
+        await self._stopping.wait()
+        with trio.move_on_after(self._grace_s + SLACK_S):
+            await self._at_once.wait()
+            await trio.sleep(AT_ONCE_S)
+        for number, child in self._children.items():
+            logger.warning("worker process {} did not end in time: killed; others take over what it had", number)
+            self._late.add(number)
+            child.kill()
 
     async def keep_alive(self, number: int) -> None:
         """Start a child, and another whenever it dies, until the family stops."""
         wait_s = FIRST_WAIT_S
+        starts = 0
         while not self._stopping.is_set():
             started_s = trio.current_time()
-            code = await self._run_child(number)
-            if self._stopping.is_set() or code in FATAL_CODES:
-                self.exit_code = self.exit_code or max(code, 0) or int(code < 0)
-                if not self._stopping.is_set():  # else the others would take it for a second signal
-                    self._stop()
-                return
-            if trio.current_time() - started_s >= LIVED_S:
-                wait_s = FIRST_WAIT_S
-            logger.error("worker process {} ended with {}; starting another in {:g} s", number, _words(code), wait_s)
+            try:
+                code = await self._run_child(number)
+            except OSError as fault:  # no memory, too many processes: it may pass, and the others go on
+                logger.error("worker process {} cannot be started: {}; trying again in {:g} s", number, fault, wait_s)
+            else:
+                starts += 1
+                if self._stopping.is_set() or self._is_fatal(code, starts):
+                    self._ended(number, code)
+                    return
+                if trio.current_time() - started_s >= LIVED_S:
+                    wait_s = FIRST_WAIT_S
+                logger.error(
+                    "worker process {} ended with {}; starting another in {:g} s", number, _words(code), wait_s
+                )
             with trio.move_on_after(wait_s * self._random.uniform(0.8, 1.2)):
                 await self._stopping.wait()
             wait_s = min(2 * wait_s, LONGEST_WAIT_S)
+
+    def _is_fatal(self, code: int, starts: int) -> bool:
+        """Tell whether this end ends the family: a backend that is away at a restart is an outage, and waited for."""
+        return code in FATAL_CODES and not (code == StartError.exit_code and starts > 1)
+
+    def _ended(self, number: int, code: int) -> None:
+        """Note how a child ended for good."""
+        # It ignores these from its first line on: it was being started, and had nothing.
+        unborn = -code in STOP_SIGNALS
+        if not unborn and number not in self._late:
+            self.exit_code = self.exit_code or max(code, 0) or int(code < 0)
+        if self._at_once.is_set():
+            self.exit_code = self.exit_code or 1
+        if not self._stopping.is_set():
+            self._stop()
 
     async def _run_child(self, number: int) -> int:
         child = await trio.lowlevel.open_process(
             self._command,
             stdin=subprocess.PIPE,
-            start_new_session=True,  # a Ctrl-C in the terminal reaches the parent alone, which passes it on once
+            start_new_session=True,  # what a terminal sends to its group does not come here
             env={**os.environ, CHILD: str(number)},
         )
         self._children[number] = child
         try:
-            if self._stopping.is_set():  # the signal came while it was being started
-                child.send_signal(signal.SIGTERM)
+            for event in (self._stopping, self._at_once):  # it came while the child was being started
+                if event.is_set():
+                    _tell(child)
             return await child.wait()
         finally:
             del self._children[number]
@@ -92,21 +140,38 @@ class _Family:
 
     def _stop(self) -> None:
         self._stopping.set()
+        self._tell_all()
+
+    def _tell_all(self) -> None:
         for child in self._children.values():
-            child.send_signal(signal.SIGTERM)
+            _tell(child)
 
 
-def child_number() -> int | None:
-    """Tell which child of `supervise` this process is, from 1; None if it is none."""
-    number = os.environ.get(CHILD)
-    return None if number is None else int(number)
+def _tell(child: trio.Process) -> None:
+    """Ask a child to stop: softly, the second time now."""
+    if isinstance(child.stdin, trio.lowlevel.FdStream):
+        with contextlib.suppress(OSError):  # it has ended
+            os.write(child.stdin.fileno(), b".")
 
 
-async def parent_is_gone() -> None:
-    """Return when the parent of this child has ended, however it ended."""
+async def watch_parent(
+    stop: Callable[[], None], *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED
+) -> None:
+    """Stop this child softly when its parent says so or has ended, however it ended, and now at the second word.
+
+    Raises:
+        Interrupted: At the second word.
+    """
     async with trio.lowlevel.FdStream(os.dup(0)) as parent:
-        while await parent.receive_some():
-            pass
+        task_status.started()
+        words = 0
+        while data := await parent.receive_some():
+            words += len(data)
+            if words > 1:
+                raise Interrupted("stopped at once: its parent got a second signal")
+            stop()
+        if not words:
+            stop()
 
 
 def _words(code: int) -> str:

@@ -8,8 +8,10 @@ from pathlib import Path
 
 import pytest
 
+from tests.crash.proxy import Proxy
 from tests.real.obtain import obtain
 from tests.real.program import PATIENCE_S, Site, stop, wait_until
+from tests.real.receiver import Script, Step
 from tests.real.servers import RedisServer
 from tests.real.servers.receiver import ReceiverServer
 from tests.real.test_run import QUICK, add_event
@@ -85,3 +87,64 @@ def test_children_do_not_outlive_a_killed_parent(site: Site) -> None:
         parent.kill()
         wait_until(lambda: not any(alive(pid) for pid in orphans), "they are gone", site)
     assert 2 == site.log().count("stopped;")
+
+
+def test_a_signal_to_the_whole_group_cuts_no_send(site: Site, receiver: ReceiverServer) -> None:
+    """As systemd and terminals do: the parent and each child get it. What is being sent is finished; exit code 0."""
+    receiver.set_scripts({"*": Script([Step(200, delay_s=1.0)])})
+    with site.running() as parent:
+        wait_until(lambda: reading(site) == 2, "both read", site)
+        for n in range(24):
+            add_event(site, alert_id=f"a-{n}")
+        wait_until(lambda: receiver.totals().requests == 24, "all are being sent", site)
+        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+            for pid in children(parent):
+                os.kill(pid, number)
+        assert 0 == stop(parent), site.log()
+    assert (24, 24, 0) == (receiver.totals().requests, receiver.totals().accepted, receiver.totals().duplicates)
+    assert {(True, 1)} == {(one["delivered"], one["delivery"]["attempts"]) for one in site.records().values()}
+
+
+def test_a_second_signal_reaches_the_children(site: Site, receiver: ReceiverServer) -> None:
+    """Through their pipes: they end now, with exit code 1."""
+    receiver.set_scripts({"*": Script([Step(fault="hang")])})
+    with site.running() as parent:
+        wait_until(lambda: reading(site) == 2, "both read", site)
+        add_event(site)
+        wait_until(lambda: receiver.totals().requests == 1, "it is being sent", site)
+        parent.send_signal(signal.SIGTERM)
+        wait_until(lambda: "stopping: 1 in flight" in site.log(), "it waits for the send", site)
+        assert 1 == stop(parent), site.log()
+    assert "its parent got a second signal" in site.log()
+    assert [] == children(parent)
+
+
+def test_a_child_that_is_stopped_does_not_survive(site: Site) -> None:
+    """SIGSTOP: the parent ends soon after the grace time, with exit code 0, and leaves nobody behind."""
+    with site.running(grace_s="0.5") as parent:
+        wait_until(lambda: reading(site) == 2, "both read", site)
+        one, other = children(parent)
+        os.kill(one, signal.SIGSTOP)
+        assert 0 == stop(parent), site.log()
+        assert not alive(one)
+        assert not alive(other)
+    assert "did not end in time: killed" in site.log()
+
+
+def test_a_child_that_is_restarted_while_redis_is_away_waits_for_it(
+    site: Site, receiver: ReceiverServer, valkey: RedisServer
+) -> None:
+    """Its sibling lives; when Redis is back, both read."""
+    with Proxy(valkey.port) as proxy:
+        site.settings["redis_url"] = f"redis://127.0.0.1:{proxy.port}/0"
+        with site.running() as parent:
+            wait_until(lambda: reading(site) == 2, "both read", site)
+            one, other = children(parent)
+            proxy.refuse()
+            os.kill(one, signal.SIGKILL)
+            wait_until(lambda: site.log().count("ended with exit code 4; starting another") > 1, "it waits", site)
+            assert alive(other)
+            proxy.accept()
+            wait_until(lambda: reading(site) == 3, "both read again", site)
+            assert alive(other)
+            assert 0 == stop(parent), site.log()

@@ -16,7 +16,8 @@ from trio_alerts.pipeline import Pipeline
 from trio_alerts.routing import Routing
 from trio_alerts.service import serve, watch_signals
 from trio_alerts.settings import Settings, require_channels, warnings_about
-from trio_alerts.supervisor import child_number, parent_is_gone, supervise
+from trio_alerts.stop_signals import child_number
+from trio_alerts.supervisor import supervise, watch_parent
 
 
 def _execute(_: argparse.Namespace, settings: Settings) -> int:
@@ -25,7 +26,8 @@ def _execute(_: argparse.Namespace, settings: Settings) -> int:
         introduce(settings)
     if settings.processes > 1 and child_number() is None:
         Routing(settings)  # a mistake is told once, not by every child
-        return trio.run(supervise, [sys.executable, "-m", "trio_alerts", *sys.argv[1:]], settings.processes)
+        command = [sys.executable, "-m", "trio_alerts", *sys.argv[1:]]
+        return trio.run(supervise, command, settings.processes, settings.grace_s)
     settings = _own_consumer(settings)
     with logger.contextualize(consumer=settings.consumer):
         for warning in warnings_about(settings):
@@ -57,17 +59,23 @@ def introduce(settings: Settings) -> None:
 
 
 async def _run(settings: Settings) -> None:
-    async with open_pipeline(settings) as pipeline, trio.open_nursery() as nursery:
-        await nursery.start(watch_signals, pipeline)
-        if child_number() is not None:
-            nursery.start_soon(_stop_with_parent, pipeline)
-        await serve(pipeline)
-        nursery.cancel_scope.cancel()  # nobody waits for signals any more
+    """Serve until stopped; a stop that comes before anything is read ends whatever is being waited for."""
+    pipeline: Pipeline | None = None
 
+    def stop() -> None:
+        if pipeline is not None and pipeline.reading:
+            pipeline.stop()
+        else:
+            starting.cancel()
 
-async def _stop_with_parent(pipeline: Pipeline) -> None:
-    await parent_is_gone()
-    pipeline.stop()
+    with trio.CancelScope() as starting:
+        async with trio.open_nursery() as nursery:
+            await nursery.start(watch_signals if child_number() is None else watch_parent, stop)
+            async with open_pipeline(settings) as pipeline:
+                await serve(pipeline)
+            nursery.cancel_scope.cancel()  # nobody waits for signals any more
+    if starting.cancelled_caught:
+        logger.info("stopped before anything was read")
 
 
 def _own_consumer(settings: Settings) -> Settings:
