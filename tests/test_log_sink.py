@@ -3,6 +3,7 @@
 import contextlib
 import fcntl
 import os
+import select
 import threading
 import time
 from collections.abc import Iterator
@@ -13,7 +14,7 @@ from trio_alerts import log_sink
 from trio_alerts.log_sink import LogSink
 
 LINE = "x" * 999 + "\n"
-PATIENCE_S = 30.0
+PATIENCE_S = 10.0
 
 
 @pytest.fixture
@@ -28,6 +29,7 @@ def pipe() -> Iterator[tuple[int, int]]:
 def read_all(descriptor: int, until: bytes) -> bytes:
     data = b""
     while until not in data:
+        assert select.select([descriptor], [], [], PATIENCE_S)[0], data
         data += os.read(descriptor, 1 << 16)
     return data
 

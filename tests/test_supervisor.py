@@ -106,6 +106,7 @@ async def run(machine: Machine, monkeypatch: pytest.MonkeyPatch, *signals_at_s: 
         nursery.start_soon(whole)
         for at_s in signals_at_s:
             await trio.sleep_until(at_s)
+            assert code == -1, f"ended before the signal, with {code}"
             signal.raise_signal(signal.SIGTERM)
     return code, round(trio.current_time() - (signals_at_s[0] if signals_at_s else 0), 3)
 
