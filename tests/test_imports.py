@@ -12,7 +12,19 @@ BORDER_LIBRARIES = {"redis", "hiredis", "opensearchpy", "sqlite3", "aiohttp", "h
 # Each module imports only from modules to its left, or from its own group: pure data and decisions first, then what
 # the tasks share, then the tasks, then what puts them together.
 LAYERS = [
-    {"errors", "clock", "retry", "fault", "batcher", "printable", "duration", "hosts", "networks", "uptime", "stop_signals"},
+    {
+        "errors",
+        "clock",
+        "retry",
+        "fault",
+        "batcher",
+        "printable",
+        "duration",
+        "hosts",
+        "networks",
+        "uptime",
+        "stop_signals",
+    },
     {"delivery"},
     {"alert", "ledger"},
     {"ports", "in_flight", "outage", "channel_health"},

@@ -60,7 +60,8 @@ def test_what_was_dropped_is_said_when_somebody_reads_again(pipe: tuple[int, int
     for number in range(3000):
         sink.write(f"{number:<999}\n")
     data = read_all(reading, b"\n")
-    while not told.wait(0.01):
+    deadline = time.monotonic() + PATIENCE_S
+    while not told.wait(0.01) and time.monotonic() < deadline:
         if os.get_blocking(reading):
             os.set_blocking(reading, False)
         with contextlib.suppress(BlockingIOError):

@@ -16,17 +16,19 @@ from trio_alerts.stop_signals import CHILD
 from trio_alerts.supervisor import AT_ONCE_S, FIRST_WAIT_S, SLACK_S, supervise
 
 GRACE_S = 10.0
+WRITES_S = 20.0
 TICK_S = 0.125
 FOR_EVER_S = 1e6
 
 
 @dataclass(frozen=True)
 class Life:
-    """How long a child lives of its own, and its exit code then; whether it does as it is told."""
+    """How long a child lives of its own, its exit code then; does it do as told, how often is it stopped."""
 
     lasts_s: float = FOR_EVER_S
     code: int = 0
     obeys: bool = True
+    stops: int = 0
 
 
 class Child:
@@ -41,6 +43,7 @@ class Child:
         self.returncode: int | None = None
         self.words = 0
         self.killed = False
+        self._stops = life.stops
 
     async def wait(self) -> int:
         while self.returncode is None:
@@ -48,7 +51,7 @@ class Child:
             self._listen()
             if self.killed:
                 self.returncode = -signal.SIGKILL
-            elif self._life.obeys and self.words:
+            elif self._life.obeys and self.words and self._stops <= 0:
                 self.returncode = self.words - 1
             elif trio.current_time() >= self._ends_at_s:
                 self.returncode = self._life.code
@@ -56,6 +59,10 @@ class Child:
 
     def kill(self) -> None:
         self.killed = True
+
+    def send_signal(self, number: signal.Signals) -> None:
+        assert number == signal.SIGCONT
+        self._stops -= 1
 
     def _listen(self) -> None:
         with contextlib.suppress(BlockingIOError):
@@ -100,7 +107,7 @@ async def run(machine: Machine, monkeypatch: pytest.MonkeyPatch, *signals_at_s: 
 
     async def whole() -> None:
         nonlocal code
-        code = await supervise(["run"], len(machine.children), GRACE_S)
+        code = await supervise(["run"], len(machine.children), GRACE_S, WRITES_S)
 
     async with trio.open_nursery() as nursery:
         nursery.start_soon(whole)
@@ -128,14 +135,26 @@ async def test_a_second_signal_is_a_second_word(autojump_clock: MockClock, monke
     assert 1.0 + AT_ONCE_S <= after_s <= 1.0 + AT_ONCE_S + TICK_S
 
 
+@pytest.mark.parametrize(("stops", "after_s"), [(1, 0.0), (2, GRACE_S + SLACK_S)])
 async def test_a_child_that_is_stopped_does_not_hold_up_the_parent(
+    autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch, lines: list[str], stops: int, after_s: float
+) -> None:
+    """SIGSTOP, before it is told or after it: it is let go on, and ends well."""
+    machine = Machine([Life(stops=stops)], [])
+    code, took_s = await run(machine, monkeypatch, 5.0)
+    assert 0 == code
+    assert after_s <= took_s <= after_s + TICK_S
+    assert [] == lines
+
+
+async def test_what_does_not_end_is_killed(
     autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch, lines: list[str]
 ) -> None:
-    """SIGSTOP: it ends with the grace time, and does not survive the parent. The others ended well: exit code 0."""
+    """After the grace time, and the time for the last writes. The others ended well: exit code 0."""
     machine = Machine([Life(obeys=False)], [])
-    code, after_s = await run(machine, monkeypatch, 5.0)
+    code, took_s = await run(machine, monkeypatch, 5.0)
     assert 0 == code
-    assert GRACE_S + SLACK_S <= after_s <= GRACE_S + SLACK_S + TICK_S
+    assert GRACE_S + SLACK_S + WRITES_S <= took_s <= GRACE_S + SLACK_S + WRITES_S + TICK_S
     assert [True, False] == [machine.children[number][0].killed for number in (1, 2)]
     assert ["WARNING worker process 1 did not end in time: killed; others take over what it had"] == lines
 

@@ -23,11 +23,11 @@ FIRST_WAIT_S = 0.5
 LONGEST_WAIT_S = 30.0  # a process that cannot live costs a start every half minute, and a log line
 LIVED_S = 60.0  # one that lived so long did not die of being started
 FATAL_CODES = range(2, 6)  # settings, schema, backends, ledger: another start would end in the same way
-SLACK_S = 4.0  # a child takes at most this long beyond its grace time: 29 s by default, and Kubernetes kills after 30
+SLACK_S = 4.0  # a child that need not wait for the store takes at most this long beyond its grace time
 AT_ONCE_S = 4.0  # the longest that a child takes for a stop at once
 
 
-async def supervise(command: Sequence[str], processes: int, grace_s: float) -> int:
+async def supervise(command: Sequence[str], processes: int, grace_s: float, writes_s: float) -> int:
     """Keep so many processes running until a signal; return the exit code of the whole.
 
     The first signal stops every child softly, the second now. What does not end in time is killed.
@@ -36,8 +36,9 @@ async def supervise(command: Sequence[str], processes: int, grace_s: float) -> i
         command: What each child runs.
         processes: How many.
         grace_s: What each child grants its running sends after a soft stop.
+        writes_s: What it may need beyond that to store outcomes.
     """
-    family = _Family(command, grace_s)
+    family = _Family(command, grace_s, writes_s)
     async with trio.open_nursery() as watching:
         await watching.start(family.heed_signals)
         watching.start_soon(family.kill_late_children)
@@ -49,10 +50,11 @@ async def supervise(command: Sequence[str], processes: int, grace_s: float) -> i
 
 
 class _Family:
-    def __init__(self, command: Sequence[str], grace_s: float) -> None:
+    def __init__(self, command: Sequence[str], grace_s: float, writes_s: float) -> None:
         self.exit_code = 0
         self._command = command
         self._grace_s = grace_s
+        self._writes_s = writes_s
         self._children: dict[int, trio.Process] = {}
         self._late: set[int] = set()
         self._stopping = trio.Event()
@@ -71,9 +73,13 @@ class _Family:
                     self._tell_all()
 
     async def kill_late_children(self) -> None:
-        """Kill what a stop does not end in time, such as a process that somebody has stopped with SIGSTOP."""
+        """Kill what a stop does not end in time."""
         await self._stopping.wait()
-        with trio.move_on_after(self._grace_s + SLACK_S):
+        with trio.move_on_after(self._grace_s + SLACK_S + self._writes_s):
+            with trio.move_on_after(self._grace_s + SLACK_S):
+                await self._at_once.wait()
+            for child in self._children.values():
+                child.send_signal(signal.SIGCONT)  # stopped since it was told; its grace time is over
             await self._at_once.wait()
             await trio.sleep(AT_ONCE_S)
         for number, child in self._children.items():
@@ -148,10 +154,11 @@ class _Family:
 
 
 def _tell(child: trio.Process) -> None:
-    """Ask a child to stop: softly, the second time now."""
+    """Ask a child to stop: softly, the second time now. One that somebody has stopped (SIGSTOP) goes on to hear it."""
     if isinstance(child.stdin, trio.lowlevel.FdStream):
         with contextlib.suppress(OSError):  # it has ended
             os.write(child.stdin.fileno(), b".")
+    child.send_signal(signal.SIGCONT)
 
 
 async def watch_parent(

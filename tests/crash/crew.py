@@ -1,5 +1,6 @@
 """The worker processes of a cell. Whoever ends is replaced by a fresh process, as a supervisor would."""
 
+import contextlib
 import os
 import signal
 import subprocess
@@ -30,6 +31,14 @@ class Worker:
     def said(self) -> str:
         """Return its log."""
         return self.log.read_text(errors="replace")
+
+    def signal_group(self, number: signal.Signals) -> None:
+        """Send it to each of its child processes and to itself, as systemd does."""
+        listed = subprocess.run(["ps", "-o", "pid=", "--ppid", str(self.process.pid)], capture_output=True, check=False)
+        for pid in map(int, listed.stdout.split()):
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, number)
+        self.signal(number)
 
     def signal(self, number: signal.Signals) -> None:
         """Send it a signal."""

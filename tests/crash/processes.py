@@ -91,6 +91,22 @@ def _stopped_at_once(scene: Scene) -> None:
     scene.notes.append(f"4 stopped, {scene.crew.ends.count(1)} of them at once")
 
 
+def _group_stopped(scene: Scene) -> None:
+    scene.begin()
+    scene.emit()
+    for number in range(1, 5):
+        scene.until_accepted(30 * number)
+        scene.oldest().signal_group(signal.SIGTERM)
+        scene.until_ended(number)
+    scene.notes.append("4 groups stopped")
+
+
+def _sent_once(scene: Scene) -> str:
+    """A stop of the whole group cuts no send, so nothing is sent again."""
+    seen = [request.webhook_id for request in scene.plant.receiver.ledger().requests if request.path == "/hook"]
+    return f"{len(seen) - len(set(seen))} repeats" if len(seen) != len(set(seen)) else ""
+
+
 def _paused(scene: Scene) -> None:
     scene.begin()
     scene.emit()
@@ -158,6 +174,15 @@ CELLS = (
         play=_stopped_at_once,
         hook=BUSY,
         ends=(0, 1),
+    ),
+    Cell(
+        name="sigterm-group",
+        about="two processes with children; SIGTERM to one with its children after the other",
+        play=_group_stopped,
+        hook=BUSY,
+        ends=(0,),
+        settings={"processes": "2"},
+        check=_sent_once,
     ),
     Cell(
         name="sigstop",

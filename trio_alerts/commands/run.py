@@ -27,7 +27,7 @@ def _execute(_: argparse.Namespace, settings: Settings) -> int:
     if settings.processes > 1 and child_number() is None:
         Routing(settings)  # a mistake is told once, not by every child
         command = [sys.executable, "-m", "trio_alerts", *sys.argv[1:]]
-        return trio.run(supervise, command, settings.processes, settings.grace_s)
+        return trio.run(supervise, command, settings.processes, settings.grace_s, 2 * settings.store_timeout_s)
     settings = _own_consumer(settings)
     with logger.contextualize(consumer=settings.consumer):
         for warning in warnings_about(settings):
