@@ -67,7 +67,7 @@ def as_async(function: Callable[P, T]) -> Callable[P, Awaitable[T]]:
     return hook
 
 
-def record(number: int = 1, delivery: Delivery | None = None, **fields: Any) -> Record:
+def record(number: int = 1, delivery: Delivery | None = None, record_id: str = "", **fields: Any) -> Record:
     """Return the record of a small alert; without a delivery it is being sent."""
     event = {
         "alert_id": f"alert-{number}",
@@ -79,7 +79,7 @@ def record(number: int = 1, delivery: Delivery | None = None, **fields: Any) -> 
         "occurred_at": NOW.isoformat(),
         **fields,
     }
-    record_id = f"1767225600000-{number:04d}"
+    record_id = record_id or f"1767225600000-{number:04d}"
     entry = Entry("AlertStream", record_id, {b"event": _ENCODER.encode(event)}, record_id)
     return Record(record_id, parse_entry(entry, NOW).body, delivery or first_attempt(["hook"], "owner", NOW, 60))
 
@@ -343,11 +343,67 @@ class StoreContract:
         await tested.refresh()
 
         pages: list[list[int]] = []
-        after = ""
+        after = None
         while page := await tested.store.search(RecordFilter(view=["view"]), 4, after):
             pages.append(_numbers(page))
-            after = page[-1].id
+            after = page[-1]
         assert [[6, 5, 4, 2], [1, 0]] == pages
+
+    async def test_newest_is_the_highest_entry_id_by_its_numbers(self, tested: TestedStore) -> None:
+        """Not by its text, and whatever the stream; up to the 64 bits that a part of an ID has. Pages agree."""
+        ids = [
+            "0-1",
+            "9-1",
+            "10-0",
+            "10-9",
+            "10-10",
+            "Alerts-2|10-10",
+            "Alerts|11-0",
+            "A|b|11-0",
+            "Alerts-1|11-20",
+            "1767225600000-9",
+            "1767225600000-20",
+            f"{2**64 - 2}-{2**64 - 1}",
+            f"Z|{2**64 - 1}-{2**64 - 2}",
+            f"{2**64 - 1}-{2**64 - 1}",
+        ]
+        ids[6:8] = sorted(ids[6:8])  # of one entry ID in two streams, the stream decides
+        for record_id in sorted(ids):
+            await _stored(tested.store.create(record(1, record_id=record_id)))
+        await tested.refresh()
+
+        assert ids[::-1] == [found.id for found in await tested.store.search(RecordFilter(), 100)]
+        for size in (1, 3):
+            paged: list[Record] = []
+            for _ in range(len(ids)):
+                paged += await tested.store.search(RecordFilter(), size, paged[-1] if paged else None)
+            assert ids[::-1] == [found.id for found in paged]
+
+    async def test_matching_records_are_counted(self, tested: TestedStore) -> None:
+        """As many as a search would find, filter by filter."""
+        assert 0 == await tested.store.count(RecordFilter())
+        for number in range(5):
+            await _stored(tested.store.create(record(number, view="a" if number < 2 else "b", severity="high")))
+        await tested.refresh()
+
+        for wanted, expected in (
+            (RecordFilter(), 5),
+            (RecordFilter(view=["a"]), 2),
+            (RecordFilter(view=["b"], severity=["high"], since=NOW), 3),
+            (RecordFilter(view=["b"], until=NOW), 0),
+        ):
+            assert expected == await tested.store.count(wanted) == len(await tested.store.search(wanted, 10))
+
+    async def test_counters_are_written_at_any_value(self, tested: TestedStore) -> None:
+        """What is left out can be neither summed nor found as 0: before a send, after it, and where none was made."""
+        for number, delivery in enumerate([None, Delivery(state="suppressed"), delivered(record()).delivery]):
+            await _stored(tested.store.create(record(number, delivery)))
+
+        for number, attempts in enumerate([1, 0, 1]):
+            document = msgspec.json.decode(await tested.document(record(number).id))["delivery"]
+            assert (attempts, 0, 0) == (document["attempts"], document["in_doubt"], document["cuts"])
+            for channel in document.get("channels", []):
+                assert (1, 0) == (channel["attempts"], channel["in_doubt"])
 
     async def test_due_are_retries_whose_time_has_come(self, tested: TestedStore) -> None:
         """A retry is due from its `next_attempt_at` on."""
@@ -430,8 +486,14 @@ class StoreContract:
 
         pager, chat = ChannelDelivery("pager", "retrying"), ChannelDelivery("chat", "retrying")
         deliveries = [
-            Delivery(state="retrying", channels=(pager, ChannelDelivery("chat", "failed"))),
-            Delivery(state="retrying", channels=(ChannelDelivery("mail", "delivered"), pager, chat)),
+            Delivery(
+                state="retrying", channels=(pager, ChannelDelivery("chat", "failed")), retrying_channels=("pager",)
+            ),
+            Delivery(
+                state="retrying",
+                channels=(ChannelDelivery("mail", "delivered"), pager, chat),
+                retrying_channels=("pager", "chat"),
+            ),
             Delivery(state="sending", channels=(ChannelDelivery("mail", "sending"),)),
             Delivery(state="delivered", channels=(ChannelDelivery("pager", "delivered"),)),
             Delivery(state="failed", channels=(ChannelDelivery("chat", "failed"),)),

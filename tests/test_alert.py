@@ -316,6 +316,15 @@ def test_a_record_read_back_is_the_same() -> None:
     assert record == Record.from_json(record.id, record.to_json())
 
 
+def test_a_record_of_an_older_release_is_read() -> None:
+    """What it left out is what it meant: counters at 0, a channel's attempts at 1, no lists, no order."""
+    document = b'{"alert_id":"a","delivery":{"state":"sending","channels":[{"name":"w","state":"sending"}]}}'
+    delivery = Record.from_json("1-0", document).delivery
+
+    assert (0, 0, 0, ()) == (delivery.attempts, delivery.in_doubt, delivery.cuts, delivery.failed_channels)
+    assert (1, 0) == (delivery.channels[0].attempts, delivery.channels[0].in_doubt)
+
+
 @pytest.mark.parametrize(
     "document",
     [

@@ -1,4 +1,5 @@
 import datetime as dt
+from random import Random
 
 import pytest
 
@@ -13,6 +14,7 @@ from trio_alerts.delivery import (
     first_attempt,
     left_to_redriver,
     next_attempt,
+    quarantined,
     resolved,
     settled,
     suppressed,
@@ -312,3 +314,29 @@ def test_a_suppressed_alert_names_its_rule() -> None:
 def test_a_channel_starts_with_nothing_known() -> None:
     """A new channel's part of the record is small: defaults are not stored."""
     assert ChannelDelivery("a", "sending") == sending().channels[0]
+
+
+@pytest.mark.parametrize("seed", range(200))
+def test_the_lists_name_the_channels_in_their_states(seed: int) -> None:
+    """Whatever happens in whatever order, each list has the channels of its state, whatever the record's own."""
+    random = Random(seed)
+    delivery = first_attempt(["a", "b", "c"], "me/1", NOW, 60.0)
+    answers = (Accepted(200), Refused("no", 410), Retry("busy", 503), Retry("lost", unseen=True))
+    for step in range(12):
+        now = later(step * random.choice([1, 100]))
+        came = outcomes(**{name: random.choice(answers) for name in random.sample("abc", random.randint(0, 3))})
+        after: list[Delivery | None] = [
+            settled(delivery, came, now, HOLD),
+            next_attempt(delivery, "me/2", now, 60.0),
+            taken_over(delivery, "me/3", now, 60.0, HOLD),
+            cut(delivery, now, HOLD),
+            left_to_redriver(delivery, random.randint(1, 4), now, HOLD),
+            quarantined(delivery, "max_deliveries"),
+            with_acceptances(delivery, settled(sending("a", "b", "c"), came, now, RULES), now),
+            asked_for(delivery, "me/4", now, in_doubt=random.random() < 0.5),
+            resolved(delivery, "me/5", now, random.choice(["delivered", "failed"]), "operator"),
+        ]
+        delivery = random.choice(after) or delivery
+        for state in ("failed", "retrying", "in_doubt"):
+            expected = tuple(channel.name for channel in delivery.channels if channel.state == state)
+            assert expected == getattr(delivery, f"{state}_channels")

@@ -54,7 +54,8 @@ def store(monkeypatch: pytest.MonkeyPatch) -> FakeStore:
 
 def ids(*argv: str) -> list[str]:
     called = call("list", "--json", *argv)
-    assert (0, "") == (called.exit_code, called.err)
+    assert 0 == called.exit_code
+    assert called.err == "" or called.err.endswith("; --limit shows more\n")
     return [msgspec.json.decode(one)["record_id"] for one in called.out.splitlines()]
 
 
@@ -94,6 +95,18 @@ def test_more_than_a_page_is_fetched_page_by_page(store: FakeStore, monkeypatch:
     assert [f"{number}-0" for number in range(19, 12, -1)] == ids("--limit", "7")
     assert 3 == len(store.called("search"))
     assert 10 == len(ids("--limit", "50"))
+
+
+@pytest.mark.parametrize("argv", [(), ("--json",)])
+def test_how_many_there_are_is_told_if_there_are_more(store: FakeStore, argv: tuple[str, ...]) -> None:
+    """On standard error, so that it is in nobody's data; filters count, and what is complete needs no line."""
+    for number in range(100, 352):
+        store.put(record(number, view="a" if number < 150 else "b"))
+
+    assert "50 of 252; --limit shows more\n" == call("list", *argv).err
+    assert "1 of 50; --limit shows more\n" == call("list", "--view", "a", "--limit", "1", *argv).err
+    assert "" == call("list", "--view", "a", *argv).err
+    assert "" == call("list", "--limit", "252", *argv).err
 
 
 def test_default_limit_is_fifty(store: FakeStore) -> None:

@@ -10,9 +10,9 @@ import pytest
 import trio
 
 from tests.store_contract import NOW, PATIENCE_S, StoreContract, TestedStore, as_async, delivered, record, sending
-from trio_alerts.alert import Record
+from trio_alerts.alert import Record, entry_order
 from trio_alerts.backends import sqlite_database
-from trio_alerts.backends.sqlite_database import APPLICATION_ID, SqliteDatabase, write_of
+from trio_alerts.backends.sqlite_database import APPLICATION_ID, ENTRY_ORDER, SqliteDatabase, write_of
 from trio_alerts.backends.sqlite_store import SqliteStore, open_sqlite_store
 from trio_alerts.delivery import Delivery
 from trio_alerts.errors import RefusedContent, SchemaError, StartError, Unavailable
@@ -433,6 +433,41 @@ def test_writes_of_one_batch_see_each_other(path: Path) -> None:
     )
     assert Conflict() == lost
     assert won == database.get(record().id)
+    database.close()
+
+
+def test_the_newest_are_found_without_a_look_at_the_others(path: Path) -> None:
+    """A page costs the same with many records: the index has the order, and it orders as `entry_order` does."""
+    database = SqliteDatabase(path, timeout_s=1)
+    database.prepare()
+    ids = ["1-9", "1-20", "Alerts-2|7-0", "a|b|18446744073709551615-18446744073709551615", "odd", "-"]
+    database.write([write_of(Record(record_id, record().body, record().delivery), None) for record_id in ids])
+    plan = ask(
+        path, f"EXPLAIN QUERY PLAN SELECT id FROM records WHERE true ORDER BY {ENTRY_ORDER} DESC, id DESC LIMIT 5"
+    )
+    orders = {row[0]: row[1] for row in ask(path, f"SELECT id, {ENTRY_ORDER} FROM records")}
+
+    assert "SCAN records USING INDEX records_by_entry" == plan[0][-1]
+    assert {record_id: entry_order(record_id) for record_id in ids[:4]} == {one: orders[one] for one in ids[:4]}
+    assert {*ids} == {found.id for found in database.search(RecordFilter(), 10, "")}
+    database.close()
+
+
+def test_an_index_that_an_older_release_did_not_make_is_added(path: Path) -> None:
+    """`inspect` names it, `prepare` adds it, and what lies in the file is listed by it."""
+    database = SqliteDatabase(path, timeout_s=1)
+    database.prepare()
+    database.write([write_of(record(1, record_id=record_id), None) for record_id in ("1-9", "1-20")])
+    with sqlite3.connect(path) as connection:
+        connection.execute("DROP INDEX records_by_entry")
+    connection.close()
+
+    with pytest.raises(SchemaError, match=r"records_by_entry .* it is missing"):
+        database.guard()
+    assert [f"would add the index records_by_entry to {path}"] == database.inspect()
+    database.prepare()
+    assert [] == database.inspect()
+    assert ["1-20", "1-9"] == [found.id for found in database.search(RecordFilter(), 10, "")]
     database.close()
 
 

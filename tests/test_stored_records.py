@@ -41,4 +41,4 @@ async def test_sqlite_reads_round_a_broken_record(tmp_path: Path) -> None:
         with pytest.raises(RefusedContent, match="changed by somebody else"):
             await store.get(record(2).id)
         assert [record(3).id, record(0).id] == [found.id for found in await store.search(RecordFilter(), 2)]
-        assert [record(0).id] == [found.id for found in await store.search(RecordFilter(), 1, record(3).id)]
+        assert [record(0).id] == [found.id for found in await store.search(RecordFilter(), 1, record(3))]

@@ -193,6 +193,7 @@ def parse_entry(entry: Entry, now: dt.datetime) -> Alert:
     origin = _Origin(
         severity_rank=SEVERITIES.index(event.severity),
         record_id=entry.record_id,
+        entry_order=entry_order(entry.record_id),
         stream=entry.stream,
         stream_id=entry.id,
         content_sha256=digest,
@@ -238,6 +239,12 @@ def parse_event(payload: bytes) -> AlertEvent:
     return event
 
 
+def entry_order(record_id: str) -> str:
+    """Return a text that sorts a record among others as Redis sorts their entries, by two numbers of up to 64 bits."""
+    milliseconds, _, sequence = record_id.rpartition("|")[2].partition("-")
+    return f"{milliseconds:0>20}-{sequence:0>20}"
+
+
 def payload_of(record: Record) -> bytes:
     """Return what a receiver gets, from a record that was read: the same as `Alert.payload`, at five times its cost."""
     fields = record.fields()
@@ -253,6 +260,7 @@ class _Origin(Struct, frozen=True):
 
     severity_rank: int
     record_id: str
+    entry_order: str
     stream: str
     stream_id: str
     content_sha256: str

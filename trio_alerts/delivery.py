@@ -6,9 +6,10 @@ decided in `process.py`.
 
 import datetime as dt
 from collections.abc import Iterable, Mapping, Sequence
+from functools import partial
 from typing import Literal
 
-from msgspec import Struct
+from msgspec import Struct, field
 from msgspec.structs import replace
 
 from trio_alerts.retry import Accepted, Outcome, Refused, Retry, next_delay_s
@@ -44,8 +45,8 @@ class ChannelDelivery(Struct, frozen=True, omit_defaults=True):
 
     name: str
     state: ChannelState
-    attempts: int = 1
-    in_doubt: int = 0
+    attempts: int = field(default_factory=partial(int, 1))  # with a factory it is always written: see `Delivery`
+    in_doubt: int = field(default_factory=int)
     next_attempt_at: dt.datetime | None = None
     last_error: str | None = None
     last_status: int | None = None
@@ -59,13 +60,18 @@ class Delivery(Struct, frozen=True, kw_only=True, omit_defaults=True):
     `attempts` counts the times somebody set out to send it, `in_doubt` those of them of which an outcome stayed unseen.
     `owner` is the token of the last attempt, unique to it. Times are the Redis server's. `cuts` counts the attempts in
     a row that ended with their process; from `SUSPECT_CUTS` on the alert may be what ended it.
+    `failed_channels`, `retrying_channels` and `in_doubt_channels` name the channels in that state, whatever the
+    record's own: in an index, `channels` is flattened, and "pager and failed" would match across two of them.
+
+    Counters are written at any value, by a default factory: `omit_defaults` leaves out constants only. What is not
+    there can be neither summed nor found as 0.
     """
 
     state: State
     owner: str = ""
     lease_until: dt.datetime | None = None
-    attempts: int = 0
-    in_doubt: int = 0
+    attempts: int = field(default_factory=int)
+    in_doubt: int = field(default_factory=int)
     next_attempt_at: dt.datetime | None = None
     first_at: dt.datetime | None = None
     last_at: dt.datetime | None = None
@@ -74,7 +80,10 @@ class Delivery(Struct, frozen=True, kw_only=True, omit_defaults=True):
     last_status: int | None = None
     reason: str | None = None
     suppressed_by: str | None = None
-    cuts: int = 0
+    cuts: int = field(default_factory=int)
+    failed_channels: tuple[str, ...] = ()
+    retrying_channels: tuple[str, ...] = ()
+    in_doubt_channels: tuple[str, ...] = ()
     channels: tuple[ChannelDelivery, ...] = ()
 
     def sending(self) -> tuple[ChannelDelivery, ...]:
@@ -138,6 +147,7 @@ def next_attempt(delivery: Delivery, owner: str, now: dt.datetime, lease_s: floa
         attempts=delivery.attempts + 1,
         last_at=now,
         channels=channels,
+        retrying_channels=_named(channels, "retrying"),
     )
 
 
@@ -378,4 +388,11 @@ def _summed_up(
         in_doubt=delivery.in_doubt + newly_unseen,
         cuts=delivery.cuts if cuts is None else cuts,
         channels=channels,
+        failed_channels=() if state == "delivered" else _named(channels, "failed"),
+        retrying_channels=() if state == "delivered" else _named(channels, "retrying"),
+        in_doubt_channels=() if state == "delivered" else _named(channels, "in_doubt"),
     )
+
+
+def _named(channels: tuple[ChannelDelivery, ...], state: ChannelState) -> tuple[str, ...]:
+    return tuple(channel.name for channel in channels if channel.state == state)

@@ -226,8 +226,14 @@ class AlertStore(Protocol):
             after: The last ID of the page before; pages come in the order of their IDs, as strings.
         """
 
-    async def search(self, wanted: RecordFilter, count: int, after: str = "") -> list[Record]:
-        """Return one page of matching records, the newest entry first; `after` is the last ID of the page before."""
+    async def search(self, wanted: RecordFilter, count: int, after: Record | None = None) -> list[Record]:
+        """Return one page of matching records, the newest entry first; `after` is the last record of the page before.
+
+        Newest is the highest entry ID as Redis orders them, by its two numbers, whatever the stream.
+        """
+
+    async def count(self, wanted: RecordFilter) -> int:
+        """Count the matching records, as far as a search sees them."""
 
     async def counts(self, now: dt.datetime) -> "Counts":
         """Count all records by state, as far as a search sees them."""

@@ -120,12 +120,16 @@ class FakeStore:
 
         return await self._read("due", effect)
 
-    async def search(self, wanted: RecordFilter, count: int, after: str = "") -> list[Record]:
+    async def search(self, wanted: RecordFilter, count: int, after: Record | None = None) -> list[Record]:
         def effect() -> list[Record]:
-            found = [record for record in self._seen() if (not after or record.id < after) and _matches(record, wanted)]
-            return sorted(found, key=lambda record: record.id, reverse=True)[:count]
+            found = [record for record in self._seen() if _matches(record, wanted)]
+            older = [record for record in found if after is None or _place(record) < _place(after)]
+            return sorted(older, key=_place, reverse=True)[:count]
 
         return await self._read("search", effect)
+
+    async def count(self, wanted: RecordFilter) -> int:
+        return await self._read("count", lambda: sum(_matches(record, wanted) for record in self._seen()))
 
     async def counts(self, now: dt.datetime) -> Counts:
         def effect() -> Counts:
@@ -218,6 +222,11 @@ def _is_due(delivery: Delivery, now: dt.datetime) -> bool:
     times = {"retrying": delivery.next_attempt_at, "sending": delivery.lease_until}
     moment = times.get(delivery.state)
     return moment is not None and moment <= now
+
+
+def _place(record: Record) -> tuple[tuple[int, int], str]:
+    milliseconds, _, sequence = record.id.rpartition("|")[2].partition("-")
+    return (int(milliseconds), int(sequence)), record.id
 
 
 def _matches(record: Record, wanted: RecordFilter) -> bool:

@@ -12,8 +12,10 @@ from tests.real.servers import OpenSearch
 from tests.store_contract import NOW, delivered, record, retrying
 from trio_alerts.alert import Record
 from trio_alerts.backends.opensearch_store import OpenSearchStore, open_opensearch_store
+from trio_alerts.delivery import Rules, first_attempt, settled, suppressed
 from trio_alerts.errors import RefusedContent, SchemaError, Unavailable
 from trio_alerts.ports import RecordFilter, Stored
+from trio_alerts.retry import Accepted, Outcome, Refused, Retry
 from trio_alerts.settings import Settings
 from trio_alerts.settings_source import load_settings
 
@@ -260,11 +262,69 @@ async def test_a_record_that_somebody_broke_hides_no_other(settings: Settings, o
         for count in (3, 6, 10):
             assert good == [found.id for found in await store.search(RecordFilter(), count)]
         pages = []
-        after = ""
+        after = None
         while page := await store.search(RecordFilter(), 1, after):
-            pages.append(after := page[-1].id)
+            pages.append((after := page[-1]).id)
         assert good == pages
         assert [record(number).id for number in (0, 1, 2, 3, 4)] == await store.due(NOW, 10)
+
+
+async def test_counters_are_summed_and_channels_asked_for(
+    settings: Settings, opensearch_server: OpenSearch, fresh_index: str
+) -> None:
+    """`sum(attempts)` and `in_doubt: 0` see every record; "pager and failed" finds none whose desk failed."""
+    two = first_attempt(["pager", "desk"], "owner", NOW, 60)
+    refused: dict[str, tuple[Outcome, float]] = {
+        "pager": (Accepted(200), 0.1),
+        "desk": (Refused("no", 410), 0.1),
+    }
+    later: dict[str, tuple[Outcome, float]] = {
+        "pager": (Refused("no", 410), 0.1),
+        "desk": (Retry("lost", unseen=True), 0.1),
+    }
+    deliveries = [two, settled(two, refused, NOW, Rules((5,))), settled(two, later, NOW, Rules((5,)))]
+
+    def found(*terms: dict[str, object]) -> list[int]:
+        query = {"query": {"bool": {"filter": [{"term": term} for term in terms]}}, "sort": "record_id"}
+        hits = opensearch_server.request("POST", f"/{fresh_index}/_search", query)[1]["hits"]["hits"]
+        return [int(hit["_id"][-4:]) for hit in hits]
+
+    async with prepared(settings) as store:
+        for number, delivery in enumerate([suppressed("night"), *deliveries]):
+            await store.create(record(number, delivery))
+    opensearch_server.request("POST", f"/{fresh_index}/_refresh")
+    sums = {name: {"sum": {"field": f"delivery.{name}"}} for name in ("attempts", "channels.attempts", "in_doubt")}
+    answer = opensearch_server.request("POST", f"/{fresh_index}/_search", {"size": 0, "aggs": sums})[1]
+
+    assert [3, 6, 1] == [answer["aggregations"][name]["value"] for name in sums]
+    assert [0, 1, 2] == found({"delivery.in_doubt": 0})
+    assert [3] == found({"delivery.in_doubt": 1})
+    assert [2, 3] == found({"delivery.channels.name": "pager"}, {"delivery.channels.state": "failed"})  # the trap
+    assert [3] == found({"delivery.failed_channels": "pager"})
+    assert [2] == found({"delivery.failed_channels": "desk"})
+    assert [3] == found({"delivery.retrying_channels": "desk"}, {"delivery.failed_channels": "pager"})
+
+
+async def test_records_of_an_older_release_are_listed_last(
+    settings: Settings, opensearch_server: OpenSearch, fresh_index: str
+) -> None:
+    """They have no `entry_order`: after all others, the highest ID, as a string, first, page by page and counted."""
+    async with prepared(settings) as store:
+        for record_id in ("1-9", "1-20", "1-3"):
+            document = msgspec.json.decode(record(1, record_id=record_id).to_json())
+            del document["entry_order"]
+            opensearch_server.request("PUT", f"/{fresh_index}/_doc/{record_id}", document)
+        for record_id in ("0-9", "0-20", "2-1"):
+            await store.create(record(1, record_id=record_id))
+        opensearch_server.request("POST", f"/{fresh_index}/_refresh")
+
+        expected = ["2-1", "0-20", "0-9", "1-9", "1-3", "1-20"]
+        assert len(expected) == await store.count(RecordFilter())
+        for size in (1, 2, 4, 10):
+            paged: list[Record] = []
+            for _ in expected:
+                paged += await store.search(RecordFilter(), size, paged[-1] if paged else None)
+            assert expected == [found.id for found in paged]
 
 
 async def test_what_the_block_raises_comes_out_as_it_is(settings: Settings) -> None:

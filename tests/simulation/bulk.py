@@ -53,6 +53,7 @@ class BulkStore:
         self.get = store.get
         self.due = store.due
         self.search = store.search
+        self.count = store.count
         self.counts = store.counts
         self.vitals = store.vitals
         self.waiting = store.waiting

@@ -41,7 +41,7 @@ FIELDS: Properties = {
     **dict.fromkeys(("alert_id", "rule_id", "rule_version", "schema_version", "source", "type", "severity"), _EXACT),
     **dict.fromkeys(("status", "fingerprint", "group_key", "supersedes", "network", "finality", "protocol"), _EXACT),
     **dict.fromkeys(("value_raw", "links", "trace_id"), _EXACT),
-    **dict.fromkeys(("stream", "stream_id", "record_id", "content_sha256"), _EXACT),
+    **dict.fromkeys(("stream", "stream_id", "record_id", "entry_order", "content_sha256"), _EXACT),
     **dict.fromkeys(("block_hash", "tx_hash", "addresses", "contract"), _ANY_CASE),
     **dict.fromkeys(("occurred_at", "emitted_at", "expires_at", "ingested_at"), _DATE),
     **dict.fromkeys(("chain_id", "block_number", "log_index"), _LONG),
@@ -56,6 +56,7 @@ FIELDS: Properties = {
     "delivery": {
         "properties": {
             **dict.fromkeys(("state", "owner", "last_error", "reason", "suppressed_by"), _EXACT),
+            **dict.fromkeys(("failed_channels", "retrying_channels", "in_doubt_channels"), _EXACT),
             **dict.fromkeys(("lease_until", "next_attempt_at", "first_at", "last_at", "delivered_at"), _DATE),
             **dict.fromkeys(("attempts", "in_doubt", "cuts", "last_status"), _INTEGER),
             "channels": {

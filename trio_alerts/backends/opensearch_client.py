@@ -190,7 +190,7 @@ async def search_documents(
     query: Mapping[str, Any],
     *,
     size: int,
-    sort: Sequence[Mapping[str, str]] = (),
+    sort: Sequence[Mapping[str, Any]] = (),
     source: bool = True,
 ) -> list[Document]:
     """Return one page of the documents that match, as of the last refresh; never a page with shards missing.

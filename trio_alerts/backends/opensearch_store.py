@@ -142,21 +142,33 @@ class OpenSearchStore:
             _all({"term": {"delivery.state": state}}, {"range": {f"delivery.{moment}": {"lte": _instant(now)}}})
             for state, moment in (("retrying", "next_attempt_at"), ("sending", "lease_until"))
         ]
-        query = _all({"bool": {"should": waiting}}, _beyond("gt", after))
-        found = await self._page(query, min(count, PAGE), "asc", after, source=False)
+        beyond = {"range": {"record_id": {"gt": after}}} if after else _has("record_id")
+        query = _all({"bool": {"should": waiting}}, beyond)
+        found = await self._page(query, min(count, PAGE), _BY_ID, (after,) if after else (), source=False)
         return [str(document.sort[0]) for document in found]
 
-    async def search(self, wanted: RecordFilter, count: int, after: str = "") -> list[Record]:
-        """See `AlertStore.search`; the newest entry is the one with the highest ID, as a string."""
+    async def search(self, wanted: RecordFilter, count: int, after: Record | None = None) -> list[Record]:
+        """See `AlertStore.search`.
+
+        Records of a release that wrote no `entry_order` come after all others, the highest ID, as a string, first.
+        """
         records: list[Record] = []
+        position: Sequence[Any] = () if after is None else (after.fields().get("entry_order"), after.id)
         while len(records) < count:
             size = min(count - len(records), PAGE)
-            found = await self._page(_all(*_filters(wanted), _beyond("lt", after)), size, "desc", after)
+            beyond = _older(*position) if position else _has("record_id")
+            found = await self._page(_all(*_filters(wanted), beyond), size, _NEWEST_FIRST, position)
             records += readable_records((document.id, document.source) for document in found)
             if len(found) < size:
                 break
-            after = str(found[-1].sort[0])
+            position = found[-1].sort
         return records
+
+    async def count(self, wanted: RecordFilter) -> int:
+        """See `AlertStore.count`."""
+        asked = {"found": {"filter": _all(*_filters(wanted), _has("record_id"))}}
+        found = await self._read(lambda: aggregate(self._client, self._target, asked, _CountAnswer))
+        return found.found.doc_count
 
     async def counts(self, now: dt.datetime) -> Counts:
         """See `AlertStore.counts`."""
@@ -170,11 +182,11 @@ class OpenSearchStore:
         return Counts({bucket.key: bucket.doc_count for bucket in found.states.buckets}, found.overdue.doc_count)
 
     async def waiting(self) -> Mapping[str, int]:
-        """See `AlertStore.waiting`. It counts a record for all its channels, also those that have accepted it."""
+        """See `AlertStore.waiting`. A record that an older release wrote is counted once it is written again."""
         asked = {
             "retrying": {
                 "filter": {"term": {"delivery.state": "retrying"}},
-                "aggs": {"channels": {"terms": {"field": "delivery.channels.name", "size": 1000}}},
+                "aggs": {"channels": {"terms": {"field": "delivery.retrying_channels", "size": 1000}}},
             }
         }
         found = await self._read(lambda: aggregate(self._client, self._target, asked, _WaitingAnswer))
@@ -195,14 +207,19 @@ class OpenSearchStore:
         return Vitals(_moment(found.waiting.since.value), repeated)
 
     async def _page(
-        self, query: Mapping[str, Any], size: int, order: str, after: str, *, source: bool = True
+        self,
+        query: Mapping[str, Any],
+        size: int,
+        sort: Sequence[Mapping[str, Any]],
+        after: Sequence[Any],
+        *,
+        source: bool = True,
     ) -> list[Document]:
-        sort = [{"record_id": order}]
         found = await self._read(
             lambda: search_documents(self._client, self._target, query, size=size, sort=sort, source=source)
         )
-        ids = [after] * bool(after) + [str(document.sort[0]) for document in found]
-        if any(one <= two if order == "desc" else one >= two for one, two in itertools.pairwise(ids)):
+        places = [[str(part or "") for part in place] for place in (after, *(one.sort for one in found)) if place]
+        if any(one >= two if sort is _BY_ID else one <= two for one, two in itertools.pairwise(places)):
             # A cache that gives a page again would make an endless loop of whoever reads page by page.
             raise Unavailable(f"a search through {self._alias} was answered with another page than was asked for")
         return found
@@ -266,6 +283,10 @@ class _Filtered(Struct):
     doc_count: Count
 
 
+class _CountAnswer(Struct):
+    found: _Filtered
+
+
 class _CountsAnswer(Struct):
     states: _Buckets
     overdue: _Filtered
@@ -314,12 +335,26 @@ def _filters(wanted: RecordFilter) -> list[dict[str, Any]]:
     return [*exact, *([{"range": {"occurred_at": bounds}}] if bounds else [])]
 
 
-def _beyond(direction: str, record_id: str) -> dict[str, Any]:
-    """Match what follows an ID; at the start, whatever has one.
+_BY_ID = ({"record_id": "asc"},)
+_NEWEST_FIRST = ({"entry_order": {"order": "desc", "missing": "_last"}}, {"record_id": "desc"})
+
+
+def _older(entry_order: str | None, record_id: str) -> dict[str, Any]:
+    """Match what follows a record in the order of `_NEWEST_FIRST`.
 
     Not `search_after`: a record whose `record_id` somebody removed would come again on every page.
     """
-    return {"range": {"record_id": {direction: record_id}}} if record_id else {"exists": {"field": "record_id"}}
+    unordered = {"bool": {"must_not": _has("entry_order")}}
+    lower_id = {"range": {"record_id": {"lt": record_id}}}
+    if entry_order is None:
+        return _all(unordered, lower_id)
+    lower = {"range": {"entry_order": {"lt": entry_order}}}
+    same = _all({"term": {"entry_order": entry_order}}, lower_id)
+    return _all(_has("record_id"), {"bool": {"should": [lower, same, unordered]}})
+
+
+def _has(field: str) -> dict[str, Any]:
+    return {"exists": {"field": field}}
 
 
 def _all(*filters: Mapping[str, Any]) -> dict[str, Any]:

@@ -11,7 +11,7 @@ import os
 import random
 import sqlite3
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import cache
@@ -19,13 +19,21 @@ from pathlib import Path
 
 import msgspec
 
-from trio_alerts.alert import Record
+from trio_alerts.alert import Record, entry_order
 from trio_alerts.backends.stored_records import readable_records
 from trio_alerts.errors import RefusedContent, SchemaError
 from trio_alerts.ports import Conflict, Counts, RecordFilter, Stored, Vitals
 
 APPLICATION_ID = 0x7A1E7257  # marks the file as ours; any other number is somebody else's database
 SCHEMA_VERSION = 1
+# A record's place among others, as `entry_order` computes it. Its ID is two numbers of up to 64 bits with a dash
+# between them, behind a stream's name and a bar if there are several.
+_ENTRY_ID = "substr(id, length(rtrim(id, '0123456789-')) + 1)"
+_DASH = f"instr({_ENTRY_ID}, '-')"
+ENTRY_ORDER = (
+    f"substr('{'0' * 20}' || substr({_ENTRY_ID}, 1, {_DASH} - 1), -20) || '-' || "
+    f"substr('{'0' * 20}' || substr({_ENTRY_ID}, {_DASH} + 1), -20)"
+)
 SCHEMA = {
     "records": """CREATE TABLE records (
     id TEXT NOT NULL PRIMARY KEY,
@@ -44,6 +52,7 @@ SCHEMA = {
     "records_by_state": "CREATE INDEX records_by_state ON records (state, next_attempt_us)",
     "records_waiting": """CREATE INDEX records_waiting ON records (id, state, next_attempt_us, lease_until_us)
     WHERE state IN ('retrying', 'sending')""",
+    "records_by_entry": f"CREATE INDEX records_by_entry ON records ({ENTRY_ORDER})",
 }  # no index on what only people filter by: each would add a tenth to every write, and a search reads newest first
 MAX_DOCUMENT_BYTES = 32 * 1024 * 1024  # a payload has 256 KiB at most; SQLite itself takes 1 GB
 ROWS_PER_STATEMENT = 64  # with 12 parameters a row: below the 999 that every SQLite takes
@@ -149,9 +158,10 @@ class SqliteDatabase:
         self._patiently(lambda: writer.execute("PRAGMA journal_mode = WAL").fetchone())
         with self._transaction() as connection:
             self._refuse_foreign(connection)  # a peer may have created it since
-            if not _user_version(connection):
-                for statement in SCHEMA.values():
-                    connection.execute(statement)
+            new = not _user_version(connection)
+            for name in SCHEMA if new else _missing_indices(connection):  # an older release knew fewer
+                connection.execute(SCHEMA[name])
+            if new:
                 connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
                 connection.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
         self.guard()
@@ -166,13 +176,14 @@ class SqliteDatabase:
             with self._reading() as connection, _snapshot(connection):
                 self._refuse_foreign(connection)
                 ours = _user_version(connection)
+                missing = _missing_indices(connection)
             if ours:
-                self.guard()
-                return []
+                self.guard(missing)
+                return [f"would add the index {name} to {self.path}" for name in missing]
         return [f"the database {self.path} would be created"]
 
-    def guard(self) -> None:
-        """Compare the file with what we need; changes nothing.
+    def guard(self, to_be_added: Collection[str] = ()) -> None:
+        """Compare the file with what we need; changes nothing. What is `to_be_added` may be missing.
 
         Raises:
             SchemaError: It is missing, was replaced, or is not as we made it.
@@ -186,7 +197,7 @@ class SqliteDatabase:
             found = dict(connection.execute("SELECT name, sql FROM sqlite_master WHERE sql IS NOT NULL").fetchall())
             (journal,) = connection.execute("PRAGMA journal_mode").fetchone()
         for name, sql in SCHEMA.items():
-            if found.get(name) != sql:
+            if found.get(name) != sql and name not in to_be_added:
                 was = found.get(name, "missing")
                 raise SchemaError(f"{self.path}: {name} is not as this program made it: it is {was}, must be {sql}")
         if journal != "wal":
@@ -225,7 +236,7 @@ class SqliteDatabase:
         return [record_id for (record_id,) in rows]
 
     def search(self, wanted: RecordFilter, count: int, after: str) -> list[Record]:
-        """Return one page of matching records, the highest ID first."""
+        """Return one page of matching records, the newest entry first; `after` is the last ID of the page before."""
         records: list[Record] = []
         while len(records) < count:
             size = count - len(records)
@@ -236,26 +247,21 @@ class SqliteDatabase:
             after = rows[-1][0]
         return records
 
+    def count(self, wanted: RecordFilter) -> int:
+        """Count the matching records."""
+        where, values = _conditions(wanted)
+        with self._reading() as connection:
+            (found,) = connection.execute(f"SELECT count(*) FROM records WHERE {where}", values).fetchone()  # noqa: S608
+        return int(found)
+
     def _page(self, wanted: RecordFilter, count: int, after: str) -> list[tuple[str, str]]:
-        terms: list[str] = []
-        values: list[str | int | None] = []
-        for column in ("view", "scope", "severity", "state", "rule_id", "alert_id"):
-            alternatives: Sequence[str] = getattr(wanted, column)
-            if alternatives:
-                terms.append(f"{column} IN ({', '.join('?' * len(alternatives))})")
-                values += alternatives
-        for term, value in (
-            ("occurred_us >= ?", _microseconds(wanted.since)),
-            ("occurred_us < ?", _microseconds(wanted.until)),
-            ("id < ?", after or None),
-        ):
-            if value is not None:
-                terms.append(term)
-                values.append(value)
-        where = f"WHERE {' AND '.join(terms)}" if terms else ""
+        where, values = _conditions(wanted)
+        if after:
+            where += f" AND {ENTRY_ORDER} <= ? AND ({ENTRY_ORDER} < ? OR id < ?)"
+            values += [entry_order(after), entry_order(after), after]
         with self._reading() as connection:
             return connection.execute(
-                f"SELECT id, document FROM records {where} ORDER BY id DESC LIMIT ?",  # noqa: S608 (names are ours)
+                f"SELECT id, document FROM records WHERE {where} ORDER BY {ENTRY_ORDER} DESC, id DESC LIMIT ?",  # noqa: S608
                 (*values, count),
             ).fetchall()
 
@@ -386,6 +392,22 @@ class SqliteDatabase:
             )
 
 
+def _conditions(wanted: RecordFilter) -> tuple[str, list[str | int]]:
+    """Return what follows WHERE, with its values; the names in it are ours."""
+    terms = ["true"]
+    values: list[str | int] = []
+    for column in ("view", "scope", "severity", "state", "rule_id", "alert_id"):
+        alternatives: Sequence[str] = getattr(wanted, column)
+        if alternatives:
+            terms.append(f"{column} IN ({', '.join('?' * len(alternatives))})")
+            values += alternatives
+    for term, moment in (("occurred_us >= ?", wanted.since), ("occurred_us < ?", wanted.until)):
+        if (value := _microseconds(moment)) is not None:
+            terms.append(term)
+            values.append(value)
+    return " AND ".join(terms), values
+
+
 class _ConflictedError(Exception):
     """Not every write of a batch met what it expected."""
 
@@ -453,6 +475,11 @@ def _update(rows: int) -> str:
 
 def _values(rows: int) -> str:
     return ", ".join([f"({', '.join('?' * len(_COLUMNS))})"] * rows)
+
+
+def _missing_indices(connection: sqlite3.Connection) -> list[str]:
+    present = {name for (name,) in connection.execute("SELECT name FROM sqlite_master")}
+    return [name for name, sql in SCHEMA.items() if sql.startswith("CREATE INDEX") and name not in present]
 
 
 def _user_version(connection: sqlite3.Connection) -> int:

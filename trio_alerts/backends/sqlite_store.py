@@ -110,9 +110,14 @@ class SqliteStore:
         """See `AlertStore.due`."""
         return await self._run(lambda: self._database.due(now, count, after), self._reading)
 
-    async def search(self, wanted: RecordFilter, count: int, after: str = "") -> list[Record]:
-        """See `AlertStore.search`; the newest entry is the one with the highest ID, as a string."""
-        return await self._run(lambda: self._database.search(wanted, count, after), self._reading)
+    async def search(self, wanted: RecordFilter, count: int, after: Record | None = None) -> list[Record]:
+        """See `AlertStore.search`."""
+        last = "" if after is None else after.id
+        return await self._run(lambda: self._database.search(wanted, count, last), self._reading)
+
+    async def count(self, wanted: RecordFilter) -> int:
+        """See `AlertStore.count`."""
+        return await self._run(lambda: self._database.count(wanted), self._reading)
 
     async def counts(self, now: dt.datetime) -> Counts:
         """See `AlertStore.counts`."""

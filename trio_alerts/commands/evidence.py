@@ -136,10 +136,10 @@ async def _pending(stream: str, ledger: RedisLedger) -> list[str]:
 
 async def _states(store: AlertStore) -> dict[str, State]:
     states: dict[str, State] = {}
-    after = ""
+    after = None
     while page := await store.search(RecordFilter(), RECORDS_A_PAGE, after):
         states |= {record.id: record.delivery.state for record in page}
-        after = page[-1].id
+        after = page[-1]
     return states
 
 

@@ -22,21 +22,25 @@ MAY_BE_CUT = {"view": 2, "scope": 2, "title": 5, "last error": 4}
 
 def _execute(arguments: argparse.Namespace, settings: Settings) -> int:
     show = _show_json if arguments.json else _show_table if sys.stdout.isatty() else _show_lines
-    records = trio.run(_find, settings, record_filter(arguments), arguments.limit)
+    records, matching = trio.run(_find, settings, record_filter(arguments), arguments.limit)
     show(records)
+    if matching > len(records):
+        sys.stdout.flush()
+        sys.stderr.write(f"{len(records):,} of {matching:,}; --limit shows more\n")
     return 0
 
 
-async def _find(settings: Settings, wanted: RecordFilter, limit: int) -> list[Record]:
+async def _find(settings: Settings, wanted: RecordFilter, limit: int) -> tuple[list[Record], int]:
+    """Return the newest records, and how many match in all."""
     found: list[Record] = []
     async with open_records(settings) as store:
         while len(found) < limit:
             count = min(PAGE, limit - len(found))
-            page = await store.search(wanted, count, after=found[-1].id if found else "")
+            page = await store.search(wanted, count, after=found[-1] if found else None)
             found += page
             if len(page) < count:
-                break
-    return found
+                return found, len(found)
+        return found, await store.count(wanted)
 
 
 def _show_json(records: Sequence[Record]) -> None:
@@ -93,7 +97,8 @@ COMMAND = Command(
     about="""\
 Filters are joined by "and"; an option that is given several times offers alternatives. A TIME is RFC 3339
 (2026-11-16T08:00:00Z), or so long ago: 30m, 1h, 7d. Prints a table in a terminal, elsewhere lines whose columns are
-separated by tabs, the first with their names. What was written in the last second may be missing.
+separated by tabs, the first with their names; the newest entry comes first. If there are more than `--limit`, a line
+on standard error says how many. What was written in the last second may be missing.
 
 Needs only the store: neither Redis nor a channel. Exit code 3: the store does not exist yet or cannot be trusted to
 answer filters; 4: it cannot be reached or refuses us.""",

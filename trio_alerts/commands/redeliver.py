@@ -56,9 +56,9 @@ async def _redeliver_named(settings: Settings, ids: Sequence[str], dry_run: bool
 async def _redeliver_found(settings: Settings, wanted: RecordFilter, dry_run: bool) -> dict[str, Result]:
     async with open_operation(settings) as operation:
         results: dict[str, Result] = {}
-        after = ""
+        after = None
         while page := await operation.store.search(wanted, PAGE, after):
-            after = page[-1].id
+            after = page[-1]
             ids = [record.id for record in page]
             results |= await _redeliver(ids, operation, settings, states=wanted.state, dry_run=dry_run)
         _conclude(results, dry_run)

@@ -60,8 +60,8 @@ def _page(record: Record) -> Iterator[str]:
 
 def _facts(part: Delivery | ChannelDelivery) -> dict[str, object]:
     """Return what is set, without what has lines of its own."""
-    facts = {name: getattr(part, name) for name in part.__struct_fields__ if name not in ("channels", "log", "name")}
-    return {name: value for name, value in facts.items() if value is not None and value != ""}
+    facts = {name: getattr(part, name) for name in part.__struct_fields__ if name != "name"}
+    return {name: value for name, value in facts.items() if value not in (None, "") and not isinstance(value, tuple)}
 
 
 def _rows(fields: dict[str, object], indent: int = 0) -> Iterator[str]:

@@ -50,10 +50,10 @@ async def pending_of(redis: RedisClient, consumer: str) -> int:
 async def read_records(store: AlertStore) -> dict[str, Record]:
     """Return every record, by ID."""
     records: dict[str, Record] = {}
-    after = ""
+    after = None
     while page := await store.search(RecordFilter(), PAGE, after):
         records |= {record.id: record for record in page}
-        after = page[-1].id
+        after = page[-1]
     return records
 
 
