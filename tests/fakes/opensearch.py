@@ -4,7 +4,7 @@ Only what is asked is there, in the form of 3.4.0: whoever wants something else 
 """
 
 import operator
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import unquote
@@ -130,8 +130,11 @@ class FakeOpenSearch(httpx.AsyncBaseTransport):
             buckets = {"doc_count_error_upper_bound": 0, "sum_other_doc_count": 0, "buckets": self._buckets()}
             told = {name: buckets if "terms" in how else results for name, how in aggregations.items()}
             return answer({**whole, "hits": {"max_score": None, "hits": []}, "aggregations": told})
-        found = sorted(self._matching(body["query"]), reverse=body["sort"][0]["record_id"] == "desc")
-        hits = [self._hit(record_id, source=body.get("_source", True)) for record_id in found[: body["size"]]]
+        ((_, order),) = body["sort"][-1].items()  # all fields in one direction; what is missing comes last
+        fields = [field for one in body["sort"] for field in one]
+        places = {one: self._place(one, fields) for one in self._matching(body["query"])}
+        found = sorted(places, key=lambda one: [value or "" for value in places[one]], reverse=order == "desc")
+        hits = [self._hit(one, places[one], source=body.get("_source", True)) for one in found[: body["size"]]]
         return answer({**whole, "hits": {"max_score": None, "hits": hits}})
 
     def _buckets(self) -> list[dict[str, Any]]:
@@ -141,9 +144,12 @@ class FakeOpenSearch(httpx.AsyncBaseTransport):
     def _matching(self, query: Mapping[str, Any]) -> list[str]:
         return [record_id for record_id, kept in self.documents.items() if _matches(kept.source, query)]
 
-    def _hit(self, record_id: str, *, source: bool) -> dict[str, Any]:
+    def _place(self, record_id: str, fields: Sequence[str]) -> list[Any]:
+        return [_value(self.documents[record_id].source, field) for field in fields]
+
+    def _hit(self, record_id: str, place: Sequence[Any], *, source: bool) -> dict[str, Any]:
         kept = self.documents[record_id]
-        version = {"_seq_no": kept.seq_no, "_primary_term": 1, "_score": None, "sort": [record_id]}
+        version = {"_seq_no": kept.seq_no, "_primary_term": 1, "_score": None, "sort": place}
         named = {"_index": self.wanted.first_index, "_id": record_id, **version}
         return {**named, "_source": kept.source} if source else named
 
@@ -152,8 +158,11 @@ def _matches(source: Mapping[str, Any], query: Mapping[str, Any]) -> bool:
     ((how, what),) = query.items()
     if how == "bool":
         alternatives = what.get("should", [])
-        return all(_matches(source, one) for one in what.get("filter", [])) and (
-            not alternatives or any(_matches(source, one) for one in alternatives)
+        refused = "must_not" in what and _matches(source, what["must_not"])
+        return (
+            not refused
+            and all(_matches(source, one) for one in what.get("filter", []))
+            and (not alternatives or any(_matches(source, one) for one in alternatives))
         )
     if how == "exists":
         return _value(source, what["field"]) is not None

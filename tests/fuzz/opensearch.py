@@ -199,13 +199,15 @@ async def _ask_get(store: OpenSearchStore, server: Distorted, random: Random) ->
 async def _ask_search(store: OpenSearchStore, server: Distorted, random: Random) -> None:
     asks: list[Callable[[], Awaitable[object]]] = [
         lambda: store.search(RecordFilter(), 2),
+        lambda: store.search(RecordFilter(), 2, record(3)),
         lambda: store.due(NOW, 2),
+        lambda: store.count(RecordFilter()),
         lambda: store.counts(NOW),
         store.vitals,
         store.waiting,
     ]
     (result,) = await _all([random.choice(asks)])
-    if isinstance(result, list | Counts | Vitals | Mapping):
+    if isinstance(result, list | int | Counts | Vitals | Mapping):
         for said in map(_own, server.sent):
             assert said is not None
             assert said["timed_out"] is False
