@@ -7,7 +7,7 @@ from collections import Counter
 import trio
 
 from trio_alerts.alert import Record
-from trio_alerts.ports import Conflict, Counts, Stored
+from trio_alerts.ports import Conflict, Counts, Due, Stored
 
 SEQUENCE_BITS = 20  # of an entry's ID, its part behind the dash: a million entries a millisecond
 
@@ -55,13 +55,14 @@ class RememberingStore:
         await trio.lowlevel.checkpoint()
         return self._live.get(record_id)
 
-    async def due(self, now: dt.datetime, count: int, after: str = "") -> list[str]:
+    async def due(self, now: dt.datetime, count: int, after: str = "") -> list[Due]:
         """See the port."""
         await trio.lowlevel.checkpoint()
-        found = sorted(
-            one.record.id for one in self._live.values() if one.record.id > after and _is_due(one.record, now)
-        )
-        return found[:count]
+        found = [one.record for one in self._live.values() if one.record.id > after and _is_due(one.record, now)]
+        return [
+            Due(record.id, tuple(part.name for part in record.delivery.channels if part.is_due(now)))
+            for record in sorted(found, key=lambda record: record.id)[:count]
+        ]
 
     async def counts(self, now: dt.datetime) -> Counts:  # noqa: ARG002
         """See the port."""

@@ -24,8 +24,18 @@ import pytest
 import trio
 
 from trio_alerts.alert import Entry, Record, parse_entry
-from trio_alerts.delivery import Attempt, ChannelDelivery, Delivery, Rules, State, first_attempt, quarantined, settled
-from trio_alerts.ports import AlertStore, Conflict, Counts, RecordFilter, Stored, Vitals
+from trio_alerts.delivery import (
+    Attempt,
+    ChannelDelivery,
+    ChannelState,
+    Delivery,
+    Rules,
+    State,
+    first_attempt,
+    quarantined,
+    settled,
+)
+from trio_alerts.ports import AlertStore, Conflict, Counts, Due, RecordFilter, Stored, Vitals
 from trio_alerts.retry import Accepted
 
 NOW = dt.datetime(2026, 3, 1, 12, 0, 0, tzinfo=dt.UTC)
@@ -458,9 +468,26 @@ class StoreContract:
         pages: list[list[str]] = []
         after = ""
         while page := await tested.store.due(NOW, 4, after):
-            pages.append(page)
-            after = page[-1]
+            pages.append([due.id for due in page])
+            after = page[-1].id
         assert [[record(number).id for number in numbers] for numbers in ([0, 1, 2, 3], [5, 6])] == pages
+
+    async def test_due_names_the_channels_that_are_due(self, tested: TestedStore) -> None:
+        """Those that wait and whose time has come; a lapsed lease has none, and neither has what nobody can read."""
+        channels: list[tuple[str, ChannelState, dt.datetime | None]] = [
+            ("pager", "retrying", NOW),
+            ("accepted", "delivered", None),
+            ("later", "retrying", NOW + SECOND),
+            ("chat", "retrying", NOW - SECOND),
+            ("given up", "failed", None),
+        ]
+        parts = tuple(ChannelDelivery(name, state, next_attempt_at=at) for name, state, at in channels)
+        await _stored(tested.store.create(record(0, msgspec.structs.replace(retrying(NOW), channels=parts))))
+        sent = ChannelDelivery("pager", "sending")
+        await _stored(tested.store.create(record(1, msgspec.structs.replace(sending(NOW), channels=(sent,)))))
+        await tested.refresh()
+
+        assert [Due(record(0).id, ("pager", "chat")), Due(record(1).id)] == await tested.store.due(NOW, 10)
 
     async def test_counts_by_state_and_overdue(self, tested: TestedStore) -> None:
         """States that occur are counted; a retry is overdue when its time passed more than a minute ago."""
@@ -621,7 +648,7 @@ async def _found(tested: TestedStore, wanted: RecordFilter) -> list[int]:
 
 async def _due(tested: TestedStore, now: dt.datetime) -> list[int]:
     await tested.refresh()
-    return [_number(record_id) for record_id in await tested.store.due(now, 1000)]
+    return [_number(due.id) for due in await tested.store.due(now, 1000)]
 
 
 async def _at_once(writes: Sequence[Callable[[], Awaitable[Stored | Conflict]]]) -> list[Stored | Conflict]:

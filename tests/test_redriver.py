@@ -13,7 +13,7 @@ from tests.fakes.store import Call
 from tests.fakes.world import GROUP, STREAM, World
 from trio_alerts import redriver
 from trio_alerts.alert import Record
-from trio_alerts.delivery import next_attempt
+from trio_alerts.delivery import ChannelDelivery, next_attempt
 from trio_alerts.errors import RefusedContent
 from trio_alerts.ports import Notification, Stored
 from trio_alerts.retry import Accepted, Outcome, Retry
@@ -26,6 +26,134 @@ async def world_of_due(count: int, **settings: Any) -> tuple[World, list[str]]:
     ids = [(await world.carry(first, alert_id=f"a-{n}"))[0].id for n in range(count)]
     world.channel.sends.clear()
     return world, ids
+
+
+class Channels:
+    """A world with a few channels, to which records are due at once that were never sent elsewhere."""
+
+    def __init__(self, *names: str, **settings: Any) -> None:
+        self.channels = {name: FakeChannel(name) for name in names}
+        self.world = World(channels=list(self.channels.values()), send_timeout_s=500.0, lease_s=2000.0, **settings)
+        del self.world.channels["webhook"]
+        self._template: Record | None = None
+
+    async def add(self, count: int, *names: str) -> list[str]:
+        """Let so many records be due through these channels; their IDs are in the order of the calls."""
+        if self._template is None:
+            other = World()
+            entry, _ = await other.carry()
+            self._template = other.store.records[entry.id].record
+        first = len(self.world.store.records)
+        ids = [f"{10**12}-{number:05}" for number in range(first, first + count)]
+        due_at = dt.datetime.fromtimestamp(0, dt.UTC)
+        parts = tuple(ChannelDelivery(name, "retrying", next_attempt_at=due_at) for name in names)
+        delivery = replace(
+            self._template.delivery, state="retrying", delivered_at=None, next_attempt_at=due_at, channels=parts
+        )
+        for record_id in ids:
+            self.world.store.put(Record(record_id, self._template.body, delivery))
+        return ids
+
+
+async def test_a_hanging_channel_holds_up_no_other_channel_s_retries(autojump_clock: MockClock) -> None:
+    """Two hundred retries to one that hangs, around those to a healthy one: these go out at the first look."""
+    retries = Channels("hanging", "healthy", workers=16)
+    retries.channels["hanging"].latency_s = 3.0
+    for count, name in ((100, "hanging"), (1, "healthy"), (100, "hanging"), (1, "healthy")):
+        await retries.add(count, name)
+    async with retries.world.serving(retries.world.pipeline()):
+        await trio.sleep(220)
+    assert [2.0, 2.0] == retries.channels["healthy"].sent_at_s
+    # Three of four slots: one is left to the healthy channel, whatever comes.
+    assert [2.0 + 3 * (number // 3) for number in range(200)] == retries.channels["hanging"].sent_at_s
+
+
+async def test_a_channel_that_comes_later_finds_a_slot(autojump_clock: MockClock) -> None:
+    """However many retries hang, each of the other channels has a slot at once, and the first gets none of these."""
+    names = ("hanging", "second", "third", "fourth")
+    retries = Channels(*names, workers=20, redrive_every_s=1.0)
+    for channel in retries.channels.values():
+        channel.latency_s = 100.0
+    await retries.add(10, "hanging")
+    pipeline = retries.world.pipeline()
+    async with retries.world.serving(pipeline):
+        for name in names[1:]:
+            await trio.sleep(5)
+            await retries.add(10, name)
+        await trio.sleep(5)
+        assert [2, 1, 1, 1] == [len(retries.channels[name].sends) for name in names]
+        assert 5 == pipeline.in_flight.redrives
+        pipeline.stop()
+
+
+async def test_a_slot_that_is_kept_for_nobody_is_used(autojump_clock: MockClock) -> None:
+    """The other channel has its slot already: all the rest are for the one with the backlog."""
+    retries = Channels("other", "backlog", workers=16, redrive_every_s=1.0)
+    for channel in retries.channels.values():
+        channel.latency_s = 100.0
+    await retries.add(1, "other")
+    async with retries.world.serving(retries.world.pipeline()):
+        await trio.sleep(5)
+        await retries.add(10, "backlog")
+        await trio.sleep(5)
+        assert (1, 3) == (len(retries.channels["other"].sends), len(retries.channels["backlog"].sends))
+
+
+async def test_after_a_long_look_comes_a_pause_as_long(autojump_clock: MockClock) -> None:
+    """A long backlog is not looked through without end, which would cost the store more than the retries."""
+    retries = Channels("only", redrive_every_s=1.0)
+    async with retries.world.serving(retries.world.pipeline()):
+        retries.world.store.latency_s = 4.0
+        await trio.sleep(30)
+    assert [1.0, 9.0, 17.0, 25.0] == [call.at_s for call in retries.world.store.called("due")]
+
+
+async def test_more_channels_than_slots_get_one_each(autojump_clock: MockClock) -> None:
+    """With more channels than slots nobody has two while others have none, and no slot is left unused."""
+    retries = Channels("a", "b", "c", workers=8, redrive_every_s=1.0)
+    for name, channel in retries.channels.items():
+        channel.latency_s = 10.0
+        await retries.add(4, name)
+    pipeline = retries.world.pipeline()
+    async with retries.world.serving(pipeline):
+        for _ in range(3):
+            await trio.sleep(10)
+            assert [0, 1, 1] == sorted(pipeline.in_flight.redriving[name] for name in "abc")
+        await trio.sleep(60)
+    assert {"delivered"} == set(retries.world.states.values())
+
+
+async def test_an_alert_is_sent_again_through_those_of_its_channels_that_have_a_slot(
+    autojump_clock: MockClock,
+) -> None:
+    """The part of a hanging channel waits, the other one does not; with slots for both it is one attempt."""
+    retries = Channels("hanging", "healthy", workers=8, redrive_every_s=1.0)
+    retries.channels["hanging"].latency_s = 20.0
+    await retries.add(2, "hanging")
+    async with retries.world.serving(retries.world.pipeline()):
+        await trio.sleep(1.5)
+        (both,) = await retries.add(1, "hanging", "healthy")
+        await trio.sleep(10)
+        assert [2.0] == retries.channels["healthy"].sent_at_s
+        assert ["retrying", "delivered"] == [one.state for one in retries.world.delivery(both).channels]
+        await trio.sleep(100)
+        (again,) = await retries.add(1, "hanging", "healthy")
+        await trio.sleep(30)
+    assert ("delivered", "delivered") == (retries.world.delivery(both).state, retries.world.delivery(again).state)
+    attempts = retries.world.delivery(both).attempts
+    assert (attempts - 1, 1) == (retries.world.delivery(again).attempts, retries.channels["healthy"].accepted[both])
+
+
+async def test_what_waits_is_bounded_and_read_once(autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A backlog that is longer than what may wait is carried in several rounds, each record by one claim."""
+    monkeypatch.setattr(redriver, "MAX_WAITING", 7)
+    retries = Channels("only", workers=4, redrive_every_s=1.0)
+    retries.channels["only"].latency_s = 0.9
+    ids = await retries.add(40, "only")
+    async with retries.world.serving(retries.world.pipeline()):
+        await trio.sleep(60)
+    assert dict.fromkeys(ids, "delivered") == retries.world.states
+    assert len(ids) == len([call for call in retries.world.store.called("get") if call.record_id in ids])
 
 
 async def test_the_claims_of_a_page_run_side_by_side(autojump_clock: MockClock) -> None:

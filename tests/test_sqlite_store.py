@@ -482,7 +482,7 @@ def test_due_reads_only_what_waits(path: Path) -> None:
     )
 
     assert 1 == entries
-    assert [record(1000).id] == database.due(NOW, 10, "")
+    assert [record(1000).id] == [due.id for due in database.due(NOW, 10, "")]
     database.close()
 
 

@@ -5,7 +5,7 @@ decided in `process.py`.
 """
 
 import datetime as dt
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from functools import partial
 from typing import Literal
 
@@ -52,6 +52,10 @@ class ChannelDelivery(Struct, frozen=True, omit_defaults=True):
     last_status: int | None = None
     log: tuple[Attempt, ...] = ()
     attempts_before: int | None = None
+
+    def is_due(self, now: dt.datetime) -> bool:
+        """Tell whether it waits for an attempt that may begin now."""
+        return self.state == "retrying" and (self.next_attempt_at is None or self.next_attempt_at <= now)
 
 
 class Delivery(Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -130,11 +134,21 @@ def quarantined(delivery: Delivery, reason: str) -> Delivery:
     return replace(delivery, state="quarantined", lease_until=None, next_attempt_at=None, reason=reason)
 
 
-def next_attempt(delivery: Delivery, owner: str, now: dt.datetime, lease_s: float) -> Delivery:
-    """Return the state of an owner's next attempt, through every channel that is due; accepted ones are skipped."""
+def next_attempt(
+    delivery: Delivery, owner: str, now: dt.datetime, lease_s: float, through: Collection[str] | None = None
+) -> Delivery:
+    """Return the state of an owner's next attempt, through every channel that is due; accepted ones are skipped.
+
+    Args:
+        delivery: As it is.
+        owner: The token of the attempt.
+        now: The server's time.
+        lease_s: How long the attempt may take.
+        through: Only through these channels, if given; at least one of them is due.
+    """
     channels = tuple(
         replace(channel, state="sending", attempts=channel.attempts + 1, next_attempt_at=None)
-        if channel.state == "retrying" and (channel.next_attempt_at is None or channel.next_attempt_at <= now)
+        if channel.is_due(now) and (through is None or channel.name in through)
         else channel
         for channel in delivery.channels
     )

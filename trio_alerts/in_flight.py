@@ -1,5 +1,6 @@
 """The entries and records that this process has in its hands, from the read to the outcome."""
 
+from collections import Counter
 from collections.abc import Collection
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
@@ -14,6 +15,7 @@ from trio_alerts.ports import SUSPECT_DELIVERIES
 class _Held:
     entry: Entry | None  # None: a redrive, whose entry was acknowledged long ago
     since_s: float  # monotonic
+    channels: Collection[str]  # of a redrive: those that it goes through
     worker: trio.lowlevel.Task | None = None  # once it is begun with
 
 
@@ -24,6 +26,7 @@ class InFlight:
 
     Attributes:
         redrives: How many retries are held.
+        redriving: How many of them go through each channel.
         reserved: How many workers are kept for abandoned entries, as soon as they have nothing to do.
         news: How many entries were held so far that came by no claim.
         survivors: How many entries are held that were claimed after two deaths or more, suspects or not.
@@ -36,6 +39,7 @@ class InFlight:
         self.workers = workers
         self.suspect: str | None = None
         self.redrives = 0
+        self.redriving: Counter[str] = Counter()
         self.reserved = 0
         self.news = 0
         self.survivors = 0
@@ -76,13 +80,20 @@ class InFlight:
         """
         return self._started
 
-    def hold(self, record_id: str, entry: Entry | None) -> bool:
-        """Take an ID into our hands; False if it is there already. `entry` is None for a redrive."""
+    def hold(self, record_id: str, entry: Entry | None, channels: Collection[str] = ()) -> bool:
+        """Take an ID into our hands; False if it is there already.
+
+        Args:
+            record_id: The ID.
+            entry: None for a redrive.
+            channels: Of a redrive: those that it goes through.
+        """
         if record_id in self._held:
             return False
-        self._held[record_id] = _Held(entry, trio.current_time())
+        self._held[record_id] = _Held(entry, trio.current_time(), channels)
         if entry is None:
             self.redrives += 1
+            self.redriving.update(channels)
         elif not entry.claimed:
             self.news += 1
         elif entry.deliveries >= SUSPECT_DELIVERIES:
@@ -99,6 +110,7 @@ class InFlight:
         held = self._held.pop(record_id)
         if held.entry is None:
             self.redrives -= 1
+            self.redriving.subtract(held.channels)
         elif held.entry.claimed and held.entry.deliveries >= SUSPECT_DELIVERIES:
             self.survivors -= 1
         if record_id == self.suspect:

@@ -162,6 +162,17 @@ class Conflict(Struct, frozen=True):
     """A conditional write did not happen: the record exists already, has moved on, or has vanished."""
 
 
+class Due(Struct, frozen=True):
+    """A record that waits for an attempt, as far as a search sees it.
+
+    `channels` are the names of those that are due, in their order; none if a lease has lapsed, or if the record cannot
+    be read.
+    """
+
+    id: str
+    channels: tuple[str, ...] = ()
+
+
 @dataclass(frozen=True, slots=True)
 class RecordFilter:
     """Which records to find; an empty filter finds all. Values of one field are alternatives; fields are joined by and.
@@ -217,8 +228,8 @@ class AlertStore(Protocol):
     async def get(self, record_id: str) -> Stored | None:
         """Read one record, as it is now."""
 
-    async def due(self, now: dt.datetime, count: int, after: str = "") -> list[str]:
-        """Return IDs of records that wait for an attempt: `retrying` and due, or `sending` with a lapsed lease.
+    async def due(self, now: dt.datetime, count: int, after: str = "") -> list[Due]:
+        """Return the records that wait for an attempt: `retrying` and due, or `sending` with a lapsed lease.
 
         Args:
             now: The server's time.

@@ -1,7 +1,10 @@
 """The redriver: the only owner of retries. It finds records that are due and claims each before it is sent again."""
 
 import datetime as dt
+from collections.abc import Collection
+from contextlib import suppress
 from functools import partial
+from typing import Self
 
 import trio
 from loguru import logger
@@ -10,68 +13,127 @@ from msgspec.structs import replace
 from trio_alerts.delivery import SUSPECT_CUTS, cut, next_attempt
 from trio_alerts.errors import RefusedContent, Stopping, Unavailable
 from trio_alerts.pipeline import Pipeline
+from trio_alerts.ports import Due
 from trio_alerts.process import Claim, try_to_claim
 from trio_alerts.worker import Redrive, Work
 
 PAGE = 200
+MAX_WAITING = 10_000  # IDs of one kind, about 1.5 MB; what is due beyond them is found again by the next round
 
 
 async def redrive_records(send: trio.MemorySendChannel[Work], pipeline: Pipeline) -> None:
-    """Every `redrive_every_s`, hand what is due to the workers, at most a quarter of them at a time.
+    """Every `redrive_every_s`, look for what is due; hand it to the workers, at most a quarter of them at a time.
 
     A lock lets one process at a time look through the records. It only saves work: what decides is the conditional
-    write of each claim.
+    write of each claim. With a long backlog a look takes long, and the pause after it as long.
     """
-    settings = pipeline.settings
+    settings, took_s = pipeline.settings, 0.0
     with send:
-        while not pipeline.stopping.is_set():
-            await pipeline.pause(settings.redrive_every_s)
-            try:
-                if await pipeline.stream.lock("redrive", settings.redrive_every_s):
-                    await _redrive_due(send, pipeline)
-            except (Unavailable, Stopping) as cause:
-                logger.debug("retries wait: {}", cause)
+        async with trio.open_nursery() as claims:
+            with Backlog(send, claims, pipeline) as backlog:
+                while not pipeline.stopping.is_set():
+                    await pipeline.pause(max(settings.redrive_every_s, took_s))
+                    began_s = trio.current_time()
+                    try:
+                        if await pipeline.stream.lock("redrive", settings.redrive_every_s):
+                            await _look(backlog, pipeline)
+                    except (Unavailable, Stopping) as cause:
+                        logger.debug("retries wait: {}", cause)
+                    took_s = trio.current_time() - began_s
 
 
-async def _redrive_due(send: trio.MemorySendChannel[Work], pipeline: Pipeline) -> None:
-    """Page through what is due. The claims of a page run side by side, so that the store gets many in one request.
-
-    Nothing that fails as a rule is awaited in the nursery: a claim cut by it would be an attempt that nobody makes.
-    What becomes due meanwhile is the next round's: one that took it in might never end, and never come back to what is
-    due again behind it.
-    """
+async def _look(backlog: "Backlog", pipeline: Pipeline) -> None:
+    """Page through what is due now; what becomes due meanwhile is the next round's."""
     now, after = pipeline.clock.now(), ""
     while not pipeline.stopping.is_set():
-        ids = await pipeline.ask_store(partial(pipeline.store.due, now, PAGE, after))
-        if not ids:
+        page = await pipeline.ask_store(partial(pipeline.store.due, now, PAGE, after))
+        if not page:
             return
-        after = ids[-1]
-        pending = await pipeline.stream.pending_among(ids)  # the stream decides about these, not a lapsed lease
-        async with trio.open_nursery() as claims:
-            for record_id in ids:
-                if record_id in pending:
-                    continue
-                if not await _free_slot(pipeline):
-                    break
-                if pipeline.in_flight.hold(record_id, None):  # takes the slot, and keeps any other work on it away
-                    claims.start_soon(_redrive, record_id, send, pipeline)
+        after = page[-1].id
+        # The stream decides about these, not a lapsed lease.
+        pending = await pipeline.stream.pending_among([due.id for due in page])
+        for due in page:
+            if due.id not in pending and due.id not in pipeline.in_flight:
+                backlog.add(due)
 
 
-async def _free_slot(pipeline: Pipeline) -> bool:
-    """Wait for a worker that retries may use; False when stopping."""
-    most = max(1, pipeline.settings.workers // 4)
-    while not pipeline.stopping.is_set():
-        if pipeline.in_flight.idle and pipeline.in_flight.redrives < most:
-            return True
-        await pipeline.in_flight.changed()
-    return False
+class Backlog:
+    """What is due and waits for a worker, apart for each kind: what goes through the same channels.
+
+    The kinds are fed to the workers side by side, so that what waits for one channel's workers holds up no other. The
+    claims run side by side as well, so that the store gets many in one request. Nothing that fails as a rule is awaited
+    in their nursery: a claim cut by it would be an attempt that nobody makes.
+
+    Args:
+        send: Leads to the workers.
+        claims: Where feeding and claiming run; they end with the soft stop.
+        pipeline: The process.
+    """
+
+    def __init__(self, send: trio.MemorySendChannel[Work], claims: trio.Nursery, pipeline: Pipeline) -> None:
+        self._send = send
+        self._claims = claims
+        self._pipeline = pipeline
+        self._kinds: dict[tuple[str, ...], trio.MemorySendChannel[str]] = {}
+        self._waiting: set[str] = set()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for kind in self._kinds.values():
+            kind.close()
+
+    def add(self, due: Due) -> None:
+        """Let a record wait for its turn, unless it does already, or there are too many of its kind."""
+        if due.id in self._waiting or self._pipeline.stopping.is_set():
+            return
+        if due.channels not in self._kinds:
+            self._kinds[due.channels], receive = trio.open_memory_channel[str](MAX_WAITING)
+            self._claims.start_soon(self._feed, due.channels, receive)
+        with suppress(trio.WouldBlock):
+            self._kinds[due.channels].send_nowait(due.id)
+            self._waiting.add(due.id)
+
+    async def _feed(self, channels: tuple[str, ...], receive: trio.MemoryReceiveChannel[str]) -> None:
+        """Hand the records of one kind to the workers, each as soon as one of its channels may have a worker."""
+        with receive:
+            async for record_id in receive:
+                through = await self._free_slot(channels)
+                if through is None:
+                    return
+                self._waiting.discard(record_id)
+                # Takes the slot, and keeps any other work on it away.
+                if self._pipeline.in_flight.hold(record_id, None, through):
+                    self._claims.start_soon(_redrive, record_id, through, self._send, self._pipeline)
+
+    async def _free_slot(self, channels: tuple[str, ...]) -> tuple[str, ...] | None:
+        """Wait for a worker that retries may use; return which channels may use it. None when stopping."""
+        while not self._pipeline.stopping.is_set():
+            if self._pipeline.in_flight.idle and (free := self._free_slots()):
+                through = tuple(channel for channel in channels if self._may_use_one(channel, free))
+                if through or not channels:
+                    return through
+            await self._pipeline.in_flight.changed()
+        return None
+
+    def _free_slots(self) -> int:
+        return max(1, self._pipeline.settings.workers // 4) - self._pipeline.in_flight.redrives
+
+    def _may_use_one(self, channel: str, free: int) -> bool:
+        """A channel's first retry may use any free slot; another one must leave a slot to each channel without one."""
+        redriving = self._pipeline.in_flight.redriving
+        without = sum(not redriving[name] for name in self._pipeline.channels if name != channel)
+        return not redriving[channel] or free > without
 
 
-async def _redrive(record_id: str, send: trio.MemorySendChannel[Work], pipeline: Pipeline) -> None:
+async def _redrive(
+    record_id: str, through: Collection[str], send: trio.MemorySendChannel[Work], pipeline: Pipeline
+) -> None:
     """Claim one record that we hold and hand it to a worker, or let go of it if it is not ours to send."""
     handed_over = False
     try:
-        claim = await _claim(record_id, pipeline)
+        claim = await _claim(record_id, through, pipeline)
         if claim is not None:
             await send.send(Redrive(claim))  # also when stopping: what is claimed is sent within the grace time
             handed_over = True
@@ -84,8 +146,10 @@ async def _redrive(record_id: str, send: trio.MemorySendChannel[Work], pipeline:
             pipeline.in_flight.release(record_id, untouched=True)
 
 
-async def _claim(record_id: str, pipeline: Pipeline) -> Claim | None:
+async def _claim(record_id: str, through: Collection[str], pipeline: Pipeline) -> Claim | None:
     """Make a due record ours by a conditional write; None if it is not due any more, or somebody else's.
+
+    The attempt goes only through the channels that have a slot; what else of it is due stays due.
 
     A lapsed lease is a failed attempt on the schedule: nobody saw its outcome. Of those whose processes died of late,
     one after the other, one at a time is sent.
@@ -99,8 +163,8 @@ async def _claim(record_id: str, pipeline: Pipeline) -> Claim | None:
             return None  # its turn comes
         pipeline.in_flight.suspect = record_id
     owner, stamped_at_s = pipeline.new_owner(), trio.current_time()
-    if delivery.state == "retrying" and delivery.next_attempt_at is not None and delivery.next_attempt_at <= now:
-        after = next_attempt(delivery, owner, now, pipeline.settings.lease_s)
+    if delivery.state == "retrying" and any(one.is_due(now) and one.name in through for one in delivery.channels):
+        after = next_attempt(delivery, owner, now, pipeline.settings.lease_s, through)
     elif delivery.state == "sending" and delivery.lease_until is not None and delivery.lease_until <= now:
         if not _could_have_written(delivery.lease_until, now, pipeline):
             return None  # its owner may be alive, and about to write what it knows

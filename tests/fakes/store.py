@@ -13,7 +13,7 @@ from tests.fakes.wire import Wire
 from trio_alerts.alert import Record
 from trio_alerts.delivery import Delivery
 from trio_alerts.errors import RefusedContent, SchemaError, Unavailable
-from trio_alerts.ports import Conflict, Counts, RecordFilter, Stored, Vitals
+from trio_alerts.ports import Conflict, Counts, Due, RecordFilter, Stored, Vitals
 
 T = TypeVar("T")
 Fault = Literal["down", "answer_lost"]
@@ -114,9 +114,13 @@ class FakeStore:
     async def get(self, record_id: str) -> Stored | None:
         return await self._read("get", lambda: self.records.get(record_id), record_id)
 
-    async def due(self, now: dt.datetime, count: int, after: str = "") -> list[str]:
-        def effect() -> list[str]:
-            return sorted(one.id for one in self._seen() if one.id > after and _is_due(one.delivery, now))[:count]
+    async def due(self, now: dt.datetime, count: int, after: str = "") -> list[Due]:
+        def effect() -> list[Due]:
+            found = [one for one in self._seen() if one.id > after and _is_due(one.delivery, now)]
+            return [
+                Due(one.id, tuple(part.name for part in one.delivery.channels if part.is_due(now)))
+                for one in sorted(found, key=lambda record: record.id)[:count]
+            ]
 
         return await self._read("due", effect)
 

@@ -2,7 +2,7 @@
 
 import math
 import sys
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
 from random import Random
@@ -213,9 +213,9 @@ class WatchedInFlight(InFlight):
         self._who = who
         self._promises = promises
 
-    def hold(self, record_id: str, entry: Entry | None) -> bool:
+    def hold(self, record_id: str, entry: Entry | None, channels: Collection[str] = ()) -> bool:
         """See `InFlight.hold`."""
-        held = super().hold(record_id, entry)
+        held = super().hold(record_id, entry, channels)
         if held and not self._who.dead:
             self._promises.held(self._who)
         return held

@@ -44,8 +44,8 @@ MUTATIONS = (
     Mutation(
         "redrive on a search result",
         "redriver.py",
-        'if delivery.state == "retrying" and delivery.next_attempt_at is not None and delivery.next_attempt_at <= now:',
-        'if delivery.state != "sending":',
+        'if delivery.state == "retrying" and any(one.is_due(now) and one.name in through for one in delivery.channels)',
+        'if delivery.state != "sending"',
     ),
     Mutation(
         "redrive what somebody else has claimed",
@@ -56,8 +56,8 @@ MUTATIONS = (
     Mutation(
         "redriver ignores pending entries",
         "redriver.py",
-        "if record_id in pending:",
-        "if False:",
+        "if due.id not in pending and due.id not in pipeline.in_flight:",
+        "if due.id not in pipeline.in_flight:",
     ),
     Mutation(
         "keep-alive off",
@@ -210,7 +210,7 @@ MUTATIONS = (
     Mutation(
         "an accepted channel sent to again",
         "delivery.py",
-        'if channel.state == "retrying" and (channel.next_attempt_at is None or channel.next_attempt_at <= now)',
+        "if channel.is_due(now) and (through is None or channel.name in through)",
         "if True",
     ),
     Mutation(
@@ -377,5 +377,12 @@ MUTATIONS = (
         "health.report(trio.current_time(), None if waiting is None else waiting.get(name, 0))",
         "pass",
         "tests/test_channel_health.py::test_a_channel_that_is_down_is_said_each_minute",
+    ),
+    Mutation(
+        "a hanging channel takes every slot for retries",
+        "redriver.py",
+        "return not redriving[channel] or free > without",
+        "return True",
+        "tests/test_redriver.py::test_a_hanging_channel_holds_up_no_other_channel_s_retries",
     ),
 )

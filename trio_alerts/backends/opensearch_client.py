@@ -191,7 +191,7 @@ async def search_documents(
     *,
     size: int,
     sort: Sequence[Mapping[str, Any]] = (),
-    source: bool = True,
+    source: Sequence[str] = ("*",),
 ) -> list[Document]:
     """Return one page of the documents that match, as of the last refresh; never a page with shards missing.
 
@@ -201,7 +201,7 @@ async def search_documents(
         query: In OpenSearch's query DSL.
         size: At most so many.
         sort: Fields and directions, such as `{"ingested_at": "desc"}`.
-        source: Whether the documents themselves are wanted, too.
+        source: Which fields of the documents are wanted; a `*` stands for any text.
 
     Raises:
         Unavailable: It cannot be told, the index being gone, closed or another one included.
@@ -209,15 +209,15 @@ async def search_documents(
     request: dict[str, Any] = {"query": query, "size": size, "seq_no_primary_term": True, "track_total_hits": False}
     if sort:
         request["sort"] = list(sort)
-    if not source:
-        request["_source"] = False
+    if "*" not in source:
+        request["_source"] = list(source)
     answer = await _search(client, target.alias, request)
     found = answer.read(SearchAnswer).hits.hits
     if len(found) > size:
         raise answer.foreign(f"{len(found)} documents, and at most {size} were asked for")
     for document in found:
         target.check(document.index)
-        if len(document.sort) != len(sort) or bool(document.source) != source:
+        if len(document.sort) != len(sort) or not document.source:
             raise answer.foreign("a document in another form than was asked for")
     return found
 

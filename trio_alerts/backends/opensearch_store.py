@@ -28,16 +28,17 @@ from trio_alerts.backends.opensearch_client import (
     search_documents,
 )
 from trio_alerts.backends.schema_guard import SchemaGuard
-from trio_alerts.backends.stored_records import readable_records
+from trio_alerts.backends.stored_records import due_record, readable_records
 from trio_alerts.batcher import Batcher
 from trio_alerts.errors import RefusedContent, SchemaError, Unavailable
-from trio_alerts.ports import Conflict, Counts, RecordFilter, Stored, Vitals
+from trio_alerts.ports import Conflict, Counts, Due, RecordFilter, Stored, Vitals
 from trio_alerts.settings import Settings
 
 MAX_BULK_ITEMS = 500  # 40 to 100 ms of a small server's work: what a lone write may have to wait for
 MAX_BULK_BYTES = 5 * 1024 * 1024  # far below the 100 MB that OpenSearch takes, and what proxies in front of it take
 BULKS = 2  # while OpenSearch works on one, the next is written and the last one read
 PAGE = 1000  # of a search: a few MB
+DUE_FIELDS = tuple(f"delivery.channels.{field}" for field in ("name", "state", "next_attempt_at"))
 OVERDUE = dt.timedelta(seconds=60)
 REPEATED_IDS = 1000  # a producer that repeats more of them has one fault, not many
 LOOK_PAUSE_S = 1.0  # an outage makes the guard look this often, whatever the number of writes that meet it
@@ -136,7 +137,7 @@ class OpenSearchStore:
             return None
         return Stored(Record.from_json(record_id, document.source), (document.seq_no, document.primary_term))
 
-    async def due(self, now: dt.datetime, count: int, after: str = "") -> list[str]:
+    async def due(self, now: dt.datetime, count: int, after: str = "") -> list[Due]:
         """See `AlertStore.due`."""
         waiting = [
             _all({"term": {"delivery.state": state}}, {"range": {f"delivery.{moment}": {"lte": _instant(now)}}})
@@ -144,8 +145,8 @@ class OpenSearchStore:
         ]
         beyond = {"range": {"record_id": {"gt": after}}} if after else _has("record_id")
         query = _all({"bool": {"should": waiting}}, beyond)
-        found = await self._page(query, min(count, PAGE), _BY_ID, (after,) if after else (), source=False)
-        return [str(document.sort[0]) for document in found]
+        found = await self._page(query, min(count, PAGE), _BY_ID, (after,) if after else (), source=DUE_FIELDS)
+        return [due_record(str(document.sort[0]), document.source, now) for document in found]
 
     async def search(self, wanted: RecordFilter, count: int, after: Record | None = None) -> list[Record]:
         """See `AlertStore.search`.
@@ -213,7 +214,7 @@ class OpenSearchStore:
         sort: Sequence[Mapping[str, Any]],
         after: Sequence[Any],
         *,
-        source: bool = True,
+        source: Sequence[str] = ("*",),
     ) -> list[Document]:
         found = await self._read(
             lambda: search_documents(self._client, self._target, query, size=size, sort=sort, source=source)

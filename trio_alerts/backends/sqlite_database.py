@@ -20,9 +20,9 @@ from pathlib import Path
 import msgspec
 
 from trio_alerts.alert import Record, entry_order
-from trio_alerts.backends.stored_records import readable_records
+from trio_alerts.backends.stored_records import due_record, readable_records
 from trio_alerts.errors import RefusedContent, SchemaError
-from trio_alerts.ports import Conflict, Counts, RecordFilter, Stored, Vitals
+from trio_alerts.ports import Conflict, Counts, Due, RecordFilter, Stored, Vitals
 
 APPLICATION_ID = 0x7A1E7257  # marks the file as ours; any other number is somebody else's database
 SCHEMA_VERSION = 1
@@ -223,17 +223,17 @@ class SqliteDatabase:
             row = connection.execute("SELECT document, version FROM records WHERE id = ?", (record_id,)).fetchone()
         return row and Stored(Record.from_json(record_id, row[0]), (row[1], 1))
 
-    def due(self, now: dt.datetime, count: int, after: str) -> list[str]:
-        """Return one page of IDs that wait for an attempt."""
+    def due(self, now: dt.datetime, count: int, after: str) -> list[Due]:
+        """Return one page of what waits for an attempt."""
         with self._reading() as connection:
             rows = connection.execute(
-                """SELECT id FROM records INDEXED BY records_waiting
+                """SELECT id, document FROM records INDEXED BY records_waiting
                 WHERE state IN ('retrying', 'sending') AND id > :after AND
                 ((state = 'retrying' AND next_attempt_us <= :now) OR (state = 'sending' AND lease_until_us <= :now))
                 ORDER BY id LIMIT :count""",
                 {"after": after, "now": _microseconds(now), "count": count},
             ).fetchall()
-        return [record_id for (record_id,) in rows]
+        return [due_record(record_id, document, now) for record_id, document in rows]
 
     def search(self, wanted: RecordFilter, count: int, after: str) -> list[Record]:
         """Return one page of matching records, the newest entry first; `after` is the last ID of the page before."""

@@ -20,7 +20,7 @@ from trio_alerts.backends.background import running
 from trio_alerts.backends.sqlite_database import SqliteDatabase, Write, write_of
 from trio_alerts.batcher import Batcher
 from trio_alerts.errors import StartError, Unavailable
-from trio_alerts.ports import Conflict, Counts, RecordFilter, Stored, Vitals
+from trio_alerts.ports import Conflict, Counts, Due, RecordFilter, Stored, Vitals
 
 MAX_BATCH_ITEMS = 1024  # about 20 ms of work: what a lone write may have to wait for
 MAX_BATCH_BYTES = 8 * 1024 * 1024
@@ -106,7 +106,7 @@ class SqliteStore:
         """See `AlertStore.get`."""
         return await self._run(lambda: self._database.get(record_id), self._reading)
 
-    async def due(self, now: dt.datetime, count: int, after: str = "") -> list[str]:
+    async def due(self, now: dt.datetime, count: int, after: str = "") -> list[Due]:
         """See `AlertStore.due`."""
         return await self._run(lambda: self._database.due(now, count, after), self._reading)
 

@@ -1,11 +1,15 @@
 """Reading what a store keeps, the same way in every store."""
 
+import datetime as dt
 from collections.abc import Iterable
 
+import msgspec
 from loguru import logger
 
 from trio_alerts.alert import Record
+from trio_alerts.delivery import ChannelDelivery
 from trio_alerts.errors import RefusedContent
+from trio_alerts.ports import Due
 
 
 def readable_records(documents: Iterable[tuple[str, bytes | str]]) -> list[Record]:
@@ -24,3 +28,29 @@ def readable_records(documents: Iterable[tuple[str, bytes | str]]) -> list[Recor
     if faults:
         logger.error("{} of the records found cannot be shown; the first: {}", len(faults), faults[0])
     return records
+
+
+class _Delivery(msgspec.Struct):
+    channels: tuple[ChannelDelivery, ...] = ()
+
+
+class _Document(msgspec.Struct):
+    delivery: _Delivery
+
+
+_DECODER = msgspec.json.Decoder(_Document)
+
+
+def due_record(record_id: str, document: bytes | str, now: dt.datetime) -> Due:
+    """Say which channels of a document are due; whoever claims the record looks again, and says what is wrong with it.
+
+    Args:
+        record_id: Its ID.
+        document: Of which `delivery.channels` is enough.
+        now: The server's time.
+    """
+    try:
+        channels = _DECODER.decode(document).delivery.channels
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        return Due(record_id)
+    return Due(record_id, tuple(channel.name for channel in channels if channel.is_due(now)))
