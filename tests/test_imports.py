@@ -24,6 +24,7 @@ LAYERS = [
         "networks",
         "uptime",
         "stop_signals",
+        "redaction",
     },
     {"delivery"},
     {"alert", "ledger"},
@@ -76,6 +77,7 @@ def test_imports_point_one_way(name: str, path: Path) -> None:
             "batcher",
             "networks",
             "printable",
+            "redaction",
             *LAYERS[1],
             *LAYERS[2],
             *LAYERS[3],
@@ -85,7 +87,7 @@ def test_imports_point_one_way(name: str, path: Path) -> None:
         assert inner <= {"backends", *below}, name
     elif top == "channels":
         allowed = {f"trio_alerts.backends.{name}" for name in ("address_check", *HTTP)}
-        assert inner <= {"backends", "ports", "retry"}, name
+        assert inner <= {"backends", "ports", "retry", "redaction"}, name
         assert {imported for imported in wanted if imported.startswith("trio_alerts.backends")} <= allowed, name
     else:
         assert top in RANK, f"{name} has no place in the layers"

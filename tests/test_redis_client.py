@@ -97,6 +97,36 @@ async def test_first_words_that_keep_us_out(
 
 
 @pytest.mark.parametrize(
+    "said",
+    [
+        b"-ERR unknown command 'AUTH', with args beginning with: 'p4ssw0rd/1' \r\n",
+        b"-ERR unknown command `AUTH`, with args beginning with: `p4ssw`, \r\n",
+        b"-ERR proxy: cannot forward AUTH p4ssw0rd/1\r\n",
+        b"-ERR proxy: cannot forward AUTH p4ssw0rd%2F1\r\n",
+        b"-WRONGPASS p4ssw0rd/1 is wrong\r\n",
+    ],
+)
+async def test_a_server_that_repeats_the_password_is_not_quoted(monkeypatch: pytest.MonkeyPatch, said: bytes) -> None:
+    """A renamed AUTH, or a proxy, says what it was sent: the message says the rest."""
+    Network(monkeypatch, served(echo, {"AUTH": said}))
+    with pytest.raises(StartError, match="refuses the user name or password") as caught:
+        async with open_redis("redis://:p4ssw0rd%2F1@h/1"):
+            pass
+
+    assert "p4ssw" not in str(caught.value)
+
+
+async def test_an_unknown_command_s_arguments_are_not_quoted(monkeypatch: pytest.MonkeyPatch) -> None:
+    """They can be a payload."""
+    Network(monkeypatch, served(lambda _: b"-ERR unknown command 'ECHO', with args beginning with: 'hush' \r\n"))
+    async with open_redis("redis://h") as client:
+        with pytest.raises(Unavailable) as caught:
+            await client.echo("hush")
+
+    assert "hush" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
     "first_words",
     [
         {"CLIENT": b"-NOPERM no\r\n", "PING": b"-NOPERM no\r\n", "ROLE": b"-NOPERM no\r\n"},

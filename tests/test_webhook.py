@@ -22,6 +22,7 @@ from trio_alerts.ports import Notification
 from trio_alerts.retry import Accepted, Outcome, Refused, Retry, needs_a_human
 
 KEY = b"0123456789abcdef01234567"
+SECRET = base64.b64encode(KEY).decode()
 NOTIFICATION = Notification("1763900000000-0", b'{"alert_id":"a-1","title":"Z\xc3\xbcrich"}')
 
 
@@ -240,6 +241,31 @@ async def test_the_transport_is_told_when_the_attempt_has_to_be_over() -> None:
     assert Accepted(204) == await channel.send(Notification("1-0", b"{}", deadline=12.5))
     assert isinstance(channel._transport, Wire)
     assert 12.5 == channel._transport.deadline
+
+
+@pytest.mark.parametrize("status", [200, 404, 410, 503])
+async def test_a_receiver_that_repeats_the_request_gives_no_secret_away(status: int) -> None:
+    """Neither the URL's, nor a header's, nor the signing key, also where what is kept of the answer ends in one."""
+
+    def answer(request: httpx.Request) -> httpx.Response:
+        said = f"Cannot {request.method} {request.url.raw_path.decode()}, headers {dict(request.headers)}, key {SECRET}"
+        return httpx.Response(status, text="." * 960 + said if status == 410 else said)
+
+    outcome = await outcome_of(answer)
+
+    assert "Cannot POST ***" in outcome.answer
+    for secret in ("s3cret", "t0ken", SECRET):
+        assert secret not in repr(outcome)
+
+
+async def test_a_cut_echo_gives_no_half_of_a_secret_away() -> None:
+    """A connection that breaks in the middle of the answer may break in the middle of a secret."""
+    channel = channel_to(lambda _: httpx.Response(404, text=""))
+    response = AnswerParser(65_536)
+    response.feed(b"HTTP/1.1 404 X\r\nContent-Length: 99\r\n\r\nCannot POST /hook/s3cr")
+    response.feed_eof() if response.complete else response.end_early(httpx.ReadError("broke"))
+
+    assert "Cannot POST ***" == channel._kept(response)
 
 
 async def test_the_url_s_path_is_in_no_outcome_and_no_repr() -> None:

@@ -15,6 +15,7 @@ from trio_alerts.backends.redis_address import RedisAddress
 from trio_alerts.backends.redis_answers import Refusal, shaped
 from trio_alerts.backends.redis_connection import READ_SIZE, RedisConnection
 from trio_alerts.errors import SettingsError, Unavailable
+from trio_alerts.redaction import Redactor
 
 CLIENT_NAME = "trio_alerts"
 _NOT_REDIS = "does not speak Redis's protocol"
@@ -111,7 +112,8 @@ async def _ask_sentinels(address: RedisAddress) -> tuple[str, int]:
             master = _master(answers[-1])
             if not refused and master is not None:
                 return master
-            reasons.append(f"{host}:{port} says: {refused[0] if refused else 'unknown service'}")
+            said = _without_passwords(str(refused[0]), address) if refused else "unknown service"
+            reasons.append(f"{host}:{port} says: {said}")
     raise Unavailable(f"{address}: no Sentinel names a master: {'; '.join(reasons)}")
 
 
@@ -155,7 +157,7 @@ async def _introduce(connection: RedisConnection, address: RedisAddress) -> None
         hint = "" if address.tls else " (does it want TLS, rediss://?)"
         raise Unavailable(f"{address} broke off at the first words: {error}{hint}") from error
     if reason is not None:
-        raise Refusal(f"{address} {reason}")
+        raise Refusal(f"{address} {_without_passwords(reason, address)}")
 
 
 def _refusal(address: RedisAddress, answers: dict[str, Any]) -> str | None:
@@ -179,6 +181,11 @@ def _refusal(address: RedisAddress, answers: dict[str, Any]) -> str | None:
     if role == b"sentinel":
         return "is a Sentinel: use redis+sentinel://host:port/service/db"
     return _REPLICA if role == b"slave" else None
+
+
+def _without_passwords(said: str, address: RedisAddress) -> str:
+    """Take out of what a server, or a proxy in front of it, says what it repeats of our AUTH."""
+    return Redactor(filter(None, (address.password, address.sentinel_password))).redact(said)
 
 
 def _login(username: str | None, password: str | None) -> tuple[str, ...]:

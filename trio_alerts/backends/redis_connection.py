@@ -218,6 +218,8 @@ def pack(command: tuple[EncodableT, ...]) -> bytes:
 
 
 def _reply_error(text: str) -> RedisError:
+    # "unknown command" goes on with what we sent: a password, or an alert.
+    text = text.partition(", with args beginning with")[0]
     try:
         error: RedisError = BaseParser.parse_error(text)  # type: ignore[no-untyped-call]
     except ValueError:  # MOVED or ASK without an address

@@ -17,6 +17,7 @@ from trio_alerts.backends.http_pool import OriginKey
 from trio_alerts.backends.http_socket import SendProgress
 from trio_alerts.backends.http_transport import PostTemplate
 from trio_alerts.ports import Notification
+from trio_alerts.redaction import Redactor, secrets_of_request
 from trio_alerts.retry import Outcome, Refused, Retry, classify_status, parse_retry_after
 
 KEPT_ANSWER_BYTES = 1024
@@ -57,11 +58,13 @@ class WebhookChannel:
         self.name = name
         target = httpx.URL(url)
         own = {"content-type": "application/json", "user-agent": f"trio-alerts/{trio_alerts.__version__}"}
+        given = dict(headers or {})
         if target.userinfo:
             token = base64.b64encode(f"{target.username}:{target.password}".encode()).decode()
-            own["authorization"] = f"Basic {token}"
-        self._template = PostTemplate(target, own | dict(headers or {}))
+            given["authorization"] = f"Basic {token}"
+        self._template = PostTemplate(target, own | given)
         self._key = key
+        self._redactor = Redactor(secrets_of_request(url, given, key))
         self._transport = transport
         self._now = now
 
@@ -94,12 +97,17 @@ class WebhookChannel:
             if progress.started:
                 raise
             return Retry("not connected in time for this attempt; nothing was sent")
-        outcome = classify_status(response.status, bytes(response.body[:KEPT_ANSWER_BYTES]).decode(errors="replace"))
+        outcome = classify_status(response.status, self._kept(response) if response.body else "")
         if isinstance(outcome, Retry):
             asked = [value.decode("latin-1") for name, value in response.headers if name == b"retry-after"]
             if asked:
                 return replace(outcome, after_s=parse_retry_after(asked, self._now()))
         return outcome
+
+    def _kept(self, response: AnswerParser) -> str:
+        """Return the beginning of the body, for the record: without what it repeats of our secrets."""
+        cut = response.truncated or response.cut is not None
+        return self._redactor.redact_beginning(response.body, KEPT_ANSWER_BYTES, cut=cut).decode(errors="replace")
 
     async def why_unreachable(self, deadline: float) -> str | None:
         """Open a connection, TLS included, and close it; return why that fails by a time on trio's clock, or None.

@@ -1,0 +1,106 @@
+"""A marker in every secret, receivers that repeat all they are sent, and a look at everything that is written."""
+
+import json
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import pytest
+
+from tests.real.program import Site, stop, wait_until
+from tests.real.servers import RedisServer
+from tests.test_alert import EVENT
+
+MARK = "S3CR3Tmarker"
+KEY = "whsec_" + MARK * 2  # it is base64
+HEADERS = f'{{ Authorization = "Bearer {MARK}-token", "X-Api-Key" = "{MARK}=key" }}'
+
+
+class Echo(BaseHTTPRequestHandler):
+    """Repeats each request in its answer: as text, as JSON, or as a page; the path says with which status."""
+
+    def do_POST(self) -> None:
+        self.rfile.read(int(self.headers["content-length"]))
+        said = {**self.headers, "path": self.path, "was": f"Cannot {self.requestline}"}
+        form = int(self.path.partition("form=")[2][:1])
+        text = (
+            json.dumps(said),
+            "".join(f"{k}: {v}\n" for k, v in said.items()),
+            f"<p>{said}</p>".replace("=", "&#x3D;"),
+        )
+        body = (" " * (900 if "late" in self.path else 0) + text[form]).encode()
+        self.send_response(int(self.path.partition("status=")[2][:3]))
+        self.send_header("content-length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, *_: object) -> None:
+        """Say nothing."""
+
+
+@contextmanager
+def echoing() -> Iterator[str]:
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Echo)
+    thread = threading.Thread(target=server.serve_forever)
+    thread.start()
+    try:
+        yield f"127.0.0.1:{server.server_port}"
+    finally:
+        server.shutdown()
+        thread.join()
+        server.server_close()
+
+
+@pytest.fixture
+def redis_url(valkey: RedisServer) -> Iterator[str]:
+    """The server, entered by a user with a password."""
+    with valkey.client() as client:
+        client.execute_command("ACL", "SETUSER", "marked", "on", f">{MARK}:pw", "~*", "&*", "+@all")
+        yield f"redis://marked:{MARK}%3Apw@{urlsplit(valkey.url).netloc}/0"
+        client.execute_command("ACL", "DELUSER", "marked")
+
+
+def test_no_secret_is_written_anywhere(valkey: RedisServer, redis_url: str, tmp_path: Path) -> None:
+    """Neither logs nor records, neither `show` nor `check` have it, however a receiver repeats it."""
+    with echoing() as address:
+        tables = [
+            f'[[channels]]\nname = "c{number}"\nsecret = "{KEY}"\nheaders = {headers}\n'
+            f'url = "http://{user}{address}/hooks/{MARK}/%7B{MARK}%7D?token={MARK}+1&{query}"\n'
+            for number, (user, headers, query) in enumerate(
+                (user, headers, f"form={form}&status={status}{late}")
+                for user, headers in (("", HEADERS), (f"us%40er:{MARK}%2Fpw@", "{}"))
+                for form, status, late in ((0, 200, ""), (1, 410, ""), (2, 403, ""), (1, 503, "&late"))
+            )
+        ]
+        config = tmp_path / "alerts.toml"
+        config.write_text("".join(tables), "utf-8")
+        settings = {"redis_url": redis_url, "config": str(config), "webhook_url": f"http://127.0.0.1:9/{MARK}"}
+        store = tmp_path / "alerts.db"
+        site = Site(valkey, f"sqlite:///{store}", tmp_path, settings)
+        entry_id = site.add({b"event": json.dumps(EVENT).encode()})
+        with site.running() as worker:
+            wait_until(lambda: b"answered 503" in site.call("show", entry_id).stdout, "answered", site)
+            assert 0 == stop(worker), site.log()
+
+        shown = site.call("show", entry_id)
+        assert b"***" in shown.stdout
+        written = [site.log().encode(), store.read_bytes(), shown.stdout, shown.stderr]
+        for command in (("check",), ("list", "--json"), ("show", entry_id, "--json"), ("stats",), ("audit",)):
+            done = site.call(*command)
+            written += [done.stdout, done.stderr]
+        for text in written:
+            assert MARK.encode() not in text
+            assert MARK.lower().encode() not in text.lower()
+            assert b"UzNDUjNUbWFya2Vy" not in text  # base64 of the marker
+
+
+def test_a_wrong_password_is_not_shown(valkey: RedisServer, tmp_path: Path) -> None:
+    """`check` names what is wrong, and not with what."""
+    url = f"redis://nobody:{MARK}@{urlsplit(valkey.url).netloc}/0"
+    done = Site(valkey, f"sqlite:///{tmp_path}/alerts.db", tmp_path, {"redis_url": url}).call("check")
+
+    assert b"refuses the user name or password" in done.stderr
+    assert MARK.encode() not in done.stdout + done.stderr
