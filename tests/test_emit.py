@@ -1,5 +1,6 @@
 """`emit`: what it refuses, what it sends where, and what it says."""
 
+import json
 import zlib
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
@@ -10,7 +11,7 @@ import trio
 
 from tests.calling import call
 from tests.test_alert_file import line, pretty
-from trio_alerts.backends.redis_producer import Fate
+from trio_alerts.backends.redis_producer import Emission, Fate
 from trio_alerts.commands import emit
 from trio_alerts.errors import StartError
 from trio_alerts.settings import Settings
@@ -37,10 +38,12 @@ class FakeProducer:
             raise StartError(self.start_error)
         yield self
 
-    async def add(self, entries: Sequence[tuple[str, bytes]]) -> tuple[Sequence[Fate], str]:
+    async def add(self, entries: Sequence[tuple[str, bytes]]) -> Emission:
         await trio.lowlevel.checkpoint()
         self.entries += entries
-        return self.fates or ["added"] * len(entries), self.reason
+        fates = self.fates or ["added"] * len(entries)
+        ids = [f"17-{number}" if fate == "added" else "" for number, fate in enumerate(fates)]
+        return Emission(fates, ids, self.reason)
 
 
 @pytest.fixture
@@ -57,7 +60,8 @@ def test_every_alert_of_a_file_is_sent(producer: FakeProducer, tmp_path: Path) -
 
     called = call("emit", str(file))
 
-    assert (0, "emitted 3 alerts to AlertStream\n", "") == (called.exit_code, called.out, called.err)
+    out = "17-0\ta\n17-1\tb\n17-2\tc\nemitted 3 alerts to AlertStream\n"
+    assert (0, out, "") == (called.exit_code, called.out, called.err)
     assert [("AlertStream", one) for one in GOOD.splitlines()] == producer.entries
 
 
@@ -67,7 +71,7 @@ def test_standard_input_and_the_stream_of_the_settings(producer: FakeProducer) -
     assert 2 == called.exit_code
 
     called = call("emit", "-", stdin=b"[" + line("a") + b"]", stream="Other")
-    assert "emitted 1 alerts to Other\n" == called.out
+    assert "17-0\ta\nemitted 1 alerts to Other\n" == called.out
     assert [("Other", line("a"))] == producer.entries
 
 
@@ -81,6 +85,20 @@ def test_several_streams_share_by_the_crc_of_the_alert_id(producer: FakeProducer
     assert expected == [stream for stream, _ in producer.entries]
     assert f"emitted {expected.count('x')} alerts to x\nemitted {expected.count('y')} alerts to y\n" in called.out
     assert "CRC-32" in called.out
+
+
+def test_the_ids_are_those_of_the_records(producer: FakeProducer) -> None:
+    """What `show` takes, whatever the number of streams; `--json` prints that alone, one object a line."""
+    called = call("emit", "-", "--json", stdin=line("a\tb"))
+    expected = {"record_id": "17-0", "alert_id": "a\tb", "stream": "AlertStream", "entry_id": "17-0"}
+    assert expected == json.loads(called.out)
+
+    called = call("emit", "-", "--json", "--streams", "x,y", stdin=line("a"))
+    said = json.loads(called.out)
+    assert f"{said['stream']}|17-0" == said["record_id"]
+    assert said["stream"] in ("x", "y")
+    assert f"{said['record_id']}\ta\n" in call("emit", "-", "--streams", "x,y", stdin=line("a")).out
+    assert "17-0\ta\\tb\n" in call("emit", "-", stdin=line("a\tb")).out  # a tab in an ID parts no columns
 
 
 def test_one_bad_line_keeps_all_back(producer: FakeProducer) -> None:
@@ -100,7 +118,7 @@ def test_skip_bad_sends_the_others(producer: FakeProducer) -> None:
     """With `--skip-bad` the valid ones are sent and the problems still told; exit code 0."""
     called = call("emit", "-", "--skip-bad", stdin=BAD)
 
-    assert (0, "emitted 2 alerts to AlertStream\n") == (called.exit_code, called.out)
+    assert (0, "17-0\ta\n17-1\tb\nemitted 2 alerts to AlertStream\n") == (called.exit_code, called.out)
     assert "  line 2: " in called.err
     assert [line("a"), line("b")] == [payload for _, payload in producer.entries]
 
@@ -161,7 +179,7 @@ def test_cut_short_says_what_is_certain(producer: FakeProducer) -> None:
 
     called = call("emit", "-", stdin=GOOD)
 
-    assert (4, "") == (called.exit_code, called.out)
+    assert (4, "17-0\ta\n") == (called.exit_code, called.out)
     assert (
         "trio-alerts: Redis: gone\n"
         "1 of 3 alerts are in the stream for certain; 1 may be, nobody saw the answer; 1 are not\n"

@@ -252,7 +252,11 @@ def test_show_of_an_unknown_record(store: FakeStore) -> None:
     """Exit code 1, and where it was looked for."""
     called = call("show", "9-9", store_url="http://user:hunter2@127.0.0.1:9200")
 
-    assert (1, "trio-alerts: there is no record '9-9' in http://127.0.0.1:9200\n") == (called.exit_code, called.err)
+    assert 1 == called.exit_code
+    assert (
+        "trio-alerts: there is no record '9-9' in http://127.0.0.1:9200\n"
+        "`list` shows the newest IDs, `emit` those that it sends; what is not read yet has no record\n"
+    ) == called.err
 
 
 @pytest.mark.parametrize("argv", [("list",), ("show", "1-0")])

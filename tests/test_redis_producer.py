@@ -1,7 +1,7 @@
 """What the producer says of each alert when Redis fails in the middle, on a client in memory."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, TypeVar, cast
 
 import pytest
@@ -10,7 +10,7 @@ from trio.testing import MockClock
 
 from trio_alerts.backends import redis_producer
 from trio_alerts.backends.redis_answers import Refusal, shaped
-from trio_alerts.backends.redis_producer import RedisProducer
+from trio_alerts.backends.redis_producer import Fate, RedisProducer
 from trio_alerts.errors import Unavailable
 
 if TYPE_CHECKING:
@@ -80,6 +80,12 @@ def small_windows(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(redis_producer, "WINDOW_BYTES", 100)
 
 
+async def added(client: FakeClient, entries: Sequence[tuple[str, bytes]]) -> tuple[Sequence[Fate], str]:
+    emission = await client.producer().add(entries)
+    assert [fate == "added" for fate in emission.fates] == [bool(one) for one in emission.entry_ids]
+    return emission.fates, emission.reason
+
+
 def entries(count: int, size: int = 1) -> list[tuple[str, bytes]]:
     return [("Alerts", b"%d" % number * size) for number in range(count)]
 
@@ -87,7 +93,7 @@ def entries(count: int, size: int = 1) -> list[tuple[str, bytes]]:
 async def test_alerts_go_out_in_order_many_at_once(autojump_clock: MockClock) -> None:
     """The order of the stream is that of the file; a window of commands is on the way at once."""
     client = FakeClient()
-    fates, reason = await client.producer().add(entries(10))
+    fates, reason = await added(client, entries(10))
 
     assert (["added"] * 10, "") == (fates, reason)
     assert [payload for _, payload in entries(10)] == client.sent
@@ -98,17 +104,17 @@ async def test_alerts_go_out_in_order_many_at_once(autojump_clock: MockClock) ->
 async def test_window_is_bounded_in_bytes_too(autojump_clock: MockClock) -> None:
     """Large alerts go out fewer at once; one that is larger than the bound goes alone."""
     client = FakeClient()
-    fates, _ = await client.producer().add(entries(4, size=60))
+    fates, _ = await added(client, entries(4, size=60))
     assert 2 == client.most_at_once
 
-    fates, _ = await client.producer().add(entries(4, size=600))
+    fates, _ = await added(client, entries(4, size=600))
     assert ["added"] * 4 == fates
 
 
 async def test_after_a_lost_connection_nothing_more_goes_out(autojump_clock: MockClock) -> None:
     """What was on its way is unknown, what came before is certain, what follows was not sent; nothing is repeated."""
     client = FakeClient(lambda number: Unavailable("lost") if number >= 5 else None)
-    fates, reason = await client.producer().add(entries(12))
+    fates, reason = await added(client, entries(12))
 
     assert ["added"] * 5 + ["unknown"] * 3 + ["not added"] * 4 == fates
     assert "Redis: lost" == reason
@@ -119,7 +125,7 @@ async def test_what_waits_for_the_connection_is_not_sent_later(autojump_clock: M
     """After the first lost answer, those that wait for the connection's return never go out behind it."""
     client = FakeClient(lambda number: Unavailable("lost") if number == 1 else None)
     client.parked_from = 2
-    _, reason = await client.producer().add(entries(6))
+    _, reason = await added(client, entries(6))
 
     assert "Redis: lost" == reason
     assert [b"0", b"1"] == client.sent
@@ -130,7 +136,7 @@ async def test_what_waits_for_the_connection_is_not_sent_later(autojump_clock: M
 async def test_nothing_starts_after_a_failure(autojump_clock: MockClock, fault: Exception) -> None:
     """A failure that comes while a window is being sent keeps the rest of it back, but for one that was starting."""
     client = FakeClient(lambda number: fault if number >= 1 else None, at_once=True)
-    fates, _ = await client.producer().add(entries(6))
+    fates, _ = await added(client, entries(6))
 
     assert client.sent in ([b"0", b"1"], [b"0", b"1", b"2"])
     assert ["not added"] * 3 == fates[3:]
@@ -139,7 +145,7 @@ async def test_nothing_starts_after_a_failure(autojump_clock: MockClock, fault: 
 async def test_a_refusal_is_certain(autojump_clock: MockClock) -> None:
     """The server's "no" means that it was not added; those beside it are still heard out."""
     client = FakeClient(lambda number: Refusal("h refuses XADD: WRONGTYPE") if number == 1 else None)
-    fates, reason = await client.producer().add(entries(6))
+    fates, reason = await added(client, entries(6))
 
     assert ["added", "not added", "added", "added", "not added", "not added"] == fates
     assert "Redis: h refuses XADD: WRONGTYPE" == reason
@@ -148,6 +154,6 @@ async def test_a_refusal_is_certain(autojump_clock: MockClock) -> None:
 async def test_without_a_connection_nothing_is_unknown(autojump_clock: MockClock) -> None:
     """A window begins only on a connection that answers: else nothing of it was sent."""
     client = FakeClient(lambda number: Unavailable("away") if number == -2 else None)
-    fates, reason = await client.producer().add(entries(6))
+    fates, reason = await added(client, entries(6))
 
     assert (["added"] * 4 + ["not added"] * 2, "Redis: away") == (fates, reason)

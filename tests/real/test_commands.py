@@ -116,12 +116,13 @@ def test_emit_writes_every_alert_in_order(on_each: Program, redis_server: RedisS
     ended = on_each.call("emit", str(EXAMPLES))
 
     lines = EXAMPLES.read_bytes().splitlines()
-    assert (0, f"emitted {len(lines)} alerts to {on_each.settings['stream']}\n", "") == (
-        ended.exit_code,
-        ended.out,
-        ended.err,
-    )
+    assert (0, "") == (ended.exit_code, ended.err)
+    *emitted, summary = ended.out.splitlines()
+    assert f"emitted {len(lines)} alerts to {on_each.settings['stream']}" == summary
     assert lines == entries(redis_server, on_each.settings["stream"])
+    with redis_server.client() as client:
+        ids = [entry_id.decode() for entry_id, _ in client.xrange(on_each.settings["stream"])]
+    assert ids == [line.split("\t")[0] for line in emitted]
 
 
 def test_emit_keeps_the_order_over_many_windows(on_each: Program, redis_server: RedisServer) -> None:
@@ -264,7 +265,7 @@ def test_check_creates_nothing(program: Program, valkey: RedisServer) -> None:
 def test_run_list_show_and_a_clean_stop(program: Program) -> None:
     """What is emitted becomes records that can be listed and shown; SIGTERM ends `run` with exit code 0."""
     process, log = program.start("run", "--log-format", "json", "--retry-schedule-s", "3600")
-    program.call("emit", str(EXAMPLES))
+    emitted = program.call("emit", str(EXAMPLES)).out.splitlines()
     count = len(EXAMPLES.read_bytes().splitlines())
 
     def listed(*argv: str) -> list[str]:
@@ -276,7 +277,8 @@ def test_run_list_show_and_a_clean_stop(program: Program) -> None:
 
     messages = [msgspec.json.decode(text) for text in log.read_text().splitlines()]
     assert all({"time", "level", "message"} <= message.keys() for message in messages)
-    first = listed()[-1].split("\t")[0]
+    first = emitted[0].split("\t")[0]  # as the README goes on
+    assert first == listed()[-1].split("\t")[0]
     shown = program.call("show", first)
     assert (0, "") == (shown.exit_code, shown.err)
     assert f"record_id       {first}" in shown.out.splitlines()

@@ -2,6 +2,7 @@
 
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
+from dataclasses import dataclass
 from typing import Literal
 
 import trio
@@ -15,6 +16,21 @@ Fate = Literal["added", "unknown", "not added"]
 
 WINDOW = 256  # commands on the way at once: what may be uncertain after a lost connection, at most
 WINDOW_BYTES = 1024 * 1024
+
+
+@dataclass(frozen=True, slots=True)
+class Emission:
+    """What became of each alert, in their order.
+
+    Args:
+        fates: `unknown`: it was sent, and nobody saw the answer.
+        entry_ids: Where it lies in its stream; empty if it was not certainly added.
+        reason: Why it stopped early; empty if all were added.
+    """
+
+    fates: Sequence[Fate]
+    entry_ids: Sequence[str]
+    reason: str
 
 
 @asynccontextmanager
@@ -37,27 +53,26 @@ class RedisProducer:
     def __init__(self, client: RedisClient) -> None:
         self._client = client
 
-    async def add(self, entries: Sequence[tuple[str, bytes]]) -> tuple[Sequence[Fate], str]:
+    async def add(self, entries: Sequence[tuple[str, bytes]]) -> Emission:
         """XADD alerts in their order, many on the way at once. Nothing is repeated: that could make two of one.
 
         Args:
             entries: Each the stream and the alert's JSON.
 
-        Returns:
-            What became of each, and why it stopped early; an empty reason means that all were added. `unknown`: it was
-            sent, and nobody saw the answer.
-
         Cancellation: what was on its way may have been added.
         """
         fates: list[Fate] = ["not added"] * len(entries)
+        ids = [""] * len(entries)
         begin, reason = 0, ""
         while begin < len(entries) and not reason:
             end = _window_end(entries, begin)
-            reason = await self._add_window(entries, begin, end, fates)
+            reason = await self._add_window(entries, begin, end, fates, ids)
             begin = end
-        return fates, reason
+        return Emission(fates, ids, reason)
 
-    async def _add_window(self, entries: Sequence[tuple[str, bytes]], begin: int, end: int, fates: list[Fate]) -> str:
+    async def _add_window(
+        self, entries: Sequence[tuple[str, bytes]], begin: int, end: int, fates: list[Fate], ids: list[str]
+    ) -> str:
         reasons: list[str] = []
         try:
             # On a connection that is there the commands go out in the order of their tasks; after a loss, in any.
@@ -70,7 +85,8 @@ class RedisProducer:
                 stream, payload = entries[number]
                 fates[number] = "unknown"
                 try:
-                    self._client.expect(EntryId, await self._client.xadd(stream, {b"event": payload}), "XADD", stream)
+                    answer = await self._client.xadd(stream, {b"event": payload})
+                    ids[number] = self._client.expect(EntryId, answer, "XADD", stream).text
                 except Refusal as refused:
                     fates[number] = "not added"
                     reasons.append(self._told(refused))

@@ -4,15 +4,19 @@ import argparse
 import sys
 import zlib
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
+import msgspec
 import trio
+from msgspec import Struct
 
-from trio_alerts.backends.redis_producer import Fate, open_producer
+from trio_alerts.backends.record_ids import RecordIds
+from trio_alerts.backends.redis_producer import Emission, Fate, open_producer
 from trio_alerts.commands.alert_file import FoundAlert, Problem, read_alerts
 from trio_alerts.commands.command import Command
 from trio_alerts.errors import SettingsError, StartError
+from trio_alerts.printable import one_line
 from trio_alerts.settings import Settings
 
 SHOWN_PROBLEMS = 20  # enough to see the pattern; the rest is counted
@@ -31,11 +35,18 @@ def _execute(arguments: argparse.Namespace, settings: Settings) -> int:
         sys.stdout.write(f"{len(alerts):,} alerts are valid; nothing was sent (--dry-run)\n")
         return 0
     streams = [stream_of(alert, settings.stream_names) for alert in alerts]
-    fates, reason = trio.run(
-        _send, settings, [(stream, one.payload) for stream, one in zip(streams, alerts, strict=True)]
+    emission = trio.run(_send, settings, [(stream, one.payload) for stream, one in zip(streams, alerts, strict=True)])
+    show = _show_json if arguments.json else _show_lines
+    show(
+        _Emitted(RecordIds(settings.stream_names).of(stream, entry_id), alert.alert_id, stream, entry_id)
+        for stream, entry_id, alert in zip(streams, emission.entry_ids, alerts, strict=True)
+        if entry_id
     )
-    if reason:
-        raise StartError(_cut_short(reason, fates, alerts))
+    if emission.reason:
+        sys.stdout.flush()
+        raise StartError(_cut_short(emission.reason, emission.fates, alerts))
+    if arguments.json:
+        return 0
     for stream in settings.stream_names:
         sys.stdout.write(f"emitted {streams.count(stream):,} alerts to {stream}\n")
     if len(settings.stream_names) > 1:
@@ -48,7 +59,26 @@ def stream_of(alert: FoundAlert, streams: Sequence[str]) -> str:
     return streams[zlib.crc32(alert.alert_id.encode()) % len(streams)]
 
 
-async def _send(settings: Settings, entries: Sequence[tuple[str, bytes]]) -> tuple[Sequence[Fate], str]:
+class _Emitted(Struct):
+    """Where an alert went; `record_id` is what `show` and `redeliver` take, and its `webhook-id`."""
+
+    record_id: str
+    alert_id: str
+    stream: str
+    entry_id: str
+
+
+def _show_json(emitted: Iterable[_Emitted]) -> None:
+    for one in emitted:
+        sys.stdout.write(f"{msgspec.json.encode(one).decode('utf-8')}\n")
+
+
+def _show_lines(emitted: Iterable[_Emitted]) -> None:
+    for one in emitted:
+        sys.stdout.write(f"{one_line(one.record_id)}\t{one_line(one.alert_id)}\n")
+
+
+async def _send(settings: Settings, entries: Sequence[tuple[str, bytes]]) -> Emission:
     async with open_producer(settings) as producer:
         return await producer.add(entries)
 
@@ -86,6 +116,9 @@ def _add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--skip-bad", action="store_true", default=False, help="send the valid ones although others are not"
     )
+    parser.add_argument(
+        "--json", action="store_true", default=False, help="an object for each alert, one a line, and nothing else"
+    )
 
 
 COMMAND = Command(
@@ -93,6 +126,7 @@ COMMAND = Command(
     about="""\
 Each alert becomes one entry, with the alert's JSON in the field `event`: a line of JSON lines as it is, an item of an
 array without the space around its tokens. With several --streams, the CRC-32 of the alert_id picks one.
+Prints the ID that each alert's record will have (what `show` takes) and its alert_id, separated by a tab.
 
 If one is not valid, nothing is sent, the problems are listed by line or item, and the exit code is 2; with --skip-bad
 it is 2 only if none is valid. If Redis cannot be reached or stops answering the exit code is 4, and what is certain
@@ -101,6 +135,7 @@ is told: nothing is sent a second time.""",
         "emit examples/alerts.jsonl",
         "emit --dry-run alerts.json",
         "emit --stream Alerts --skip-bad - < alerts.jsonl",
+        "emit --json alerts.jsonl | jq -r .record_id",
     ),
     operands=("FILE|-",),
     add_options=_add_options,

@@ -23,7 +23,10 @@ _ENCODER = msgspec.json.Encoder(decimal_format="number")
 def _execute(arguments: argparse.Namespace, settings: Settings) -> int:
     stored = trio.run(_get, settings, arguments.id)
     if stored is None:
-        raise AlertError(f"there is no record {arguments.id!r} in {settings.store_url!r}")
+        raise AlertError(
+            f"there is no record {arguments.id!r} in {settings.store_url!r}\n"
+            "`list` shows the newest IDs, `emit` those that it sends; what is not read yet has no record"
+        )
     if arguments.json:
         sys.stdout.buffer.write(stored.record.to_json() + b"\n")  # UTF-8 in every locale
     else:
