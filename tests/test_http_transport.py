@@ -624,6 +624,13 @@ async def test_connecting_has_its_own_bound(mock_clock: MockClock, dead_port: in
     assert (0, 0, 0) == counts(transport)
 
 
+async def test_dns_that_does_not_answer_is_named(autojump_clock: MockClock) -> None:
+    """Whoever reads the reason must know that it is DNS, not the receiver."""
+    async with TrioTransport(connect_timeout_s=5, names=NameLookup(NameServer(takes_s=math.inf))) as transport:
+        with pytest.raises(httpx.ConnectTimeout, match=r"no address of 'receiver\.example' from DNS within 5 s"):
+            await status(transport, "http://receiver.example/")
+
+
 async def test_a_dead_address_leaves_time_for_the_next(mock_clock: MockClock, dead_port: int) -> None:
     """A first address that swallows packets costs a quarter of a second, and the alert arrives by the second one."""
     names = NameServer(["127.0.0.1", "127.0.0.2"])

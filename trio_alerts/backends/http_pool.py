@@ -235,9 +235,11 @@ class Pool:
         """
         if self.closed:  # while this request waited for its slot
             raise RuntimeError("the transport was closed")
+        missing = f"no address of {origin.key.host!r} from DNS"
         try:
             with trio.fail_at(min(deadline, trio.current_time() + self._connect_timeout_s)) as scope:
                 addresses = await self._allowed_addresses(origin.key.host)
+                missing = "no connection"
                 sock = await self._connector.connect(addresses, origin.key.port, scope.deadline)
                 plain = PlainSocket(sock, self._watch)
                 if origin.key.scheme == "http":
@@ -255,7 +257,7 @@ class Pool:
         except trio.TooSlowError as error:
             if trio.current_time() >= deadline:
                 raise
-            raise httpx.ConnectTimeout(f"no connection within {self._connect_timeout_s} s") from error
+            raise httpx.ConnectTimeout(f"{missing} within {self._connect_timeout_s} s") from error
         except OSError as error:
             raise httpx.ConnectError(f"cannot connect: {error}") from error
 

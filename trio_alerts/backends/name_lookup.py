@@ -8,7 +8,7 @@ gives up leaves it running, for whoever comes next. The threads are apart from t
 import math
 import socket
 from collections.abc import Awaitable, Callable, Iterable, Sequence
-from functools import partial
+from functools import lru_cache, partial
 from typing import TypeAlias
 
 import httpx
@@ -26,6 +26,8 @@ REMEMBERED_S = 1.0
 # exist is forgotten at once.
 USABLE_S = 600.0
 PATIENCE_S = 0.25  # for a new answer, while an older one can be used; a healthy server takes 50 ms
+
+MAX_SPELLINGS = 1000  # hosts of which it is remembered whether they are addresses; more are looked at again
 
 GONE = frozenset({socket.EAI_NONAME, getattr(socket, "EAI_NODATA", socket.EAI_NONAME)})
 
@@ -97,6 +99,7 @@ async def ask_system(host: str, limiter: trio.CapacityLimiter) -> list[str]:
     return [str(address[0]) for *_, address in found]
 
 
+@lru_cache(MAX_SPELLINGS)
 def literal_address(host: str) -> str | None:
     """Return the address that a host is, however it is spelled (`127.1`, `0x7f000001`); None if it is a name."""
     try:
