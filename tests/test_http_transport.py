@@ -739,6 +739,26 @@ async def test_a_burst_of_connections_asks_the_resolver_once() -> None:
     assert (1, 20) == (names.asked, len(receiver.requests))
 
 
+@pytest.mark.parametrize("tls", [False, True], ids=["plain", "tls"])
+async def test_reaching_opens_a_connection_and_sends_nothing(tls: bool, authority: trustme.CA) -> None:
+    """Whoever only wants to know whether a receiver is there leaves it, and the pool, as they were."""
+    async with (
+        raw_receiver(tls=server_context(authority) if tls else None) as receiver,
+        TrioTransport(ssl_context=client_context(authority)) as transport,
+    ):
+        await transport.reach(OriginKey("https" if tls else "http", "127.0.0.1", receiver.port), math.inf)
+        await until(lambda: receiver.connections == 1 and receiver.open == 0)
+
+        assert [] == receiver.requests
+        assert (0, 0, 0) == counts(transport)
+        assert {} == transport._pool.origins
+    with pytest.raises(httpx.ConnectError, match="refused"):
+        await TrioTransport().reach(OriginKey("http", "127.0.0.1", receiver.port), math.inf)
+    async with raw_receiver(tls=server_context(authority)) as stranger:
+        with pytest.raises(httpx.ConnectError, match="certificate verify failed"):
+            await TrioTransport().reach(OriginKey("https", "127.0.0.1", stranger.port), math.inf)
+
+
 # TLS
 
 

@@ -9,7 +9,7 @@ from urllib.parse import parse_qsl, unquote, urlsplit
 MASK = b"***"
 _SHORTEST = 4  # characters: what is shorter stands in too many words to be taken out, and is no secret worth the name
 _SHORTEST_NUMBER = 6  # digits: shorter ones are ports, years, counts
-_SHORTEST_BASE64 = 8  # characters of it that are the same wherever in a text the secret stands
+_SHORTEST_BASE64 = 6  # characters of it that are the same wherever in a text the secret stands
 _LARGEST_FORM = 8  # bytes that a character becomes at most, in what servers usually escape with
 
 # Parts of addresses that say nothing, and that answers are full of.
@@ -145,20 +145,26 @@ def _character_in_any_form(character: str) -> bytes:
         return character.encode()  # nobody escapes these
     code = ord(character)
     raw = re.escape(character.encode())
+    utf16 = character.encode("utf-16-be")
     forms = [
         rb"\\{0,4}" + raw,
         b"".join(b"%%(?:25)*%02x" % byte for byte in character.encode()),
-        rb"\\{1,4}u%04x" % code,
+        b"".join(rb"\\{1,4}u%b" % utf16[at : at + 2].hex().encode() for at in range(0, len(utf16), 2)),
         b"&(?:amp;)?#(?:0*%d|x0*%x);" % (code, code),
     ]
     if character == " ":
         forms.append(rb"\+")
+    if character in _LETTERS:
+        forms.append(rb"\\{1,4}" + _LETTERS[character])
     if code in _ENTITIES:
         forms.append(b"&(?:amp;)?%b;" % _ENTITIES[code].encode())
     return b"(?:%b)" % b"|".join(forms)
 
 
 _ENTITIES = {**html.entities.codepoint2name, ord("'"): "apos", ord("/"): "sol", ord("="): "equals", ord("+"): "plus"}
+
+
+_LETTERS = {"\b": b"b", "\f": b"f", "\n": b"n", "\r": b"r", "\t": b"t"}
 
 
 def _in_base64(secret: bytes) -> set[bytes]:
