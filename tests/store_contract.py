@@ -102,11 +102,13 @@ def delivered(before: Record) -> Record:
 
 
 def retrying(next_attempt_at: dt.datetime) -> Delivery:
-    return Delivery(state="retrying", attempts=1, next_attempt_at=next_attempt_at)
+    hook = ChannelDelivery("hook", "retrying", next_attempt_at=next_attempt_at)
+    return Delivery(state="retrying", attempts=1, next_attempt_at=next_attempt_at, channels=(hook,))
 
 
 def sending(lease_until: dt.datetime) -> Delivery:
-    return Delivery(state="sending", owner="owner", attempts=1, lease_until=lease_until)
+    hook = ChannelDelivery("hook", "sending")
+    return Delivery(state="sending", owner="owner", attempts=1, lease_until=lease_until, channels=(hook,))
 
 
 class StoreContract:
@@ -295,7 +297,8 @@ class StoreContract:
         states: list[State] = ["sending", "delivered", "retrying", "failed", "in_doubt", "suppressed", "quarantined"]
         severities = ["info", "low", "medium", "high", "critical", "high", "low"]
         for number, (state, severity) in enumerate(zip(states, severities, strict=True)):
-            await _stored(tested.store.create(record(number, Delivery(state=state), severity=severity)))
+            delivery = Delivery(state=state, channels=(ChannelDelivery("hook", "failed"),))
+            await _stored(tested.store.create(record(number, delivery, severity=severity)))
 
         for number, state in enumerate(states):
             assert [number] == await _found(tested, RecordFilter(state=[state])), state

@@ -325,6 +325,9 @@ def test_a_record_of_an_older_release_is_read() -> None:
     assert (1, 0) == (delivery.channels[0].attempts, delivery.channels[0].in_doubt)
 
 
+LOG = b'"channels":[{"name":"hook","state":"failed","log":[%b]}]'
+
+
 @pytest.mark.parametrize(
     "document",
     [
@@ -336,9 +339,62 @@ def test_a_record_of_an_older_release_is_read() -> None:
         b"[]",
         b"{",
         b'{"a":1e99999999999999999999,"delivery":{"state":"failed"}}',
+        b"5",
+        b"null",
+        b"",
+        b"\xff",
+        b"[" * 100_000,
+        "\udcff",
+        None,
+        5,
+        *(
+            b'{%b,"delivery":{"state":"failed","channels":[{"name":"hook","state":"failed"}]}}' % body
+            for body in (
+                b'"view":5',
+                b'"view":["a"]',
+                b'"title":{}',
+                b'"record_id":1',
+                b'"content_sha256":[]',
+                b'"occurred_at":"2026-11-23T12:00:00"',
+                b'"occurred_at":"soon"',
+                b'"details":"{"',
+                b'"extra":""',
+                b'"risk":{"factors":"[1,"}',
+            )
+        ),
+        *(
+            b'{"delivery":{"state":"retrying","channels":[{"name":"hook","state":"retrying"}],%b}}' % delivery
+            for delivery in (
+                b'"channels":[]',
+                b'"channels":null',
+                b'"channels":[{}]',
+                b'"channels":[{"name":"hook","state":"quarantined"}]',
+                b'"channels":[{"name":5,"state":"failed"}]',
+                b'"channels":[{"name":"hook","state":"failed","attempts":-1}]',
+                b'"channels":[{"name":"hook","state":"failed","attempts_before":1.5}]',
+                b'"channels":[{"name":"hook","state":"failed","next_attempt_at":"2026-11-23T12:00:00"}]',
+                b'"channels":[{"name":"hook","state":"failed","log":[{}]}]',
+                b'"channels":[{"name":"hook","state":"failed","log":{}}]',
+                LOG % b'{"at":"2026-11-23T12:00:00","duration_s":1,"result":"retry"}',
+                LOG % b'{"at":"2026-11-23T12:00:00Z","duration_s":1e999,"result":"retry"}',
+                b'"state":"bogus"',
+                b'"state":null',
+                b'"lease_until":"2026-11-23T12:00:00"',
+                b'"lease_until":1764000000',
+                b'"next_attempt_at":"2026-11-23 noon"',
+                b'"next_attempt_at":"9999-12-31T23:59:59-12:00"',
+                b'"first_at":"0001-01-01T00:00:00+12:00"',
+                b'"attempts":true',
+                b'"attempts":2147483648',
+                b'"in_doubt":-1',
+                b'"last_status":99999999999999999999',
+                b'"last_error":[]',
+                b'"owner":null',
+            )
+        ),
     ],
 )
-def test_a_record_that_somebody_broke_is_noticed(document: bytes) -> None:
+def test_a_record_that_somebody_broke_is_noticed(document: Any) -> None:
     """A record that makes no sense any more is refused, not guessed at; the message names it."""
     with pytest.raises(RefusedContent, match="'1-0' was changed by somebody else") as caught:
         Record.from_json("1-0", document)

@@ -9,7 +9,17 @@ from pathlib import Path
 import pytest
 import trio
 
-from tests.store_contract import NOW, PATIENCE_S, StoreContract, TestedStore, as_async, delivered, record, sending
+from tests.store_contract import (
+    NOW,
+    PATIENCE_S,
+    StoreContract,
+    TestedStore,
+    as_async,
+    delivered,
+    record,
+    retrying,
+    sending,
+)
 from trio_alerts.alert import Record, entry_order
 from trio_alerts.backends import sqlite_database
 from trio_alerts.backends.sqlite_database import APPLICATION_ID, ENTRY_ORDER, SqliteDatabase, write_of
@@ -138,17 +148,140 @@ def _a_directory(path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("make", "reason"), [(_no_database, "not a database"), (_a_directory, "unable to open|disk I/O")]
+    ("make", "reason", "exit_code"),
+    [(_no_database, "the file is damaged.*not a database", 3), (_a_directory, "unable to open|disk I/O", 4)],
 )
-async def test_an_unusable_file_is_named_at_start(make: Callable[[Path], None], reason: str, path: Path) -> None:
+async def test_an_unusable_file_is_named_at_start(
+    make: Callable[[Path], None], reason: str, exit_code: int, path: Path
+) -> None:
     """What is no database stops the start with one error that names the path and the reason."""
     make(path)
-    with pytest.raises(StartError, match=reason) as caught:
+    with pytest.raises((StartError, SchemaError), match=reason) as caught:
         async with open_sqlite_store(path):
             pytest.fail("it opened")
 
     assert str(path) in str(caught.value)
-    assert 4 == caught.value.exit_code
+    assert exit_code == caught.value.exit_code
+
+
+def _damage(path: Path) -> None:
+    content = path.read_bytes()
+    path.write_bytes(content[:8192] + b"\xa5" * (len(content) - 8192))
+
+
+async def test_a_damaged_file_ends_the_process(path: Path) -> None:
+    """It is found by whoever reads or writes first: no outage to wait for, and the message says what to do."""
+    async with open_sqlite_store(path) as store:
+        await store.prepare()
+        for number in range(300):
+            await store.create(record(number, delivered(record(number)).delivery))
+    _damage(path)
+
+    async with open_sqlite_store(path) as store:
+        for ask in (
+            lambda: store.get(record(150).id),
+            lambda: store.search(RecordFilter(), 1000),
+            lambda: store.create(record(500)),
+        ):
+            with pytest.raises(SchemaError, match=r"damaged.*malformed.*Stop every process.*recover") as caught:
+                await ask()
+    assert 3 == caught.value.exit_code
+
+
+@pytest.mark.parametrize("umask", [0o022, 0o000, 0o077])
+async def test_a_new_file_is_its_owner_s_alone(umask: int, path: Path) -> None:
+    """The file, and what SQLite puts beside it: records hold what only operators may see."""
+    before = os.umask(umask)
+    try:
+        async with open_sqlite_store(path) as store:
+            await store.prepare()
+            await store.create(record(1))
+            modes = {file.name[len(path.name) :]: file.stat().st_mode & 0o777 for file in path.parent.iterdir()}
+    finally:
+        os.umask(before)
+
+    assert {"": 0o600, "-wal": 0o600, "-shm": 0o600} == modes
+
+
+def _mode(path: Path, mode: int | None = None) -> int:
+    if mode is not None:
+        path.chmod(mode)
+    return path.stat().st_mode & 0o777
+
+
+async def test_an_existing_file_keeps_its_mode(path: Path) -> None:
+    """Who shares it with a group had a reason."""
+    sqlite3.connect(path).close()
+    _mode(path, 0o660)
+    async with open_sqlite_store(path) as store:
+        await store.prepare()
+
+    assert 0o660 == _mode(path)
+
+
+BROKEN = {
+    "document = '{'": "unreadable",
+    "document = x'ff'": "unreadable",
+    "document = 5": "unreadable",
+    "document = CAST(x'7b22c3287d' AS TEXT)": "unreadable",
+    "document = json_set(document, '$.delivery.channels', json('[]'))": "unreadable",
+    "document = json_set(document, '$.delivery.next_attempt_at', '2026-11-23T12:00:00')": "unreadable",
+    "document = json_set(document, '$.delivery.first_at', '2026-11-23T12:00:00')": "unreadable",
+    "document = json_set(document, '$.delivery.first_at', 7)": "unreadable",
+    "document = json_set(document, '$.delivery.state', 'bogus')": "unreadable",
+    "version = 'x'": "by its ID",
+    "version = x'00'": "by its ID",
+    "version = -1": "by its ID",
+    "version = 9223372036854775807": "by its ID",
+    "state = 'bogus'": "sound",
+    "state = x'00'": "sound",
+    "next_attempt_us = 'soon'": "sound",
+    "lease_until_us = x'ff', view = 5, scope = x'00', occurred_us = 'x'": "sound",
+    "alert_id = CAST(x'ff' AS TEXT)": "sound",
+    "id = x'00ff'": "lost",
+    "id = CAST(x'ff' AS TEXT)": "lost",
+}
+
+
+@pytest.mark.parametrize(("change", "expected"), BROKEN.items())
+async def test_a_row_that_somebody_changed_hides_no_other(change: str, expected: str, path: Path) -> None:
+    """Whatever is in it: it is unreadable by its ID or left out, and every other record is read as before."""
+    async with open_sqlite_store(path) as store:
+        await store.prepare()
+        for number in range(5):
+            await store.create(record(number, retrying(NOW)))
+        ask(path, f"UPDATE records SET {change} WHERE id = '{record(2).id}'")
+        others = {record(number).id for number in (0, 1, 3, 4)}
+
+        found = await _outcome(store, record(2).id)
+        assert {"by its ID": "unreadable"}.get(expected, expected) == found
+        for record_id in others:
+            stored = await store.get(record_id)
+            assert stored is not None
+            assert isinstance(await store.replace(stored.record, stored.version), Stored)
+        for size in (1, 2, 10):
+            assert others <= set(await _paged(store, size))
+        due = [one.id for one in await store.due(NOW, 10)]
+        assert others <= set(due) <= {*others, record(2).id}
+        counts = await store.counts(NOW)
+        assert 5 == sum(counts.by_state.values())
+        assert all(isinstance(state, str) for state in counts.by_state)
+        await store.vitals()
+        await store.waiting()
+
+
+async def _outcome(store: SqliteStore, record_id: str) -> str:
+    try:
+        return "lost" if await store.get(record_id) is None else "sound"
+    except RefusedContent as fault:
+        return fault.reason.removesuffix("_record")
+
+
+async def _paged(store: SqliteStore, size: int) -> list[str]:
+    records: list[Record] = []
+    while page := await store.search(RecordFilter(), size, records[-1] if records else None):
+        records += page
+    return [one.id for one in records]
 
 
 async def test_a_sqlite_that_is_too_old_stops_the_start(monkeypatch: pytest.MonkeyPatch, path: Path) -> None:

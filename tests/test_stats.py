@@ -7,6 +7,7 @@ from typing import Any
 import msgspec
 import pytest
 import trio
+from msgspec.structs import replace
 
 from tests.calling import call
 from tests.fakes.store import FakeStore
@@ -120,6 +121,15 @@ def test_both_there(backends: Backends) -> None:
         told[name] for name in ("missing", "not_read", "pending", "lost_upstream", "states")
     )
     assert "missing" not in call("stats").out
+
+
+def test_a_state_that_is_none_is_named(backends: Backends) -> None:
+    """Somebody wrote it by hand: the record is counted, and named as what no process can read."""
+    backends.store.put(record(8, replace(retrying(), state="bogus")))
+    called = call("stats")
+    assert 0 == called.exit_code
+    assert "only somebody else can have written" in called.err
+    assert "1 'bogus'" in called.err
 
 
 def test_store_away(backends: Backends) -> None:

@@ -16,7 +16,7 @@ from typing import Annotated, Any, Literal
 import msgspec
 from msgspec import Meta, Struct
 
-from trio_alerts.delivery import Delivery
+from trio_alerts.delivery import Delivery, read_delivery
 from trio_alerts.errors import ParseFault, RefusedContent
 
 MAX_PAYLOAD_BYTES = 256 * 1024  # a page is read by a human; what is larger is a dump, and belongs behind a link
@@ -156,12 +156,11 @@ class Record(Struct, frozen=True):
         try:
             fields = _DECODER.decode(document)
             fields.pop("delivered", None)
-            delivery = msgspec.convert(fields.pop("delivery", {}), Delivery)
+            delivery = read_delivery(fields.pop("delivery", {}))
+            msgspec.convert(fields, _Keys)
             _check_texts(fields)
-        except (msgspec.DecodeError, ArithmeticError, RecursionError) as fault:
-            raise RefusedContent(
-                f"record {record_id!r} was changed by somebody else and cannot be read: {fault}", "unreadable_record"
-            ) from None
+        except (msgspec.DecodeError, UnicodeError, ArithmeticError, RecursionError, TypeError) as fault:
+            raise unreadable(record_id, str(fault)) from None
         return cls(record_id, _ENCODER.encode(fields), delivery)
 
     def fields(self) -> dict[str, Any]:
@@ -172,6 +171,13 @@ class Record(Struct, frozen=True):
     def content_sha256(self) -> str:
         """The SHA-256 of the payload that made this record, in hexadecimal."""
         return str(self.fields().get("content_sha256", ""))
+
+
+def unreadable(record_id: object, why: str) -> RefusedContent:
+    """Return the error of a record that was changed into what the program never writes."""
+    return RefusedContent(
+        f"record {record_id!r:.600} was changed by somebody else and cannot be read: {why}", "unreadable_record"
+    )
 
 
 def parse_entry(entry: Entry, now: dt.datetime) -> Alert:
@@ -255,6 +261,20 @@ def payload_of(record: Record) -> bytes:
     return _ENCODER.encode(fields)
 
 
+class _Keys(Struct, frozen=True):
+    """What filters and people look at. All may be missing: the record of a quarantined entry has no alert."""
+
+    record_id: str | None = None
+    content_sha256: str | None = None
+    view: str | None = None
+    scope: str | None = None
+    severity: str | None = None
+    rule_id: str | None = None
+    alert_id: str | None = None
+    title: str | None = None
+    occurred_at: Instant | None = None
+
+
 class _Origin(Struct, frozen=True):
     """What the program adds to the alert; never sent to a receiver."""
 
@@ -273,7 +293,8 @@ _VALUE_DECODER = msgspec.json.Decoder(float_hook=Decimal)
 _EVENT_DECODER = msgspec.json.Decoder(AlertEvent, float_hook=Decimal)
 # msgspec prepares a type when something is first converted to it. Two threads that do so at once crash the process
 # (0.22), and SQLite's threads read records: so it is done here, and for the types above by their decoders.
-msgspec.convert({"state": "sending"}, Delivery)
+read_delivery({"state": "suppressed"})
+msgspec.convert({}, _Keys)
 _ENCODER = msgspec.json.Encoder(decimal_format="number")
 _EVENT_FIELDS = frozenset(AlertEvent.__struct_fields__) - {"extra"}  # a producer's "extra" is one more unknown field
 _RISK_FIELDS = frozenset(Risk.__struct_fields__)
@@ -368,6 +389,7 @@ def _check_texts(fields: dict[str, Any]) -> None:
     for holder, name in _texts(fields):
         if not isinstance(holder[name], str):
             raise msgspec.ValidationError(f"{name} must be JSON text")
+        _VALUE_DECODER.decode(holder[name])  # it goes to receivers as it is
 
 
 def _in_utc(event: AlertEvent) -> AlertEvent:

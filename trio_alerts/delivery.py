@@ -5,11 +5,12 @@ decided in `process.py`.
 """
 
 import datetime as dt
+import math
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from functools import partial
-from typing import Literal
+from typing import Annotated, Literal
 
-from msgspec import Struct, field
+from msgspec import Meta, Struct, ValidationError, convert, field
 from msgspec.structs import replace
 
 from trio_alerts.retry import Accepted, Outcome, Refused, Retry, next_delay_s
@@ -21,6 +22,10 @@ Verdict = Literal["delivered", "failed"]
 FINAL: frozenset[State] = frozenset({"delivered", "failed", "in_doubt", "suppressed"})  # the pipeline is done with it
 
 SUSPECT_CUTS = 3  # in a row: the first two may have hit whatever was in flight beside the culprit
+Moment = Annotated[dt.datetime, Meta(tz=True)]
+EARLIEST, LATEST = dt.datetime(2, 1, 1, tzinfo=dt.UTC), dt.datetime(9998, 1, 1, tzinfo=dt.UTC)  # in every time zone
+LARGEST = 2**31 - 1  # an OpenSearch `integer`
+
 KEPT_ATTEMPTS = 10  # per channel: enough to see a pattern, and a record stays small
 KEPT_ANSWER_CHARACTERS = 1024
 
@@ -28,7 +33,7 @@ KEPT_ANSWER_CHARACTERS = 1024
 class Attempt(Struct, frozen=True, omit_defaults=True):
     """One try to send one alert through one channel, as the record keeps it."""
 
-    at: dt.datetime
+    at: Moment
     duration_s: float
     result: Result
     status: int | None = None
@@ -47,7 +52,7 @@ class ChannelDelivery(Struct, frozen=True, omit_defaults=True):
     state: ChannelState
     attempts: int = field(default_factory=partial(int, 1))  # with a factory it is always written: see `Delivery`
     in_doubt: int = field(default_factory=int)
-    next_attempt_at: dt.datetime | None = None
+    next_attempt_at: Moment | None = None
     last_error: str | None = None
     last_status: int | None = None
     log: tuple[Attempt, ...] = ()
@@ -73,13 +78,13 @@ class Delivery(Struct, frozen=True, kw_only=True, omit_defaults=True):
 
     state: State
     owner: str = ""
-    lease_until: dt.datetime | None = None
+    lease_until: Moment | None = None
     attempts: int = field(default_factory=int)
     in_doubt: int = field(default_factory=int)
-    next_attempt_at: dt.datetime | None = None
-    first_at: dt.datetime | None = None
-    last_at: dt.datetime | None = None
-    delivered_at: dt.datetime | None = None
+    next_attempt_at: Moment | None = None
+    first_at: Moment | None = None
+    last_at: Moment | None = None
+    delivered_at: Moment | None = None
     last_error: str | None = None
     last_status: int | None = None
     reason: str | None = None
@@ -109,6 +114,35 @@ class Rules(Struct, frozen=True):
     hold: frozenset[str] = frozenset()
     jitter: float = 0.0
     max_cuts: int = 5
+
+
+def read_delivery(value: object) -> Delivery:
+    """Read what a store kept, and anybody may have changed: whatever passes here, the program can go on from.
+
+    Raises:
+        ValidationError: Something in it makes no sense; the message says what and where, without values.
+    """
+    delivery = convert(value, Delivery)
+    if not delivery.channels and delivery.state not in ("suppressed", "quarantined"):
+        raise ValidationError(f"a record that is {delivery.state} has a channel - at `$.channels`")
+    attempts = [attempt for channel in delivery.channels for attempt in channel.log]
+    for part in (delivery, *delivery.channels, *attempts):
+        for name in part.__struct_fields__:
+            _check(name, getattr(part, name))
+    return delivery
+
+
+def _check(name: str, value: object) -> None:
+    sound = True
+    match value:
+        case dt.datetime():
+            sound = EARLIEST < value < LATEST
+        case float():
+            sound = math.isfinite(value)
+        case int():
+            sound = 0 <= value <= LARGEST
+    if not sound:
+        raise ValidationError(f"a number or time is out of range - at `{name}`")
 
 
 def first_attempt(channels: Iterable[str], owner: str, now: dt.datetime, lease_s: float) -> Delivery:

@@ -48,6 +48,7 @@ class Pipeline:
         self.store_outage = Outage("the store", self.random, self.waits, lambda: self.finished)
         self.health: dict[str, ChannelHealth] = {}
         self.quarantined_in_a_row = 0
+        self.unreadable: set[str] = set()  # due records that the log has named: the redriver meets them again
         self._bugs: set[tuple[str, type[Exception]]] = set()
         self.reading = False  # before, a stop has nothing to wait for
         self._hold = frozenset(

@@ -138,7 +138,9 @@ async def _redrive(
             await send.send(Redrive(claim))  # also when stopping: what is claimed is sent within the grace time
             handed_over = True
     except RefusedContent as fault:  # somebody changed it by hand; it must not hold up the others
-        logger.error("{record_id} is due and cannot be read: {error}", record_id=record_id, error=fault)
+        if record_id not in pipeline.unreadable:
+            logger.error("{record_id} is due and cannot be read: {error}", record_id=record_id, error=fault)
+        pipeline.unreadable.add(record_id)
     except Stopping as cause:
         logger.debug("the retry of {record_id} waits: {cause}", record_id=record_id, cause=cause)
     finally:

@@ -6,7 +6,7 @@ import trio
 from loguru import logger
 
 from trio_alerts.alert import Entry
-from trio_alerts.errors import AlertError, Stopping
+from trio_alerts.errors import AlertError, RefusedContent, Stopping
 from trio_alerts.pipeline import Pipeline
 from trio_alerts.process import Claim, Step, deliver, process_entry
 
@@ -53,6 +53,9 @@ async def _carry(work: Work, pipeline: Pipeline) -> None:
     except Stopping:
         # Only the waits before a send are given up, so nothing of ours went out or ever will: another process may
         # begin at once. If a write of ours did happen, it finds the record `sending` and counts a doubt too many.
+        untouched = True
+    except RefusedContent as fault:  # of a retry, changed by hand under way: entries are quarantined with such a record
+        logger.error("{record_id}: the outcome cannot be stored: {error}", record_id=work.record_id, error=fault)
         untouched = True
     except Exception as fault:  # noqa: BLE001 - the one catch-all: the fault is raised by the service, after the drain
         if not isinstance(fault, AlertError):

@@ -126,7 +126,8 @@ class FakeOpenSearch(httpx.AsyncBaseTransport):
     def _search(self, body: Mapping[str, Any]) -> httpx.Response:
         whole = {"took": 3, "timed_out": False, "_shards": SHARDS}
         if aggregations := body.get("aggs"):
-            results: dict[str, Any] = {"doc_count": len(self.documents), "since": {"value": 1.7e12}}
+            channels = {"doc_count_error_upper_bound": 0, "sum_other_doc_count": 0, "buckets": []}
+            results: dict[str, Any] = {"doc_count": 0, "since": {"value": 1.7e12}, "channels": channels}
             buckets = {"doc_count_error_upper_bound": 0, "sum_other_doc_count": 0, "buckets": self._buckets()}
             told = {name: buckets if "terms" in how else results for name, how in aggregations.items()}
             return answer({**whole, "hits": {"max_score": None, "hits": []}, "aggregations": told})
@@ -138,7 +139,7 @@ class FakeOpenSearch(httpx.AsyncBaseTransport):
         return answer({**whole, "hits": {"max_score": None, "hits": hits}})
 
     def _buckets(self) -> list[dict[str, Any]]:
-        states = [kept.source["delivery"]["state"] for kept in self.documents.values()]
+        states = [str(_value(kept.source, "delivery.state")) for kept in self.documents.values()]
         return [{"key": state, "doc_count": states.count(state)} for state in sorted(set(states))]
 
     def _matching(self, query: Mapping[str, Any]) -> list[str]:
@@ -180,7 +181,7 @@ _BOUNDS = {"gt": operator.gt, "gte": operator.ge, "lt": operator.lt, "lte": oper
 
 def _value(source: Any, path: str) -> Any:
     for name in path.split("."):
-        source = source.get(name)
+        source = source.get(name) if isinstance(source, dict) else None
     return source
 
 

@@ -178,9 +178,13 @@ class OpenSearchStore:
             {"range": {"delivery.next_attempt_at": {"lt": _instant(now - OVERDUE)}}},
         )
         states = {"terms": {"field": "delivery.state", "size": 100}}
-        asked = {"states": states, "overdue": {"filter": late}}
+        stateless = {"missing": {"field": "delivery.state"}}  # somebody else wrote these
+        asked = {"states": states, "stateless": stateless, "overdue": {"filter": late}}
         found = await self._read(lambda: aggregate(self._client, self._target, asked, _CountsAnswer))
-        return Counts({bucket.key: bucket.doc_count for bucket in found.states.buckets}, found.overdue.doc_count)
+        by_state = {bucket.key: bucket.doc_count for bucket in found.states.buckets}
+        if found.stateless.doc_count:
+            by_state["without a state"] = found.stateless.doc_count
+        return Counts(by_state, found.overdue.doc_count)
 
     async def waiting(self) -> Mapping[str, int]:
         """See `AlertStore.waiting`. A record that an older release wrote is counted once it is written again."""
@@ -290,6 +294,7 @@ class _CountAnswer(Struct):
 
 class _CountsAnswer(Struct):
     states: _Buckets
+    stateless: _Filtered
     overdue: _Filtered
 
 

@@ -11,6 +11,7 @@ import os
 import random
 import sqlite3
 import time
+from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -19,8 +20,9 @@ from pathlib import Path
 
 import msgspec
 
-from trio_alerts.alert import Record, entry_order
+from trio_alerts.alert import Record, entry_order, unreadable
 from trio_alerts.backends.stored_records import due_record, readable_records
+from trio_alerts.delivery import Moment
 from trio_alerts.errors import RefusedContent, SchemaError
 from trio_alerts.ports import Conflict, Counts, Due, RecordFilter, Stored, Vitals
 
@@ -54,6 +56,7 @@ SCHEMA = {
     WHERE state IN ('retrying', 'sending')""",
     "records_by_entry": f"CREATE INDEX records_by_entry ON records ({ENTRY_ORDER})",
 }  # no index on what only people filter by: each would add a tenth to every write, and a search reads newest first
+LARGEST_VERSION = 2**62  # a million years of microseconds: only somebody else writes a larger one
 MAX_DOCUMENT_BYTES = 32 * 1024 * 1024  # a payload has 256 KiB at most; SQLite itself takes 1 GB
 ROWS_PER_STATEMENT = 64  # with 12 parameters a row: below the 999 that every SQLite takes
 OLDEST_SQLITE = (3, 33, 0)  # of August 2020: the first that knows UPDATE FROM
@@ -221,7 +224,12 @@ class SqliteDatabase:
         """Read one record."""
         with self._reading() as connection:
             row = connection.execute("SELECT document, version FROM records WHERE id = ?", (record_id,)).fetchone()
-        return row and Stored(Record.from_json(record_id, row[0]), (row[1], 1))
+        if row is None:
+            return None
+        document, version = row
+        if not isinstance(version, int) or not 0 <= version < LARGEST_VERSION:
+            raise unreadable(record_id, "its version is not a number that one can be added to")
+        return Stored(Record.from_json(record_id, document), (version, 1))
 
     def due(self, now: dt.datetime, count: int, after: str) -> list[Due]:
         """Return one page of what waits for an attempt."""
@@ -233,18 +241,20 @@ class SqliteDatabase:
                 ORDER BY id LIMIT :count""",
                 {"after": after, "now": _microseconds(now), "count": count},
             ).fetchall()
-        return [due_record(record_id, document, now) for record_id, document in rows]
+        # What is no text comes last, and has no entry.
+        return [due_record(record_id, document, now) for record_id, document in rows if _is_id(record_id)]
 
     def search(self, wanted: RecordFilter, count: int, after: str) -> list[Record]:
         """Return one page of matching records, the newest entry first; `after` is the last ID of the page before."""
         records: list[Record] = []
+        position: tuple[str, str | bytes] | None = (entry_order(after), after) if after else None
         while len(records) < count:
             size = count - len(records)
-            rows = self._page(wanted, size, after)
-            records += readable_records(rows)
+            rows = self._page(wanted, size, position)
+            records += readable_records((one, document if _is_id(one) else b"") for one, document, _ in rows)
             if len(rows) < size:
                 break
-            after = rows[-1][0]
+            position = rows[-1][2], rows[-1][0]
         return records
 
     def count(self, wanted: RecordFilter) -> int:
@@ -254,14 +264,21 @@ class SqliteDatabase:
             (found,) = connection.execute(f"SELECT count(*) FROM records WHERE {where}", values).fetchone()  # noqa: S608
         return int(found)
 
-    def _page(self, wanted: RecordFilter, count: int, after: str) -> list[tuple[str, str]]:
+    def _page(
+        self, wanted: RecordFilter, count: int, position: tuple[str, str | bytes] | None
+    ) -> list[tuple[str, str, str]]:
         where, values = _conditions(wanted)
-        if after:
-            where += f" AND {ENTRY_ORDER} <= ? AND ({ENTRY_ORDER} < ? OR id < ?)"
-            values += [entry_order(after), entry_order(after), after]
+        if position:
+            # As it came out of the file: the ID of a row that somebody else wrote may be no UTF-8, or a blob.
+            order, last = position
+            place = "CAST(? AS TEXT)"
+            where += f" AND {ENTRY_ORDER} <= {place} AND ({ENTRY_ORDER} < {place} OR id < "
+            where += f"{place})" if isinstance(last, str) else "?)"
+            values += [_raw(order), _raw(order), _raw(last)]
         with self._reading() as connection:
             return connection.execute(
-                f"SELECT id, document FROM records WHERE {where} ORDER BY {ENTRY_ORDER} DESC, id DESC LIMIT ?",  # noqa: S608
+                f"SELECT id, document, {ENTRY_ORDER} FROM records WHERE {where} "  # noqa: S608
+                f"ORDER BY {ENTRY_ORDER} DESC, id DESC LIMIT ?",
                 (*values, count),
             ).fetchall()
 
@@ -273,7 +290,10 @@ class SqliteDatabase:
             (overdue,) = connection.execute(
                 "SELECT count(*) FROM records WHERE state = 'retrying' AND next_attempt_us < ?", (late,)
             ).fetchone()
-        return Counts(dict(by_state), overdue)
+        counted: Counter[str] = Counter()
+        for state, count in by_state:
+            counted[state if isinstance(state, str) else repr(state)] += count
+        return Counts(counted, overdue)
 
     def waiting(self) -> dict[str, int]:
         """Count the records that wait for a retry, by the channel that it goes through."""
@@ -281,8 +301,9 @@ class SqliteDatabase:
             return dict(
                 connection.execute(
                     """SELECT json_extract(channel.value, '$.name') AS name, count(*)
-                    FROM records, json_each(document, '$.delivery.channels') AS channel
-                    WHERE records.state = 'retrying' AND json_extract(channel.value, '$.state') = 'retrying'
+                    FROM records, json_each(iif(json_valid(document), document, '{}'), '$.delivery.channels') AS channel
+                    WHERE records.state = 'retrying' AND channel.type = 'object'
+                    AND json_extract(channel.value, '$.state') = 'retrying' AND typeof(name) = 'text'
                     GROUP BY name"""
                 ).fetchall()
             )
@@ -290,15 +311,16 @@ class SqliteDatabase:
     def vitals(self) -> Vitals:
         """Look for the oldest record that waits, and count repeated `alert_id`s."""
         with self._reading() as connection, _snapshot(connection):
-            oldest = connection.execute(
+            oldest_first = connection.execute(
                 """SELECT json_extract(document, '$.delivery.first_at') AS first_at FROM records
-                WHERE state IN ('sending', 'retrying', 'in_doubt') AND first_at IS NOT NULL
-                ORDER BY julianday(first_at) LIMIT 1"""
-            ).fetchone()
+                WHERE state IN ('sending', 'retrying', 'in_doubt') AND json_valid(document)
+                AND typeof(first_at) = 'text' AND julianday(first_at) IS NOT NULL ORDER BY julianday(first_at)"""
+            )
+            oldest = next(filter(None, (_moment(first_at) for (first_at,) in oldest_first)), None)
             (repeated,) = connection.execute(
                 "SELECT count(alert_id) - count(DISTINCT alert_id) FROM records"
             ).fetchone()
-        return Vitals(msgspec.convert(oldest[0], dt.datetime) if oldest else None, repeated)
+        return Vitals(oldest, repeated)
 
     def close(self) -> None:
         """Close all connections; the last process copies the log back into the file and removes it."""
@@ -308,6 +330,9 @@ class SqliteDatabase:
         self._writer = None
 
     def _connect(self, mode: str) -> sqlite3.Connection:
+        if mode == "rwc":
+            # SQLite would take the rights from the umask; it gives the log beside the file those of the file.
+            os.close(os.open(self.path, os.O_CREAT | os.O_RDWR, 0o600))
         connection = sqlite3.connect(
             f"{self.path.absolute().as_uri()}?mode={mode}",
             uri=True,
@@ -341,6 +366,7 @@ class SqliteDatabase:
             connection = self._readers.pop()
         except IndexError:
             connection = self._connect("rw")
+            connection.text_factory = _text
         deadline = time.monotonic() + self.timeout_s
         connection.set_progress_handler(lambda: time.monotonic() > deadline, _PROGRESS_STEPS)
         try:
@@ -392,10 +418,10 @@ class SqliteDatabase:
             )
 
 
-def _conditions(wanted: RecordFilter) -> tuple[str, list[str | int]]:
+def _conditions(wanted: RecordFilter) -> tuple[str, list[str | int | bytes]]:
     """Return what follows WHERE, with its values; the names in it are ours."""
     terms = ["true"]
-    values: list[str | int] = []
+    values: list[str | int | bytes] = []
     for column in ("view", "scope", "severity", "state", "rule_id", "alert_id"):
         alternatives: Sequence[str] = getattr(wanted, column)
         if alternatives:
@@ -420,7 +446,7 @@ class _Keys(msgspec.Struct, frozen=True):
     severity: str | None = None
     rule_id: str | None = None
     alert_id: str | None = None
-    occurred_at: dt.datetime | None = None
+    occurred_at: Moment | None = None
 
 
 _KEYS = msgspec.json.Decoder(_Keys)
@@ -430,6 +456,30 @@ _MICROSECOND = dt.timedelta(microseconds=1)
 
 _FIXED = ("id", "version", "state", "next_attempt_us", "lease_until_us")
 _COLUMNS = (*_FIXED, "view", "scope", "severity", "rule_id", "alert_id", "occurred_us", "document")
+
+
+def _text(raw: bytes) -> str:
+    """Read a text that somebody may have written in another encoding: one such value is no fault of the database."""
+    return raw.decode(errors="surrogateescape")
+
+
+def _raw(value: str | bytes) -> bytes:
+    return value.encode(errors="surrogateescape") if isinstance(value, str) else value
+
+
+def _is_id(value: object) -> bool:
+    """Tell whether the ID of a row can be anybody's: a blob, or text that is no UTF-8, belongs to no entry."""
+    try:
+        return isinstance(value, str) and bool(value.encode())
+    except UnicodeEncodeError:
+        return False
+
+
+def _moment(text: str) -> dt.datetime | None:
+    try:
+        return msgspec.convert(text, Moment)
+    except msgspec.ValidationError:
+        return None
 
 
 def _microseconds(moment: dt.datetime | None) -> int | None:

@@ -19,7 +19,7 @@ from trio_alerts.alert import Record
 from trio_alerts.backends.background import running
 from trio_alerts.backends.sqlite_database import SqliteDatabase, Write, write_of
 from trio_alerts.batcher import Batcher
-from trio_alerts.errors import StartError, Unavailable
+from trio_alerts.errors import SchemaError, StartError, Unavailable
 from trio_alerts.ports import Conflict, Counts, Due, RecordFilter, Stored, Vitals
 
 MAX_BATCH_ITEMS = 1024  # about 20 ms of work: what a lone write may have to wait for
@@ -28,6 +28,7 @@ READERS = 4  # a long search leaves room for reads by ID
 # A transaction gives up the interpreter lock a few times, and beside a busy loop each way back takes up to this long.
 # With Python's own 5 ms it would take twice as long in all.
 SWITCH_INTERVAL_S = 0.0001
+DAMAGED = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)  # a full disk, a lock, a moved file are outages
 
 T = TypeVar("T")
 
@@ -166,4 +167,10 @@ class SqliteStore:
         except trio.TooSlowError:
             raise Unavailable(f"SQLite store {path}: no answer within {timeout_s:g} s") from None
         except (sqlite3.Error, OSError) as fault:
+            if getattr(fault, "sqlite_errorcode", 0) & 0xFF in DAMAGED:
+                raise SchemaError(
+                    f"SQLite store {path}: the file is damaged ({fault}), and waiting does not help. Stop every "
+                    f"process and keep a copy of {path}*; then restore a backup, or save what can be read: "
+                    f"sqlite3 {path} .recover | sqlite3 {path}.recovered"
+                ) from None
             raise Unavailable(f"SQLite store {path}: {fault}") from None

@@ -11,11 +11,13 @@ from trio_alerts.delivery import ChannelDelivery
 from trio_alerts.errors import RefusedContent
 from trio_alerts.ports import Due
 
+NAMED = 10  # unreadable records of one page: more of them are one fault, not many
+
 
 def readable_records(documents: Iterable[tuple[str, bytes | str]]) -> list[Record]:
     """Read the documents that a search found, by ID.
 
-    One that somebody changed into something unreadable hides no other: it is left out, and said in the log. (Who reads
+    One that somebody changed into something unreadable hides no other: it is left out, and named in the log. (Who reads
     it by its ID gets `RefusedContent`.)
     """
     records: list[Record] = []
@@ -26,7 +28,11 @@ def readable_records(documents: Iterable[tuple[str, bytes | str]]) -> list[Recor
         except RefusedContent as fault:
             faults.append(fault)
     if faults:
-        logger.error("{} of the records found cannot be shown; the first: {}", len(faults), faults[0])
+        logger.error(
+            "{unreadable} of the records found cannot be read: {reasons}",
+            unreadable=len(faults),
+            reasons="; ".join(map(str, faults[:NAMED])) + ("; …" if len(faults) > NAMED else ""),
+        )
     return records
 
 
@@ -51,6 +57,6 @@ def due_record(record_id: str, document: bytes | str, now: dt.datetime) -> Due:
     """
     try:
         channels = _DECODER.decode(document).delivery.channels
-    except (msgspec.DecodeError, UnicodeDecodeError):
+    except (msgspec.DecodeError, UnicodeError, RecursionError, TypeError):
         return Due(record_id)
     return Due(record_id, tuple(channel.name for channel in channels if channel.is_due(now)))

@@ -5,9 +5,11 @@ import datetime as dt
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import get_args
 
 import msgspec
 import trio
+from loguru import logger
 from msgspec import Struct
 
 from trio_alerts.backends.record_ids import RecordIds
@@ -17,6 +19,7 @@ from trio_alerts.commands.evidence import look_up
 from trio_alerts.commands.operating import SETTINGS
 from trio_alerts.commands.reading import open_records
 from trio_alerts.commands.thresholds import COUNTED_STATES, NAMES, exceeded, thresholds
+from trio_alerts.delivery import State
 from trio_alerts.duration import in_words
 from trio_alerts.errors import AlertError, SchemaError, StartError, Unavailable
 from trio_alerts.ports import AlertStore, Counts, Vitals
@@ -122,7 +125,11 @@ async def _look_at_redis(ledger: RedisLedger, settings: Settings) -> _InRedis:
 
 async def _look_at_store(store: AlertStore, look: _Look) -> _InStore:
     deleted = look.redis.deleted if look.redis else frozenset()
-    return _InStore(await store.counts(look.now), await _vitals(store), frozenset(await look_up(store, deleted)))
+    counts = await store.counts(look.now)
+    if unknown := {state: count for state, count in counts.by_state.items() if state not in get_args(State)}:
+        found = ", ".join(f"{count:,} {one_line(state)!r}" for state, count in unknown.items())
+        logger.error("records are in a state that only somebody else can have written: {states}", states=found)
+    return _InStore(counts, await _vitals(store), frozenset(await look_up(store, deleted)))
 
 
 async def _vitals(store: AlertStore) -> Vitals | None:
