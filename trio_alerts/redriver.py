@@ -25,7 +25,7 @@ async def redrive_records(send: trio.MemorySendChannel[Work], pipeline: Pipeline
     """Every `redrive_every_s`, look for what is due; hand it to the workers, at most a quarter of them at a time.
 
     A lock lets one process at a time look through the records. It only saves work: what decides is the conditional
-    write of each claim. With a long backlog a look takes long, and the pause after it as long.
+    write of each claim. With a long backlog a look takes long, and the pause after it as long, but for an outage in it.
     """
     settings, took_s = pipeline.settings, 0.0
     with send:
@@ -39,7 +39,7 @@ async def redrive_records(send: trio.MemorySendChannel[Work], pipeline: Pipeline
                             await _look(backlog, pipeline)
                     except (Unavailable, Stopping) as cause:
                         logger.debug("retries wait: {}", cause)
-                    took_s = trio.current_time() - began_s
+                    took_s = pipeline.store_outage.uptime.since(began_s)
 
 
 async def _look(backlog: "Backlog", pipeline: Pipeline) -> None:
