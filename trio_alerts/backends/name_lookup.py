@@ -122,7 +122,7 @@ class _Name:
 
     def succeeded(self, host: str, found: Sequence[str]) -> None:
         if self.fault is not None:
-            logger.info("{} can be resolved again", host)
+            logger.info("{host} can be resolved again", host=host)
         self.found, self.fault = found, None
         self.found_at = self.answered_at = trio.current_time()
 
@@ -132,5 +132,10 @@ class _Name:
             self.found_at = -math.inf
         elif self.fault is None and self.found:
             age_s = self.answered_at - self.found_at
-            logger.warning("cannot resolve {}: {}; using its addresses of {:.0f} s ago", host, fault, age_s)
+            logger.warning(
+                "cannot resolve {host}: {reason}; using its addresses of {age_s:.0f} s ago",
+                host=host,
+                reason=str(fault),
+                age_s=round(age_s, 1),
+            )
         self.fault = fault

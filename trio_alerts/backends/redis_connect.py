@@ -196,6 +196,7 @@ async def _open_stream(address: RedisAddress, tls: ssl.SSLContext | None) -> tri
     try:
         if address.path is not None:
             return SocketStream(await trio.open_unix_socket(address.path))
+        # Names are looked up in trio's own threads, of which receivers' look-ups take none: they cannot delay this.
         tcp = await trio.open_tcp_stream(address.host, address.port)
     except OSError as error:
         raise Unavailable(f"{address} cannot be reached: {_network_reason(error)}") from error
