@@ -932,6 +932,22 @@ def test_an_address_is_shown_as_scheme_and_host(url: str, shown: str) -> None:
     assert url == SecretUrl(url).reveal()
 
 
+@pytest.mark.parametrize(
+    ("name", "url"),
+    [
+        ("redis_url", "redis://h"),
+        ("store_url", "http://h"),
+        ("store_url", "sqlite:///x.db"),
+        ("webhook_url", "https://h/X"),
+    ],
+)
+def test_a_scheme_is_kept_in_lower_case(name: str, url: str) -> None:
+    """Upper case means the same, and whoever takes the address apart need not know."""
+    scheme, _, rest = url.partition("://")
+
+    assert url == getattr(load({name: f"{scheme.upper()}://{rest}"}), name).reveal()
+
+
 MARK = "S3CR3T"
 NEAR = st.text(st.sampled_from(list("/?#@:,[]%&=\\ \n.1a")), max_size=4)
 
