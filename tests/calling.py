@@ -28,14 +28,14 @@ def call(*argv: str, stdin: bytes = b"", terminal: bool = False, **environ: str)
     Args:
         argv: The arguments.
         stdin: What can be read from standard input.
-        terminal: Whether its output goes to a terminal, of 160 columns.
+        terminal: Whether a terminal, of 160 columns, is at its input and output.
         environ: All that its environment holds of settings.
     """
     out, err = _Text(terminal=terminal), _Text(terminal=terminal)
     with (
         patch.dict(os.environ, {f"TRIO_ALERTS_{name.upper()}": text for name, text in environ.items()}),
         patch.dict(os.environ, {"COLUMNS": "160", "TERM": "xterm", "NO_COLOR": "1"}),
-        patch.object(sys, "stdin", _Text(stdin)),
+        patch.object(sys, "stdin", _Text(stdin, terminal=terminal)),
         redirect_stdout(out),
         redirect_stderr(err),
         own_logging(),

@@ -560,6 +560,22 @@ class StoreContract:
 
         assert 3 == (await tested.store.vitals()).repeated
 
+    async def test_a_store_is_one_deployments(self, tested: TestedStore) -> None:
+        """The first identity stays, whoever comes; to replace it is another call. The guard minds none of it."""
+        store = tested.store
+        assert None is await store.deployment()
+        assert "ours" == await store.keep_deployment("ours")
+        assert "ours" == await store.keep_deployment("theirs")
+        assert "ours" == await store.deployment()
+        await store.guard()
+
+        await store.replace_deployment("theirs")
+        assert "theirs" == await store.deployment()
+        assert "theirs" == await store.keep_deployment("ours")
+        await store.prepare()
+        await store.guard()
+        assert "theirs" == await store.deployment()
+
     async def test_of_many_creates_one_wins(self, tested: TestedStore) -> None:
         """Of 100 workers that create one record at once, exactly one is told that it did."""
         contenders = [record(title=f"contender {number}") for number in range(100)]

@@ -18,7 +18,7 @@ import trio
 import trio.testing
 
 from trio_alerts.alert import Entry
-from trio_alerts.errors import SettingsError
+from trio_alerts.errors import SchemaError, SettingsError
 from trio_alerts.ports import HANDED_OVER_IDLE_S, AlertStream, DeadEntry, Pending
 
 Fields = Sequence[tuple[bytes, bytes]]
@@ -77,6 +77,12 @@ class StreamWorld(Protocol):
 
     def lose_group(self, stream: str) -> None:
         """XGROUP DESTROY."""
+
+    def owner(self, stream: str) -> str | None:
+        """Return the identity of the deployment that is kept beside a stream."""
+
+    def set_owner(self, stream: str, identity: str | None) -> None:
+        """Change it, or take it away, as another deployment or a loss of data does."""
 
     def make_idle(self, stream: str, entry_id: str, idle_s: float) -> None:
         """Set an entry's idle time; owner and deliveries stay."""
@@ -779,3 +785,72 @@ class StreamContract:
             async with world.open("b", start_from="0") as other:
                 await other.prepare()
             await stream.prepare()
+
+    async def test_the_first_identity_is_kept(self, world: StreamWorld) -> None:
+        """Beside each stream; whoever comes later is told whose they are, until the identity is replaced on purpose."""
+        async with world.open("a", streams=3) as stream, world.open("b", streams=3) as other:
+            assert None is await stream.deployment()
+            assert "ours" == await stream.keep_deployment("ours")
+            assert "ours" == await other.keep_deployment("theirs")
+            assert "ours" == await other.deployment()
+            assert ["ours"] * 3 == [world.owner(name) for name in world.names]
+
+            await other.replace_deployment("theirs")
+            assert ["theirs"] * 3 == [world.owner(name) for name in world.names]
+            with pytest.raises(SchemaError, match="theirs now, and this process works for ours"):
+                await stream.guard()
+
+    async def test_of_many_identities_all_agree_on_one(self, world: StreamWorld) -> None:
+        """Processes that start at the same moment belong to one deployment, whoever was first."""
+        kept: list[str] = []
+
+        async def start(number: int) -> None:
+            async with world.open(f"c{number}", streams=3) as stream:
+                kept.append(await stream.keep_deployment(f"d{number}"))
+
+        async with trio.open_nursery() as nursery:
+            for number in range(5):
+                nursery.start_soon(start, number)
+        assert 1 == len(set(kept))
+        assert {world.owner(name) for name in world.names} == set(kept)
+
+    async def test_streams_of_two_deployments_are_refused(self, world: StreamWorld) -> None:
+        """One more stream gets the identity of the others; one that has another belongs to somebody else."""
+        first, second, _ = world.names
+        world.set_owner(second, "ours")
+        async with world.open("a", streams=2) as stream:
+            assert "ours" == await stream.deployment()
+            assert "ours" == await stream.keep_deployment("new")
+            assert "ours" == world.owner(first)
+
+            world.set_owner(first, "theirs")
+            with pytest.raises(SchemaError, match="belong to different deployments"):
+                await stream.deployment()
+
+    async def test_an_identity_that_is_gone_is_written_back(self, world: StreamWorld) -> None:
+        """By the guard, and by a read that creates a lost group again: nobody else can come in between."""
+        async with world.open("a") as stream:
+            await stream.guard()
+            assert world.owner(world.names[0]) is None  # nothing was kept, so there is nothing to keep
+
+            await stream.keep_deployment("ours")
+            await stream.prepare()
+            world.set_owner(world.names[0], None)
+            await stream.guard()
+            assert "ours" == world.owner(world.names[0])
+
+            world.set_owner(world.names[0], None)
+            world.lose_group(world.names[0])
+            assert [] == await stream.read(1)
+            assert "ours" == world.owner(world.names[0])
+
+    async def test_a_lost_group_is_not_created_for_another_deployment(self, world: StreamWorld) -> None:
+        """A server that belongs to somebody else by now is left alone, however often it is asked."""
+        async with world.open("a") as stream:
+            await stream.keep_deployment("ours")
+            await stream.prepare()
+            world.set_owner(world.names[0], "theirs")
+            world.lose_group(world.names[0])
+            for _ in range(2):
+                with pytest.raises(SchemaError, match="theirs now"):
+                    await stream.read(1)

@@ -22,6 +22,11 @@ class Backend:
     def __init__(self, found: list[str] | AlertError, refuses: AlertError | None = None) -> None:
         self.found = found
         self.refuses = refuses
+        self.owner: str | None = None
+
+    async def deployment(self) -> str | None:
+        await trio.lowlevel.checkpoint()
+        return self.owner
 
     async def inspect(self) -> list[str]:
         await trio.lowlevel.checkpoint()
@@ -136,6 +141,18 @@ def test_a_channel_that_cannot_be_reached_now_is_a_warning(backends: tuple[Backe
     assert warning in called.out
     assert 1 == called.out.count("warning")
     assert "hunter" not in called.out
+
+
+def test_a_store_of_another_deployment_is_a_problem(backends: tuple[Backend, Backend]) -> None:
+    """`check` says whose both are, with the exit code of `run`."""
+    stream, store = backends
+    store.owner = stream.owner = "alert-processor-20261125-0a0a0a0a"
+    assert "store     of deployment alert-processor-20261125-0a0a0a0a\n" in checked().out
+
+    stream.owner = None
+    called = checked()
+    assert 3 == called.exit_code
+    assert "store     PROBLEM: The store belongs to deployment alert-processor-20261125-0a0a0a0a" in called.err
 
 
 def test_a_warning_is_no_problem(backends: tuple[Backend, Backend]) -> None:

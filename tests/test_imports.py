@@ -26,6 +26,7 @@ LAYERS = [
         "stop_signals",
         "redaction",
     },
+    {"deployment"},
     {"delivery"},
     {"alert", "ledger"},
     {"ports", "in_flight", "outage", "channel_health"},
@@ -81,6 +82,7 @@ def test_imports_point_one_way(name: str, path: Path) -> None:
             *LAYERS[1],
             *LAYERS[2],
             *LAYERS[3],
+            *LAYERS[4],
             "secret",
             "settings",
         }

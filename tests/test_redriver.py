@@ -162,8 +162,8 @@ async def test_the_claims_of_a_page_run_side_by_side(autojump_clock: MockClock) 
     world.store.latency_s, world.channel.latency_s = 1.0, 10.0
     async with world.serving(world.pipeline()):
         await trio.sleep(60)
-    # The start takes 1 s, the first look comes 2 s later and takes 1; then, by ten: read 1, claim 1, send 10, store 1.
-    assert [6.0] * 10 + [19.0] * 10 + [32.0] * 10 + [45.0] * 10 == world.channel.sent_at_s
+    # The start takes 3 s, the first look comes 2 s later and takes 1; then, by ten: read 1, claim 1, send 10, store 1.
+    assert [8.0] * 10 + [21.0] * 10 + [34.0] * 10 + [47.0] * 10 == world.channel.sent_at_s
     assert dict.fromkeys(ids, "delivered") == world.states
 
 
@@ -292,10 +292,10 @@ async def test_what_is_claimed_is_sent_also_when_stopping(autojump_clock: MockCl
     world.store.latency_s, world.channel.latency_s = 1.0, 10.0
     pipeline = world.pipeline()
     async with world.serving(pipeline):
-        await trio.sleep(5.0 - trio.current_time() + 0.2)  # all ten are read and none is written
+        await trio.sleep(7.0 - trio.current_time() + 0.2)  # all ten are read and none is written
         pipeline.stop()
     begun = sorted(ids)[:10]
-    assert [6.0] * 10 == world.channel.sent_at_s
+    assert [8.0] * 10 == world.channel.sent_at_s
     assert dict.fromkeys(ids, "retrying") | dict.fromkeys(begun, "delivered") == world.states
     assert set() == set(pipeline.in_flight.ids)
 
@@ -320,13 +320,13 @@ async def test_a_claim_that_succeeds_can_be_handed_over(autojump_clock: MockCloc
     world.store.latency_s = 4.0
     pipeline = world.pipeline()
     async with world.serving(pipeline):
-        await trio.sleep(11 - trio.current_time())  # it is found at 10, read at 14, claimed at 18
+        await trio.sleep(19 - trio.current_time())  # it is found at 18, read at 22, claimed at 26
         world.server.set_id(STREAM, GROUP, "0-0")
         await trio.sleep(2)
         assert {record_id: "me"} == world.pending
         await trio.sleep(200)
     delivery = world.delivery(record_id)
-    assert ([18.0], {}) == (world.channel.sent_at_s, world.pending)
+    assert ([26.0], {}) == (world.channel.sent_at_s, world.pending)
     assert ("delivered", 2, 0) == (delivery.state, delivery.attempts, delivery.in_doubt)
 
 

@@ -54,9 +54,12 @@ async def test_a_store_that_does_not_answer_at_all_is_waited_for(autojump_clock:
     """No try has failed yet: whoever asks for longer than a healthy store takes is waiting as well."""
     world = World()
     world.emit()
-    world.store.latency_s = 1000.0
+
+    def hangs(_: object) -> None:
+        world.store.latency_s = 1000.0
+
+    world.store.decide = writes(hangs)
     pipeline = world.pipeline("killed")
-    pipeline.store.prepare = trio.lowlevel.checkpoint  # type: ignore[method-assign]
     async with trio.open_nursery() as nursery:
         nursery.start_soon(killed_after, 3.0, pipeline, world)
         await trio.sleep(0.9)

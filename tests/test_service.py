@@ -296,7 +296,7 @@ async def test_nothing_is_consumed_when_the_store_cannot_be_trusted(autojump_clo
     world.store.schema_fault = "view is text, must be keyword"
     with pytest.raises(SchemaError, match="view is text"):
         await serve(world.pipeline())
-    assert ([], {}) == (world.server.calls, world.pending)
+    assert (["deployment"], {}) == ([call.method for call in world.server.calls], world.pending)
 
 
 async def test_a_mapping_that_goes_bad_stops_the_process(autojump_clock: MockClock) -> None:

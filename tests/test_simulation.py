@@ -58,6 +58,7 @@ def events() -> st.SearchStrategy[Event]:
             st.sampled_from((1.0, 0.5, 0.2)),
         ),
         st.builds(Event, MOMENTS, st.just("freeze"), lasts_s=LASTING),
+        st.builds(Event, MOMENTS, st.just("neighbour"), how=st.sampled_from(("server", "group"))),
         st.builds(Event, MOMENTS, st.just("disconnect"), target=st.sampled_from(("stream", "store"))),
         st.builds(Event, MOMENTS, st.just("jump"), lasts_s=st.sampled_from((-30.0, -1.0, 1.0, 30.0))),
         st.builds(Event, MOMENTS, data, number=st.integers(0, 5)),

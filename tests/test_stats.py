@@ -30,6 +30,10 @@ class Ledger:
     def __init__(self, backends: "Backends") -> None:
         self._backends = backends
 
+    async def deployment(self) -> str | None:
+        await self._ask()
+        return self._backends.owner
+
     async def standing(self, stream: str) -> Standing:
         await self._ask()
         return Standing(stream, 10, 3, 2, (Consumer("pod-1", 2, 1.5),), 4, 5, 6, 0, NOW_S - 75.25)
@@ -78,6 +82,7 @@ class Backends:
         self.redis_fault: Exception | None = None
         self.store_fault: Exception | None = None
         self.redis_lost = False
+        self.owner: str | None = None
 
     @asynccontextmanager
     async def open_ledger(self, _: Settings) -> AsyncIterator[Ledger]:
@@ -160,6 +165,18 @@ def test_a_store_that_cannot_be_trusted(backends: Backends) -> None:
     """Exit code 3, and Redis's part all the same."""
     backends.store_fault = SchemaError("there is no index yet")
     assert (["store"], 3) == (as_json(exit_code=3)["missing"], as_json(exit_code=3)["not_read"])
+
+
+@pytest.mark.parametrize("owner", [None, "another"])
+def test_a_store_of_another_deployment_balances_nothing(backends: Backends, owner: str | None) -> None:
+    """Two ledgers that do not belong together: `audit` refuses, `stats` tells what Redis knows and why no more."""
+    backends.store.owner, backends.owner = "ours", owner
+
+    for command in ("stats", "audit"):
+        called = call(command)
+        assert 3 == called.exit_code
+        assert "The store belongs to deployment ours" in called.err
+    assert ["store"] == as_json(exit_code=3)["missing"]
 
 
 @pytest.mark.parametrize("command", ["stats", "audit"])

@@ -69,6 +69,15 @@ class FakeWorld:
     def lose_group(self, stream: str) -> None:
         self.server.destroy_group(stream, GROUP)
 
+    def owner(self, stream: str) -> str | None:
+        return self.server.owners.get((stream, GROUP))
+
+    def set_owner(self, stream: str, identity: str | None) -> None:
+        if identity is None:
+            self.server.owners.pop((stream, GROUP), None)
+        else:
+            self.server.owners[stream, GROUP] = identity
+
     def make_idle(self, stream: str, entry_id: str, idle_s: float) -> None:
         self.server.pending(stream, GROUP)[entry_id].since_s = trio.current_time() - idle_s
 

@@ -1,8 +1,9 @@
-"""The schema guard's task: a mapping can go bad while the process runs."""
+"""The guard's task: a mapping can go bad while the process runs, and a backend can be taken over."""
 
 import trio
 from loguru import logger
 
+from trio_alerts.deployment import refuse_contradiction
 from trio_alerts.errors import Unavailable
 from trio_alerts.pipeline import Pipeline
 
@@ -10,16 +11,19 @@ GUARD_EVERY_S = 60.0
 
 
 async def guard_store(pipeline: Pipeline) -> None:
-    """Compare the store with what it must be, every minute, until cancelled; that it cannot look is said once.
+    """Compare both backends with what they must be, every minute, until cancelled; that it cannot look is said once.
 
     Raises:
-        SchemaError: It cannot be trusted any more; the process must stop.
+        SchemaError: The store cannot be trusted any more, or one of them belongs to another deployment: the process
+            must stop.
     """
     blind = False
     while True:
         await trio.sleep(GUARD_EVERY_S)
         try:
             await pipeline.store.guard()
+            await pipeline.stream.guard()
+            await _guard_owner(pipeline)
         except Unavailable as cause:
             if not blind:
                 logger.warning("the guard cannot see whether the store is as it must be: {reason}", reason=cause)
@@ -28,3 +32,8 @@ async def guard_store(pipeline: Pipeline) -> None:
             if blind:
                 logger.info("the guard sees again that the store is as it must be")
             blind = False
+
+
+async def _guard_owner(pipeline: Pipeline) -> None:
+    """See that the store is still ours; an identity that is gone is written back."""
+    refuse_contradiction(await pipeline.store.keep_deployment(pipeline.deployment), pipeline.deployment)

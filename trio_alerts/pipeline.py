@@ -26,7 +26,7 @@ T = TypeVar("T")
 class Pipeline:
     """The shared state of the tasks of one process. One is made per service; nothing here is global.
 
-    `faults` are the exceptions that nobody planned for.
+    `faults` are the exceptions that nobody planned for, `deployment` is the identity that both backends keep.
     """
 
     settings: Settings
@@ -39,6 +39,7 @@ class Pipeline:
     fault_point: FaultPoint = field(default_factory=FaultPoint)
     stopping: trio.Event = field(default_factory=trio.Event)
     faults: list[Exception] = field(default_factory=list)
+    deployment: str = ""
 
     def __post_init__(self) -> None:
         self.in_flight = InFlight(self.settings.workers)

@@ -65,6 +65,31 @@ class AlertStream(Protocol):
     async def inspect(self) -> list[str]:
         """Tell what `prepare` would create, a line each, and create nothing; raises what `prepare` raises."""
 
+    async def deployment(self) -> str | None:
+        """Return the identity of the deployment that the streams and the group belong to; None: it has none yet.
+
+        Raises:
+            SchemaError: The streams belong to two of them.
+        """
+
+    async def keep_deployment(self, identity: str) -> str:
+        """Keep an identity, unless there is one; return the one that is kept: of two processes, one is first.
+
+        From then on this process works for that deployment: see `guard`.
+        """
+
+    async def replace_deployment(self, identity: str) -> None:
+        """Write another identity over the one that is kept: whoever works for the old one stops."""
+
+    async def guard(self) -> None:
+        """See whether the streams still belong to our deployment; if its identity is gone, write it back.
+
+        `read` does the same before it creates a lost group again.
+
+        Raises:
+            SchemaError: They belong to another deployment.
+        """
+
     async def read(self, count: int) -> list[Entry]:
         """Wait up to `block_s` for new entries and return at most `count`; re-creates a lost group at `0`.
 
@@ -203,6 +228,18 @@ class AlertStore(Protocol):
 
     async def inspect(self) -> list[str]:
         """Tell what `prepare` would create, a line each, and create nothing; raises what `prepare` raises."""
+
+    async def deployment(self) -> str | None:
+        """Return the identity of the deployment that the store belongs to; None: it has none, or does not exist yet.
+
+        A store from before there were identities that is plainly not ours has a description of its owner instead.
+        """
+
+    async def keep_deployment(self, identity: str) -> str:
+        """Keep an identity, unless there is one; return the one that is kept. Safe to repeat."""
+
+    async def replace_deployment(self, identity: str) -> None:
+        """Take the store over: write another identity over the one that is kept."""
 
     async def guard(self) -> None:
         """Compare again, while running; creates nothing.

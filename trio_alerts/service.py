@@ -7,6 +7,7 @@ import trio
 from loguru import logger
 
 from trio_alerts.claimer import claim_entries
+from trio_alerts.deployment import new_identity, refuse_foreign, take_possession
 from trio_alerts.errors import Interrupted, Unavailable
 from trio_alerts.guard import guard_store
 from trio_alerts.janitor import keep_house
@@ -29,9 +30,12 @@ async def serve(pipeline: Pipeline, *, task_status: trio.TaskStatus[None] = trio
         SchemaError, StartError, SettingsError: What `prepare` found; nothing was consumed.
         ExceptionGroup: What went wrong while running, the exceptions of workers included.
     """
+    await refuse_foreign(pipeline.stream, pipeline.store)
     await pipeline.store.prepare()
     await pipeline.stream.prepare()
     pipeline.clock.set(await pipeline.stream.server_time())
+    identity = new_identity(pipeline.settings.group, pipeline.clock.now(), pipeline.random)
+    pipeline.deployment = await take_possession(pipeline.stream, pipeline.store, identity)
     try:
         async with trio.open_nursery() as helpers:
             for helper in (keep_alive, refund_deliveries, guard_store, keep_house, report_trouble):

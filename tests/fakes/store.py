@@ -50,6 +50,7 @@ class FakeStore:
         decide: Called with each call; a fault it returns happens. The simulation's seeds choose here.
         refuses: Tells which records are refused for their content.
         schema_fault: What the guard finds wrong, if anything.
+        owner: The identity of the deployment that it belongs to, if it has one.
         wire: Carries the calls, if it is set; `latency_s`, `fail_next` and `decide` then mean nothing.
     """
 
@@ -61,6 +62,7 @@ class FakeStore:
         self.decide: Decide = lambda _: None
         self.refuses: Refuses = lambda _: False
         self.schema_fault = ""
+        self.owner: str | None = None
         self.wire: Wire | None = None
         self._searchable: dict[str, Stored] = {}
         self._planned: dict[str, list[Fault]] = {}
@@ -102,6 +104,22 @@ class FakeStore:
                 raise SchemaError(self.schema_fault)
 
         await self._read("guard", effect)
+
+    async def deployment(self) -> str | None:
+        return await self._read("deployment", lambda: self.owner)
+
+    async def keep_deployment(self, identity: str) -> str:
+        def effect() -> str:
+            self.owner = self.owner or identity
+            return self.owner
+
+        return await self._read("keep_deployment", effect)
+
+    async def replace_deployment(self, identity: str) -> None:
+        def effect() -> None:
+            self.owner = identity
+
+        await self._read("replace_deployment", effect)
 
     async def create(self, record: Record) -> Stored | Conflict:
         return await self._write("create", record, None)

@@ -14,7 +14,8 @@ from tests.fakes.store import Fault
 from tests.fakes.wire import Wire
 from trio_alerts.alert import Entry
 from trio_alerts.backends.record_ids import REPLAY_OF, RecordIds, order
-from trio_alerts.errors import SettingsError, Unavailable
+from trio_alerts.deployment import foreign_stream
+from trio_alerts.errors import SchemaError, SettingsError, Unavailable
 from trio_alerts.ports import HANDED_OVER_IDLE_S, DeadEntry, Pending, is_suspect
 from trio_alerts.settings import Settings
 
@@ -89,6 +90,7 @@ class FakeServer:
         calls: Every call of every consumer, in order.
         decide: Called with each call; a fault it returns happens. The simulation's seeds choose here.
         dead: The entries of each dead-letter stream, by the name of the stream that they come from.
+        owners: The identity of the deployment of each stream and group that has one.
         wire: Carries the calls, if it is set; `latency_s`, `down`, `fail_next` and `decide` then mean nothing.
     """
 
@@ -97,6 +99,7 @@ class FakeServer:
         self.streams: dict[str, Stream] = {}
         self.dead: dict[str, list[Fields]] = {}
         self.locks: dict[str, float] = {}
+        self.owners: dict[tuple[str, str], str] = {}
         self.calls: list[Call] = []
         self.decide: Callable[[Call], Fault | None] = lambda _: None
         self.changed = trio.lowlevel.ParkingLot()
@@ -159,8 +162,9 @@ class FakeServer:
         self.changed.unpark_all()
 
     def flush(self) -> None:
-        """FLUSHALL: streams, groups, dead letters and locks are gone."""
+        """FLUSHALL: streams, groups, dead letters, locks and identities are gone."""
         self.streams.clear()
+        self.owners.clear()
         self.dead.clear()
         self.locks.clear()
         self.changed.unpark_all()
@@ -215,6 +219,7 @@ class FakeStream:
         self._cursors: dict[str, str] = {}
         self._turn = 0
         self._woken = False
+        self._deployment: str | None = None
 
     async def prepare(self) -> None:
         def effect() -> None:
@@ -232,6 +237,25 @@ class FakeStream:
             return [f"group {self._group!r} of stream {name!r} would be created" for name in missing]
 
         return await self._call("inspect", effect)
+
+    async def deployment(self) -> str | None:
+        return await self._call("deployment", self._owner)
+
+    async def keep_deployment(self, identity: str) -> str:
+        def effect() -> str:
+            self._deployment = self._keep(identity)
+            return self._deployment
+
+        return await self._call("keep_deployment", effect)
+
+    async def replace_deployment(self, identity: str) -> None:
+        def effect() -> None:
+            self.server.owners |= {(name, self._group): identity for name in self._names}
+
+        await self._call("replace_deployment", effect)
+
+    async def guard(self) -> None:
+        await self._call("guard", self._write_back)
 
     async def read(self, count: int) -> list[Entry]:
         self._woken = False
@@ -252,6 +276,8 @@ class FakeStream:
                 if self.server.down:
                     raise Unavailable("the connection was lost")
                 lost = [name for name in self._names if self._found(name) is None]
+        if lost:
+            self._write_back()
         for name in lost:
             self._create_group(name, "0-0")
         await self._end(fault)
@@ -474,6 +500,8 @@ class FakeStream:
 
     def _read_or_create(self, count: int) -> list[Entry]:
         lost = [name for name in self._names if self._found(name) is None]
+        if lost:
+            self._write_back()
         for name in lost:
             self._create_group(name, "0-0")
         return [] if lost or self._woken else self._read(count)
@@ -563,6 +591,22 @@ class FakeStream:
         if group is not None:
             group.pending.pop(entry_id, None)
         self._replays.pop((name, entry_id), None)
+
+    def _owner(self) -> str | None:
+        owners = {owner for name in self._names if (owner := self.server.owners.get((name, self._group)))}
+        if len(owners) > 1:
+            raise SchemaError(f"the streams belong to different deployments: {sorted(owners)}")
+        return next(iter(owners), None)
+
+    def _keep(self, identity: str) -> str:
+        kept = self._owner() or identity
+        for name in self._names:
+            self.server.owners.setdefault((name, self._group), kept)
+        return kept
+
+    def _write_back(self) -> None:
+        if self._deployment is not None and (kept := self._keep(self._deployment)) != self._deployment:
+            raise foreign_stream(kept, self._deployment)
 
     def _create_group(self, name: str, start: str) -> None:
         stream = self.server.streams.setdefault(name, Stream())

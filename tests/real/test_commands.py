@@ -291,7 +291,7 @@ def test_run_list_show_and_a_clean_stop(program: Program) -> None:
 def test_run_starts_reading_soon(program: Program, valkey: RedisServer) -> None:
     """It is reading when it says so; an interrupt at the terminal stops it as SIGTERM does."""
     process, log = program.start("run")
-    wait_until(lambda: "reading" in log.read_text(), "run says that it reads")
+    wait_until(lambda: f"reading {program.settings['stream']}" in log.read_text(), "run says that it reads")
 
     with valkey.client() as client:
         assert [b"alert-processor"] == [group["name"] for group in client.xinfo_groups(program.settings["stream"])]

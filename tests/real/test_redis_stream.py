@@ -29,7 +29,7 @@ from tests.stream_contract import (
 )
 from trio_alerts.alert import Entry
 from trio_alerts.backends import redis_upkeep
-from trio_alerts.backends.redis_keys import dead_letter_key, ledger_key, lock_key, lost_key
+from trio_alerts.backends.redis_keys import dead_letter_key, deployment_key, ledger_key, lock_key, lost_key
 from trio_alerts.backends.redis_stream import RedisStream, open_redis_stream
 from trio_alerts.errors import SettingsError, StartError, Unavailable
 from trio_alerts.ports import Pending
@@ -87,6 +87,16 @@ class RedisWorld:
 
     def lose_group(self, stream: str) -> None:
         self.client.xgroup_destroy(stream, GROUP)
+
+    def owner(self, stream: str) -> str | None:
+        value: Any = self.client.get(deployment_key(stream, GROUP))
+        return None if value is None else str(value.decode())
+
+    def set_owner(self, stream: str, identity: str | None) -> None:
+        if identity is None:
+            self.client.delete(deployment_key(stream, GROUP))
+        else:
+            self.client.set(deployment_key(stream, GROUP), identity)
 
     def make_idle(self, stream: str, entry_id: str, idle_s: float) -> None:
         consumer = self.pending(stream)[entry_id].consumer

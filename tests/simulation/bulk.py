@@ -50,6 +50,9 @@ class BulkStore:
         self.prepare = store.prepare
         self.inspect = store.inspect
         self.guard = store.guard
+        self.deployment = store.deployment
+        self.keep_deployment = store.keep_deployment
+        self.replace_deployment = store.replace_deployment
         self.get = store.get
         self.due = store.due
         self.search = store.search

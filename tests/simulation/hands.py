@@ -116,6 +116,7 @@ class Hands:
         self._promises.regrouped_at_s = trio.current_time()
         for emitted in self._promises.ledger.values():
             emitted.lost = True
+        self._promises.flushed = True
         self._server.flush()
 
     def jump(self, event: Event) -> None:

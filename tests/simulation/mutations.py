@@ -385,4 +385,31 @@ MUTATIONS = (
         "return True",
         "tests/test_redriver.py::test_a_hanging_channel_holds_up_no_other_channel_s_retries",
     ),
+    Mutation(
+        "another deployment's store is used",
+        "deployment.py",
+        "if theirs is None or theirs == ours:",
+        "if True:",
+    ),
+    Mutation(
+        "an identity that is gone is not written back",
+        "guard.py",
+        "            await pipeline.stream.guard()\n",
+        "",
+        "tests/test_deployment.py::test_an_identity_that_is_deleted_is_written_back",
+    ),
+    Mutation(
+        "a store that was taken over is used on",
+        "guard.py",
+        "            await _guard_owner(pipeline)\n",
+        "",
+        "tests/test_deployment.py::test_whoever_was_taken_over_from_stops",
+    ),
+    Mutation(
+        "an identity before the look at the other's",
+        "service.py",
+        "    await refuse_foreign(pipeline.stream, pipeline.store)\n",
+        "",
+        "tests/test_deployment.py::test_a_message_names_both",
+    ),
 )

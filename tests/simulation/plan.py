@@ -27,6 +27,7 @@ What = Literal[
     "lose_group",  # the group is destroyed
     "set_id",  # the group is set back to an earlier ID
     "flush",  # the stream's server comes back without its data
+    "neighbour",  # another deployment starts on our store, with a server or with a group (`how`) of its own
 ]
 KINDS = ("good", "suppressed", "bad", "refused", "poison", "lethal", "newline")
 MOODS = ("busy", "gone", "hang", "reset", "unreachable", "slow", "gateway", "overloaded")
@@ -125,6 +126,7 @@ THEMES: dict[str, tuple[What, ...]] = {  # what happens, as often as it is named
     "pauses": ("pause", "pause", "pause", "mood", "mood", "kill", "stop", "stop_on", "redeliver"),
     "outages": ("weather", "weather", "weather", "stop_on", "stop_on", "disconnect", "kill_on", "kill_on", "mood"),
     "storms": ("weather", "weather", "impatient", "impatient", "impatient", "kill"),
+    "neighbours": ("neighbour", "neighbour", "mood", "mood", "kill", "kill", "kill_on", "stop", "redeliver", "flush"),
     "retries": ("mood", "mood", "mood", "kill_on", "kill", "weather", "redeliver", "pause", "lose_group"),
 }
 _LONG = ("slow", "frozen", "pauses")
@@ -176,6 +178,8 @@ def _event(chance: Random, plan: Plan, theme: str, horizon_s: float) -> Event:
             event = Event(at_s, what, 0, lasts_s, name, mood, chance.choice((0.3, 1.0)))
             if theme == "frozen":
                 event = Event(0.0, what, 0, 16.0, name, mood)
+        case "neighbour":
+            event = Event(at_s, what, how=chance.choice(("server", "group")))
         case "disconnect":
             event = Event(at_s, what, target=chance.choice(("stream", "store")))
         case "freeze":

@@ -78,6 +78,7 @@ class Promises:
         jumped_at_s: When the server's clock last jumped.
         stream_troubled: Whether a process could not reach the stream: then it cannot say what waits.
         lethal: The record IDs of alerts that kill before they have a record, by their `alert_id`.
+        flushed: The server has lost its data at least once, its identity included.
     """
 
     def __init__(
@@ -86,6 +87,7 @@ class Promises:
         self.ledger: dict[str, Emitted] = {}
         self.entries: dict[str, str] = {}  # record IDs by entry ID
         self.broken = ""
+        self.flushed = False
         self.over = trio.Event()
         self.regrouped_at_s = self.jumped_at_s = -(10.0**6)
         self.stream_troubled = False

@@ -11,6 +11,7 @@ import trio
 from loguru import logger
 
 from tests.fakes.stream import FakeServer
+from tests.fakes.world import GROUP, STREAM
 from tests.simulation.hands import Hands
 from tests.simulation.history import History
 from tests.simulation.incarnation import Incarnation, Surroundings
@@ -20,7 +21,9 @@ from tests.simulation.promises import Promises, WatchedStore
 from tests.simulation.receiver import Receiver
 from tests.simulation.schedule import OWNER, FreezingQueue, run_repeatably, scheduler_fingerprint
 from trio_alerts.clock import ServerClock
-from trio_alerts.errors import AlertError
+from trio_alerts.errors import AlertError, SchemaError, StartError
+from trio_alerts.ports import Notification
+from trio_alerts.retry import Accepted, Outcome
 from trio_alerts.secret import SecretUrl
 from trio_alerts.settings import ChannelSettings, RouteSettings, Settings
 
@@ -194,12 +197,39 @@ class Simulation:
         bugs = [fault for fault in who.ended_by if not isinstance(fault, AlertError | Killed | Nonsense)]
         if bugs:
             self.promises.breach("P4", f"{who.name} failed with what nobody planned for: {bugs!r}")
+        if any(isinstance(fault, SchemaError) for fault in who.ended_by):
+            self._adopt(who)
         settings = self._settings
         if who.stopped_at_s > who.disturbed_at_s and not who.ended_by:
             longest_s = settings.grace_s + 4.0 + 4 * settings.store_timeout_s
             took_s = trio.current_time() - who.stopped_at_s
             if took_s > longest_s:
                 self.promises.breach("P6", f"{who.name} took {took_s:.3f} s to stop")
+
+    def _adopt(self, who: Incarnation) -> None:
+        """An operator sees that the server has lost its data, and says that it is the same deployment."""
+        if not self.promises.flushed:
+            self.promises.breach("P4", f"{who.name} took its own store for another deployment's: {who.ended_by!r}")
+        elif self.store.owner is not None:
+            self.server.owners.setdefault((STREAM, GROUP), self.store.owner)
+
+    async def _start_neighbour(self, event: Event) -> None:
+        """Another deployment, such as staging with our store's address, must find out before it does anything."""
+        if self.store.owner is None:
+            return  # it could not know
+        settings, server = dataclasses.replace(self._settings, consumer="neighbour"), self.server
+        if event.how == "group":
+            settings = dataclasses.replace(settings, group="another")
+        else:
+            server = FakeServer()
+            server.jump(EPOCH_S)
+            server.wire = self.network
+        receivers = {name: _Neighbour(name, self.promises) for name in self.receivers}
+        around = dataclasses.replace(self._around, server=server, receivers=receivers)
+        who = Incarnation(event.slot, settings, around, Random(f"{self.plan.chance}/neighbour/{event.at_s}"))
+        await who.live()
+        if not who.ended_by or not all(isinstance(fault, SchemaError | StartError) for fault in who.ended_by):
+            self.promises.breach("P4", f"another deployment ran on our store, and ended with {who.ended_by!r}")
 
     # --- the plan ----------------------------------------------------------------------------------------------------
 
@@ -224,6 +254,8 @@ class Simulation:
             self._events.start_soon(self._for_a_while, receiver.moods if receiver else [], event)
         elif event.what == "impatient":
             self._events.start_soon(self._lose_patience, event)
+        elif event.what == "neighbour":
+            self._events.start_soon(self._start_neighbour, event)
         elif event.what == "freeze":
             self.network.frozen_until_s = trio.current_time() + event.lasts_s
         elif event.what == "disconnect":
@@ -311,6 +343,19 @@ class Simulation:
         for who in list(self.living.values()):
             who.resume()
             who.kill("the end")
+
+
+class _Neighbour:
+    """A receiver of another deployment: whatever is sent to it is ours."""
+
+    def __init__(self, name: str, promises: Promises) -> None:
+        self.name = name
+        self._promises = promises
+
+    async def send(self, notification: Notification) -> Outcome:
+        self._promises.breach("P3", f"another deployment sent {notification.id}, from our store")
+        await trio.lowlevel.checkpoint()
+        return Accepted(200)
 
 
 _USUAL = {name: getattr(Event(0.0, "emit"), name) for name in Event.__struct_fields__[2:]}

@@ -17,6 +17,8 @@ from typing import Any
 
 import msgspec
 
+from trio_alerts.deployment import ADOPT
+
 OWNER = "trio_alerts"
 MAPPING_VERSION = 1
 
@@ -199,6 +201,36 @@ def addition(found: Sequence[Difference], index: LiveIndex, wanted: Wanted) -> d
     return {"_meta": _joined_meta(index, wanted), **({"properties": fields} if fields else {})}
 
 
+def deployment_of(index: LiveIndex, wanted: Wanted) -> str | None:
+    """Return the identity of the deployment that an index belongs to; None: it belongs to nobody, or may be ours.
+
+    An index from before there were identities tells of its group and streams, and these may not be ours.
+    """
+    if _owner(index) != OWNER:
+        return None
+    meta = index.mappings["_meta"]
+    if isinstance(identity := meta.get("deployment"), str):
+        return identity
+    if any(difference.kind is Kind.FATAL for difference in _in_meta(index, wanted)):
+        return f"of group {_text(meta.get('group'))} and streams {_text(meta.get('streams'))}"
+    return None
+
+
+def is_ours(index: LiveIndex) -> bool:
+    """Tell whether an index was made by this program, for whatever deployment."""
+    return _owner(index) == OWNER
+
+
+def kept_by(index: LiveIndex, identity: str) -> dict[str, Any]:
+    """Return the body of `PUT /<index>/_mapping` that makes a deployment keep its index."""
+    return {"_meta": {**index.mappings["_meta"], "deployment": identity}}
+
+
+def taken_by(index: LiveIndex, wanted: Wanted, identity: str) -> dict[str, Any]:
+    """Return the body of `PUT /<index>/_mapping` that gives an index to another deployment, group and streams."""
+    return {"_meta": {**_joined_meta(index, wanted), "deployment": identity}}
+
+
 def report(found: Sequence[Difference], indices: Sequence[LiveIndex], wanted: Wanted) -> str:
     """Say to a human what is wrong and how to mend it: one line a difference, then the commands, once each."""
     names = ", ".join(index.name for index in indices) or "no index"
@@ -234,8 +266,11 @@ def new_index_commands(index: LiveIndex, wanted: Wanted) -> list[str]:
             )
         ]
     )
+    body = wanted.body(with_alias=False)
+    if _owner(index) == OWNER:
+        body["mappings"]["_meta"] = _joined_meta(index, wanted)  # whose it is stays so
     return [
-        _request("PUT", f"/{new}", wanted.body(with_alias=False)),
+        _request("PUT", f"/{new}", body),
         *copy,
         _request("POST", "/_aliases", {"actions": actions}),
     ]
@@ -283,16 +318,16 @@ def _owner(index: LiveIndex) -> object:
 
 
 def _in_meta(index: LiveIndex, wanted: Wanted) -> Iterator[Difference]:
-    kind = Kind.ADD if index.empty else Kind.FATAL
     meta = index.mappings.get("_meta")
     claim = _request("PUT", f"/{index.name}/_mapping", {"_meta": wanted.meta()})
     if not isinstance(meta, Mapping) or _owner(index) != OWNER:
         why = f"it may belong to something else; choose another `index`, or make it ours with: {claim}"
-        yield Difference("_meta", "owner", _text(_owner(index)), OWNER, why, kind)
+        yield Difference("_meta", "owner", _text(_owner(index)), OWNER, why, Kind.ADD if index.empty else Kind.FATAL)
         return
-    advice = "its records belong to other entries; choose another `index`, or hand it over with: " + claim
+    # Also when it is empty: whoever made it may be about to write.
+    advice = f"its records belong to other entries; choose another `index`, or take it over with: {ADOPT}"
     if meta.get("group") != wanted.group:
-        yield Difference("_meta", "group", _text(meta.get("group")), wanted.group, advice, kind)
+        yield Difference("_meta", "group", _text(meta.get("group")), wanted.group, advice)
     streams = meta.get("streams")
     if isinstance(streams, list) and not all(isinstance(stream, str) for stream in streams):
         streams = None  # no names of streams
@@ -300,9 +335,9 @@ def _in_meta(index: LiveIndex, wanted: Wanted) -> Iterator[Difference]:
         # With several streams a record's ID begins with its stream: one more changes no ID. From one to several does.
         grows = isinstance(streams, list) and len(streams) > 1 and set(streams) < set(wanted.streams)
         text = _text(sorted(wanted.streams))
-        yield Difference("_meta", "streams", _text(streams), text, advice, Kind.ADD if grows else kind)
+        yield Difference("_meta", "streams", _text(streams), text, advice, Kind.ADD if grows else Kind.FATAL)
     elif len(streams) > 1 and len(wanted.streams) == 1:
-        yield Difference("_meta", "streams", _text(streams), _text(sorted(wanted.streams)), advice, kind)
+        yield Difference("_meta", "streams", _text(streams), _text(sorted(wanted.streams)), advice)
     version = meta.get("mapping_version")
     if not isinstance(version, int) or version < MAPPING_VERSION:
         why = "it was made by an older release"

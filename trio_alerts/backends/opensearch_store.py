@@ -108,6 +108,18 @@ class OpenSearchStore:
         """See `AlertStore.prepare`."""
         await self._guard.prepare()
 
+    async def deployment(self) -> str | None:
+        """See `AlertStore.deployment`."""
+        return await self._guard.deployment()
+
+    async def keep_deployment(self, identity: str) -> str:
+        """See `AlertStore.keep_deployment`."""
+        return await self._guard.keep_deployment(identity)
+
+    async def replace_deployment(self, identity: str) -> None:
+        """See `AlertStore.replace_deployment`."""
+        await self._guard.replace_deployment(identity)
+
     async def guard(self) -> None:
         """See `AlertStore.guard`."""
         await self._guard.compare()

@@ -30,6 +30,11 @@ def ledger_key(stream: str, group: str) -> str:
     return _beside(stream, f"ledger:{group}")
 
 
+def deployment_key(stream: str, group: str) -> str:
+    """Name the key that holds the identity of the deployment that the group of a stream belongs to."""
+    return _beside(stream, f"deployment:{group}")
+
+
 def _beside(stream: str, suffix: str) -> str:
     """A name that chooses its slot by braces keeps them, any other is put into braces."""
     opening = stream.find("{")

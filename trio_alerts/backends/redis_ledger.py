@@ -10,6 +10,7 @@ from msgspec import Struct
 from trio_alerts.backends.record_ids import REPLAY_OF, RecordIds, id_behind, order
 from trio_alerts.backends.redis_answers import EntryId, List, Refusal, ServerTime
 from trio_alerts.backends.redis_client import RedisClient, open_redis_for_command
+from trio_alerts.backends.redis_deployment import RedisDeployment
 from trio_alerts.backends.redis_keys import dead_letter_key, dropped_key, lost_key
 from trio_alerts.backends.redis_losses import Ledger, accept_losses, look_for_losses
 from trio_alerts.backends.redis_quarantine import RedisQuarantine
@@ -127,10 +128,19 @@ class RedisLedger:
         self._group = settings.group
         self._ids = RecordIds(settings.stream_names)
         self._quarantine = RedisQuarantine(client)
+        self._deployment = RedisDeployment(client, settings.stream_names, settings.group)
 
     async def time(self) -> float:
         """Return the server's time in seconds since the epoch."""
         return self._client.expect(ServerTime, await self._client.time(), "TIME").since_epoch_s
+
+    async def deployment(self) -> str | None:
+        """Return the identity of the deployment that the streams and the group belong to; None: it has none yet.
+
+        Raises:
+            SchemaError: The streams belong to two of them.
+        """
+        return await self._deployment.read()
 
     async def standing(self, stream: str) -> Standing:
         """Tell how a stream and its group stand; one that does not exist stands at nothing."""

@@ -9,6 +9,7 @@ from loguru import logger
 from trio_alerts.backends.redis_answers import EntryId, Refusal
 from trio_alerts.backends.redis_client import RedisClient
 from trio_alerts.backends.redis_connection import RedisConnection
+from trio_alerts.backends.redis_deployment import RedisDeployment
 from trio_alerts.backends.redis_losses import NOTHING_KNOWN, Ledger, create_group, look_for_losses
 from trio_alerts.errors import Unavailable
 from trio_alerts.settings import Settings
@@ -30,12 +31,16 @@ class RedisReader:
         settings: Streams, group, consumer and `block_s`.
         client: For everything but the read itself.
         blocking: For the read, which blocks it.
+        deployment: Whose streams these must be.
     """
 
-    def __init__(self, settings: Settings, client: RedisClient, blocking: RedisClient) -> None:
+    def __init__(
+        self, settings: Settings, client: RedisClient, blocking: RedisClient, deployment: RedisDeployment
+    ) -> None:
         self._settings = settings
         self._client = client
         self._blocking = blocking
+        self._deployment = deployment
         self._names = settings.stream_names
         self._group = settings.group
         self._turn = 0  # which stream comes first, so that a busy one does not hide the others
@@ -187,6 +192,7 @@ class RedisReader:
         return self._blocking._connection  # noqa: SLF001 - the client has no public sign of a new connection
 
     async def _create_lost_groups(self, refused: Refusal) -> None:
+        await self._deployment.write_back()  # before a process that starts now takes this server for somebody else's
         for name in self._names:
             if await self.create_group(name, "0"):
                 logger.debug("the group was missed because of: {}", refused.reply)

@@ -15,6 +15,7 @@ from trio_alerts.backends.background import running
 from trio_alerts.backends.record_ids import REPLAY_OF, RecordIds, id_behind
 from trio_alerts.backends.redis_answers import EntryId, List, Refusal, ServerTime
 from trio_alerts.backends.redis_client import RedisClient, open_redis
+from trio_alerts.backends.redis_deployment import RedisDeployment
 from trio_alerts.backends.redis_keys import dead_letter_key, lock_key, lost_key
 from trio_alerts.backends.redis_losses import take_untold
 from trio_alerts.backends.redis_reader import RedisReader
@@ -84,7 +85,8 @@ class RedisStream:
         self.lost_upstream = 0
         self._settings = settings
         self._client = client
-        self._reader = RedisReader(settings, client, blocking)
+        self._deployment = RedisDeployment(client, settings.stream_names, settings.group)
+        self._reader = RedisReader(settings, client, blocking, self._deployment)
         self._names = settings.stream_names
         self._group = settings.group
         self._consumer = settings.consumer
@@ -116,6 +118,22 @@ class RedisStream:
         """Say what `prepare` would create and warn of, a line each, and raise what it would raise. Changes nothing."""
         found = await survey(self._client, self._settings)
         return [*map(str, found.missing), *(f"warning: {warning}" for warning in found.warnings)]
+
+    async def deployment(self) -> str | None:
+        """See the port."""
+        return await self._deployment.read()
+
+    async def keep_deployment(self, identity: str) -> str:
+        """See the port."""
+        return await self._deployment.keep(identity)
+
+    async def replace_deployment(self, identity: str) -> None:
+        """See the port."""
+        await self._deployment.replace(identity)
+
+    async def guard(self) -> None:
+        """See the port."""
+        await self._deployment.write_back()
 
     async def watch(self) -> None:
         """Keep an eye on what is lost, until cancelled."""

@@ -10,7 +10,7 @@ from redis.typing import EncodableT
 
 from trio_alerts.backends.redis_answers import Refusal
 from trio_alerts.backends.redis_client import RedisClient
-from trio_alerts.backends.redis_keys import dead_letter_key, ledger_key, lock_key, lost_key
+from trio_alerts.backends.redis_keys import dead_letter_key, deployment_key, ledger_key, lock_key, lost_key
 from trio_alerts.errors import SettingsError, StartError, Unavailable
 from trio_alerts.settings import Settings
 
@@ -164,6 +164,8 @@ def needs(settings: Settings, stream: str) -> list[_Need]:
         _Need(
             "to let one process do what all need", ("SET", lock_key(stream, group, "redrive"), "1", "NX", _NEVER_AN_ID)
         ),
+        _Need("to know whose the stream is", ("GET", deployment_key(stream, group))),
+        _Need("to say whose the stream is", ("SET", deployment_key(stream, group), "1", "NX", _NEVER_AN_ID)),
         _Need("to know the server's time, which all processes share", ("TIME",)),
     ]
     if settings.trim == "acked":

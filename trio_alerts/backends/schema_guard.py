@@ -16,9 +16,13 @@ from trio_alerts.backends.index_schema import (
     LiveIndex,
     Wanted,
     addition,
+    deployment_of,
     differences,
+    is_ours,
+    kept_by,
     live_indices,
     report,
+    taken_by,
 )
 from trio_alerts.backends.opensearch_answers import (
     HTTP_FORBIDDEN,
@@ -109,6 +113,39 @@ class SchemaGuard:
                 f"{index.name} ({_uuid(index)}) now. Start again: what was read from the one says nothing of the other."
             )
 
+    async def deployment(self) -> str | None:
+        """Return the identity of the deployment that the index belongs to; see `AlertStore.deployment`.
+
+        Raises:
+            Unavailable: It cannot be told.
+        """
+        return next((owner for index in await self._live() if (owner := deployment_of(index, self._wanted))), None)
+
+    async def keep_deployment(self, identity: str) -> str:
+        """Keep an identity in `_meta`, unless there is one; return the one that is kept.
+
+        Raises:
+            Unavailable: It may be kept, or not.
+        """
+        if (kept := await self.deployment()) is not None:
+            return kept
+        for index in await self._live():
+            await self._put_mapping(index.name, kept_by(index, identity))
+        return await self.deployment() or identity
+
+    async def replace_deployment(self, identity: str) -> None:
+        """Give the index to another deployment.
+
+        Raises:
+            SchemaError: It was never ours, or there is none.
+            Unavailable: It may have been given, or not.
+        """
+        indices = await self._live()
+        if not indices or any(not is_ours(index) for index in indices):
+            self._refuse(await self._look())
+        for index in indices:
+            await self._put_mapping(index.name, taken_by(index, self._wanted, identity))
+
     async def inspect(self) -> list[str]:
         """Say what `prepare` would create or add, one line each, and change nothing.
 
@@ -126,14 +163,17 @@ class SchemaGuard:
         return [f"would add {difference.where} to the mapping of index {name!r}" for difference in look.found]
 
     async def _look(self) -> Look:
-        # The index that `prepare` would create may exist without the alias: then it has to be looked at, too.
-        indices = await self._describe(self._wanted.alias) or await self._describe(self._wanted.first_index)
+        indices = await self._live()
         found = differences(indices, self._wanted)
         if len(indices) == 1 and any(difference.kind is not Kind.WAIT for difference in found):
             # What may be done about it depends on whether anything is in there.
             indices = await self._describe(indices[0].name, empty=await self._is_empty(indices[0].name))
             found = differences(indices, self._wanted)
         return Look(indices, found)
+
+    async def _live(self) -> list[LiveIndex]:
+        # The index that `prepare` would create may exist without the alias: then it has to be looked at, too.
+        return await self._describe(self._wanted.alias) or await self._describe(self._wanted.first_index)
 
     async def _describe(self, name: str, *, empty: bool = False) -> list[LiveIndex]:
         # While a cluster is still finding out what it holds, it says 404 to a plain look at any name. Told to ignore
@@ -193,18 +233,21 @@ class SchemaGuard:
         _see_done(answer)
         logger.info("created index {} with alias {}", index, self._wanted.alias)
 
-    async def _add(self, look: Look, body: dict[str, object]) -> None:
-        index = look.indices[0]
+    async def _put_mapping(self, index: str, body: dict[str, Any]) -> None:
         try:
             answer: Answer = await self._client.indices.put_mapping(
-                index=index.name,
+                index=index,
                 body=body,
                 request_timeout=self._timeout_s,
                 timeout=server_timeout(self._timeout_s),
             )
         except TransportError as fault:
-            raise StartError(f"OpenSearch refuses to add to index {index.name}: {error_text(fault)}") from None
+            raise Unavailable(f"OpenSearch refuses to add to index {index}: {error_text(fault)}") from None
         _see_done(answer)
+
+    async def _add(self, look: Look, body: dict[str, Any]) -> None:
+        index = look.indices[0]
+        await self._put_mapping(index.name, body)
         names = ", ".join(difference.where for difference in look.found)
         if index.empty:
             logger.info("added to index {}: {}", index.name, names)

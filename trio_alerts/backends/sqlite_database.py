@@ -57,6 +57,11 @@ SCHEMA = {
     "records_by_entry": f"CREATE INDEX records_by_entry ON records ({ENTRY_ORDER})",
 }  # no index on what only people filter by: each would add a tenth to every write, and a search reads newest first
 LARGEST_VERSION = 2**62  # a million years of microseconds: only somebody else writes a larger one
+# Whose file it is: one row at most. Made when there is something to keep in it, also in a file of an older release.
+DEPLOYMENT = """CREATE TABLE IF NOT EXISTS deployment (
+    row INTEGER NOT NULL PRIMARY KEY CHECK (row = 1),
+    identity TEXT NOT NULL
+)"""
 MAX_DOCUMENT_BYTES = 32 * 1024 * 1024  # a payload has 256 KiB at most; SQLite itself takes 1 GB
 ROWS_PER_STATEMENT = 64  # with 12 parameters a row: below the 999 that every SQLite takes
 OLDEST_SQLITE = (3, 33, 0)  # of August 2020: the first that knows UPDATE FROM
@@ -205,6 +210,29 @@ class SqliteDatabase:
                 raise SchemaError(f"{self.path}: {name} is not as this program made it: it is {was}, must be {sql}")
         if journal != "wal":
             raise SchemaError(f"{self.path}: journal_mode is {journal}, must be wal: PRAGMA journal_mode = WAL")
+
+    def deployment(self) -> str | None:
+        """Return the identity of the deployment that the file belongs to, if it has one."""
+        if not self.path.exists():
+            return None
+        with self._reading() as connection, _snapshot(connection):
+            self._refuse_foreign(connection)
+            return _owner(connection)
+
+    def keep_deployment(self, identity: str) -> str:
+        """Keep an identity, unless there is one; return the one that is kept."""
+        if (kept := self.deployment()) is not None:
+            return kept
+        with self._transaction() as connection:
+            connection.execute(DEPLOYMENT)
+            connection.execute("INSERT INTO deployment VALUES (1, ?) ON CONFLICT DO NOTHING", (identity,))
+            return _owner(connection) or identity
+
+    def replace_deployment(self, identity: str) -> None:
+        """Write another identity over the one that is kept."""
+        with self._transaction() as connection:
+            connection.execute(DEPLOYMENT)
+            connection.execute("INSERT OR REPLACE INTO deployment VALUES (1, ?)", (identity,))
 
     def write(self, writes: Sequence[Write]) -> list[Stored | Conflict]:
         """Do conditional writes, as if one after the other in their order, in one durable transaction."""
@@ -530,6 +558,13 @@ def _values(rows: int) -> str:
 def _missing_indices(connection: sqlite3.Connection) -> list[str]:
     present = {name for (name,) in connection.execute("SELECT name FROM sqlite_master")}
     return [name for name, sql in SCHEMA.items() if sql.startswith("CREATE INDEX") and name not in present]
+
+
+def _owner(connection: sqlite3.Connection) -> str | None:
+    if connection.execute("SELECT 1 FROM sqlite_master WHERE name = 'deployment'").fetchone() is None:
+        return None
+    row = connection.execute("SELECT identity FROM deployment").fetchone()
+    return None if row is None else str(row[0])
 
 
 def _user_version(connection: sqlite3.Connection) -> int:

@@ -91,6 +91,18 @@ class SqliteStore:
         """See `AlertStore.inspect`."""
         return await self._starting(self._database.inspect)
 
+    async def deployment(self) -> str | None:
+        """See `AlertStore.deployment`."""
+        return await self._run(self._database.deployment, self._reading)
+
+    async def keep_deployment(self, identity: str) -> str:
+        """See `AlertStore.keep_deployment`."""
+        return await self._run(lambda: self._database.keep_deployment(identity), self._writing)
+
+    async def replace_deployment(self, identity: str) -> None:
+        """See `AlertStore.replace_deployment`."""
+        await self._run(lambda: self._database.replace_deployment(identity), self._writing)
+
     async def guard(self) -> None:
         """See `AlertStore.guard`."""
         await self._run(self._database.guard, self._reading)

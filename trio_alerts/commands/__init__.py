@@ -16,6 +16,7 @@ COMMANDS = {
     "resolve": ("resolve", "Settle an alert that is in doubt: a human knows whether it arrived."),
     "dead": ("dead", "Look into the quarantine, put entries back, drop them."),
     "stats": ("stats", "Tell how things stand: what waits, what failed, what was lost."),
+    "adopt": ("adopt", "Take a store over that belongs to another deployment, on purpose."),
     "audit": ("audit", "Account for every alert that was ever seen."),
 }
 

@@ -13,6 +13,7 @@ from trio_alerts.commands.command import Command
 from trio_alerts.commands.evidence import Verdict, gather_verdict
 from trio_alerts.commands.operating import SETTINGS
 from trio_alerts.commands.reading import enter_both, open_records
+from trio_alerts.deployment import refuse_foreign
 from trio_alerts.errors import LedgerError
 from trio_alerts.ledger import FATES
 from trio_alerts.printable import one_line
@@ -41,6 +42,7 @@ def _execute(arguments: argparse.Namespace, settings: Settings) -> int:
 async def _audit(settings: Settings, accept_losses: bool) -> Verdict:
     async with AsyncExitStack() as opened:
         ledger, store = await enter_both(opened, open_ledger(settings), open_records(settings))
+        await refuse_foreign(ledger, store)
         if accept_losses:
             for stream in settings.stream_names:
                 await ledger.lost_unread(stream)  # what is found only now is accepted too

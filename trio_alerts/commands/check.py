@@ -6,7 +6,6 @@ import os
 import sys
 from collections.abc import Iterator
 from contextlib import AsyncExitStack, contextmanager
-from typing import Protocol
 
 import trio
 
@@ -14,19 +13,14 @@ from trio_alerts.assembly import make_channel, make_transport, open_store
 from trio_alerts.backends.redis_stream import open_redis_stream
 from trio_alerts.channels.webhook import WebhookChannel
 from trio_alerts.commands.command import Command
+from trio_alerts.deployment import refuse_foreign
 from trio_alerts.errors import AlertError, StartError, Unavailable
 from trio_alerts.fault import FaultPoint
+from trio_alerts.ports import AlertStore, AlertStream
 from trio_alerts.routing import Routing
 from trio_alerts.settings import Settings, require_channels, warnings_about
 
 REACH_BOUND_S = 10.0  # for all channels together; `connect_timeout_s` can be a day
-
-
-class Inspected(Protocol):
-    """A backend as `check` sees it."""
-
-    async def inspect(self) -> list[str]:
-        """Say what `prepare` would create, a line each; raise what it would raise. Changes nothing."""
 
 
 def _execute(_: argparse.Namespace, settings: Settings) -> int:
@@ -52,8 +46,8 @@ async def _check(settings: Settings, report: "_Report") -> None:
         report.note("channels", f"warning: {name} cannot be reached now, its alerts would be tried again: {why}")
     with report.part("settings"):
         FaultPoint(os.environ.get("TRIO_ALERTS_FAULT", ""))
-    stream: Inspected | None = None
-    store: Inspected | None = None
+    stream: AlertStream | None = None
+    store: AlertStore | None = None
     async with AsyncExitStack() as opened:
         with report.part("redis"):
             stream = await opened.enter_async_context(open_redis_stream(settings))
@@ -61,6 +55,12 @@ async def _check(settings: Settings, report: "_Report") -> None:
         with report.part("store"):
             store = await opened.enter_async_context(open_store(settings))
             report.note("store", f"{settings.store_url!r} can be used")
+        if store is not None and stream is not None:
+            with report.part("store"):
+                identity = await refuse_foreign(stream, store)
+                report.note(
+                    "store", "would be given to a new deployment" if identity is None else f"of deployment {identity}"
+                )
         for name, backend in (("store", store), ("redis", stream)):
             if backend is not None:
                 with report.part(name):

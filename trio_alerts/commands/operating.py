@@ -15,6 +15,7 @@ from trio_alerts.clock import ServerClock
 from trio_alerts.commands.reading import SETTINGS as STORE_SETTINGS
 from trio_alerts.commands.reading import enter_both, open_records
 from trio_alerts.delivery import Delivery
+from trio_alerts.deployment import refuse_foreign
 from trio_alerts.errors import RefusedContent, Unavailable
 from trio_alerts.ports import AlertStore, AlertStream, Stored
 from trio_alerts.settings import Settings
@@ -82,11 +83,12 @@ async def open_operation(settings: Settings) -> AsyncIterator[Operation]:
     """Open both backends; nothing is created.
 
     Raises:
-        SchemaError: The store does not exist yet, or cannot be trusted.
+        SchemaError: The store does not exist yet, cannot be trusted, or belongs to another deployment.
         StartError: A backend cannot be reached or refuses us, also later.
     """
     async with AsyncExitStack() as opened:
         stream, store = await enter_both(opened, open_redis_stream(settings), open_records(settings))
+        await refuse_foreign(stream, store)
         clock = ServerClock()
         clock.set(await stream.server_time())
         yield Operation(stream, store, clock)

@@ -20,6 +20,7 @@ from trio_alerts.commands.operating import SETTINGS
 from trio_alerts.commands.reading import open_records
 from trio_alerts.commands.thresholds import COUNTED_STATES, NAMES, exceeded, thresholds
 from trio_alerts.delivery import State
+from trio_alerts.deployment import refuse_contradiction
 from trio_alerts.duration import in_words
 from trio_alerts.errors import AlertError, SchemaError, StartError, Unavailable
 from trio_alerts.ports import AlertStore, Counts, Vitals
@@ -54,11 +55,12 @@ class Stats(Struct, frozen=True):
 
 @dataclass(frozen=True)
 class _InRedis:
-    """What Redis knows: how the streams stand, its time, and what was deleted from them while it was pending."""
+    """What Redis knows: how the streams stand, its time, what was deleted while it was pending, and whose they are."""
 
     standings: Sequence[Standing]
     time_s: float
     deleted: frozenset[str]
+    deployment: str | None
 
 
 @dataclass(frozen=True)
@@ -120,10 +122,12 @@ async def _look_at_redis(ledger: RedisLedger, settings: Settings) -> _InRedis:
         while len(deleted) < MOST_DELETED and (page := await ledger.deleted(stream, after)):
             after = page[-1][0]
             deleted |= {ids.of(stream, entry_id) for _, entry_id in page}
-    return _InRedis(standings, await ledger.time(), frozenset(deleted))
+    return _InRedis(standings, await ledger.time(), frozenset(deleted), await ledger.deployment())
 
 
 async def _look_at_store(store: AlertStore, look: _Look) -> _InStore:
+    if look.redis:
+        refuse_contradiction(await store.deployment(), look.redis.deployment)
     deleted = look.redis.deleted if look.redis else frozenset()
     counts = await store.counts(look.now)
     if unknown := {state: count for state, count in counts.by_state.items() if state not in get_args(State)}:

@@ -1,0 +1,128 @@
+"""`adopt`: a store is taken over on purpose, by a Redis that it did not belong to."""
+
+import argparse
+import datetime as dt
+import sys
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from random import SystemRandom
+
+import trio
+
+from trio_alerts.assembly import open_store
+from trio_alerts.backends.redis_ledger import Standing, open_ledger
+from trio_alerts.backends.redis_stream import open_redis_stream
+from trio_alerts.clock import ServerClock
+from trio_alerts.commands.command import Command
+from trio_alerts.commands.operating import SETTINGS
+from trio_alerts.deployment import new_identity
+from trio_alerts.duration import in_words
+from trio_alerts.errors import SettingsError, StartError, Unavailable
+from trio_alerts.ports import Counts
+from trio_alerts.printable import one_line
+from trio_alerts.settings import Settings
+
+UNDERWAY = ("sending", "retrying")  # what `run` goes on with by itself
+ALIVE_S = 60.0  # a process that carries alerts asks for some every few seconds
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """Where the settings lead to: whose the store and Redis are, and what is in them."""
+
+    theirs: str | None
+    ours: str | None
+    counts: Counts
+    standings: Sequence[Standing]
+
+
+def _execute(arguments: argparse.Namespace, settings: Settings) -> int:
+    found = trio.run(_look, settings)
+    if found is None:
+        sys.stdout.write("There is nothing to adopt: nobody has this store yet, or this deployment has it.\n")
+        return 0
+    sys.stdout.writelines(f"{line}\n" for line in _page(found, settings))
+    if not (arguments.yes or _is_meant()):
+        sys.stdout.write("Nothing was changed.\n")
+        return 1
+    identity = trio.run(_take, settings)
+    sys.stdout.write(f"Both belong to deployment {one_line(identity)} now.\n")
+    return 0
+
+
+async def _look(settings: Settings) -> Found | None:
+    """Look at both; None if they do not contradict each other."""
+    try:
+        async with open_store(settings) as store, open_ledger(settings) as ledger:
+            theirs, ours = await store.deployment(), await ledger.deployment()
+            if theirs is None or theirs == ours:
+                return None
+            standings = [await ledger.standing(name) for name in settings.stream_names]
+            clock = ServerClock()
+            clock.set(await ledger.time())
+            return Found(theirs, ours, await store.counts(clock.now()), standings)
+    except Unavailable as error:
+        raise StartError(str(error)) from error
+
+
+async def _take(settings: Settings) -> str:
+    """Give both a new identity, so that whoever works for an old one stops; return it."""
+    try:
+        async with open_store(settings) as store, open_redis_stream(settings) as stream:
+            now = dt.datetime.fromtimestamp(await stream.server_time(), dt.UTC)
+            identity = new_identity(settings.group, now, SystemRandom())
+            # Redis first: cut off in between, they still differ, and nobody starts.
+            await stream.replace_deployment(identity)
+            await store.replace_deployment(identity)
+            return identity
+    except Unavailable as error:
+        raise StartError(str(error)) from error
+
+
+def _page(found: Found, settings: Settings) -> Iterator[str]:
+    by_state = found.counts.by_state
+    yield f"store  {settings.store_url!r}"
+    yield f"       belongs to {_whose(found.theirs)}"
+    yield "       records: " + (", ".join(f"{state} {count:,}" for state, count in sorted(by_state.items())) or "none")
+    yield f"redis  {settings.redis_url!r}, group {one_line(settings.group)}"
+    yield f"       belongs to {_whose(found.ours)}"
+    for one in found.standings:
+        waiting = f"{one.not_read:,} not read yet, {one.pending:,} pending"
+        yield f"       stream {one_line(one.stream)}: {one.length:,} entries, {waiting}"
+        for consumer in one.consumers:
+            if consumer.idle_s < ALIVE_S:
+                yield f"       consumer {one_line(consumer.name)}: last seen {in_words(consumer.idle_s)} ago, will stop"
+    yield "Both get a new identity. Whatever else uses either of them stops with exit code 3, within a minute."
+    if underway := sum(by_state.get(state, 0) for state in UNDERWAY):
+        states = " or ".join(UNDERWAY)
+        yield f"`run` then sends the alerts that are {states} ({underway:,}) to the channels of these settings."
+
+
+def _whose(identity: str | None) -> str:
+    return "no deployment yet" if identity is None else f"deployment {one_line(identity)}"
+
+
+def _is_meant() -> bool:
+    if not sys.stdin.isatty():
+        raise SettingsError("nobody can be asked here whether that is meant; add --yes if it is")
+    sys.stdout.write("Adopt the store? [y/N] ")
+    sys.stdout.flush()
+    return sys.stdin.readline().strip().lower() in ("y", "yes")
+
+
+def _add_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--yes", action="store_true", default=False, help="do not ask")
+
+
+COMMAND = Command(
+    execute=_execute,
+    about="""\
+A store belongs to one deployment: one Redis and one group. `run` ends with exit code 3 if the store belongs to another
+one, or if Redis lost its data (docs/operations.md says what to do then). This command shows whose both are and what is
+in them, asks, and makes one deployment of them. Stop whatever else uses the store first: its alerts may be under way.
+
+Exit code 1: not adopted; 0: adopted, or there was nothing to adopt.""",
+    examples=("adopt", "adopt --yes --config /etc/trio-alerts.toml"),
+    add_options=_add_options,
+    settings=SETTINGS,
+)

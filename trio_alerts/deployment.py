@@ -1,0 +1,105 @@
+"""Whose store this is: a store belongs to one deployment, which is one Redis and one group.
+
+Two deployments on one store would send each other's alerts: a retry that is due in a record is due for the redriver of
+either. So each deployment has an identity, made once and kept in both places. What they say at start, and its meaning:
+
+    neither          a new deployment, or one from before there were identities: an identity is made
+    Redis alone      the store is new, or from before: it becomes this deployment's
+    both, the same   go on
+    both, different  one of them is another deployment's: refuse
+    the store alone  Redis lost its data, or is another one, and nobody can tell which: refuse
+
+While running, an identity that is gone from Redis is written back: the process knows whose it is.
+"""
+
+import datetime as dt
+from random import Random
+from typing import Protocol
+
+from trio_alerts.errors import SchemaError, StartError, Unavailable
+
+ADOPT = "python -m trio_alerts adopt"
+
+
+class Marked(Protocol):
+    """A backend, or a view of one, that tells whose it is."""
+
+    async def deployment(self) -> str | None:
+        """Return the identity that is kept there; None: none."""
+
+
+class Owned(Marked, Protocol):
+    """A backend that can be taken into possession."""
+
+    async def keep_deployment(self, identity: str) -> str:
+        """Keep an identity, unless there is one; return the one that is kept."""
+
+
+def new_identity(group: str, now: dt.datetime, chance: Random) -> str:
+    """Make an identity that no other deployment has; a reader sees whose it is, and since when.
+
+    Args:
+        group: The consumer group.
+        now: The server's time.
+        chance: What makes it unique.
+    """
+    return f"{group}-{now:%Y%m%d}-{chance.getrandbits(48):012x}"
+
+
+async def refuse_foreign(stream: Marked, store: Marked) -> str | None:
+    """See that both belong together, and change nothing; return the deployment, None if it has no identity yet.
+
+    Raises:
+        SchemaError: They belong to different deployments, or only the store to one.
+        StartError: One of them does not answer.
+    """
+    try:
+        # The store first: an identity gets into Redis before it gets into the store.
+        theirs = await store.deployment()
+        ours = await stream.deployment()
+    except Unavailable as cause:
+        raise StartError(str(cause)) from None
+    refuse_contradiction(theirs, ours)
+    return ours
+
+
+def refuse_contradiction(theirs: str | None, ours: str | None) -> None:
+    """See that what the store says (`theirs`) and what Redis says (`ours`) can be one deployment.
+
+    Raises:
+        SchemaError: They cannot.
+    """
+    if theirs is None or theirs == ours:
+        return
+    if ours is None:
+        what = "and this Redis to none yet: it has lost its data, or it is not the Redis of that deployment"
+    else:
+        what = f"and this Redis to deployment {ours}: each would send the other's alerts"
+    raise SchemaError(
+        f"The store belongs to deployment {theirs}, {what}. Check `store_url`, `index`, `redis_url` and `group`. If "
+        f"they are right, stop whatever else uses this store, and take it over with: {ADOPT} (it shows both, and asks)"
+    )
+
+
+async def take_possession(stream: Owned, store: Owned, identity: str) -> str:
+    """Write the identity wherever there is none: the one that Redis keeps, or `identity` if it keeps none. Return it.
+
+    Raises:
+        SchemaError: Another deployment was faster.
+        StartError: A backend does not answer.
+    """
+    try:
+        ours = await stream.keep_deployment(identity)
+        theirs = await store.keep_deployment(ours)
+    except Unavailable as cause:
+        raise StartError(str(cause)) from None
+    refuse_contradiction(theirs, ours)
+    return ours
+
+
+def foreign_stream(theirs: str, ours: str) -> SchemaError:
+    """Say that Redis is somebody else's by now."""
+    return SchemaError(
+        f"Redis belongs to deployment {theirs} now, and this process works for {ours}: somebody took the store over "
+        "with `adopt`, or the address leads to another Redis. Start again."
+    )
