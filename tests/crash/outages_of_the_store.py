@@ -11,6 +11,9 @@ from tests.real.servers import OpenSearchCluster
 from trio_alerts.errors import StartError
 
 NONSENSE_S = 40.0
+FEW = 3
+DEATHS = 25  # more than any count of deliveries allows
+PATIENCE_WITH_A_WORKER_S = 1.2  # the other one lives on for as long: each claims what the last one left
 OUTAGE_S = 4.0  # more than twice claim_idle_s, twice store_timeout_s
 
 REJECTED = msgspec.json.encode(
@@ -83,6 +86,23 @@ def _page_everywhere(scene: Scene) -> None:
 
 def _page_for_bulk(scene: Scene) -> None:
     _nonsense(scene, Manner(answers=SIGN_IN, bulk_only=True))
+
+
+def _impatient(scene: Scene) -> None:
+    """Whoever has waited for a while is killed, as by a liveness probe; few alerts, so that each is in many hands."""
+    scene.begin()
+    scene.emit(ALERTS - FEW)
+    scene.until_accepted(ALERTS - FEW)
+    scene.proxies["store"].behave(Manner(answers=SIGN_IN, bulk_only=True))
+    scene.producer.add(FEW)
+    for number in range(1, DEATHS + 1):
+        scene.until(lambda: scene.crew.ready, "all workers read")
+        time.sleep(PATIENCE_WITH_A_WORKER_S)
+        scene.oldest().signal(signal.SIGKILL)
+        scene.until_gone(number)
+    scene.proxies["store"].behave(FAITHFUL)
+    scene.until(lambda: scene.crew.ready, "all workers read")
+    scene.notes.append(f"{DEATHS} killed in the wait")
 
 
 def _black_hole(scene: Scene) -> None:
@@ -199,6 +219,12 @@ CELLS = (
         name="opensearch-nonsense-bulk",
         about="a sign-in page with 200 in place of each answer to `_bulk`, for 40 s",
         play=_page_for_bulk,
+        through=["store"],
+    ),
+    Cell(
+        name="opensearch-impatient",
+        about="the same, and kill -9 to whoever has waited for a while, 25 times",
+        play=_impatient,
         through=["store"],
     ),
     Cell(

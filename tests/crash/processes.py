@@ -120,7 +120,7 @@ def _paused(scene: Scene) -> None:
 
 
 def _poisoned(scene: Scene) -> None:
-    """One entry ends every process that parses it; 63 harmless ones are in flight beside it."""
+    """One entry ends every process that works on it; 63 harmless ones are in flight beside it."""
     scene.begin()
     scene.producer.add(31)
     scene.producer.add(1, poison=True)
@@ -199,5 +199,14 @@ CELLS = (
         settings={"workers": "64"},
         hook=Script([Step(200, delay_s=1.0)]),
         expected=lambda scene: {"quarantined": 1},
+    ),
+    Cell(
+        name="poison-sent",
+        about="one alert crashes every worker that sends it, 63 harmless ones in flight beside it",
+        play=_poisoned,
+        module="tests.crash.poisoned_sends",
+        settings={"workers": "64"},
+        hook=Script([Step(200, delay_s=1.0)]),
+        expected=lambda scene: {"failed": 1},
     ),
 )
