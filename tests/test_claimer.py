@@ -143,6 +143,8 @@ async def test_a_suspect_under_our_own_name_is_left_to_the_claimer() -> None:
         def expect(self, shape: type[T], answer: object, *_: object) -> T:
             return shaped(answer, shape)
 
+        def expect_page(self, *_: object) -> None: ...
+
     client = cast(RedisClient, Client())
     await RedisStream(World().settings(), client, client).own_pending((), 10)
     assert ["0-0", "3-0"] == taken
