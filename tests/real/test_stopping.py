@@ -97,9 +97,12 @@ def test_nobody_reads_stderr(site: Site, receiver: ReceiverServer, processes: st
         env=site.environ | {"TRIO_ALERTS_PROCESSES": processes},
         stderr=subprocess.PIPE,
     ) as process:
-        for n in range(1000):
-            add_event(site, alert_id=f"a-{n}")
-        wait_until(lambda: receiver.totals().accepted == 1000, "all are delivered")
-        assert 0 == stop(process)
-        assert process.stderr is not None
-        assert len(process.stderr.read()) >= 60_000, "the pipe was full: else this proves nothing"
+        try:
+            for n in range(1000):
+                add_event(site, alert_id=f"a-{n}")
+            wait_until(lambda: receiver.totals().accepted == 1000, "all are delivered")
+            assert 0 == stop(process)
+            assert process.stderr is not None
+            assert len(process.stderr.read()) >= 60_000, "the pipe was full: else this proves nothing"
+        finally:
+            process.kill()
