@@ -14,6 +14,7 @@ What = Literal[
     "impatient",  # for `lasts_s`, SIGKILL of the process in a slot whenever it has lived for `number` s
     "pause",  # SIGSTOP, and SIGCONT after `lasts_s`
     "stop",  # a soft stop, and a new process after `lasts_s`
+    "stop_all",  # the same to all processes at once, as a signal to the whole group is
     "hard_stop",  # a soft stop, and a second signal after `lasts_s`
     "weather",  # calls of the backend `target` fail at a `rate`, in the way `how`, for `lasts_s`
     "freeze",  # the stream's server makes no step for `lasts_s`
@@ -116,12 +117,12 @@ CHANNELS = ("webhook", "pager")
 POISON = ("poison", "lethal")
 THEMES: dict[str, tuple[What, ...]] = {  # what happens, as often as it is named
     "mixed": (
-        *("kill", "kill", "kill_on", "kill_on", "kill_on", "kill_on", "pause", "pause", "pause", "stop", "stop"),
+        *("kill", "kill", "kill_on", "kill_on", "kill_on", "kill_on", "pause", "pause", "pause", "stop", "stop_all"),
         *("hard_stop", "weather", "weather", "weather", "weather", "weather", "freeze", "disconnect", "jump"),
         *("mood", "mood", "mood", "mood", "redeliver", "replay"),
         *("delete_record", "delete_entry", "lose_group", "lose_group", "set_id", "flush"),
     ),
-    "slow": ("mood", "mood", "mood", "mood", "stop", "stop", "freeze", "freeze", "freeze", "kill", "lose_group"),
+    "slow": ("mood", "mood", "mood", "mood", "stop", "stop_all", "freeze", "freeze", "freeze", "kill", "lose_group"),
     "frozen": ("mood", "freeze", "freeze"),
     "pauses": ("pause", "pause", "pause", "mood", "mood", "kill", "stop", "stop_on", "redeliver"),
     "outages": ("weather", "weather", "weather", "stop_on", "stop_on", "disconnect", "kill_on", "kill_on", "mood"),

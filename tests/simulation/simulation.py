@@ -261,6 +261,9 @@ class Simulation:
         elif event.what == "disconnect":
             for process in self.living.values():
                 process.disconnect(cast("Backend", event.target))
+        elif event.what == "stop_all":
+            for slot, process in self.living.items():
+                self._do_to(process, Event(event.at_s, "stop", slot, event.lasts_s))
         elif who is not None:
             self._do_to(who, event)
 
