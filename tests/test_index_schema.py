@@ -16,10 +16,13 @@ from trio_alerts.backends.index_schema import (
     LiveIndex,
     Wanted,
     addition,
+    deployment_of,
     differences,
+    kept_by,
     live_indices,
     new_index_commands,
     report,
+    taken_by,
 )
 from trio_alerts.delivery import ChannelDelivery, Delivery
 
@@ -383,3 +386,44 @@ def test_an_index_in_the_place_of_the_alias_gives_up_its_name_in_one_step() -> N
     assert "alias alerts: is an index of that name, must be an alias" == str(difference).partition(" (")[0]
     assert create.startswith("PUT /alerts-000001 ")
     assert '[{"remove_index":{"index":"alerts"}},{"add":{"index":"alerts-000001"' in move
+
+
+@pytest.mark.parametrize("empty", [True, False])
+@pytest.mark.parametrize(("name", "value"), [("group", "another"), ("streams", ["B"])])
+def test_an_index_of_another_deployment_is_not_taken(name: str, value: object, empty: bool) -> None:
+    """Nor is an empty one: whoever made it may be about to write. It is described, where it has no identity yet."""
+    index = live(put(f"mappings/_meta/{name}", value), empty=empty)
+
+    (difference,) = differences([index], WANTED)
+    assert Kind.FATAL is difference.kind
+    assert "python -m trio_alerts adopt" in str(difference)
+    assert addition([difference], index, WANTED) is None
+    assert str(deployment_of(index, WANTED)).startswith("of group ")
+
+
+@pytest.mark.parametrize(
+    ("change", "expected"),
+    [
+        (lambda _: None, None),
+        (drop("mappings/_meta"), None),
+        (put("mappings/_meta/owner", "others"), None),
+        (put("mappings/_meta/deployment", "d-1"), "d-1"),
+        (put("mappings/_meta", {"owner": "trio_alerts", "deployment": "d-1", "group": "another"}), "d-1"),
+        (put("mappings/_meta/mapping_version", 0), None),
+    ],
+)
+def test_an_index_tells_whose_it_is(change: Change, expected: str | None) -> None:
+    """By its identity; what has none and may be ours, and what was never of this program, is nobody's."""
+    assert expected == deployment_of(live(change), WANTED)
+
+
+def test_an_identity_stays_with_everything_else_that_is_noted() -> None:
+    """`_meta` is replaced as a whole: streams of others and notes of humans are sent along, and so is the identity."""
+    meta = {**WANTED.meta(), "streams": ["AlertStream", "B"], "note": "by a human"}
+    index = live(put("mappings/_meta", meta))
+
+    assert {"_meta": {**meta, "deployment": "d-1"}} == kept_by(index, "d-1")
+    assert {"_meta": {**WANTED.meta(), "note": "by a human", "deployment": "d-2"}} == taken_by(index, WANTED, "d-2")
+    owned = live(put("mappings/_meta", {**WANTED.meta(), "deployment": "d-1"}))
+    assert '"deployment":"d-1"' in new_index_commands(owned, WANTED)[0]
+    assert '"deployment"' not in new_index_commands(live(), WANTED)[0]

@@ -633,3 +633,14 @@ async def test_inspect_tells_what_prepare_would_create_and_creates_nothing(tmp_p
         assert not path.exists()
         await store.prepare()
         assert [] == await store.inspect()
+
+
+async def test_a_peer_may_have_kept_the_file_meanwhile(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Who looked before another process wrote its identity finds that one, and does not write over it."""
+    async with open_sqlite_store(tmp_path / "a.db") as store:
+        await store.prepare()
+        assert "ours" == await store.keep_deployment("ours")
+        with monkeypatch.context() as earlier:
+            earlier.setattr(SqliteDatabase, "deployment", lambda _: None)
+            assert "ours" == await store.keep_deployment("theirs")
+        assert "ours" == await store.deployment()
