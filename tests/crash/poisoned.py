@@ -3,6 +3,7 @@
 import datetime as dt
 import os
 import signal
+import sys
 
 from trio_alerts import process
 from trio_alerts.__main__ import main
@@ -17,4 +18,4 @@ def _crash_or_parse(entry: Entry, now: dt.datetime) -> Alert:
 
 if __name__ == "__main__":
     process.parse_entry = _crash_or_parse  # type: ignore[attr-defined]
-    main()
+    sys.exit(main())

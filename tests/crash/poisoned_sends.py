@@ -2,6 +2,7 @@
 
 import os
 import signal
+import sys
 from collections.abc import Awaitable
 
 from trio_alerts import process
@@ -19,4 +20,4 @@ def _crash_or_notify(record: Record, payload: bytes, outcomes: Outcomes, pipelin
 
 if __name__ == "__main__":
     process.notify = _crash_or_notify  # type: ignore[attr-defined]
-    main()
+    sys.exit(main())
