@@ -135,6 +135,9 @@ def test_a_right_index_has_no_differences() -> None:
         put("settings/index.translog.durability", "REQUEST"),
         put("settings/index.number_of_replicas", "2"),
         put("settings/index.refresh_interval", "5s"),
+        put("settings/index.refresh_interval", "60000ms"),
+        put("settings/index.max_result_window", "1000"),
+        put("settings/index.mapping.total_fields.limit", "5"),
         put("settings/index.blocks.write", "false"),
         put("aliases/alerts", {}),
         put("aliases/other", {"filter": {"term": {"view": "x"}}}),
@@ -201,6 +204,12 @@ def test_what_changes_no_answer_is_no_difference(change: Change) -> None:
         (put("settings/index.append_only.enabled", "true"), "index.append_only.enabled: is true, must be false"),
         (put("settings/index.derived_source.enabled", "true"), "index.derived_source.enabled: is true, must be false"),
         (put("settings/index.refresh_interval", "-1"), "index.refresh_interval: is -1, must be a time, or unset"),
+        (
+            put("settings/index.refresh_interval", "61s"),
+            "index.refresh_interval: is 61s, must be at most 60s, or unset",
+        ),
+        (put("settings/index.refresh_interval", "1h"), "index.refresh_interval: is 1h, must be at most 60s, or unset"),
+        (put("settings/index.max_result_window", "999"), "index.max_result_window: is 999, must be at least 1000"),
         (
             put("settings/index.analysis.normalizer.lowercase.type", "custom"),
             "index.analysis.normalizer.lowercase.type: is custom, must be unset",
@@ -427,3 +436,21 @@ def test_an_identity_stays_with_everything_else_that_is_noted() -> None:
     owned = live(put("mappings/_meta", {**WANTED.meta(), "deployment": "d-1"}))
     assert '"deployment":"d-1"' in new_index_commands(owned, WANTED)[0]
     assert '"deployment"' not in new_index_commands(live(), WANTED)[0]
+
+
+@pytest.mark.parametrize("owner", [None, "somebody"])
+def test_an_index_of_somebody_else_is_told_in_two_lines(owner: str | None) -> None:
+    """Forty wrong fields would only hide that it is not ours; one that writes of ours made has our fields."""
+
+    def change(info: dict[str, Any]) -> None:
+        info["mappings"] = {"_meta": {"owner": owner}, "properties": {"message": {"type": "text"}}}
+
+    def made_by_a_write(info: dict[str, Any]) -> None:
+        del info["mappings"]["_meta"]
+        info["mappings"]["properties"]["view"] = {"type": "text"}
+
+    first, second = report(differences([live(change)], WANTED), [live(change)], WANTED).splitlines()
+    assert "alerts-000001 belongs to something else (_meta: owner is " in first
+    assert second.startswith("Choose another `index` than 'alerts'")
+    dynamic = live(made_by_a_write)
+    assert "  view: type is text, must be keyword" in report(differences([dynamic], WANTED), [dynamic], WANTED)

@@ -43,6 +43,8 @@ class FakeOpenSearch(httpx.AsyncBaseTransport):
         documents: By ID.
         asked: Every request, by the kind that `kind_of` names.
         delay_s: How long every answer takes, in virtual seconds.
+        template: The one composable index template, if there is one.
+        legacy_templates: By name.
     """
 
     def __init__(self, wanted: Wanted, *, exists: bool = True) -> None:
@@ -50,6 +52,8 @@ class FakeOpenSearch(httpx.AsyncBaseTransport):
         self.documents: dict[str, Kept] = {}
         self.asked: list[tuple[str, httpx.Request]] = []
         self.delay_s = 0.0
+        self.template: dict[str, Any] | None = None
+        self.legacy_templates: dict[str, Any] = {}
         self._index: dict[str, Any] = {}
         if exists:
             self._create(msgspec.json.decode(msgspec.json.encode(wanted.body())))
@@ -74,6 +78,13 @@ class FakeOpenSearch(httpx.AsyncBaseTransport):
         body = msgspec.json.decode(request.content) if request.content and kind != "bulk" else {}
         if kind == "info":
             return answer(INFO)
+        if kind == "templates":
+            return answer({"index_templates": []} if self.template is None else {"index_templates": [self.template]})
+        if kind == "simulated":
+            assert self.template is not None
+            return answer({"template": self.template["index_template"]["template"], "overlapping": []})
+        if kind == "legacy":
+            return answer(self.legacy_templates)
         if kind == "create":
             self._create(body)
             return answer({"acknowledged": True, "shards_acknowledged": True, "index": name})
@@ -201,6 +212,10 @@ def error(status: int, kind: str = "some_exception", reason: str = "because") ->
 def kind_of(request: httpx.Request) -> str:
     """Name the kind of a request: every one that this program makes has a name here."""
     name, _, rest = request.url.path.strip("/").partition("/")
+    if name == "_template":
+        return "legacy"
+    if name == "_index_template":
+        return "simulated" if rest else "templates"
     if rest:
         paths = {"_bulk": "bulk", "_search": "search", "_count": "count", "_refresh": "refresh", "_mapping": "mapping"}
         return "get" if rest.startswith("_doc/") else paths[rest]

@@ -78,6 +78,15 @@ VALUES: tuple[Any, ...] = (
     *("", "x", ALIAS, INDEX, "1-0", "mapper_parsing_exception", "version_conflict_engine_exception", "\x00"),
     *([], {}, [[]], [{}], {"type": "x"}, {"create": {}}, ["a"]),
 )
+TEMPLATE_BODY: dict[str, Any] = {
+    "settings": {"index": {"refresh_interval": "5s", "mapping": {"total_fields": {"limit": "50"}}}},
+    "mappings": {"properties": {"view": {"type": "text"}, "delivery": {"properties": {"state": {"type": "text"}}}}},
+    "aliases": {"theirs": {}},
+}
+TEMPLATE: dict[str, Any] = {
+    "name": "theirs",
+    "index_template": {"index_patterns": ["alerts*"], "priority": 1, "template": TEMPLATE_BODY},
+}
 ERRORS = (
     ("version_conflict_engine_exception", 409),
     ("mapper_parsing_exception", 400),
@@ -115,7 +124,12 @@ def _case(kind: str, random: Random) -> None:
 
 
 async def _judge(kind: str, random: Random) -> None:
-    server = Distorted(random, kind, exists=kind != "create")
+    new = kind in ("create", "templates", "simulated", "legacy")
+    server = Distorted(random, kind, exists=not new)
+    if kind == "simulated" or (kind == "templates" and random.random() < 0.5):
+        server.template = TEMPLATE
+    if kind == "legacy":
+        server.legacy_templates = {"theirs": {"order": 1, "index_patterns": ["al*"], **TEMPLATE_BODY}}
     with trio.fail_after(BOUND_S):
         if kind in START:
             await _start(kind, server)
@@ -134,7 +148,7 @@ async def _judge(kind: str, random: Random) -> None:
 
 async def _start(kind: str, server: Distorted) -> None:
     """Whatever is answered at start, it is right, or the start is refused with a message."""
-    if kind != "create":
+    if kind in ("mapping", "refresh", "count", "info"):
         server.forget_field("links")
     server.distorting = True
     try:
@@ -142,9 +156,16 @@ async def _start(kind: str, server: Distorted) -> None:
             await OpenSearchStore(client, WANTED, timeout_s=10).prepare()
     except StartError as fault:
         _see_clean(fault)
-    except SchemaError:
-        assert kind == "look"
+    except SchemaError as fault:
+        _see_justified(fault, kind, server)
+
+
+def _see_justified(fault: SchemaError, kind: str, server: Distorted) -> None:
+    if kind == "look":
         assert any(map(_describes_an_index, server.sent))
+    else:
+        assert kind in ("templates", "simulated", "legacy")
+        assert "because of index template" in str(fault)
 
 
 async def _ask_bulk(store: OpenSearchStore, server: Distorted, random: Random) -> None:
@@ -240,7 +261,7 @@ ASK: Mapping[str, Callable[[OpenSearchStore, Distorted, Random], Awaitable[None]
     "search": _ask_search,
     "look": _ask_guard,
 }
-START = ("info", "create", "mapping", "refresh", "count")
+START = ("info", "create", "mapping", "refresh", "count", "templates", "simulated", "legacy")
 
 
 def _case_at_start(random: Random) -> None:

@@ -13,6 +13,7 @@ from tests.real.obtain import obtain
 from tests.real.servers import OpenSearch, OpenSearchServer
 from tests.store_contract import record
 from trio_alerts.backends.index_schema import Wanted
+from trio_alerts.backends.opensearch_answers import AccessDenied
 from trio_alerts.backends.opensearch_client import open_opensearch
 from trio_alerts.backends.schema_guard import SchemaGuard
 from trio_alerts.errors import SchemaError, StartError, Unavailable
@@ -167,18 +168,124 @@ async def test_an_index_that_lost_its_alias_gets_it_back(opensearch_server: Open
         await guard.prepare()
 
 
-async def test_a_template_is_found_right_after_the_creation(opensearch_server: OpenSearch, wanted: Wanted) -> None:
-    """A template that claims the name changes what we create: it is compared again before anything is written."""
+async def test_a_template_that_we_may_not_see_is_found_after_the_creation(
+    opensearch_server: OpenSearch, wanted: Wanted, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Least privilege may forbid the look: that is said, and what was created is compared before any write."""
+
+    async def forbidden(**_: object) -> None:
+        await trio.lowlevel.checkpoint()
+        raise AccessDenied("OpenSearch forbids GET /_index_template (403)", 403)
+
     template = {"index_patterns": [f"{wanted.alias}*"], "template": {"settings": {"index.refresh_interval": "-1"}}}
     do(opensearch_server, "PUT", f"/_index_template/{wanted.alias}", template)
     try:
         async with guarding(opensearch_server, wanted) as guard:
+            monkeypatch.setattr(guard._client.indices, "get_index_template", forbidden)
+            (line,) = await guard.inspect()
+            assert "our user may not see index templates" in line
             with pytest.raises(SchemaError, match=r"index\.refresh_interval: is -1") as caught:
                 await guard.prepare()
             obey(opensearch_server, str(caught.value), "_settings")
             await guard.prepare()
     finally:
         do(opensearch_server, "DELETE", f"/_index_template/{wanted.alias}")
+
+
+def composable(wanted: Wanted, **template: Any) -> tuple[str, dict[str, Any]]:
+    about = {"index_patterns": [f"{wanted.alias}*"], "priority": 3, "template": template}
+    return f"/_index_template/theirs-{wanted.alias}", about
+
+
+def legacy(wanted: Wanted, **template: Any) -> tuple[str, dict[str, Any]]:
+    return f"/_template/theirs-{wanted.alias}", {"index_patterns": [f"{wanted.alias}*"], "order": 3, **template}
+
+
+@pytest.mark.parametrize("kind", [composable, legacy])
+async def test_what_templates_set_is_overruled(
+    opensearch_server: OpenSearch, wanted: Wanted, kind: Callable[..., tuple[str, dict[str, Any]]]
+) -> None:
+    """Limits, pipelines, a small window, fields of other types: `check` says whose, and `run` makes a right index."""
+    path, template = kind(
+        wanted,
+        settings={
+            "index.mapping.total_fields.limit": 5,
+            "index.mapping.depth.limit": 1,
+            "index.max_result_window": 10,
+            "index.search.default_pipeline": "theirs",
+            "index.final_pipeline": "theirs",
+            "index.translog.durability": "async",
+            "index.refresh_interval": "5s",
+        },
+        mappings={
+            "dynamic": "true",
+            "dynamic_templates": [{"theirs": {"match": "*", "mapping": {"type": "keyword"}}}],
+            "properties": {"view": {"type": "text", "fields": {"raw": {"type": "keyword"}}}, "more": {"type": "text"}},
+        },
+        aliases={f"{wanted.alias}-theirs": {}},
+    )
+    do(opensearch_server, "PUT", path, template)
+    try:
+        async with guarding(opensearch_server, wanted) as guard:
+            (line,) = await guard.inspect()
+            assert f"index template theirs-{wanted.alias} has its say: alias {wanted.alias}-theirs, " in line
+            assert "index.search.default_pipeline" in line
+            await guard.prepare()
+            await guard.compare()
+    finally:
+        do(opensearch_server, "DELETE", path)
+
+
+@pytest.mark.parametrize("kind", [composable, legacy])
+@pytest.mark.parametrize(
+    ("template", "says"),
+    [
+        ({"settings": {"index.refresh_interval": "-1"}}, r"index\.refresh_interval: is -1"),
+        ({"settings": {"index.refresh_interval": "1h"}}, r"index\.refresh_interval: is 1h"),
+        ({"settings": {"index.blocks.write": True}}, r"index\.blocks\.write: is true"),
+        ({"mappings": {"_source": {"enabled": False}}}, r"_source: is "),
+    ],
+    ids=str,
+)
+async def test_what_no_request_overrules_is_refused_before_the_first_start(
+    opensearch_server: OpenSearch,
+    wanted: Wanted,
+    kind: Callable[..., tuple[str, dict[str, Any]]],
+    template: dict[str, Any],
+    says: str,
+) -> None:
+    """Named with its template by `check` and by `run`; nothing is created, and the command puts it right."""
+    path, body = kind(wanted, **template)
+    do(opensearch_server, "PUT", path, body)
+    try:
+        await assert_refused(opensearch_server, wanted, says)
+    finally:
+        do(opensearch_server, "DELETE", path)
+        opensearch_server.request("DELETE", f"/_index_template/{wanted.alias}")
+
+
+async def test_a_data_stream_of_that_name_is_refused(opensearch_server: OpenSearch, wanted: Wanted) -> None:
+    """OpenSearch creates no index under such a template; the command keeps it away from our indices alone."""
+    path = f"/_index_template/theirs-{wanted.alias}"
+    body = {"index_patterns": [f"{wanted.alias}*"], "data_stream": {}, "priority": 5}
+    do(opensearch_server, "PUT", path, body)
+    try:
+        await assert_refused(opensearch_server, wanted, "is to be a data stream, must be an index")
+    finally:
+        do(opensearch_server, "DELETE", path)
+        opensearch_server.request("DELETE", f"/_index_template/{wanted.alias}")
+
+
+async def assert_refused(server: OpenSearch, wanted: Wanted, says: str) -> None:
+    async with guarding(server, wanted) as guard:
+        for look in (guard.inspect, guard.prepare):
+            with pytest.raises(SchemaError, match=says) as caught:
+                await look()
+            assert f"because of index template theirs-{wanted.alias}." in str(caught.value)
+        assert [] == indices(server, wanted)
+        obey(server, str(caught.value), wanted.alias)
+        await guard.prepare()
+        await guard.compare()
 
 
 @pytest.mark.parametrize(
@@ -267,6 +374,18 @@ def make_dynamic(server: OpenSearch, wanted: Wanted) -> None:
     do(server, "PUT", f"/{wanted.first_index}/_mapping", {"dynamic": True})
 
 
+def shrink_the_window(server: OpenSearch, wanted: Wanted) -> None:
+    do(server, "PUT", f"/{wanted.first_index}/_settings", {"index.max_result_window": 10})
+
+
+def never_refresh(server: OpenSearch, wanted: Wanted) -> None:
+    do(server, "PUT", f"/{wanted.first_index}/_settings", {"index.refresh_interval": "-1"})
+
+
+def put_a_pipeline_before_searches(server: OpenSearch, wanted: Wanted) -> None:
+    do(server, "PUT", f"/{wanted.first_index}/_settings", {"index.search.default_pipeline": "theirs"})
+
+
 def make_lazy(server: OpenSearch, wanted: Wanted) -> None:
     do(server, "PUT", f"/{wanted.first_index}/_settings", {"index.translog.durability": "async"})
 
@@ -286,6 +405,9 @@ def hand_over(server: OpenSearch, wanted: Wanted) -> None:
         (double, "must be over one index"),
         (put_an_index_in_its_place, "is an index of that name, must be an alias"),
         (make_dynamic, "dynamic: is true, must be false"),
+        (shrink_the_window, "index.max_result_window: is 10, must be at least 1000"),
+        (never_refresh, "index.refresh_interval: is -1, must be a time"),
+        (put_a_pipeline_before_searches, "index.search.default_pipeline: is theirs, must be _none"),
         (make_lazy, "index.translog.durability: is async, must be request"),
         (hand_over, "_meta: group is another, must be alert-processor"),
     ],

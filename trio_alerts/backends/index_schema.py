@@ -10,17 +10,21 @@ brought to one form first.
 """
 
 import enum
+import math
 import re
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from types import MappingProxyType
 from typing import Any
 
 import msgspec
 
+from trio_alerts.backends.index_templates import Foreseen, joined
 from trio_alerts.deployment import ADOPT
 
 OWNER = "trio_alerts"
 MAPPING_VERSION = 1
+SEARCH_PAGE = 1000  # records a search: a few MB
 
 # A term may have 32,766 bytes and a character up to four: a longer value stays stored, but no filter finds it. `view`
 # and `scope` have no such limit: they are at most 512 characters, so they are always found.
@@ -133,12 +137,18 @@ class Wanted:
             "group": self.group,
         }
 
-    def body(self, *, with_alias: bool = True) -> dict[str, Any]:
-        """Return the request that creates the index. It says also what is default: a template may say otherwise."""
+    def body(self, *, with_alias: bool = True, templates: Mapping[str, Any] = MappingProxyType({})) -> dict[str, Any]:
+        """Return the request that creates the index. It says also what is default: a template may say otherwise.
+
+        Args:
+            with_alias: Give it the alias, too.
+            templates: The settings that templates would give it, by their flat names: what would do harm is overruled.
+        """
         settings = {
             "index.translog.durability": "request",
             "index.default_pipeline": "_none",
             "index.final_pipeline": "_none",
+            **_overruling(templates),
         }
         mappings = {"dynamic": "false", "_meta": self.meta(), "properties": FIELDS}
         aliases = {"aliases": {self.alias: {"is_write_index": True}}} if with_alias else {}
@@ -190,6 +200,23 @@ def differences(found: Sequence[LiveIndex], wanted: Wanted) -> list[Difference]:
     ]
 
 
+def foreseen_differences(foreseen: Foreseen, wanted: Wanted) -> list[Difference]:
+    """Compare what would come of creating the index among these templates with what must be there."""
+    name, command = wanted.first_index, foreseen.remedy(wanted.alias)
+    if foreseen.data_stream:
+        why = "an index of this name cannot be created"
+        return [Difference(name, "", "to be a data stream", "an index", why, command=command)]
+    body = wanted.body(templates=foreseen.body.settings)
+    index = LiveIndex(
+        name,
+        {**foreseen.body.aliases, **body["aliases"]},
+        joined(foreseen.body.mappings, body["mappings"]),
+        {**foreseen.body.settings, **body["settings"]},
+        empty=True,
+    )
+    return [replace(difference, command=command) for difference in differences([index], wanted)]
+
+
 def addition(found: Sequence[Difference], index: LiveIndex, wanted: Wanted) -> dict[str, Any] | None:
     """Return the body of `PUT /<index>/_mapping` that adds what may be added; None if something else is wrong too.
 
@@ -232,7 +259,16 @@ def taken_by(index: LiveIndex, wanted: Wanted, identity: str) -> dict[str, Any]:
 
 
 def report(found: Sequence[Difference], indices: Sequence[LiveIndex], wanted: Wanted) -> str:
-    """Say to a human what is wrong and how to mend it: one line a difference, then the commands, once each."""
+    """Say to a human what is wrong and how to mend it: one line a difference, then the commands, once each.
+
+    About an index that is not ours at all it says only that.
+    """
+    if len(indices) == 1 and _is_foreign(indices[0]):
+        owner = f"_meta: owner is {_text(_owner(indices[0]))}, must be {OWNER}"
+        return (
+            f"Index {indices[0].name} belongs to something else ({owner}) and holds documents; nothing was changed.\n"
+            f"Choose another `index` than {wanted.alias!r}, or move that index away."
+        )
     names = ", ".join(index.name for index in indices) or "no index"
     lines = [f"The index cannot be trusted: alias {wanted.alias}, {names}."]
     lines += [f"  {difference}" for difference in found]
@@ -312,6 +348,12 @@ def _may_add(index: LiveIndex) -> bool:
     return index.empty or _owner(index) == OWNER
 
 
+def _is_foreign(index: LiveIndex) -> bool:
+    """Tell whether it is not ours at all. One that a first write of a record made has our fields, if no `_meta`."""
+    ours = {"alert_id", "view", "scope", "delivery"} <= index.mappings.get("properties", {}).keys()
+    return not _may_add(index) and (_owner(index) is not None or not ours)
+
+
 def _owner(index: LiveIndex) -> object:
     meta = index.mappings.get("_meta")
     return meta.get("owner") if isinstance(meta, Mapping) else None
@@ -375,7 +417,54 @@ _SETTINGS = (
     _Rule("index.append_only.enabled", "false", "no record could ever be updated", live=False),
     _Rule("index.derived_source.enabled", "false", "what is not indexed would be lost", live=False),
 )
+
+
+@dataclass(frozen=True, slots=True)
+class _Limit:
+    """One limit: the least that we need, OpenSearch's default, and what would go wrong below."""
+
+    name: str
+    least: int
+    default: int
+    why: str
+
+
+_RESULT_WINDOW = _Limit(
+    "index.max_result_window", SEARCH_PAGE, 10_000, "searches would be refused: no retry would be sent, nothing listed"
+)
+_LIMITS = (  # what our mapping needs, but for the first only when it is made
+    _RESULT_WINDOW,
+    _Limit("index.mapping.total_fields.limit", 300, 1000, "the mapping would be refused"),
+    _Limit("index.mapping.depth.limit", 5, 20, "the mapping would be refused"),
+    _Limit("index.mapping.field_name_length.limit", 100, 2**63 - 1, "the mapping would be refused"),
+)
+LONGEST_REFRESH_S = 60.0  # a retry that is found a minute late is overdue
 _BLOCKS = ("read", "write", "read_only", "read_only_allow_delete", "metadata")
+
+
+def _overruling(templates: Mapping[str, Any]) -> dict[str, str]:
+    """Return the settings to ask for, so that those of templates do no harm."""
+    rules = {
+        rule.name: rule.wanted
+        for rule in _SETTINGS
+        if rule.name in templates and _text(templates[rule.name]).lower() != rule.wanted
+    }
+    limits = {limit.name: str(limit.default) for limit in _LIMITS if _is_below(templates.get(limit.name), limit)}
+    return {**rules, **limits}
+
+
+def _is_below(value: object, limit: _Limit) -> bool:
+    text = "" if value is None else _text(value)
+    return text.isascii() and text.isdecimal() and int(text) < limit.least
+
+
+def _seconds(interval: str) -> float:
+    """Read a time as OpenSearch writes it, such as `1s` or `500ms`; whatever else it may be is too long."""
+    time = re.fullmatch(r"([0-9]{1,18})(nanos|micros|ms|s|m|h|d)", interval.lower())
+    return float(time[1]) * _UNITS_S[time[2]] if time else math.inf
+
+
+_UNITS_S = {"nanos": 1e-9, "micros": 1e-6, "ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 
 
 def _in_settings(index: LiveIndex) -> Iterator[Difference]:
@@ -387,19 +476,38 @@ def _in_settings(index: LiveIndex) -> Iterator[Difference]:
         if found.lower() != rule.wanted:
             command = change(rule.name, rule.wanted) if rule.live else ""
             yield Difference(rule.name, "", found, rule.wanted, rule.why, command=command)
-    interval = _text(index.settings.get("index.refresh_interval", "1s"))
+    refresh = "index.refresh_interval"
+    interval = _text(index.settings.get(refresh, "1s"))
     if interval.startswith("-"):
         why = "no search would ever find a record, and no retry would ever be due"
-        command = change("index.refresh_interval", None)
-        yield Difference("index.refresh_interval", "", interval, "a time, or unset", why, command=command)
+        yield Difference(refresh, "", interval, "a time, or unset", why, command=change(refresh, None))
+    elif _seconds(interval) > LONGEST_REFRESH_S:
+        why = "retries, `list` and `stats` would be that late"
+        yield Difference(refresh, "", interval, "at most 60s, or unset", why, command=change(refresh, None))
+    if _is_below(window := index.settings.get(_RESULT_WINDOW.name), _RESULT_WINDOW):
+        command = change(_RESULT_WINDOW.name, None)
+        least = f"at least {_RESULT_WINDOW.least}, or unset"
+        yield Difference(_RESULT_WINDOW.name, "", _text(window), least, _RESULT_WINDOW.why, command=command)
     for name in sorted(index.settings):
         if name.startswith("index.analysis.normalizer.lowercase."):
             why = "addresses and hashes would be compared by another rule"
             yield Difference(name, "", _text(index.settings[name]), "unset", why)
+    yield from _in_blocks(index)
+
+
+def _in_blocks(index: LiveIndex) -> Iterator[Difference]:
     for block in _BLOCKS:
         name = f"index.blocks.{block}"
         if _text(index.settings.get(name, False)) == "true":
-            yield Difference(name, "", "true", "false", "it refuses us", Kind.WAIT, change(name, None))
+            yield Difference(
+                name,
+                "",
+                "true",
+                "false",
+                "it refuses us",
+                Kind.WAIT,
+                _request("PUT", f"/{index.name}/_settings", {name: None}),
+            )
     if _text(index.settings.get("index.verified_before_close", False)) == "true":
         command = f"POST /{index.name}/_open"
         yield Difference(index.name, "", "closed", "open", "it refuses us", Kind.WAIT, command)

@@ -17,7 +17,7 @@ from opensearchpy import AsyncOpenSearch
 
 from trio_alerts.alert import Record
 from trio_alerts.backends.background import running
-from trio_alerts.backends.index_schema import Wanted
+from trio_alerts.backends.index_schema import SEARCH_PAGE, Wanted
 from trio_alerts.backends.opensearch_answers import Count, Document
 from trio_alerts.backends.opensearch_bulk import Result, Write, is_possible_id, write_all, write_of
 from trio_alerts.backends.opensearch_client import (
@@ -37,7 +37,6 @@ from trio_alerts.settings import Settings
 MAX_BULK_ITEMS = 500  # 40 to 100 ms of a small server's work: what a lone write may have to wait for
 MAX_BULK_BYTES = 5 * 1024 * 1024  # far below the 100 MB that OpenSearch takes, and what proxies in front of it take
 BULKS = 2  # while OpenSearch works on one, the next is written and the last one read
-PAGE = 1000  # of a search: a few MB
 DUE_FIELDS = tuple(f"delivery.channels.{field}" for field in ("name", "state", "next_attempt_at"))
 OVERDUE = dt.timedelta(seconds=60)
 REPEATED_IDS = 1000  # a producer that repeats more of them has one fault, not many
@@ -157,7 +156,7 @@ class OpenSearchStore:
         ]
         beyond = {"range": {"record_id": {"gt": after}}} if after else _has("record_id")
         query = _all({"bool": {"should": waiting}}, beyond)
-        found = await self._page(query, min(count, PAGE), _BY_ID, (after,) if after else (), source=DUE_FIELDS)
+        found = await self._page(query, min(count, SEARCH_PAGE), _BY_ID, (after,) if after else (), source=DUE_FIELDS)
         return [due_record(str(document.sort[0]), document.source, now) for document in found]
 
     async def search(self, wanted: RecordFilter, count: int, after: Record | None = None) -> list[Record]:
@@ -168,7 +167,7 @@ class OpenSearchStore:
         records: list[Record] = []
         position: Sequence[Any] = () if after is None else (after.fields().get("entry_order"), after.id)
         while len(records) < count:
-            size = min(count - len(records), PAGE)
+            size = min(count - len(records), SEARCH_PAGE)
             beyond = _older(*position) if position else _has("record_id")
             found = await self._page(_all(*_filters(wanted), beyond), size, _NEWEST_FIRST, position)
             records += readable_records((document.id, document.source) for document in found)

@@ -18,11 +18,21 @@ from trio_alerts.backends.index_schema import (
     addition,
     deployment_of,
     differences,
+    foreseen_differences,
     is_ours,
     kept_by,
     live_indices,
     report,
     taken_by,
+)
+from trio_alerts.backends.index_templates import (
+    ComposablesAnswer,
+    Foreseen,
+    Legacy,
+    SimulationAnswer,
+    from_composable,
+    from_legacy,
+    winner,
 )
 from trio_alerts.backends.opensearch_answers import (
     HTTP_FORBIDDEN,
@@ -76,7 +86,9 @@ class SchemaGuard:
         try:
             look = await self._look()
             if not look.indices:
-                await self._create()
+                foreseen = await self._foresee()
+                self._refuse_templates(foreseen)
+                await self._create(foreseen)
                 look = await self._look()  # a template may have had its say, or another process was first
             if len(look.indices) == 1 and (body := addition(look.found, look.indices[0], self._wanted)) is not None:
                 await self._add(look, body)
@@ -155,12 +167,54 @@ class SchemaGuard:
         try:
             look = await self._look()
             if not look.indices:
-                return [f"would create index {self._wanted.first_index!r} with alias {self._wanted.alias!r}"]
+                foreseen = await self._foresee()
+                self._refuse_templates(foreseen)
+                return [self._would_create(foreseen)]
             self._refuse(look)
         except Unavailable as cause:
             raise StartError(str(cause)) from None
         name = look.indices[0].name
         return [f"would add {difference.where} to the mapping of index {name!r}" for difference in look.found]
+
+    async def _foresee(self) -> Foreseen | None:
+        """Ask what templates would give to a new index; None if our user may not ask."""
+        index = self._wanted.first_index
+        try:
+            answer: Answer = await self._client.indices.get_index_template()
+            template = winner(answer.read(ComposablesAnswer), index)
+            if template is None:
+                answer = await self._client.indices.get_template(flat_settings=True)
+                return from_legacy(answer.read(dict[str, Legacy]), index)
+            if template.index_template.data_stream is not None:
+                return from_composable(template, None)
+            answer = await self._client.indices.simulate_index_template(name=index)
+            return from_composable(template, answer.read(SimulationAnswer))
+        except AccessDenied as fault:
+            if fault.status == HTTP_FORBIDDEN:
+                return None
+            raise
+        except TransportError as fault:
+            raise Unavailable(f"OpenSearch does not tell its index templates: {error_text(fault)}") from None
+
+    def _refuse_templates(self, foreseen: Foreseen | None) -> None:
+        if foreseen is None or not (found := foreseen_differences(foreseen, self._wanted)):
+            return
+        names = ", ".join(foreseen.names)
+        lines = [f"The index {self._wanted.first_index} would not be right, because of index template {names}."]
+        lines += [f"  {difference}" for difference in found]
+        lines += ["To keep other templates from it:", f"  {foreseen.remedy(self._wanted.alias)}"]
+        raise SchemaError("\n".join(lines))
+
+    def _would_create(self, foreseen: Foreseen | None) -> str:
+        line = f"would create index {self._wanted.first_index!r} with alias {self._wanted.alias!r}"
+        if foreseen is None:
+            return f"{line} (our user may not see index templates: what they add is looked at after that)"
+        if not foreseen.names:
+            return line
+        added = sorted({*foreseen.body.settings, *(f"alias {alias}" for alias in foreseen.body.aliases)})
+        return (
+            f"{line}; index template {', '.join(foreseen.names)} has its say: {', '.join(added) or 'nothing of note'}"
+        )
 
     async def _look(self) -> Look:
         indices = await self._live()
@@ -217,19 +271,20 @@ class SchemaGuard:
         found = counted.read(CountAnswer)
         return not found.count and found.shards.complete and not refreshed.read(RefreshAnswer).shards.failed
 
-    async def _create(self) -> None:
+    async def _create(self, foreseen: Foreseen | None) -> None:
         index = self._wanted.first_index
         try:
             answer: Answer = await self._client.indices.create(
                 index=index,
-                body=self._wanted.body(),
+                body=self._wanted.body(templates=foreseen.body.settings if foreseen else {}),
                 request_timeout=self._timeout_s,
                 timeout=server_timeout(self._timeout_s),
             )
         except TransportError as fault:
             if error_type(fault) == "resource_already_exists_exception":
                 return  # another process was first
-            raise StartError(f"OpenSearch refuses to create index {index}: {error_text(fault)}") from None
+            template = f" (index template: {', '.join(foreseen.names)})" if foreseen and foreseen.names else ""
+            raise StartError(f"OpenSearch refuses to create index {index}: {error_text(fault)}{template}") from None
         _see_done(answer)
         logger.info("created index {} with alias {}", index, self._wanted.alias)
 
