@@ -29,7 +29,7 @@ LAYERS = [
     {"deployment"},
     {"delivery"},
     {"alert", "ledger"},
-    {"ports", "in_flight", "outage", "channel_health"},
+    {"ports", "in_flight", "outage", "channel_health", "turn"},
     {"secret"},
     {"setting_urls"},
     {"setting_kinds"},

@@ -18,25 +18,35 @@ async def claim_entries(send: trio.MemorySendChannel[Work], pipeline: Pipeline) 
     for what was found: at most a quarter of the workers, and in turn with the reader, so that both go on.
 
     Idle time runs on while the server or a process is paused, so after any gap the first thing is to renew our own
-    entries, and the second to give others the time to renew theirs. The start counts as a gap. What was handed over
-    on purpose can be taken at any time.
+    entries, and the second to give others the time to renew theirs. The start counts as a gap, and so does a server
+    whose clock was set. What was handed over on purpose can be taken at any time.
     """
     settings = pipeline.settings
     gap_s = max(settings.keepalive_s, 2 * settings.claim_every_s)
     seen_at_s = trio.current_time()
     trusted_from_s = seen_at_s + 2 * settings.keepalive_s
     turn = _Turn(pipeline)
+    forward_s, in_order = 0.0, False
     with send:
         while not pipeline.stopping.is_set():
             await turn.comes()
             try:
-                pipeline.clock.set(await pipeline.stream.server_time())
+                jump_s = await pipeline.measure_time()
                 now_s = trio.current_time()
-                if now_s - seen_at_s > gap_s:
-                    trusted_from_s = now_s + 2 * settings.keepalive_s
-                    await renew(pipeline, 0.0)
+                if jump_s:
+                    logger.warning("the clock of Redis was set by {jump_s} s", jump_s=round(jump_s, 1))
+                if jump_s or now_s - seen_at_s > gap_s:
+                    trusted_from_s, in_order = now_s + 2 * settings.keepalive_s, False
+                    forward_s += max(jump_s, 0.0)
                 seen_at_s = now_s
-                min_idle_s = settings.claim_idle_s if now_s >= trusted_from_s else HANDED_OVER_IDLE_S
+                if not in_order:
+                    await renew(pipeline, 0.0)
+                    await pipeline.stream.restart_idle_times()
+                    in_order = True
+                if now_s >= trusted_from_s:
+                    min_idle_s, forward_s = settings.claim_idle_s, 0.0
+                else:
+                    min_idle_s = HANDED_OVER_IDLE_S + forward_s
                 await _take(min_idle_s, turn, send, pipeline)
                 seen_at_s = trio.current_time()  # waiting for a worker is no gap
             except Unavailable as cause:

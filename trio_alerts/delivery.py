@@ -199,6 +199,27 @@ def next_attempt(
     )
 
 
+def moved_back(delivery: Delivery, now: dt.datetime, set_back: dt.timedelta) -> Delivery:
+    """Return the same with the times to come moved, if they were written before the server's clock was set back.
+
+    They were if the last attempt lies in the future.
+    """
+    if not set_back or delivery.last_at is None or delivery.last_at <= now:
+        return delivery
+
+    def moved(time: dt.datetime | None) -> dt.datetime | None:
+        return None if time is None else time - set_back
+
+    return replace(
+        delivery,
+        lease_until=moved(delivery.lease_until),
+        next_attempt_at=moved(delivery.next_attempt_at),
+        channels=tuple(
+            replace(channel, next_attempt_at=moved(channel.next_attempt_at)) for channel in delivery.channels
+        ),
+    )
+
+
 def taken_over(delivery: Delivery, owner: str, now: dt.datetime, lease_s: float, rules: Rules) -> Delivery:
     """Return the state of a new owner, after the old one is gone in the middle of an attempt.
 

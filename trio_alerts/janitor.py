@@ -1,10 +1,13 @@
 """The janitor: once a minute it says what needs a human, and puts the group and the streams in order."""
 
+from functools import partial
+
 import trio
 from loguru import logger
 
 from trio_alerts.errors import Unavailable
 from trio_alerts.pipeline import Pipeline
+from trio_alerts.turn import Turn
 
 EVERY_S = 60.0
 NEEDS_A_HUMAN = ("failed", "in_doubt")
@@ -13,9 +16,10 @@ GONE_AFTER_S = 600.0  # a living consumer speaks every few seconds, and one that
 
 async def keep_house(pipeline: Pipeline) -> None:
     """Do every chore once a minute, until cancelled. What a backend's outage keeps from being done waits a minute."""
+    turn = Turn(pipeline.stream, "janitor", EVERY_S, EVERY_S / 2)
     while True:
         await trio.sleep(EVERY_S)
-        for chore in (_tell_what_needs_a_human, _tell_what_was_lost, _tidy_up):
+        for chore in (_tell_what_needs_a_human, _tell_what_was_lost, partial(_tidy_up, turn)):
             try:
                 await chore(pipeline)
             except Unavailable as cause:
@@ -41,10 +45,10 @@ async def _tell_what_was_lost(pipeline: Pipeline) -> None:
         )
 
 
-async def _tidy_up(pipeline: Pipeline) -> None:
+async def _tidy_up(turn: Turn, pipeline: Pipeline) -> None:
     """Remove what dead processes left in the group, and what is done with. One process does it for all."""
     settings = pipeline.settings
-    if not await pipeline.stream.lock("janitor", EVERY_S / 2):
+    if not await turn.is_ours():
         return
     for name in await pipeline.stream.remove_idle_consumers(max(GONE_AFTER_S, 2 * settings.block_s)):
         logger.info("consumer {} is gone: removed from the group", name)

@@ -93,6 +93,12 @@ class Pipeline:
         """
         return await self.store_outage.outlast(operation, self.stopping, write=write)
 
+    async def measure_time(self) -> float:
+        """Ask the server for its time; return by how many seconds its clock was set since the last time."""
+        asked_at_s = trio.current_time()
+        server_time_s = await self.stream.server_time()
+        return self.clock.set(server_time_s, trio.current_time() - asked_at_s)
+
     def stop(self) -> None:
         """Begin the soft stop: nothing new is taken in. Safe to repeat."""
         self.stopping.set()

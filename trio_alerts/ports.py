@@ -115,7 +115,16 @@ class AlertStream(Protocol):
         """
 
     async def claim(self, pending: Sequence[Pending], min_idle_s: float) -> list[Entry]:
-        """Take over those that are still that idle; each counts one more delivery. Vanished ones are acknowledged."""
+        """Take over those that are still that idle; each counts one more delivery. Vanished ones are acknowledged.
+
+        Nothing is taken if the server's clock was set forward since the last `server_time`: then everything looks idle.
+        """
+
+    async def restart_idle_times(self) -> None:
+        """Let idle times run again that stand at zero: of what was handed out before the server's clock was set back.
+
+        Owners and deliveries stay. Until the clock is where it was, nobody could tell the dead from the living.
+        """
 
     async def renew(self, entries: Sequence[Entry], *, counted: bool | None = None) -> set[str]:
         """Reset the idle time of those that are still ours; return their record IDs.

@@ -278,7 +278,7 @@ async def condemn(entry: Entry, pipeline: Pipeline) -> Step:
 
 
 async def _owner_is_gone(entry: Entry, delivery: Delivery, pipeline: Pipeline) -> bool:
-    if delivery.lease_until is None or delivery.lease_until <= pipeline.clock.now():
+    if delivery.lease_until is None or pipeline.clock.lapsed(delivery.lease_until, pipeline.settings.lease_s):
         return True
     return entry.claimed and await pipeline.stream_outage.outlast(
         lambda: pipeline.stream.owns(entry), pipeline.stopping

@@ -10,11 +10,12 @@ import trio
 from loguru import logger
 from msgspec.structs import replace
 
-from trio_alerts.delivery import SUSPECT_CUTS, cut, next_attempt
+from trio_alerts.delivery import SUSPECT_CUTS, cut, moved_back, next_attempt
 from trio_alerts.errors import RefusedContent, Stopping, Unavailable
 from trio_alerts.pipeline import Pipeline
 from trio_alerts.ports import Due
 from trio_alerts.process import Claim, try_to_claim
+from trio_alerts.turn import Turn
 from trio_alerts.worker import Redrive, Work
 
 PAGE = 200
@@ -27,15 +28,16 @@ async def redrive_records(send: trio.MemorySendChannel[Work], pipeline: Pipeline
     A lock lets one process at a time look through the records. It only saves work: what decides is the conditional
     write of each claim. With a long backlog a look takes long, and the pause after it as long, but for an outage in it.
     """
-    settings, took_s = pipeline.settings, 0.0
+    every_s, took_s = pipeline.settings.redrive_every_s, 0.0
+    turn = Turn(pipeline.stream, "redrive", every_s, every_s)
     with send:
         async with trio.open_nursery() as claims:
             with Backlog(send, claims, pipeline) as backlog:
                 while not pipeline.stopping.is_set():
-                    await pipeline.pause(max(settings.redrive_every_s, took_s))
+                    await pipeline.pause(max(every_s, took_s))
                     began_s = trio.current_time()
                     try:
-                        if await pipeline.stream.lock("redrive", settings.redrive_every_s):
+                        if await turn.is_ours():
                             await _look(backlog, pipeline)
                     except (Unavailable, Stopping) as cause:
                         logger.debug("retries wait: {}", cause)
@@ -44,7 +46,8 @@ async def redrive_records(send: trio.MemorySendChannel[Work], pipeline: Pipeline
 
 async def _look(backlog: "Backlog", pipeline: Pipeline) -> None:
     """Page through what is due now; what becomes due meanwhile is the next round's."""
-    now, after = pipeline.clock.now(), ""
+    # What was written before the server's clock was set back is due by the time that was then.
+    now, after = pipeline.clock.now() + pipeline.clock.set_back, ""
     while not pipeline.stopping.is_set():
         page = await pipeline.ask_store(partial(pipeline.store.due, now, PAGE, after))
         if not page:
@@ -159,7 +162,8 @@ async def _claim(record_id: str, through: Collection[str], pipeline: Pipeline) -
     stored = await pipeline.ask_store(partial(pipeline.store.get, record_id))
     if stored is None:
         return None
-    now, delivery = pipeline.clock.now(), stored.record.delivery
+    now = pipeline.clock.now()
+    delivery = moved_back(stored.record.delivery, now, pipeline.clock.set_back)
     if delivery.cuts >= SUSPECT_CUTS:
         if pipeline.in_flight.suspect is not None:
             return None  # its turn comes
@@ -167,7 +171,11 @@ async def _claim(record_id: str, through: Collection[str], pipeline: Pipeline) -
     owner, stamped_at_s = pipeline.new_owner(), trio.current_time()
     if delivery.state == "retrying" and any(one.is_due(now) and one.name in through for one in delivery.channels):
         after = next_attempt(delivery, owner, now, pipeline.settings.lease_s, through)
-    elif delivery.state == "sending" and delivery.lease_until is not None and delivery.lease_until <= now:
+    elif (
+        delivery.state == "sending"
+        and delivery.lease_until is not None
+        and pipeline.clock.lapsed(delivery.lease_until, pipeline.settings.lease_s)
+    ):
         if not _could_have_written(delivery.lease_until, now, pipeline):
             return None  # its owner may be alive, and about to write what it knows
         after = cut(delivery, now, pipeline.rules())

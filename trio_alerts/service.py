@@ -33,7 +33,7 @@ async def serve(pipeline: Pipeline, *, task_status: trio.TaskStatus[None] = trio
     await refuse_foreign(pipeline.stream, pipeline.store)
     await pipeline.store.prepare()
     await pipeline.stream.prepare()
-    pipeline.clock.set(await pipeline.stream.server_time())
+    await pipeline.measure_time()
     identity = new_identity(pipeline.settings.group, pipeline.clock.now(), pipeline.random)
     pipeline.deployment = await take_possession(pipeline.stream, pipeline.store, identity)
     try:

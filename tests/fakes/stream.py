@@ -4,6 +4,7 @@ One `FakeServer` holds the streams; each process of a test has its own `FakeStre
 """
 
 import datetime as dt
+import math
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TypeVar
@@ -104,7 +105,7 @@ class FakeServer:
         self.decide: Callable[[Call], Fault | None] = lambda _: None
         self.changed = trio.lowlevel.ParkingLot()
         self.wire: Wire | None = None
-        self._ahead_s = 0.0
+        self.ahead_s = 0.0  # of the virtual time
         self._down = False
         self._planned: dict[str, list[Fault]] = {}
 
@@ -119,11 +120,11 @@ class FakeServer:
 
     def time(self) -> float:
         """Return the server's time in seconds: the virtual time, but for the jumps of its clock."""
-        return trio.current_time() + self._ahead_s
+        return trio.current_time() + self.ahead_s
 
     def jump(self, seconds: float) -> None:
         """Set the server's clock forward or back: idle times and locks are measured by it."""
-        self._ahead_s += seconds
+        self.ahead_s += seconds
         for stream in self.streams.values():
             for group in stream.groups.values():
                 for held in group.pending.values():
@@ -220,6 +221,7 @@ class FakeStream:
         self._turn = 0
         self._woken = False
         self._deployment: str | None = None
+        self._ahead_s = math.inf  # what the server's clock was ahead when it was last asked
 
     async def prepare(self) -> None:
         def effect() -> None:
@@ -318,6 +320,8 @@ class FakeStream:
     async def claim(self, pending: Sequence[Pending], min_idle_s: float) -> list[Entry]:
         def effect() -> list[Entry]:
             entries: list[Entry] = []
+            if self.server.ahead_s > self._ahead_s + self._settings.keepalive_s:
+                return entries
             for one in pending:
                 held = self._held(one.stream, one.id)
                 if held is not None and held.idle_s >= min_idle_s:
@@ -325,6 +329,15 @@ class FakeStream:
             return entries
 
         return await self._call("claim", effect, len(pending), pending)
+
+    async def restart_idle_times(self) -> None:
+        def effect() -> None:
+            for name in self._names:
+                for held in self.server.pending(name, self._group).values():
+                    if not held.idle_s:
+                        held.since_s = trio.current_time()
+
+        await self._call("restart_idle_times", effect)
 
     async def renew(self, entries: Sequence[Entry], *, counted: bool | None = None) -> set[str]:
         def effect() -> set[str]:
@@ -445,7 +458,11 @@ class FakeStream:
         return await self._call("trim", effect)
 
     async def server_time(self) -> float:
-        return await self._call("server_time", self.server.time)
+        def effect() -> float:
+            self._ahead_s = self.server.ahead_s
+            return self.server.time()
+
+        return await self._call("server_time", effect)
 
     async def lock(self, name: str, ttl_s: float) -> bool:
         def effect() -> bool:

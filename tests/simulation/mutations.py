@@ -412,4 +412,25 @@ MUTATIONS = (
         "",
         "tests/test_deployment.py::test_a_message_names_both",
     ),
+    Mutation(
+        "a clock that was set is no gap",
+        "claimer.py",
+        "if jump_s or now_s - seen_at_s > gap_s:",
+        "if now_s - seen_at_s > gap_s:",
+        "tests/test_clock_jumps.py::test_nobody_is_taken_for_dead",
+    ),
+    Mutation(
+        "retries depend on a lock",
+        "turn.py",
+        "if ours or now_s - self._last_s >= self._patience_s:",
+        "if ours:",
+        "tests/test_clock_jumps.py::test_retries_go_on",
+    ),
+    Mutation(
+        "a lease lapses by a clock that was set",
+        "clock.py",
+        "return until <= self.now() and self._monotonic() - self._forward_at_s >= lease_s",
+        "return until <= self.now()",
+        "tests/test_clock_jumps.py::test_a_retry_that_is_being_sent_is_nobody_elses",
+    ),
 )

@@ -17,13 +17,18 @@ _NOTE = f"""
 local function note(id) redis.call('XADD', KEYS[2], 'MAXLEN', '~', {KEPT_LOG}, '*', 'id', id) end
 """
 
-# ARGV[3]: the owner it must have ('' for any), ARGV[4]: least idle ms, then IDs.
+# ARGV[3]: the owner it must have ('' for any), ARGV[4]: least idle ms, ARGV[5]: by when by the server's clock, in ms
+# ('' for any time: idle times are not asked for), then IDs. A clock that is beyond that was set forward.
 # Answers {{id, deliveries, fields}…} and the IDs of deleted entries, which are acknowledged.
 CLAIM = (
     _NOTE
     + """
 local claimed, gone = {}, {}
-for i = 5, #ARGV do
+if ARGV[5] ~= '' then
+  local time = redis.call('TIME')
+  if time[1] * 1000 + time[2] / 1000 > tonumber(ARGV[5]) then return {claimed, gone} end
+end
+for i = 6, #ARGV do
   local found = redis.call('XPENDING', KEYS[1], ARGV[1], ARGV[i], ARGV[i], 1)[1]
   if found and (ARGV[3] == '' or found[2] == ARGV[3]) and found[3] >= tonumber(ARGV[4]) then
     local entry = redis.call('XCLAIM', KEYS[1], ARGV[1], ARGV[2], 0, ARGV[i])[1]
@@ -80,6 +85,18 @@ end
 return {handed, gone}
 """
 )
+
+# ARGV[3]: where to start, ARGV[4]: how many. Answers how many it has looked at, and the last ID. XPENDING shows a time
+# in the future as no idle time at all; a living owner's that is caught at zero is renewed, and no more.
+RESTART = """
+local page = redis.call('XPENDING', KEYS[1], ARGV[1], ARGV[3], '+', ARGV[4])
+for _, found in ipairs(page) do
+  if found[3] == 0 then
+    redis.call('XCLAIM', KEYS[1], ARGV[1], found[2], 0, found[1], 'IDLE', 0, 'RETRYCOUNT', found[4], 'JUSTID')
+  end
+end
+return {#page, #page > 0 and page[#page][1] or '0-0'}
+"""
 
 # ARGV[3…]: IDs. Answers those that are pending, under any name.
 PENDING = """

@@ -1,10 +1,12 @@
 """The stream port on Redis: a consumer group's entries, read, kept alive, taken over and acknowledged."""
 
 import datetime as dt
+import math
 from collections.abc import AsyncIterator, Collection, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from typing import Any, TypedDict, TypeVar
 
+import trio
 from loguru import logger
 from redis.typing import EncodableT
 
@@ -42,6 +44,13 @@ class _Renewed(List):
 
     ours: list[EntryId]
     gone: list[EntryId]
+
+
+class _Page(List):
+    """How many there were, and the last of them."""
+
+    count: int
+    last: EntryId
 
 
 class _PendingItem(TypedDict):
@@ -99,6 +108,7 @@ class RedisStream:
             size_of=lambda _: 1,
             patience_s=settings.redis_timeout_s,
         )
+        self._time_s = math.inf  # the server's time at zero of the monotonic clock, when it was last asked
         self._cursors: dict[str, str] = {}  # where `look` goes on, by stream
         self._turn = 0  # which stream comes first, so that a busy one does not hide the others
 
@@ -190,6 +200,17 @@ class RedisStream:
         for name, ids in self._by_stream(pending):
             entries += await self._take(name, ids, min_idle_s=min_idle_s, claimed=True)
         return entries
+
+    async def restart_idle_times(self) -> None:
+        """See the port. Page by page, 200 a call."""
+        for name in self._names:
+            start: str | None = "-"
+            while start is not None:
+                page = await self._eval(_Page, scripts.RESTART, (name,), [start, PAGE])
+                if page is None or not page.count:
+                    break
+                self._client.expect_page([page.last], start, "EVAL", scripts.RESTART, 1, name)
+                start = id_behind(page.last.text) if page.count >= PAGE else None
 
     async def renew(self, entries: Sequence[Entry], *, counted: bool | None = None) -> set[str]:
         """See the port. An entry that was deleted under our hands leaves the pending list, and nobody can take it."""
@@ -314,7 +335,9 @@ class RedisStream:
 
     async def server_time(self) -> float:
         """See the port."""
-        return self._client.expect(ServerTime, await self._client.time(), "TIME").since_epoch_s
+        time_s = self._client.expect(ServerTime, await self._client.time(), "TIME").since_epoch_s
+        self._time_s = time_s - trio.current_time()
+        return time_s
 
     async def lock(self, name: str, ttl_s: float) -> bool:
         """See the port. Each group has its own, beside the first stream."""
@@ -326,7 +349,10 @@ class RedisStream:
     ) -> list[Entry]:
         """Claim entries if they are that idle and, if an owner is given, still that one's."""
         entries: list[Entry] = []
-        for answer in await self._run(_Claimed, scripts.CLAIM, name, ids, owner, _milliseconds(min_idle_s)):
+        # A living owner's entry is idle for 1.5 keepalive_s at most, and claim_idle_s is 3 at least: that is no harm.
+        by_s = self._time_s + trio.current_time() + self._settings.keepalive_s
+        arguments = (owner, _milliseconds(min_idle_s), _milliseconds(by_s) if math.isfinite(by_s) and not owner else "")
+        for answer in await self._run(_Claimed, scripts.CLAIM, name, ids, *arguments):
             self._lost(name, answer.gone)
             for entry_id, deliveries, flat in answer.taken:
                 if entry_id.text not in ids:
