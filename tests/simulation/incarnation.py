@@ -56,6 +56,7 @@ class Incarnation:
         disturbed_at_s: When it last was frozen, or could not reach the stream: others may take it for dead then.
         resumed_at_s: When it was last thawed.
         traps: At which calls it will be killed.
+        born_at_s: When it was started.
         unwritable_since_s: Since when each of its writes to the store has failed; infinite if the last did not.
     """
 
@@ -70,6 +71,7 @@ class Incarnation:
         self.disturbed_at_s = self.resumed_at_s = self.stopped_at_s = -(10.0**6)
         self.traps: list[Event] = []
         self.unwritable_since_s = math.inf
+        self.born_at_s = trio.current_time()
         self._around = around
         self._scope = trio.CancelScope()
         store: AlertStore = around.store

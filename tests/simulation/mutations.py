@@ -301,7 +301,6 @@ MUTATIONS = (
         "claimer.py",
         "turn.reserve(len(chosen))",
         "await trio.lowlevel.checkpoint()",
-        "tests/test_claimer.py::test_abandoned_entries_get_their_share_under_a_backlog",
     ),
     Mutation(
         "new entries wait for the last abandoned one",

@@ -107,6 +107,8 @@ def plan_of(seed: int) -> Plan:
         lagging=chance.random() < 0.4,
         latency_s=chance.choice((0.0, 0.005, 0.02, 0.2, 1.0)),
     )
+    if theme == "backlog":
+        plan = replace(plan, slots=2, workers=1)
     horizon_s = chance.uniform(8.0, 25.0)
     happening = [_event(chance, plan, theme, horizon_s) for _ in range(chance.randint(2, 10))]
     events = sorted((*_alerts(chance, theme, horizon_s), *happening), key=lambda event: event.at_s)
@@ -127,6 +129,7 @@ THEMES: dict[str, tuple[What, ...]] = {  # what happens, as often as it is named
     "pauses": ("pause", "pause", "pause", "mood", "mood", "kill", "stop", "stop_on", "redeliver"),
     "outages": ("weather", "weather", "weather", "stop_on", "stop_on", "disconnect", "kill_on", "kill_on", "mood"),
     "storms": ("weather", "weather", "impatient", "impatient", "impatient", "kill"),
+    "backlog": ("kill", "kill", "kill", "kill_on"),
     "neighbours": ("neighbour", "neighbour", "mood", "mood", "kill", "kill", "kill_on", "stop", "redeliver", "flush"),
     "retries": ("mood", "mood", "mood", "kill_on", "kill", "weather", "redeliver", "pause", "lose_group"),
 }
@@ -148,6 +151,9 @@ def _alerts(chance: Random, theme: str, horizon_s: float) -> list[Event]:
             kind = "good"  # one culprit, so that bystanders can be told from it
         number = chance.randint(1, 8) if kind == "good" else 1
         events.append(Event(_moment(chance, horizon_s), "emit", number=number, target=kind))
+    if theme == "backlog":  # more than anybody can carry, while slow receivers keep every worker busy
+        events += [Event(0.3, "mood", 0, 90.0, name, "slow") for name in CHANNELS]
+        events.append(Event(0.5, "emit", number=100, target="good"))
     return events
 
 

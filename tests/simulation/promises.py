@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 
 FINAL = ("delivered", "failed", "in_doubt", "suppressed")
 WAIT_SEEN_S = 4.0  # by then a wait for the store has been noticed, and the server told, on the slowest way
+ABANDONED_S = 40.0  # one worker in turn with the reader, at 2.5 s each, has taken eight entries by then
+A_DAY_S = 86_400.0  # what was handed over looks that idle at once
 SLACK_S = 1.0  # what latencies may take from a lease
 
 
@@ -298,8 +300,22 @@ class Promises:
                     self.breach("P1", f"{who.name} acknowledged {emitted.id}, and no outcome was ever stored")
         elif call.method == "claim":
             self._check_claim(who)
+        elif call.method == "read" and result:
+            self._check_abandoned(who)
         elif call.method == "quarantine" and result:
             self._check_quarantine()
+
+    def _check_abandoned(self, who: "Incarnation") -> None:
+        """Check that what a dead process held does not wait for as long as there is something new to be read."""
+        excused = self.stream_troubled or self.regrouped_at_s > 0 or self.jumped_at_s > 0
+        if excused or trio.current_time() - who.born_at_s < ABANDONED_S:
+            return
+        for entry_id, held in self._server.pending(self._settings.stream, self._settings.group).items():
+            waits_s = held.idle_s - self._settings.claim_idle_s
+            if held.consumer not in self.living and held.deliveries < 2 and ABANDONED_S < waits_s < A_DAY_S:
+                self.breach(
+                    "P5", f"{who.name} reads new entries, and {entry_id} of a dead process waits {waits_s:.0f} s"
+                )
 
     def _check_claim(self, who: "Incarnation") -> None:
         now = self._pending_now()
