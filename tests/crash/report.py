@@ -45,6 +45,8 @@ as a supervisor would. The waits are short, so that a cell takes seconds:
 A duplicate is a request that arrives after one with the same `webhook-id` that the receiver had decided to accept.
 Between a receiver's decision and our record of it there is a window that nobody can close. What counts is that every
 repeat is marked, so that it can be found, and that it carries the same `webhook-id`, so that the receiver can drop it.
+An answer such as 500 or 503, which a front may give for a receiver that accepted, is marked for itself: its mark covers
+no duplicate.
 
 A cell is balanced when nothing is lost, no duplicate is unmarked, nothing is pending, no record or request belongs to
 an alert that was never emitted, exactly those alerts failed or were quarantined that had to, no process ended in a way
