@@ -466,6 +466,25 @@ async def test_json_of_another_kind_is_an_outage(content: bytes) -> None:
                 await read_document(client, Target("i", "i"), "1")
 
 
+@pytest.mark.parametrize(
+    "body",
+    [
+        {"error": {"root_cause": [], "type": "x", "reason": "r"}, "status": 400},
+        {"error": {"root_cause": [], "type": "x", "reason": "r"}},
+        {"error": {"type": "x", "reason": "r"}, "status": 404},
+        {"error": {"root_cause": [], "type": ""}, "status": 404},
+        {"error": "x", "status": 404},
+    ],
+)
+async def test_a_refusal_in_the_name_of_another_status_is_none(body: object) -> None:
+    """OpenSearch says the status in the error, too: an API gateway's JSON looks alike, and decides nothing."""
+    network = Network()
+    async with opened(network) as client:
+        network.answer = lambda request: httpx.Response(404, json=body)
+        with pytest.raises(ForeignAnswer):
+            await write(client)
+
+
 async def test_a_page_is_shown_without_what_we_sent() -> None:
     """A page may repeat the request: credentials and what an alert holds are not shown, and neither is what is odd."""
     network = Network()

@@ -48,6 +48,7 @@ FRONTS: dict[str, Substitute] = {
     **{f"accepted {status}": page(status, b"{}", "application/json") for status in (201, 202, 203, 204, 206)},
     **{f"page {status}": page(status) for status in (302, 400, 401, 403, 404, 405, 409, 410, 413, 429, 500, 502, 503)},
     **{f"json {status}": page(status, b'{"error":"no","status":1}', "application/json") for status in (400, 404, 409)},
+    "another index": lambda _: answer({"x-1": {"aliases": {"x": {}}, "mappings": {}, "settings": {"index.uuid": "x"}}}),
     "found nothing": lambda _: answer({"_index": "other", "_id": "other", "found": False}, 404),
     "its own 409": lambda _: error(409, "version_conflict_engine_exception"),
 }
