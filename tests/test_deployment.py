@@ -49,10 +49,10 @@ async def test_processes_that_start_together_agree(autojump_clock: MockClock) ->
     world = World()
     world.server.latency_s = world.store.latency_s = 1.0
     pipelines = [world.pipeline(f"p{number}") for number in range(4)]
-    async with trio.open_nursery() as starting, trio.open_nursery() as processes:
-        for pipeline in pipelines:
-            starting.start_soon(processes.start, serve, pipeline)
-        await trio.sleep(60)
+    async with trio.open_nursery() as processes:
+        async with trio.open_nursery() as starting:
+            for pipeline in pipelines:
+                starting.start_soon(processes.start, serve, pipeline)
         assert {world.store.owner} == {pipeline.deployment for pipeline in pipelines}
         for pipeline in pipelines:
             pipeline.stop()
