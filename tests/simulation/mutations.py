@@ -117,7 +117,7 @@ MUTATIONS = (
     Mutation(
         "no gap check in the claimer",
         "claimer.py",
-        "if now_s - seen_at_s > gap_s:",
+        "if jump_s or now_s - seen_at_s > gap_s:",
         "if False:",
     ),
     Mutation(
