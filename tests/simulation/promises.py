@@ -308,7 +308,8 @@ class Promises:
     def _check_abandoned(self, who: "Incarnation") -> None:
         """Check that what a dead process held does not wait for as long as there is something new to be read."""
         excused = self.stream_troubled or self.regrouped_at_s > 0 or self.jumped_at_s > 0
-        if excused or trio.current_time() - who.born_at_s < ABANDONED_S:
+        well_since_s = max(who.born_at_s, self.network.store_troubled_at_s)  # without the store nothing moves
+        if excused or trio.current_time() - well_since_s < ABANDONED_S:
             return
         for entry_id, held in self._server.pending(self._settings.stream, self._settings.group).items():
             waits_s = held.idle_s - self._settings.claim_idle_s
