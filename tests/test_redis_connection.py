@@ -13,7 +13,7 @@ from redis.exceptions import DataError, ResponseError
 from trio.testing import MockClock, wait_all_tasks_blocked
 
 from tests.fakes.redis_wire import WireServer, bulk, echo
-from trio_alerts.backends.redis_connection import RedisConnection, pack
+from trio_alerts.backends.redis_connection import READ_SIZE, RedisConnection, pack
 from trio_alerts.errors import Unavailable
 
 TIMEOUT_S = 5.0
@@ -26,6 +26,21 @@ async def _running(server: WireServer, *, cancel_closes: bool = False) -> AsyncI
         nursery.start_soon(server.answer_all)
         nursery.start_soon(connection.run)
         yield connection
+        nursery.cancel_scope.cancel()
+
+
+async def test_an_answer_that_is_too_large_is_not_read_to_its_end() -> None:
+    """Whoever writes it must not decide about our memory; smaller ones, however many, are no large one."""
+    server = WireServer(echo)
+    connection = RedisConnection(server.stream, timeout_s=TIMEOUT_S, most_bytes=100_000)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(server.answer_all)
+        nursery.start_soon(connection.run)
+        for _ in range(20):
+            assert b"x" * 50_000 == await _ask(connection, "x" * 50_000)
+        with pytest.raises(Unavailable, match="an answer of more than 100,000 bytes"):
+            await _ask(connection, "x" * 10_000_000)
+        assert connection._unfinished_bytes <= 100_000 + READ_SIZE
         nursery.cancel_scope.cancel()
 
 

@@ -20,6 +20,7 @@ from trio_alerts.delivery import Delivery, read_delivery
 from trio_alerts.errors import ParseFault, RefusedContent
 
 MAX_PAYLOAD_BYTES = 256 * 1024  # a page is read by a human; what is larger is a dump, and belongs behind a link
+MAX_ENTRY_BYTES = 2 * MAX_PAYLOAD_BYTES  # names and values of all fields: what is larger is not carried to us at all
 SEVERITIES = ("info", "low", "medium", "high", "critical")
 
 Name = Annotated[str, Meta(min_length=1)]
@@ -41,6 +42,7 @@ class Entry(Struct, frozen=True):
         claimed: It came by a claim: its last owner was silent for `claim_idle_s`, or handed it over.
         record_id: The `_id` of its record and its `webhook-id`, the same at every delivery and replay.
         replayed: It came back from the dead-letter stream, under a new message ID and its first `record_id`.
+        oversize: How many bytes its fields have, if that is more than `MAX_ENTRY_BYTES`: they stay on the server then.
     """
 
     stream: str
@@ -50,6 +52,7 @@ class Entry(Struct, frozen=True):
     deliveries: int = 1
     claimed: bool = False
     replayed: bool = False
+    oversize: int = 0
 
 
 class Risk(Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True):
@@ -190,6 +193,10 @@ def parse_entry(entry: Entry, now: dt.datetime) -> Alert:
     Raises:
         ParseFault: It is no AlertEvent; the reason is `missing_event`, `too_large`, `bad_json` or `bad_event`.
     """
+    if entry.oversize:
+        raise ParseFault(
+            "too_large", f"the entry has {entry.oversize:,} bytes; at most {MAX_PAYLOAD_BYTES:,} of payload are allowed"
+        )
     payload = entry.fields.get(b"event")
     if payload is None:
         names = ", ".join(sorted(name.decode(errors="replace") for name in entry.fields)) or "none"

@@ -189,7 +189,9 @@ class FuzzedServer:
     def _of_script(self, script: str) -> bytes:
         ids = array([bulk(one) for one in self._ids()])
         fields = array([bulk(b"_record"), bulk(b"1-0"), bulk(b"_deliveries"), bulk(b"\xb2")])
-        claimed = array([array([bulk(one), b":2\r\n", array([bulk(b"event"), bulk(b"{}")])]) for one in self._ids()])
+        claimed = array(
+            [array([bulk(one), b":2\r\n", array([bulk(b"event"), bulk(b"{}")]), b":7\r\n"]) for one in self._ids()]
+        )
         ledger = array([bulk(b"lost"), bulk(b"1"), bulk(b"taken"), bulk(b"0")])
         return {
             redis_scripts.CLAIM: array([claimed, ids]),
@@ -200,6 +202,7 @@ class FuzzedServer:
             redis_losses._LOOK: array([b":0\r\n"] * 5 + [ledger]),
             redis_upkeep._REMOVE_CONSUMERS: array([bulk(b"\xff")]),
             redis_ledger._ENTRIES: array([array([bulk(one), bulk(one)]) for one in self._ids()]),
+            redis_ledger._ABOUT: array([b":3\r\n", bulk(b"1-0")]),
             redis_ledger._COUNT: array([b":2\r\n", bulk(b"2-0")]),
             redis_quarantine._PAGE: array([array([bulk(one), b":9\r\n", fields]) for one in self._ids()]),
             redis_quarantine._GET: array([array([bulk(b"1-0"), b":9\r\n", fields, fields])]),

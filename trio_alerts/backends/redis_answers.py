@@ -121,7 +121,7 @@ def describe(command: tuple[EncodableT, ...]) -> str:
         streams = arguments[arguments.index("STREAMS") + 1 :]
         keys = streams[: len(streams) // 2]
     else:
-        keys = arguments[:1] if name == "SET" or name.startswith(_WITH_KEY) else []
+        keys = arguments[:1] if name in ("GET", "SET") or name.startswith(_WITH_KEY) else []
     return f"{name} on {', '.join(map(repr, keys))}" if keys else name
 
 

@@ -1,5 +1,6 @@
 """redis-py's commands over a trio connection that comes back by itself."""
 
+import math
 import random
 import ssl
 from collections.abc import AsyncIterator, Sequence
@@ -95,17 +96,25 @@ class RedisClient(AsyncCoreCommands):
         tls: Wanted if `address.tls`.
         timeout_s: Bound of connecting, and of waiting for the connection's return.
         block_s: For a connection of its own for blocking commands: their longest block, on top of `timeout_s`.
+        most_bytes: Of an answer; see `RedisConnection`.
     """
 
     _is_async_client: Literal[True] = True  # what redis-py's annotations ask for
 
     def __init__(
-        self, address: RedisAddress, *, tls: ssl.SSLContext | None, timeout_s: float, block_s: float | None = None
+        self,
+        address: RedisAddress,
+        *,
+        tls: ssl.SSLContext | None,
+        timeout_s: float,
+        block_s: float | None = None,
+        most_bytes: float = math.inf,
     ) -> None:
         self.address = address
         self._tls = tls
         self._timeout_s = timeout_s
         self._block_s = block_s
+        self._most_bytes = most_bytes
         self._event_dispatcher = EventDispatcher()  # redis-py asks every client for one; nothing listens
         # Taken from a client that never connects: the tables' own module is private and moves between releases.
         self._callbacks = dict(Redis(protocol=2).response_callbacks)
@@ -134,7 +143,7 @@ class RedisClient(AsyncCoreCommands):
         return f"lost: {self._reason}"
 
     @asynccontextmanager
-    async def open_blocking(self, block_s: float) -> AsyncIterator["RedisClient"]:
+    async def open_blocking(self, block_s: float, most_bytes: float = math.inf) -> AsyncIterator["RedisClient"]:
         """Open a second client, same server and settings, for commands that block for at most `block_s`.
 
         Its answers may take `block_s` + `timeout_s`. Cancelling a command there drops the connection: what the server
@@ -143,7 +152,9 @@ class RedisClient(AsyncCoreCommands):
         Raises:
             StartError: As `open_redis`.
         """
-        client = RedisClient(self.address, tls=self._tls, timeout_s=self._timeout_s, block_s=block_s)
+        client = RedisClient(
+            self.address, tls=self._tls, timeout_s=self._timeout_s, block_s=block_s, most_bytes=most_bytes
+        )
         async with _opened(client):
             yield client
 
@@ -305,6 +316,7 @@ class RedisClient(AsyncCoreCommands):
             timeout_s=self._timeout_s,
             answer_timeout_s=self._timeout_s + (self._block_s or 0),
             cancel_closes=self._block_s is not None,
+            most_bytes=self._most_bytes,
         )
 
 

@@ -1,6 +1,7 @@
 """From an address to a connection that may be used: network, TLS, password, database, role."""
 
 import contextlib
+import math
 import os
 import socket
 import ssl
@@ -38,6 +39,7 @@ async def connect(
     timeout_s: float,
     answer_timeout_s: float | None = None,
     cancel_closes: bool = False,
+    most_bytes: float = math.inf,
 ) -> RedisConnection:
     """Connect, log in, choose the database, name the connection, and make sure that it is a master's.
 
@@ -47,6 +49,7 @@ async def connect(
         timeout_s: Bound of the whole connect (with Sentinels: after they answered).
         answer_timeout_s: Bound of every later wait for an answer; `timeout_s` if not given.
         cancel_closes: See `RedisConnection`.
+        most_bytes: See `RedisConnection`.
 
     Raises:
         Refusal: The server answers, but not as wanted; the message says what.
@@ -64,6 +67,7 @@ async def connect(
                 stream,
                 timeout_s=answer_timeout_s or timeout_s,
                 cancel_closes=cancel_closes,
+                most_bytes=most_bytes,
                 send_now=stream.send_now if isinstance(stream, SocketStream) else None,
             )
             try:

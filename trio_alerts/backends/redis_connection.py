@@ -36,6 +36,8 @@ class RedisConnection:
             order, so those behind a late one cannot be trusted to come in time either.
         cancel_closes: For blocking commands: a cancelled one would keep the connection busy, and would swallow what it
             gets in the end, so the connection is dropped.
+        most_bytes: Of one answer. Who asks for something large drops the connection before it fills the memory; what
+            the answer carried is lost.
         send_now: Sends what the system takes without a wait, and returns how many bytes that was; None: the writer
             task sends everything.
     """
@@ -46,12 +48,15 @@ class RedisConnection:
         *,
         timeout_s: float,
         cancel_closes: bool = False,
+        most_bytes: float = math.inf,
         send_now: Callable[[bytes], int] | None = None,
     ) -> None:
         self._stream = stream
         self._send_now = send_now
         self._timeout_s = timeout_s
         self._cancel_closes = cancel_closes
+        self._most_bytes = most_bytes
+        self._unfinished_bytes = 0  # of the answer that is coming in, about
         self._parser = hiredis.Reader(
             protocolError=InvalidResponse, replyError=_reply_error, notEnoughData=_NOTHING_YET
         )
@@ -175,6 +180,9 @@ class RedisConnection:
         data = await self._stream.receive_some(READ_SIZE)
         if not data:
             raise trio.BrokenResourceError("closed by the server")
+        self._unfinished_bytes += len(data)
+        if self._unfinished_bytes > self._most_bytes:
+            raise trio.BrokenResourceError(f"an answer of more than {self._most_bytes:,} bytes")
         self._parser.feed(bytes(data))  # a bytearray from TLS; bytes are not copied
         answers = []
         try:
@@ -182,6 +190,8 @@ class RedisConnection:
                 answers.append(answer)
         except (TypeError, ValueError) as error:  # a map or a set whose keys cannot be keys
             raise InvalidResponse(str(error)) from error
+        if answers:
+            self._unfinished_bytes = 0
         return answers
 
 

@@ -3,7 +3,7 @@
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from typing import Any, TypedDict
+from typing import TypedDict
 
 from msgspec import Struct
 
@@ -78,9 +78,9 @@ class LostUnread:
     taken_away: int
 
 
-class _Stream(Struct, rename="kebab"):
+class _Stream(List):
     length: int
-    first_entry: tuple[EntryId, Any] | None
+    first: EntryId
 
 
 class _Group(Struct, rename="kebab"):
@@ -242,7 +242,7 @@ class RedisLedger:
 
     async def _about(self, stream: str) -> _Stream | None:
         try:
-            return self._client.expect(_Stream, await self._client.xinfo_stream(stream), "XINFO STREAM", stream)
+            return await self._client.run_script(_Stream, _ABOUT, (stream,))
         except Refusal as refused:
             if "no such key" in refused.reply:
                 return None
@@ -267,9 +267,7 @@ class RedisLedger:
     async def _not_read(self, stream: str, about: _Stream, group: _Group) -> int:
         """Count what follows the last entry read. The server's own `lag` also counts what was trimmed unread."""
         last = group.last_delivered_id.text
-        if about.first_entry is None:
-            return 0
-        if order(about.first_entry[0].text) > order(last):
+        if not about.length or order(about.first.text) > order(last):
             return about.length
         total, start = 0, id_behind(last)
         while start is not None:
@@ -305,16 +303,28 @@ def _behind(after: str) -> str | None:
     return id_behind(after) if after else "-"
 
 
+# KEYS[1]: the stream. Answers its length and its first ID: XINFO STREAM would bring the payloads of two entries along.
+_ABOUT = """
+local fields, stream = redis.call('XINFO', 'STREAM', KEYS[1]), {}
+for i = 1, #fields, 2 do stream[fields[i]] = fields[i + 1] end
+return {stream['length'], stream['first-entry'] and stream['first-entry'][1] or '0-0'}
+"""
+
 # KEYS[1]: the stream. ARGV[1]: where to start, ARGV[2]: how many. Answers IDs and what they are replays of: the payload
-# stays on the server.
+# stays on the server. Fewer come if they are large: each is copied whole there, one after the other.
 _ENTRIES = """
-local page = {}
-for _, entry in ipairs(redis.call('XRANGE', KEYS[1], ARGV[1], '+', 'COUNT', ARGV[2])) do
+local page, bytes, from = {}, 0, ARGV[1]
+while #page < tonumber(ARGV[2]) and bytes < 4000000 do
+  local entry = redis.call('XRANGE', KEYS[1], from, '+', 'COUNT', 1)[1]
+  if not entry then break end
   local replay_of = false
   for i = 1, #entry[2], 2 do
-    if entry[2][i] == 'replay_of' then replay_of = entry[2][i + 1] end
+    if entry[2][i] == 'replay_of' and #entry[2][i + 1] < 1000 then replay_of = entry[2][i + 1] end
+    bytes = bytes + #entry[2][i + 1]
   end
   page[#page + 1] = {entry[1], replay_of}
+  from = '(' .. entry[1]
+  if entry[1] == '18446744073709551615-18446744073709551615' then break end
 end
 return page
 """

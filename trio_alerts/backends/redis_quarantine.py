@@ -9,7 +9,11 @@ from trio_alerts.backends.redis_answers import EntryId, List
 from trio_alerts.backends.redis_client import RedisClient, open_redis_for_command
 from trio_alerts.backends.redis_keys import dead_letter_key, dropped_key
 from trio_alerts.backends.redis_scripts import KEPT_LOG
+from trio_alerts.errors import AlertError
 from trio_alerts.settings import Settings
+
+SHOWN_BYTES = 512 * 1024  # of a value: more than any alert may have
+MOST_WHOLE_BYTES = 16 * 1024 * 1024  # of an entry that has to pass through us
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,10 +78,16 @@ class RedisQuarantine:
         )
         return [_quarantined(stream, entry_id, size, flat) for entry_id, size, flat in page]
 
-    async def get(self, stream: str, dead_id: str) -> tuple[Quarantined, Sequence[tuple[bytes, bytes]]] | None:
-        """Return one entry and the fields that its producer wrote, as they were; None if it is not there."""
+    async def get(
+        self, stream: str, dead_id: str, *, whole: bool = False
+    ) -> tuple[Quarantined, Sequence[tuple[bytes, bytes]]] | None:
+        """Return one entry and the fields that its producer wrote, as they were; None if it is not there.
+
+        Values are cut behind `SHOWN_BYTES`, and say so; but not if the entry is wanted `whole`, and is not too large.
+        """
         shape = list[tuple[EntryId, int, list[bytes], list[bytes]]]
-        found = await self._client.run_script(shape, _GET, (dead_letter_key(stream),), dead_id)
+        most = MOST_WHOLE_BYTES if whole else SHOWN_BYTES
+        found = await self._client.run_script(shape, _GET, (dead_letter_key(stream),), dead_id, most, int(whole))
         if not found:
             return None
         entry_id, size, flat, fields = found[0]
@@ -120,10 +130,15 @@ class RedisQuarantine:
         Cut between them it lies in both streams: the next replay adds it again, for the same record, and that is
         harmless. (As new, it would be sent once more.)
         """
-        found = await self.get(stream, dead_id)
+        found = await self.get(stream, dead_id, whole=True)
         if found is None:
             return None
         entry, fields = found
+        if entry.size > MOST_WHOLE_BYTES:
+            raise AlertError(
+                f"{dead_id} has {entry.size:,} bytes in so many fields that it cannot be put back (at most "
+                f"{MOST_WHOLE_BYTES:,}): write it anew, or drop it"
+            )
         flat = [part for name, value in fields if name != REPLAY_OF for part in (name, value)]
         if not as_new:
             flat += [REPLAY_OF, entry.record_id.encode()]
@@ -179,26 +194,39 @@ local function value_of(ours, name)
 end
 """
 
-# KEYS[1]: the dead-letter stream. ARGV[1]: where to start, ARGV[2]: how many.
+# KEYS[1]: the dead-letter stream. ARGV[1]: where to start, ARGV[2]: how many. Fewer come if they are large: each is
+# copied whole on the server, one after the other.
 _PAGE = (
     _SPLIT
     + """
-local page = {}
-for _, entry in ipairs(redis.call('XRANGE', KEYS[1], ARGV[1], '+', 'COUNT', ARGV[2])) do
+local page, bytes, from = {}, 0, ARGV[1]
+while #page < tonumber(ARGV[2]) and bytes < 4000000 do
+  local entry = redis.call('XRANGE', KEYS[1], from, '+', 'COUNT', 1)[1]
+  if not entry then break end
   local fields, ours, size = split(entry)
   page[#page + 1] = {entry[1], size, ours}
+  bytes, from = bytes + size, '(' .. entry[1]
+  if entry[1] == '18446744073709551615-18446744073709551615' then break end
 end
 return page
 """
 )
 
-# KEYS[1]: the dead-letter stream. ARGV[1]: the ID.
+# KEYS[1]: the dead-letter stream. ARGV[1]: the ID, ARGV[2]: how many bytes of each value, or, if ARGV[3] is 1, of all
+# of them together: of what is larger then, only what we noted comes along.
 _GET = (
     _SPLIT
     + """
 local entry = redis.call('XRANGE', KEYS[1], ARGV[1], ARGV[1])[1]
 if not entry then return {} end
 local fields, ours, size = split(entry)
+local most = tonumber(ARGV[2])
+if ARGV[3] == '1' then return {{entry[1], size, ours, size > most and {} or fields}} end
+for i = 2, #fields, 2 do
+  if #fields[i] > most then
+    fields[i] = string.sub(fields[i], 1, most) .. '… (cut: it has ' .. string.format('%.0f', #fields[i]) .. ' bytes)'
+  end
+end
 return {{entry[1], size, ours, fields}}
 """
 )

@@ -6,6 +6,8 @@ from collections.abc import Sequence
 import trio
 from loguru import logger
 
+from trio_alerts.alert import MAX_ENTRY_BYTES
+from trio_alerts.backends.record_ids import REPLAY_OF
 from trio_alerts.backends.redis_answers import EntryId, Refusal
 from trio_alerts.backends.redis_client import RedisClient
 from trio_alerts.backends.redis_connection import RedisConnection
@@ -20,8 +22,15 @@ LOOK_SHARE = 0.05  # of the server's time at most: a look passes over the first 
 WATCH_EVERY_S = 1.0  # how old the server's counters may be that tell what went with a stream
 WAKE_AGAIN_S = 0.02  # the read may be on its way to the server still: it is there within a round trip
 
+LONGEST_ID = 1000  # bytes of a record's ID: a stream's name and two numbers
+
 Fields = dict[bytes, bytes]
 _READ = list[tuple[bytes, list[tuple[EntryId, Fields]]]]
+
+
+def most_read(settings: Settings) -> int:
+    """Return how many bytes an answer with new entries may have: as many as are asked for at once, none too large."""
+    return (min(settings.workers, settings.batch) + 1) * MAX_ENTRY_BYTES
 
 
 class RedisReader:
@@ -50,8 +59,11 @@ class RedisReader:
         self._ledgers: dict[str, Ledger] = {}  # what was last seen of them, by stream: they may go away too
         self._unreachable: set[str] = set()  # streams behind whose end the group stands, as was said
 
-    async def read(self, count: int) -> list[tuple[str, str, Fields]]:
-        """Return stream, ID and fields of at most `count` new entries; see `AlertStream.read`.
+    async def read(self, count: int) -> list[tuple[str, str, Fields, int]]:
+        """Return stream, ID, fields and their bytes of at most `count` new entries; see `AlertStream.read`.
+
+        Of an entry that is too large nothing is kept. An answer that is too large is not read to its end: the
+        connection is dropped, and what it carried is pending under our name, where its size can be looked at.
 
         Several streams get their turn by themselves: COUNT is per stream, and `count` is for all.
         """
@@ -77,11 +89,11 @@ class RedisReader:
         finally:
             self._reading = None
         found = [
-            (name.decode(errors="replace"), entry_id.text, fields)
+            (name.decode(errors="replace"), entry_id.text, *_light(fields))
             for name, entries in self._blocking.expect(_READ, answer, "XREADGROUP")
             for entry_id, fields in entries
         ]
-        if any(name not in self._names for name, _, _ in found):
+        if any(name not in self._names for name, _, _, _ in found):
             raise self._blocking.misunderstood(("XREADGROUP",), answer)
         return found
 
@@ -196,3 +208,11 @@ class RedisReader:
         for name in self._names:
             if await self.create_group(name, "0"):
                 logger.debug("the group was missed because of: {}", refused.reply)
+
+
+def _light(fields: Fields) -> tuple[Fields, int]:
+    """Return an entry's fields and their bytes; of one that is too large, only whose replay it is."""
+    size = sum(map(len, fields)) + sum(map(len, fields.values()))
+    if size > MAX_ENTRY_BYTES:
+        fields = {name: value for name, value in fields.items() if name == REPLAY_OF and len(value) < LONGEST_ID}
+    return fields, size

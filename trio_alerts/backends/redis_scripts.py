@@ -9,6 +9,8 @@ decides what can be left half done: nothing is.
 nothing for an entry that was deleted from the stream, and from Redis 7 on takes it off the pending list too.
 """
 
+from trio_alerts.alert import MAX_ENTRY_BYTES
+
 IDS_A_CALL = 200  # a script blocks the server while it runs, and 200 IDs take about 1 ms
 MOVED, DELETED = 1, 2  # answers of QUARANTINE
 KEPT_LOG = 100_000  # IDs of deleted or dropped entries that are kept, approximately: 10 MB
@@ -19,10 +21,23 @@ local function note(id) redis.call('XADD', KEYS[2], 'MAXLEN', '~', {KEPT_LOG}, '
 
 # ARGV[3]: the owner it must have ('' for any), ARGV[4]: least idle ms, ARGV[5]: by when by the server's clock, in ms
 # ('' for any time: idle times are not asked for), then IDs. A clock that is beyond that was set forward.
-# Answers {{id, deliveries, fields}…} and the IDs of deleted entries, which are acknowledged.
+# Answers {{id, deliveries, fields, their bytes}…} and the IDs of deleted entries, which are acknowledged. Of an entry
+# that is too large, only the field that says whose replay it is comes along.
 CLAIM = (
     _NOTE
+    + f"""
+local MAX_BYTES = {MAX_ENTRY_BYTES}
+"""
     + """
+local function light(fields)
+  local bytes, kept = 0, {}
+  for i = 1, #fields do bytes = bytes + #fields[i] end
+  if bytes <= MAX_BYTES then return fields, bytes end
+  for i = 1, #fields, 2 do
+    if fields[i] == 'replay_of' and #fields[i + 1] < 1000 then kept = {fields[i], fields[i + 1]} end
+  end
+  return kept, bytes
+end
 local claimed, gone = {}, {}
 if ARGV[5] ~= '' then
   local time = redis.call('TIME')
@@ -33,7 +48,8 @@ for i = 6, #ARGV do
   if found and (ARGV[3] == '' or found[2] == ARGV[3]) and found[3] >= tonumber(ARGV[4]) then
     local entry = redis.call('XCLAIM', KEYS[1], ARGV[1], ARGV[2], 0, ARGV[i])[1]
     if entry then
-      claimed[#claimed + 1] = {entry[1], found[4] + 1, entry[2]}
+      local fields, bytes = light(entry[2])
+      claimed[#claimed + 1] = {entry[1], found[4] + 1, fields, bytes}
     else
       redis.call('XACK', KEYS[1], ARGV[1], ARGV[i])
       note(ARGV[i])

@@ -10,7 +10,7 @@ import trio
 from loguru import logger
 from redis.typing import EncodableT
 
-from trio_alerts.alert import Entry
+from trio_alerts.alert import MAX_ENTRY_BYTES, Entry
 from trio_alerts.backends import redis_scripts as scripts
 from trio_alerts.backends import redis_upkeep as upkeep
 from trio_alerts.backends.background import running
@@ -20,7 +20,7 @@ from trio_alerts.backends.redis_client import RedisClient, open_redis
 from trio_alerts.backends.redis_deployment import RedisDeployment
 from trio_alerts.backends.redis_keys import dead_letter_key, lock_key, lost_key
 from trio_alerts.backends.redis_losses import take_untold
-from trio_alerts.backends.redis_reader import RedisReader
+from trio_alerts.backends.redis_reader import RedisReader, most_read
 from trio_alerts.backends.redis_survey import survey
 from trio_alerts.batcher import Batcher
 from trio_alerts.ports import HANDED_OVER_IDLE_S, DeadEntry, Pending, is_suspect
@@ -33,9 +33,9 @@ T = TypeVar("T")
 
 
 class _Claimed(List):
-    """Entries with their deliveries and fields, and those that are deleted."""
+    """Entries with their deliveries, fields and bytes, and those that are deleted."""
 
-    taken: list[tuple[EntryId, int, list[bytes]]]
+    taken: list[tuple[EntryId, int, list[bytes], int]]
     gone: list[EntryId]
 
 
@@ -73,7 +73,7 @@ async def open_redis_stream(settings: Settings) -> AsyncIterator["RedisStream"]:
     url, ca_file = settings.redis_url.reveal(), settings.redis_ca_file
     async with (
         open_redis(url, ca_file=ca_file, timeout_s=settings.redis_timeout_s) as client,
-        client.open_blocking(settings.block_s) as blocking,
+        client.open_blocking(settings.block_s, most_read(settings)) as blocking,
     ):
         stream = RedisStream(settings, client, blocking)
         async with running(stream.acknowledge_batches, stream.watch):
@@ -152,7 +152,10 @@ class RedisStream:
     async def read(self, count: int) -> list[Entry]:
         """See the port."""
         found = await self._reader.read(count)
-        return [self._entry(name, entry_id, fields, deliveries=1, claimed=False) for name, entry_id, fields in found]
+        return [
+            self._entry(name, entry_id, fields, size, deliveries=1, claimed=False)
+            for name, entry_id, fields, size in found
+        ]
 
     async def wake(self) -> None:
         """See the port."""
@@ -354,15 +357,15 @@ class RedisStream:
         arguments = (owner, _milliseconds(min_idle_s), _milliseconds(by_s) if math.isfinite(by_s) and not owner else "")
         for answer in await self._run(_Claimed, scripts.CLAIM, name, ids, *arguments):
             self._lost(name, answer.gone)
-            for entry_id, deliveries, flat in answer.taken:
+            for entry_id, deliveries, flat, size in answer.taken:
                 if entry_id.text not in ids:
                     raise self._client.misunderstood(("EVAL", scripts.CLAIM, 0), entry_id.text)
                 fields = dict(zip(flat[::2], flat[1::2], strict=False))
-                entries.append(self._entry(name, entry_id.text, fields, deliveries=deliveries, claimed=claimed))
+                entries.append(self._entry(name, entry_id.text, fields, size, deliveries=deliveries, claimed=claimed))
         return entries
 
     def _entry(
-        self, name: str, entry_id: str, fields: Mapping[bytes, bytes], *, deliveries: int, claimed: bool
+        self, name: str, entry_id: str, fields: Mapping[bytes, bytes], size: int, *, deliveries: int, claimed: bool
     ) -> Entry:
         original = self._ids.of_replay(name, entry_id, fields) if REPLAY_OF in fields else None
         if original is not None:
@@ -380,6 +383,7 @@ class RedisStream:
             deliveries=deliveries,
             claimed=claimed,
             replayed=original is not None,
+            oversize=size if size > MAX_ENTRY_BYTES else 0,
         )
 
     async def _pending(

@@ -146,7 +146,7 @@ def needs(settings: Settings, stream: str) -> list[_Need]:
         _Need("to create the group", ("XGROUP CREATE", stream, group, _NEVER_AN_ID)),
         _Need("to count what was lost", ("XGROUP SETID", stream, group, _NEVER_AN_ID)),
         _Need("to leave the group", ("XGROUP DELCONSUMER", stream, group, nobody)),
-        _Need("to count what was lost", ("XINFO STREAM", stream)),
+        _Need("to count what was lost", ("XINFO STREAM", stream, "without its payloads")),
         _Need("to find the group", ("XINFO GROUPS", stream)),
         _Need("to remove consumers that are gone", ("XINFO CONSUMERS", stream, group)),
         _Need("to count what was lost", ("EXISTS", stream)),
