@@ -83,7 +83,7 @@ async def test_retries_go_on(seconds: float, autojump_clock: MockClock) -> None:
         await trio.sleep(10)
         world.server.locks[f"{GROUP}:redrive"] = trio.current_time() + 1.0  # somebody has it in this moment
         world.server.jump(seconds)
-        await trio.sleep(100)
+        await trio.sleep(150)
     waits = [later - earlier for earlier, later in pairwise(world.channel.sent_at_s)]
     assert 3 == len(waits)
     assert waits[0] <= 20.0 + 2.0 * PATIENCE_ROUNDS

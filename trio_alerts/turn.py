@@ -6,7 +6,7 @@ from loguru import logger
 from trio_alerts.errors import Unavailable
 from trio_alerts.ports import AlertStream
 
-PATIENCE_ROUNDS = 10  # with the lock in other hands for longer, a process does the work without it
+PATIENCE_ROUNDS = 15  # with the lock in other hands for longer, a process does the work without it
 
 
 class Turn:

@@ -180,8 +180,12 @@ class _Answers:
             found = _still(await answer)
         except (RedisError, UnicodeError, Refusal) as raised:
             error = raised.__cause__ if isinstance(raised, Refusal) else raised
-            # The text of a client-side refusal is each packer's own; a server's is the same.
-            found = (type(error), "" if isinstance(error, redis.DataError) else str(error))
+            # The text of a client-side refusal is each packer's own; a server's is the same, but for the arguments of
+            # an unknown command: they may be secret, and are cut.
+            found = (
+                type(error),
+                "" if isinstance(error, redis.DataError) else str(error).partition(", with args beginning")[0],
+            )
         self.answers.append((name, found))
 
 
