@@ -4,6 +4,7 @@
 PYTHON ?= python3
 SEEDS ?= 2000
 CASES ?= 100000
+STORE ?= sqlite
 VENV := .venv
 LOCK := requirements/dev.txt
 BIN := $(VENV)/bin
@@ -24,7 +25,7 @@ RESOLVE = $(BIN)/uv pip compile -q --universal --python-version 3.11 --generate-
 FLAKE8_ASYNC := --disable=ASYNC9,ASYNC124,ASYNC127 --startable-in-context-manager=serve,watch_signals,watch_parent,heed_signals,serve_receiver,serve_tls_front
 
 .DEFAULT_GOAL := help
-.PHONY: help venv demo test lint types unit install crash soak fuzz simulate mutants bench lock clean
+.PHONY: help venv demo test lint types unit install crash chaos soak fuzz simulate mutants bench lock clean
 
 help: ## Show this list
 	@sed -n 's/^\([a-z]*\):.*## /  make \1	/p' $(MAKEFILE_LIST)
@@ -50,6 +51,9 @@ install: $(READY) ## Install the locks, the wheel and the sdist in venvs of thei
 
 crash: $(READY) ## Kill, pause and cut real processes and servers, and balance the ledgers (long)
 	$(BIN)/python -m tests.crash
+
+chaos: $(READY) ## Do harm of every kind at once for three minutes: make chaos SEED=7 STORE=opensearch
+	$(BIN)/python -m tests.chaos --store $(STORE) $(if $(SEED),--seed $(SEED))
 
 soak: $(READY) ## Run 20 minutes of steady traffic, killing workers, and see memory stay flat
 	$(BIN)/python -m tests.soak

@@ -22,10 +22,12 @@ class Producer:
     Attributes:
         replicas: As given; a fail-over changes it.
         emitted: The channels that each entry must reach, by its ID.
+        emitted_at: When it was in the stream, in seconds since the epoch, by its ID.
     """
 
     def __init__(self, connect: Callable[[], redis.Redis], stream: str, *, replicas: int = 0) -> None:
         self.emitted: dict[str, tuple[str, ...]] = {}
+        self.emitted_at: dict[str, float] = {}
         self._connect = connect
         self._stream = stream
         self.replicas = replicas
@@ -61,6 +63,7 @@ class Producer:
             }
             entry_id = f"{self._first}-{self._count}"
             self._insist(entry_id, json.dumps(event))
+            self.emitted_at[entry_id] = time.time()
             self.emitted[entry_id] = ("hook", "steady") if severity == "high" else ("hook",)
             if pause_s:
                 time.sleep(pause_s)

@@ -1,0 +1,60 @@
+"""Chaos: everything that can go wrong, at once, for three minutes, on real processes and servers.
+
+`python -m tests.chaos` ends with 1 if an alert was lost, a repeat not marked, or an alert took longer than
+docs/reliability.md says. The seed chooses the same deeds in the same order again; the machine's own timing is chance.
+"""
+
+import argparse
+import random
+import sys
+
+from tests.chaos.storm import STALL_S, Storm
+from tests.crash.plant import Plant
+from tests.crash.run import Result, run_cell
+
+
+def main() -> int:
+    """Run what was asked for; return the exit code."""
+    parser = argparse.ArgumentParser(
+        prog="python -m tests.chaos", description=__doc__, formatter_class=argparse.ArgumentDefaultsHelpFormatter
+    )
+    parser.add_argument("--seconds", type=float, default=180.0, help="how long")
+    parser.add_argument("--rate", type=float, default=20.0, help="alerts a second")
+    parser.add_argument("--seed", type=int, default=random.randrange(1_000_000), help="chooses the harm")
+    parser.add_argument("--store", choices=["sqlite", "opensearch"], default="sqlite", help="where records live")
+    options = parser.parse_args()
+    _say(f"seed {options.seed}, {options.store}")
+    storm = Storm(options.seconds, options.rate, options.seed, options.store, _say)
+    with Plant() as plant:
+        result = run_cell(storm.cell(), plant)
+    _say(_table(storm, result))
+    return 1 if result.faults else 0
+
+
+def _table(storm: Storm, result: Result) -> str:
+    found = result.balance
+    rows = {
+        "seed": storm.seed,
+        "emitted": found.emitted,
+        "delivered": found.delivered,
+        "failed": found.failed,
+        "quarantined": found.quarantined,
+        "lost": len(found.lost),
+        "duplicates unmarked": found.duplicates_unmarked,
+        "duplicates marked": found.marked,
+        "longest way, s": f"{storm.longest_s:.1f} of {STALL_S:g}",
+        "time to drain, s": "never" if result.drain_s is None else f"{result.drain_s:.1f}",
+    }
+    lines = [f"{name:22}{number:>14}" for name, number in rows.items()]
+    lines += [f"{count:>3} times: {name}" for name, count in sorted(storm.deeds.items())]
+    lines += [f"BROKEN: {fault}" for fault in result.faults] or ["lost 0, unmarked 0, nothing stalled"]
+    return "\n".join([*lines, *([f"logs: {result.folder}"] if result.folder else [])])
+
+
+def _say(text: str) -> None:
+    sys.stdout.write(f"{text}\n")
+    sys.stdout.flush()
+
+
+if __name__ == "__main__":
+    sys.exit(main())

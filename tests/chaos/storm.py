@@ -1,0 +1,212 @@
+"""Minutes of harm of every kind to processes, Redis, store and receivers: one long cell of the crash matrix."""
+
+import os
+import random
+import signal
+import sqlite3
+import subprocess
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable
+from contextlib import closing, suppress
+from dataclasses import dataclass, field
+from typing import Literal
+
+from tests.crash.crew import Worker
+from tests.crash.outages_of_the_store import NO_BACKEND, OVERLOADED, SIGN_IN
+from tests.crash.proxy import FAITHFUL, Manner
+from tests.crash.scene import Cell, Scene, Spoiled
+from tests.real.receiver import Script, Step
+from trio_alerts.errors import StartError
+
+PROCESSES = 3
+LONGEST_S = 4.0  # of one deed: twice the time-outs of Redis and of the store, and more than claim_idle_s
+CALM_S = (0.5, 3.0)  # between two deeds
+STALL_S = 60.0  # docs/reliability.md promises it: from XADD to the last acceptance, harm included
+SETTINGS = {
+    "processes": str(PROCESSES),
+    "workers": "16",
+    "retry_schedule_s": ",".join(["0.5"] * 60),
+    "max_deliveries": "20",  # an alert may be in the hands of several processes that are killed
+}
+# With weights. A reset comes in the head of an answer that accepts, a request that hangs has none. No 429: what it asks
+# for, a minute of quiet, is no stall.
+ANSWERS = (
+    (Step(delay_s=0.02), 700),
+    (Step(delay_s=1.0), 50),
+    (Step(500), 50),
+    (Step(503), 100),
+    (Step(fault="reset"), 50),
+    (Step(fault="hang"), 30),
+)
+NONSENSE = (*(Manner(answers=answer) for answer in (SIGN_IN, OVERLOADED, NO_BACKEND)), Manner(held=True))
+THROUGH: dict[str, tuple[Spoiled, ...]] = {"sqlite": (), "opensearch": ("store",)}
+ENDS = (-signal.SIGKILL, 0, StartError.exit_code)  # killed, stopped, and started while Redis was away
+
+Deed = Callable[[Scene], None]
+
+
+@dataclass
+class Storm:
+    """Traffic and harm.
+
+    Args:
+        seconds: How long.
+        rate: Alerts a second.
+        seed: Chooses the harm, its order and times, and what receivers answer.
+        store: Where records live.
+        say: Told a line for each deed.
+
+    Attributes:
+        deeds: How often each was done.
+        longest_s: From an alert's XADD to its last acceptance, the longest of all.
+    """
+
+    seconds: float
+    rate: float
+    seed: int
+    store: Literal["sqlite", "opensearch"]
+    say: Callable[[str], None]
+    deeds: Counter[str] = field(default_factory=Counter)
+    longest_s: float = 0.0
+
+    def __post_init__(self) -> None:
+        self._chance = random.Random(self.seed)
+
+    def cell(self) -> Cell:
+        """Return it as a cell, to be run and judged like any other."""
+        steps, weights = [step for step, _ in ANSWERS], [weight for _, weight in ANSWERS]
+        return Cell(
+            name="chaos",
+            about="kills, pauses, stops, outages and flaky receivers at once",
+            play=self._play,
+            through=THROUGH[self.store],
+            hook=Script([*self._chance.choices(steps, weights, k=round(2 * self.seconds * self.rate)), Step()]),
+            settings=SETTINGS,
+            size=1,
+            ends=ENDS,
+            store=self.store,
+            check=self._check,
+        )
+
+    def _play(self, scene: Scene) -> None:
+        scene.begin()
+        began_s = time.monotonic()
+        traffic = threading.Thread(target=self._emit, args=(scene, began_s + self.seconds), daemon=True)
+        traffic.start()
+        left: list[Deed] = []
+        while (at_s := time.monotonic() - began_s) < self.seconds:
+            left = left or self._chance.sample(self._all(), k=len(self._all()))  # each as often as every other
+            deed = left.pop()
+            name = deed.__name__.strip("_").replace("_", " ")
+            self.deeds[name] += 1
+            self.say(f"{at_s:5.1f} s: {name}; {len(scene.producer.emitted)} emitted")
+            deed(scene)
+            time.sleep(self._chance.uniform(*CALM_S))
+        traffic.join()
+        scene.until(lambda: scene.crew.ready, "the processes read")
+        scene.finish()
+
+    def _emit(self, scene: Scene, until_s: float) -> None:
+        while time.monotonic() < until_s:
+            scene.producer.add(1, 1 / self.rate)
+
+    def _all(self) -> list[Deed]:
+        spoil = self._spoil_the_store if self.store == "opensearch" else self._lock_the_store
+        processes = [self._kill_a_process, self._pause_a_process, self._stop_a_process]
+        group = [self._kill_the_parent, self._stop_the_parent, self._stop_the_group]
+        return [*processes, *group, self._pause_redis, self._kill_redis, spoil]
+
+    def _while(self) -> None:
+        time.sleep(self._chance.uniform(0.5, LONGEST_S))
+
+    # -- deeds --
+
+    def _kill_a_process(self, scene: Scene) -> None:
+        self._signal_one(scene, signal.SIGKILL)
+
+    def _stop_a_process(self, scene: Scene) -> None:
+        self._signal_one(scene, signal.SIGTERM)
+
+    def _pause_a_process(self, scene: Scene) -> None:
+        pid = self._signal_one(scene, signal.SIGSTOP)
+        self._while()
+        with suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGCONT)
+
+    def _kill_the_parent(self, scene: Scene) -> None:
+        scene.oldest().signal(signal.SIGKILL)
+
+    def _stop_the_parent(self, scene: Scene) -> None:
+        self._parent_not_stopped(scene).signal(signal.SIGTERM)
+
+    def _stop_the_group(self, scene: Scene) -> None:
+        self._parent_not_stopped(scene).signal_group(signal.SIGTERM)
+
+    def _parent_not_stopped(self, scene: Scene) -> Worker:
+        """Return the parent process once it is one that was not told to stop: a second time would mean at once."""
+        scene.until(
+            lambda: any(signal.SIGTERM not in worker.signals for worker in scene.crew.living),
+            "the successor of a process that was stopped",
+        )
+        return scene.oldest()
+
+    def _pause_redis(self, scene: Scene) -> None:
+        scene.redis.pause()
+        self._while()
+        scene.redis.resume()
+
+    def _kill_redis(self, scene: Scene) -> None:
+        scene.redis.kill()
+        self._while()
+        scene.redis.start()
+
+    def _lock_the_store(self, scene: Scene) -> None:
+        with closing(sqlite3.connect(scene.folder / "alerts.db", timeout=LONGEST_S, isolation_level=None)) as other:
+            other.execute("BEGIN EXCLUSIVE")
+            self._while()
+            other.execute("ROLLBACK")
+
+    def _spoil_the_store(self, scene: Scene) -> None:
+        scene.proxies["store"].behave(self._chance.choice(NONSENSE))
+        self._while()
+        scene.proxies["store"].behave(FAITHFUL)
+
+    def _signal_one(self, scene: Scene, number: signal.Signals) -> int:
+        """Send a signal to one of the processes that carry alerts; return its ID."""
+        pids: list[int] = []
+
+        def found() -> bool:
+            pids[:] = _children(scene.oldest().process.pid) if scene.crew.living else []
+            return bool(pids)
+
+        scene.until(found, "a process that carries alerts")
+        pid = self._chance.choice(pids)
+        with suppress(ProcessLookupError):
+            os.kill(pid, number)
+        return pid
+
+    # -- how it went --
+
+    def _check(self, scene: Scene) -> str:
+        accepted: dict[str, dict[str, float]] = {}
+        for request in scene.plant.receiver.ledger().requests:
+            if request.accepted:
+                accepted.setdefault(request.webhook_id or "", {}).setdefault(request.path, request.at_s)
+        took_s = {
+            entry_id: max(accepted[entry_id].values()) - at_s
+            for entry_id, at_s in scene.producer.emitted_at.items()
+            if entry_id in accepted
+        }
+        slowest = max(took_s, key=took_s.__getitem__, default="")
+        self.longest_s = took_s.get(slowest, 0.0)
+        if self.longest_s > STALL_S:
+            return f"{slowest} took {self.longest_s:.1f} s, more than {STALL_S:g} s"
+        idle = {deed.__name__.strip("_").replace("_", " ") for deed in self._all()} - self.deeds.keys()
+        return f"never done: {', '.join(sorted(idle))}" if idle and self.seconds >= 120 else ""
+
+
+def _children(pid: int) -> list[int]:
+    listed = subprocess.run(["ps", "-o", "pid=", "--ppid", str(pid)], capture_output=True, check=False)
+    return sorted(map(int, listed.stdout.split()))
