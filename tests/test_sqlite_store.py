@@ -2,6 +2,8 @@
 
 import os
 import sqlite3
+import subprocess
+import sys
 from collections.abc import AsyncIterator, Callable
 from functools import partial
 from pathlib import Path
@@ -602,6 +604,27 @@ def test_an_index_that_an_older_release_did_not_make_is_added(path: Path) -> Non
     assert [] == database.inspect()
     assert ["1-20", "1-9"] == [found.id for found in database.search(RecordFilter(), 10, "")]
     database.close()
+
+
+def test_another_process_that_closes_takes_no_log_away(path: Path) -> None:
+    """What a process writes after another one has closed the same file is in the file for everybody."""
+    look = (
+        "import sqlite3, sys; print(*sqlite3.connect(sys.argv[1]).execute('SELECT count(*) FROM records').fetchone())"
+    )
+
+    def counted_by_another_process() -> int:
+        return int(subprocess.run([sys.executable, "-c", look, path], capture_output=True, check=True).stdout)
+
+    database = SqliteDatabase(path, timeout_s=1)
+    database.prepare()
+    database.close()
+    database.open()
+    database.prepare()
+    for number in (1, 2, 3):
+        database.write([write_of(record(number), None)])
+        assert number == counted_by_another_process()
+    database.close()
+    assert 3 == counted_by_another_process()
 
 
 def test_due_reads_only_what_waits(path: Path) -> None:

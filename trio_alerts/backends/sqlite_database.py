@@ -359,8 +359,11 @@ class SqliteDatabase:
 
     def _connect(self, mode: str) -> sqlite3.Connection:
         if mode == "rwc":
-            # SQLite would take the rights from the umask; it gives the log beside the file those of the file.
-            os.close(os.open(self.path, os.O_CREAT | os.O_RDWR, 0o600))
+            # SQLite would take the rights from the umask; it gives the log beside the file those of the file. A file
+            # that is there is not opened: closing it would drop the locks of all connections that this process has to
+            # it, and the next process to close would take the log for nobody's and remove it, with what we write there.
+            with suppress(FileExistsError):
+                os.close(os.open(self.path, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o600))
         connection = sqlite3.connect(
             f"{self.path.absolute().as_uri()}?mode={mode}",
             uri=True,
