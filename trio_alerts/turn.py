@@ -6,7 +6,7 @@ from loguru import logger
 from trio_alerts.errors import Unavailable
 from trio_alerts.ports import AlertStream
 
-PATIENCE_ROUNDS = 15  # with the lock in other hands for longer, a process does the work without it
+PATIENCE_ROUNDS = 15  # with the lock in other hands for longer, a process does the work without it, until it gets one
 
 
 class Turn:
@@ -36,8 +36,7 @@ class Turn:
         except Unavailable as cause:
             logger.debug("no lock, but the work: {}", cause)
             ours = True
-        now_s = trio.current_time()
-        if ours or now_s - self._last_s >= self._patience_s:
-            self._last_s = now_s
+        if ours:
+            self._last_s = trio.current_time()
             return True
-        return False
+        return trio.current_time() - self._last_s >= self._patience_s
