@@ -42,7 +42,8 @@ ANSWERS = (
 )
 NONSENSE = (*(Manner(answers=answer) for answer in (SIGN_IN, OVERLOADED, NO_BACKEND)), Manner(held=True))
 THROUGH: dict[str, tuple[Spoiled, ...]] = {"sqlite": (), "opensearch": ("store",)}
-ENDS = (-signal.SIGKILL, 0, StartError.exit_code)  # killed, stopped, and started while Redis was away
+# Killed, stopped, stopped before Python had begun with our first line, and started while Redis was away.
+ENDS = (-signal.SIGKILL, 0, -signal.SIGTERM, StartError.exit_code)
 
 Deed = Callable[[Scene], None]
 
