@@ -43,6 +43,7 @@ def _table(storm: Storm, result: Result) -> str:
         "duplicates unmarked": found.duplicates_unmarked,
         "duplicates marked": found.marked,
         "longest way, s": f"{storm.longest_s:.1f} of {STALL_S:g}",
+        "median way, s": f"{storm.median_s:.1f}",
         "time to drain, s": "never" if result.drain_s is None else f"{result.drain_s:.1f}",
     }
     lines = [f"{name:22}{number:>14}" for name, number in rows.items()]

@@ -77,15 +77,17 @@ DEFINITIONS = """\
     make chaos
 
 runs one parent with three worker processes for three minutes under 20 alerts a second, and does harm of every kind, one
-after the other, each as often as every other: kill -9, SIGSTOP and SIGTERM to one of the processes, kill -9 and SIGTERM
-to the parent, SIGTERM to the whole group, Redis paused, Redis killed and started with its data, the SQLite file locked
-or (`STORE=opensearch`) OpenSearch overloaded, held and answered for by a sign-in page. Meanwhile the first receiver
-answers 500 or 503, resets after it has accepted, is slow, or hangs until the time-out, three times in ten. It ends with
-1 if anything is lost, a duplicate is not marked, a process ends in a way that was not planned, or **an alert takes more
-than 60 seconds from XADD to its last acceptance, harm included**. That bound is for the waits above, with a retry
-schedule of half seconds; a single harm lasts up to 4 seconds. With the defaults, add the longest step of the retry
-schedule that an alert reaches, and `claim_idle_s` (45 s) for each process that dies with it. `SEED=…`, which is printed
-first, chooses the same harm in the same order again; its timing is the machine's.
+after the other, each as often as every other: kill -9, SIGSTOP and SIGTERM to one of the processes; kill -9 and SIGTERM
+to the parent, and SIGTERM to the whole group, once its processes read; Redis paused; Redis killed, and started with its
+data; the SQLite file locked or, with `STORE=opensearch`, OpenSearch overloaded, held, and answered for by a sign-in
+page. Meanwhile a quarter of the first receiver's answers are 500, 503, a reset after it has accepted, or none at all.
+
+It ends with 1 if anything is lost, a duplicate is not marked, a process ends in a way that was not planned, or **an
+alert takes more than 90 seconds from XADD to its last acceptance**, harm included. That bound is for the waits above, a
+retry schedule of half seconds, harm of up to 4 seconds at a time and processes that take 3 seconds to start on a busy
+machine; half of the alerts take up to 2. With the defaults, add the steps of the retry schedule that an alert goes
+through, and `claim_idle_s` for each process that dies with it. `SEED=…`, which is printed first, chooses the same harm
+in the same order again; its timing is the machine's.
 """
 
 
