@@ -207,11 +207,14 @@ class Simulation:
                 self.promises.breach("P6", f"{who.name} took {took_s:.3f} s to stop")
 
     def _adopt(self, who: Incarnation) -> None:
-        """An operator sees that the server has lost its data, and says that it is the same deployment."""
+        """An operator sees that the server has lost its data, and says that it is the same deployment.
+
+        It may have lost them between the first starts of two processes, which then gave it two identities.
+        """
         if not self.promises.flushed:
             self.promises.breach("P4", f"{who.name} took its own store for another deployment's: {who.ended_by!r}")
         elif self.store.owner is not None:
-            self.server.owners.setdefault((STREAM, GROUP), self.store.owner)
+            self.server.owners[STREAM, GROUP] = self.store.owner
 
     async def _start_neighbour(self, event: Event) -> None:
         """Another deployment, such as staging with our store's address, must find out before it does anything."""

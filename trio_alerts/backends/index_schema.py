@@ -349,9 +349,9 @@ def _may_add(index: LiveIndex) -> bool:
 
 
 def _is_foreign(index: LiveIndex) -> bool:
-    """Tell whether it is not ours at all. One that a first write of a record made has our fields, if no `_meta`."""
-    ours = {"alert_id", "view", "scope", "delivery"} <= index.mappings.get("properties", {}).keys()
-    return not _may_add(index) and (_owner(index) is not None or not ours)
+    """Tell whether it is not ours at all. One that a first write of an alert made has its fields, if no `_meta`."""
+    alerts = not index.mappings.get("properties", {}).keys().isdisjoint({"view", "scope"})
+    return not _may_add(index) and (_owner(index) is not None or not alerts)
 
 
 def _owner(index: LiveIndex) -> object:
