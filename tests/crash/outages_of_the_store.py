@@ -92,7 +92,8 @@ def _impatient(scene: Scene) -> None:
     """Whoever has waited for a while is killed, as by a liveness probe; few alerts, so that each is in many hands."""
     scene.begin()
     scene.emit(ALERTS - FEW)
-    scene.until_accepted(ALERTS - FEW)
+    scene.until_emitted()
+    scene.until(scene.settled, "the others are delivered")
     scene.proxies["store"].behave(Manner(answers=SIGN_IN, bulk_only=True))
     scene.producer.add(FEW)
     for number in range(1, DEATHS + 1):
