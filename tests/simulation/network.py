@@ -26,6 +26,7 @@ Backend = Literal["stream", "store"]
 Cut = Literal["", "dead", "connection"]
 
 WRITES = ("create", "replace", "bulk")
+AT_START = frozenset({"deployment", "guard", "prepare", "keep_deployment"})  # one that fails ends the start: exit 4
 SLOW_S = 2.5  # longer than the processes wait for the stream, and nearly as long as they wait for the store
 LATE_S = 20.0  # a request whose caller is gone is carried out at most this much later, if at all
 
@@ -256,7 +257,8 @@ class Network:
     def _fate(self, backend: Backend, who: "Incarnation", call: object) -> _Fate:
         chance = self.chance
         fate = _Fate(chance.random() * self._latency_s / 2, chance.random() * self._latency_s / 2)
-        if backend == "store" and 0 < self._refuses_every_s <= trio.current_time() - self._refused_at_s:
+        refuses = backend == "store" and _method(call) not in AT_START
+        if refuses and 0 < self._refuses_every_s <= trio.current_time() - self._refused_at_s:
             self._refused_at_s = trio.current_time()
             fate.refused = True
         for event in self.weather:

@@ -69,7 +69,8 @@ class Plan(Struct, frozen=True, omit_defaults=True):
         bulk: Writes go through the real batcher and the real `_bulk` bodies.
         lagging: Searches see what was there a second ago, or earlier.
         latency_s: The longest way to a backend and back, when nothing is wrong.
-        refuses_every_s: The store refuses one call in so many seconds, also when all other faults are gone; 0: none.
+        refuses_every_s: The store refuses one call about records in so many seconds, also when all other faults are
+            gone; 0: none.
         events: What happens, in order of time.
     """
 
