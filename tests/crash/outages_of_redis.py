@@ -217,12 +217,12 @@ def _order(entry_id: str) -> tuple[int, int]:
 
 
 def _gone(scene: Scene) -> str:
-    """Something was unread, and of all workers one says so, and how much, as of its last look."""
+    """Something was unread, and a worker says that it went away; how much is as of its last look, a second ago."""
     if not scene.excused:
         return "nothing was unread when the stream went away: this proves nothing"
     said = [int(count) for count in re.findall(r"[Aa]bout (\d+) entries", scene.crew.log())]
     scene.notes.append(f"the log says {sum(said)}")
-    return "" if any(said) else f"no worker says that {len(scene.excused)} unread entries are gone"
+    return "" if said else f"no worker says that {len(scene.excused)} unread entries are gone"
 
 
 BACKLOG = Script([Step(200, delay_s=0.3)])  # so slow that much is still unread when the stream goes away
