@@ -3,6 +3,7 @@
 import datetime as dt
 from array import array
 from collections import Counter
+from collections.abc import Mapping
 
 import trio
 
@@ -23,6 +24,7 @@ class RememberingStore:
         self._live: dict[str, Stored] = {}
         self._delivered = array("Q")
         self._versions = 0
+        self._deployment: str | None = None
 
     def __repr__(self) -> str:
         return f"<RememberingStore: {len(self._live)} live, {len(self._delivered)} delivered>"
@@ -38,6 +40,17 @@ class RememberingStore:
     async def guard(self) -> None:
         """See the port."""
         await trio.lowlevel.checkpoint()
+
+    async def deployment(self) -> str | None:
+        """See the port."""
+        await trio.lowlevel.checkpoint()
+        return self._deployment
+
+    async def keep_deployment(self, identity: str) -> str:
+        """See the port."""
+        await trio.lowlevel.checkpoint()
+        self._deployment = self._deployment or identity
+        return self._deployment
 
     async def create(self, record: Record) -> Stored | Conflict:
         """See the port. Like the baseline's double it does not yield, so that neither program pays for it."""
@@ -69,6 +82,11 @@ class RememberingStore:
         await trio.lowlevel.checkpoint()
         states: Counter[str] = Counter(one.record.delivery.state for one in self._live.values())
         return Counts(states | Counter(delivered=len(self._delivered)), 0)
+
+    async def waiting(self) -> Mapping[str, int]:
+        """See the port. No receiver of a benchmark fails for long enough to be asked about."""
+        await trio.lowlevel.checkpoint()
+        return {}
 
     def _keep(self, record: Record) -> Stored:
         self._versions += 1
