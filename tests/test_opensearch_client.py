@@ -571,6 +571,16 @@ async def test_a_store_may_live_at_any_address() -> None:
             assert 1 == len(server.requests)
 
 
+async def test_a_missing_document_is_said_as_json() -> None:
+    """The words of a missing document under another content type are a page's: no record is missing for that."""
+    network = Network()
+    body = b'{"_index":"i","_id":"1","found":false}'
+    async with opened(network) as client:
+        network.answer = lambda _: httpx.Response(404, content=body, headers={"content-type": "text/plain"})
+        with pytest.raises(ForeignAnswer):
+            await read_document(client, Target("i"), "1")
+
+
 async def test_a_document_that_is_not_there_differs_from_an_index_that_is_not_there() -> None:
     """The first is None, the second an outage: taking it for None would record an alert twice."""
     network = Network()

@@ -200,6 +200,8 @@ def _own_error(response: httpx.Response) -> dict[str, Any] | None:
 
 
 def _missing_document(response: httpx.Response) -> dict[str, Any] | None:
+    if _content_type(response) != "application/json":
+        return None
     try:
         missing = msgspec.json.decode(response.content, type=MissingDocument)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
