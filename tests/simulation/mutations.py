@@ -181,6 +181,7 @@ MUTATIONS = (
         "batcher.py",
         "if held:",
         "if False:",
+        "tests/test_batcher.py::test_a_held_write_is_not_given_up_by_a_cancellation",
     ),
     Mutation(
         "started entries handed over",
