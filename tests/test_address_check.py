@@ -4,8 +4,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from trio_alerts.backends.address_check import AddressRefused, allowed_among
-from trio_alerts.networks import AllowedNetworks
+from trio_alerts.http.address_check import AddressRefused, allowed_among
+from trio_alerts.http.networks import AllowedNetworks
 
 ANY = AllowedNetworks()
 PUBLIC = AllowedNetworks(public_only=True)

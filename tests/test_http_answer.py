@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from trio_alerts.backends.http_answer import MAX_HEAD_BYTES, AnswerParser
+from trio_alerts.http.response import MAX_HEAD_BYTES, AnswerParser
 
 LIMIT = 1_000
 CHUNKS = b"Transfer-Encoding: chunked"

@@ -20,9 +20,9 @@ from tests.test_http_transport import (
     stop_in_body,
     until,
 )
-from trio_alerts.backends.http_answer import AnswerParser
-from trio_alerts.backends.http_socket import SendProgress
-from trio_alerts.backends.http_transport import TrioTransport, origin_key, render_request
+from trio_alerts.http.response import AnswerParser
+from trio_alerts.http.socket import SendProgress
+from trio_alerts.http.transport import TrioTransport, origin_key, render_request
 
 __all__ = ["authority"]  # a fixture
 

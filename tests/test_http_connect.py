@@ -7,7 +7,7 @@ import trio
 from trio.testing import MockClock
 
 from trio_alerts.backends import http_connect
-from trio_alerts.backends.http_connect import Connector
+from trio_alerts.http.connect import Connector
 
 SIX, ALSO_SIX, FOUR, ALSO_FOUR = "2001:db8::1", "2001:db8::2", "192.0.2.1", "192.0.2.2"
 DEAD = math.inf

@@ -11,7 +11,7 @@ import httpx
 import trio
 
 from tests.raw_receiver import RawConnection, raw_receiver
-from trio_alerts.backends.http_transport import TrioTransport
+from trio_alerts.http.transport import TrioTransport
 
 SEED = int(os.environ.get("TRIO_ALERTS_TEST_SEED", "1"))
 EXCHANGES = int(os.environ.get("TRIO_ALERTS_TEST_EXCHANGES", "2000"))

@@ -17,12 +17,12 @@ from trio.testing import MockClock, wait_all_tasks_blocked
 from tests.fakes.names import NameServer
 from tests.raw_receiver import OK, RawConnection, answering, closing_after, dead_port_on_loopback, raw_receiver
 from trio_alerts.backends import http_watch
-from trio_alerts.backends.address_check import AddressRefused
-from trio_alerts.backends.http_pool import Connection, OriginKey
-from trio_alerts.backends.http_socket import SendProgress
-from trio_alerts.backends.http_transport import TrioTransport, origin_key, render_request
-from trio_alerts.backends.name_lookup import NameLookup
-from trio_alerts.networks import AllowedNetworks
+from trio_alerts.http.address_check import AddressRefused
+from trio_alerts.http.name_lookup import NameLookup
+from trio_alerts.http.networks import AllowedNetworks
+from trio_alerts.http.pool import Connection, OriginKey
+from trio_alerts.http.socket import SendProgress
+from trio_alerts.http.transport import TrioTransport, origin_key, render_request
 
 PATIENCE_S = 10
 

@@ -12,9 +12,9 @@ from trio.testing import MockClock
 from tests.raw_receiver import OK, RawConnection, raw_receiver
 from tests.test_http_transport import counts, status, until
 from trio_alerts.backends import http_watch
-from trio_alerts.backends.http_socket import RECEIVE_BYTES, PlainSocket
-from trio_alerts.backends.http_transport import TrioTransport
-from trio_alerts.backends.http_watch import LOOK_EVERY_S, ReadWatch
+from trio_alerts.http.socket import RECEIVE_BYTES, PlainSocket
+from trio_alerts.http.transport import TrioTransport
+from trio_alerts.http.watch import LOOK_EVERY_S, ReadWatch
 
 Pair = tuple[socket.socket, socket.socket]
 

@@ -10,7 +10,7 @@ from loguru import logger
 from trio.testing import MockClock, wait_all_tasks_blocked
 
 from tests.fakes.names import NameServer
-from trio_alerts.backends.name_lookup import NameLookup, ask_system, literal_address
+from trio_alerts.http.name_lookup import NameLookup, ask_system, literal_address
 
 HOST = "receiver.example"
 OLD, NEW = "192.0.2.1", "192.0.2.2"

@@ -11,13 +11,13 @@ from trio.testing import MockClock
 
 from tests.fakes.names import NameServer
 from tests.raw_receiver import raw_receiver
-from trio_alerts.backends.address_check import AddressRefused
-from trio_alerts.backends.http_answer import AnswerParser
-from trio_alerts.backends.http_pool import OriginKey
-from trio_alerts.backends.http_socket import SendProgress
-from trio_alerts.backends.http_transport import TrioTransport
-from trio_alerts.backends.name_lookup import NameLookup
 from trio_alerts.channels.webhook import WebhookChannel
+from trio_alerts.http.address_check import AddressRefused
+from trio_alerts.http.name_lookup import NameLookup
+from trio_alerts.http.pool import OriginKey
+from trio_alerts.http.response import AnswerParser
+from trio_alerts.http.socket import SendProgress
+from trio_alerts.http.transport import TrioTransport
 from trio_alerts.ports import Notification
 from trio_alerts.retry import Accepted, Outcome, Refused, Retry, needs_a_human
 

@@ -5,13 +5,13 @@ import os
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 
-from trio_alerts.backends.http_transport import TrioTransport
 from trio_alerts.backends.redis_stream import open_redis_stream
 from trio_alerts.backends.sqlite_store import open_sqlite_store
 from trio_alerts.channels.webhook import Transport, WebhookChannel
 from trio_alerts.clock import ServerClock
 from trio_alerts.fault import FaultPoint
-from trio_alerts.networks import AllowedNetworks
+from trio_alerts.http.networks import AllowedNetworks
+from trio_alerts.http.transport import TrioTransport
 from trio_alerts.pipeline import Pipeline
 from trio_alerts.ports import AlertStore
 from trio_alerts.routing import Routing

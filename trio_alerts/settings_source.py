@@ -12,7 +12,7 @@ from typing import Any
 
 from trio_alerts.errors import SettingsError
 from trio_alerts.hosts import literal_address
-from trio_alerts.networks import AllowedNetworks
+from trio_alerts.http.networks import AllowedNetworks
 from trio_alerts.printable import one_line
 from trio_alerts.setting_kinds import read_secret_file
 from trio_alerts.settings import ENV_PREFIX, ChannelSettings, RouteSettings, Settings, Table, describe

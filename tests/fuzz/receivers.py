@@ -18,10 +18,10 @@ import trio
 from trio.testing import MockClock
 
 from tests.fuzz.target import Target
-from trio_alerts.backends.http_pool import BODY_BOUND_S, Connection, Origin
-from trio_alerts.backends.http_socket import SendProgress
-from trio_alerts.backends.http_transport import TrioTransport
 from trio_alerts.channels.webhook import KEPT_ANSWER_BYTES, WebhookChannel
+from trio_alerts.http.pool import BODY_BOUND_S, Connection, Origin
+from trio_alerts.http.socket import SendProgress
+from trio_alerts.http.transport import TrioTransport
 from trio_alerts.ports import Notification
 from trio_alerts.retry import REFUSED_FOR_GOOD, UNSEEN_STATUSES, Accepted, Outcome, Refused, Retry
 

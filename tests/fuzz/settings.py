@@ -15,12 +15,12 @@ from random import Random
 
 from tests.fuzz.target import Target
 from trio_alerts.assembly import SQLITE, make_channel
-from trio_alerts.backends.http_answer import AnswerParser
-from trio_alerts.backends.http_pool import OriginKey
-from trio_alerts.backends.http_socket import SendProgress
 from trio_alerts.backends.opensearch_nodes import parse_store_url
 from trio_alerts.backends.redis_address import parse_redis_url
 from trio_alerts.errors import SettingsError
+from trio_alerts.http.pool import OriginKey
+from trio_alerts.http.response import AnswerParser
+from trio_alerts.http.socket import SendProgress
 from trio_alerts.ports import Notification
 from trio_alerts.routing import Routing
 from trio_alerts.settings import ChannelSettings, RouteSettings, Settings, describe, warnings_about

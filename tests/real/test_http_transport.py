@@ -17,8 +17,8 @@ from tests.real.obtain import give_up, obtain
 from tests.real.servers import Server, ServerFailedError, UnavailableError
 from tests.real.servers.process import free_port
 from tests.real.tls import TlsFiles
-from trio_alerts.backends.http_socket import PlainSocket, SendProgress
-from trio_alerts.backends.http_transport import TrioTransport
+from trio_alerts.http.socket import PlainSocket, SendProgress
+from trio_alerts.http.transport import TrioTransport
 
 MIB = 1_048_576
 

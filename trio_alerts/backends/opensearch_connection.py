@@ -22,11 +22,11 @@ from opensearchpy._async.transport import AsyncTransport
 from opensearchpy.serializer import Serializer
 
 import trio_alerts
-from trio_alerts.backends.http_transport import TrioTransport, default_ssl_context
 from trio_alerts.backends.opensearch_answers import Answer, ForeignAnswer, check_answer
 from trio_alerts.backends.opensearch_nodes import Node, Nodes, StoreAddress
 from trio_alerts.errors import StartError, Unavailable
-from trio_alerts.networks import AllowedNetworks
+from trio_alerts.http.networks import AllowedNetworks
+from trio_alerts.http.transport import TrioTransport, default_ssl_context
 
 # More than the batchers and the guard ever have under way; a burst of single reads queues here, inside its own bound.
 MAX_UNDER_WAY = 32

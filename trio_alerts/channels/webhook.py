@@ -11,11 +11,11 @@ import trio
 from msgspec.structs import replace
 
 import trio_alerts
-from trio_alerts.backends.address_check import AddressRefused
-from trio_alerts.backends.http_answer import AnswerParser
-from trio_alerts.backends.http_pool import OriginKey
-from trio_alerts.backends.http_socket import SendProgress
-from trio_alerts.backends.http_transport import PostTemplate
+from trio_alerts.http.address_check import AddressRefused
+from trio_alerts.http.pool import OriginKey
+from trio_alerts.http.response import AnswerParser
+from trio_alerts.http.socket import SendProgress
+from trio_alerts.http.transport import PostTemplate
 from trio_alerts.ports import Notification
 from trio_alerts.redaction import Redactor, secrets_of_request
 from trio_alerts.retry import Outcome, Refused, Retry, classify_status, parse_retry_after

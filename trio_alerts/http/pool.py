@@ -7,13 +7,13 @@ from typing import NamedTuple
 import httpx
 import trio
 
-from trio_alerts.backends.address_check import allowed_among
-from trio_alerts.backends.http_answer import AnswerParser
-from trio_alerts.backends.http_connect import Connector
-from trio_alerts.backends.http_socket import ByteSocket, PlainSocket, SendProgress, TlsSocket
-from trio_alerts.backends.http_watch import ReadWatch
-from trio_alerts.backends.name_lookup import NameLookup, literal_address
-from trio_alerts.networks import AllowedNetworks
+from trio_alerts.http.address_check import allowed_among
+from trio_alerts.http.connect import Connector
+from trio_alerts.http.name_lookup import NameLookup, literal_address
+from trio_alerts.http.networks import AllowedNetworks
+from trio_alerts.http.response import AnswerParser
+from trio_alerts.http.socket import ByteSocket, PlainSocket, SendProgress, TlsSocket
+from trio_alerts.http.watch import ReadWatch
 
 MAX_TLS_SESSIONS = 1_000  # about 4 KB each; more receivers than this just shake hands in full
 # The rest of an answer whose status is known is waited for only to keep the connection, and to keep what a refusal

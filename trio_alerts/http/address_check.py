@@ -9,7 +9,7 @@ from functools import lru_cache
 
 import httpx
 
-from trio_alerts.networks import AllowedNetworks
+from trio_alerts.http.networks import AllowedNetworks
 
 JUDGED = 1000  # addresses; about 0.2 MB
 

@@ -11,7 +11,7 @@ from typing import Protocol
 
 import trio
 
-from trio_alerts.backends.http_watch import ReadWatch
+from trio_alerts.http.watch import ReadWatch
 
 RECEIVE_BYTES = 16_384  # one TLS record; answers to alerts are far smaller
 

@@ -10,11 +10,11 @@ import certifi
 import httpx
 import trio
 
-from trio_alerts.backends.http_answer import AnswerParser
-from trio_alerts.backends.http_pool import BODY_BOUND_S, OriginKey, Pool
-from trio_alerts.backends.http_socket import SendProgress
-from trio_alerts.backends.name_lookup import NameLookup
-from trio_alerts.networks import AllowedNetworks
+from trio_alerts.http.name_lookup import NameLookup
+from trio_alerts.http.networks import AllowedNetworks
+from trio_alerts.http.pool import BODY_BOUND_S, OriginKey, Pool
+from trio_alerts.http.response import AnswerParser
+from trio_alerts.http.socket import SendProgress
 
 # Long enough that steady traffic reuses its connections, shorter than the 60 to 75 s after which load balancers and
 # nginx close an idle one: who closes first never sends into a connection that the other end is just closing.

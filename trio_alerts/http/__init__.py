@@ -1,0 +1,1 @@
+"""HTTP to receivers and to OpenSearch: names, connections, requests, answers, and where nobody may connect to."""
