@@ -21,8 +21,8 @@ from trio_alerts.commands import run
 from trio_alerts.log import set_up_logging
 from trio_alerts.pipeline import Pipeline
 from trio_alerts.ports import AlertStore
-from trio_alerts.settings import Settings
-from trio_alerts.settings_source import load_settings
+from trio_alerts.settings.settings import Settings
+from trio_alerts.settings.sources import load_settings
 
 
 class Report(msgspec.Struct):

@@ -13,7 +13,7 @@ from tests.fakes.world import GROUP, STREAM
 from tests.store_contract import NOW, record, retrying
 from trio_alerts.backends.redis_ledger import Consumer, Standing
 from trio_alerts.commands import adopt
-from trio_alerts.settings import Settings
+from trio_alerts.settings.settings import Settings
 
 KEY = (STREAM, GROUP)
 

@@ -11,7 +11,7 @@ from tests.calling import Called, call
 from trio_alerts.channels.webhook import WebhookChannel
 from trio_alerts.commands import check
 from trio_alerts.errors import AlertError, SchemaError, SettingsError, StartError, Unavailable
-from trio_alerts.settings import Settings
+from trio_alerts.settings.settings import Settings
 
 HOOK = "https://hooks.example/T0/hunter2"
 

@@ -14,7 +14,7 @@ from tests.test_alert_file import line, pretty
 from trio_alerts.backends.redis_producer import Emission, Fate
 from trio_alerts.commands import emit
 from trio_alerts.errors import StartError
-from trio_alerts.settings import Settings
+from trio_alerts.settings.settings import Settings
 
 GOOD = line("a") + b"\n" + line("b") + b"\n" + line("c") + b"\n"
 BAD = line("a") + b"\n{}\n" + line("b") + b"\noops\n"

@@ -14,7 +14,7 @@ from trio_alerts.commands import COMMANDS, arguments, load_command
 from trio_alerts.commands.arguments import parse_arguments
 from trio_alerts.commands.command import Command
 from trio_alerts.errors import SettingsError, StartError, Unavailable
-from trio_alerts.settings import Settings, describe
+from trio_alerts.settings.settings import Settings, describe
 
 
 @pytest.fixture

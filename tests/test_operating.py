@@ -20,7 +20,7 @@ from trio_alerts.commands.operating import Changed, LeftAlone, Operation, operat
 from trio_alerts.delivery import Delivery, Rules, first_attempt, quarantined, settled, suppressed
 from trio_alerts.errors import Unavailable
 from trio_alerts.retry import Accepted, Outcome, Refused, Retry
-from trio_alerts.settings import Settings
+from trio_alerts.settings.settings import Settings
 
 NOW = dt.datetime.now(dt.UTC).replace(microsecond=0)
 HOOK = "https://hooks.example/T0"

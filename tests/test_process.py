@@ -18,7 +18,7 @@ from trio_alerts.pipeline import Pipeline
 from trio_alerts.process import Step, process_entry
 from trio_alerts.retry import Accepted, Refused, Retry
 from trio_alerts.routing import Routing
-from trio_alerts.settings import RouteSettings
+from trio_alerts.settings.settings import RouteSettings
 
 UNSEEN = Retry("reset", unseen=True)
 

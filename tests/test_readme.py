@@ -2,7 +2,7 @@ import re
 from pathlib import Path
 
 from trio_alerts.commands import COMMANDS
-from trio_alerts.settings import ChannelSettings, RouteSettings, settings_table
+from trio_alerts.settings.settings import ChannelSettings, RouteSettings, settings_table
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text()

@@ -11,7 +11,7 @@ from trio_alerts.backends.redis_answers import calls_of
 from trio_alerts.backends.redis_stream import RedisStream
 from trio_alerts.backends.redis_survey import comforts, needs
 from trio_alerts.ports import DeadEntry, Pending
-from trio_alerts.settings import Settings
+from trio_alerts.settings.settings import Settings
 
 SETTINGS = Settings(stream="s", group="g", consumer="me", trim="acked")
 SCRIPTS = {

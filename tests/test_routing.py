@@ -11,7 +11,7 @@ from trio_alerts.alert import AlertEvent
 from trio_alerts.errors import SettingsError
 from trio_alerts.routing import MATCH_FIELDS, Deliver, Routing, Suppress
 from trio_alerts.secret import SecretUrl
-from trio_alerts.settings import ChannelSettings, RouteSettings, Settings
+from trio_alerts.settings.settings import ChannelSettings, RouteSettings, Settings
 
 FIELDS: Mapping[str, object] = {
     "view": "vault:stETH",

@@ -11,7 +11,7 @@ from tests.calling import own_logging
 from trio_alerts.commands.run import introduce
 from trio_alerts.log import LogFormat, set_up_logging
 from trio_alerts.secret import SecretUrl
-from trio_alerts.settings import ChannelSettings, Settings
+from trio_alerts.settings.settings import ChannelSettings, Settings
 
 SETTINGS = Settings(
     redis_url=SecretUrl("rediss://user:hunter1@redis.internal:6380/2?password=hunter2"),

@@ -15,7 +15,7 @@ from standardwebhooks.webhooks import Webhook
 
 from trio_alerts.errors import SettingsError
 from trio_alerts.secret import Secret, SecretUrl, signing_key
-from trio_alerts.settings import (
+from trio_alerts.settings.settings import (
     ChannelSettings,
     RouteSettings,
     Settings,
@@ -24,7 +24,7 @@ from trio_alerts.settings import (
     settings_table,
     warnings_about,
 )
-from trio_alerts.settings_source import load_settings
+from trio_alerts.settings.sources import load_settings
 
 KEY = "whsec_" + base64.b64encode(b"0123456789abcdef01234567").decode()
 HOOK = "https://hooks.example/T0/abc"

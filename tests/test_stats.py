@@ -17,7 +17,7 @@ from trio_alerts.commands import audit, reading, stats
 from trio_alerts.commands.thresholds import NAMES
 from trio_alerts.errors import SchemaError, StartError, Unavailable
 from trio_alerts.ports import Vitals
-from trio_alerts.settings import Settings
+from trio_alerts.settings.settings import Settings
 
 NOW_S = NOW.timestamp()
 REDIS_GONE = "redis://10.0.0.1:6379/0 cannot be reached: connection refused"

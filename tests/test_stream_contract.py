@@ -22,7 +22,7 @@ from tests.stream_contract import (
 )
 from trio_alerts.errors import Unavailable
 from trio_alerts.ports import DeadEntry
-from trio_alerts.settings import Settings
+from trio_alerts.settings.settings import Settings
 
 NAME = "AlertStream"
 

@@ -15,8 +15,8 @@ from loguru import logger
 from trio_alerts.commands.arguments import PROGRAM, Call, parse_arguments
 from trio_alerts.commands.failure import Failure, explain
 from trio_alerts.log import LogFormat, print_error, set_up_logging
-from trio_alerts.settings import Settings
-from trio_alerts.settings_source import load_settings
+from trio_alerts.settings.settings import Settings
+from trio_alerts.settings.sources import load_settings
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -16,7 +16,7 @@ from trio_alerts.pipeline import Pipeline
 from trio_alerts.ports import AlertStore
 from trio_alerts.routing import Routing
 from trio_alerts.secret import signing_key
-from trio_alerts.settings import ChannelSettings, Settings
+from trio_alerts.settings.settings import ChannelSettings, Settings
 
 SQLITE = "sqlite:///"
 

@@ -17,7 +17,7 @@ from trio_alerts.in_flight import InFlight
 from trio_alerts.outage import Outage, Signal
 from trio_alerts.ports import AlertStore, AlertStream, Channel
 from trio_alerts.routing import Routing
-from trio_alerts.settings import Settings
+from trio_alerts.settings.settings import Settings
 
 T = TypeVar("T")
 

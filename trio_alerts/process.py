@@ -30,7 +30,7 @@ from trio_alerts.outage import Rounds
 from trio_alerts.pipeline import Pipeline
 from trio_alerts.ports import SUSPECT_DELIVERIES, Conflict, DeadEntry, Stored
 from trio_alerts.routing import Suppress
-from trio_alerts.settings import Settings
+from trio_alerts.settings.settings import Settings
 
 T = TypeVar("T")
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from trio_alerts.alert import SEVERITIES, AlertEvent
 from trio_alerts.errors import SettingsError
-from trio_alerts.settings import RouteSettings, Settings
+from trio_alerts.settings.settings import RouteSettings, Settings
 
 STATUSES = ("firing", "resolved", "retracted")  # an alert that does not say is firing
 

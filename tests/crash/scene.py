@@ -26,7 +26,7 @@ from trio_alerts.assembly import open_store
 from trio_alerts.backends.redis_keys import dead_letter_key
 from trio_alerts.errors import AlertError, StartError
 from trio_alerts.ports import RecordFilter
-from trio_alerts.settings_source import load_settings
+from trio_alerts.settings.sources import load_settings
 
 PATIENCE_S = 120.0  # longer than any step takes on a busy machine; what is not there by then is missing
 ALERTS = 240  # a cell

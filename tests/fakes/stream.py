@@ -18,7 +18,7 @@ from trio_alerts.backends.record_ids import REPLAY_OF, RecordIds, order
 from trio_alerts.deployment import foreign_stream
 from trio_alerts.errors import SchemaError, SettingsError, Unavailable
 from trio_alerts.ports import HANDED_OVER_IDLE_S, DeadEntry, Pending, is_suspect
-from trio_alerts.settings import Settings
+from trio_alerts.settings.settings import Settings
 
 T = TypeVar("T")
 Fields = Sequence[tuple[bytes, bytes]]

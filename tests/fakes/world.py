@@ -19,7 +19,7 @@ from trio_alerts.retry import Outcome
 from trio_alerts.routing import Routing
 from trio_alerts.secret import SecretUrl
 from trio_alerts.service import serve
-from trio_alerts.settings import ChannelSettings, Settings
+from trio_alerts.settings.settings import ChannelSettings, Settings
 
 STREAM, GROUP = "AlertStream", "alert-processor"
 EVENT = {

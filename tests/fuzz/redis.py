@@ -38,7 +38,7 @@ from trio_alerts.backends.redis_stream import RedisStream
 from trio_alerts.clock import ServerClock
 from trio_alerts.errors import SettingsError, StartError, Unavailable
 from trio_alerts.ports import DeadEntry, Pending
-from trio_alerts.settings import Settings
+from trio_alerts.settings.settings import Settings
 
 STREAM, OTHER, GROUP, ME = "s", "t", "g", "me"
 LAST_ID = b"18446744073709551615-18446744073709551615"

@@ -23,8 +23,8 @@ from trio_alerts.http.response import AnswerParser
 from trio_alerts.http.socket import SendProgress
 from trio_alerts.ports import Notification
 from trio_alerts.routing import Routing
-from trio_alerts.settings import ChannelSettings, RouteSettings, Settings, describe, warnings_about
-from trio_alerts.settings_source import load_settings
+from trio_alerts.settings.settings import ChannelSettings, RouteSettings, Settings, describe, warnings_about
+from trio_alerts.settings.sources import load_settings
 
 NOW = dt.datetime(2026, 11, 23, tzinfo=dt.UTC)
 MARK = "S3CR3T"  # stands in every secret, and must stand in nothing that is shown

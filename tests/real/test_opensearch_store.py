@@ -16,8 +16,8 @@ from trio_alerts.delivery import Rules, first_attempt, settled, suppressed
 from trio_alerts.errors import RefusedContent, SchemaError, Unavailable
 from trio_alerts.ports import RecordFilter, Stored
 from trio_alerts.retry import Accepted, Outcome, Refused, Retry
-from trio_alerts.settings import Settings
-from trio_alerts.settings_source import load_settings
+from trio_alerts.settings.settings import Settings
+from trio_alerts.settings.sources import load_settings
 
 BOUND_S = 60
 

@@ -34,7 +34,7 @@ from trio_alerts.backends.redis_stream import RedisStream, open_redis_stream
 from trio_alerts.errors import SettingsError, StartError, Unavailable
 from trio_alerts.ports import Pending
 from trio_alerts.secret import SecretUrl
-from trio_alerts.settings import Settings
+from trio_alerts.settings.settings import Settings
 
 
 class RedisWorld:

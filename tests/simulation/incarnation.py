@@ -25,7 +25,7 @@ from trio_alerts.pipeline import Pipeline
 from trio_alerts.ports import AlertStore, Channel
 from trio_alerts.routing import Deliver, Routing, Suppress
 from trio_alerts.service import serve
-from trio_alerts.settings import Settings
+from trio_alerts.settings.settings import Settings
 
 if TYPE_CHECKING:
     from tests.simulation.promises import Promises

@@ -17,7 +17,7 @@ from tests.simulation.plan import POISON
 from trio_alerts.alert import Record
 from trio_alerts.delivery import Delivery
 from trio_alerts.ports import Conflict, Stored
-from trio_alerts.settings import Settings
+from trio_alerts.settings.settings import Settings
 
 if TYPE_CHECKING:
     from tests.simulation.incarnation import Incarnation

@@ -25,7 +25,7 @@ from trio_alerts.errors import AlertError, SchemaError, StartError
 from trio_alerts.ports import Notification
 from trio_alerts.retry import Accepted, Outcome
 from trio_alerts.secret import SecretUrl
-from trio_alerts.settings import ChannelSettings, RouteSettings, Settings
+from trio_alerts.settings.settings import ChannelSettings, RouteSettings, Settings
 
 EPOCH_S = 1_000.0  # the server's time at the start: a clock that jumps back must not fall below 0
 REST_S = 240.0  # how long it may take, with all faults gone, until nothing moves any more

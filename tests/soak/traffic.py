@@ -18,7 +18,7 @@ from tests.soak.memory import Memory, memory_of
 from trio_alerts.alert import Record
 from trio_alerts.assembly import open_store
 from trio_alerts.ports import Counts, RecordFilter
-from trio_alerts.settings_source import load_settings
+from trio_alerts.settings.sources import load_settings
 
 SIZE = 3  # worker processes: two that are killed, and one that nobody kills, whose memory is what is judged
 KILL_AFTER_S = (20.0, 60.0)  # between two kills

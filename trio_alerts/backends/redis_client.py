@@ -22,7 +22,7 @@ from trio_alerts.backends.redis_answers import EntryId, Refusal, in_order, misun
 from trio_alerts.backends.redis_connect import connect, tls_context
 from trio_alerts.backends.redis_connection import RedisConnection, pack
 from trio_alerts.errors import SettingsError, StartError, Unavailable
-from trio_alerts.settings import Settings
+from trio_alerts.settings.settings import Settings
 
 BACKOFF_FIRST_S = 0.1
 BACKOFF_CAP_S = 5.0  # the longest that a server which is back waits for us

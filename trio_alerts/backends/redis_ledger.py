@@ -14,7 +14,7 @@ from trio_alerts.backends.redis_deployment import RedisDeployment
 from trio_alerts.backends.redis_keys import dead_letter_key, dropped_key, lost_key
 from trio_alerts.backends.redis_losses import Ledger, accept_losses, look_for_losses
 from trio_alerts.backends.redis_quarantine import RedisQuarantine
-from trio_alerts.settings import Settings
+from trio_alerts.settings.settings import Settings
 
 PAGE = 200  # entries a script: with payloads of 1 KiB it blocks the server for less than 1 ms
 IDS_A_PAGE = 1000  # of lists that hold no payload

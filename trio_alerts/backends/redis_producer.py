@@ -10,7 +10,7 @@ import trio
 from trio_alerts.backends.redis_answers import EntryId, Refusal
 from trio_alerts.backends.redis_client import RedisClient, open_redis
 from trio_alerts.errors import Unavailable
-from trio_alerts.settings import Settings
+from trio_alerts.settings.settings import Settings
 
 Fate = Literal["added", "unknown", "not added"]
 

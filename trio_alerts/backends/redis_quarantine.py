@@ -10,7 +10,7 @@ from trio_alerts.backends.redis_client import RedisClient, open_redis_for_comman
 from trio_alerts.backends.redis_keys import dead_letter_key, dropped_key
 from trio_alerts.backends.redis_scripts import KEPT_LOG
 from trio_alerts.errors import AlertError
-from trio_alerts.settings import Settings
+from trio_alerts.settings.settings import Settings
 
 SHOWN_BYTES = 512 * 1024  # of a value: more than any alert may have
 MOST_WHOLE_BYTES = 16 * 1024 * 1024  # of an entry that has to pass through us

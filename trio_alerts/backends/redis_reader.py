@@ -14,7 +14,7 @@ from trio_alerts.backends.redis_connection import RedisConnection
 from trio_alerts.backends.redis_deployment import RedisDeployment
 from trio_alerts.backends.redis_losses import NOTHING_KNOWN, Ledger, create_group, look_for_losses
 from trio_alerts.errors import Unavailable
-from trio_alerts.settings import Settings
+from trio_alerts.settings.settings import Settings
 
 SLICE_S = 0.1  # of a wait for some of the streams, when there are fewer idle workers than streams: 10 commands a second
 LOOK_FOR_LOSSES_S = 0.1  # a look takes 0.1 ms; once the producer's trimming is at our heels, before every read

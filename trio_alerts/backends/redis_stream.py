@@ -24,7 +24,7 @@ from trio_alerts.backends.redis_reader import RedisReader, most_read
 from trio_alerts.backends.redis_survey import survey
 from trio_alerts.batcher import Batcher
 from trio_alerts.ports import HANDED_OVER_IDLE_S, DeadEntry, Pending, is_suspect
-from trio_alerts.settings import Settings
+from trio_alerts.settings.settings import Settings
 
 MAX_ACKS = 1_000  # a command: 25 KB, half a millisecond of the server
 PAGE = 200  # pending entries a look: their answer is about 20 KB

@@ -12,7 +12,7 @@ from trio_alerts.backends.redis_answers import Refusal
 from trio_alerts.backends.redis_client import RedisClient
 from trio_alerts.backends.redis_keys import dead_letter_key, deployment_key, ledger_key, lock_key, lost_key
 from trio_alerts.errors import SettingsError, StartError, Unavailable
-from trio_alerts.settings import Settings
+from trio_alerts.settings.settings import Settings
 
 MANY_WAITING = 1_000  # more than that were not meant for a group that starts today, until somebody says so
 OLDEST_SERVER = (6, 2)  # the first with XPENDING … IDLE

@@ -20,7 +20,7 @@ from trio_alerts.duration import in_words
 from trio_alerts.errors import SettingsError, StartError, Unavailable
 from trio_alerts.ports import Counts
 from trio_alerts.printable import one_line
-from trio_alerts.settings import Settings
+from trio_alerts.settings.settings import Settings
 
 UNDERWAY = ("sending", "retrying")  # what `run` goes on with by itself
 ALIVE_S = 60.0  # a process that carries alerts asks for some every few seconds

@@ -14,7 +14,7 @@ from trio_alerts.commands import COMMANDS, load_command
 from trio_alerts.commands.command import Command
 from trio_alerts.errors import SettingsError
 from trio_alerts.log import LEVELS
-from trio_alerts.settings import ENV_PREFIX, Setting, describe
+from trio_alerts.settings.settings import ENV_PREFIX, Setting, describe
 
 PROGRAM = "trio-alerts"
 

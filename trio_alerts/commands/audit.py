@@ -17,7 +17,7 @@ from trio_alerts.deployment import refuse_foreign
 from trio_alerts.errors import LedgerError
 from trio_alerts.ledger import FATES
 from trio_alerts.printable import one_line
-from trio_alerts.settings import Settings
+from trio_alerts.settings.settings import Settings
 
 
 def _execute(arguments: argparse.Namespace, settings: Settings) -> int:

@@ -4,7 +4,7 @@ import argparse
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
 
-from trio_alerts.settings import Settings
+from trio_alerts.settings.settings import Settings
 
 
 def no_options(_: argparse.ArgumentParser) -> None:

@@ -6,7 +6,7 @@ import trio
 
 from trio_alerts.commands.command import Command
 from trio_alerts.demo.run import add_arguments, demo_options, run_demo
-from trio_alerts.settings import Settings
+from trio_alerts.settings.settings import Settings
 
 
 def _execute(arguments: argparse.Namespace, _: Settings) -> int:

@@ -17,7 +17,7 @@ from trio_alerts.commands.alert_file import FoundAlert, Problem, read_alerts
 from trio_alerts.commands.command import Command
 from trio_alerts.errors import SettingsError, StartError
 from trio_alerts.printable import one_line
-from trio_alerts.settings import Settings
+from trio_alerts.settings.settings import Settings
 
 SHOWN_PROBLEMS = 20  # enough to see the pattern; the rest is counted
 

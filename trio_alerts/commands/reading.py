@@ -7,7 +7,7 @@ from typing import TypeVar
 from trio_alerts.assembly import open_store
 from trio_alerts.errors import SchemaError, StartError, Unavailable
 from trio_alerts.ports import AlertStore
-from trio_alerts.settings import Settings
+from trio_alerts.settings.settings import Settings
 
 T = TypeVar("T")
 U = TypeVar("U")

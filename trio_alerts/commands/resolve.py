@@ -11,7 +11,7 @@ from trio_alerts.commands.operating import SETTINGS, LeftAlone, Operation, open_
 from trio_alerts.delivery import Delivery, Verdict, resolved
 from trio_alerts.errors import AlertError
 from trio_alerts.printable import one_line
-from trio_alerts.settings import Settings
+from trio_alerts.settings.settings import Settings
 
 
 def _execute(arguments: argparse.Namespace, settings: Settings) -> int:

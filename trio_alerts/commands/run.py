@@ -15,7 +15,7 @@ from trio_alerts.commands.command import Command
 from trio_alerts.pipeline import Pipeline
 from trio_alerts.routing import Routing
 from trio_alerts.service import serve, watch_signals
-from trio_alerts.settings import Settings, require_channels, warnings_about
+from trio_alerts.settings.settings import Settings, require_channels, warnings_about
 from trio_alerts.stop_signals import child_number
 from trio_alerts.supervisor import supervise, watch_parent
 

@@ -15,7 +15,7 @@ from trio_alerts.delivery import Attempt, ChannelDelivery, Delivery
 from trio_alerts.errors import AlertError
 from trio_alerts.ports import Stored
 from trio_alerts.printable import one_line
-from trio_alerts.settings import Settings
+from trio_alerts.settings.settings import Settings
 
 _ENCODER = msgspec.json.Encoder(decimal_format="number")
 

@@ -25,7 +25,7 @@ from trio_alerts.duration import in_words
 from trio_alerts.errors import AlertError, SchemaError, StartError, Unavailable
 from trio_alerts.ports import AlertStore, Counts, Vitals
 from trio_alerts.printable import one_line
-from trio_alerts.settings import Settings
+from trio_alerts.settings.settings import Settings
 
 MOST_DELETED = 1000  # of entries deleted while pending are looked up; more of them are one fault, not many
 

@@ -9,7 +9,7 @@ from trio_alerts.backends.redis_client import RedisClient
 from trio_alerts.backends.redis_keys import dead_letter_key
 from trio_alerts.demo.ledger import Census
 from trio_alerts.ports import AlertStore, RecordFilter
-from trio_alerts.settings import Settings
+from trio_alerts.settings.settings import Settings
 
 STREAM, GROUP = Settings.stream, Settings.group  # the workers run with these defaults
 PAGE = 500

@@ -13,7 +13,7 @@ import msgspec
 import trio
 
 from trio_alerts.errors import AlertError
-from trio_alerts.settings import ENV_PREFIX
+from trio_alerts.settings.settings import ENV_PREFIX
 
 TASKS = 8  # workers in each of two processes: 16 in all
 STOPS_WITHIN_S = 5.0  # after SIGTERM with nothing in flight it takes 0.1 s

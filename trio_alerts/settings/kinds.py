@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Literal
 
 from trio_alerts.secret import Secret, signing_key
-from trio_alerts.setting_urls import check_redis_url, check_store_url, check_webhook_url
+from trio_alerts.settings.addresses import check_redis_url, check_store_url, check_webhook_url
 
 Networks = Literal["any", "public"] | tuple[IPv4Network | IPv6Network, ...]
 

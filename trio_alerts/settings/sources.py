@@ -11,11 +11,11 @@ from pathlib import Path
 from typing import Any
 
 from trio_alerts.errors import SettingsError
-from trio_alerts.hosts import literal_address
 from trio_alerts.http.networks import AllowedNetworks
 from trio_alerts.printable import one_line
-from trio_alerts.setting_kinds import read_secret_file
-from trio_alerts.settings import ENV_PREFIX, ChannelSettings, RouteSettings, Settings, Table, describe
+from trio_alerts.settings.hosts import literal_address
+from trio_alerts.settings.kinds import read_secret_file
+from trio_alerts.settings.settings import ENV_PREFIX, ChannelSettings, RouteSettings, Settings, Table, describe
 
 _LONGEST_NAME = 100  # characters that are shown of what is no setting's name
 # Not settings: what tests and fault injection use, and what Kubernetes injects for a service named "trio-alerts".

@@ -15,7 +15,7 @@ from typing import Literal
 
 from trio_alerts.errors import SettingsError
 from trio_alerts.secret import Secret, SecretUrl, signing_key
-from trio_alerts.setting_kinds import (
+from trio_alerts.settings.kinds import (
     CHANNEL_NAME,
     FILE,
     FLAG,
