@@ -11,7 +11,7 @@ from tests.fakes.store import FakeStore
 from tests.fakes.stream import FakeServer, FakeStream
 from tests.fakes.world import GROUP, STREAM
 from tests.store_contract import NOW, record, retrying
-from trio_alerts.backends.redis_ledger import Consumer, Standing
+from trio_alerts.backends.redis.standing import Consumer, Standing
 from trio_alerts.commands import adopt
 from trio_alerts.settings.settings import Settings
 

@@ -7,9 +7,9 @@ import trio
 from trio.testing import MockClock
 
 from tests.fakes.world import GROUP, STREAM, World
-from trio_alerts.backends.redis_answers import shaped
-from trio_alerts.backends.redis_client import RedisClient
-from trio_alerts.backends.redis_stream import RedisStream
+from trio_alerts.backends.redis.answers import shaped
+from trio_alerts.backends.redis.client import RedisClient
+from trio_alerts.backends.redis.stream import RedisStream
 from trio_alerts.pipeline import Pipeline
 
 T = TypeVar("T")

@@ -11,7 +11,7 @@ import trio
 
 from tests.calling import call
 from tests.test_alert_file import line, pretty
-from trio_alerts.backends.redis_producer import Emission, Fate
+from trio_alerts.backends.redis.producer import Emission, Fate
 from trio_alerts.commands import emit
 from trio_alerts.errors import StartError
 from trio_alerts.settings.settings import Settings

@@ -2,7 +2,7 @@
 
 import pytest
 
-from trio_alerts.backends.record_ids import RecordIds
+from trio_alerts.record_ids import RecordIds
 
 ONE = RecordIds(["a"])
 SEVERAL = RecordIds(["a", "b|c"])

@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from trio_alerts.backends.redis_address import RedisAddress, parse_redis_url
-from trio_alerts.backends.redis_connect import tls_context
+from trio_alerts.backends.redis.address import RedisAddress, parse_redis_url
+from trio_alerts.backends.redis.connect import tls_context
 from trio_alerts.errors import SettingsError
 
 

@@ -12,9 +12,9 @@ from trio.testing import MockClock, wait_all_tasks_blocked
 
 from tests.fakes.redis_wire import Command, WireServer, array, bulk, echo
 from trio_alerts.backends import redis_connect
-from trio_alerts.backends.redis_answers import Refusal, ServerTime
-from trio_alerts.backends.redis_client import RedisClient, backoff_s, open_redis
-from trio_alerts.backends.redis_connect import SocketStream
+from trio_alerts.backends.redis.answers import Refusal, ServerTime
+from trio_alerts.backends.redis.client import RedisClient, backoff_s, open_redis
+from trio_alerts.backends.redis.connect import SocketStream
 from trio_alerts.errors import SettingsError, StartError, Unavailable
 
 MASTER = array([bulk(b"master"), b":0\r\n", b"*0\r\n"])

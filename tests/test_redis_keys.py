@@ -2,7 +2,7 @@
 
 import pytest
 
-from trio_alerts.backends.redis_keys import dead_letter_key, dropped_key, ledger_key, lock_key, lost_key
+from trio_alerts.backends.redis.keys import dead_letter_key, dropped_key, ledger_key, lock_key, lost_key
 
 
 @pytest.mark.parametrize(

@@ -9,12 +9,12 @@ import trio
 from trio.testing import MockClock
 
 from trio_alerts.backends import redis_producer
-from trio_alerts.backends.redis_answers import Refusal, shaped
-from trio_alerts.backends.redis_producer import Fate, RedisProducer
+from trio_alerts.backends.redis.answers import Refusal, shaped
+from trio_alerts.backends.redis.producer import Fate, RedisProducer
 from trio_alerts.errors import Unavailable
 
 if TYPE_CHECKING:
-    from trio_alerts.backends.redis_client import RedisClient
+    from trio_alerts.backends.redis.client import RedisClient
 
 T = TypeVar("T")
 

@@ -7,9 +7,9 @@ import trio
 from tests.fuzz.redis import FuzzedClient, FuzzedServer
 from trio_alerts.alert import Entry
 from trio_alerts.backends import redis_losses, redis_scripts, redis_upkeep
-from trio_alerts.backends.redis_answers import calls_of
-from trio_alerts.backends.redis_stream import RedisStream
-from trio_alerts.backends.redis_survey import comforts, needs
+from trio_alerts.backends.redis.answers import calls_of
+from trio_alerts.backends.redis.preflight import comforts, needs
+from trio_alerts.backends.redis.stream import RedisStream
 from trio_alerts.ports import DeadEntry, Pending
 from trio_alerts.settings.settings import Settings
 

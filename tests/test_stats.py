@@ -12,7 +12,7 @@ from msgspec.structs import replace
 from tests.calling import call
 from tests.fakes.store import FakeStore
 from tests.test_listing import NOW, record, retrying
-from trio_alerts.backends.redis_ledger import Consumer, LostUnread, Position, Standing
+from trio_alerts.backends.redis.standing import Consumer, LostUnread, Position, Standing
 from trio_alerts.commands import audit, reading, stats
 from trio_alerts.commands.thresholds import NAMES
 from trio_alerts.errors import SchemaError, StartError, Unavailable

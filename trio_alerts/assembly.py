@@ -5,7 +5,7 @@ import os
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 
-from trio_alerts.backends.redis_stream import open_redis_stream
+from trio_alerts.backends.redis.stream import open_redis_stream
 from trio_alerts.backends.sqlite_store import open_sqlite_store
 from trio_alerts.channels.webhook import Transport, WebhookChannel
 from trio_alerts.clock import ServerClock

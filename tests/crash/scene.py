@@ -23,7 +23,7 @@ from tests.real.receiver import Script, Step
 from tests.real.servers import OpenSearchServer, RedisServer
 from trio_alerts.alert import Record
 from trio_alerts.assembly import open_store
-from trio_alerts.backends.redis_keys import dead_letter_key
+from trio_alerts.backends.redis.keys import dead_letter_key
 from trio_alerts.errors import AlertError, StartError
 from trio_alerts.ports import RecordFilter
 from trio_alerts.settings.sources import load_settings

@@ -14,10 +14,10 @@ import trio
 from tests.fakes.store import Fault
 from tests.fakes.wire import Wire
 from trio_alerts.alert import Entry
-from trio_alerts.backends.record_ids import REPLAY_OF, RecordIds, order
 from trio_alerts.deployment import foreign_stream
 from trio_alerts.errors import SchemaError, SettingsError, Unavailable
 from trio_alerts.ports import HANDED_OVER_IDLE_S, DeadEntry, Pending, is_suspect
+from trio_alerts.record_ids import REPLAY_OF, RecordIds, order
 from trio_alerts.settings.settings import Settings
 
 T = TypeVar("T")

@@ -27,17 +27,17 @@ from trio_alerts.backends import (
     redis_scripts,
     redis_upkeep,
 )
-from trio_alerts.backends.record_ids import is_entry_id
-from trio_alerts.backends.redis_address import RedisAddress
-from trio_alerts.backends.redis_client import RedisClient
-from trio_alerts.backends.redis_connection import RedisConnection
-from trio_alerts.backends.redis_ledger import RedisLedger
-from trio_alerts.backends.redis_producer import RedisProducer
-from trio_alerts.backends.redis_quarantine import RedisQuarantine
-from trio_alerts.backends.redis_stream import RedisStream
+from trio_alerts.backends.redis.address import RedisAddress
+from trio_alerts.backends.redis.client import RedisClient
+from trio_alerts.backends.redis.connection import RedisConnection
+from trio_alerts.backends.redis.dead_letters import RedisQuarantine
+from trio_alerts.backends.redis.producer import RedisProducer
+from trio_alerts.backends.redis.standing import RedisLedger
+from trio_alerts.backends.redis.stream import RedisStream
 from trio_alerts.clock import ServerClock
 from trio_alerts.errors import SettingsError, StartError, Unavailable
 from trio_alerts.ports import DeadEntry, Pending
+from trio_alerts.record_ids import is_entry_id
 from trio_alerts.settings.settings import Settings
 
 STREAM, OTHER, GROUP, ME = "s", "t", "g", "me"

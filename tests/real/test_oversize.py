@@ -11,10 +11,10 @@ from tests.real.test_redis_stream import RedisWorld, settings
 from tests.stream_contract import GROUP, WHY, ids
 from trio_alerts.alert import MAX_ENTRY_BYTES, Entry, parse_entry
 from trio_alerts.backends import redis_quarantine
-from trio_alerts.backends.redis_keys import dead_letter_key
-from trio_alerts.backends.redis_ledger import open_ledger
-from trio_alerts.backends.redis_quarantine import RedisQuarantine, open_quarantine
-from trio_alerts.backends.redis_stream import RedisStream, open_redis_stream
+from trio_alerts.backends.redis.dead_letters import RedisQuarantine, open_quarantine
+from trio_alerts.backends.redis.keys import dead_letter_key
+from trio_alerts.backends.redis.standing import open_ledger
+from trio_alerts.backends.redis.stream import RedisStream, open_redis_stream
 from trio_alerts.clock import ServerClock
 from trio_alerts.errors import AlertError, ParseFault, Unavailable
 

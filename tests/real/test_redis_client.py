@@ -17,8 +17,8 @@ from redis.exceptions import RedisError
 from tests.real.servers import RedisServer, SentinelServer, ValkeyServer
 from tests.real.servers.process import free_port
 from tests.real.tls import TlsFiles, serve_tls_front
-from trio_alerts.backends.redis_answers import Refusal
-from trio_alerts.backends.redis_client import RedisClient, open_redis
+from trio_alerts.backends.redis.answers import Refusal
+from trio_alerts.backends.redis.client import RedisClient, open_redis
 from trio_alerts.errors import StartError, Unavailable
 
 GENEROUS_S = 60  # for what takes milliseconds on an idle machine

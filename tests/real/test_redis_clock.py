@@ -11,7 +11,7 @@ from tests.real.servers import ValkeyServer
 from tests.real.servers.process import UnavailableError
 from tests.real.test_redis_stream import RedisWorld, settings
 from tests.stream_contract import add, ids, read_all
-from trio_alerts.backends.redis_stream import open_redis_stream
+from trio_alerts.backends.redis.stream import open_redis_stream
 
 LIBRARY = "faketime/libfaketime.so.1"
 HOUR_S = 3600

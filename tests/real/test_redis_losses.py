@@ -11,9 +11,9 @@ from tests.real.servers import RedisServer
 from tests.real.test_redis_stream import RedisWorld, logged, settings
 from tests.stream_contract import GROUP, add, ids, read_all
 from trio_alerts.backends import redis_reader
-from trio_alerts.backends.redis_keys import dead_letter_key, ledger_key
-from trio_alerts.backends.redis_ledger import LostUnread, RedisLedger, open_ledger
-from trio_alerts.backends.redis_stream import RedisStream, open_redis_stream
+from trio_alerts.backends.redis.keys import dead_letter_key, ledger_key
+from trio_alerts.backends.redis.standing import LostUnread, RedisLedger, open_ledger
+from trio_alerts.backends.redis.stream import RedisStream, open_redis_stream
 
 __all__ = ["logged"]
 

@@ -9,9 +9,9 @@ from tests.real.servers import RedisServer
 from tests.real.test_redis_stream import RedisWorld, configured, settings, world
 from tests.stream_contract import GROUP, WHY, Fields, add, ids, read_all
 from trio_alerts.backends import redis_ledger
-from trio_alerts.backends.redis_keys import dead_letter_key, dropped_key
-from trio_alerts.backends.redis_ledger import RedisLedger, open_ledger
-from trio_alerts.backends.redis_quarantine import RedisQuarantine, open_quarantine
+from trio_alerts.backends.redis.dead_letters import RedisQuarantine, open_quarantine
+from trio_alerts.backends.redis.keys import dead_letter_key, dropped_key
+from trio_alerts.backends.redis.standing import RedisLedger, open_ledger
 from trio_alerts.errors import StartError
 from trio_alerts.ports import DeadEntry
 

@@ -29,8 +29,8 @@ from tests.stream_contract import (
 )
 from trio_alerts.alert import Entry
 from trio_alerts.backends import redis_upkeep
-from trio_alerts.backends.redis_keys import dead_letter_key, deployment_key, ledger_key, lock_key, lost_key
-from trio_alerts.backends.redis_stream import RedisStream, open_redis_stream
+from trio_alerts.backends.redis.keys import dead_letter_key, deployment_key, ledger_key, lock_key, lost_key
+from trio_alerts.backends.redis.stream import RedisStream, open_redis_stream
 from trio_alerts.errors import SettingsError, StartError, Unavailable
 from trio_alerts.ports import Pending
 from trio_alerts.secret import SecretUrl

@@ -14,8 +14,8 @@ from tests.simulation.history import History
 from tests.simulation.plan import POISON, Event
 from tests.simulation.promises import Emitted, Promises
 from trio_alerts.alert import Record
-from trio_alerts.backends.record_ids import REPLAY_OF, order
 from trio_alerts.clock import ServerClock
+from trio_alerts.record_ids import REPLAY_OF, order
 
 
 class Hands:

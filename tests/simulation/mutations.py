@@ -209,7 +209,7 @@ MUTATIONS = (
     ),
     Mutation(
         "own pending entries taken, suspects and all",
-        "backends/redis_stream.py",
+        "backends/redis/stream.py",
         "if one.record_id not in holding and not is_suspect(one)]",
         "if one.record_id not in holding]",
         "tests/test_claimer.py::test_a_suspect_under_our_own_name_is_left_to_the_claimer",

@@ -10,8 +10,8 @@ from random import SystemRandom
 import trio
 
 from trio_alerts.assembly import open_store
-from trio_alerts.backends.redis_ledger import Standing, open_ledger
-from trio_alerts.backends.redis_stream import open_redis_stream
+from trio_alerts.backends.redis.standing import Standing, open_ledger
+from trio_alerts.backends.redis.stream import open_redis_stream
 from trio_alerts.clock import ServerClock
 from trio_alerts.commands.command import Command
 from trio_alerts.commands.operating import SETTINGS

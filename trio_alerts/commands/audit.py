@@ -8,7 +8,7 @@ from contextlib import AsyncExitStack
 import msgspec
 import trio
 
-from trio_alerts.backends.redis_ledger import open_ledger
+from trio_alerts.backends.redis.standing import open_ledger
 from trio_alerts.commands.command import Command
 from trio_alerts.commands.evidence import Verdict, gather_verdict
 from trio_alerts.commands.operating import SETTINGS

@@ -10,7 +10,7 @@ from contextlib import AsyncExitStack, contextmanager
 import trio
 
 from trio_alerts.assembly import make_channel, make_transport, open_store
-from trio_alerts.backends.redis_stream import open_redis_stream
+from trio_alerts.backends.redis.stream import open_redis_stream
 from trio_alerts.channels.webhook import WebhookChannel
 from trio_alerts.commands.command import Command
 from trio_alerts.deployment import refuse_foreign

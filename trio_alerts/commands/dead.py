@@ -6,13 +6,13 @@ from collections.abc import Sequence
 
 import trio
 
-from trio_alerts.backends.record_ids import RecordIds
-from trio_alerts.backends.redis_quarantine import Quarantined, RedisQuarantine, open_quarantine
+from trio_alerts.backends.redis.dead_letters import Quarantined, RedisQuarantine, open_quarantine
 from trio_alerts.commands.command import Command
 from trio_alerts.commands.dead_pages import print_entries, print_entry
 from trio_alerts.commands.operating import operator
 from trio_alerts.errors import AlertError, SettingsError
 from trio_alerts.printable import one_line
+from trio_alerts.record_ids import RecordIds
 from trio_alerts.settings.settings import Settings
 
 SETTINGS = ("redis_url", "redis_ca_file", "redis_timeout_s", "stream", "streams", "log_format")

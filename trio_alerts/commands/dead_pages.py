@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 
 import msgspec
 
-from trio_alerts.backends.redis_quarantine import Quarantined
+from trio_alerts.backends.redis.dead_letters import Quarantined
 from trio_alerts.printable import one_line
 
 COLUMNS = ("dead id", "record", "since", "reason", "deliveries", "bytes", "error")

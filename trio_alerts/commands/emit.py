@@ -11,12 +11,12 @@ import msgspec
 import trio
 from msgspec import Struct
 
-from trio_alerts.backends.record_ids import RecordIds
-from trio_alerts.backends.redis_producer import Emission, Fate, open_producer
+from trio_alerts.backends.redis.producer import Emission, Fate, open_producer
 from trio_alerts.commands.alert_file import FoundAlert, Problem, read_alerts
 from trio_alerts.commands.command import Command
 from trio_alerts.errors import SettingsError, StartError
 from trio_alerts.printable import one_line
+from trio_alerts.record_ids import RecordIds
 from trio_alerts.settings.settings import Settings
 
 SHOWN_PROBLEMS = 20  # enough to see the pattern; the rest is counted

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from msgspec.structs import replace
 
-from trio_alerts.backends.redis_stream import open_redis_stream
+from trio_alerts.backends.redis.stream import open_redis_stream
 from trio_alerts.clock import ServerClock
 from trio_alerts.commands.reading import SETTINGS as STORE_SETTINGS
 from trio_alerts.commands.reading import enter_both, open_records

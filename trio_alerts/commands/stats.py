@@ -12,8 +12,7 @@ import trio
 from loguru import logger
 from msgspec import Struct
 
-from trio_alerts.backends.record_ids import RecordIds
-from trio_alerts.backends.redis_ledger import RedisLedger, Standing, open_ledger
+from trio_alerts.backends.redis.standing import RedisLedger, Standing, open_ledger
 from trio_alerts.commands.command import Command
 from trio_alerts.commands.evidence import look_up
 from trio_alerts.commands.operating import SETTINGS
@@ -25,6 +24,7 @@ from trio_alerts.duration import in_words
 from trio_alerts.errors import AlertError, SchemaError, StartError, Unavailable
 from trio_alerts.ports import AlertStore, Counts, Vitals
 from trio_alerts.printable import one_line
+from trio_alerts.record_ids import RecordIds
 from trio_alerts.settings.settings import Settings
 
 MOST_DELETED = 1000  # of entries deleted while pending are looked up; more of them are one fault, not many

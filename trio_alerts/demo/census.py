@@ -5,8 +5,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from trio_alerts.alert import Record
-from trio_alerts.backends.redis_client import RedisClient
-from trio_alerts.backends.redis_keys import dead_letter_key
+from trio_alerts.backends.redis.client import RedisClient
+from trio_alerts.backends.redis.keys import dead_letter_key
 from trio_alerts.demo.ledger import Census
 from trio_alerts.ports import AlertStore, RecordFilter
 from trio_alerts.settings.settings import Settings

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import trio
 
-from trio_alerts.backends.redis_client import RedisClient
+from trio_alerts.backends.redis.client import RedisClient
 from trio_alerts.demo.census import pending_of, read_dead, read_records, take_census
 from trio_alerts.demo.crew import TASKS, Crew, Worker
 from trio_alerts.demo.ledger import Census, Evidence, findings, rate_per_s

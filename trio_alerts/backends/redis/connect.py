@@ -12,9 +12,9 @@ from typing import Any
 import trio
 from redis.exceptions import AuthenticationError, NoPermissionError
 
-from trio_alerts.backends.redis_address import RedisAddress
-from trio_alerts.backends.redis_answers import Refusal, shaped
-from trio_alerts.backends.redis_connection import READ_SIZE, RedisConnection
+from trio_alerts.backends.redis.address import RedisAddress
+from trio_alerts.backends.redis.answers import Refusal, shaped
+from trio_alerts.backends.redis.connection import READ_SIZE, RedisConnection
 from trio_alerts.errors import SettingsError, Unavailable
 from trio_alerts.redaction import Redactor
 

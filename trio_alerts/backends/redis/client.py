@@ -17,10 +17,10 @@ from redis.event import EventDispatcher
 from redis.exceptions import AuthenticationError, MovedError, ReadOnlyError, RedisError
 from redis.typing import EncodableT
 
-from trio_alerts.backends.redis_address import RedisAddress, parse_redis_url
-from trio_alerts.backends.redis_answers import EntryId, Refusal, in_order, misunderstood, refusal, shaped
-from trio_alerts.backends.redis_connect import connect, tls_context
-from trio_alerts.backends.redis_connection import RedisConnection, pack
+from trio_alerts.backends.redis.address import RedisAddress, parse_redis_url
+from trio_alerts.backends.redis.answers import EntryId, Refusal, in_order, misunderstood, refusal, shaped
+from trio_alerts.backends.redis.connect import connect, tls_context
+from trio_alerts.backends.redis.connection import RedisConnection, pack
 from trio_alerts.errors import SettingsError, StartError, Unavailable
 from trio_alerts.settings.settings import Settings
 

@@ -7,13 +7,13 @@ import trio
 from loguru import logger
 
 from trio_alerts.alert import MAX_ENTRY_BYTES
-from trio_alerts.backends.record_ids import REPLAY_OF
-from trio_alerts.backends.redis_answers import EntryId, Refusal
-from trio_alerts.backends.redis_client import RedisClient
-from trio_alerts.backends.redis_connection import RedisConnection
-from trio_alerts.backends.redis_deployment import RedisDeployment
-from trio_alerts.backends.redis_losses import NOTHING_KNOWN, Ledger, create_group, look_for_losses
+from trio_alerts.backends.redis.answers import EntryId, Refusal
+from trio_alerts.backends.redis.client import RedisClient
+from trio_alerts.backends.redis.connection import RedisConnection
+from trio_alerts.backends.redis.deployment import RedisDeployment
+from trio_alerts.backends.redis.losses import NOTHING_KNOWN, Ledger, create_group, look_for_losses
 from trio_alerts.errors import Unavailable
+from trio_alerts.record_ids import REPLAY_OF
 from trio_alerts.settings.settings import Settings
 
 SLICE_S = 0.1  # of a wait for some of the streams, when there are fewer idle workers than streams: 10 commands a second

@@ -14,16 +14,16 @@ from trio_alerts.alert import MAX_ENTRY_BYTES, Entry
 from trio_alerts.backends import redis_scripts as scripts
 from trio_alerts.backends import redis_upkeep as upkeep
 from trio_alerts.backends.background import running
-from trio_alerts.backends.record_ids import REPLAY_OF, RecordIds, id_behind
-from trio_alerts.backends.redis_answers import EntryId, List, Refusal, ServerTime
-from trio_alerts.backends.redis_client import RedisClient, open_redis
-from trio_alerts.backends.redis_deployment import RedisDeployment
-from trio_alerts.backends.redis_keys import dead_letter_key, lock_key, lost_key
-from trio_alerts.backends.redis_losses import take_untold
-from trio_alerts.backends.redis_reader import RedisReader, most_read
-from trio_alerts.backends.redis_survey import survey
+from trio_alerts.backends.redis.answers import EntryId, List, Refusal, ServerTime
+from trio_alerts.backends.redis.client import RedisClient, open_redis
+from trio_alerts.backends.redis.deployment import RedisDeployment
+from trio_alerts.backends.redis.keys import dead_letter_key, lock_key, lost_key
+from trio_alerts.backends.redis.losses import take_untold
+from trio_alerts.backends.redis.preflight import survey
+from trio_alerts.backends.redis.reader import RedisReader, most_read
 from trio_alerts.batcher import Batcher
 from trio_alerts.ports import HANDED_OVER_IDLE_S, DeadEntry, Pending, is_suspect
+from trio_alerts.record_ids import REPLAY_OF, RecordIds, id_behind
 from trio_alerts.settings.settings import Settings
 
 MAX_ACKS = 1_000  # a command: 25 KB, half a millisecond of the server

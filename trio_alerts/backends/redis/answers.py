@@ -13,8 +13,8 @@ from msgspec import Meta, Struct
 from redis.exceptions import NoPermissionError
 from redis.typing import EncodableT
 
-from trio_alerts.backends.record_ids import is_entry_id, order
 from trio_alerts.errors import Unavailable
+from trio_alerts.record_ids import is_entry_id, order
 
 SHOWN = 200  # characters of what was answered: enough to recognise a proxy, too few for a payload
 

@@ -7,9 +7,9 @@ they said the last time is kept beside it, in the ledger; and in each process, s
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from trio_alerts.backends.redis_answers import List, Refusal
-from trio_alerts.backends.redis_client import RedisClient
-from trio_alerts.backends.redis_keys import ledger_key
+from trio_alerts.backends.redis.answers import List, Refusal
+from trio_alerts.backends.redis.client import RedisClient
+from trio_alerts.backends.redis.keys import ledger_key
 
 COUNTED = 100  # entries that a script counts one by one: it copies them, payloads included
 

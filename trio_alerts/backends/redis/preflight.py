@@ -8,9 +8,9 @@ from typing import Any
 from redis.crc import key_slot
 from redis.typing import EncodableT
 
-from trio_alerts.backends.redis_answers import Refusal
-from trio_alerts.backends.redis_client import RedisClient
-from trio_alerts.backends.redis_keys import dead_letter_key, deployment_key, ledger_key, lock_key, lost_key
+from trio_alerts.backends.redis.answers import Refusal
+from trio_alerts.backends.redis.client import RedisClient
+from trio_alerts.backends.redis.keys import dead_letter_key, deployment_key, ledger_key, lock_key, lost_key
 from trio_alerts.errors import SettingsError, StartError, Unavailable
 from trio_alerts.settings.settings import Settings
 

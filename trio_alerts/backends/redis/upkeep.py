@@ -4,8 +4,8 @@ Each step is one script, since what it looks at may change before it acts. In al
 ARGV[1] the group. What was lost: see `redis_losses`.
 """
 
-from trio_alerts.backends.redis_client import RedisClient
-from trio_alerts.backends.redis_losses import MAPPED
+from trio_alerts.backends.redis.client import RedisClient
+from trio_alerts.backends.redis.losses import MAPPED
 
 TRIM_AT_ONCE = 10_000  # entries a call: a few ms, in which the server answers nobody
 TRIM_CALLS = 100  # a million entries a round; the next round goes on

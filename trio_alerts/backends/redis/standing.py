@@ -7,13 +7,13 @@ from typing import TypedDict
 
 from msgspec import Struct
 
-from trio_alerts.backends.record_ids import REPLAY_OF, RecordIds, id_behind, order
-from trio_alerts.backends.redis_answers import EntryId, List, Refusal, ServerTime
-from trio_alerts.backends.redis_client import RedisClient, open_redis_for_command
-from trio_alerts.backends.redis_deployment import RedisDeployment
-from trio_alerts.backends.redis_keys import dead_letter_key, dropped_key, lost_key
-from trio_alerts.backends.redis_losses import Ledger, accept_losses, look_for_losses
-from trio_alerts.backends.redis_quarantine import RedisQuarantine
+from trio_alerts.backends.redis.answers import EntryId, List, Refusal, ServerTime
+from trio_alerts.backends.redis.client import RedisClient, open_redis_for_command
+from trio_alerts.backends.redis.dead_letters import RedisQuarantine
+from trio_alerts.backends.redis.deployment import RedisDeployment
+from trio_alerts.backends.redis.keys import dead_letter_key, dropped_key, lost_key
+from trio_alerts.backends.redis.losses import Ledger, accept_losses, look_for_losses
+from trio_alerts.record_ids import REPLAY_OF, RecordIds, id_behind, order
 from trio_alerts.settings.settings import Settings
 
 PAGE = 200  # entries a script: with payloads of 1 KiB it blocks the server for less than 1 ms

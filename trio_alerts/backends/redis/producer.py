@@ -7,8 +7,8 @@ from typing import Literal
 
 import trio
 
-from trio_alerts.backends.redis_answers import EntryId, Refusal
-from trio_alerts.backends.redis_client import RedisClient, open_redis
+from trio_alerts.backends.redis.answers import EntryId, Refusal
+from trio_alerts.backends.redis.client import RedisClient, open_redis
 from trio_alerts.errors import Unavailable
 from trio_alerts.settings.settings import Settings
 

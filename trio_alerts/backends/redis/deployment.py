@@ -4,8 +4,8 @@ from collections.abc import Sequence
 
 from loguru import logger
 
-from trio_alerts.backends.redis_client import RedisClient
-from trio_alerts.backends.redis_keys import deployment_key
+from trio_alerts.backends.redis.client import RedisClient
+from trio_alerts.backends.redis.keys import deployment_key
 from trio_alerts.deployment import foreign_stream
 from trio_alerts.errors import SchemaError
 
