@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Literal
 
 from tests.real.servers import OpenSearchServer
-from trio_alerts.backends.index_schema import Wanted
+from trio_alerts.backends.opensearch.mapping import Wanted
 
 StoreKind = Literal["none", "sqlite", "opensearch"]
 

@@ -5,8 +5,8 @@ from typing import Any
 import msgspec
 import pytest
 
-from trio_alerts.backends.index_schema import Wanted, foreseen_differences
-from trio_alerts.backends.index_templates import (
+from trio_alerts.backends.opensearch.mapping import Wanted, foreseen_differences
+from trio_alerts.backends.opensearch.templates import (
     Body,
     ComposablesAnswer,
     Foreseen,

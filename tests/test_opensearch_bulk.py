@@ -12,9 +12,9 @@ from tests.fakes.opensearch import INFO, error
 from tests.store_contract import record
 from tests.test_opensearch_client import Network, opened
 from trio_alerts.alert import Record
-from trio_alerts.backends.opensearch_answers import BulkItem, Cause, ItemError
-from trio_alerts.backends.opensearch_bulk import Result, result_of, write_all, write_of
-from trio_alerts.backends.opensearch_client import Target
+from trio_alerts.backends.opensearch.answers import BulkItem, Cause, ItemError
+from trio_alerts.backends.opensearch.bulk import Result, result_of, write_all, write_of
+from trio_alerts.backends.opensearch.client import Target
 from trio_alerts.delivery import Delivery
 from trio_alerts.errors import RefusedContent, Unavailable
 from trio_alerts.ports import Conflict, Stored

@@ -13,8 +13,8 @@ from trio.testing import MockClock
 
 from tests.fakes.opensearch import INFO, SHARDS, error
 from tests.raw_receiver import answering, raw_receiver
-from trio_alerts.backends.opensearch_answers import AccessDenied, BulkItem, ForeignAnswer, ItemError
-from trio_alerts.backends.opensearch_client import (
+from trio_alerts.backends.opensearch.answers import AccessDenied, BulkItem, ForeignAnswer, ItemError
+from trio_alerts.backends.opensearch.client import (
     Action,
     Target,
     bulk,
@@ -22,8 +22,8 @@ from trio_alerts.backends.opensearch_client import (
     read_document,
     search_documents,
 )
-from trio_alerts.backends.opensearch_connection import MAX_UNDER_WAY
-from trio_alerts.backends.opensearch_nodes import Nodes, StoreAddress, parse_store_url
+from trio_alerts.backends.opensearch.connection import MAX_UNDER_WAY
+from trio_alerts.backends.opensearch.nodes import Nodes, StoreAddress, parse_store_url
 from trio_alerts.errors import SettingsError, StartError, Unavailable
 
 Answer = httpx.Response | Exception

@@ -11,9 +11,9 @@ from trio.testing import MockClock
 from tests.fakes.opensearch import FakeOpenSearch, answer, error
 from tests.fakes.world import GROUP, STREAM, World
 from tests.test_outage import lines  # noqa: F401 - a fixture
-from trio_alerts.backends.index_schema import Wanted
-from trio_alerts.backends.opensearch_client import open_opensearch
-from trio_alerts.backends.opensearch_store import OpenSearchStore
+from trio_alerts.backends.opensearch.client import open_opensearch
+from trio_alerts.backends.opensearch.mapping import Wanted
+from trio_alerts.backends.opensearch.store import OpenSearchStore
 from trio_alerts.errors import StartError, Unavailable
 from trio_alerts.ports import Notification
 from trio_alerts.retry import Accepted, Outcome, Retry

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from tests.fakes.opensearch import INFO
 from tests.test_opensearch_client import Network, opened
-from trio_alerts.backends.opensearch_client import Action, Target, bulk, read_document, search_documents
+from trio_alerts.backends.opensearch.client import Action, Target, bulk, read_document, search_documents
 from trio_alerts.errors import Unavailable
 
 scalars = st.none() | st.booleans() | st.integers(-(2**70), 2**70) | st.floats(allow_nan=False, allow_infinity=False)

@@ -13,8 +13,8 @@ from trio.testing import MockClock
 from tests.fakes.opensearch import INFO, error
 from tests.store_contract import record
 from tests.test_opensearch_client import Network, opened
-from trio_alerts.backends.index_schema import Wanted
-from trio_alerts.backends.opensearch_store import MAX_BULK_ITEMS, OpenSearchStore
+from trio_alerts.backends.opensearch.mapping import Wanted
+from trio_alerts.backends.opensearch.store import MAX_BULK_ITEMS, OpenSearchStore
 from trio_alerts.errors import StartError, Unavailable
 
 WANTED = Wanted("alerts", ("AlertStream",), "alert-processor")

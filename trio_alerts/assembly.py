@@ -80,7 +80,7 @@ async def open_store(settings: Settings) -> AsyncIterator[AlertStore]:
             yield store
     else:
         # Imported here: OpenSearch's client needs a third of a second, which whoever uses SQLite would wait for.
-        from trio_alerts.backends.opensearch_store import open_opensearch_store  # noqa: PLC0415
+        from trio_alerts.backends.opensearch.store import open_opensearch_store  # noqa: PLC0415
 
         async with open_opensearch_store(settings) as store:
             yield store

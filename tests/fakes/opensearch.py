@@ -13,7 +13,7 @@ import httpx
 import msgspec
 import trio
 
-from trio_alerts.backends.index_schema import Wanted
+from trio_alerts.backends.opensearch.mapping import Wanted
 
 INFO = {
     "name": "node-1",

@@ -17,9 +17,9 @@ from trio.testing import MockClock
 from tests.fakes.opensearch import FakeOpenSearch, answer, error
 from tests.fuzz.target import Target
 from tests.store_contract import NOW, record, retrying
-from trio_alerts.backends.index_schema import Wanted
-from trio_alerts.backends.opensearch_client import open_opensearch
-from trio_alerts.backends.opensearch_store import OpenSearchStore
+from trio_alerts.backends.opensearch.client import open_opensearch
+from trio_alerts.backends.opensearch.mapping import Wanted
+from trio_alerts.backends.opensearch.store import OpenSearchStore
 from trio_alerts.errors import RefusedContent, SchemaError, StartError, Unavailable
 from trio_alerts.ports import Conflict, Counts, RecordFilter, Stored, Vitals
 

@@ -15,7 +15,7 @@ from random import Random
 
 from tests.fuzz.target import Target
 from trio_alerts.assembly import SQLITE, make_channel
-from trio_alerts.backends.opensearch_nodes import parse_store_url
+from trio_alerts.backends.opensearch.nodes import parse_store_url
 from trio_alerts.backends.redis.address import parse_redis_url
 from trio_alerts.errors import SettingsError
 from trio_alerts.http.pool import OriginKey

@@ -12,7 +12,16 @@ from opensearchpy import AsyncOpenSearch, ConflictError, NotFoundError, RequestE
 
 from tests.real.servers import OpenSearch
 from tests.real.tls import TlsFiles, serve_tls_front
-from trio_alerts.backends.index_schema import (
+from trio_alerts.backends.opensearch.answers import BulkItem, ItemError, ServerInfo, error_type
+from trio_alerts.backends.opensearch.client import (
+    Action,
+    Target,
+    bulk,
+    open_opensearch,
+    read_document,
+    search_documents,
+)
+from trio_alerts.backends.opensearch.mapping import (
     FIELDS,
     Difference,
     Kind,
@@ -21,15 +30,6 @@ from trio_alerts.backends.index_schema import (
     differences,
     live_indices,
     new_index_commands,
-)
-from trio_alerts.backends.opensearch_answers import BulkItem, ItemError, ServerInfo, error_type
-from trio_alerts.backends.opensearch_client import (
-    Action,
-    Target,
-    bulk,
-    open_opensearch,
-    read_document,
-    search_documents,
 )
 from trio_alerts.errors import StartError, Unavailable
 

@@ -6,8 +6,8 @@ import pytest
 
 from tests.real.servers import OpenSearch
 from tests.store_contract import StoreContract, TestedStore
-from trio_alerts.backends.opensearch_client import Target, open_opensearch, read_document
-from trio_alerts.backends.opensearch_store import open_opensearch_store
+from trio_alerts.backends.opensearch.client import Target, open_opensearch, read_document
+from trio_alerts.backends.opensearch.store import open_opensearch_store
 from trio_alerts.settings.sources import load_settings
 
 

@@ -11,7 +11,7 @@ import trio
 from tests.real.servers import OpenSearch
 from tests.store_contract import NOW, delivered, record, retrying
 from trio_alerts.alert import Record
-from trio_alerts.backends.opensearch_store import OpenSearchStore, open_opensearch_store
+from trio_alerts.backends.opensearch.store import OpenSearchStore, open_opensearch_store
 from trio_alerts.delivery import Rules, first_attempt, settled, suppressed
 from trio_alerts.errors import RefusedContent, SchemaError, Unavailable
 from trio_alerts.ports import RecordFilter, Stored

@@ -12,10 +12,10 @@ import trio
 from tests.real.obtain import obtain
 from tests.real.servers import OpenSearch, OpenSearchServer
 from tests.store_contract import record
-from trio_alerts.backends.index_schema import Wanted
-from trio_alerts.backends.opensearch_answers import AccessDenied
-from trio_alerts.backends.opensearch_client import open_opensearch
-from trio_alerts.backends.schema_guard import SchemaGuard
+from trio_alerts.backends.opensearch.answers import AccessDenied
+from trio_alerts.backends.opensearch.client import open_opensearch
+from trio_alerts.backends.opensearch.guard import SchemaGuard
+from trio_alerts.backends.opensearch.mapping import Wanted
 from trio_alerts.errors import SchemaError, StartError, Unavailable
 
 BOUND_S = 60

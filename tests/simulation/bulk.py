@@ -13,9 +13,9 @@ from tests.fakes.store import FakeStore
 from tests.simulation.network import BulkCall, Network
 from tests.simulation.schedule import OWNER
 from trio_alerts.alert import Record
-from trio_alerts.backends.opensearch_answers import Answer
-from trio_alerts.backends.opensearch_bulk import DONE, Result, Write, write_all, write_of
-from trio_alerts.backends.opensearch_client import Target
+from trio_alerts.backends.opensearch.answers import Answer
+from trio_alerts.backends.opensearch.bulk import DONE, Result, Write, write_all, write_of
+from trio_alerts.backends.opensearch.client import Target
 from trio_alerts.batcher import Batcher
 from trio_alerts.errors import RefusedContent
 from trio_alerts.ports import Conflict, Stored

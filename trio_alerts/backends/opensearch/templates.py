@@ -13,7 +13,7 @@ from typing import Any
 
 import msgspec
 
-from trio_alerts.backends.opensearch_answers import Mappings
+from trio_alerts.backends.opensearch.answers import Mappings
 
 Settings = dict[str, Any]
 

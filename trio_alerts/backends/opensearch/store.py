@@ -17,17 +17,17 @@ from opensearchpy import AsyncOpenSearch
 
 from trio_alerts.alert import Record
 from trio_alerts.backends.background import running
-from trio_alerts.backends.index_schema import SEARCH_PAGE, Wanted
-from trio_alerts.backends.opensearch_answers import Count, Document
-from trio_alerts.backends.opensearch_bulk import Result, Write, is_possible_id, write_all, write_of
-from trio_alerts.backends.opensearch_client import (
+from trio_alerts.backends.opensearch.answers import Count, Document
+from trio_alerts.backends.opensearch.bulk import Result, Write, is_possible_id, write_all, write_of
+from trio_alerts.backends.opensearch.client import (
     Target,
     aggregate,
     open_opensearch,
     read_document,
     search_documents,
 )
-from trio_alerts.backends.schema_guard import SchemaGuard
+from trio_alerts.backends.opensearch.guard import SchemaGuard
+from trio_alerts.backends.opensearch.mapping import SEARCH_PAGE, Wanted
 from trio_alerts.backends.stored_records import due_record, readable_records
 from trio_alerts.batcher import Batcher
 from trio_alerts.errors import RefusedContent, SchemaError, Unavailable

@@ -22,8 +22,8 @@ from opensearchpy._async.transport import AsyncTransport
 from opensearchpy.serializer import Serializer
 
 import trio_alerts
-from trio_alerts.backends.opensearch_answers import Answer, ForeignAnswer, check_answer
-from trio_alerts.backends.opensearch_nodes import Node, Nodes, StoreAddress
+from trio_alerts.backends.opensearch.answers import Answer, ForeignAnswer, check_answer
+from trio_alerts.backends.opensearch.nodes import Node, Nodes, StoreAddress
 from trio_alerts.errors import StartError, Unavailable
 from trio_alerts.http.networks import AllowedNetworks
 from trio_alerts.http.transport import TrioTransport, default_ssl_context

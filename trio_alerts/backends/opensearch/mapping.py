@@ -19,7 +19,7 @@ from typing import Any
 
 import msgspec
 
-from trio_alerts.backends.index_templates import Foreseen, joined
+from trio_alerts.backends.opensearch.templates import Foreseen, joined
 from trio_alerts.deployment import ADOPT
 
 OWNER = "trio_alerts"

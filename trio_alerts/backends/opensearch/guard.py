@@ -10,7 +10,19 @@ from typing import Any
 from loguru import logger
 from opensearchpy import AsyncOpenSearch, TransportError
 
-from trio_alerts.backends.index_schema import (
+from trio_alerts.backends.opensearch.answers import (
+    HTTP_FORBIDDEN,
+    AccessDenied,
+    Acknowledged,
+    Answer,
+    CountAnswer,
+    IndexDescription,
+    RefreshAnswer,
+    error_text,
+    error_type,
+)
+from trio_alerts.backends.opensearch.client import server_timeout
+from trio_alerts.backends.opensearch.mapping import (
     Difference,
     Kind,
     LiveIndex,
@@ -25,7 +37,7 @@ from trio_alerts.backends.index_schema import (
     report,
     taken_by,
 )
-from trio_alerts.backends.index_templates import (
+from trio_alerts.backends.opensearch.templates import (
     ComposablesAnswer,
     Foreseen,
     Legacy,
@@ -34,18 +46,6 @@ from trio_alerts.backends.index_templates import (
     from_legacy,
     winner,
 )
-from trio_alerts.backends.opensearch_answers import (
-    HTTP_FORBIDDEN,
-    AccessDenied,
-    Acknowledged,
-    Answer,
-    CountAnswer,
-    IndexDescription,
-    RefreshAnswer,
-    error_text,
-    error_type,
-)
-from trio_alerts.backends.opensearch_client import server_timeout
 from trio_alerts.errors import SchemaError, StartError, Unavailable
 
 

@@ -14,7 +14,7 @@ import trio
 from opensearchpy import AsyncOpenSearch, TransportError
 
 from trio_alerts.alert import Record
-from trio_alerts.backends.opensearch_answers import (
+from trio_alerts.backends.opensearch.answers import (
     HTTP_BAD_REQUEST,
     HTTP_TOO_LARGE,
     BulkItem,
@@ -22,7 +22,7 @@ from trio_alerts.backends.opensearch_answers import (
     error_text,
     without_values,
 )
-from trio_alerts.backends.opensearch_client import Action, Target, bulk
+from trio_alerts.backends.opensearch.client import Action, Target, bulk
 from trio_alerts.errors import RefusedContent, Unavailable
 from trio_alerts.ports import Conflict, Stored
 from trio_alerts.printable import one_line

@@ -16,7 +16,7 @@ import msgspec
 from loguru import logger
 from opensearchpy import AsyncOpenSearch, NotFoundError, TransportError
 
-from trio_alerts.backends.opensearch_answers import (
+from trio_alerts.backends.opensearch.answers import (
     HTTP_UNAUTHORIZED,
     AccessDenied,
     AggregationAnswer,
@@ -30,13 +30,13 @@ from trio_alerts.backends.opensearch_answers import (
     ServerInfo,
     error_type,
 )
-from trio_alerts.backends.opensearch_connection import (
+from trio_alerts.backends.opensearch.connection import (
     HttpConnection,
     LooplessTransport,
     MsgspecSerializer,
     own_connections,
 )
-from trio_alerts.backends.opensearch_nodes import StoreAddress, parse_store_url
+from trio_alerts.backends.opensearch.nodes import StoreAddress, parse_store_url
 from trio_alerts.errors import StartError, Unavailable
 from trio_alerts.printable import one_line
 
