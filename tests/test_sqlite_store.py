@@ -24,8 +24,8 @@ from tests.store_contract import (
 )
 from trio_alerts.alert import Record, entry_order
 from trio_alerts.backends import sqlite_database
-from trio_alerts.backends.sqlite_database import APPLICATION_ID, ENTRY_ORDER, SqliteDatabase, write_of
-from trio_alerts.backends.sqlite_store import SqliteStore, open_sqlite_store
+from trio_alerts.backends.sqlite.database import APPLICATION_ID, ENTRY_ORDER, SqliteDatabase, write_of
+from trio_alerts.backends.sqlite.store import SqliteStore, open_sqlite_store
 from trio_alerts.delivery import Delivery
 from trio_alerts.errors import RefusedContent, SchemaError, StartError, Unavailable
 from trio_alerts.ports import Conflict, RecordFilter, Stored

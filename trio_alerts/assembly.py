@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 
 from trio_alerts.backends.redis.stream import open_redis_stream
-from trio_alerts.backends.sqlite_store import open_sqlite_store
+from trio_alerts.backends.sqlite.store import open_sqlite_store
 from trio_alerts.channels.webhook import Transport, WebhookChannel
 from trio_alerts.clock import ServerClock
 from trio_alerts.fault import FaultPoint

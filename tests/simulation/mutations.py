@@ -73,7 +73,7 @@ MUTATIONS = (
     ),
     Mutation(
         "a damaged file waited for",
-        "backends/sqlite_store.py",
+        "backends/sqlite/store.py",
         'if getattr(fault, "sqlite_errorcode", 0) & 0xFF in DAMAGED:',
         "if False:",
         test="tests/test_sqlite_store.py",

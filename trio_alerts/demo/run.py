@@ -13,7 +13,7 @@ from typing import Any
 import trio
 
 from trio_alerts.backends.redis.client import RedisClient, open_redis
-from trio_alerts.backends.sqlite_store import open_sqlite_store
+from trio_alerts.backends.sqlite.store import open_sqlite_store
 from trio_alerts.demo.census import STREAM
 from trio_alerts.demo.crew import open_crew, write_settings
 from trio_alerts.demo.embedded_valkey import find_valkey, open_valkey

@@ -17,7 +17,7 @@ import trio
 
 from trio_alerts.alert import Record
 from trio_alerts.backends.background import running
-from trio_alerts.backends.sqlite_database import SqliteDatabase, Write, write_of
+from trio_alerts.backends.sqlite.database import SqliteDatabase, Write, write_of
 from trio_alerts.batcher import Batcher
 from trio_alerts.errors import SchemaError, StartError, Unavailable
 from trio_alerts.ports import Conflict, Counts, Due, RecordFilter, Stored, Vitals
