@@ -10,7 +10,7 @@ from tests.fakes.world import GROUP, STREAM, World
 from trio_alerts.backends.redis.answers import shaped
 from trio_alerts.backends.redis.client import RedisClient
 from trio_alerts.backends.redis.stream import RedisStream
-from trio_alerts.pipeline import Pipeline
+from trio_alerts.pipeline.state import Pipeline
 
 T = TypeVar("T")
 

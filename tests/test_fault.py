@@ -6,7 +6,7 @@ import trio
 from trio.testing import MockClock
 
 from trio_alerts.errors import SettingsError
-from trio_alerts.fault import FaultPoint, InjectedFault
+from trio_alerts.pipeline.fault_points import FaultPoint, InjectedFault
 
 
 @pytest.mark.parametrize("spec", ["x", "after_send", "after_send:boom", "nowhere:kill", "after_send:kill:0", "a:b:c:d"])
@@ -42,7 +42,7 @@ def test_kill_kills() -> None:
     """It is SIGKILL: nothing is cleaned up."""
     code = """
 import trio
-from trio_alerts.fault import FaultPoint
+from trio_alerts.pipeline.fault_points import FaultPoint
 
 trio.run(FaultPoint("after_ack:kill").reach, "after_ack")
 """

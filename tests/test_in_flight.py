@@ -2,7 +2,7 @@ import trio
 from trio.testing import MockClock
 
 from trio_alerts.alert import Entry
-from trio_alerts.in_flight import InFlight
+from trio_alerts.pipeline.in_flight import InFlight
 
 
 def entry(number: int, deliveries: int = 1) -> Entry:

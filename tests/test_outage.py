@@ -8,7 +8,7 @@ from loguru import logger
 from trio.testing import MockClock
 
 from trio_alerts.errors import Stopping, Unavailable
-from trio_alerts.outage import LONGEST_WAIT_S, Outage
+from trio_alerts.pipeline.outage import LONGEST_WAIT_S, Outage
 
 
 class Steady(Random):

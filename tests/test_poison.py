@@ -8,10 +8,10 @@ import trio
 from trio.testing import MockClock
 
 from tests.fakes.world import GROUP, STREAM, World
-from trio_alerts.pipeline import Pipeline
+from trio_alerts.pipeline.service import serve
+from trio_alerts.pipeline.state import Pipeline
 from trio_alerts.ports import Notification
 from trio_alerts.retry import Accepted, Outcome, Retry
-from trio_alerts.service import serve
 
 
 class Deaths:

@@ -14,8 +14,8 @@ from tests.fakes.world import EVENT, STREAM, World
 from trio_alerts.alert import Entry, Record
 from trio_alerts.delivery import Delivery, cut, quarantined
 from trio_alerts.errors import QuarantineHalt, Stopping
-from trio_alerts.pipeline import Pipeline
-from trio_alerts.process import Step, process_entry
+from trio_alerts.pipeline.process import Step, process_entry
+from trio_alerts.pipeline.state import Pipeline
 from trio_alerts.retry import Accepted, Refused, Retry
 from trio_alerts.routing import Routing
 from trio_alerts.settings.settings import RouteSettings

@@ -8,8 +8,8 @@ from trio.testing import MockClock
 
 from tests.fakes.store import Call, Fault
 from tests.fakes.world import GROUP, STREAM, World
-from trio_alerts.pipeline import Pipeline
-from trio_alerts.service import serve
+from trio_alerts.pipeline.service import serve
+from trio_alerts.pipeline.state import Pipeline
 
 DEATHS = 25
 

@@ -133,7 +133,7 @@ def test_a_broken_promise_is_found_and_its_history_made_small(monkeypatch: pytes
 
     async def off(*_: object) -> None: ...
 
-    monkeypatch.setattr("trio_alerts.keepalive.renew", off)
+    monkeypatch.setattr("trio_alerts.pipeline.keepalive.renew", off)
     long = Plan(
         0,
         workers=1,

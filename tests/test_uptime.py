@@ -1,7 +1,7 @@
 import trio
 from trio.testing import MockClock
 
-from trio_alerts.uptime import KEPT_GAPS, Uptime
+from trio_alerts.pipeline.uptime import KEPT_GAPS, Uptime
 
 
 async def test_only_what_is_answered_counts(autojump_clock: MockClock) -> None:

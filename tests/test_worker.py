@@ -10,10 +10,10 @@ from tests.fakes.store import Fault
 from tests.fakes.world import GROUP, STREAM, World
 from trio_alerts.alert import Record
 from trio_alerts.batcher import Batcher
-from trio_alerts.fault import FaultPoint, InjectedFault
+from trio_alerts.pipeline.fault_points import FaultPoint, InjectedFault
+from trio_alerts.pipeline.worker import Work, work_off
 from trio_alerts.ports import Conflict, Stored
 from trio_alerts.retry import Retry
-from trio_alerts.worker import Work, work_off
 
 A_DAY_S = 86_400
 

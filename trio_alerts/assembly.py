@@ -9,10 +9,10 @@ from trio_alerts.backends.redis.stream import open_redis_stream
 from trio_alerts.backends.sqlite.store import open_sqlite_store
 from trio_alerts.channels.webhook import Transport, WebhookChannel
 from trio_alerts.clock import ServerClock
-from trio_alerts.fault import FaultPoint
 from trio_alerts.http.networks import AllowedNetworks
 from trio_alerts.http.transport import TrioTransport
-from trio_alerts.pipeline import Pipeline
+from trio_alerts.pipeline.fault_points import FaultPoint
+from trio_alerts.pipeline.state import Pipeline
 from trio_alerts.ports import AlertStore
 from trio_alerts.routing import Routing
 from trio_alerts.secret import signing_key

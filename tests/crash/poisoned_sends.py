@@ -8,8 +8,8 @@ from collections.abc import Awaitable
 from trio_alerts import process
 from trio_alerts.__main__ import main
 from trio_alerts.alert import Record
-from trio_alerts.notify import Outcomes, notify
-from trio_alerts.pipeline import Pipeline
+from trio_alerts.pipeline.notify import Outcomes, notify
+from trio_alerts.pipeline.state import Pipeline
 
 
 def _crash_or_notify(record: Record, payload: bytes, outcomes: Outcomes, pipeline: Pipeline) -> Awaitable[None]:

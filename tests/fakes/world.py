@@ -13,12 +13,12 @@ from tests.fakes.store import FakeStore
 from tests.fakes.stream import FakeServer, FakeStream
 from trio_alerts.alert import Entry
 from trio_alerts.delivery import Delivery
-from trio_alerts.pipeline import Pipeline
-from trio_alerts.process import Step, process_entry
+from trio_alerts.pipeline.process import Step, process_entry
+from trio_alerts.pipeline.service import serve
+from trio_alerts.pipeline.state import Pipeline
 from trio_alerts.retry import Outcome
 from trio_alerts.routing import Routing
 from trio_alerts.secret import SecretUrl
-from trio_alerts.service import serve
 from trio_alerts.settings.settings import ChannelSettings, Settings
 
 STREAM, GROUP = "AlertStream", "alert-processor"

@@ -20,11 +20,11 @@ from tests.simulation.plan import Event
 from tests.simulation.schedule import OWNER, FreezingQueue
 from trio_alerts.alert import AlertEvent, Entry
 from trio_alerts.errors import AlertError
-from trio_alerts.in_flight import InFlight
-from trio_alerts.pipeline import Pipeline
+from trio_alerts.pipeline.in_flight import InFlight
+from trio_alerts.pipeline.service import serve
+from trio_alerts.pipeline.state import Pipeline
 from trio_alerts.ports import AlertStore, Channel
 from trio_alerts.routing import Deliver, Routing, Suppress
-from trio_alerts.service import serve
 from trio_alerts.settings.settings import Settings
 
 if TYPE_CHECKING:

@@ -15,7 +15,7 @@ from trio_alerts.channels.webhook import WebhookChannel
 from trio_alerts.commands.command import Command
 from trio_alerts.deployment import refuse_foreign
 from trio_alerts.errors import AlertError, StartError, Unavailable
-from trio_alerts.fault import FaultPoint
+from trio_alerts.pipeline.fault_points import FaultPoint
 from trio_alerts.ports import AlertStore, AlertStream
 from trio_alerts.routing import Routing
 from trio_alerts.settings.settings import Settings, require_channels, warnings_about

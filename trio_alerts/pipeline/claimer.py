@@ -4,11 +4,11 @@ import trio
 from loguru import logger
 
 from trio_alerts.errors import Unavailable
-from trio_alerts.keepalive import renew
-from trio_alerts.pipeline import Pipeline
+from trio_alerts.pipeline.keepalive import renew
+from trio_alerts.pipeline.reader import hand_out
+from trio_alerts.pipeline.state import Pipeline
+from trio_alerts.pipeline.worker import Work
 from trio_alerts.ports import HANDED_OVER_IDLE_S, Pending, is_suspect
-from trio_alerts.reader import hand_out
-from trio_alerts.worker import Work
 
 
 async def claim_entries(send: trio.MemorySendChannel[Work], pipeline: Pipeline) -> None:

@@ -3,7 +3,7 @@
 import trio
 
 from trio_alerts.errors import Unavailable
-from trio_alerts.pipeline import Pipeline
+from trio_alerts.pipeline.state import Pipeline
 
 RENEWED_AT_ONCE = 200  # IDs a call: a script blocks the server while it runs, and 200 renewals take about 1 ms
 

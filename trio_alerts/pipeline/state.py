@@ -9,12 +9,12 @@ from typing import TypeVar
 
 import trio
 
-from trio_alerts.channel_health import ChannelHealth
 from trio_alerts.clock import ServerClock
 from trio_alerts.delivery import Rules
-from trio_alerts.fault import FaultPoint
-from trio_alerts.in_flight import InFlight
-from trio_alerts.outage import Outage, Signal
+from trio_alerts.pipeline.channel_health import ChannelHealth
+from trio_alerts.pipeline.fault_points import FaultPoint
+from trio_alerts.pipeline.in_flight import InFlight
+from trio_alerts.pipeline.outage import Outage, Signal
 from trio_alerts.ports import AlertStore, AlertStream, Channel
 from trio_alerts.routing import Routing
 from trio_alerts.settings.settings import Settings

@@ -12,11 +12,11 @@ from msgspec.structs import replace
 
 from trio_alerts.delivery import SUSPECT_CUTS, cut, moved_back, next_attempt
 from trio_alerts.errors import RefusedContent, Stopping, Unavailable
-from trio_alerts.pipeline import Pipeline
+from trio_alerts.pipeline.process import Claim, try_to_claim
+from trio_alerts.pipeline.state import Pipeline
+from trio_alerts.pipeline.turn import Turn
+from trio_alerts.pipeline.worker import Redrive, Work
 from trio_alerts.ports import Due
-from trio_alerts.process import Claim, try_to_claim
-from trio_alerts.turn import Turn
-from trio_alerts.worker import Redrive, Work
 
 PAGE = 200
 MAX_WAITING = 10_000  # IDs of one kind, about 1.5 MB; what is due beyond them is found again by the next round

@@ -5,7 +5,7 @@ from loguru import logger
 
 from trio_alerts.deployment import refuse_contradiction
 from trio_alerts.errors import Unavailable
-from trio_alerts.pipeline import Pipeline
+from trio_alerts.pipeline.state import Pipeline
 
 GUARD_EVERY_S = 60.0
 

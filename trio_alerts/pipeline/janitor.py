@@ -6,8 +6,8 @@ import trio
 from loguru import logger
 
 from trio_alerts.errors import Unavailable
-from trio_alerts.pipeline import Pipeline
-from trio_alerts.turn import Turn
+from trio_alerts.pipeline.state import Pipeline
+from trio_alerts.pipeline.turn import Turn
 
 EVERY_S = 60.0
 NEEDS_A_HUMAN = ("failed", "in_doubt")

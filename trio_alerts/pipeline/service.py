@@ -6,19 +6,19 @@ from collections.abc import Callable, Collection
 import trio
 from loguru import logger
 
-from trio_alerts.claimer import claim_entries
 from trio_alerts.deployment import new_identity, refuse_foreign, take_possession
 from trio_alerts.errors import Interrupted, Unavailable
-from trio_alerts.guard import guard_store
-from trio_alerts.janitor import keep_house
-from trio_alerts.keepalive import keep_alive
-from trio_alerts.pipeline import Pipeline
-from trio_alerts.reader import read_entries
-from trio_alerts.redriver import redrive_records
-from trio_alerts.refund import refund_deliveries
-from trio_alerts.reporter import report_trouble
+from trio_alerts.pipeline.claimer import claim_entries
+from trio_alerts.pipeline.guard import guard_store
+from trio_alerts.pipeline.janitor import keep_house
+from trio_alerts.pipeline.keepalive import keep_alive
+from trio_alerts.pipeline.reader import read_entries
+from trio_alerts.pipeline.redriver import redrive_records
+from trio_alerts.pipeline.refund import refund_deliveries
+from trio_alerts.pipeline.reporter import report_trouble
+from trio_alerts.pipeline.state import Pipeline
+from trio_alerts.pipeline.worker import Work, work_off
 from trio_alerts.stop_signals import EARLY, stop_signals
-from trio_alerts.worker import Work, work_off
 
 FAREWELL_BOUND_S = 2.0  # a healthy server answers in 1 ms; the worst stop is grace_s + this
 

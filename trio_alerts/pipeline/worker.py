@@ -7,8 +7,8 @@ from loguru import logger
 
 from trio_alerts.alert import Entry
 from trio_alerts.errors import AlertError, RefusedContent, Stopping
-from trio_alerts.pipeline import Pipeline
-from trio_alerts.process import Claim, Step, deliver, process_entry
+from trio_alerts.pipeline.process import Claim, Step, deliver, process_entry
+from trio_alerts.pipeline.state import Pipeline
 
 
 @dataclass(frozen=True, slots=True)

@@ -25,9 +25,9 @@ from trio_alerts.delivery import (
     with_acceptances,
 )
 from trio_alerts.errors import ParseFault, QuarantineHalt, RefusedContent
-from trio_alerts.notify import Outcomes, notify
-from trio_alerts.outage import Rounds
-from trio_alerts.pipeline import Pipeline
+from trio_alerts.pipeline.notify import Outcomes, notify
+from trio_alerts.pipeline.outage import Rounds
+from trio_alerts.pipeline.state import Pipeline
 from trio_alerts.ports import SUSPECT_DELIVERIES, Conflict, DeadEntry, Stored
 from trio_alerts.routing import Suppress
 from trio_alerts.settings.settings import Settings

@@ -4,8 +4,8 @@ import trio
 
 from trio_alerts.alert import Entry
 from trio_alerts.errors import Unavailable
-from trio_alerts.keepalive import RENEWED_AT_ONCE
-from trio_alerts.pipeline import Pipeline
+from trio_alerts.pipeline.keepalive import RENEWED_AT_ONCE
+from trio_alerts.pipeline.state import Pipeline
 
 LOOK_EVERY_S = 1.0
 SLOW_S = 1.0  # a backend that is well answers in a tenth of it

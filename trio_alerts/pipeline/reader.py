@@ -4,9 +4,9 @@ import trio
 
 from trio_alerts.alert import Entry
 from trio_alerts.errors import Unavailable
-from trio_alerts.outage import FIRST_WAIT_S
-from trio_alerts.pipeline import Pipeline
-from trio_alerts.worker import Work
+from trio_alerts.pipeline.outage import FIRST_WAIT_S
+from trio_alerts.pipeline.state import Pipeline
+from trio_alerts.pipeline.worker import Work
 
 
 async def read_entries(send: trio.MemorySendChannel[Work], pipeline: Pipeline) -> None:

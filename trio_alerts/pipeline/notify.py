@@ -7,7 +7,7 @@ from loguru import logger
 
 from trio_alerts.alert import Record
 from trio_alerts.delivery import ChannelDelivery
-from trio_alerts.pipeline import Pipeline
+from trio_alerts.pipeline.state import Pipeline
 from trio_alerts.ports import Notification
 from trio_alerts.retry import Outcome, Refused, Retry
 

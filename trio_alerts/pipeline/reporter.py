@@ -5,7 +5,7 @@ from collections.abc import Mapping
 import trio
 
 from trio_alerts.errors import Unavailable
-from trio_alerts.pipeline import Pipeline
+from trio_alerts.pipeline.state import Pipeline
 
 EVERY_S = 60.0
 
