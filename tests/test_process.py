@@ -17,7 +17,7 @@ from trio_alerts.errors import QuarantineHalt, Stopping
 from trio_alerts.pipeline.process import Step, process_entry
 from trio_alerts.pipeline.state import Pipeline
 from trio_alerts.retry import Accepted, Refused, Retry
-from trio_alerts.routing import Routing
+from trio_alerts.routing.routes import Routing
 from trio_alerts.settings.settings import RouteSettings
 
 UNSEEN = Retry("reset", unseen=True)

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from trio_alerts.alert import AlertEvent
 from trio_alerts.errors import SettingsError
-from trio_alerts.routing import MATCH_FIELDS, Deliver, Routing, Suppress
+from trio_alerts.routing.routes import MATCH_FIELDS, Deliver, Routing, Suppress
 from trio_alerts.secret import SecretUrl
 from trio_alerts.settings.settings import ChannelSettings, RouteSettings, Settings
 

@@ -14,7 +14,7 @@ from trio_alerts.http.transport import TrioTransport
 from trio_alerts.pipeline.fault_points import FaultPoint
 from trio_alerts.pipeline.state import Pipeline
 from trio_alerts.ports import AlertStore
-from trio_alerts.routing import Routing
+from trio_alerts.routing.routes import Routing
 from trio_alerts.secret import signing_key
 from trio_alerts.settings.settings import ChannelSettings, Settings
 

@@ -17,7 +17,7 @@ from trio_alerts.pipeline.process import Step, process_entry
 from trio_alerts.pipeline.service import serve
 from trio_alerts.pipeline.state import Pipeline
 from trio_alerts.retry import Outcome
-from trio_alerts.routing import Routing
+from trio_alerts.routing.routes import Routing
 from trio_alerts.secret import SecretUrl
 from trio_alerts.settings.settings import ChannelSettings, Settings
 

@@ -17,7 +17,7 @@ from trio_alerts.deployment import refuse_foreign
 from trio_alerts.errors import AlertError, StartError, Unavailable
 from trio_alerts.pipeline.fault_points import FaultPoint
 from trio_alerts.ports import AlertStore, AlertStream
-from trio_alerts.routing import Routing
+from trio_alerts.routing.routes import Routing
 from trio_alerts.settings.settings import Settings, require_channels, warnings_about
 
 REACH_BOUND_S = 10.0  # for all channels together; `connect_timeout_s` can be a day

@@ -14,7 +14,7 @@ from trio_alerts.assembly import open_pipeline
 from trio_alerts.commands.command import Command
 from trio_alerts.pipeline.service import serve, watch_signals
 from trio_alerts.pipeline.state import Pipeline
-from trio_alerts.routing import Routing
+from trio_alerts.routing.routes import Routing
 from trio_alerts.settings.settings import Settings, require_channels, warnings_about
 from trio_alerts.stop_signals import child_number
 from trio_alerts.supervisor import supervise, watch_parent

@@ -29,7 +29,7 @@ from trio_alerts.pipeline.notify import Outcomes, notify
 from trio_alerts.pipeline.outage import Rounds
 from trio_alerts.pipeline.state import Pipeline
 from trio_alerts.ports import SUSPECT_DELIVERIES, Conflict, DeadEntry, Stored
-from trio_alerts.routing import Suppress
+from trio_alerts.routing.routes import Suppress
 from trio_alerts.settings.settings import Settings
 
 T = TypeVar("T")

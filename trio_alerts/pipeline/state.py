@@ -16,7 +16,7 @@ from trio_alerts.pipeline.fault_points import FaultPoint
 from trio_alerts.pipeline.in_flight import InFlight
 from trio_alerts.pipeline.outage import Outage, Signal
 from trio_alerts.ports import AlertStore, AlertStream, Channel
-from trio_alerts.routing import Routing
+from trio_alerts.routing.routes import Routing
 from trio_alerts.settings.settings import Settings
 
 T = TypeVar("T")

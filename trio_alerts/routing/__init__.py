@@ -1,0 +1,1 @@
+"""Which channels get an alert."""
