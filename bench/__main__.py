@@ -14,7 +14,7 @@ from bench.places import JAVA_OPTIONS
 from bench.processes import MODULES, ROOT
 from bench.report import show_claims, show_runs, write
 from bench.run import Plan, Result, VoidRunError, run
-from tests.real.servers import OpenSearchServer, UnavailableError
+from tests.support.servers import OpenSearchServer, UnavailableError
 
 VOID = 5
 CANNOT = 4

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Literal
 
-from tests.real.servers import OpenSearchServer
+from tests.support.servers import OpenSearchServer
 from trio_alerts.backends.opensearch.mapping import Wanted
 
 StoreKind = Literal["none", "sqlite", "opensearch"]

@@ -26,7 +26,7 @@ from bench.processes import (
 from bench.receiver import Report as Received
 from bench.usage import Usage, usage_of
 from bench.worker import Report as Told
-from tests.real.servers import OpenSearchServer, ValkeyServer
+from tests.support.servers import OpenSearchServer, ValkeyServer
 
 GROUP = "bench"
 STUCK_S = 60.0  # longer than any delay, and than a claim of what a lost process had

@@ -6,11 +6,11 @@ from contextlib import asynccontextmanager
 import pytest
 import trio
 
-from tests.calling import Called, call
-from tests.fakes.store import FakeStore
-from tests.fakes.stream import FakeServer, FakeStream
-from tests.fakes.world import GROUP, STREAM
 from tests.store_contract import NOW, record, retrying
+from tests.support.calling import Called, call
+from tests.support.fakes.store import FakeStore
+from tests.support.fakes.stream import FakeServer, FakeStream
+from tests.support.fakes.world import GROUP, STREAM
 from trio_alerts.backends.redis.standing import Consumer, Standing
 from trio_alerts.commands import adopt
 from trio_alerts.settings.settings import Settings

@@ -7,8 +7,8 @@ import trio
 from loguru import logger
 from trio.testing import MockClock
 
-from tests.fakes.channel import FakeChannel
-from tests.fakes.world import World
+from tests.support.fakes.channel import FakeChannel
+from tests.support.fakes.world import World
 from trio_alerts.errors import Unavailable
 from trio_alerts.pipeline.channel_health import MOST_REASONS, ChannelHealth
 from trio_alerts.retry import Accepted, Outcome, Refused, Retry

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import trio
 
-from tests.calling import Called, call
+from tests.support.calling import Called, call
 from trio_alerts.channels.webhook import WebhookChannel
 from trio_alerts.commands import check
 from trio_alerts.errors import AlertError, SchemaError, SettingsError, StartError, Unavailable

@@ -6,7 +6,7 @@ import pytest
 import trio
 from trio.testing import MockClock
 
-from tests.fakes.world import GROUP, STREAM, World
+from tests.support.fakes.world import GROUP, STREAM, World
 from trio_alerts.backends.redis.answers import shaped
 from trio_alerts.backends.redis.client import RedisClient
 from trio_alerts.backends.redis.stream import RedisStream

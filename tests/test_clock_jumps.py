@@ -7,7 +7,7 @@ import pytest
 import trio
 from trio.testing import MockClock
 
-from tests.fakes.world import GROUP, World
+from tests.support.fakes.world import GROUP, World
 from trio_alerts.errors import Unavailable
 from trio_alerts.pipeline.turn import PATIENCE_ROUNDS, Turn
 from trio_alerts.ports import HANDED_OVER_IDLE_S

@@ -7,8 +7,8 @@ import pytest
 import trio
 from trio.testing import MockClock
 
-from tests.fakes.stream import FakeServer, FakeStream
-from tests.fakes.world import GROUP, STREAM, World
+from tests.support.fakes.stream import FakeServer, FakeStream
+from tests.support.fakes.world import GROUP, STREAM, World
 from trio_alerts.deployment import new_identity
 from trio_alerts.errors import SchemaError, StartError
 from trio_alerts.pipeline.service import serve

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import trio
 
-from tests.calling import call
+from tests.support.calling import call
 from tests.test_alert_file import line, pretty
 from trio_alerts.backends.redis.producer import Emission, Fate
 from trio_alerts.commands import emit

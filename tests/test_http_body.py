@@ -8,7 +8,7 @@ import trio
 import trustme
 from trio.testing import MockClock, wait_all_tasks_blocked
 
-from tests.raw_receiver import RawConnection, Script, closing_after, raw_receiver
+from tests.support.raw_receiver import RawConnection, Script, closing_after, raw_receiver
 from tests.test_http_answer import CHUNKS
 from tests.test_http_transport import (
     authority,

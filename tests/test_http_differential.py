@@ -10,7 +10,7 @@ from itertools import pairwise
 import httpx
 import trio
 
-from tests.raw_receiver import RawConnection, raw_receiver
+from tests.support.raw_receiver import RawConnection, raw_receiver
 from trio_alerts.http.transport import TrioTransport
 
 SEED = int(os.environ.get("TRIO_ALERTS_TEST_SEED", "1"))

@@ -14,8 +14,8 @@ import trio
 import trustme
 from trio.testing import MockClock, wait_all_tasks_blocked
 
-from tests.fakes.names import NameServer
-from tests.raw_receiver import OK, RawConnection, answering, closing_after, dead_port_on_loopback, raw_receiver
+from tests.support.fakes.names import NameServer
+from tests.support.raw_receiver import OK, RawConnection, answering, closing_after, dead_port_on_loopback, raw_receiver
 from trio_alerts.backends import http_watch
 from trio_alerts.http.address_check import AddressRefused
 from trio_alerts.http.name_lookup import NameLookup

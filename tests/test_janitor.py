@@ -7,7 +7,7 @@ import trio
 from loguru import logger
 from trio.testing import MockClock
 
-from tests.fakes.world import GROUP, STREAM, World
+from tests.support.fakes.world import GROUP, STREAM, World
 from trio_alerts.ports import HANDED_OVER_IDLE_S
 from trio_alerts.retry import Refused
 

@@ -10,8 +10,8 @@ import msgspec
 import pytest
 import trio
 
-from tests.calling import call
-from tests.fakes.store import FakeStore
+from tests.support.calling import call
+from tests.support.fakes.store import FakeStore
 from tests.test_alert_file import line
 from trio_alerts.alert import Entry, Record, parse_entry
 from trio_alerts.commands import listing, reading

@@ -9,7 +9,7 @@ import msgspec
 import pytest
 from loguru import logger
 
-from tests.calling import own_logging
+from tests.support.calling import own_logging
 from trio_alerts.log import LogFormat, set_up_logging
 from trio_alerts.printable import one_line
 from trio_alerts.secret import SecretUrl

@@ -9,7 +9,7 @@ import msgspec
 import pytest
 
 import trio_alerts
-from tests.calling import call
+from tests.support.calling import call
 from trio_alerts.commands import COMMANDS, arguments, load_command
 from trio_alerts.commands.arguments import parse_arguments
 from trio_alerts.commands.command import Command

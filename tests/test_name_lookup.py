@@ -9,7 +9,7 @@ import trio
 from loguru import logger
 from trio.testing import MockClock, wait_all_tasks_blocked
 
-from tests.fakes.names import NameServer
+from tests.support.fakes.names import NameServer
 from trio_alerts.http.name_lookup import NameLookup, ask_system, literal_address
 
 HOST = "receiver.example"

@@ -8,8 +8,8 @@ import pytest
 import trio
 from trio.testing import MockClock
 
-from tests.fakes.opensearch import INFO, error
 from tests.store_contract import record
+from tests.support.fakes.opensearch import INFO, error
 from tests.test_opensearch_client import Network, opened
 from trio_alerts.alert import Record
 from trio_alerts.backends.opensearch.answers import BulkItem, Cause, ItemError

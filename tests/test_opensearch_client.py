@@ -11,8 +11,8 @@ import trio
 from opensearchpy import AsyncOpenSearch, ConflictError, NotFoundError, RequestError, TransportError
 from trio.testing import MockClock
 
-from tests.fakes.opensearch import INFO, SHARDS, error
-from tests.raw_receiver import answering, raw_receiver
+from tests.support.fakes.opensearch import INFO, SHARDS, error
+from tests.support.raw_receiver import answering, raw_receiver
 from trio_alerts.backends.opensearch.answers import AccessDenied, BulkItem, ForeignAnswer, ItemError
 from trio_alerts.backends.opensearch.client import (
     Action,

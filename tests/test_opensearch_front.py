@@ -8,8 +8,8 @@ import pytest
 import trio
 from trio.testing import MockClock
 
-from tests.fakes.opensearch import FakeOpenSearch, answer, error
-from tests.fakes.world import GROUP, STREAM, World
+from tests.support.fakes.opensearch import FakeOpenSearch, answer, error
+from tests.support.fakes.world import GROUP, STREAM, World
 from tests.test_outage import lines  # noqa: F401 - a fixture
 from trio_alerts.backends.opensearch.client import open_opensearch
 from trio_alerts.backends.opensearch.mapping import Wanted

@@ -7,7 +7,7 @@ import trio
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.fakes.opensearch import INFO
+from tests.support.fakes.opensearch import INFO
 from tests.test_opensearch_client import Network, opened
 from trio_alerts.backends.opensearch.client import Action, Target, bulk, read_document, search_documents
 from trio_alerts.errors import Unavailable

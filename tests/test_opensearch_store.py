@@ -10,8 +10,8 @@ import pytest
 import trio
 from trio.testing import MockClock
 
-from tests.fakes.opensearch import INFO, error
 from tests.store_contract import record
+from tests.support.fakes.opensearch import INFO, error
 from tests.test_opensearch_client import Network, opened
 from trio_alerts.backends.opensearch.mapping import Wanted
 from trio_alerts.backends.opensearch.store import MAX_BULK_ITEMS, OpenSearchStore

@@ -8,9 +8,9 @@ import pytest
 import trio
 from trio.testing import MockClock
 
-from tests.calling import Called, call
-from tests.fakes.store import FakeStore
-from tests.fakes.stream import FakeServer, FakeStream
+from tests.support.calling import Called, call
+from tests.support.fakes.store import FakeStore
+from tests.support.fakes.stream import FakeServer, FakeStream
 from tests.test_alert_file import line
 from trio_alerts.alert import Entry, Record, parse_entry
 from trio_alerts.clock import ServerClock

@@ -7,7 +7,7 @@ import pytest
 import trio
 from trio.testing import MockClock
 
-from tests.fakes.world import GROUP, STREAM, World
+from tests.support.fakes.world import GROUP, STREAM, World
 from trio_alerts.pipeline.service import serve
 from trio_alerts.pipeline.state import Pipeline
 from trio_alerts.ports import Notification

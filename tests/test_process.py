@@ -8,9 +8,9 @@ from loguru import logger
 from msgspec.structs import replace
 from trio.testing import MockClock
 
-from tests.fakes.channel import FakeChannel
-from tests.fakes.store import Fault
-from tests.fakes.world import EVENT, STREAM, World
+from tests.support.fakes.channel import FakeChannel
+from tests.support.fakes.store import Fault
+from tests.support.fakes.world import EVENT, STREAM, World
 from trio_alerts.alert import Entry, Record
 from trio_alerts.delivery import Delivery, cut, quarantined
 from trio_alerts.errors import QuarantineHalt, Stopping

@@ -10,7 +10,7 @@ import trio
 from loguru import logger
 from trio.testing import MockClock, wait_all_tasks_blocked
 
-from tests.fakes.redis_wire import Command, WireServer, array, bulk, echo
+from tests.support.fakes.redis_wire import Command, WireServer, array, bulk, echo
 from trio_alerts.backends import redis_connect
 from trio_alerts.backends.redis.answers import Refusal, ServerTime
 from trio_alerts.backends.redis.client import RedisClient, backoff_s, open_redis

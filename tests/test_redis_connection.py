@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from redis.exceptions import DataError, ResponseError
 from trio.testing import MockClock, wait_all_tasks_blocked
 
-from tests.fakes.redis_wire import WireServer, bulk, echo
+from tests.support.fakes.redis_wire import WireServer, bulk, echo
 from trio_alerts.backends.redis.connection import READ_SIZE, RedisConnection, pack
 from trio_alerts.errors import Unavailable
 

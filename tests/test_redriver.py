@@ -8,9 +8,9 @@ import trio
 from msgspec.structs import replace
 from trio.testing import MockClock
 
-from tests.fakes.channel import FakeChannel
-from tests.fakes.store import Call
-from tests.fakes.world import GROUP, STREAM, World
+from tests.support.fakes.channel import FakeChannel
+from tests.support.fakes.store import Call
+from tests.support.fakes.world import GROUP, STREAM, World
 from trio_alerts import redriver
 from trio_alerts.alert import Record
 from trio_alerts.delivery import ChannelDelivery, next_attempt

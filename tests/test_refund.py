@@ -6,8 +6,8 @@ import pytest
 import trio
 from trio.testing import MockClock
 
-from tests.fakes.store import Call, Fault
-from tests.fakes.world import GROUP, STREAM, World
+from tests.support.fakes.store import Call, Fault
+from tests.support.fakes.world import GROUP, STREAM, World
 from trio_alerts.pipeline.service import serve
 from trio_alerts.pipeline.state import Pipeline
 

@@ -9,7 +9,7 @@ import trio
 from msgspec.structs import replace
 from trio.testing import MockClock
 
-from tests.fakes.world import EVENT, World
+from tests.support.fakes.world import EVENT, World
 from tests.test_outage import lines  # noqa: F401 - a fixture
 from trio_alerts.alert import Record
 from trio_alerts.clock import ServerClock

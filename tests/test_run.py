@@ -7,7 +7,7 @@ import msgspec
 import pytest
 
 import trio_alerts
-from tests.calling import own_logging
+from tests.support.calling import own_logging
 from trio_alerts.commands.run import introduce
 from trio_alerts.log import LogFormat, set_up_logging
 from trio_alerts.secret import SecretUrl

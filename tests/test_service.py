@@ -4,8 +4,8 @@ import pytest
 import trio
 from trio.testing import MockClock
 
-from tests.fakes.channel import FakeChannel
-from tests.fakes.world import GROUP, STREAM, World
+from tests.support.fakes.channel import FakeChannel
+from tests.support.fakes.world import GROUP, STREAM, World
 from trio_alerts.errors import Interrupted, QuarantineHalt, RefusedContent, SchemaError
 from trio_alerts.pipeline.fault_points import FaultPoint, InjectedFault
 from trio_alerts.pipeline.service import serve, watch_signals

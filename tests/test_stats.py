@@ -9,8 +9,8 @@ import pytest
 import trio
 from msgspec.structs import replace
 
-from tests.calling import call
-from tests.fakes.store import FakeStore
+from tests.support.calling import call
+from tests.support.fakes.store import FakeStore
 from tests.test_listing import NOW, record, retrying
 from trio_alerts.backends.redis.standing import Consumer, LostUnread, Position, Standing
 from trio_alerts.commands import audit, reading, stats

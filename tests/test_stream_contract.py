@@ -8,8 +8,6 @@ import pytest
 import trio
 from trio.testing import MockClock
 
-from tests.fakes.store import Fault
-from tests.fakes.stream import Call, FakeServer, FakeStream, Group, Stream
 from tests.stream_contract import (
     GROUP,
     SHORT_BLOCK_S,
@@ -20,6 +18,8 @@ from tests.stream_contract import (
     StreamWorld,
     fields,
 )
+from tests.support.fakes.store import Fault
+from tests.support.fakes.stream import Call, FakeServer, FakeStream, Group, Stream
 from trio_alerts.errors import Unavailable
 from trio_alerts.ports import DeadEntry
 from trio_alerts.settings.settings import Settings

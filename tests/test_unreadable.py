@@ -7,8 +7,8 @@ import pytest
 import trio
 from trio.testing import MockClock
 
-from tests.fakes.opensearch import Kept
-from tests.fakes.world import World
+from tests.support.fakes.opensearch import Kept
+from tests.support.fakes.world import World
 from tests.test_opensearch_front import Fronted, served
 from tests.test_outage import lines  # noqa: F401 - a fixture
 from trio_alerts.ports import Notification

@@ -9,8 +9,8 @@ import trio
 from standardwebhooks.webhooks import Webhook
 from trio.testing import MockClock
 
-from tests.fakes.names import NameServer
-from tests.raw_receiver import raw_receiver
+from tests.support.fakes.names import NameServer
+from tests.support.raw_receiver import raw_receiver
 from trio_alerts.channels.webhook import WebhookChannel
 from trio_alerts.http.address_check import AddressRefused
 from trio_alerts.http.name_lookup import NameLookup

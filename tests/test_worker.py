@@ -6,8 +6,8 @@ import pytest
 import trio
 from trio.testing import MockClock
 
-from tests.fakes.store import Fault
-from tests.fakes.world import GROUP, STREAM, World
+from tests.support.fakes.store import Fault
+from tests.support.fakes.world import GROUP, STREAM, World
 from trio_alerts.alert import Record
 from trio_alerts.batcher import Batcher
 from trio_alerts.pipeline.fault_points import FaultPoint, InjectedFault

@@ -18,7 +18,7 @@ from tests.crash.crew import Worker
 from tests.crash.outages_of_the_store import NO_BACKEND, OVERLOADED, SIGN_IN
 from tests.crash.proxy import FAITHFUL, Manner
 from tests.crash.scene import Cell, Scene, Spoiled
-from tests.real.receiver import Script, Step
+from tests.support.receiver import Script, Step
 from trio_alerts.errors import StartError
 
 PROCESSES = 3

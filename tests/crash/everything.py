@@ -8,8 +8,8 @@ import time
 from tests.crash.outages_of_the_store import NO_BACKEND, OVERLOADED
 from tests.crash.proxy import FAITHFUL, Manner
 from tests.crash.scene import Cell, Scene, Spoiled
-from tests.real.program import GROUP
-from tests.real.receiver import Script, Step
+from tests.support.program import GROUP
+from tests.support.receiver import Script, Step
 
 ROUNDS = 12
 LONGEST_S = 2.5  # of one round: more than claim_idle_s, redis_timeout_s and store_timeout_s

@@ -3,7 +3,7 @@
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 
-from tests.real.receiver import Request
+from tests.support.receiver import Request
 from trio_alerts.alert import Record
 from trio_alerts.delivery import ChannelDelivery
 from trio_alerts.retry import UNSEEN_STATUSES

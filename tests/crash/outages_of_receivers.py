@@ -4,7 +4,7 @@ import time
 from collections.abc import Mapping
 
 from tests.crash.scene import ALERTS, Cell, Scene
-from tests.real.receiver import MIB, Script, Step
+from tests.support.receiver import MIB, Script, Step
 
 BOTH = ALERTS + ALERTS // 3  # deliveries, if every alert reaches all its channels
 

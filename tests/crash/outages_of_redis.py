@@ -6,9 +6,9 @@ import time
 
 from tests.crash.proxy import FAITHFUL, Manner
 from tests.crash.scene import ALERTS, PER_S, Cell, Scene
-from tests.real.program import GROUP
-from tests.real.receiver import Script, Step
-from tests.real.servers import SentinelServer, ValkeyServer
+from tests.support.program import GROUP
+from tests.support.receiver import Script, Step
+from tests.support.servers import SentinelServer, ValkeyServer
 
 PAUSE_S = 4.0  # more than twice claim_idle_s, twice redis_timeout_s
 SERVICE = "alerts"

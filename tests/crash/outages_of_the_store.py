@@ -7,7 +7,7 @@ import msgspec
 
 from tests.crash.proxy import FAITHFUL, Manner, http_answer
 from tests.crash.scene import ALERTS, Cell, Scene
-from tests.real.servers import OpenSearchCluster
+from tests.support.servers import OpenSearchCluster
 from trio_alerts.errors import StartError
 
 NONSENSE_S = 40.0

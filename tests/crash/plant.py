@@ -5,7 +5,7 @@ from functools import cached_property
 from types import TracebackType
 from typing import Self
 
-from tests.real.servers import OpenSearchServer, ReceiverServer, ValkeyServer
+from tests.support.servers import OpenSearchServer, ReceiverServer, ValkeyServer
 
 
 class Plant:

@@ -5,7 +5,7 @@ import time
 from collections.abc import Mapping
 
 from tests.crash.scene import ALERTS, Cell, Scene
-from tests.real.receiver import Script, Step
+from tests.support.receiver import Script, Step
 from trio_alerts.pipeline.fault_points import POINTS
 
 PAUSE_S = 4.0  # of a process: more than twice claim_idle_s

@@ -17,7 +17,7 @@ import httptools
 import trio
 
 from tests.crash.bulk_items import Item, is_bulk, is_whole, put_in, take_out
-from tests.real.servers.process import free_port
+from tests.support.servers.process import free_port
 
 CHUNK = 65_536
 STARTS_WITHIN_S = 30.0

@@ -8,7 +8,7 @@ from pathlib import Path
 from tests.crash.ledger import Balance
 from tests.crash.plant import Plant
 from tests.crash.scene import Cell, CellFailedError, Outcome, Scene
-from tests.real.servers import UnavailableError
+from tests.support.servers import UnavailableError
 
 NAMED = 5  # IDs that are named of each kind of fault; the rest is counted
 

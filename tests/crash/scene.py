@@ -18,9 +18,9 @@ from tests.crash.ledger import FINAL, Balance, balance
 from tests.crash.plant import Plant
 from tests.crash.producer import Producer
 from tests.crash.proxy import FAITHFUL, Manner, Proxy
-from tests.real.program import GROUP
-from tests.real.receiver import Script, Step
-from tests.real.servers import OpenSearchServer, RedisServer
+from tests.support.program import GROUP
+from tests.support.receiver import Script, Step
+from tests.support.servers import OpenSearchServer, RedisServer
 from trio_alerts.alert import Record
 from trio_alerts.assembly import open_store
 from trio_alerts.backends.redis.keys import dead_letter_key

@@ -10,8 +10,8 @@ from tests.crash.matrix import CELLS
 from tests.crash.plant import Plant
 from tests.crash.report import line
 from tests.crash.run import run_cell
-from tests.real.obtain import give_up
-from tests.real.servers import UnavailableError
+from tests.support.obtain import give_up
+from tests.support.servers import UnavailableError
 
 
 @pytest.fixture(scope="module")

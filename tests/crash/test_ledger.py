@@ -5,7 +5,7 @@ import pytest
 from msgspec.structs import replace
 
 from tests.crash.ledger import balance
-from tests.real.receiver import Request
+from tests.support.receiver import Request
 from trio_alerts.alert import Record
 from trio_alerts.delivery import ChannelDelivery, ChannelState, Delivery, first_attempt
 

@@ -8,7 +8,7 @@ import pytest
 
 from tests.crash.crew import wait_until
 from tests.crash.proxy import FAITHFUL, Manner, Proxy, http_answer
-from tests.real.servers import ReceiverServer
+from tests.support.servers import ReceiverServer
 
 PATIENCE_S = 60.0
 

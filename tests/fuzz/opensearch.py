@@ -14,9 +14,9 @@ import httpx
 import trio
 from trio.testing import MockClock
 
-from tests.fakes.opensearch import FakeOpenSearch, answer, error
 from tests.fuzz.target import Target
 from tests.store_contract import NOW, record, retrying
+from tests.support.fakes.opensearch import FakeOpenSearch, answer, error
 from trio_alerts.backends.opensearch.client import open_opensearch
 from trio_alerts.backends.opensearch.mapping import Wanted
 from trio_alerts.backends.opensearch.store import OpenSearchStore

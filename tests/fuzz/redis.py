@@ -16,8 +16,8 @@ import trio
 from loguru import logger
 from trio.testing import MockClock
 
-from tests.fakes.redis_wire import WireServer, array, bulk
 from tests.fuzz.target import Target
+from tests.support.fakes.redis_wire import WireServer, array, bulk
 from trio_alerts.alert import Entry
 from trio_alerts.backends import (
     redis_connect,

@@ -10,10 +10,10 @@ from contextlib import AbstractContextManager, nullcontext
 
 import pytest
 
-from tests.real.obtain import obtain
-from tests.real.servers import OpenSearch, OpenSearchServer, RedisServer, ValkeyServer
-from tests.real.servers.opensearch import RunningOpenSearch
-from tests.real.tls import TlsFiles, make_tls_files
+from tests.support.obtain import obtain
+from tests.support.servers import OpenSearch, OpenSearchServer, RedisServer, ValkeyServer
+from tests.support.servers.opensearch import RunningOpenSearch
+from tests.support.tls import TlsFiles, make_tls_files
 
 
 @pytest.fixture(scope="session")

@@ -14,9 +14,9 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from tests.real.obtain import obtain
-from tests.real.servers import RedisServer, ValkeyServer
-from tests.real.servers.process import free_port
+from tests.support.obtain import obtain
+from tests.support.servers import RedisServer, ValkeyServer
+from tests.support.servers.process import free_port
 from trio_alerts.alert import Record
 from trio_alerts.commands.alert_file import read_alerts
 

@@ -13,8 +13,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.real.obtain import obtain
-from tests.real.servers import ValkeyServer
+from tests.support.obtain import obtain
+from tests.support.servers import ValkeyServer
 from trio_alerts.demo import embedded_valkey
 from trio_alerts.errors import StartError
 

@@ -12,12 +12,12 @@ from typing import Any
 import pytest
 import redis
 
-from tests.calling import Called, call
-from tests.real.obtain import obtain
-from tests.real.program import GROUP, Site, stop, wait_until
-from tests.real.receiver import Script, Step
-from tests.real.servers import OpenSearch, RedisServer
-from tests.real.servers.receiver import ReceiverServer
+from tests.support.calling import Called, call
+from tests.support.obtain import obtain
+from tests.support.program import GROUP, Site, stop, wait_until
+from tests.support.receiver import Script, Step
+from tests.support.servers import OpenSearch, RedisServer
+from tests.support.servers.receiver import ReceiverServer
 from tests.test_alert import EVENT
 
 PRODUCTION, ELSEWHERE = 1, 2  # databases of one server: to its clients, two servers

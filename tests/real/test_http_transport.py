@@ -13,10 +13,10 @@ import httpx
 import pytest
 import trio
 
-from tests.real.obtain import give_up, obtain
-from tests.real.servers import Server, ServerFailedError, UnavailableError
-from tests.real.servers.process import free_port
-from tests.real.tls import TlsFiles
+from tests.support.obtain import give_up, obtain
+from tests.support.servers import Server, ServerFailedError, UnavailableError
+from tests.support.servers.process import free_port
+from tests.support.tls import TlsFiles
 from trio_alerts.http.socket import PlainSocket, SendProgress
 from trio_alerts.http.transport import TrioTransport
 

@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from tests.real.obtain import obtain
-from tests.real.program import Site, stop, wait_until
-from tests.real.servers import RedisServer
-from tests.real.servers.receiver import ReceiverServer
+from tests.support.obtain import obtain
+from tests.support.program import Site, stop, wait_until
+from tests.support.servers import RedisServer
+from tests.support.servers.receiver import ReceiverServer
 from tests.test_alert import EVENT
 
 

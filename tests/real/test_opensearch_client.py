@@ -10,8 +10,8 @@ import pytest
 import trio
 from opensearchpy import AsyncOpenSearch, ConflictError, NotFoundError, RequestError
 
-from tests.real.servers import OpenSearch
-from tests.real.tls import TlsFiles, serve_tls_front
+from tests.support.servers import OpenSearch
+from tests.support.tls import TlsFiles, serve_tls_front
 from trio_alerts.backends.opensearch.answers import BulkItem, ItemError, ServerInfo, error_type
 from trio_alerts.backends.opensearch.client import (
     Action,

@@ -8,8 +8,8 @@ import msgspec
 import pytest
 import trio
 
-from tests.real.servers import OpenSearch
 from tests.store_contract import NOW, delivered, record, retrying
+from tests.support.servers import OpenSearch
 from trio_alerts.alert import Record
 from trio_alerts.backends.opensearch.store import OpenSearchStore, open_opensearch_store
 from trio_alerts.delivery import Rules, first_attempt, settled, suppressed

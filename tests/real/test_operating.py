@@ -11,12 +11,12 @@ from typing import Any
 import pytest
 import redis
 
-from tests.calling import call
-from tests.real.obtain import obtain
-from tests.real.program import GROUP, Site, stop, wait_until
-from tests.real.receiver import Script, Step
-from tests.real.servers import OpenSearch, RedisServer
-from tests.real.servers.receiver import ReceiverServer
+from tests.support.calling import call
+from tests.support.obtain import obtain
+from tests.support.program import GROUP, Site, stop, wait_until
+from tests.support.receiver import Script, Step
+from tests.support.servers import OpenSearch, RedisServer
+from tests.support.servers.receiver import ReceiverServer
 from tests.test_alert import EVENT
 
 QUICK = {"keepalive_s": "0.3", "claim_idle_s": "1", "claim_every_s": "0.2", "redrive_every_s": "0.2"}

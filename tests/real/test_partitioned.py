@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from tests.real.obtain import obtain
-from tests.real.program import GROUP, Site, stop, wait_until
-from tests.real.servers import RedisServer, ValkeyServer
-from tests.real.servers.receiver import ReceiverServer
+from tests.support.obtain import obtain
+from tests.support.program import GROUP, Site, stop, wait_until
+from tests.support.servers import RedisServer, ValkeyServer
+from tests.support.servers.receiver import ReceiverServer
 from tests.test_alert import EVENT
 
 IDS = ("1700000000000-0", "1700000000000-1", "1700000000001-0")

@@ -7,10 +7,10 @@ import httpx
 import pytest
 import trio
 
-from tests.real.obtain import obtain
-from tests.real.receiver import MIB, Receiver, Script, Step, serve_receiver
-from tests.real.servers import ReceiverServer, ValkeyServer
-from tests.real.tls import TlsFiles, serve_tls_front
+from tests.support.obtain import obtain
+from tests.support.receiver import MIB, Receiver, Script, Step, serve_receiver
+from tests.support.servers import ReceiverServer, ValkeyServer
+from tests.support.tls import TlsFiles, serve_tls_front
 
 WITHIN_S = 30.0
 

@@ -14,9 +14,9 @@ import trio
 from loguru import logger
 from redis.exceptions import RedisError
 
-from tests.real.servers import RedisServer, SentinelServer, ValkeyServer
-from tests.real.servers.process import free_port
-from tests.real.tls import TlsFiles, serve_tls_front
+from tests.support.servers import RedisServer, SentinelServer, ValkeyServer
+from tests.support.servers.process import free_port
+from tests.support.tls import TlsFiles, serve_tls_front
 from trio_alerts.backends.redis.answers import Refusal
 from trio_alerts.backends.redis.client import RedisClient, open_redis
 from trio_alerts.errors import StartError, Unavailable

@@ -6,11 +6,11 @@ from pathlib import Path
 
 import pytest
 
-from tests.real.obtain import obtain
-from tests.real.servers import ValkeyServer
-from tests.real.servers.process import UnavailableError
 from tests.real.test_redis_stream import RedisWorld, settings
 from tests.stream_contract import add, ids, read_all
+from tests.support.obtain import obtain
+from tests.support.servers import ValkeyServer
+from tests.support.servers.process import UnavailableError
 from trio_alerts.backends.redis.stream import open_redis_stream
 
 LIBRARY = "faketime/libfaketime.so.1"

@@ -7,9 +7,9 @@ from typing import Any
 import pytest
 import trio
 
-from tests.real.servers import RedisServer
 from tests.real.test_redis_stream import RedisWorld, logged, settings
 from tests.stream_contract import GROUP, add, ids, read_all
+from tests.support.servers import RedisServer
 from trio_alerts.backends import redis_reader
 from trio_alerts.backends.redis.keys import dead_letter_key, ledger_key
 from trio_alerts.backends.redis.standing import LostUnread, RedisLedger, open_ledger

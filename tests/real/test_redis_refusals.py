@@ -7,10 +7,10 @@ from functools import partial
 import pytest
 import trio
 
-from tests.real.obtain import obtain
-from tests.real.servers import RedisServer, ValkeyServer
 from tests.real.test_redis_stream import RedisWorld, configured, settings, user
 from tests.stream_contract import GROUP, add, ids, read_all
+from tests.support.obtain import obtain
+from tests.support.servers import RedisServer, ValkeyServer
 from trio_alerts.backends.redis.keys import dead_letter_key, ledger_key, lost_key
 from trio_alerts.backends.redis.stream import open_redis_stream
 from trio_alerts.errors import StartError, Unavailable

@@ -11,7 +11,6 @@ import trio
 import trio.testing
 from loguru import logger
 
-from tests.real.servers import RedisServer
 from tests.stream_contract import (
     GROUP,
     LONG_BLOCK_S,
@@ -27,6 +26,7 @@ from tests.stream_contract import (
     ids,
     read_all,
 )
+from tests.support.servers import RedisServer
 from trio_alerts.alert import Entry
 from trio_alerts.backends import redis_upkeep
 from trio_alerts.backends.redis.keys import dead_letter_key, deployment_key, ledger_key, lock_key, lost_key

@@ -11,11 +11,11 @@ from typing import Any
 import pytest
 from standardwebhooks.webhooks import Webhook
 
-from tests.real.obtain import obtain
-from tests.real.program import Site, stop, wait_until
-from tests.real.receiver import Script, Step
-from tests.real.servers import OpenSearch, RedisServer
-from tests.real.servers.receiver import ReceiverServer
+from tests.support.obtain import obtain
+from tests.support.program import Site, stop, wait_until
+from tests.support.receiver import Script, Step
+from tests.support.servers import OpenSearch, RedisServer
+from tests.support.servers.receiver import ReceiverServer
 from tests.test_alert import EVENT
 
 EXAMPLES = Path(__file__).parents[2] / "examples" / "alerts.jsonl"

@@ -9,9 +9,9 @@ import msgspec
 import pytest
 import trio
 
-from tests.real.obtain import obtain
-from tests.real.servers import OpenSearch, OpenSearchServer
 from tests.store_contract import record
+from tests.support.obtain import obtain
+from tests.support.servers import OpenSearch, OpenSearchServer
 from trio_alerts.backends.opensearch.answers import AccessDenied
 from trio_alerts.backends.opensearch.client import open_opensearch
 from trio_alerts.backends.opensearch.guard import SchemaGuard

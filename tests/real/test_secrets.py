@@ -10,8 +10,8 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from tests.real.program import Site, stop, wait_until
-from tests.real.servers import RedisServer
+from tests.support.program import Site, stop, wait_until
+from tests.support.servers import RedisServer
 from tests.test_alert import EVENT
 
 MARK = "S3CR3Tmarker"

@@ -14,8 +14,8 @@ from redis.backoff import NoBackoff
 from redis.retry import Retry
 
 from tests.real.conftest import opensearch_from_environment
-from tests.real.obtain import give_up, obtain
-from tests.real.servers import (
+from tests.support.obtain import give_up, obtain
+from tests.support.servers import (
     OpenSearch,
     OpenSearchCluster,
     OpenSearchServer,
@@ -29,9 +29,9 @@ from tests.real.servers import (
     distribution,
     opensearch,
 )
-from tests.real.servers.java import Java
-from tests.real.servers.process import free_port
-from tests.real.tls import TlsFiles
+from tests.support.servers.java import Java
+from tests.support.servers.process import free_port
+from tests.support.tls import TlsFiles
 
 GONE_WITHIN_S = 30.0
 ONCE = Retry(NoBackoff(), 0)
@@ -182,7 +182,7 @@ def test_a_server_leaves_no_process_and_no_folder(kind: Callable[[], Server], ho
 def test_a_server_ends_with_a_killed_test_process(tmp_path: Path) -> None:
     """SIGKILL to the tests themselves ends their servers and removes the folders."""
     script = (
-        "import os, signal, sys; from tests.real.servers import ValkeyServer\n"
+        "import os, signal, sys; from tests.support.servers import ValkeyServer\n"
         "with ValkeyServer() as server:\n"
         "    print(server.pid, server.folder, flush=True)\n"
         "    os.kill(os.getpid(), signal.SIGKILL)\n"
@@ -211,7 +211,7 @@ def test_a_server_that_cannot_start_says_why() -> None:
 def test_a_port_that_was_taken_meanwhile_is_replaced(valkey: RedisServer, monkeypatch: pytest.MonkeyPatch) -> None:
     """Another process may take the port between the look and the bind: the start goes on with another one."""
     ports = iter([valkey.port])
-    monkeypatch.setattr("tests.real.servers.redis.free_port", lambda: next(ports, None) or free_port())
+    monkeypatch.setattr("tests.support.servers.redis.free_port", lambda: next(ports, None) or free_port())
 
     with obtain(ValkeyServer) as server:
         assert server.port != valkey.port

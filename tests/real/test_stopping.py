@@ -10,11 +10,11 @@ from pathlib import Path
 
 import pytest
 
-from tests.real.obtain import obtain
-from tests.real.program import PATIENCE_S, Site, stop, wait_until
-from tests.real.servers import RedisServer
-from tests.real.servers.receiver import ReceiverServer
 from tests.real.test_run import QUICK, add_event
+from tests.support.obtain import obtain
+from tests.support.program import PATIENCE_S, Site, stop, wait_until
+from tests.support.servers import RedisServer
+from tests.support.servers.receiver import ReceiverServer
 
 SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 HANG_S = "50"  # of a time-out, so that nothing but the signal ends the wait

@@ -9,12 +9,12 @@ from pathlib import Path
 import pytest
 
 from tests.crash.proxy import Proxy
-from tests.real.obtain import obtain
-from tests.real.program import PATIENCE_S, Site, stop, wait_until
-from tests.real.receiver import Script, Step
-from tests.real.servers import RedisServer
-from tests.real.servers.receiver import ReceiverServer
 from tests.real.test_run import QUICK, add_event
+from tests.support.obtain import obtain
+from tests.support.program import PATIENCE_S, Site, stop, wait_until
+from tests.support.receiver import Script, Step
+from tests.support.servers import RedisServer
+from tests.support.servers.receiver import ReceiverServer
 
 
 @pytest.fixture

@@ -8,10 +8,10 @@ import msgspec
 import trio
 from opensearchpy import AsyncOpenSearch
 
-from tests.fakes.opensearch import answer
-from tests.fakes.store import FakeStore
 from tests.simulation.network import BulkCall, Network
 from tests.simulation.schedule import OWNER
+from tests.support.fakes.opensearch import answer
+from tests.support.fakes.store import FakeStore
 from trio_alerts.alert import Record
 from trio_alerts.backends.opensearch.answers import Answer
 from trio_alerts.backends.opensearch.bulk import DONE, Result, Write, write_all, write_of

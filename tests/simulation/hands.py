@@ -7,12 +7,12 @@ from random import Random
 import trio
 from msgspec.structs import replace
 
-from tests.fakes.store import FakeStore
-from tests.fakes.stream import FakeServer, Group, Stream
-from tests.fakes.world import EVENT, GROUP, STREAM
 from tests.simulation.history import History
 from tests.simulation.plan import POISON, Event
 from tests.simulation.promises import Emitted, Promises
+from tests.support.fakes.store import FakeStore
+from tests.support.fakes.stream import FakeServer, Group, Stream
+from tests.support.fakes.world import EVENT, GROUP, STREAM
 from trio_alerts.alert import Record
 from trio_alerts.clock import ServerClock
 from trio_alerts.record_ids import REPLAY_OF, order

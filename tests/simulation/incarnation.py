@@ -11,13 +11,13 @@ from typing import TYPE_CHECKING, Any
 import trio
 from msgspec.structs import replace
 
-from tests.fakes.store import FakeStore
-from tests.fakes.stream import FakeServer, FakeStream
 from tests.simulation.bulk import BulkStore
 from tests.simulation.history import History
 from tests.simulation.network import Backend, Killed, Network, Request
 from tests.simulation.plan import Event
 from tests.simulation.schedule import OWNER, FreezingQueue
+from tests.support.fakes.store import FakeStore
+from tests.support.fakes.stream import FakeServer, FakeStream
 from trio_alerts.alert import AlertEvent, Entry
 from trio_alerts.errors import AlertError
 from trio_alerts.pipeline.in_flight import InFlight

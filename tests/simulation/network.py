@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, Generic, Literal, TypeVar
 
 import trio
 
-from tests.fakes import store as fake_store
-from tests.fakes import stream as fake_stream
 from tests.simulation.history import History
 from tests.simulation.plan import Event
 from tests.simulation.schedule import OWNER
+from tests.support.fakes import store as fake_store
+from tests.support.fakes import stream as fake_stream
 from trio_alerts.errors import Unavailable
 from trio_alerts.ports import Stored
 

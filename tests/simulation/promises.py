@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING
 import msgspec
 import trio
 
-from tests.fakes import stream as fake_stream
-from tests.fakes.store import FakeStore
-from tests.fakes.stream import FakeServer
 from tests.simulation.history import History
 from tests.simulation.plan import POISON
+from tests.support.fakes import stream as fake_stream
+from tests.support.fakes.store import FakeStore
+from tests.support.fakes.stream import FakeServer
 from trio_alerts.alert import Record
 from trio_alerts.delivery import Delivery
 from trio_alerts.ports import Conflict, Stored

@@ -10,8 +10,6 @@ from typing import cast
 import trio
 from loguru import logger
 
-from tests.fakes.stream import FakeServer
-from tests.fakes.world import GROUP, STREAM
 from tests.simulation.hands import Hands
 from tests.simulation.history import History
 from tests.simulation.incarnation import Incarnation, Surroundings
@@ -20,6 +18,8 @@ from tests.simulation.plan import Event, Plan
 from tests.simulation.promises import Promises, WatchedStore
 from tests.simulation.receiver import Receiver
 from tests.simulation.schedule import OWNER, FreezingQueue, run_repeatably, scheduler_fingerprint
+from tests.support.fakes.stream import FakeServer
+from tests.support.fakes.world import GROUP, STREAM
 from trio_alerts.clock import ServerClock
 from trio_alerts.errors import AlertError, SchemaError, StartError
 from trio_alerts.ports import Notification

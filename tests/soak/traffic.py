@@ -12,9 +12,9 @@ import trio
 from tests.crash.crew import Worker, wait_until
 from tests.crash.ledger import FINAL, balance
 from tests.crash.scene import LOOK_S, Cell, CellFailedError, Outcome, Scene
-from tests.real.program import GROUP
-from tests.real.receiver import Script, Step
 from tests.soak.memory import Memory, memory_of
+from tests.support.program import GROUP
+from tests.support.receiver import Script, Step
 from trio_alerts.alert import Record
 from trio_alerts.assembly import open_store
 from trio_alerts.ports import Counts, RecordFilter

@@ -11,8 +11,8 @@ from typing import TypeVar
 
 import trio
 
-from tests.fakes.store import Fault
-from tests.fakes.wire import Wire
+from tests.support.fakes.store import Fault
+from tests.support.fakes.wire import Wire
 from trio_alerts.alert import Entry
 from trio_alerts.deployment import foreign_stream
 from trio_alerts.errors import SchemaError, SettingsError, Unavailable

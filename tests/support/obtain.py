@@ -6,7 +6,7 @@ from typing import NoReturn, TypeVar
 
 import pytest
 
-from tests.real.servers import UnavailableError
+from tests.support.servers import UnavailableError
 
 ServerT = TypeVar("ServerT")
 

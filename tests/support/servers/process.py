@@ -12,8 +12,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from tests.real.servers.guard import Guard
-from tests.real.servers.places import OWNER, new_folder
+from tests.support.servers.guard import Guard
+from tests.support.servers.places import OWNER, new_folder
 
 READY_WITHIN_S = 180.0  # OpenSearch needs 6 s on two idle cores; a loaded machine gets thirty times that
 ENDS_WITHIN_S = 60.0  # after SIGTERM: Redis writes its file, OpenSearch closes its shards, both well under 1 s

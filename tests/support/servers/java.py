@@ -9,7 +9,7 @@ from functools import cache
 from pathlib import Path
 from typing import NamedTuple
 
-from tests.real.servers.places import UNPRIVILEGED, reachable
+from tests.support.servers.places import UNPRIVILEGED, reachable
 
 FOLDERS = ("/usr/lib/jvm/*", "/opt/java/*", "/Library/Java/JavaVirtualMachines/*/Contents/Home")
 

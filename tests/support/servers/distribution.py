@@ -10,8 +10,8 @@ import zipfile
 from dataclasses import dataclass
 from pathlib import Path
 
-from tests.real.servers.places import cache_folder
-from tests.real.servers.process import UnavailableError
+from tests.support.servers.places import cache_folder
+from tests.support.servers.process import UnavailableError
 
 GROUP, ARTIFACT = "org.opensearch.distribution.integ-test-zip", "opensearch"
 FETCHED_WITHIN_S = 1_800.0  # 130 MB and Maven's own plugins, over a slow line

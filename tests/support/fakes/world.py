@@ -8,9 +8,9 @@ from typing import Any
 
 import trio
 
-from tests.fakes.channel import FakeChannel
-from tests.fakes.store import FakeStore
-from tests.fakes.stream import FakeServer, FakeStream
+from tests.support.fakes.channel import FakeChannel
+from tests.support.fakes.store import FakeStore
+from tests.support.fakes.stream import FakeServer, FakeStream
 from trio_alerts.alert import Entry
 from trio_alerts.delivery import Delivery
 from trio_alerts.pipeline.process import Step, process_entry

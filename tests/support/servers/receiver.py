@@ -1,4 +1,4 @@
-"""The scripted receiver of `tests.real.receiver`, as a process of its own."""
+"""The scripted receiver of `tests.support.receiver`, as a process of its own."""
 
 import sys
 from collections.abc import Mapping
@@ -7,8 +7,8 @@ from pathlib import Path
 import httpx
 import msgspec
 
-from tests.real.receiver import CONTROL, Ledger, Script, Totals
-from tests.real.servers.process import Server, free_port
+from tests.support.receiver import CONTROL, Ledger, Script, Totals
+from tests.support.servers.process import Server, free_port
 
 
 class ReceiverServer(Server):
@@ -56,7 +56,7 @@ class ReceiverServer(Server):
     def command(self) -> list[str]:
         """Return the command line."""
         options = ["--port", str(self.port), "--scripts", str(self.folder / "scripts.json")]
-        return [sys.executable, "-m", "tests.real.receiver", *options, *(["--lean"] if self._lean else [])]
+        return [sys.executable, "-m", "tests.support.receiver", *options, *(["--lean"] if self._lean else [])]
 
     def working_folder(self) -> Path:
         """Return the repository's root, from where the module is found."""

@@ -15,9 +15,9 @@ import redis
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
-from tests.real.servers.places import cache_folder
-from tests.real.servers.process import Server, UnavailableError, free_port
-from tests.real.tls import TlsFiles
+from tests.support.servers.places import cache_folder
+from tests.support.servers.process import Server, UnavailableError, free_port
+from tests.support.tls import TlsFiles
 
 INSTALL = "apt-get install redis-server"
 POLICY = Path("/usr/sbin/policy-rc.d")  # exit code 101 here tells Debian's packages to start no service

@@ -9,7 +9,7 @@ from typing import Literal, TypeVar
 import msgspec
 import trio
 
-from tests.fakes.wire import Wire
+from tests.support.fakes.wire import Wire
 from trio_alerts.alert import Record
 from trio_alerts.delivery import Delivery
 from trio_alerts.errors import RefusedContent, SchemaError, Unavailable

@@ -10,10 +10,10 @@ from typing import Any, Self
 import httpx
 import msgspec
 
-from tests.real.servers.distribution import RELEASES, distribution
-from tests.real.servers.java import javas
-from tests.real.servers.places import UNPRIVILEGED, give, link_tree, reachable
-from tests.real.servers.process import Server, UnavailableError, free_port
+from tests.support.servers.distribution import RELEASES, distribution
+from tests.support.servers.java import javas
+from tests.support.servers.places import UNPRIVILEGED, give, link_tree, reachable
+from tests.support.servers.process import Server, UnavailableError, free_port
 
 # Test servers live for seconds: the quick compiler and the simple collector halve the start and the CPU it takes.
 # Benchmarks pass their own.

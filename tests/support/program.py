@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from tests.real.servers import RedisServer
+from tests.support.servers import RedisServer
 
 PATIENCE_S = 60.0  # longer than anything that is waited for takes on a busy machine
 GROUP = "alert-processor"

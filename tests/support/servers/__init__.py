@@ -5,10 +5,10 @@ restarting take up to seconds: inside a trio test, wrap them in `trio.to_thread.
 take milliseconds.
 """
 
-from tests.real.servers.opensearch import OpenSearch, OpenSearchCluster, OpenSearchServer
-from tests.real.servers.process import Server, ServerFailedError, UnavailableError
-from tests.real.servers.receiver import ReceiverServer
-from tests.real.servers.redis import RedisServer, SentinelServer, ValkeyServer
+from tests.support.servers.opensearch import OpenSearch, OpenSearchCluster, OpenSearchServer
+from tests.support.servers.process import Server, ServerFailedError, UnavailableError
+from tests.support.servers.receiver import ReceiverServer
+from tests.support.servers.redis import RedisServer, SentinelServer, ValkeyServer
 
 __all__ = [
     "OpenSearch",

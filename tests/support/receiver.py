@@ -7,8 +7,8 @@ In a test's own trio run:
     ...
     await receiver.until(lambda: len(receiver.ledger.requests) == 3)
 
-As a process, so that it outlives every crash of the program under test: `tests.real.servers.ReceiverServer`, or by hand
-`python -m tests.real.receiver --port 8081 --scripts scripts.json`. Its ledger is then read at `/_receiver/ledger`.
+As a process, so that it outlives every crash of the program under test: `tests.support.servers.ReceiverServer`, or by hand
+`python -m tests.support.receiver --port 8081 --scripts scripts.json`. Its ledger is then read at `/_receiver/ledger`.
 """
 
 import argparse
@@ -301,7 +301,7 @@ class _Arriving:
 
 def main() -> None:
     """Serve until killed."""
-    parser = argparse.ArgumentParser(prog="python -m tests.real.receiver", description=main.__doc__)
+    parser = argparse.ArgumentParser(prog="python -m tests.support.receiver", description=main.__doc__)
     parser.add_argument("--port", type=int, default=0, help="on 127.0.0.1; 0 for a free one")
     parser.add_argument("--scripts", type=Path, help="file with a JSON object: path -> script")
     parser.add_argument("--lean", action="store_true", help="keep no headers and bodies")
