@@ -1,3 +1,3 @@
 import pytest
 
-pytest.register_assert_rewrite("tests.store_contract", "tests.stream_contract", "tests.support.raw_receiver")
+pytest.register_assert_rewrite("tests.contracts.store", "tests.contracts.stream", "tests.support.raw_receiver")

@@ -6,7 +6,7 @@ from contextlib import asynccontextmanager
 import pytest
 import trio
 
-from tests.store_contract import NOW, record, retrying
+from tests.contracts.store import NOW, record, retrying
 from tests.support.calling import Called, call
 from tests.support.fakes.store import FakeStore
 from tests.support.fakes.stream import FakeServer, FakeStream

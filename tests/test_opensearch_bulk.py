@@ -8,7 +8,7 @@ import pytest
 import trio
 from trio.testing import MockClock
 
-from tests.store_contract import record
+from tests.contracts.store import record
 from tests.support.fakes.opensearch import INFO, error
 from tests.test_opensearch_client import Network, opened
 from trio_alerts.alert import Record

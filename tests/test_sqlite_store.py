@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 import trio
 
-from tests.store_contract import (
+from tests.contracts.store import (
     NOW,
     PATIENCE_S,
     StoreContract,

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.store_contract import record
+from tests.contracts.store import record
 from trio_alerts.backends.sqlite.store import open_sqlite_store
 from trio_alerts.backends.stored_records import readable_records
 from trio_alerts.errors import RefusedContent

@@ -14,8 +14,8 @@ import httpx
 import trio
 from trio.testing import MockClock
 
+from tests.contracts.store import NOW, record, retrying
 from tests.fuzz.target import Target
-from tests.store_contract import NOW, record, retrying
 from tests.support.fakes.opensearch import FakeOpenSearch, answer, error
 from trio_alerts.backends.opensearch.client import open_opensearch
 from trio_alerts.backends.opensearch.mapping import Wanted

@@ -4,7 +4,7 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from tests.store_contract import StoreContract, TestedStore
+from tests.contracts.store import StoreContract, TestedStore
 from tests.support.servers import OpenSearch
 from trio_alerts.backends.opensearch.client import Target, open_opensearch, read_document
 from trio_alerts.backends.opensearch.store import open_opensearch_store

@@ -8,7 +8,7 @@ import msgspec
 import pytest
 import trio
 
-from tests.store_contract import NOW, delivered, record, retrying
+from tests.contracts.store import NOW, delivered, record, retrying
 from tests.support.servers import OpenSearch
 from trio_alerts.alert import Record
 from trio_alerts.backends.opensearch.store import OpenSearchStore, open_opensearch_store

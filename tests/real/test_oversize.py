@@ -6,8 +6,8 @@ from contextlib import asynccontextmanager
 import pytest
 import trio
 
+from tests.contracts.stream import GROUP, WHY, ids
 from tests.real.test_redis_stream import RedisWorld, settings
-from tests.stream_contract import GROUP, WHY, ids
 from tests.support.servers import RedisServer
 from trio_alerts.alert import MAX_ENTRY_BYTES, Entry, parse_entry
 from trio_alerts.backends import redis_quarantine

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.contracts.stream import add, ids, read_all
 from tests.real.test_redis_stream import RedisWorld, settings
-from tests.stream_contract import add, ids, read_all
 from tests.support.obtain import obtain
 from tests.support.servers import ValkeyServer
 from tests.support.servers.process import UnavailableError

@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 import trio
 
+from tests.contracts.stream import GROUP, add, ids, read_all
 from tests.real.test_redis_stream import RedisWorld, logged, settings
-from tests.stream_contract import GROUP, add, ids, read_all
 from tests.support.servers import RedisServer
 from trio_alerts.backends import redis_reader
 from trio_alerts.backends.redis.keys import dead_letter_key, ledger_key

@@ -5,8 +5,8 @@ from contextlib import asynccontextmanager
 
 import pytest
 
+from tests.contracts.stream import GROUP, WHY, Fields, add, ids, read_all
 from tests.real.test_redis_stream import RedisWorld, configured, settings, world
-from tests.stream_contract import GROUP, WHY, Fields, add, ids, read_all
 from tests.support.servers import RedisServer
 from trio_alerts.backends import redis_ledger
 from trio_alerts.backends.redis.dead_letters import RedisQuarantine, open_quarantine

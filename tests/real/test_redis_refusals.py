@@ -7,8 +7,8 @@ from functools import partial
 import pytest
 import trio
 
+from tests.contracts.stream import GROUP, add, ids, read_all
 from tests.real.test_redis_stream import RedisWorld, configured, settings, user
-from tests.stream_contract import GROUP, add, ids, read_all
 from tests.support.obtain import obtain
 from tests.support.servers import RedisServer, ValkeyServer
 from trio_alerts.backends.redis.keys import dead_letter_key, ledger_key, lost_key

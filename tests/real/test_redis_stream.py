@@ -11,7 +11,7 @@ import trio
 import trio.testing
 from loguru import logger
 
-from tests.stream_contract import (
+from tests.contracts.stream import (
     GROUP,
     LONG_BLOCK_S,
     PATIENCE_S,

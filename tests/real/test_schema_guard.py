@@ -9,7 +9,7 @@ import msgspec
 import pytest
 import trio
 
-from tests.store_contract import record
+from tests.contracts.store import record
 from tests.support.obtain import obtain
 from tests.support.servers import OpenSearch, OpenSearchServer
 from trio_alerts.backends.opensearch.answers import AccessDenied

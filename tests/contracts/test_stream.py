@@ -8,7 +8,7 @@ import pytest
 import trio
 from trio.testing import MockClock
 
-from tests.stream_contract import (
+from tests.contracts.stream import (
     GROUP,
     SHORT_BLOCK_S,
     CountingStream,

@@ -4,7 +4,7 @@ import pytest
 import trio
 from trio.testing import MockClock
 
-from tests.store_contract import NOW, StoreContract, TestedStore, as_async, delivered, record, retrying
+from tests.contracts.store import NOW, StoreContract, TestedStore, as_async, delivered, record, retrying
 from tests.support.fakes.store import Call, FakeStore, Fault
 from trio_alerts.errors import RefusedContent, SchemaError, Unavailable
 from trio_alerts.ports import Conflict, Counts, RecordFilter, Stored
