@@ -18,7 +18,7 @@ from tests.support.program import GROUP, Site, stop, wait_until
 from tests.support.receiver import Script, Step
 from tests.support.servers import OpenSearch, RedisServer
 from tests.support.servers.receiver import ReceiverServer
-from tests.test_alert import EVENT
+from tests.unit.test_alert import EVENT
 
 PRODUCTION, ELSEWHERE = 1, 2  # databases of one server: to its clients, two servers
 OPERATIONS = ("check", "audit", "stats", "redeliver --state failed", "resolve 1-1 delivered")

@@ -10,7 +10,7 @@ from tests.support.obtain import obtain
 from tests.support.program import Site, stop, wait_until
 from tests.support.servers import RedisServer
 from tests.support.servers.receiver import ReceiverServer
-from tests.test_alert import EVENT
+from tests.unit.test_alert import EVENT
 
 
 @pytest.fixture

@@ -17,7 +17,7 @@ from tests.support.program import GROUP, Site, stop, wait_until
 from tests.support.receiver import Script, Step
 from tests.support.servers import OpenSearch, RedisServer
 from tests.support.servers.receiver import ReceiverServer
-from tests.test_alert import EVENT
+from tests.unit.test_alert import EVENT
 
 QUICK = {"keepalive_s": "0.3", "claim_idle_s": "1", "claim_every_s": "0.2", "redrive_every_s": "0.2"}
 

@@ -10,7 +10,7 @@ from tests.support.obtain import obtain
 from tests.support.program import GROUP, Site, stop, wait_until
 from tests.support.servers import RedisServer, ValkeyServer
 from tests.support.servers.receiver import ReceiverServer
-from tests.test_alert import EVENT
+from tests.unit.test_alert import EVENT
 
 IDS = ("1700000000000-0", "1700000000000-1", "1700000000001-0")
 

@@ -16,7 +16,7 @@ from tests.support.program import Site, stop, wait_until
 from tests.support.receiver import Script, Step
 from tests.support.servers import OpenSearch, RedisServer
 from tests.support.servers.receiver import ReceiverServer
-from tests.test_alert import EVENT
+from tests.unit.test_alert import EVENT
 
 EXAMPLES = Path(__file__).parents[2] / "examples" / "alerts.jsonl"
 SECRET = "whsec_" + base64.b64encode(b"0123456789abcdef01234567").decode()

@@ -12,7 +12,7 @@ import pytest
 
 from tests.support.program import Site, stop, wait_until
 from tests.support.servers import RedisServer
-from tests.test_alert import EVENT
+from tests.unit.test_alert import EVENT
 
 MARK = "S3CR3Tmarker"
 KEY = "whsec_" + MARK * 2  # it is base64

@@ -5,7 +5,7 @@ import io
 
 from rich.console import Console
 
-from tests.test_demo_ledger import balanced
+from tests.unit.demo.test_ledger import balanced
 from trio_alerts.demo.ledger import Census, ReceiverBook, findings
 from trio_alerts.demo.screen import Screen, View, open_screen, plain_line
 from trio_alerts.demo.tables import Reckoning, live_view, reckoning

@@ -10,7 +10,7 @@ import trio.testing
 from trio.testing import MockClock
 
 from tests.support.raw_receiver import OK, RawConnection, raw_receiver
-from tests.test_http_transport import counts, status, until
+from tests.unit.http.test_transport import counts, status, until
 from trio_alerts.backends import http_watch
 from trio_alerts.http.socket import RECEIVE_BYTES, PlainSocket
 from trio_alerts.http.transport import TrioTransport

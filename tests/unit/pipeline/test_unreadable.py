@@ -9,8 +9,8 @@ from trio.testing import MockClock
 
 from tests.support.fakes.opensearch import Kept
 from tests.support.fakes.world import World
-from tests.test_opensearch_front import Fronted, served
-from tests.test_outage import lines  # noqa: F401 - a fixture
+from tests.unit.backends.opensearch.test_front import Fronted, served
+from tests.unit.pipeline.test_outage import lines  # noqa: F401 - a fixture
 from trio_alerts.ports import Notification
 from trio_alerts.retry import Accepted, Outcome, Retry
 

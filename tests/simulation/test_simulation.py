@@ -117,7 +117,7 @@ def test_one_seed_is_one_history(seed: int) -> None:
 
 def test_one_seed_is_one_history_in_every_process() -> None:
     """Nothing depends on the addresses of objects or on the order of sets: another hash seed changes nothing."""
-    code = "from tests.test_simulation import *; print(simulate(plan_of(8)).digest)"
+    code = "from tests.simulation.test_simulation import *; print(simulate(plan_of(8)).digest)"
     other = subprocess.run(
         [sys.executable, "-c", code],
         env={**os.environ, "PYTHONHASHSEED": "1"},

@@ -11,7 +11,7 @@ from trio.testing import MockClock
 from tests.support.calling import Called, call
 from tests.support.fakes.store import FakeStore
 from tests.support.fakes.stream import FakeServer, FakeStream
-from tests.test_alert_file import line
+from tests.unit.commands.test_alert_file import line
 from trio_alerts.alert import Entry, Record, parse_entry
 from trio_alerts.clock import ServerClock
 from trio_alerts.commands import redeliver, resolve

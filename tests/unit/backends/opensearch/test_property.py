@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.support.fakes.opensearch import INFO
-from tests.test_opensearch_client import Network, opened
+from tests.unit.backends.opensearch.test_client import Network, opened
 from trio_alerts.backends.opensearch.client import Action, Target, bulk, read_document, search_documents
 from trio_alerts.errors import Unavailable
 

@@ -10,7 +10,7 @@ import pytest
 import trio
 
 from tests.support.calling import call
-from tests.test_alert_file import line, pretty
+from tests.unit.commands.test_alert_file import line, pretty
 from trio_alerts.backends.redis.producer import Emission, Fate
 from trio_alerts.commands import emit
 from trio_alerts.errors import StartError

@@ -10,7 +10,7 @@ from trio.testing import MockClock
 
 from tests.support.fakes.opensearch import FakeOpenSearch, answer, error
 from tests.support.fakes.world import GROUP, STREAM, World
-from tests.test_outage import lines  # noqa: F401 - a fixture
+from tests.unit.pipeline.test_outage import lines  # noqa: F401 - a fixture
 from trio_alerts.backends.opensearch.client import open_opensearch
 from trio_alerts.backends.opensearch.mapping import Wanted
 from trio_alerts.backends.opensearch.store import OpenSearchStore

@@ -10,7 +10,7 @@ from msgspec.structs import replace
 from trio.testing import MockClock
 
 from tests.support.fakes.world import EVENT, World
-from tests.test_outage import lines  # noqa: F401 - a fixture
+from tests.unit.pipeline.test_outage import lines  # noqa: F401 - a fixture
 from trio_alerts.alert import Record
 from trio_alerts.clock import ServerClock
 from trio_alerts.commands.operating import MOST_ROUNDS, Operation

@@ -10,7 +10,7 @@ from trio.testing import MockClock
 
 from tests.contracts.store import record
 from tests.support.fakes.opensearch import INFO, error
-from tests.test_opensearch_client import Network, opened
+from tests.unit.backends.opensearch.test_client import Network, opened
 from trio_alerts.alert import Record
 from trio_alerts.backends.opensearch.answers import BulkItem, Cause, ItemError
 from trio_alerts.backends.opensearch.bulk import Result, result_of, write_all, write_of

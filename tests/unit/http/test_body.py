@@ -9,8 +9,8 @@ import trustme
 from trio.testing import MockClock, wait_all_tasks_blocked
 
 from tests.support.raw_receiver import RawConnection, Script, closing_after, raw_receiver
-from tests.test_http_answer import CHUNKS
-from tests.test_http_transport import (
+from tests.unit.http.test_response import CHUNKS
+from tests.unit.http.test_transport import (
     authority,
     client_context,
     counts,

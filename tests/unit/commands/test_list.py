@@ -12,7 +12,7 @@ import trio
 
 from tests.support.calling import call
 from tests.support.fakes.store import FakeStore
-from tests.test_alert_file import line
+from tests.unit.commands.test_alert_file import line
 from trio_alerts.alert import Entry, Record, parse_entry
 from trio_alerts.commands import listing, reading
 from trio_alerts.commands.moments import moment

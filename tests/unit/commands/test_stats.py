@@ -11,7 +11,7 @@ from msgspec.structs import replace
 
 from tests.support.calling import call
 from tests.support.fakes.store import FakeStore
-from tests.test_listing import NOW, record, retrying
+from tests.unit.commands.test_list import NOW, record, retrying
 from trio_alerts.backends.redis.standing import Consumer, LostUnread, Position, Standing
 from trio_alerts.commands import audit, reading, stats
 from trio_alerts.commands.thresholds import NAMES
