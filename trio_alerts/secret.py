@@ -4,7 +4,7 @@ import base64
 import re
 from urllib.parse import SplitResult, urlsplit
 
-from trio_alerts.settings.hosts import split_host
+from trio_alerts.http.hosts import split_host
 
 
 class Secret:

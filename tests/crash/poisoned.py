@@ -5,9 +5,9 @@ import os
 import signal
 import sys
 
-from trio_alerts import process
 from trio_alerts.__main__ import main
 from trio_alerts.alert import Alert, Entry, parse_entry
+from trio_alerts.pipeline import process
 
 
 def _crash_or_parse(entry: Entry, now: dt.datetime) -> Alert:

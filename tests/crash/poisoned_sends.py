@@ -5,9 +5,9 @@ import signal
 import sys
 from collections.abc import Awaitable
 
-from trio_alerts import process
 from trio_alerts.__main__ import main
 from trio_alerts.alert import Record
+from trio_alerts.pipeline import process
 from trio_alerts.pipeline.notify import Outcomes, notify
 from trio_alerts.pipeline.state import Pipeline
 

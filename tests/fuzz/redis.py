@@ -19,14 +19,7 @@ from trio.testing import MockClock
 from tests.fuzz.target import Target
 from tests.support.fakes.redis_wire import WireServer, array, bulk
 from trio_alerts.alert import Entry
-from trio_alerts.backends import (
-    redis_connect,
-    redis_ledger,
-    redis_losses,
-    redis_quarantine,
-    redis_scripts,
-    redis_upkeep,
-)
+from trio_alerts.backends.redis import connect, dead_letters, losses, scripts, standing, upkeep
 from trio_alerts.backends.redis.address import RedisAddress
 from trio_alerts.backends.redis.client import RedisClient
 from trio_alerts.backends.redis.connection import RedisConnection
@@ -194,19 +187,19 @@ class FuzzedServer:
         )
         ledger = array([bulk(b"lost"), bulk(b"1"), bulk(b"taken"), bulk(b"0")])
         return {
-            redis_scripts.CLAIM: array([claimed, ids]),
-            redis_scripts.RENEW: array([ids, ids]),
-            redis_scripts.HAND_OVER: array([ids, ids]),
-            redis_scripts.PENDING: ids,
-            redis_losses._CREATE: array([b":1\r\n", b":3\r\n", ledger]),
-            redis_losses._LOOK: array([b":0\r\n"] * 5 + [ledger]),
-            redis_upkeep._REMOVE_CONSUMERS: array([bulk(b"\xff")]),
-            redis_ledger._ENTRIES: array([array([bulk(one), bulk(one)]) for one in self._ids()]),
-            redis_ledger._ABOUT: array([b":3\r\n", bulk(b"1-0")]),
-            redis_ledger._COUNT: array([b":2\r\n", bulk(b"2-0")]),
-            redis_quarantine._PAGE: array([array([bulk(one), b":9\r\n", fields]) for one in self._ids()]),
-            redis_quarantine._GET: array([array([bulk(b"1-0"), b":9\r\n", fields, fields])]),
-            redis_quarantine._REPLAY: array([self.random.choice((b":0\r\n", b":1\r\n", b":2\r\n")), bulk(b"9-0")]),
+            scripts.CLAIM: array([claimed, ids]),
+            scripts.RENEW: array([ids, ids]),
+            scripts.HAND_OVER: array([ids, ids]),
+            scripts.PENDING: ids,
+            losses._CREATE: array([b":1\r\n", b":3\r\n", ledger]),
+            losses._LOOK: array([b":0\r\n"] * 5 + [ledger]),
+            upkeep._REMOVE_CONSUMERS: array([bulk(b"\xff")]),
+            standing._ENTRIES: array([array([bulk(one), bulk(one)]) for one in self._ids()]),
+            standing._ABOUT: array([b":3\r\n", bulk(b"1-0")]),
+            standing._COUNT: array([b":2\r\n", bulk(b"2-0")]),
+            dead_letters._PAGE: array([array([bulk(one), b":9\r\n", fields]) for one in self._ids()]),
+            dead_letters._GET: array([array([bulk(b"1-0"), b":9\r\n", fields, fields])]),
+            dead_letters._REPLAY: array([self.random.choice((b":0\r\n", b":1\r\n", b":2\r\n")), bulk(b"9-0")]),
         }.get(script, self.random.choice((b":0\r\n", b":1\r\n", b":2\r\n")))
 
     def _ids(self) -> list[bytes]:
@@ -371,8 +364,8 @@ def _first_words(random: Random) -> None:
                 tasks.start_soon(wire.answer_all)
                 return wire.stream
 
-            with mock.patch.object(redis_connect, "_open_stream", open_stream), contextlib.suppress(Unavailable):
-                assert isinstance(await redis_connect.connect(address, timeout_s=5.0), RedisConnection)
+            with mock.patch.object(connect, "_open_stream", open_stream), contextlib.suppress(Unavailable):
+                assert isinstance(await connect.connect(address, timeout_s=5.0), RedisConnection)
             tasks.cancel_scope.cancel()
 
     _run(case)

@@ -10,7 +10,7 @@ from tests.contracts.stream import GROUP, WHY, ids
 from tests.real.test_redis_stream import RedisWorld, settings
 from tests.support.servers import RedisServer
 from trio_alerts.alert import MAX_ENTRY_BYTES, Entry, parse_entry
-from trio_alerts.backends import redis_quarantine
+from trio_alerts.backends.redis import dead_letters
 from trio_alerts.backends.redis.dead_letters import RedisQuarantine, open_quarantine
 from trio_alerts.backends.redis.keys import dead_letter_key
 from trio_alerts.backends.redis.standing import open_ledger
@@ -118,7 +118,7 @@ async def test_the_quarantine_copes_with_it(world: RedisWorld, redis_server: Red
         assert shown is not None
         ((field, value),) = shown[1]
         assert b"event" == field
-        assert "… (cut: it has 30000000 bytes)" == value[redis_quarantine.SHOWN_BYTES :].decode()
+        assert "… (cut: it has 30000000 bytes)" == value[dead_letters.SHOWN_BYTES :].decode()
         whole = await quarantine.get(name, listed[1].id)
         assert whole is not None
         assert [(b"event", b"small")] == whole[1]
@@ -139,7 +139,7 @@ async def test_what_would_have_to_pass_through_us_is_refused(
     world: RedisWorld, redis_server: RedisServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """An entry of more fields than a script can pass on, and too large: it stays where it is."""
-    monkeypatch.setattr(redis_quarantine, "MOST_WHOLE_BYTES", 1000)
+    monkeypatch.setattr(dead_letters, "MOST_WHOLE_BYTES", 1000)
     name = world.names[0]
     world.add(name, [(b"f%d" % number, b"value") for number in range(20_000)])
     async with open_redis_stream(settings(redis_server, stream=name)) as stream:

@@ -10,7 +10,7 @@ import trio
 from tests.contracts.stream import GROUP, add, ids, read_all
 from tests.real.test_redis_stream import RedisWorld, logged, settings
 from tests.support.servers import RedisServer
-from trio_alerts.backends import redis_reader
+from trio_alerts.backends.redis import reader
 from trio_alerts.backends.redis.keys import dead_letter_key, ledger_key
 from trio_alerts.backends.redis.standing import LostUnread, RedisLedger, open_ledger
 from trio_alerts.backends.redis.stream import RedisStream, open_redis_stream
@@ -227,7 +227,7 @@ async def test_a_watch_looks_while_nobody_reads(
     world: RedisWorld, redis_server: RedisServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """With all workers busy, what is unread is known all the same: it is not counted by an old figure."""
-    monkeypatch.setattr(redis_reader, "WATCH_EVERY_S", 0.01)
+    monkeypatch.setattr(reader, "WATCH_EVERY_S", 0.01)
     async with working(world, redis_server):
         add(world, 3)
         with trio.fail_after(10):

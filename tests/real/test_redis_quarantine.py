@@ -8,10 +8,10 @@ import pytest
 from tests.contracts.stream import GROUP, WHY, Fields, add, ids, read_all
 from tests.real.test_redis_stream import RedisWorld, configured, settings, world
 from tests.support.servers import RedisServer
-from trio_alerts.backends import redis_ledger
+from trio_alerts.backends.redis import standing as standing_module
 from trio_alerts.backends.redis.dead_letters import RedisQuarantine, open_quarantine
 from trio_alerts.backends.redis.keys import dead_letter_key, dropped_key
-from trio_alerts.backends.redis.standing import RedisLedger, open_ledger
+from trio_alerts.backends.redis.standing import Position, RedisLedger, open_ledger
 from trio_alerts.errors import StartError
 from trio_alerts.ports import DeadEntry
 
@@ -164,7 +164,7 @@ async def test_the_ledger_knows_replays_by_their_first_id(
     world: RedisWorld, redis_server: RedisServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Page by page, each entry with the ID of its record; a forged `replay_of` counts for nothing."""
-    monkeypatch.setattr(redis_ledger, "PAGE", 2)
+    monkeypatch.setattr(standing_module, "PAGE", 2)
     first, second = add(world, 2)
     replay = world.add(world.names[0], [(b"event", b"1"), (b"replay_of", first.encode())])
     forged = world.add(world.names[0], [(b"replay_of", b"nonsense")])
@@ -196,7 +196,7 @@ async def test_a_stream_that_does_not_exist_stands_at_nothing(world: RedisWorld,
             standing.not_read,
             standing.waiting_since_s,
         )
-        assert await ledger.position(world.names[0]) == redis_ledger.Position(None, None)
+        assert await ledger.position(world.names[0]) == Position(None, None)
 
 
 @pytest.mark.parametrize("total", [10, 1_500])

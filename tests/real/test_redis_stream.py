@@ -28,7 +28,7 @@ from tests.contracts.stream import (
 )
 from tests.support.servers import RedisServer
 from trio_alerts.alert import Entry
-from trio_alerts.backends import redis_upkeep
+from trio_alerts.backends.redis import upkeep
 from trio_alerts.backends.redis.keys import dead_letter_key, deployment_key, ledger_key, lock_key, lost_key
 from trio_alerts.backends.redis.stream import RedisStream, open_redis_stream
 from trio_alerts.errors import SettingsError, StartError, Unavailable
@@ -615,8 +615,8 @@ async def test_a_large_stream_is_trimmed_in_steps(
     world: RedisWorld, redis_server: RedisServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """No call keeps the server for long; what a round did not get to is left to the next."""
-    monkeypatch.setattr(redis_upkeep, "TRIM_AT_ONCE", 200)
-    monkeypatch.setattr(redis_upkeep, "TRIM_CALLS", 3)
+    monkeypatch.setattr(upkeep, "TRIM_AT_ONCE", 200)
+    monkeypatch.setattr(upkeep, "TRIM_CALLS", 3)
     add(world, 950)
     async with open_redis_stream(settings(redis_server, stream=world.names[0])) as stream:
         await stream.prepare()

@@ -7,8 +7,9 @@ In a test's own trio run:
     ...
     await receiver.until(lambda: len(receiver.ledger.requests) == 3)
 
-As a process, so that it outlives every crash of the program under test: `tests.support.servers.ReceiverServer`, or by hand
-`python -m tests.support.receiver --port 8081 --scripts scripts.json`. Its ledger is then read at `/_receiver/ledger`.
+As a process, so that it outlives every crash of the program under test: `tests.support.servers.ReceiverServer`, or by
+hand `python -m tests.support.receiver --port 8081 --scripts scripts.json`. Its ledger is then read at
+`/_receiver/ledger`.
 """
 
 import argparse

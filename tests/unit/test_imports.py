@@ -6,37 +6,30 @@ from pathlib import Path
 
 import pytest
 
-PACKAGE = Path(__file__).parents[1] / "trio_alerts"
-BORDER_LIBRARIES = {"redis", "hiredis", "opensearchpy", "sqlite3", "aiohttp", "httptools"}
+PACKAGE = Path(__file__).parents[2] / "trio_alerts"
 
-# Each module imports only from modules to its left, or from its own group: pure data and decisions first, then what
-# the tasks share, then the tasks, then what puts them together.
-LAYERS = [
-    {
-        "errors",
-        "clock",
-        "retry",
-        "fault",
-        "batcher",
-        "printable",
-        "duration",
-        "hosts",
-        "networks",
-        "uptime",
-        "stop_signals",
-        "redaction",
-    },
-    {"deployment"},
-    {"delivery"},
+# A room is a module of the package, or one of its folders. Each imports only from rooms of the lines above its own, and
+# from itself: pure data and decisions first, then what reaches out, then the tasks, then what puts them together.
+FLOORS = [
+    {"errors", "clock", "text", "retry", "http", "stop_signals", "redaction", "record_ids", "log_sink"},
+    {"printable", "duration"},
+    {"delivery", "deployment", "secret", "batcher", "supervisor", "log"},
     {"alert", "ledger"},
-    {"ports", "in_flight", "outage", "channel_health", "turn"},
-    {"secret"},
-    {"setting_urls"},
-    {"setting_kinds"},
-    {"settings"},
-    {"settings_source"},
-    {"routing"},
+    {"ports", "settings"},
+    {"routing", "channels", "backends", "backends.redis", "backends.opensearch", "backends.sqlite"},
     {"pipeline"},
+    {"assembly"},
+    {"demo"},
+    {"commands"},
+    {"__main__"},
+]
+FLOOR = {room: number for number, rooms in enumerate(FLOORS) for room in rooms}
+
+# The same inside the pipeline: what its tasks share, the four steps, the tasks, and the service that starts them.
+PIPELINE = [
+    {"fault_points", "uptime", "turn", "in_flight", "channel_health"},
+    {"outage"},
+    {"state"},
     {"notify"},
     {"process"},
     {"worker", "keepalive", "guard", "janitor", "reporter"},
@@ -44,63 +37,66 @@ LAYERS = [
     {"claimer"},
     {"service"},
 ]
-RANK = {name: rank for rank, names in enumerate(LAYERS) for name in names}
-HTTP = ("http_answer", "http_pool", "http_socket", "http_transport")
+STEP = {name: number for number, names in enumerate(PIPELINE) for name in names}
 
-# They put together what the others are.
-EDGE = {"assembly", "log", "log_sink", "commands", "demo", "supervisor", "__main__", "__init__"}
+BORDERS = {
+    "redis": "backends.redis",
+    "hiredis": "backends.redis",
+    "opensearchpy": "backends.opensearch",
+    "sqlite3": "backends.sqlite",
+    "httptools": "http",
+}
+
+
+def module_of(path: Path) -> str:
+    return ".".join(path.relative_to(PACKAGE).with_suffix("").parts)
+
+
+MODULES = {module_of(path): path for path in sorted(PACKAGE.rglob("*.py")) if path.name != "__init__.py"}
 
 
 def imports(path: Path) -> Iterator[str]:
+    """Yield what a file imports; of our own package, its modules without the package's name in front."""
     for node in ast.walk(ast.parse(path.read_text())):
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
             assert 0 == node.level, f"{path}: a relative import"
-            yield node.module or ""
+            where = (node.module or "").removeprefix("trio_alerts").removeprefix(".")
+            for alias in node.names:
+                module = f"{where}.{alias.name}".removeprefix(".")
+                yield module if module in MODULES else where
 
 
-MODULES = [(".".join(path.relative_to(PACKAGE).with_suffix("").parts), path) for path in sorted(PACKAGE.rglob("*.py"))]
+def room_of(module: str) -> str:
+    parts = module.split(".")
+    return ".".join(parts[:2]) if parts[0] == "backends" and len(parts) > 2 else parts[0]
 
 
-@pytest.mark.parametrize(("name", "path"), MODULES)
-def test_imports_point_one_way(name: str, path: Path) -> None:
-    """A module imports what stands below it: the core nothing of a backend, a backend nothing of a task."""
-    top = name.partition(".")[0]
-    wanted = [imported for imported in imports(path) if imported.startswith("trio_alerts.")]
-    inner = {imported.split(".")[1] for imported in wanted}
-    if top in EDGE:
-        return
-    if top == "backends":
-        below = {
-            "errors",
-            "retry",
-            "batcher",
-            "networks",
-            "printable",
-            "redaction",
-            *LAYERS[1],
-            *LAYERS[2],
-            *LAYERS[3],
-            *LAYERS[4],
-            "secret",
-            "settings",
-        }
-        assert inner <= {"backends", *below}, name
-    elif top == "channels":
-        allowed = {f"trio_alerts.backends.{name}" for name in ("address_check", *HTTP)}
-        assert inner <= {"backends", "ports", "retry", "redaction"}, name
-        assert {imported for imported in wanted if imported.startswith("trio_alerts.backends")} <= allowed, name
-    else:
-        assert top in RANK, f"{name} has no place in the layers"
-        assert all(RANK.get(imported, 99) <= RANK[top] for imported in inner), f"{name} imports {inner}"
+@pytest.mark.parametrize("module", MODULES)
+def test_imports_point_one_way(module: str) -> None:
+    """A module imports from rooms above its own: the core nothing of a backend, a backend nothing of a task."""
+    room = room_of(module)
+    assert room in FLOOR, f"{module} has no place in the house"
+    for imported in imports(MODULES[module]):
+        if imported not in MODULES or room_of(imported) == room:
+            continue
+        below_a_backend = room.startswith("backends.") and room_of(imported) == "backends"
+        assert below_a_backend or FLOOR[room_of(imported)] < FLOOR[room], f"{module} imports {imported}"
 
 
-@pytest.mark.parametrize(("name", "path"), MODULES)
-def test_only_backends_know_the_libraries_behind_them(name: str, path: Path) -> None:
-    """redis, opensearchpy, sqlite3 and the like are imported in `backends/` alone; httpx there and in channels."""
-    used = {imported.partition(".")[0] for imported in imports(path)}
-    if not name.startswith("backends."):
-        assert not used & BORDER_LIBRARIES, name
-    if not name.startswith(("backends.", "channels.", "demo")):
-        assert "httpx" not in used, name
+@pytest.mark.parametrize("module", [module for module in MODULES if room_of(module) == "pipeline"])
+def test_in_the_pipeline_too(module: str) -> None:
+    """What the tasks share knows no step, a step no task, and a task not the service."""
+    name = module.partition(".")[2]
+    assert name in STEP, f"{module} has no place in the pipeline"
+    inner = [imported.partition(".")[2] for imported in imports(MODULES[module]) if imported.startswith("pipeline.")]
+    assert [] == [other for other in inner if STEP[other] > STEP[name]]
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_each_library_has_one_border(module: str) -> None:
+    """redis, opensearchpy, sqlite3 and httptools are imported in one room each."""
+    for imported in imports(MODULES[module]):
+        border = BORDERS.get(imported.partition(".")[0])
+        assert border is None or border == room_of(module), f"{module} imports {imported}"

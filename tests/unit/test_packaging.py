@@ -9,7 +9,7 @@ from packaging.requirements import Requirement
 
 from tests.install.pythons import OLDEST, classified
 
-REQUIREMENTS = Path(__file__).parents[1] / "requirements"
+REQUIREMENTS = Path(__file__).parents[2] / "requirements"
 LOCKS = sorted(REQUIREMENTS.glob("*.txt"))
 METADATA = tomllib.loads((REQUIREMENTS.parent / "pyproject.toml").read_text())
 PROJECT = METADATA["project"]

@@ -4,7 +4,7 @@ from pathlib import Path
 from trio_alerts.commands import COMMANDS
 from trio_alerts.settings.settings import ChannelSettings, RouteSettings, settings_table
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text()
 
 

@@ -29,7 +29,7 @@ def _hang_up_means_something() -> Iterator[None]:
 def importing(folder: Path, *argv: str, **environ: str) -> Iterator[subprocess.Popen[bytes]]:
     """Start the program, and return when it is in the middle of its first import that takes time."""
     (folder / "loguru.py").write_text(SLOW)
-    path = os.pathsep.join([str(folder), str(Path(__file__).parents[1])])
+    path = os.pathsep.join([str(folder), str(Path(__file__).parents[2])])
     with subprocess.Popen(
         [sys.executable, "-m", "trio_alerts", *argv],
         env=os.environ | {"PYTHONPATH": path} | environ,

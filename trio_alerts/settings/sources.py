@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import Any
 
 from trio_alerts.errors import SettingsError
+from trio_alerts.http.hosts import literal_address
 from trio_alerts.http.networks import AllowedNetworks
 from trio_alerts.printable import one_line
-from trio_alerts.settings.hosts import literal_address
 from trio_alerts.settings.kinds import read_secret_file
 from trio_alerts.settings.settings import ENV_PREFIX, ChannelSettings, RouteSettings, Settings, Table, describe
 

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from trio_alerts.commands.alert_file import FoundAlert, Problem, read_alerts
 
-EXAMPLES = Path(__file__).parents[1] / "examples" / "alerts.jsonl"
+EXAMPLES = Path(__file__).parents[3] / "examples" / "alerts.jsonl"
 
 
 def event(alert_id: str, **fields: object) -> dict[str, object]:

@@ -6,7 +6,7 @@ import pytest
 import trio
 from trio.testing import MockClock
 
-from trio_alerts.backends import http_connect
+from trio_alerts.http import connect
 from trio_alerts.http.connect import Connector
 
 SIX, ALSO_SIX, FOUR, ALSO_FOUR = "2001:db8::1", "2001:db8::2", "192.0.2.1", "192.0.2.2"
@@ -21,7 +21,7 @@ class Network:
         self.answers: Mapping[str, float | OSError | trio.Event] = {}
         self.attempts: list[tuple[str, float]] = []
         self.sockets: dict[socket.socket, str] = {}
-        monkeypatch.setattr(http_connect, "_connect", self.connect)
+        monkeypatch.setattr(connect, "_connect", self.connect)
 
     async def connect(self, address: str, port: int) -> socket.socket:
         self.attempts.append((address, trio.current_time()))
@@ -51,7 +51,7 @@ def network(monkeypatch: pytest.MonkeyPatch) -> Iterator[Network]:
         sock.close()
 
 
-async def connect(connector: Connector, *addresses: str, within_s: float = 5.0) -> None:
+async def connected(connector: Connector, *addresses: str, within_s: float = 5.0) -> None:
     await connector.connect(addresses, 443, trio.current_time() + within_s)
 
 
@@ -70,7 +70,7 @@ async def test_the_next_address_is_tried_soon(
 ) -> None:
     """Another address is tried when the one before has failed, or 0.25 s have passed; one connection stays open."""
     network.answers = answers
-    await connect(Connector(), *answers)
+    await connected(Connector(), *answers)
 
     assert attempts == network.attempts
     assert 1 == len(network.open)
@@ -79,7 +79,7 @@ async def test_the_next_address_is_tried_soon(
 async def test_families_take_turns(network: Network, autojump_clock: MockClock) -> None:
     """With many addresses of a family that is broken, the other family is tried second, not last."""
     network.answers = {SIX: DEAD, ALSO_SIX: DEAD, FOUR: DEAD, ALSO_FOUR: 0}
-    await connect(Connector(), *network.answers)
+    await connected(Connector(), *network.answers)
 
     assert [(SIX, 0), (FOUR, 0.25), (ALSO_SIX, 0.5), (ALSO_FOUR, 0.75)] == network.attempts
 
@@ -92,7 +92,7 @@ async def test_a_dead_address_is_remembered_for_a_minute(network: Network, autoj
     for pause_s in (0, 0, 59, 1, 0):
         await trio.sleep(pause_s)
         since_s = trio.current_time()
-        await connect(connector, SIX, FOUR)
+        await connected(connector, SIX, FOUR)
         took_s.append(trio.current_time() - since_s)
 
     assert [0.25, 0, 0, 0.25, 0] == took_s
@@ -103,11 +103,11 @@ async def test_an_address_that_works_again_comes_first(network: Network, autojum
     """When the others fail, an address that was set aside is tried too, and comes first once it has worked."""
     connector = Connector()
     network.answers = {SIX: DEAD, FOUR: DEAD, ALSO_FOUR: 0}
-    await connect(connector, *network.answers)
+    await connected(connector, *network.answers)
     network.answers = {SIX: DEAD, FOUR: 0, ALSO_FOUR: REFUSED}
-    await connect(connector, *network.answers)
+    await connected(connector, *network.answers)
     network.attempts.clear()
-    await connect(connector, *network.answers)
+    await connected(connector, *network.answers)
 
     assert [(FOUR, 0.75)] == network.attempts
 
@@ -115,7 +115,7 @@ async def test_an_address_that_works_again_comes_first(network: Network, autojum
 async def test_little_time_is_shared(network: Network, autojump_clock: MockClock) -> None:
     """With less time than a quarter of a second for each, every address is still tried."""
     network.answers = {SIX: DEAD, FOUR: DEAD, ALSO_SIX: DEAD, ALSO_FOUR: 0.1}
-    await connect(Connector(), *network.answers, within_s=0.4)
+    await connected(Connector(), *network.answers, within_s=0.4)
 
     assert [(SIX, 0), (FOUR, 0.1), (ALSO_SIX, 0.2), (ALSO_FOUR, pytest.approx(0.3))] == network.attempts
 
@@ -124,7 +124,7 @@ async def test_the_last_error_is_told_when_all_have_failed(network: Network, aut
     """Nobody takes the connection: an error, as with one address."""
     network.answers = {SIX: REFUSED, FOUR: OSError("no route")}
     with pytest.raises(OSError, match="no route"):
-        await connect(Connector(), SIX, FOUR)
+        await connected(Connector(), SIX, FOUR)
 
 
 async def test_two_that_succeed_together_leave_one_connection(network: Network, autojump_clock: MockClock) -> None:
@@ -132,7 +132,7 @@ async def test_two_that_succeed_together_leave_one_connection(network: Network, 
     both = trio.Event()
     network.answers = {SIX: both, FOUR: both}
     async with trio.open_nursery() as nursery:
-        nursery.start_soon(connect, Connector(), SIX, FOUR)
+        nursery.start_soon(connected, Connector(), SIX, FOUR)
         await trio.sleep(1)
         both.set()
 
@@ -148,7 +148,7 @@ async def test_a_cancelled_race_leaves_nothing_open(
     network.answers = {SIX: DEAD, FOUR: 0.05}
     used = False
     with trio.move_on_after(after_s):
-        await connect(Connector(), SIX, FOUR)
+        await connected(Connector(), SIX, FOUR)
         used = True
 
     assert used == bool(network.open)

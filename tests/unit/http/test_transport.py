@@ -16,7 +16,7 @@ from trio.testing import MockClock, wait_all_tasks_blocked
 
 from tests.support.fakes.names import NameServer
 from tests.support.raw_receiver import OK, RawConnection, answering, closing_after, dead_port_on_loopback, raw_receiver
-from trio_alerts.backends import http_watch
+from trio_alerts.http import watch
 from trio_alerts.http.address_check import AddressRefused
 from trio_alerts.http.name_lookup import NameLookup
 from trio_alerts.http.networks import AllowedNetworks
@@ -512,7 +512,7 @@ async def test_an_attempt_that_ends_early_leaves_nothing_behind(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """At every await: the connection is closed, the slot is free, and the caller knows whether anything was sent."""
-    monkeypatch.setattr(http_watch, "HAS_EPOLL", end != "too late, without epoll" and http_watch.HAS_EPOLL)
+    monkeypatch.setattr(watch, "HAS_EPOLL", end != "too late, without epoll" and watch.HAS_EPOLL)
     script = {"head": stop_in_head, "body": stop_in_body}.get(point, say_nothing)
     body = b"x" * 20_000_000 if point == "send" else b"{}"  # more than the system buffers
     names = NameServer(takes_s=math.inf)

@@ -11,7 +11,7 @@ from trio.testing import MockClock
 
 from tests.support.raw_receiver import OK, RawConnection, raw_receiver
 from tests.unit.http.test_transport import counts, status, until
-from trio_alerts.backends import http_watch
+from trio_alerts.http import watch
 from trio_alerts.http.socket import RECEIVE_BYTES, PlainSocket
 from trio_alerts.http.transport import TrioTransport
 from trio_alerts.http.watch import LOOK_EVERY_S, ReadWatch
@@ -176,7 +176,7 @@ async def watching() -> int:
 
 async def test_without_epoll_trio_is_asked(monkeypatch: pytest.MonkeyPatch) -> None:
     """Where the system has no epoll, connections are reused, and stale ones noticed, all the same."""
-    monkeypatch.setattr(http_watch, "HAS_EPOLL", False)
+    monkeypatch.setattr(watch, "HAS_EPOLL", False)
 
     async def two_each(connection: RawConnection) -> None:
         for _ in range(2):

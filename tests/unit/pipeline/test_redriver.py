@@ -11,10 +11,10 @@ from trio.testing import MockClock
 from tests.support.fakes.channel import FakeChannel
 from tests.support.fakes.store import Call
 from tests.support.fakes.world import GROUP, STREAM, World
-from trio_alerts import redriver
 from trio_alerts.alert import Record
 from trio_alerts.delivery import ChannelDelivery, next_attempt
 from trio_alerts.errors import RefusedContent
+from trio_alerts.pipeline import redriver
 from trio_alerts.ports import Notification, Stored
 from trio_alerts.retry import Accepted, Outcome, Retry
 

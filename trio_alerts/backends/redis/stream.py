@@ -11,9 +11,8 @@ from loguru import logger
 from redis.typing import EncodableT
 
 from trio_alerts.alert import MAX_ENTRY_BYTES, Entry
-from trio_alerts.backends import redis_scripts as scripts
-from trio_alerts.backends import redis_upkeep as upkeep
 from trio_alerts.backends.background import running
+from trio_alerts.backends.redis import scripts, upkeep
 from trio_alerts.backends.redis.answers import EntryId, List, Refusal, ServerTime
 from trio_alerts.backends.redis.client import RedisClient, open_redis
 from trio_alerts.backends.redis.deployment import RedisDeployment

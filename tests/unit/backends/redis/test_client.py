@@ -11,7 +11,7 @@ from loguru import logger
 from trio.testing import MockClock, wait_all_tasks_blocked
 
 from tests.support.fakes.redis_wire import Command, WireServer, array, bulk, echo
-from trio_alerts.backends import redis_connect
+from trio_alerts.backends.redis import connect
 from trio_alerts.backends.redis.answers import Refusal, ServerTime
 from trio_alerts.backends.redis.client import RedisClient, backoff_s, open_redis
 from trio_alerts.backends.redis.connect import SocketStream
@@ -35,7 +35,7 @@ class Network:
         self.tried_at_s: list[float] = []
         self.addresses: list[str] = []
         self.servers: list[WireServer] = []
-        monkeypatch.setattr(redis_connect, "_open_stream", self._open_stream)
+        monkeypatch.setattr(connect, "_open_stream", self._open_stream)
 
     async def _open_stream(self, address: object, _tls: object) -> trio.abc.Stream:
         self.tried_at_s.append(trio.current_time())

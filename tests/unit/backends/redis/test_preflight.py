@@ -6,7 +6,7 @@ import trio
 
 from tests.fuzz.redis import FuzzedClient, FuzzedServer
 from trio_alerts.alert import Entry
-from trio_alerts.backends import redis_losses, redis_scripts, redis_upkeep
+from trio_alerts.backends.redis import losses, scripts, upkeep
 from trio_alerts.backends.redis.answers import calls_of
 from trio_alerts.backends.redis.preflight import comforts, needs
 from trio_alerts.backends.redis.stream import RedisStream
@@ -16,7 +16,7 @@ from trio_alerts.settings.settings import Settings
 SETTINGS = Settings(stream="s", group="g", consumer="me", trim="acked")
 SCRIPTS = {
     text
-    for module in (redis_scripts, redis_losses, redis_upkeep)
+    for module in (scripts, losses, upkeep)
     for text in vars(module).values()
     if isinstance(text, str) and "redis.call(" in text
 }

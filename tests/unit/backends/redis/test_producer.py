@@ -8,7 +8,7 @@ import pytest
 import trio
 from trio.testing import MockClock
 
-from trio_alerts.backends import redis_producer
+from trio_alerts.backends.redis import producer
 from trio_alerts.backends.redis.answers import Refusal, shaped
 from trio_alerts.backends.redis.producer import Fate, RedisProducer
 from trio_alerts.errors import Unavailable
@@ -76,8 +76,8 @@ class FakeClient:
 
 @pytest.fixture(autouse=True)
 def small_windows(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(redis_producer, "WINDOW", 4)
-    monkeypatch.setattr(redis_producer, "WINDOW_BYTES", 100)
+    monkeypatch.setattr(producer, "WINDOW", 4)
+    monkeypatch.setattr(producer, "WINDOW_BYTES", 100)
 
 
 async def added(client: FakeClient, entries: Sequence[tuple[str, bytes]]) -> tuple[Sequence[Fate], str]:

@@ -23,7 +23,7 @@ from tests.contracts.store import (
     sending,
 )
 from trio_alerts.alert import Record, entry_order
-from trio_alerts.backends import sqlite_database
+from trio_alerts.backends.sqlite import database as sqlite_database
 from trio_alerts.backends.sqlite.database import APPLICATION_ID, ENTRY_ORDER, SqliteDatabase, write_of
 from trio_alerts.backends.sqlite.store import SqliteStore, open_sqlite_store
 from trio_alerts.delivery import Delivery

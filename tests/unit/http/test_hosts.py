@@ -4,7 +4,7 @@ from ipaddress import ip_address
 
 import pytest
 
-from trio_alerts.settings.hosts import literal_address, split_host
+from trio_alerts.http.hosts import literal_address, split_host
 
 
 @pytest.mark.parametrize(
