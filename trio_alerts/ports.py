@@ -327,7 +327,7 @@ class Vitals:
     repeated: int
 
 
-class Notification(Struct, frozen=True):
+class Message(Struct, frozen=True):
     """What a channel sends.
 
     Args:
@@ -346,11 +346,11 @@ class Channel(Protocol):
 
     name: str
 
-    async def send(self, notification: Notification) -> Outcome:
+    async def send(self, message: Message) -> Outcome:
         """Make one attempt and say what came of it.
 
         Raises:
-            trio.TooSlowError: There was no answer by the notification's deadline, and the receiver may have seen
+            trio.TooSlowError: There was no answer by the message's deadline, and the receiver may have seen
                 something of the attempt. If nothing was sent, `Retry` says so.
 
         Cancellation, TooSlowError: nobody knows then whether the receiver has it; the caller records the attempt as

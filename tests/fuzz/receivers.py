@@ -22,7 +22,7 @@ from trio_alerts.channels.webhook import KEPT_ANSWER_BYTES, WebhookChannel
 from trio_alerts.http.pool import BODY_BOUND_S, Connection, Origin
 from trio_alerts.http.socket import SendProgress
 from trio_alerts.http.transport import TrioTransport
-from trio_alerts.ports import Notification
+from trio_alerts.ports import Message
 from trio_alerts.retry import REFUSED_FOR_GOOD, UNSEEN_STATUSES, Accepted, Outcome, Refused, Retry
 
 ATTEMPT_S = 15.0
@@ -203,7 +203,7 @@ async def _attempts(random: Random) -> None:
 async def _attempt(channel: WebhookChannel) -> tuple[Outcome, float]:
     started_s = trio.current_time()
     try:
-        outcome = await channel.send(Notification("1-0", b'{"title":"x"}', started_s + ATTEMPT_S))
+        outcome = await channel.send(Message("1-0", b'{"title":"x"}', started_s + ATTEMPT_S))
     except trio.TooSlowError:
         outcome = Retry("no answer", unseen=True)  # as `notify` takes it
     return outcome, trio.current_time() - started_s

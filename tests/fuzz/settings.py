@@ -21,7 +21,7 @@ from trio_alerts.errors import SettingsError
 from trio_alerts.http.pool import OriginKey
 from trio_alerts.http.response import AnswerParser
 from trio_alerts.http.socket import SendProgress
-from trio_alerts.ports import Notification
+from trio_alerts.ports import Message
 from trio_alerts.routing.routes import Routing
 from trio_alerts.settings.settings import ChannelSettings, RouteSettings, Settings, describe, warnings_about
 from trio_alerts.settings.sources import load_settings
@@ -110,8 +110,8 @@ def _use(settings: Settings) -> None:
             assert node.startswith(("http://", "https://")), node
     for channel in settings.effective_channels:
         made = make_channel(channel, NoTransport(), lambda: NOW)
-        notification = Notification("1-0", b"{}")
-        request = made._template.render(made.signed(notification), notification.payload)
+        message = Message("1-0", b"{}")
+        request = made._template.render(made.signed(message), message.payload)
         head, _, body = request.partition(b"\r\n\r\n")
         assert body == b"{}", body
         assert re.fullmatch(rb"POST /[^ ]* HTTP/1\.1(\r\n[^\r\n:]+: [^\r\n]*)+", head), head

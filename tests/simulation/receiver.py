@@ -12,7 +12,7 @@ from tests.simulation.network import Killed, Network, Request
 from tests.simulation.plan import Event
 from tests.simulation.promises import Promises
 from tests.simulation.schedule import OWNER
-from trio_alerts.ports import Notification
+from trio_alerts.ports import Message
 from trio_alerts.retry import Accepted, Outcome, Refused, Retry, classify_status
 
 if TYPE_CHECKING:
@@ -57,31 +57,31 @@ class Receiver:
         self._history = history
         self._slowest_s = slowest_s
 
-    async def send(self, notification: Notification) -> Outcome:
+    async def send(self, message: Message) -> Outcome:
         """See `Channel.send`."""
         who = cast("Incarnation", OWNER.get())
         if who.dead:
             raise Killed
-        call = SendCall(self.name, notification.id)
-        self._history.note(who.name, "sends", notification.id, self.name)
-        self._promises.send_begins(who, self.name, notification.id)
+        call = SendCall(self.name, message.id)
+        self._history.note(who.name, "sends", message.id, self.name)
+        self._promises.send_begins(who, self.name, message.id)
         try:
-            if self._promises.ledger[notification.id].kind == "poison":
-                self._promises.poisoned(who, notification.id)
-                who.kill("poisoned by " + notification.id)
+            if self._promises.ledger[message.id].kind == "poison":
+                self._promises.poisoned(who, message.id)
+                who.kill("poisoned by " + message.id)
                 raise Killed
             answer = self._decide()
-            request = Request(lambda: self._arrive(who, notification.id, answer))
+            request = Request(lambda: self._arrive(who, message.id, answer))
             if not answer.arrives:
                 request.apply()
             forward_s = self._network.chance.uniform(0.0, 0.05)
-            with trio.fail_at(notification.deadline):
+            with trio.fail_at(message.deadline):
                 await self._network.travel(who, call, request, forward_s, answer.back_s)
         finally:
-            self._promises.send_ended(who, self.name, notification.id)
-        self._history.note(who.name, "hears", notification.id, self.name, type(answer.outcome).__name__)
+            self._promises.send_ended(who, self.name, message.id)
+        self._history.note(who.name, "hears", message.id, self.name, type(answer.outcome).__name__)
         if isinstance(answer.outcome, Accepted):
-            who.saw_accepted.add((notification.id, self.name))
+            who.saw_accepted.add((message.id, self.name))
         return answer.outcome
 
     def _arrive(self, who: "Incarnation", record_id: str, answer: _Answer) -> None:

@@ -22,7 +22,7 @@ from tests.support.fakes.stream import FakeServer
 from tests.support.fakes.world import GROUP, STREAM
 from trio_alerts.clock import ServerClock
 from trio_alerts.errors import AlertError, SchemaError, StartError
-from trio_alerts.ports import Notification
+from trio_alerts.ports import Message
 from trio_alerts.retry import Accepted, Outcome
 from trio_alerts.secret import SecretUrl
 from trio_alerts.settings.settings import ChannelSettings, RouteSettings, Settings
@@ -358,8 +358,8 @@ class _Neighbour:
         self.name = name
         self._promises = promises
 
-    async def send(self, notification: Notification) -> Outcome:
-        self._promises.breach("P3", f"another deployment sent {notification.id}, from our store")
+    async def send(self, message: Message) -> Outcome:
+        self._promises.breach("P3", f"another deployment sent {message.id}, from our store")
         await trio.lowlevel.checkpoint()
         return Accepted(200)
 

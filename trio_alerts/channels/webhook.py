@@ -16,7 +16,7 @@ from trio_alerts.http.pool import OriginKey
 from trio_alerts.http.response import AnswerParser
 from trio_alerts.http.socket import SendProgress
 from trio_alerts.http.transport import PostTemplate
-from trio_alerts.ports import Notification
+from trio_alerts.ports import Message
 from trio_alerts.redaction import Redactor, secrets_of_request
 from trio_alerts.retry import Outcome, Refused, Retry, classify_status, parse_retry_after
 
@@ -71,7 +71,7 @@ class WebhookChannel:
     def __repr__(self) -> str:
         return f"<WebhookChannel {self.name} to {self._template.key.host}>"
 
-    async def send(self, notification: Notification) -> Outcome:
+    async def send(self, message: Message) -> Outcome:
         """Post once and say what came of it.
 
         Raises:
@@ -83,9 +83,9 @@ class WebhookChannel:
         try:
             response = await self._transport.exchange(
                 self._template.key,
-                self._template.render(self.signed(notification), notification.payload),
+                self._template.render(self.signed(message), message.payload),
                 progress,
-                notification.deadline,
+                message.deadline,
             )
         except AddressRefused as refusal:
             return Refused(str(refusal)) if refusal.for_good else Retry(str(refusal), human=True)
@@ -122,12 +122,12 @@ class WebhookChannel:
             return "no connection in time"
         return None
 
-    def signed(self, notification: Notification) -> dict[str, str]:
+    def signed(self, message: Message) -> dict[str, str]:
         """Return the Standard Webhooks headers of one attempt: the ID never changes, the time is the attempt's own."""
         timestamp = str(int(self._now().timestamp()))
-        headers = {"webhook-id": notification.id, "webhook-timestamp": timestamp}
+        headers = {"webhook-id": message.id, "webhook-timestamp": timestamp}
         if self._key is not None:
-            content = b"%b.%b.%b" % (notification.id.encode(), timestamp.encode(), notification.payload)
+            content = b"%b.%b.%b" % (message.id.encode(), timestamp.encode(), message.payload)
             digest = hmac.digest(self._key, content, "sha256")
             headers["webhook-signature"] = f"v1,{base64.b64encode(digest).decode()}"
         return headers

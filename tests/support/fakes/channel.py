@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import trio
 
-from trio_alerts.ports import Notification
+from trio_alerts.ports import Message
 from trio_alerts.retry import Accepted, Outcome
 
 
@@ -40,24 +40,22 @@ class FakeChannel:
         self.accepted: dict[str, int] = {}
         self.under_way = 0
         self._outcomes = list(outcomes or [])
-        self.decide: Callable[[Notification], Outcome] = lambda _: (
-            self._outcomes.pop(0) if self._outcomes else Accepted(200)
-        )
+        self.decide: Callable[[Message], Outcome] = lambda _: self._outcomes.pop(0) if self._outcomes else Accepted(200)
 
     @property
     def sent_at_s(self) -> list[float]:
         """When each request arrived, in virtual seconds, rounded to the millisecond."""
         return [round(send.at_s, 3) for send in self.sends]
 
-    async def send(self, notification: Notification) -> Outcome:
+    async def send(self, message: Message) -> Outcome:
         await trio.lowlevel.checkpoint()
-        self.sends.append(Send(trio.current_time(), notification.id))
-        outcome = self.decide(notification)
+        self.sends.append(Send(trio.current_time(), message.id))
+        outcome = self.decide(message)
         if isinstance(outcome, Accepted):
-            self.accepted[notification.id] = self.accepted.get(notification.id, 0) + 1
+            self.accepted[message.id] = self.accepted.get(message.id, 0) + 1
         self.under_way += 1
         try:
-            with trio.fail_at(notification.deadline):
+            with trio.fail_at(message.deadline):
                 await trio.sleep(self.latency_s)
         finally:
             self.under_way -= 1

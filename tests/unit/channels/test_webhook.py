@@ -18,12 +18,12 @@ from trio_alerts.http.pool import OriginKey
 from trio_alerts.http.response import AnswerParser
 from trio_alerts.http.socket import SendProgress
 from trio_alerts.http.transport import TrioTransport
-from trio_alerts.ports import Notification
+from trio_alerts.ports import Message
 from trio_alerts.retry import Accepted, Outcome, Refused, Retry, needs_a_human
 
 KEY = b"0123456789abcdef01234567"
 SECRET = base64.b64encode(KEY).decode()
-NOTIFICATION = Notification("1763900000000-0", b'{"alert_id":"a-1","title":"Z\xc3\xbcrich"}')
+MESSAGE = Message("1763900000000-0", b'{"alert_id":"a-1","title":"Z\xc3\xbcrich"}')
 
 
 class Wire:
@@ -65,7 +65,7 @@ def channel_to(answer: Callable[[httpx.Request], httpx.Response], key: bytes | N
 
 
 async def outcome_of(answer: Callable[[httpx.Request], httpx.Response]) -> Outcome:
-    return await channel_to(answer).send(NOTIFICATION)
+    return await channel_to(answer).send(MESSAGE)
 
 
 async def test_the_official_package_verifies_what_we_sign() -> None:
@@ -76,11 +76,11 @@ async def test_the_official_package_verifies_what_we_sign() -> None:
         seen.append(request)
         return httpx.Response(204)
 
-    assert Accepted(204) == await channel_to(answer).send(NOTIFICATION)
+    assert Accepted(204) == await channel_to(answer).send(MESSAGE)
     headers = dict(seen[0].headers)
     payload = Webhook("whsec_" + base64.b64encode(KEY).decode()).verify(seen[0].content, headers)
     assert payload == {"alert_id": "a-1", "title": "Zürich"}
-    assert NOTIFICATION.id == headers["webhook-id"]
+    assert MESSAGE.id == headers["webhook-id"]
     assert "application/json" == headers["content-type"]
     assert "Bearer t0ken" == headers["authorization"]
     assert "POST" == seen[0].method
@@ -109,7 +109,7 @@ async def test_a_user_in_the_url_is_sent_as_basic(user: str, token: str) -> None
     channel = WebhookChannel(
         "pager", f"https://{user}example.org/hook", transport=Wire(answer), now=lambda: dt.datetime.now(dt.UTC)
     )
-    assert Accepted(204) == await channel.send(NOTIFICATION)
+    assert Accepted(204) == await channel.send(MESSAGE)
 
     [request] = seen
     expected = "Basic " + base64.b64encode(token.encode()).decode() if token else None
@@ -120,7 +120,7 @@ async def test_a_user_in_the_url_is_sent_as_basic(user: str, token: str) -> None
 
 async def test_without_a_secret_nothing_is_signed() -> None:
     """The ID and the time are sent all the same: a receiver can drop repeats."""
-    headers = channel_to(lambda _: httpx.Response(200), key=None).signed(NOTIFICATION)
+    headers = channel_to(lambda _: httpx.Response(200), key=None).signed(MESSAGE)
     assert {"webhook-id", "webhook-timestamp"} == headers.keys()
 
 
@@ -238,7 +238,7 @@ async def test_a_channel_says_why_it_cannot_be_reached(fault: Exception | None, 
 async def test_the_transport_is_told_when_the_attempt_has_to_be_over() -> None:
     """Nobody else bounds it: a receiver that hangs would keep its worker for ever."""
     channel = channel_to(lambda _: httpx.Response(204))
-    assert Accepted(204) == await channel.send(Notification("1-0", b"{}", deadline=12.5))
+    assert Accepted(204) == await channel.send(Message("1-0", b"{}", deadline=12.5))
     assert isinstance(channel._transport, Wire)
     assert 12.5 == channel._transport.deadline
 
@@ -289,7 +289,7 @@ async def test_wrong_dns_fails_no_alert_for_good(mock_clock: MockClock) -> None:
         channel = WebhookChannel("hook", f"http://hook.example:{receiver.port}/", transport=transport, now=now)
         outcomes = []
         for _ in range(3):
-            outcomes.append(await channel.send(Notification("1-1", b"{}")))
+            outcomes.append(await channel.send(Message("1-1", b"{}")))
             mock_clock.jump(1)
 
     assert [Retry, Retry, Accepted] == [type(outcome) for outcome in outcomes]

@@ -10,7 +10,7 @@ from trio.testing import MockClock
 from tests.support.fakes.world import GROUP, STREAM, World
 from trio_alerts.pipeline.service import serve
 from trio_alerts.pipeline.state import Pipeline
-from trio_alerts.ports import Notification
+from trio_alerts.ports import Message
 from trio_alerts.retry import Accepted, Outcome, Retry
 
 
@@ -41,12 +41,12 @@ class Deaths:
             self.count += 1
 
 
-def killing_at(deaths: Deaths, poison: str, first: Outcome | None = None) -> Callable[[Notification], Outcome]:
+def killing_at(deaths: Deaths, poison: str, first: Outcome | None = None) -> Callable[[Message], Outcome]:
     """Return what a receiver decides: it accepts everything, but one alert kills its sender, if given after `first`."""
     answers = [first] if first is not None else []
 
-    def decide(notification: Notification) -> Outcome:
-        if notification.id == poison:
+    def decide(message: Message) -> Outcome:
+        if message.id == poison:
             if answers:
                 return answers.pop()
             deaths.kill()

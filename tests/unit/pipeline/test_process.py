@@ -79,8 +79,8 @@ async def test_what_is_stored_before_the_send(autojump_clock: MockClock) -> None
     world = World()
     seen: list[Delivery] = []
 
-    def look(notification: Any) -> Accepted:
-        seen.append(world.delivery(notification.id))
+    def look(message: Any) -> Accepted:
+        seen.append(world.delivery(message.id))
         return Accepted(200)
 
     world.channel.decide = look

@@ -15,7 +15,7 @@ from trio_alerts.alert import Record
 from trio_alerts.delivery import ChannelDelivery, next_attempt
 from trio_alerts.errors import RefusedContent
 from trio_alerts.pipeline import redriver
-from trio_alerts.ports import Notification, Stored
+from trio_alerts.ports import Message, Stored
 from trio_alerts.retry import Accepted, Outcome, Retry
 
 
@@ -173,9 +173,9 @@ async def test_a_slot_is_used_again_as_soon_as_it_is_free(autojump_clock: MockCl
     slow = min(ids)
 
     class SlowOnce(FakeChannel):
-        async def send(self, notification: Notification) -> Outcome:
-            outcome = await super().send(notification)
-            await trio.sleep(400.0 if notification.id == slow else 1.0)
+        async def send(self, message: Message) -> Outcome:
+            outcome = await super().send(message)
+            await trio.sleep(400.0 if message.id == slow else 1.0)
             return outcome
 
     world.channels["webhook"] = world.channel = SlowOnce()
@@ -194,9 +194,7 @@ async def test_what_is_due_again_is_not_starved_by_what_becomes_due(
     template = world.store.records[ids[0]].record
     answers: list[Outcome] = [Retry("busy", 503)]
     world.channel.latency_s = 1.0
-    world.channel.decide = lambda notification: (
-        answers.pop() if answers and notification.id == ids[0] else Accepted(200)
-    )
+    world.channel.decide = lambda message: answers.pop() if answers and message.id == ids[0] else Accepted(200)
     pipeline = world.pipeline()
 
     async def become_due() -> None:

@@ -9,7 +9,7 @@ from tests.support.fakes.world import GROUP, STREAM, World
 from trio_alerts.errors import Interrupted, QuarantineHalt, RefusedContent, SchemaError
 from trio_alerts.pipeline.fault_points import FaultPoint, InjectedFault
 from trio_alerts.pipeline.service import serve, watch_signals
-from trio_alerts.ports import Notification, Stored
+from trio_alerts.ports import Message, Stored
 from trio_alerts.retry import Accepted, Retry
 
 
@@ -54,11 +54,11 @@ async def test_one_hanging_receiver_does_not_slow_the_others(autojump_clock: Moc
     hanging = world.emit(alert_id="hanging")
 
     class Sticky(FakeChannel):
-        async def send(self, notification: Notification) -> Accepted | Retry:
-            if notification.id == hanging:
-                await trio.sleep_until(notification.deadline)
+        async def send(self, message: Message) -> Accepted | Retry:
+            if message.id == hanging:
+                await trio.sleep_until(message.deadline)
                 raise trio.TooSlowError
-            await super().send(notification)
+            await super().send(message)
             return Accepted(200)
 
     world.channels["webhook"] = world.channel = Sticky()

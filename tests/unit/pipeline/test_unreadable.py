@@ -11,7 +11,7 @@ from tests.support.fakes.opensearch import Kept
 from tests.support.fakes.world import World
 from tests.unit.backends.opensearch.test_front import Fronted, served
 from tests.unit.pipeline.test_outage import lines  # noqa: F401 - a fixture
-from trio_alerts.ports import Notification
+from trio_alerts.ports import Message
 from trio_alerts.retry import Accepted, Outcome, Retry
 
 NAIVE = "1970-01-01T00:00:01"
@@ -89,9 +89,9 @@ async def test_a_record_that_is_spoiled_while_it_is_sent_ends_nothing(
     world, server = World(retry_schedule_s=(5.0,)), Fronted()
     spoiled = world.emit(alert_id="a")
 
-    def decide(notification: Notification) -> Outcome:
-        sent = sum(send.id == notification.id for send in world.channel.sends)
-        if notification.id == spoiled and sent == attempt:
+    def decide(message: Message) -> Outcome:
+        sent = sum(send.id == message.id for send in world.channel.sends)
+        if message.id == spoiled and sent == attempt:
             kept = server.documents[spoiled]
             kept.source["delivery"]["channels"] = []
             kept.seq_no += 100

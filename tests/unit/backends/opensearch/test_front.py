@@ -15,7 +15,7 @@ from trio_alerts.backends.opensearch.client import open_opensearch
 from trio_alerts.backends.opensearch.mapping import Wanted
 from trio_alerts.backends.opensearch.store import OpenSearchStore
 from trio_alerts.errors import StartError, Unavailable
-from trio_alerts.ports import Notification
+from trio_alerts.ports import Message
 from trio_alerts.retry import Accepted, Outcome, Retry
 
 WANTED = Wanted("alerts", (STREAM,), GROUP)
@@ -85,8 +85,8 @@ async def test_a_front_costs_nothing_but_time(kinds: tuple[str, ...], autojump_c
     """It answers one kind of request, or all: no process ends, and nothing is lost, quarantined or doubled."""
     world, server = World(retry_schedule_s=(2.0,)), Fronted()
 
-    def second_time(notification: Notification) -> Outcome:  # so that the redriver has work, too
-        sent = sum(send.id == notification.id for send in world.channel.sends)
+    def second_time(message: Message) -> Outcome:  # so that the redriver has work, too
+        sent = sum(send.id == message.id for send in world.channel.sends)
         return Accepted(200) if sent == 2 else Retry("busy", 503)
 
     world.channel.decide = second_time
