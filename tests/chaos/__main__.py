@@ -9,8 +9,8 @@ import random
 import sys
 
 from tests.chaos.storm import STALL_S, Storm
-from tests.crash.plant import Plant
 from tests.crash.run import Result, run_cell
+from tests.crash.servers import Servers
 
 
 def main() -> int:
@@ -25,8 +25,8 @@ def main() -> int:
     options = parser.parse_args()
     _say(f"seed {options.seed}, {options.store}")
     storm = Storm(options.seconds, options.rate, options.seed, options.store, _say)
-    with Plant() as plant:
-        result = run_cell(storm.cell(), plant)
+    with Servers() as servers:
+        result = run_cell(storm.cell(), servers)
     _say(_table(storm, result))
     return 1 if result.faults else 0
 

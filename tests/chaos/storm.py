@@ -14,10 +14,10 @@ from contextlib import closing, suppress
 from dataclasses import dataclass, field
 from typing import Literal
 
+from tests.crash.cell import Cell, RunningCell, Spoiled
 from tests.crash.crew import Worker
 from tests.crash.outages_of_the_store import NO_BACKEND, OVERLOADED, SIGN_IN
 from tests.crash.proxy import FAITHFUL, Manner
-from tests.crash.scene import Cell, Scene, Spoiled
 from tests.support.receiver import Script, Step
 from trio_alerts.errors import StartError
 
@@ -46,7 +46,7 @@ THROUGH: dict[str, tuple[Spoiled, ...]] = {"sqlite": (), "opensearch": ("store",
 # Killed, stopped, stopped before Python had begun with our first line, and started while Redis was away.
 ENDS = (-signal.SIGKILL, 0, -signal.SIGTERM, StartError.exit_code)
 
-Deed = Callable[[Scene], None]
+Deed = Callable[[RunningCell], None]
 
 
 @dataclass
@@ -94,10 +94,10 @@ class Storm:
             check=self._check,
         )
 
-    def _play(self, scene: Scene) -> None:
-        scene.begin()
+    def _play(self, cell: RunningCell) -> None:
+        cell.begin()
         began_s = time.monotonic()
-        traffic = threading.Thread(target=self._emit, args=(scene, began_s + self.seconds), daemon=True)
+        traffic = threading.Thread(target=self._emit, args=(cell, began_s + self.seconds), daemon=True)
         traffic.start()
         left: list[Deed] = []
         while (at_s := time.monotonic() - began_s) < self.seconds:
@@ -105,16 +105,16 @@ class Storm:
             deed = left.pop()
             name = deed.__name__.strip("_").replace("_", " ")
             self.deeds[name] += 1
-            self.say(f"{at_s:5.1f} s: {name}; {len(scene.producer.emitted)} emitted")
-            deed(scene)
+            self.say(f"{at_s:5.1f} s: {name}; {len(cell.producer.emitted)} emitted")
+            deed(cell)
             time.sleep(self._chance.uniform(*CALM_S))
         traffic.join()
-        scene.until(lambda: scene.crew.ready, "the processes read")
-        scene.finish()
+        cell.until(lambda: cell.crew.ready, "the processes read")
+        cell.finish()
 
-    def _emit(self, scene: Scene, until_s: float) -> None:
+    def _emit(self, cell: RunningCell, until_s: float) -> None:
         while time.monotonic() < until_s:
-            scene.producer.add(1, 1 / self.rate)
+            cell.producer.add(1, 1 / self.rate)
 
     def _all(self) -> list[Deed]:
         spoil = self._spoil_the_store if self.store == "opensearch" else self._lock_the_store
@@ -127,60 +127,60 @@ class Storm:
 
     # -- deeds --
 
-    def _kill_a_process(self, scene: Scene) -> None:
-        self._signal_one(scene, signal.SIGKILL)
+    def _kill_a_process(self, cell: RunningCell) -> None:
+        self._signal_one(cell, signal.SIGKILL)
 
-    def _stop_a_process(self, scene: Scene) -> None:
-        self._signal_one(scene, signal.SIGTERM)
+    def _stop_a_process(self, cell: RunningCell) -> None:
+        self._signal_one(cell, signal.SIGTERM)
 
-    def _pause_a_process(self, scene: Scene) -> None:
-        pid = self._signal_one(scene, signal.SIGSTOP)
+    def _pause_a_process(self, cell: RunningCell) -> None:
+        pid = self._signal_one(cell, signal.SIGSTOP)
         self._while()
         with suppress(ProcessLookupError):
             os.kill(pid, signal.SIGCONT)
 
-    def _kill_the_parent(self, scene: Scene) -> None:
-        self._working_parent(scene).signal(signal.SIGKILL)
+    def _kill_the_parent(self, cell: RunningCell) -> None:
+        self._working_parent(cell).signal(signal.SIGKILL)
 
-    def _stop_the_parent(self, scene: Scene) -> None:
-        self._working_parent(scene).signal(signal.SIGTERM)
+    def _stop_the_parent(self, cell: RunningCell) -> None:
+        self._working_parent(cell).signal(signal.SIGTERM)
 
-    def _stop_the_group(self, scene: Scene) -> None:
-        self._working_parent(scene).signal_group(signal.SIGTERM)
+    def _stop_the_group(self, cell: RunningCell) -> None:
+        self._working_parent(cell).signal_group(signal.SIGTERM)
 
-    def _working_parent(self, scene: Scene) -> Worker:
+    def _working_parent(self, cell: RunningCell) -> Worker:
         """Return the parent process once its processes read, and it was not told to stop.
 
         A second signal would mean at once; and where nobody ever gets as far as to read, nothing can be delivered.
         """
-        scene.until(
-            lambda: any(worker.ready and signal.SIGTERM not in worker.signals for worker in scene.crew.living),
+        cell.until(
+            lambda: any(worker.ready and signal.SIGTERM not in worker.signals for worker in cell.crew.living),
             "a process that works",
         )
-        return scene.oldest()
+        return cell.oldest()
 
-    def _pause_redis(self, scene: Scene) -> None:
-        scene.redis.pause()
+    def _pause_redis(self, cell: RunningCell) -> None:
+        cell.redis.pause()
         self._while()
-        scene.redis.resume()
+        cell.redis.resume()
 
-    def _kill_redis(self, scene: Scene) -> None:
-        scene.redis.kill()
+    def _kill_redis(self, cell: RunningCell) -> None:
+        cell.redis.kill()
         self._while()
-        scene.redis.start()
+        cell.redis.start()
 
-    def _lock_the_store(self, scene: Scene) -> None:
-        with closing(sqlite3.connect(scene.folder / "alerts.db", timeout=LONGEST_S, isolation_level=None)) as other:
+    def _lock_the_store(self, cell: RunningCell) -> None:
+        with closing(sqlite3.connect(cell.folder / "alerts.db", timeout=LONGEST_S, isolation_level=None)) as other:
             other.execute("BEGIN EXCLUSIVE")
             self._while()
             other.execute("ROLLBACK")
 
-    def _spoil_the_store(self, scene: Scene) -> None:
-        scene.proxies["store"].behave(self._chance.choice(NONSENSE))
+    def _spoil_the_store(self, cell: RunningCell) -> None:
+        cell.proxies["store"].behave(self._chance.choice(NONSENSE))
         self._while()
-        scene.proxies["store"].behave(FAITHFUL)
+        cell.proxies["store"].behave(FAITHFUL)
 
-    def _signal_one(self, scene: Scene, number: signal.Signals) -> int:
+    def _signal_one(self, cell: RunningCell, number: signal.Signals) -> int:
         """Send a signal to one of the processes that carry alerts; return its ID.
 
         Not while its parent stops, which would rightly end with 1: what that process had was not finished.
@@ -188,11 +188,11 @@ class Storm:
         pids: list[int] = []
 
         def found() -> bool:
-            parents = [worker for worker in scene.crew.living if signal.SIGTERM not in worker.signals]
+            parents = [worker for worker in cell.crew.living if signal.SIGTERM not in worker.signals]
             pids[:] = [pid for parent in parents for pid in _children(parent.process.pid)]
             return bool(pids)
 
-        scene.until(found, "a process that carries alerts")
+        cell.until(found, "a process that carries alerts")
         pid = self._chance.choice(pids)
         with suppress(ProcessLookupError):
             os.kill(pid, number)
@@ -200,14 +200,14 @@ class Storm:
 
     # -- how it went --
 
-    def _check(self, scene: Scene) -> str:
+    def _check(self, cell: RunningCell) -> str:
         accepted: dict[str, dict[str, float]] = {}
-        for request in scene.plant.receiver.ledger().requests:
+        for request in cell.servers.receiver.ledger().requests:
             if request.accepted:
                 accepted.setdefault(request.webhook_id or "", {}).setdefault(request.path, request.at_s)
         took_s = {
             entry_id: max(accepted[entry_id].values()) - at_s
-            for entry_id, at_s in scene.producer.emitted_at.items()
+            for entry_id, at_s in cell.producer.emitted_at.items()
             if entry_id in accepted
         }
         self.median_s = statistics.median(took_s.values()) if took_s else 0.0

@@ -8,9 +8,9 @@ import sys
 from pathlib import Path
 
 from tests.crash.matrix import CELLS
-from tests.crash.plant import Plant
 from tests.crash.report import head, line, page
 from tests.crash.run import Result, run_cell
+from tests.crash.servers import Servers
 
 PAGE = Path(__file__).parents[2] / "docs" / "reliability.md"
 
@@ -32,12 +32,12 @@ def main() -> int:
         parser.error(f"no cell is called {' or '.join(options.only)}; --list names them")
     results: dict[str, Result] = {}
     _say(head())
-    with Plant() as plant:
+    with Servers() as servers:
         for cell in wanted:
-            results[cell.name] = run_cell(cell, plant)
+            results[cell.name] = run_cell(cell, servers)
             _say(line(results[cell.name]))
         if options.write:
-            PAGE.write_text(page(results, plant))
+            PAGE.write_text(page(results, servers))
     bad = sum(bool(result.faults) for result in results.values())
     _say(f"\n{len(results) - bad} of {len(results)} cells are balanced")
     return 1 if bad else 0

@@ -2,14 +2,14 @@
 
 from collections.abc import Mapping
 
-from tests.crash import everything, outages_of_receivers, outages_of_redis, outages_of_the_store, processes
-from tests.crash.scene import Cell
+from tests.crash import chaos, outages_of_receivers, outages_of_redis, outages_of_the_store, processes
+from tests.crash.cell import Cell
 
 FAMILIES: Mapping[str, tuple[Cell, ...]] = {
     "Worker processes": processes.CELLS,
     "Redis": outages_of_redis.CELLS,
     "OpenSearch": outages_of_the_store.CELLS,
     "Receivers": outages_of_receivers.CELLS,
-    "Everything at once": everything.CELLS,
+    "Chaos": chaos.CELLS,
 }
 CELLS: Mapping[str, Cell] = {cell.name: cell for cells in FAMILIES.values() for cell in cells}

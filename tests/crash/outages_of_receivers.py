@@ -3,48 +3,48 @@
 import time
 from collections.abc import Mapping
 
-from tests.crash.scene import ALERTS, Cell, Scene
+from tests.crash.cell import ALERTS, Cell, RunningCell
 from tests.support.receiver import MIB, Script, Step
 
 BOTH = ALERTS + ALERTS // 3  # deliveries, if every alert reaches all its channels
 
 
-def _just_emit(scene: Scene) -> None:
-    scene.begin()
-    scene.emit()
-    scene.until_emitted()
+def _just_emit(cell: RunningCell) -> None:
+    cell.begin()
+    cell.emit()
+    cell.until_emitted()
 
 
-def _all_at_once(scene: Scene) -> None:
-    scene.begin()
-    scene.producer.add(ALERTS)
+def _all_at_once(cell: RunningCell) -> None:
+    cell.begin()
+    cell.producer.add(ALERTS)
 
 
-def _refusing(scene: Scene) -> None:
-    scene.begin()
-    scene.emit()
+def _refusing(cell: RunningCell) -> None:
+    cell.begin()
+    cell.emit()
     for number in (1, 2):
-        scene.until_accepted(60 * number)
-        scene.proxies["hook"].refuse()
+        cell.until_accepted(60 * number)
+        cell.proxies["hook"].refuse()
         time.sleep(1.5)  # longer than the first two waits between attempts
-        scene.proxies["hook"].accept()
-    scene.notes.append("twice 1.5 s")
+        cell.proxies["hook"].accept()
+    cell.notes.append("twice 1.5 s")
 
 
-def _all_failed(scene: Scene) -> Mapping[str, int]:
-    return {"failed": len(scene.producer.emitted)}
+def _all_failed(cell: RunningCell) -> Mapping[str, int]:
+    return {"failed": len(cell.producer.emitted)}
 
 
-def _sent_once(scene: Scene) -> str:
+def _sent_once(cell: RunningCell) -> str:
     """A receiver that is slow, or talks much, is no reason to send again."""
-    totals = scene.plant.receiver.totals()
+    totals = cell.servers.receiver.totals()
     return "" if totals.requests == BOTH else f"{totals.requests} requests, not {BOTH}"
 
 
-def _waited(scene: Scene) -> str:
+def _waited(cell: RunningCell) -> str:
     """Nobody may come back sooner than 60 s after a 429, or than it asked for."""
     first: dict[str, float] = {}
-    for request in scene.plant.receiver.ledger().requests:
+    for request in cell.servers.receiver.ledger().requests:
         if request.path == "/hook" and request.webhook_id is not None:
             earlier = first.setdefault(request.webhook_id, request.at_s)
             if 0 < request.at_s - earlier < 60.0:
@@ -52,13 +52,13 @@ def _waited(scene: Scene) -> str:
     return ""
 
 
-def _steady_is_undisturbed(scene: Scene) -> str:
+def _steady_is_undisturbed(cell: RunningCell) -> str:
     """A receiver whose name cannot be resolved in time costs the other one not a single attempt."""
-    channels = [channel for record in scene.records().values() for channel in record.delivery.channels]
+    channels = [channel for record in cell.records().values() for channel in record.delivery.channels]
     attempts = {
         name: sum(channel.attempts - 1 for channel in channels if channel.name == name) for name in ("hook", "steady")
     }
-    scene.notes.append(f"{attempts['hook']} attempts ended before the name was resolved")
+    cell.notes.append(f"{attempts['hook']} attempts ended before the name was resolved")
     if not attempts["hook"]:
         return "every look-up was in time: this proves nothing"
     return f"{attempts['steady']} attempts on the other receiver failed" if attempts["steady"] else ""

@@ -4,8 +4,8 @@ import re
 import signal
 import time
 
+from tests.crash.cell import ALERTS, PER_S, Cell, RunningCell
 from tests.crash.proxy import FAITHFUL, Manner
-from tests.crash.scene import ALERTS, PER_S, Cell, Scene
 from tests.support.program import GROUP
 from tests.support.receiver import Script, Step
 from tests.support.servers import SentinelServer, ValkeyServer
@@ -23,156 +23,156 @@ class ValkeySentinel(SentinelServer):
     find_binary = ValkeyServer.find_binary
 
 
-def _restarted(scene: Scene) -> None:
-    scene.begin()
-    scene.emit()
-    for number, how in enumerate((scene.redis.kill, scene.redis.terminate), 1):
-        scene.until_accepted(50 * number)
+def _restarted(cell: RunningCell) -> None:
+    cell.begin()
+    cell.emit()
+    for number, how in enumerate((cell.redis.kill, cell.redis.terminate), 1):
+        cell.until_accepted(50 * number)
         how()
         time.sleep(0.5)  # long enough for every worker to find the connection refused
-        scene.redis.start()
-    scene.notes.append("killed once, restarted once")
+        cell.redis.start()
+    cell.notes.append("killed once, restarted once")
 
 
-def _emptied(scene: Scene, *command: str) -> None:
+def _emptied(cell: RunningCell, *command: str) -> None:
     """Whatever was read before must be delivered; what was still unread has gone with the stream."""
-    scene.begin()
-    scene.producer.add(ALERTS // 2)
-    scene.until_accepted(20)
-    with scene.redis.client() as client:
+    cell.begin()
+    cell.producer.add(ALERTS // 2)
+    cell.until_accepted(20)
+    with cell.redis.client() as client:
         before = client.pipeline(transaction=True)
-        before.xinfo_groups(scene.stream)
-        before.xrange(scene.stream)
+        before.xinfo_groups(cell.stream)
+        before.xrange(cell.stream)
         before.execute_command(*command)
         groups, entries, _ = before.execute()
     read_until = _order(groups[0]["last-delivered-id"].decode())
-    scene.excused = {entry_id.decode() for entry_id, _ in entries if _order(entry_id.decode()) > read_until}
-    scene.emit(ALERTS // 2)
-    scene.notes.append(f"{len(scene.excused)} unread ones gone with the stream")
+    cell.excused = {entry_id.decode() for entry_id, _ in entries if _order(entry_id.decode()) > read_until}
+    cell.emit(ALERTS // 2)
+    cell.notes.append(f"{len(cell.excused)} unread ones gone with the stream")
 
 
-def _flushed(scene: Scene) -> None:
-    _emptied(scene, "FLUSHALL")
+def _flushed(cell: RunningCell) -> None:
+    _emptied(cell, "FLUSHALL")
 
 
-def _deleted(scene: Scene) -> None:
-    _emptied(scene, "DEL", scene.stream)
+def _deleted(cell: RunningCell) -> None:
+    _emptied(cell, "DEL", cell.stream)
 
 
-def _renamed(scene: Scene) -> None:
-    _emptied(scene, "RENAME", scene.stream, f"{scene.stream}-moved")
+def _renamed(cell: RunningCell) -> None:
+    _emptied(cell, "RENAME", cell.stream, f"{cell.stream}-moved")
 
 
-def _lost_its_data(scene: Scene) -> None:
+def _lost_its_data(cell: RunningCell) -> None:
     """As `_emptied`, and every connection is lost with the data."""
     with ValkeyServer() as volatile:
-        scene.redis = volatile
-        scene.begin()
-        scene.producer.add(ALERTS // 2)
-        scene.until_accepted(20)
-        with scene.redis.client() as client:
+        cell.redis = volatile
+        cell.begin()
+        cell.producer.add(ALERTS // 2)
+        cell.until_accepted(20)
+        with cell.redis.client() as client:
             client.execute_command("CLIENT", "PAUSE", "60000", "WRITE")  # nobody reads any more
-            read_until = _order(client.xinfo_groups(scene.stream)[0]["last-delivered-id"].decode())
-        scene.excused = {entry_id for entry_id in scene.producer.emitted if _order(entry_id) > read_until}
+            read_until = _order(client.xinfo_groups(cell.stream)[0]["last-delivered-id"].decode())
+        cell.excused = {entry_id for entry_id in cell.producer.emitted if _order(entry_id) > read_until}
         volatile.kill()
         volatile.start()
-        scene.emit(ALERTS // 2)
-        scene.notes.append(f"{len(scene.excused)} unread ones gone with the data")
-        scene.finish()
+        cell.emit(ALERTS // 2)
+        cell.notes.append(f"{len(cell.excused)} unread ones gone with the data")
+        cell.finish()
 
 
-def _set_back(scene: Scene) -> None:
-    scene.begin()
-    scene.emit()
+def _set_back(cell: RunningCell) -> None:
+    cell.begin()
+    cell.emit()
     for number in (1, 2, 3):
-        scene.until_accepted(60 * number)
-        with scene.redis.client() as client:
-            client.xgroup_setid(scene.stream, GROUP, "0")
-    scene.notes.append("3 times")
+        cell.until_accepted(60 * number)
+        with cell.redis.client() as client:
+            client.xgroup_setid(cell.stream, GROUP, "0")
+    cell.notes.append("3 times")
 
 
-def _paused(scene: Scene) -> None:
-    scene.begin()
-    scene.emit()
+def _paused(cell: RunningCell) -> None:
+    cell.begin()
+    cell.emit()
     for number in (1, 2):
-        scene.until_accepted(50 * number)
-        scene.redis.pause()
+        cell.until_accepted(50 * number)
+        cell.redis.pause()
         time.sleep(PAUSE_S)
-        scene.redis.resume()
-    scene.notes.append(f"twice {PAUSE_S:g} s")
+        cell.redis.resume()
+    cell.notes.append(f"twice {PAUSE_S:g} s")
 
 
-def _full(scene: Scene) -> None:
+def _full(cell: RunningCell) -> None:
     """No memory for new entries, for the quarantine, and for the lock of retries: -OOM is answered to all of them."""
-    scene.begin()
+    cell.begin()
     for _ in (1, 2):
-        scene.producer.add(ALERTS // 4, 1 / PER_S)
-        for worker in scene.crew.living:
+        cell.producer.add(ALERTS // 4, 1 / PER_S)
+        for worker in cell.crew.living:
             worker.signal(signal.SIGSTOP)
-        scene.producer.add(UNREADABLE, severity="unheard of")
-        with scene.redis.client() as client:
+        cell.producer.add(UNREADABLE, severity="unheard of")
+        with cell.redis.client() as client:
             client.config_set("maxmemory", 1)
-            for worker in scene.crew.living:
+            for worker in cell.crew.living:
                 worker.signal(signal.SIGCONT)
-            scene.emit(ALERTS // 4 - UNREADABLE)
+            cell.emit(ALERTS // 4 - UNREADABLE)
             time.sleep(PAUSE_S)
             client.config_set("maxmemory", 0)
             refused = client.info("errorstats")["errorstat_OOM"]["count"]
-        scene.until_emitted()
-    scene.notes.append(f"twice {PAUSE_S:g} s, {refused} commands refused")
+        cell.until_emitted()
+    cell.notes.append(f"twice {PAUSE_S:g} s, {refused} commands refused")
 
 
-def _workers_were_refused(scene: Scene) -> str:
+def _workers_were_refused(cell: RunningCell) -> str:
     return (
-        "" if "used memory > 'maxmemory'" in scene.crew.log() else "no worker was refused anything: this proves nothing"
+        "" if "used memory > 'maxmemory'" in cell.crew.log() else "no worker was refused anything: this proves nothing"
     )
 
 
-def _forbidden(scene: Scene) -> None:
+def _forbidden(cell: RunningCell) -> None:
     """To the program, a command that a user may not run and one that was renamed away are the same."""
-    scene.begin()
-    scene.emit()
+    cell.begin()
+    cell.emit()
     for number, commands in enumerate((("eval", "xack"), ("xclaim", "xpending"), ("xreadgroup", "time")), 1):
-        scene.until_accepted(30 * number)
-        with scene.redis.client() as client:
+        cell.until_accepted(30 * number)
+        with cell.redis.client() as client:
             client.execute_command("ACL", "SETUSER", "default", *(f"-{command}" for command in commands))
             time.sleep(PAUSE_S / 2)
             client.execute_command("ACL", "SETUSER", "default", *(f"+{command}" for command in commands))
-    scene.notes.append(f"3 times {PAUSE_S / 2:g} s")
+    cell.notes.append(f"3 times {PAUSE_S / 2:g} s")
 
 
-def _was_named(scene: Scene) -> str:
-    said = re.findall(r"Redis does not answer: .* does not let the user 'default' run (\w+)", scene.crew.log())
+def _was_named(cell: RunningCell) -> str:
+    said = re.findall(r"Redis does not answer: .* does not let the user 'default' run (\w+)", cell.crew.log())
     return "" if said else "no worker was refused anything: this proves nothing"
 
 
-def _clients_killed(scene: Scene) -> None:
-    scene.begin()
-    scene.emit()
+def _clients_killed(cell: RunningCell) -> None:
+    cell.begin()
+    cell.emit()
     killed = 0
     for _ in range(10):
         time.sleep(0.25)  # ten times while the traffic lasts
-        with scene.redis.client() as client:
+        with cell.redis.client() as client:
             killed += int(client.execute_command("CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes"))
-    scene.notes.append(f"{killed} connections killed")
+    cell.notes.append(f"{killed} connections killed")
 
 
-def _answers_lost(scene: Scene) -> None:
-    scene.lose_answers("redis", 0.05)
+def _answers_lost(cell: RunningCell) -> None:
+    cell.lose_answers("redis", 0.05)
 
 
-def _black_hole(scene: Scene) -> None:
-    scene.begin()
-    scene.emit()
+def _black_hole(cell: RunningCell) -> None:
+    cell.begin()
+    cell.emit()
     for number in (1, 2):
-        scene.until_accepted(50 * number)
-        scene.proxies["redis"].behave(Manner(held=True))
+        cell.until_accepted(50 * number)
+        cell.proxies["redis"].behave(Manner(held=True))
         time.sleep(PAUSE_S)
-        scene.proxies["redis"].behave(FAITHFUL)
-    scene.notes.append(f"twice {PAUSE_S:g} s")
+        cell.proxies["redis"].behave(FAITHFUL)
+    cell.notes.append(f"twice {PAUSE_S:g} s")
 
 
-def _failed_over(scene: Scene) -> None:
+def _failed_over(cell: RunningCell) -> None:
     """The master dies for good in the middle of the traffic; three Sentinels make its replica the new one."""
     with (
         ValkeyServer(appendonly=True) as first,
@@ -182,20 +182,20 @@ def _failed_over(scene: Scene) -> None:
         ValkeySentinel({SERVICE: (first, 2)}, down_after_ms=REPLICATED_WITHIN_MS) as three,
     ):
         sentinels = (one, two, three)
-        scene.until(lambda: all(_knows_all(sentinel) for sentinel in sentinels), "the Sentinels know all")
-        scene.redis, scene.replicas = first, 1
+        cell.until(lambda: all(_knows_all(sentinel) for sentinel in sentinels), "the Sentinels know all")
+        cell.redis, cell.replicas = first, 1
         hosts = ",".join(f"127.0.0.1:{sentinel.port}" for sentinel in sentinels)
-        scene.redis_url = f"redis+sentinel://{hosts}/{SERVICE}/0"
-        scene.begin()
-        scene.emit()
-        scene.until_accepted(100)
+        cell.redis_url = f"redis+sentinel://{hosts}/{SERVICE}/0"
+        cell.begin()
+        cell.emit()
+        cell.until_accepted(100)
         first.kill()
-        scene.redis = second
-        scene.replicas = 0
-        scene.producer.replicas = 0
-        scene.until(lambda: _is_master(second), "the replica is the master")
-        scene.notes.append("the master died for good")
-        scene.finish()
+        cell.redis = second
+        cell.replicas = 0
+        cell.producer.replicas = 0
+        cell.until(lambda: _is_master(second), "the replica is the master")
+        cell.notes.append("the master died for good")
+        cell.finish()
 
 
 def _knows_all(sentinel: ValkeySentinel) -> bool:
@@ -216,13 +216,13 @@ def _order(entry_id: str) -> tuple[int, int]:
     return int(milliseconds), int(number)
 
 
-def _gone(scene: Scene) -> str:
+def _gone(cell: RunningCell) -> str:
     """Something was unread, and a worker says that it went away; how much is as of its last look, a second ago."""
-    if not scene.excused:
+    if not cell.excused:
         return "nothing was unread when the stream went away: this proves nothing"
-    said = [int(count) for count in re.findall(r"[Aa]bout (\d+) entries", scene.crew.log())]
-    scene.notes.append(f"the log says {sum(said)}")
-    return "" if said else f"no worker says that {len(scene.excused)} unread entries are gone"
+    said = [int(count) for count in re.findall(r"[Aa]bout (\d+) entries", cell.crew.log())]
+    cell.notes.append(f"the log says {sum(said)}")
+    return "" if said else f"no worker says that {len(cell.excused)} unread entries are gone"
 
 
 BACKLOG = Script([Step(200, delay_s=0.3)])  # so slow that much is still unread when the stream goes away
@@ -276,7 +276,7 @@ CELLS = (
         play=_full,
         hook=Script([Step(503), Step(200, delay_s=0.03)], each="id"),
         ends=(),
-        expected=lambda scene: {"quarantined": 2 * UNREADABLE},
+        expected=lambda cell: {"quarantined": 2 * UNREADABLE},
         check=_workers_were_refused,
     ),
     Cell(name="redis-client-kill", about="CLIENT KILL of all connections, ten times", play=_clients_killed, ends=()),

@@ -5,8 +5,8 @@ import time
 
 import msgspec
 
+from tests.crash.cell import ALERTS, Cell, RunningCell
 from tests.crash.proxy import FAITHFUL, Manner, http_answer
-from tests.crash.scene import ALERTS, Cell, Scene
 from tests.support.servers import OpenSearchCluster
 from trio_alerts.errors import StartError
 
@@ -31,169 +31,169 @@ NO_BACKEND = http_answer(503, "Service Unavailable", b"<html><body>503 Service T
 SIGN_IN = http_answer(200, "OK", b"<html><head><title>Sign in</title></head><body></body></html>", "text/html")
 
 
-def _restarted(scene: Scene) -> None:
-    scene.begin()
-    scene.emit()
-    scene.until_accepted(60)
-    scene.plant.opensearch.kill()
-    scene.plant.opensearch.start()
-    scene.notes.append("killed and started again")
+def _restarted(cell: RunningCell) -> None:
+    cell.begin()
+    cell.emit()
+    cell.until_accepted(60)
+    cell.servers.opensearch.kill()
+    cell.servers.opensearch.start()
+    cell.notes.append("killed and started again")
 
 
-def _spoiled(scene: Scene, manner: Manner) -> None:
-    scene.begin()
-    scene.emit()
+def _spoiled(cell: RunningCell, manner: Manner) -> None:
+    cell.begin()
+    cell.emit()
     for number in (1, 2):
-        scene.until_accepted(50 * number)
-        scene.proxies["store"].behave(manner)
+        cell.until_accepted(50 * number)
+        cell.proxies["store"].behave(manner)
         time.sleep(OUTAGE_S)
-        scene.proxies["store"].behave(FAITHFUL)
+        cell.proxies["store"].behave(FAITHFUL)
 
 
-def _overloaded(scene: Scene) -> None:
-    _spoiled(scene, Manner(answers=OVERLOADED))
-    scene.notes.append(f"twice {OUTAGE_S:g} s, {scene.proxies['store'].spoiled} requests")
+def _overloaded(cell: RunningCell) -> None:
+    _spoiled(cell, Manner(answers=OVERLOADED))
+    cell.notes.append(f"twice {OUTAGE_S:g} s, {cell.proxies['store'].spoiled} requests")
 
 
-def _items_rejected(scene: Scene) -> None:
-    _spoiled(scene, Manner(rejects=0.5))
-    scene.notes.append(f"twice {OUTAGE_S:g} s, {scene.proxies['store'].spoiled} items")
+def _items_rejected(cell: RunningCell) -> None:
+    _spoiled(cell, Manner(rejects=0.5))
+    cell.notes.append(f"twice {OUTAGE_S:g} s, {cell.proxies['store'].spoiled} items")
 
 
-def _no_backend(scene: Scene) -> None:
-    _spoiled(scene, Manner(answers=NO_BACKEND))
-    scene.notes.append(f"twice {OUTAGE_S:g} s, {scene.proxies['store'].spoiled} requests")
+def _no_backend(cell: RunningCell) -> None:
+    _spoiled(cell, Manner(answers=NO_BACKEND))
+    cell.notes.append(f"twice {OUTAGE_S:g} s, {cell.proxies['store'].spoiled} requests")
 
 
-def _nonsense(scene: Scene, manner: Manner) -> None:
+def _nonsense(cell: RunningCell, manner: Manner) -> None:
     """Something else answers for 40 s; twice a worker is killed meanwhile, and so starts in the middle of it."""
-    scene.begin()
-    scene.emit(per_s=ALERTS / NONSENSE_S)
-    scene.until_accepted(30)
-    scene.proxies["store"].behave(manner)
+    cell.begin()
+    cell.emit(per_s=ALERTS / NONSENSE_S)
+    cell.until_accepted(30)
+    cell.proxies["store"].behave(manner)
     for _ in range(2):
         time.sleep(NONSENSE_S / 3)
-        scene.oldest().signal(signal.SIGKILL)
+        cell.oldest().signal(signal.SIGKILL)
     time.sleep(NONSENSE_S / 3)
-    scene.proxies["store"].behave(FAITHFUL)
-    starts = scene.crew.ends.count(StartError.exit_code)
-    scene.notes.append(f"{scene.proxies['store'].spoiled} requests, {starts} starts refused")
+    cell.proxies["store"].behave(FAITHFUL)
+    starts = cell.crew.ends.count(StartError.exit_code)
+    cell.notes.append(f"{cell.proxies['store'].spoiled} requests, {starts} starts refused")
 
 
-def _page_everywhere(scene: Scene) -> None:
-    _nonsense(scene, Manner(answers=SIGN_IN))
+def _page_everywhere(cell: RunningCell) -> None:
+    _nonsense(cell, Manner(answers=SIGN_IN))
 
 
-def _page_for_bulk(scene: Scene) -> None:
-    _nonsense(scene, Manner(answers=SIGN_IN, bulk_only=True))
+def _page_for_bulk(cell: RunningCell) -> None:
+    _nonsense(cell, Manner(answers=SIGN_IN, bulk_only=True))
 
 
-def _impatient(scene: Scene) -> None:
+def _impatient(cell: RunningCell) -> None:
     """Whoever has waited for a while is killed, as by a liveness probe; few alerts, so that each is in many hands."""
-    scene.begin()
-    scene.emit(ALERTS - FEW)
-    scene.until_emitted()
-    scene.until(scene.settled, "the others are delivered")
-    scene.proxies["store"].behave(Manner(answers=SIGN_IN, bulk_only=True))
-    scene.producer.add(FEW)
+    cell.begin()
+    cell.emit(ALERTS - FEW)
+    cell.until_emitted()
+    cell.until(cell.settled, "the others are delivered")
+    cell.proxies["store"].behave(Manner(answers=SIGN_IN, bulk_only=True))
+    cell.producer.add(FEW)
     for number in range(1, DEATHS + 1):
-        scene.until(lambda: scene.crew.ready, "all workers read")
+        cell.until(lambda: cell.crew.ready, "all workers read")
         time.sleep(PATIENCE_WITH_A_WORKER_S)
-        scene.oldest().signal(signal.SIGKILL)
-        scene.until_gone(number)
-    scene.proxies["store"].behave(FAITHFUL)
-    scene.until(lambda: scene.crew.ready, "all workers read")
-    scene.notes.append(f"{DEATHS} killed in the wait")
+        cell.oldest().signal(signal.SIGKILL)
+        cell.until_gone(number)
+    cell.proxies["store"].behave(FAITHFUL)
+    cell.until(lambda: cell.crew.ready, "all workers read")
+    cell.notes.append(f"{DEATHS} killed in the wait")
 
 
-def _black_hole(scene: Scene) -> None:
-    _spoiled(scene, Manner(held=True))
-    scene.notes.append(f"twice {OUTAGE_S:g} s")
+def _black_hole(cell: RunningCell) -> None:
+    _spoiled(cell, Manner(held=True))
+    cell.notes.append(f"twice {OUTAGE_S:g} s")
 
 
-def _answers_lost(scene: Scene) -> None:
-    scene.lose_answers("store", 0.1)
+def _answers_lost(cell: RunningCell) -> None:
+    cell.lose_answers("store", 0.1)
 
 
-def _read_only(scene: Scene) -> None:
-    scene.begin()
-    scene.emit()
+def _read_only(cell: RunningCell) -> None:
+    cell.begin()
+    cell.emit()
     for number, block in enumerate(("write", "read_only_allow_delete", "read_only"), 1):
-        scene.until_accepted(40 * number)
-        scene.index("PUT", "/_settings", {f"index.blocks.{block}": True})
+        cell.until_accepted(40 * number)
+        cell.index("PUT", "/_settings", {f"index.blocks.{block}": True})
         time.sleep(OUTAGE_S / 2)
-        scene.index("PUT", "/_settings", {f"index.blocks.{block}": None})
-    scene.notes.append(f"three kinds of block, each {OUTAGE_S / 2:g} s")
+        cell.index("PUT", "/_settings", {f"index.blocks.{block}": None})
+    cell.notes.append(f"three kinds of block, each {OUTAGE_S / 2:g} s")
 
 
-def _closed(scene: Scene) -> None:
-    scene.begin()
-    scene.emit()
+def _closed(cell: RunningCell) -> None:
+    cell.begin()
+    cell.emit()
     for number in (1, 2):
-        scene.until_accepted(50 * number)
-        scene.index("POST", "/_close")
+        cell.until_accepted(50 * number)
+        cell.index("POST", "/_close")
         time.sleep(OUTAGE_S)
-        scene.index("POST", "/_open")
-    scene.notes.append(f"twice {OUTAGE_S:g} s")
+        cell.index("POST", "/_open")
+    cell.notes.append(f"twice {OUTAGE_S:g} s")
 
 
-def _red(scene: Scene) -> None:
+def _red(cell: RunningCell) -> None:
     """The primary shard is taken from its node, and may be nowhere until the rule is gone."""
-    index, rule = f"{scene.alias}-000001", "index.routing.allocation.require._name"
-    cancel = {"index": index, "shard": 0, "node": scene.opensearch.folder.name, "allow_primary": True}
+    index, rule = f"{cell.alias}-000001", "index.routing.allocation.require._name"
+    cancel = {"index": index, "shard": 0, "node": cell.opensearch.folder.name, "allow_primary": True}
 
     def health() -> object:
-        return scene.opensearch.request("GET", f"/_cluster/health/{index}")[1]["status"]
+        return cell.opensearch.request("GET", f"/_cluster/health/{index}")[1]["status"]
 
-    scene.begin()
-    scene.emit()
+    cell.begin()
+    cell.emit()
     for number in (1, 2):
-        scene.until_accepted(50 * number)
-        scene.index("PUT", "/_settings", {rule: "nobody"})
-        scene.opensearch.request("POST", "/_cluster/reroute", {"commands": [{"cancel": cancel}]})
-        scene.until(lambda: health() == "red", "the index is red")
+        cell.until_accepted(50 * number)
+        cell.index("PUT", "/_settings", {rule: "nobody"})
+        cell.opensearch.request("POST", "/_cluster/reroute", {"commands": [{"cancel": cancel}]})
+        cell.until(lambda: health() == "red", "the index is red")
         time.sleep(OUTAGE_S)
-        scene.index("PUT", "/_settings", {rule: None})
-    scene.notes.append(f"twice {OUTAGE_S:g} s")
+        cell.index("PUT", "/_settings", {rule: None})
+    cell.notes.append(f"twice {OUTAGE_S:g} s")
 
 
-def _node_gone(scene: Scene) -> None:
+def _node_gone(cell: RunningCell) -> None:
     """Each node of two dies once, and comes back: as long as one has no majority, writes wait for the other."""
     with OpenSearchCluster("3.4.0", size=2) as cluster:
         one, two = cluster.nodes
-        scene.opensearch = one
-        scene.store_url = f"{one.url},127.0.0.1:{two.http_port}"
-        scene.begin()
-        scene.emit()
+        cell.opensearch = one
+        cell.store_url = f"{one.url},127.0.0.1:{two.http_port}"
+        cell.begin()
+        cell.emit()
         for number, node in enumerate((two, one), 1):
-            scene.until_accepted(60 * number)
+            cell.until_accepted(60 * number)
             node.kill()
             time.sleep(OUTAGE_S)
             node.start()
-        scene.notes.append(f"each gone for {OUTAGE_S:g} s and its start")
-        scene.finish()
+        cell.notes.append(f"each gone for {OUTAGE_S:g} s and its start")
+        cell.finish()
 
 
-def _deleted(scene: Scene) -> None:
+def _deleted(cell: RunningCell) -> None:
     """Both workers must end with 3; their successors create the index anew and carry on.
 
     Records that lay in the index are gone, and with them the knowledge of what was under way. What had been sent by
     then must have been accepted by all its receivers, or be recorded anew; no record can tell if it is sent twice.
     """
-    scene.begin()
-    scene.emit()
-    scene.until_accepted(80)
-    scene.index("DELETE", "")
-    sent = scene.plant.receiver.ledger().requests
-    scene.forgotten = {request.webhook_id for request in sent if request.webhook_id is not None}
-    scene.until_ended(2)
-    scene.notes.append(f"{scene.crew.ends.count(3)} workers ended with 3")
+    cell.begin()
+    cell.emit()
+    cell.until_accepted(80)
+    cell.index("DELETE", "")
+    sent = cell.servers.receiver.ledger().requests
+    cell.forgotten = {request.webhook_id for request in sent if request.webhook_id is not None}
+    cell.until_ended(2)
+    cell.notes.append(f"{cell.crew.ends.count(3)} workers ended with 3")
 
 
-def _both_saw_it(scene: Scene) -> str:
-    gone = len(scene.producer.emitted) - len(scene.records())
-    scene.notes.append(f"{gone} delivered ones whose records are gone with it")
-    return "" if scene.crew.ends.count(3) == 2 else f"processes ended with {scene.crew.ends}, not twice with 3"
+def _both_saw_it(cell: RunningCell) -> str:
+    gone = len(cell.producer.emitted) - len(cell.records())
+    cell.notes.append(f"{gone} delivered ones whose records are gone with it")
+    return "" if cell.crew.ends.count(3) == 2 else f"processes ended with {cell.crew.ends}, not twice with 3"
 
 
 CELLS = (

@@ -4,22 +4,22 @@ import signal
 import time
 from collections.abc import Mapping
 
-from tests.crash.scene import ALERTS, Cell, Scene
+from tests.crash.cell import ALERTS, Cell, RunningCell
 from tests.support.receiver import Script, Step
 from trio_alerts.pipeline.fault_points import POINTS
 
 PAUSE_S = 4.0  # of a process: more than twice claim_idle_s
 
 
-def _killed_at_its_point(scene: Scene) -> None:
+def _killed_at_its_point(cell: RunningCell) -> None:
     """Two workers die in the first half; one of their successors dies in the second."""
-    scene.begin()
-    scene.emit(ALERTS // 2)
-    scene.until_ended(2)
-    scene.until_emitted()
-    scene.emit(ALERTS // 2)
-    scene.until_ended(3)
-    scene.notes.append(f"{scene.crew.ends.count(-signal.SIGKILL)} killed")
+    cell.begin()
+    cell.emit(ALERTS // 2)
+    cell.until_ended(2)
+    cell.until_emitted()
+    cell.emit(ALERTS // 2)
+    cell.until_ended(3)
+    cell.notes.append(f"{cell.crew.ends.count(-signal.SIGKILL)} killed")
 
 
 def _at_point(point: str) -> Cell:
@@ -32,116 +32,116 @@ def _at_point(point: str) -> Cell:
     )
 
 
-def _killed_at_random(scene: Scene) -> None:
-    scene.begin()
-    scene.emit()
+def _killed_at_random(cell: RunningCell) -> None:
+    cell.begin()
+    cell.emit()
     for number in range(1, 7):
-        scene.until(lambda: scene.crew.ready, "all workers read")
+        cell.until(lambda: cell.crew.ready, "all workers read")
         time.sleep(0.1 * number)  # each kill at another moment of the new worker's life
-        scene.oldest().signal(signal.SIGKILL)
-        scene.until_gone(number)
-    scene.until_ended(6)
-    scene.notes.append("6 killed")
+        cell.oldest().signal(signal.SIGKILL)
+        cell.until_gone(number)
+    cell.until_ended(6)
+    cell.notes.append("6 killed")
 
 
-def _all_killed(scene: Scene) -> None:
-    scene.begin()
-    scene.emit()
+def _all_killed(cell: RunningCell) -> None:
+    cell.begin()
+    cell.emit()
     for round_ in (1, 2):
-        scene.until_accepted(40 * round_)
-        scene.until(lambda: scene.crew.ready, "all workers read")
-        for worker in scene.crew.living:
+        cell.until_accepted(40 * round_)
+        cell.until(lambda: cell.crew.ready, "all workers read")
+        for worker in cell.crew.living:
             worker.signal(signal.SIGKILL)
-        scene.until_ended(2 * round_)
-    scene.notes.append("4 killed")
+        cell.until_ended(2 * round_)
+    cell.notes.append("4 killed")
 
 
-def _killed_in_retries(scene: Scene) -> None:
+def _killed_in_retries(cell: RunningCell) -> None:
     """Every first attempt is refused for now; both workers die when the second ones are under way."""
-    scene.begin()
-    scene.emit(per_s=400)
-    scene.until_emitted()
-    scene.until_requested(ALERTS + ALERTS // 3 + 40)
-    for worker in scene.crew.living:
+    cell.begin()
+    cell.emit(per_s=400)
+    cell.until_emitted()
+    cell.until_requested(ALERTS + ALERTS // 3 + 40)
+    for worker in cell.crew.living:
         worker.signal(signal.SIGKILL)
-    scene.until_ended(2)
-    scene.notes.append("2 killed")
+    cell.until_ended(2)
+    cell.notes.append("2 killed")
 
 
-def _stopped(scene: Scene) -> None:
-    scene.begin()
-    scene.emit()
+def _stopped(cell: RunningCell) -> None:
+    cell.begin()
+    cell.emit()
     for number in range(1, 5):
-        scene.until_accepted(30 * number)
-        scene.oldest().signal(signal.SIGTERM)
-        scene.until_ended(number)
-    scene.notes.append("4 stopped")
+        cell.until_accepted(30 * number)
+        cell.oldest().signal(signal.SIGTERM)
+        cell.until_ended(number)
+    cell.notes.append("4 stopped")
 
 
-def _stopped_at_once(scene: Scene) -> None:
-    scene.begin()
-    scene.emit()
+def _stopped_at_once(cell: RunningCell) -> None:
+    cell.begin()
+    cell.emit()
     for number in range(1, 5):
-        scene.until_accepted(20 * number)
-        worker = scene.oldest()
+        cell.until_accepted(20 * number)
+        worker = cell.oldest()
         worker.signal(signal.SIGTERM)
-        scene.until_said(worker, "stopping")
+        cell.until_said(worker, "stopping")
         worker.signal(signal.SIGTERM)
-        scene.until_ended(number)
-    scene.notes.append(f"4 stopped, {scene.crew.ends.count(1)} of them at once")
+        cell.until_ended(number)
+    cell.notes.append(f"4 stopped, {cell.crew.ends.count(1)} of them at once")
 
 
-def _group_stopped(scene: Scene) -> None:
-    scene.begin()
-    scene.emit()
+def _group_stopped(cell: RunningCell) -> None:
+    cell.begin()
+    cell.emit()
     for number in range(1, 5):
-        scene.until_accepted(30 * number)
-        scene.oldest().signal_group(signal.SIGTERM)
-        scene.until_ended(number)
-    scene.notes.append("4 groups stopped")
+        cell.until_accepted(30 * number)
+        cell.oldest().signal_group(signal.SIGTERM)
+        cell.until_ended(number)
+    cell.notes.append("4 groups stopped")
 
 
-def _sent_once(scene: Scene) -> str:
+def _sent_once(cell: RunningCell) -> str:
     """A stop of the whole group cuts no send, so nothing is sent again."""
-    seen = [request.webhook_id for request in scene.plant.receiver.ledger().requests if request.path == "/hook"]
+    seen = [request.webhook_id for request in cell.servers.receiver.ledger().requests if request.path == "/hook"]
     return f"{len(seen) - len(set(seen))} repeats" if len(seen) != len(set(seen)) else ""
 
 
-def _paused(scene: Scene) -> None:
-    scene.begin()
-    scene.emit()
+def _paused(cell: RunningCell) -> None:
+    cell.begin()
+    cell.emit()
     for number in (1, 2):
-        scene.until_accepted(40 * number)
-        worker = scene.crew.living[number - 1]
+        cell.until_accepted(40 * number)
+        worker = cell.crew.living[number - 1]
         worker.signal(signal.SIGSTOP)
         time.sleep(PAUSE_S)
         worker.signal(signal.SIGCONT)
-    scene.notes.append(f"each paused for {PAUSE_S:g} s")
+    cell.notes.append(f"each paused for {PAUSE_S:g} s")
 
 
-def _poisoned(scene: Scene) -> None:
+def _poisoned(cell: RunningCell) -> None:
     """One entry ends every process that works on it; 63 harmless ones are in flight beside it."""
-    scene.begin()
-    scene.producer.add(31)
-    scene.producer.add(1, poison=True)
-    scene.producer.add(32)
-    scene.until_ended(5)
-    scene.emit(ALERTS - 64)
-    scene.notes.append(f"{len(scene.crew.ends)} killed by it")
+    cell.begin()
+    cell.producer.add(31)
+    cell.producer.add(1, poison=True)
+    cell.producer.add(32)
+    cell.until_ended(5)
+    cell.emit(ALERTS - 64)
+    cell.notes.append(f"{len(cell.crew.ends)} killed by it")
 
 
-def _held(scene: Scene) -> Mapping[str, int]:
+def _held(cell: RunningCell) -> Mapping[str, int]:
     """Every alert of a cut attempt waits for a human; which ones these are, the records say."""
-    return {"held": sum(record.delivery.state == "in_doubt" for record in scene.records().values())}
+    return {"held": sum(record.delivery.state == "in_doubt" for record in cell.records().values())}
 
 
-def _none_repeated(scene: Scene) -> str:
+def _none_repeated(cell: RunningCell) -> str:
     """The channel that holds never gets an alert twice."""
-    seen = [request.webhook_id for request in scene.plant.receiver.ledger().requests if request.path == "/hook"]
+    seen = [request.webhook_id for request in cell.servers.receiver.ledger().requests if request.path == "/hook"]
     if len(seen) != len(set(seen)):
         return f"{len(seen) - len(set(seen))} repeats, although the policy is to hold"
-    held = _held(scene)["held"]
-    scene.notes.append(f"{held} held for a human")
+    held = _held(cell)["held"]
+    cell.notes.append(f"{held} held for a human")
     return "" if held else "nothing was held: this proves nothing"
 
 
@@ -198,7 +198,7 @@ CELLS = (
         module="tests.crash.poisoned",
         settings={"workers": "64"},
         hook=Script([Step(200, delay_s=1.0)]),
-        expected=lambda scene: {"quarantined": 1},
+        expected=lambda cell: {"quarantined": 1},
     ),
     Cell(
         name="poison-sent",
@@ -207,6 +207,6 @@ CELLS = (
         module="tests.crash.poisoned_sends",
         settings={"workers": "64"},
         hook=Script([Step(200, delay_s=1.0)]),
-        expected=lambda scene: {"failed": 1},
+        expected=lambda cell: {"failed": 1},
     ),
 )

@@ -4,10 +4,10 @@ import os
 import platform
 from collections.abc import Mapping
 
+from tests.crash.cell import QUICK
 from tests.crash.matrix import FAMILIES
-from tests.crash.plant import Plant
 from tests.crash.run import Result
-from tests.crash.scene import QUICK
+from tests.crash.servers import Servers
 
 COLUMNS = {
     "emitted": "entries that the producer added to the stream: the sum of the six columns after it",
@@ -67,12 +67,12 @@ DEFINITIONS = """\
   marked, and are counted in the notes instead.
 - **`kill-hold`**: the first channel's policy is `hold`, so it never gets an alert twice. What was cut waits for a
   human.
-- **`everything-*`**: the history is chosen by a seed, which is among the notes. With `CRASH_SEED=…` in the
-  environment, `python -m tests.crash --only everything-1` chooses the same deeds again; their timing is the machine's.
+- **`chaos-*`**: the history is chosen by a seed, which is among the notes. With `CRASH_SEED=…` in the
+  environment, `python -m tests.crash --only chaos-1` chooses the same deeds again; their timing is the machine's.
   Workers die so often there that `max_deliveries` is 50; else entries that were in flight each time would be taken for
   poison.
 
-## Three minutes of everything
+## Three minutes of chaos
 
     make chaos
 
@@ -104,14 +104,14 @@ def line(result: Result) -> str:
     return f"{result.cell.name:22}{numbers}  {', '.join(result.notes)}{faults}{where}"
 
 
-def page(results: Mapping[str, Result], plant: Plant) -> str:
+def page(results: Mapping[str, Result], servers: Servers) -> str:
     """Return the page: how it was measured, what the columns mean, and one table for each family of cells."""
     columns = "\n".join(
         ["| column | means |", "|---|---|", *(f"| {name} | {about} |" for name, about in COLUMNS.items())]
     )
     parts = [
         INTRODUCTION.format(
-            machine=_machine(plant),
+            machine=_machine(servers),
             emitted=max(result.balance.emitted for result in results.values()),
             settings="\n".join(f"    {name} = {value}" for name, value in QUICK.items() if name != "log_format"),
             columns=columns,
@@ -137,11 +137,11 @@ def _numbers(result: Result) -> list[str]:
     return [*map(str, counts), str(len(found.lost)), str(found.duplicates_unmarked), str(found.marked), drain]
 
 
-def _machine(plant: Plant) -> str:
-    with plant.redis.client() as client:
+def _machine(servers: Servers) -> str:
+    with servers.redis.client() as client:
         about = client.info("server")
     valkey = about.get("valkey_version", about["redis_version"])
     return (
         f"on {os.cpu_count()} cores, {platform.system()} on {platform.machine()}, "
-        f"Python {platform.python_version()}, Valkey {valkey}, OpenSearch {plant.opensearch.version()}"
+        f"Python {platform.python_version()}, Valkey {valkey}, OpenSearch {servers.opensearch.version()}"
     )

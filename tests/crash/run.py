@@ -5,9 +5,9 @@ import tempfile
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from tests.crash.cell import Cell, CellFailedError, Outcome, RunningCell
 from tests.crash.ledger import Balance
-from tests.crash.plant import Plant
-from tests.crash.scene import Cell, CellFailedError, Outcome, Scene
+from tests.crash.servers import Servers
 from tests.support.servers import UnavailableError
 
 NAMED = 5  # IDs that are named of each kind of fault; the rest is counted
@@ -25,7 +25,7 @@ class Result:
     folder: Path | None = None  # where the workers' logs are, if something was wrong
 
 
-def run_cell(cell: Cell, plant: Plant) -> Result:
+def run_cell(cell: Cell, servers: Servers) -> Result:
     """Run one cell to its end; whatever happens in it, others can run after it.
 
     Raises:
@@ -33,7 +33,7 @@ def run_cell(cell: Cell, plant: Plant) -> Result:
     """
     folder = Path(tempfile.mkdtemp(prefix=f"trio-alerts-crash-{cell.name}-"))
     try:
-        result = _run(cell, plant, folder)
+        result = _run(cell, servers, folder)
     except UnavailableError:
         shutil.rmtree(folder)
         raise
@@ -46,27 +46,27 @@ def run_cell(cell: Cell, plant: Plant) -> Result:
     return result
 
 
-def _run(cell: Cell, plant: Plant, folder: Path) -> Result:
+def _run(cell: Cell, servers: Servers, folder: Path) -> Result:
     faults: list[str] = []
-    with Scene(cell, plant, folder) as scene:
+    with RunningCell(cell, servers, folder) as running:
         try:
-            cell.play(scene)
-            outcome = scene.outcome or scene.finish()
+            cell.play(running)
+            outcome = running.outcome or running.finish()
         except CellFailedError as fault:
             faults.append(str(fault))
-            outcome = scene.give_up()
-        faults += _faults(scene, outcome)
-        if scene.forgotten:
-            scene.notes.append(f"{outcome.balance.unmarkable} repeats that no record can mark any more")
-        return Result(cell, outcome.balance, outcome.drain_s, scene.notes, faults)
+            outcome = running.give_up()
+        faults += _faults(running, outcome)
+        if running.forgotten:
+            running.notes.append(f"{outcome.balance.unmarkable} repeats that no record can mark any more")
+        return Result(cell, outcome.balance, outcome.drain_s, running.notes, faults)
 
 
-def _faults(scene: Scene, outcome: Outcome) -> list[str]:
+def _faults(cell: RunningCell, outcome: Outcome) -> list[str]:
     """Say everything that must not be."""
-    cell, found, said = scene.cell, outcome.balance, scene.crew.log()
-    expected = {"failed": 0, "quarantined": 0, "held": 0, **cell.expected(scene)}
+    plan, found, said = cell.plan, outcome.balance, cell.crew.log()
+    expected = {"failed": 0, "quarantined": 0, "held": 0, **plan.expected(cell)}
     wrong = {name: number for name, number in expected.items() if getattr(found, name) != number}
-    unplanned = [code for code in scene.crew.ends if code not in cell.ends]
+    unplanned = [code for code in cell.crew.ends if code not in plan.ends]
     candidates = [
         "it did not drain" if outcome.drain_s is None else "",
         f"the last workers ended with {outcome.codes}, not with 0" if any(outcome.codes) else "",
@@ -77,8 +77,8 @@ def _faults(scene: Scene, outcome: Outcome) -> list[str]:
         f"never emitted: {_named(found.stray)}" if found.stray else "",
         f"processes ended with {unplanned}" if unplanned else "",
         "a traceback in a log" if "Traceback" in said else "",
-        "the proxies spoiled nothing: this proves nothing" if scene.proxies and not scene.spoiled else "",
-        cell.check(scene),
+        "the proxies spoiled nothing: this proves nothing" if cell.proxies and not cell.spoiled else "",
+        plan.check(cell),
     ]
     return [fault for fault in candidates if fault]
 

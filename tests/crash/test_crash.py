@@ -7,16 +7,16 @@ from typing import Literal
 import pytest
 
 from tests.crash.matrix import CELLS
-from tests.crash.plant import Plant
 from tests.crash.report import line
 from tests.crash.run import run_cell
+from tests.crash.servers import Servers
 from tests.support.obtain import give_up
 from tests.support.servers import UnavailableError
 
 
 @pytest.fixture(scope="module")
-def plant() -> Iterator[Plant]:
-    with Plant() as servers:
+def servers() -> Iterator[Servers]:
+    with Servers() as servers:
         yield servers
 
 
@@ -31,10 +31,10 @@ def plant() -> Iterator[Plant]:
         ("opensearch-503", "opensearch"),
     ],
 )
-def test_a_cell_is_balanced(name: str, store: Literal["sqlite", "opensearch"], plant: Plant) -> None:
+def test_a_cell_is_balanced(name: str, store: Literal["sqlite", "opensearch"], servers: Servers) -> None:
     """Nothing is lost, and no repeat is without its mark."""
     try:
-        result = run_cell(replace(CELLS[name], store=store), plant)
+        result = run_cell(replace(CELLS[name], store=store), servers)
     except UnavailableError as error:
         give_up(str(error))
     assert [] == result.faults, line(result)

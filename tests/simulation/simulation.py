@@ -10,10 +10,10 @@ from typing import cast
 import trio
 from loguru import logger
 
-from tests.simulation.hands import Hands
 from tests.simulation.history import History
 from tests.simulation.incarnation import Incarnation, Surroundings
 from tests.simulation.network import Backend, Killed, Network, Nonsense
+from tests.simulation.operators import Operators
 from tests.simulation.plan import Event, Plan
 from tests.simulation.promises import Promises, WatchedStore
 from tests.simulation.receiver import Receiver
@@ -158,7 +158,7 @@ class Simulation:
             )
             for channel in settings.channels
         }
-        self._hands = Hands(self.server, self.store, self.promises, self.history, Random(plan.chance + 1))
+        self._operators = Operators(self.server, self.store, self.promises, self.history, Random(plan.chance + 1))
         self._around = Surroundings(
             self.server,
             self.store,
@@ -248,8 +248,8 @@ class Simulation:
         details = [f"{name}={getattr(event, name)}" for name, usual in _USUAL.items() if getattr(event, name) != usual]
         self.history.note("world", event.what, *details)
         who = self.living.get(event.slot)
-        if hasattr(self._hands, event.what):
-            getattr(self._hands, event.what)(event)
+        if hasattr(self._operators, event.what):
+            getattr(self._operators, event.what)(event)
         elif event.what == "weather":
             self._events.start_soon(self._for_a_while, self.network.weather, event)
         elif event.what == "mood":

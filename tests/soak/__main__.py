@@ -7,8 +7,8 @@ not flat. A soak of a few minutes shows that it works; what it says about memory
 import argparse
 import sys
 
-from tests.crash.plant import Plant
 from tests.crash.run import Result, run_cell
+from tests.crash.servers import Servers
 from tests.soak.memory import MIB
 from tests.soak.traffic import Soak
 
@@ -23,8 +23,8 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=1, help="chooses the kills and what the receiver answers")
     options = parser.parse_args()
     soak = Soak(options.minutes, options.rate, options.seed, _say)
-    with Plant() as plant:
-        result = run_cell(soak.cell(), plant)
+    with Servers() as servers:
+        result = run_cell(soak.cell(), servers)
     _say(_table(soak, result))
     return 1 if result.faults else 0
 

@@ -9,9 +9,9 @@ from dataclasses import dataclass, field
 
 import trio
 
+from tests.crash.cell import LOOK_S, Cell, CellFailedError, Outcome, RunningCell
 from tests.crash.crew import Worker, wait_until
 from tests.crash.ledger import FINAL, balance
-from tests.crash.scene import LOOK_S, Cell, CellFailedError, Outcome, Scene
 from tests.soak.memory import Memory, memory_of
 from tests.support.program import GROUP
 from tests.support.receiver import Script, Step
@@ -93,85 +93,85 @@ class Soak:
         _, second, _, last = self.memory.quarters()["survivor"]
         return last / second
 
-    def _play(self, scene: Scene) -> None:
-        scene.begin()
-        survivor, *_ = scene.crew.living
+    def _play(self, cell: RunningCell) -> None:
+        cell.begin()
+        survivor, *_ = cell.crew.living
         began_s = time.monotonic()
         kill_s, sample_s, tell_s = self._chance.uniform(*KILL_AFTER_S), SAMPLE_EVERY_S, TELL_EVERY_S
-        while (emitted := len(scene.producer.emitted)) < self._count:
+        while (emitted := len(cell.producer.emitted)) < self._count:
             at_s = time.monotonic() - began_s
-            scene.producer.add(min(int(at_s * self.rate) + 1, self._count) - emitted)
+            cell.producer.add(min(int(at_s * self.rate) + 1, self._count) - emitted)
             if at_s >= kill_s:
-                others = [worker for worker in scene.crew.living if worker is not survivor]
+                others = [worker for worker in cell.crew.living if worker is not survivor]
                 self._chance.choice(others).signal(signal.SIGKILL)
                 self.kills += 1
                 kill_s += self._chance.uniform(*KILL_AFTER_S)
             if at_s >= sample_s:
-                self._sample(scene, survivor, at_s)
+                self._sample(cell, survivor, at_s)
                 sample_s += SAMPLE_EVERY_S
             if at_s >= tell_s:
-                self._tell(scene, at_s)
+                self._tell(cell, at_s)
                 tell_s += TELL_EVERY_S
             time.sleep(BREATH_S)
         self.took_s = time.monotonic() - began_s
-        self._sample(scene, survivor, self.took_s)
-        scene.outcome = self._finish(scene)
+        self._sample(cell, survivor, self.took_s)
+        cell.outcome = self._finish(cell)
 
-    def _sample(self, scene: Scene, survivor: Worker, at_s: float) -> None:
+    def _sample(self, cell: RunningCell, survivor: Worker, at_s: float) -> None:
         """Note the memory of all processes.
 
         Raises:
             CellFailedError: The survivor has ended.
         """
-        if survivor not in scene.crew.living:
+        if survivor not in cell.crew.living:
             raise CellFailedError("the worker that nobody killed has ended")
-        for worker in scene.crew.living:
+        for worker in cell.crew.living:
             self.memory.note("survivor" if worker is survivor else "others", at_s, worker.process.pid)
-        self.memory.note("Valkey", at_s, scene.redis.pid)
-        self.memory.note("OpenSearch", at_s, scene.opensearch.pid)
-        self.memory.note("receiver", at_s, scene.plant.receiver.pid)
+        self.memory.note("Valkey", at_s, cell.redis.pid)
+        self.memory.note("OpenSearch", at_s, cell.opensearch.pid)
+        self.memory.note("receiver", at_s, cell.servers.receiver.pid)
         self.peak = memory_of(survivor.process.pid).get("VmHWM", self.peak)
 
-    def _tell(self, scene: Scene, at_s: float) -> None:
-        totals = scene.plant.receiver.totals()
+    def _tell(self, cell: RunningCell, at_s: float) -> None:
+        totals = cell.servers.receiver.totals()
         resident = ", ".join(f"{who} {mib:.1f}" for who, mib in self.memory.last().items())
         self.say(
-            f"{at_s / 60:5.1f} min: {len(scene.producer.emitted)} emitted, {totals.accepted} accepted, "
+            f"{at_s / 60:5.1f} min: {len(cell.producer.emitted)} emitted, {totals.accepted} accepted, "
             f"{totals.requests} requests, {self.kills} kills; MiB: {resident}"
         )
 
-    def _finish(self, scene: Scene) -> Outcome:
-        """Drain, stop and balance, as `Scene.finish`, for more records than one look can hold."""
+    def _finish(self, cell: RunningCell) -> Outcome:
+        """Drain, stop and balance, as `RunningCell.finish`, for more records than one look can hold."""
         since = time.monotonic()
-        settled = wait_until(lambda: _settled(scene), DRAINS_WITHIN_S)
+        settled = wait_until(lambda: _settled(cell), DRAINS_WITHIN_S)
         drain_s = time.monotonic() - since if settled else None
-        codes = scene.crew.stop()
-        records, _ = _look(scene, len(scene.producer.emitted) + 1)
-        requests = scene.plant.receiver.ledger().requests
-        return Outcome(drain_s, codes, balance(scene.producer.emitted, records, scene.dead(), requests))
+        codes = cell.crew.stop()
+        records, _ = _look(cell, len(cell.producer.emitted) + 1)
+        requests = cell.servers.receiver.ledger().requests
+        return Outcome(drain_s, codes, balance(cell.producer.emitted, records, cell.dead(), requests))
 
-    def _check(self, scene: Scene) -> str:
+    def _check(self, cell: RunningCell) -> str:
         if not self.kills:
             return "nobody was killed: this proves nothing"
         grown = self.ratio()
         return "" if grown <= GROWTH else f"memory is not flat: {grown:.3f} times that of the second quarter"
 
 
-def _settled(scene: Scene) -> bool:
+def _settled(cell: RunningCell) -> bool:
     """Whether nothing is left to do for anybody, by counts alone."""
     time.sleep(LOOK_S)
-    with scene.redis.client() as client:
-        if client.xpending(scene.stream, GROUP)["pending"]:
+    with cell.redis.client() as client:
+        if client.xpending(cell.stream, GROUP)["pending"]:
             return False
-    _, counts = _look(scene, 0)
+    _, counts = _look(cell, 0)
     final = sum(counts.by_state.get(state, 0) for state in FINAL)
-    return final == sum(counts.by_state.values()) and final + len(scene.dead()) >= len(scene.producer.emitted)
+    return final == sum(counts.by_state.values()) and final + len(cell.dead()) >= len(cell.producer.emitted)
 
 
-def _look(scene: Scene, most: int) -> tuple[dict[str, Record], Counts]:
+def _look(cell: RunningCell, most: int) -> tuple[dict[str, Record], Counts]:
     """Return at most so many records by ID, and how many there are in each state."""
-    scene.opensearch.request("POST", f"/{scene.alias}/_refresh")
-    where = {"store_url": scene.opensearch.url, "index": scene.alias, "stream": scene.stream}
+    cell.opensearch.request("POST", f"/{cell.alias}/_refresh")
+    where = {"store_url": cell.opensearch.url, "index": cell.alias, "stream": cell.stream}
 
     async def look() -> tuple[list[Record], Counts]:
         async with open_store(load_settings(where, {}, None)) as store:

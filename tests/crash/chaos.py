@@ -5,9 +5,9 @@ import random
 import signal
 import time
 
+from tests.crash.cell import Cell, RunningCell, Spoiled
 from tests.crash.outages_of_the_store import NO_BACKEND, OVERLOADED
 from tests.crash.proxy import FAITHFUL, Manner
-from tests.crash.scene import Cell, Scene, Spoiled
 from tests.support.program import GROUP
 from tests.support.receiver import Script, Step
 
@@ -23,56 +23,56 @@ MANNERS: dict[Spoiled, tuple[Manner, ...]] = {
 }
 
 
-def _everything(scene: Scene) -> None:
+def _chaos(cell: RunningCell) -> None:
     seed = os.environ.get(SEED) or str(random.randrange(1_000_000))
-    scene.notes.append(f"{SEED}={seed}")
+    cell.notes.append(f"{SEED}={seed}")
     chance = random.Random(seed)
-    scene.begin()
-    scene.emit(per_s=20)
+    cell.begin()
+    cell.emit(per_s=20)
     for _ in range(ROUNDS):
         spoiled = chance.sample(list(MANNERS), k=chance.randint(0, 2))
         for name in spoiled:
-            scene.proxies[name].behave(chance.choice(MANNERS[name]))
+            cell.proxies[name].behave(chance.choice(MANNERS[name]))
         deed = chance.choice((_kill, _stop, _pause, _set_back, _cut, _nothing))
-        deed(scene, chance)
+        deed(cell, chance)
         time.sleep(chance.uniform(0.2, LONGEST_S))
         for name in spoiled:
-            scene.proxies[name].behave(FAITHFUL)
-    scene.until(lambda: scene.crew.ready, "all workers read")
-    scene.notes.append(f"{len(scene.crew.ends)} workers ended")
+            cell.proxies[name].behave(FAITHFUL)
+    cell.until(lambda: cell.crew.ready, "all workers read")
+    cell.notes.append(f"{len(cell.crew.ends)} workers ended")
 
 
-def _kill(scene: Scene, chance: random.Random) -> None:
-    chance.choice(scene.crew.living).signal(signal.SIGKILL)
+def _kill(cell: RunningCell, chance: random.Random) -> None:
+    chance.choice(cell.crew.living).signal(signal.SIGKILL)
 
 
-def _stop(scene: Scene, chance: random.Random) -> None:
+def _stop(cell: RunningCell, chance: random.Random) -> None:
     """Softly: one that is still starting would die of it, and a second time would mean at once."""
-    able = [worker for worker in scene.crew.living if worker.ready and signal.SIGTERM not in worker.signals]
+    able = [worker for worker in cell.crew.living if worker.ready and signal.SIGTERM not in worker.signals]
     if able:
         chance.choice(able).signal(signal.SIGTERM)
 
 
-def _pause(scene: Scene, chance: random.Random) -> None:
-    worker = chance.choice(scene.crew.living)
+def _pause(cell: RunningCell, chance: random.Random) -> None:
+    worker = chance.choice(cell.crew.living)
     worker.signal(signal.SIGSTOP)
     time.sleep(chance.uniform(0.2, LONGEST_S))
     worker.signal(signal.SIGCONT)
 
 
-def _set_back(scene: Scene, chance: random.Random) -> None:
+def _set_back(cell: RunningCell, chance: random.Random) -> None:
     """To an earlier ID only: what an operator skips, nobody is told of."""
-    with scene.redis.client() as client:
-        last = client.xinfo_groups(scene.stream)[0]["last-delivered-id"].decode()
-        read = [entry_id.decode() for entry_id, _ in client.xrange(scene.stream, max=last)]
-        client.xgroup_setid(scene.stream, GROUP, chance.choice(["0", *read[-50:]]))
+    with cell.redis.client() as client:
+        last = client.xinfo_groups(cell.stream)[0]["last-delivered-id"].decode()
+        read = [entry_id.decode() for entry_id, _ in client.xrange(cell.stream, max=last)]
+        client.xgroup_setid(cell.stream, GROUP, chance.choice(["0", *read[-50:]]))
 
 
-def _cut(scene: Scene, chance: random.Random) -> None:
-    scene.proxies[chance.choice(list(MANNERS))].cut()
+def _cut(cell: RunningCell, chance: random.Random) -> None:
+    cell.proxies[chance.choice(list(MANNERS))].cut()
 
 
-def _nothing(scene: Scene, chance: random.Random) -> None:
+def _nothing(cell: RunningCell, chance: random.Random) -> None:
     pass
 
 
@@ -81,9 +81,9 @@ ENDS = (-signal.SIGKILL, 0, 4)
 
 CELLS = tuple(
     Cell(
-        name=f"everything-{number}",
+        name=f"chaos-{number}",
         about="kills, stops, pauses, SETID, outages and lost answers at once, by chance",
-        play=_everything,
+        play=_chaos,
         through=("redis", "store", "hook"),
         hook=Script([Step(503), Step(delay_s=0.1), Step(delay_s=0.1), Step(fault="reset"), Step(delay_s=0.1)]),
         settings={"retry_schedule_s": ",".join(["0.5"] * 40), "max_deliveries": "50"},

@@ -8,7 +8,7 @@ from typing import Self
 from tests.support.servers import OpenSearchServer, ReceiverServer, ValkeyServer
 
 
-class Plant:
+class Servers:
     """Valkey with an append-only file, OpenSearch, and the receivers; all of them end with the block."""
 
     def __init__(self) -> None:

@@ -18,7 +18,7 @@ from trio_alerts.clock import ServerClock
 from trio_alerts.record_ids import REPLAY_OF, order
 
 
-class Hands:
+class Operators:
     """Everybody but the program who touches the stream and the store.
 
     Args:

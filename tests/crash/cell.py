@@ -15,9 +15,9 @@ import trio
 
 from tests.crash.crew import Crew, Worker, bare_environ, wait_until
 from tests.crash.ledger import FINAL, Balance, balance
-from tests.crash.plant import Plant
 from tests.crash.producer import Producer
 from tests.crash.proxy import FAITHFUL, Manner, Proxy
+from tests.crash.servers import Servers
 from tests.support.program import GROUP
 from tests.support.receiver import Script, Step
 from tests.support.servers import OpenSearchServer, RedisServer
@@ -85,7 +85,7 @@ class Cell:
         name: For `--only`.
         about: What happens, for the table.
         play: Emits the alerts and does the harm; returns when the harm is over.
-        through: What the workers reach through a proxy; `Scene.proxies` has it.
+        through: What the workers reach through a proxy; `RunningCell.proxies` has it.
         hook: What the first channel's receiver does. The second one, which gets every third alert too, just accepts.
         settings: Other settings than the quick ones.
         faults: Of the first process, the second, …
@@ -100,7 +100,7 @@ class Cell:
 
     name: str
     about: str
-    play: "Callable[[Scene], None]"
+    play: "Callable[[RunningCell], None]"
     through: Collection[Spoiled] = ()
     hook: Script = field(default_factory=lambda: Script([Step(200, delay_s=0.03)]))
     settings: Mapping[str, str] = field(default_factory=dict)
@@ -110,8 +110,8 @@ class Cell:
     size: int = 2
     ends: Collection[int] = (-signal.SIGKILL,)
     store: Literal["opensearch", "sqlite"] = "opensearch"
-    expected: "Callable[[Scene], Mapping[str, int]]" = lambda scene: {}
-    check: "Callable[[Scene], str]" = lambda scene: ""
+    expected: "Callable[[RunningCell], Mapping[str, int]]" = lambda cell: {}
+    check: "Callable[[RunningCell], str]" = lambda cell: ""
 
 
 @dataclass(frozen=True)
@@ -123,24 +123,25 @@ class Outcome:
     balance: Balance
 
 
-class Scene:
+class RunningCell:
     """A cell that runs, from `with` to the end of the block.
 
     Attributes:
+        plan: What is to happen in it.
         redis: The server that has the stream now; a fail-over changes it.
         redis_url: Where workers look for it, if not there.
-        store_url: Where workers look for OpenSearch, if not at the plant's.
+        store_url: Where workers look for OpenSearch, if not at the servers'.
         excused: Entries that were taken away before anybody had read them.
         forgotten: Entries whose records were deleted.
         notes: For the table's last column.
         outcome: How it ended, once it has.
     """
 
-    def __init__(self, cell: Cell, plant: Plant, folder: Path) -> None:
-        self.cell = cell
-        self.plant = plant
+    def __init__(self, plan: Cell, servers: Servers, folder: Path) -> None:
+        self.plan = plan
+        self.servers = servers
         self.folder = folder
-        self.redis: RedisServer = plant.redis
+        self.redis: RedisServer = servers.redis
         self.redis_url: str | None = None
         self.store_url: str | None = None
         self.replicas = 0
@@ -158,13 +159,13 @@ class Scene:
 
     def __enter__(self) -> Self:
         with ExitStack() as ending:
-            self.plant.receiver.clear()
-            self.plant.receiver.set_scripts({"/hook": self.cell.hook})
-            ports = {"redis": self.redis.port, "hook": self.plant.receiver.port}
-            if self.cell.store == "opensearch":
+            self.servers.receiver.clear()
+            self.servers.receiver.set_scripts({"/hook": self.plan.hook})
+            ports = {"redis": self.redis.port, "hook": self.servers.receiver.port}
+            if self.plan.store == "opensearch":
                 ports["store"] = self.opensearch.http_port
-                ending.callback(self.plant.opensearch.remove_indices, self.alias)
-            for name in self.cell.through:
+                ending.callback(self.servers.opensearch.remove_indices, self.alias)
+            for name in self.plan.through:
                 self.proxies[name] = ending.enter_context(Proxy(ports[name], http=name == "store"))
             self._ending = ending.pop_all()
         return self
@@ -176,8 +177,8 @@ class Scene:
 
     @property
     def opensearch(self) -> OpenSearchServer:
-        """The node that has the records: the plant's, if the cell has none of its own."""
-        return self._opensearch or self.plant.opensearch
+        """The node that has the records: the servers', if the cell has none of its own."""
+        return self._opensearch or self.servers.opensearch
 
     @opensearch.setter
     def opensearch(self, node: OpenSearchServer) -> None:
@@ -189,8 +190,8 @@ class Scene:
         """Start the workers; return when they read. Plays that prepare servers first do that before."""
         self.producer = Producer(self._client, self.stream, replicas=self.replicas)
         environ = bare_environ() | {f"TRIO_ALERTS_{name.upper()}": value for name, value in self._settings().items()}
-        cell = self.cell
-        self.crew = Crew(cell.size, environ, self.folder, faults=cell.faults, module=cell.module)
+        plan = self.plan
+        self.crew = Crew(plan.size, environ, self.folder, faults=plan.faults, module=plan.module)
         self._ending.callback(self.crew.kill)
         self.crew.start()
         self.until(lambda: self.crew.ready, "all workers read")
@@ -212,11 +213,11 @@ class Scene:
 
     def until_accepted(self, count: int) -> None:
         """Wait until the receivers have accepted that much: the work is in full swing."""
-        self.until(lambda: self.plant.receiver.totals().accepted >= count, f"{count} accepted")
+        self.until(lambda: self.servers.receiver.totals().accepted >= count, f"{count} accepted")
 
     def until_requested(self, count: int) -> None:
         """Wait until the receivers have been sent that much."""
-        self.until(lambda: self.plant.receiver.totals().requests >= count, f"{count} requested")
+        self.until(lambda: self.servers.receiver.totals().requests >= count, f"{count} requested")
 
     def until_said(self, worker: Worker, words: str) -> None:
         """Wait for words in a worker's log."""
@@ -307,14 +308,14 @@ class Scene:
             self.producer.emitted,
             self.records(),
             self.dead(),
-            self.plant.receiver.ledger().requests,
+            self.servers.receiver.ledger().requests,
             excused=self.excused,
             forgotten=self.forgotten,
         )
 
     def records(self) -> dict[str, Record]:
         """Return every record by ID, as of now."""
-        if self.cell.store == "opensearch":
+        if self.plan.store == "opensearch":
             self.opensearch.request("POST", f"/{self.alias}/_refresh")
         settings = load_settings({"store_url": self._store_url(), "index": self.alias, "stream": self.stream}, {}, None)
 
@@ -333,17 +334,17 @@ class Scene:
         return self.redis.client()
 
     def _store_url(self) -> str:
-        return self.opensearch.url if self.cell.store == "opensearch" else f"sqlite:///{self.folder}/alerts.db"
+        return self.opensearch.url if self.plan.store == "opensearch" else f"sqlite:///{self.folder}/alerts.db"
 
     def _settings(self) -> dict[str, str]:
         def through(name: Spoiled, plain: str, scheme: str) -> str:
             return f"{scheme}://127.0.0.1:{self.proxies[name].port}" if name in self.proxies else plain
 
-        settings = {**QUICK, **self.cell.settings}
+        settings = {**QUICK, **self.plan.settings}
         config = self.folder / "channels.toml"
-        receiver = self.plant.receiver.url
+        receiver = self.servers.receiver.url
         urls = {"hook": through("hook", receiver, "http"), "steady": receiver}
-        if self.cell.named:
+        if self.plan.named:
             urls = {name: url.replace("127.0.0.1", f"{name}.example") for name, url in urls.items()}
         policy = settings.pop("in_doubt_policy", "resend")
         config.write_text(CHANNELS.format(**urls, policy=policy))
