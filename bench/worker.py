@@ -46,7 +46,7 @@ def main() -> None:
     set_up_logging("text", "warning")
     memory = RememberingStore()
     if options.remember:
-        assembly.open_store = _opened(memory)  # type: ignore[assignment]  # what it yields is all that is asked of it
+        assembly.open_store = _opened(memory)  # type: ignore[assignment, attr-defined]  # what it yields is all that is asked of it
     pipelines: list[tuple[Pipeline, Counter[int]]] = []
     run.open_pipeline = _noted(assembly.open_pipeline, pipelines)  # type: ignore[attr-defined,assignment]
     run.COMMAND.execute(options, load_settings({}, os.environ, None))

@@ -6,19 +6,16 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 
 from trio_alerts.backends.redis.stream import open_redis_stream
-from trio_alerts.backends.sqlite.store import open_sqlite_store
 from trio_alerts.channels.webhook import Transport, WebhookChannel
 from trio_alerts.clock import ServerClock
 from trio_alerts.http.networks import AllowedNetworks
 from trio_alerts.http.transport import TrioTransport
 from trio_alerts.pipeline.fault_points import FaultPoint
 from trio_alerts.pipeline.state import Pipeline
-from trio_alerts.ports import AlertStore
 from trio_alerts.routing.routes import Routing
 from trio_alerts.secret import signing_key
 from trio_alerts.settings.settings import ChannelSettings, Settings
-
-SQLITE = "sqlite:///"
+from trio_alerts.store import open_store
 
 
 @asynccontextmanager
@@ -65,22 +62,3 @@ def make_channel(channel: ChannelSettings, transport: Transport, now: Callable[[
         key=signing_key(channel.secret) if channel.secret else None,
         headers={name: value.reveal() for name, value in channel.headers.items()},
     )
-
-
-@asynccontextmanager
-async def open_store(settings: Settings) -> AsyncIterator[AlertStore]:
-    """Open the store that `store_url` names.
-
-    Raises:
-        StartError: It cannot be reached or refuses us.
-    """
-    url = settings.store_url.reveal()
-    if url.startswith(SQLITE):
-        async with open_sqlite_store(url.removeprefix(SQLITE), timeout_s=settings.store_timeout_s) as store:
-            yield store
-    else:
-        # Imported here: OpenSearch's client needs a third of a second, which whoever uses SQLite would wait for.
-        from trio_alerts.backends.opensearch.store import open_opensearch_store  # noqa: PLC0415
-
-        async with open_opensearch_store(settings) as store:
-            yield store

@@ -22,11 +22,11 @@ from tests.support.program import GROUP
 from tests.support.receiver import Script, Step
 from tests.support.servers import OpenSearchServer, RedisServer
 from trio_alerts.alert import Record
-from trio_alerts.assembly import open_store
 from trio_alerts.backends.redis.keys import dead_letter_key
 from trio_alerts.errors import AlertError, StartError
 from trio_alerts.ports import RecordFilter
 from trio_alerts.settings.sources import load_settings
+from trio_alerts.store import open_store
 
 PATIENCE_S = 120.0  # longer than any step takes on a busy machine; what is not there by then is missing
 ALERTS = 240  # a cell

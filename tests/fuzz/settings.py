@@ -14,7 +14,7 @@ from pathlib import Path
 from random import Random
 
 from tests.fuzz.target import Target
-from trio_alerts.assembly import SQLITE, make_channel
+from trio_alerts.assembly import make_channel
 from trio_alerts.backends.opensearch.nodes import parse_store_url
 from trio_alerts.backends.redis.address import parse_redis_url
 from trio_alerts.errors import SettingsError
@@ -25,6 +25,7 @@ from trio_alerts.ports import Message
 from trio_alerts.routing.routes import Routing
 from trio_alerts.settings.settings import ChannelSettings, RouteSettings, Settings, describe, warnings_about
 from trio_alerts.settings.sources import load_settings
+from trio_alerts.store import SQLITE
 
 NOW = dt.datetime(2026, 11, 23, tzinfo=dt.UTC)
 MARK = "S3CR3T"  # stands in every secret, and must stand in nothing that is shown

@@ -16,9 +16,9 @@ from tests.soak.memory import Memory, memory_of
 from tests.support.program import GROUP
 from tests.support.receiver import Script, Step
 from trio_alerts.alert import Record
-from trio_alerts.assembly import open_store
 from trio_alerts.ports import Counts, RecordFilter
 from trio_alerts.settings.sources import load_settings
+from trio_alerts.store import open_store
 
 SIZE = 3  # worker processes: two that are killed, and one that nobody kills, whose memory is what is judged
 KILL_AFTER_S = (20.0, 60.0)  # between two kills

@@ -17,7 +17,7 @@ FLOORS = [
     {"alert", "ledger"},
     {"ports", "settings"},
     {"routing", "channels", "backends", "backends.redis", "backends.opensearch", "backends.sqlite"},
-    {"pipeline"},
+    {"pipeline", "store"},
     {"assembly"},
     {"demo"},
     {"commands"},

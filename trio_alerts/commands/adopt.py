@@ -9,7 +9,6 @@ from random import SystemRandom
 
 import trio
 
-from trio_alerts.assembly import open_store
 from trio_alerts.backends.redis.standing import Standing, open_ledger
 from trio_alerts.backends.redis.stream import open_redis_stream
 from trio_alerts.clock import ServerClock
@@ -21,6 +20,7 @@ from trio_alerts.errors import SettingsError, StartError, Unavailable
 from trio_alerts.ports import Counts
 from trio_alerts.printable import one_line
 from trio_alerts.settings.settings import Settings
+from trio_alerts.store import open_store
 
 UNDERWAY = ("sending", "retrying")  # what `run` goes on with by itself
 ALIVE_S = 60.0  # a process that carries alerts asks for some every few seconds

@@ -9,7 +9,7 @@ from contextlib import AsyncExitStack, contextmanager
 
 import trio
 
-from trio_alerts.assembly import make_channel, make_transport, open_store
+from trio_alerts.assembly import make_channel, make_transport
 from trio_alerts.backends.redis.stream import open_redis_stream
 from trio_alerts.channels.webhook import WebhookChannel
 from trio_alerts.commands.command import Command
@@ -19,6 +19,7 @@ from trio_alerts.pipeline.fault_points import FaultPoint
 from trio_alerts.ports import AlertStore, AlertStream
 from trio_alerts.routing.routes import Routing
 from trio_alerts.settings.settings import Settings, require_channels, warnings_about
+from trio_alerts.store import open_store
 
 REACH_BOUND_S = 10.0  # for all channels together; `connect_timeout_s` can be a day
 

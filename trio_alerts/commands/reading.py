@@ -4,10 +4,10 @@ from collections.abc import AsyncIterator
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from typing import TypeVar
 
-from trio_alerts.assembly import open_store
 from trio_alerts.errors import SchemaError, StartError, Unavailable
 from trio_alerts.ports import AlertStore
 from trio_alerts.settings.settings import Settings
+from trio_alerts.store import open_store
 
 T = TypeVar("T")
 U = TypeVar("U")
