@@ -274,13 +274,13 @@ class AlertStore(Protocol):
     async def get(self, record_id: str) -> Stored | None:
         """Read one record, as it is now."""
 
-    async def due(self, now: dt.datetime, count: int, after: str = "") -> list[Due]:
+    async def due(self, now: dt.datetime, count: int, after: Due | None = None) -> list[Due]:
         """Return the records that wait for an attempt: `retrying` and due, or `sending` with a lapsed lease.
 
         Args:
             now: The server's time.
             count: The page's size.
-            after: The last ID of the page before; pages come in the order of their IDs, as strings.
+            after: The last record of the page before; pages come in the order of their IDs, as strings.
         """
 
     async def search(self, wanted: RecordFilter, count: int, after: Record | None = None) -> list[Record]:

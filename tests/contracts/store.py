@@ -35,6 +35,7 @@ from trio_alerts.delivery import (
     quarantined,
     settled,
 )
+from trio_alerts.pages import Pages
 from trio_alerts.ports import AlertStore, Conflict, Counts, Due, RecordFilter, Stored, Vitals
 from trio_alerts.retry import Accepted
 
@@ -355,12 +356,8 @@ class StoreContract:
             await _stored(tested.store.create(record(number, view=view)))
         await tested.refresh()
 
-        pages: list[list[int]] = []
-        after = None
-        while page := await tested.store.search(RecordFilter(view=["view"]), 4, after):
-            pages.append(_numbers(page))
-            after = page[-1]
-        assert [[6, 5, 4, 2], [1, 0]] == pages
+        pages = Pages(partial(tested.store.search, RecordFilter(view=["view"]), 4))
+        assert [[6, 5, 4, 2], [1, 0]] == [_numbers(page) async for page in pages]
 
     async def test_newest_is_the_highest_entry_id_by_its_numbers(self, tested: TestedStore) -> None:
         """Not by its text, and whatever the stream; up to the 64 bits that a part of an ID has. Pages agree."""
@@ -468,12 +465,8 @@ class StoreContract:
             await _stored(tested.store.create(record(number, waiting)))
         await tested.refresh()
 
-        pages: list[list[str]] = []
-        after = ""
-        while page := await tested.store.due(NOW, 4, after):
-            pages.append([due.id for due in page])
-            after = page[-1].id
-        assert [[record(number).id for number in numbers] for numbers in ([0, 1, 2, 3], [5, 6])] == pages
+        pages = Pages(partial(tested.store.due, NOW, 4))
+        assert [[0, 1, 2, 3], [5, 6]] == [[_number(due.id) for due in page] async for page in pages]
 
     async def test_due_names_the_channels_that_are_due(self, tested: TestedStore) -> None:
         """Those that wait and whose time has come; a lapsed lease has none, and neither has what nobody can read."""

@@ -29,6 +29,7 @@ from trio_alerts.backends.redis.standing import RedisLedger
 from trio_alerts.backends.redis.stream import RedisStream
 from trio_alerts.clock import ServerClock
 from trio_alerts.errors import SettingsError, StartError, Unavailable
+from trio_alerts.pages import Pages
 from trio_alerts.ports import DeadEntry, Pending
 from trio_alerts.record_ids import is_entry_id
 from trio_alerts.settings.settings import Settings
@@ -279,13 +280,8 @@ def _operations(
 
     def pages(of: Callable[[str, str], Awaitable[Sequence[Any]]]) -> Callable[[], Awaitable[int]]:
         async def read_all() -> int:
-            """As `audit` does it: each page behind the last one, until there is none."""
-            after, count = "", 0
-            while page := await of(name, after):
-                last = page[-1]
-                after = last if isinstance(last, str) else last[0] if isinstance(last, tuple) else last.id
-                count += len(page)
-            return count
+            """As `audit` does it: each page after the last one, until there is none."""
+            return sum([len(page) async for page in Pages[Any](lambda last: of(name, _id_of(last)))])
 
         return read_all
 
@@ -326,6 +322,18 @@ def _operations(
         lambda: quarantine.drop(name, "1-0", "me"),
         lambda: producer.add([(name, b"{}")] * 3),
     )
+
+
+def _id_of(item: Any) -> str:
+    match item:
+        case None:
+            return ""
+        case str():
+            return item
+        case (str(entry_id), *_):
+            return entry_id
+        case _:
+            return str(item.id)
 
 
 def _check(result: Any, settings: Settings) -> None:

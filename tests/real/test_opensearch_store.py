@@ -3,6 +3,7 @@
 import itertools
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from functools import partial
 
 import msgspec
 import pytest
@@ -14,6 +15,7 @@ from trio_alerts.alert import Record
 from trio_alerts.backends.opensearch.store import OpenSearchStore, open_opensearch_store
 from trio_alerts.delivery import Rules, first_attempt, settled, suppressed
 from trio_alerts.errors import RefusedContent, SchemaError, Unavailable
+from trio_alerts.pages import Pages
 from trio_alerts.ports import RecordFilter, Stored
 from trio_alerts.retry import Accepted, Outcome, Refused, Retry
 from trio_alerts.settings.settings import Settings
@@ -261,11 +263,7 @@ async def test_a_record_that_somebody_broke_hides_no_other(settings: Settings, o
         good = [record(number).id for number in (4, 1, 0)]
         for count in (3, 6, 10):
             assert good == [found.id for found in await store.search(RecordFilter(), count)]
-        pages = []
-        after = None
-        while page := await store.search(RecordFilter(), 1, after):
-            pages.append((after := page[-1]).id)
-        assert good == pages
+        assert good == [found.id async for page in Pages(partial(store.search, RecordFilter(), 1)) for found in page]
         assert [record(number).id for number in (0, 1, 2, 3, 4)] == [due.id for due in await store.due(NOW, 10)]
 
 

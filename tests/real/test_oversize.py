@@ -11,12 +11,13 @@ from tests.real.test_redis_stream import RedisWorld, settings
 from tests.support.servers import RedisServer
 from trio_alerts.alert import MAX_ENTRY_BYTES, Entry, parse_entry
 from trio_alerts.backends.redis import dead_letters
-from trio_alerts.backends.redis.dead_letters import RedisQuarantine, open_quarantine
+from trio_alerts.backends.redis.dead_letters import Quarantined, RedisQuarantine, open_quarantine
 from trio_alerts.backends.redis.keys import dead_letter_key
 from trio_alerts.backends.redis.standing import open_ledger
 from trio_alerts.backends.redis.stream import RedisStream, open_redis_stream
 from trio_alerts.clock import ServerClock
 from trio_alerts.errors import AlertError, ParseFault, Unavailable
+from trio_alerts.pages import Pages
 
 HUGE = b"x" * 30_000_000
 
@@ -109,10 +110,8 @@ async def test_the_quarantine_copes_with_it(world: RedisWorld, redis_server: Red
     """Listed page by page, shown up to a bound, put back whole by the server, dropped."""
     name = world.names[0]
     async with quarantined(world, redis_server, HUGE, b"small", HUGE) as quarantine:
-        listed, after = [], ""
-        while page := await quarantine.page(name, 200, after):
-            listed += page
-            after = page[-1].id
+        pages = Pages[Quarantined](lambda last: quarantine.page(name, 200, last.id if last else ""))
+        listed = [one async for page in pages for one in page]
         assert [len(HUGE) + 5, 10, len(HUGE) + 5] == [one.size for one in listed]
         shown = await quarantine.get(name, listed[0].id)
         assert shown is not None
@@ -129,10 +128,8 @@ async def test_the_quarantine_copes_with_it(world: RedisWorld, redis_server: Red
     async with open_ledger(settings(redis_server, stream=name)) as ledger:
         standing = await ledger.standing(name)
         assert (1, 1, 4) == (standing.quarantined, standing.dropped, standing.length)
-        found, after = 0, ""
-        while entries := await ledger.entries(name, after):
-            found, after = found + len(entries), entries[-1][0]
-        assert 4 == found
+        entries = Pages[tuple[str, str]](lambda last: ledger.entries(name, last[0] if last else ""))
+        assert 4 == sum([len(page) async for page in entries])
 
 
 async def test_what_would_have_to_pass_through_us_is_refused(

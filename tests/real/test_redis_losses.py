@@ -14,6 +14,7 @@ from trio_alerts.backends.redis import reader
 from trio_alerts.backends.redis.keys import dead_letter_key, ledger_key
 from trio_alerts.backends.redis.standing import LostUnread, RedisLedger, open_ledger
 from trio_alerts.backends.redis.stream import RedisStream, open_redis_stream
+from trio_alerts.pages import Pages
 
 __all__ = ["logged"]
 
@@ -274,14 +275,10 @@ async def test_the_largest_id_there_is(world: RedisWorld, redis_server: RedisSer
 
 
 async def all_of(page_of: Callable[[str, str], Any], name: str) -> list[Any]:
-    items: list[Any] = []
-    while page := await page_of(name, items[-1][0] if items else ""):
-        items += page
-    return items
+    pages = Pages[Any](lambda last: page_of(name, last[0] if last else ""))
+    return [item async for page in pages for item in page]
 
 
 async def all_pending(ledger: RedisLedger, name: str) -> list[str]:
-    items: list[str] = []
-    while page := await ledger.pending(name, items[-1] if items else ""):
-        items += page
-    return items
+    pages = Pages[str](lambda last: ledger.pending(name, last or ""))
+    return [entry_id async for page in pages for entry_id in page]

@@ -3,6 +3,7 @@
 import argparse
 import sys
 from collections.abc import Sequence
+from functools import partial
 
 import trio
 
@@ -11,6 +12,7 @@ from trio_alerts.commands.command import Command
 from trio_alerts.commands.dead_pages import print_entries, print_entry
 from trio_alerts.commands.operating import operator
 from trio_alerts.errors import AlertError, SettingsError
+from trio_alerts.pages import Pages
 from trio_alerts.printable import one_line
 from trio_alerts.record_ids import RecordIds
 from trio_alerts.settings.settings import Settings
@@ -59,13 +61,14 @@ class _Desk:
         """Return what is there now, the oldest of each stream first."""
         found: list[Quarantined] = []
         for stream in self._streams:
-            after = ""
-            while page := await self._quarantine.page(stream, PAGE, after):
-                after = page[-1].id
+            async for page in Pages(partial(self._page, stream)):
                 found += [one for one in page if not reasons or one.reason in reasons]
                 if limit is not None and len(found) >= limit:
                     return found[:limit]
         return found
+
+    async def _page(self, stream: str, last: Quarantined | None) -> list[Quarantined]:
+        return await self._quarantine.page(stream, PAGE, last.id if last else "")
 
     async def choose(self, names: Sequence[str], reasons: Sequence[str]) -> list[tuple[str, str]]:
         """Return stream and ID of each entry that is meant: by name, or all that are there now."""

@@ -2,6 +2,7 @@
 
 from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 
 import trio
 
@@ -10,6 +11,7 @@ from trio_alerts.commands.at_once import at_once
 from trio_alerts.delivery import State
 from trio_alerts.errors import RefusedContent
 from trio_alerts.ledger import Balance, Fate, Seen, balance, last_trace
+from trio_alerts.pages import Pages
 from trio_alerts.ports import AlertStore, RecordFilter
 from trio_alerts.record_ids import RecordIds, order
 
@@ -121,26 +123,18 @@ async def gather(ledger: RedisLedger, store: AlertStore, streams: Sequence[str])
 
 
 async def _all(stream: str, page_of: Callable[[str, str], Awaitable[list[tuple[str, str]]]]) -> list[tuple[str, str]]:
-    items: list[tuple[str, str]] = []
-    while page := await page_of(stream, items[-1][0] if items else ""):
-        items += page
-    return items
+    pages = Pages[tuple[str, str]](lambda last: page_of(stream, last[0] if last else ""))
+    return [item async for page in pages for item in page]
 
 
 async def _pending(stream: str, ledger: RedisLedger) -> list[str]:
-    items: list[str] = []
-    while page := await ledger.pending(stream, items[-1] if items else ""):
-        items += page
-    return items
+    pages = Pages[str](lambda last: ledger.pending(stream, last or ""))
+    return [entry_id async for page in pages for entry_id in page]
 
 
 async def _states(store: AlertStore) -> dict[str, State]:
-    states: dict[str, State] = {}
-    after = None
-    while page := await store.search(RecordFilter(), RECORDS_A_PAGE, after):
-        states |= {record.id: record.delivery.state for record in page}
-        after = page[-1]
-    return states
+    pages = Pages(partial(store.search, RecordFilter(), RECORDS_A_PAGE))
+    return {record.id: record.delivery.state async for page in pages for record in page}
 
 
 async def look_up(store: AlertStore, record_ids: Collection[str]) -> dict[str, State]:

@@ -15,6 +15,7 @@ from trio_alerts.commands.filters import add_filters, record_filter
 from trio_alerts.commands.operating import SETTINGS, Changed, LeftAlone, Operation, open_operation
 from trio_alerts.delivery import Delivery, Rules, State, asked_for, cut
 from trio_alerts.errors import SettingsError
+from trio_alerts.pages import Pages
 from trio_alerts.ports import RecordFilter
 from trio_alerts.printable import one_line
 from trio_alerts.settings.settings import Settings
@@ -56,9 +57,7 @@ async def _redeliver_named(settings: Settings, ids: Sequence[str], dry_run: bool
 async def _redeliver_found(settings: Settings, wanted: RecordFilter, dry_run: bool) -> dict[str, Result]:
     async with open_operation(settings) as operation:
         results: dict[str, Result] = {}
-        after = None
-        while page := await operation.store.search(wanted, PAGE, after):
-            after = page[-1]
+        async for page in Pages(partial(operation.store.search, wanted, PAGE)):
             ids = [record.id for record in page]
             results |= await _redeliver(ids, operation, settings, states=wanted.state, dry_run=dry_run)
         _conclude(results, dry_run)

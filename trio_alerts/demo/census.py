@@ -2,12 +2,14 @@
 
 import datetime as dt
 from collections.abc import Mapping
+from functools import partial
 from typing import Any
 
 from trio_alerts.alert import Record
 from trio_alerts.backends.redis.client import RedisClient
 from trio_alerts.backends.redis.keys import dead_letter_key
 from trio_alerts.demo.ledger import Census
+from trio_alerts.pages import Pages
 from trio_alerts.ports import AlertStore, RecordFilter
 from trio_alerts.settings.settings import Settings
 
@@ -49,12 +51,8 @@ async def pending_of(redis: RedisClient, consumer: str) -> int:
 
 async def read_records(store: AlertStore) -> dict[str, Record]:
     """Return every record, by ID."""
-    records: dict[str, Record] = {}
-    after = None
-    while page := await store.search(RecordFilter(), PAGE, after):
-        records |= {record.id: record for record in page}
-        after = page[-1]
-    return records
+    pages = Pages(partial(store.search, RecordFilter(), PAGE))
+    return {record.id: record async for page in pages for record in page}
 
 
 async def read_dead(redis: RedisClient) -> list[tuple[str, str]]:

@@ -47,12 +47,13 @@ async def redrive_records(send: trio.MemorySendChannel[Work], pipeline: Pipeline
 async def _look(backlog: "Backlog", pipeline: Pipeline) -> None:
     """Page through what is due now; what becomes due meanwhile is the next round's."""
     # What was written before the server's clock was set back is due by the time that was then.
-    now, after = pipeline.clock.now() + pipeline.clock.set_back, ""
+    now = pipeline.clock.now() + pipeline.clock.set_back
+    last: Due | None = None
     while not pipeline.stopping.is_set():
-        page = await pipeline.ask_store(partial(pipeline.store.due, now, PAGE, after))
+        page = await pipeline.ask_store(partial(pipeline.store.due, now, PAGE, last))
         if not page:
             return
-        after = page[-1].id
+        last = page[-1]
         # The stream decides about these, not a lapsed lease.
         pending = await pipeline.stream.pending_among([due.id for due in page])
         for due in page:

@@ -132,9 +132,9 @@ class FakeStore:
     async def get(self, record_id: str) -> Stored | None:
         return await self._read("get", lambda: self.records.get(record_id), record_id)
 
-    async def due(self, now: dt.datetime, count: int, after: str = "") -> list[Due]:
+    async def due(self, now: dt.datetime, count: int, after: Due | None = None) -> list[Due]:
         def effect() -> list[Due]:
-            found = [one for one in self._seen() if one.id > after and _is_due(one.delivery, now)]
+            found = [one for one in self._seen() if (after is None or one.id > after.id) and _is_due(one.delivery, now)]
             return [
                 Due(one.id, tuple(part.name for part in one.delivery.channels if part.is_due(now)))
                 for one in sorted(found, key=lambda record: record.id)[:count]

@@ -148,15 +148,16 @@ class OpenSearchStore:
             return None
         return Stored(Record.from_json(record_id, document.source), (document.seq_no, document.primary_term))
 
-    async def due(self, now: dt.datetime, count: int, after: str = "") -> list[Due]:
+    async def due(self, now: dt.datetime, count: int, after: Due | None = None) -> list[Due]:
         """See `AlertStore.due`."""
         waiting = [
             _all({"term": {"delivery.state": state}}, {"range": {f"delivery.{moment}": {"lte": _instant(now)}}})
             for state, moment in (("retrying", "next_attempt_at"), ("sending", "lease_until"))
         ]
-        beyond = {"range": {"record_id": {"gt": after}}} if after else _has("record_id")
+        position = () if after is None else (after.id,)
+        beyond = {"range": {"record_id": {"gt": after.id}}} if after else _has("record_id")
         query = _all({"bool": {"should": waiting}}, beyond)
-        found = await self._page(query, min(count, SEARCH_PAGE), _BY_ID, (after,) if after else (), source=DUE_FIELDS)
+        found = await self._page(query, min(count, SEARCH_PAGE), _BY_ID, position, source=DUE_FIELDS)
         return [due_record(str(document.sort[0]), document.source, now) for document in found]
 
     async def search(self, wanted: RecordFilter, count: int, after: Record | None = None) -> list[Record]:

@@ -119,9 +119,10 @@ class SqliteStore:
         """See `AlertStore.get`."""
         return await self._run(lambda: self._database.get(record_id), self._reading)
 
-    async def due(self, now: dt.datetime, count: int, after: str = "") -> list[Due]:
+    async def due(self, now: dt.datetime, count: int, after: Due | None = None) -> list[Due]:
         """See `AlertStore.due`."""
-        return await self._run(lambda: self._database.due(now, count, after), self._reading)
+        last = "" if after is None else after.id
+        return await self._run(lambda: self._database.due(now, count, last), self._reading)
 
     async def search(self, wanted: RecordFilter, count: int, after: Record | None = None) -> list[Record]:
         """See `AlertStore.search`."""

@@ -28,6 +28,7 @@ from trio_alerts.backends.sqlite.database import APPLICATION_ID, ENTRY_ORDER, Sq
 from trio_alerts.backends.sqlite.store import SqliteStore, open_sqlite_store
 from trio_alerts.delivery import Delivery
 from trio_alerts.errors import RefusedContent, SchemaError, StartError, Unavailable
+from trio_alerts.pages import Pages
 from trio_alerts.ports import Conflict, RecordFilter, Stored
 
 
@@ -280,10 +281,7 @@ async def _outcome(store: SqliteStore, record_id: str) -> str:
 
 
 async def _paged(store: SqliteStore, size: int) -> list[str]:
-    records: list[Record] = []
-    while page := await store.search(RecordFilter(), size, records[-1] if records else None):
-        records += page
-    return [one.id for one in records]
+    return [one.id async for page in Pages(partial(store.search, RecordFilter(), size)) for one in page]
 
 
 async def test_a_sqlite_that_is_too_old_stops_the_start(monkeypatch: pytest.MonkeyPatch, path: Path) -> None:
