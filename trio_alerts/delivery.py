@@ -1,7 +1,7 @@
 """What became of an alert: the states of a record and of its channels, and the ways from one to the next.
 
 Every function here is pure: it takes a `Delivery` and returns the next one. What is written where, and by whom, is
-decided in `process.py`.
+decided in the pipeline's `claim.py` and `attempt.py`.
 """
 
 import datetime as dt

@@ -39,7 +39,7 @@ class RecordIds:
         Any producer can write that field. So it must have the form of a record ID of this very stream (the bare form
         too: the record may be older than the setting `streams`), and an older entry's: else a producer could occupy
         the record of an entry that is still to come. What is left to a forger is a record that exists, and there the
-        alert's content must be the same (see `resume` in process.py), or one whose entry is older, and not read yet.
+        alert's content must be the same (see `resume` in claim.py), or one whose entry is older, and not read yet.
         """
         text = fields.get(REPLAY_OF, b"").decode(errors="replace")
         original = text.removeprefix(f"{stream}|")

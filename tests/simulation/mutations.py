@@ -98,7 +98,7 @@ MUTATIONS = (
     ),
     Mutation(
         "redrive what somebody else has claimed",
-        "pipeline/process.py",
+        "pipeline/claim.py",
         "if current is None or current.record.delivery.owner != owner or not current.record.delivery.sending():",
         "if current is None or not current.record.delivery.sending():",
     ),
@@ -122,14 +122,14 @@ MUTATIONS = (
     ),
     Mutation(
         "lease too short",
-        "pipeline/process.py",
+        "pipeline/claim.py",
         "first_attempt(decision.channels, owner, pipeline.clock.now(), pipeline.settings.lease_s)",
         "first_attempt(decision.channels, owner, pipeline.clock.now(), 1.0)",
     ),
     Mutation(
         "no fresh lease before the send",
         "pipeline/process.py",
-        "while _is_old(claim, pipeline.settings):",
+        "while is_old(claim, pipeline.settings):",
         "while False:",
     ),
     Mutation(
@@ -140,7 +140,7 @@ MUTATIONS = (
     ),
     Mutation(
         "own conflict not recognised",
-        "pipeline/process.py",
+        "pipeline/claim.py",
         "if delivery.owner == owner:",
         "if False:",
     ),
@@ -152,17 +152,17 @@ MUTATIONS = (
     ),
     Mutation(
         "a living owner's record taken over",
-        "pipeline/process.py",
+        "pipeline/claim.py",
         "return entry.claimed and await pipeline.stream_outage.outlast(",
         "return await pipeline.stream_outage.outlast(",
     ),
     Mutation(
         "a living owner's entry acknowledged",
-        "pipeline/process.py",
+        "pipeline/claim.py",
         'if delivery.state == "sending" and not await _owner_is_gone(entry, delivery, pipeline):\n'
-        "            return Step.WALK_AWAY",
+        "            return Disposition.WALK_AWAY",
         'if delivery.state == "sending" and not await _owner_is_gone(entry, delivery, pipeline):\n'
-        "            return Step.ACKNOWLEDGE",
+        "            return Disposition.ACKNOWLEDGE",
     ),
     Mutation(
         "a stale owner acknowledges",
@@ -172,7 +172,7 @@ MUTATIONS = (
     ),
     Mutation(
         "acceptance not merged",
-        "pipeline/process.py",
+        "pipeline/attempt.py",
         "merged = with_acceptances(theirs, after, pipeline.clock.now())",
         "merged = None",
     ),
@@ -197,7 +197,7 @@ MUTATIONS = (
     ),
     Mutation(
         "quarantine not atomic",
-        "pipeline/process.py",
+        "pipeline/quarantine.py",
         "moved = await pipeline.stream_outage.outlast(",
         "moved = await pipeline.stream.ack(entry) or await pipeline.stream_outage.outlast(",
     ),
@@ -216,7 +216,7 @@ MUTATIONS = (
     ),
     Mutation(
         "quarantined although delivered",
-        "pipeline/process.py",
+        "pipeline/quarantine.py",
         'if existing.record.delivery.state != "sending":',
         "if False:",
         "tests/unit/pipeline/test_process.py::test_an_entry_delivered_too_often_that_has_an_outcome_is_acknowledged",
@@ -247,7 +247,7 @@ MUTATIONS = (
     ),
     Mutation(
         "a time-out not marked in doubt",
-        "pipeline/notify.py",
+        "pipeline/attempt.py",
         'outcome = Retry(f"no answer within {pipeline.settings.send_timeout_s:g} s", unseen=True)',
         'outcome = Retry(f"no answer within {pipeline.settings.send_timeout_s:g} s")',
     ),
@@ -265,7 +265,7 @@ MUTATIONS = (
     ),
     Mutation(
         "a message ID used again is merged",
-        "pipeline/process.py",
+        "pipeline/claim.py",
         "if existing.record.content_sha256 != alert.content_sha256:",
         "if False:",
         "tests/unit/pipeline/test_process.py::test_a_message_id_used_again_is_quarantined_and_its_record_untouched",
@@ -320,7 +320,7 @@ MUTATIONS = (
     ),
     Mutation(
         "a suspect with a record is sent at once, with all others",
-        "pipeline/process.py",
+        "pipeline/claim.py",
         'if delivery.state == "sending" and entry.deliveries >= SUSPECT_DELIVERIES:',
         "if False:",
         "tests/unit/pipeline/test_poison.py::test_an_alert_that_kills_whoever_sends_it_has_failed",
@@ -341,7 +341,7 @@ MUTATIONS = (
     ),
     Mutation(
         "an exception out of a channel ends the process",
-        "pipeline/notify.py",
+        "pipeline/attempt.py",
         "        except Exception as fault:  # noqa: BLE001",
         "        except ArithmeticError as fault:  # noqa: BLE001",
         "tests/unit/pipeline/test_process.py::test_an_exception_out_of_a_channel_is_its_attempt_s_outcome",

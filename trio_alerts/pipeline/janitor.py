@@ -14,7 +14,7 @@ NEEDS_A_HUMAN = ("failed", "in_doubt")
 GONE_AFTER_S = 600.0  # a living consumer speaks every few seconds, and one that is busy has something pending
 
 
-async def keep_house(pipeline: Pipeline) -> None:
+async def run_janitor(pipeline: Pipeline) -> None:
     """Do every chore once a minute, until cancelled. What a backend's outage keeps from being done waits a minute."""
     turn = Turn(pipeline.stream, "janitor", EVERY_S, EVERY_S / 2)
     while True:

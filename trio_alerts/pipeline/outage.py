@@ -203,6 +203,13 @@ class Outage:
             self._unsaid += 1
 
 
+async def held_off(operation: Callable[..., Awaitable[T]], *arguments: object) -> T:
+    """Hold a cancellation off until the backend has answered, at most its own bound: as `replace` and `ack` do."""
+    with trio.CancelScope(shield=True):
+        answer = await operation(*arguments)
+    return answer  # noqa: RET504 - to the type checker, a scope may swallow a return
+
+
 class Rounds:
     """Paces a loop that ends only when the answers of a backend fit together, such as a conflict and a read.
 

@@ -12,10 +12,10 @@ from msgspec.structs import replace
 
 from trio_alerts.delivery import SUSPECT_CUTS, cut, moved_back, next_attempt
 from trio_alerts.errors import RefusedContent, Stopping, Unavailable
-from trio_alerts.pipeline.process import Claim, try_to_claim
+from trio_alerts.pipeline.claim import Claim, try_to_claim
 from trio_alerts.pipeline.state import Pipeline
 from trio_alerts.pipeline.turn import Turn
-from trio_alerts.pipeline.worker import Redrive, Work
+from trio_alerts.pipeline.worker import Work
 from trio_alerts.ports import Due
 
 PAGE = 200
@@ -139,7 +139,7 @@ async def _redrive(
     try:
         claim = await _claim(record_id, through, pipeline)
         if claim is not None:
-            await send.send(Redrive(claim))  # also when stopping: what is claimed is sent within the grace time
+            await send.send(claim)  # also when stopping: what is claimed is sent within the grace time
             handed_over = True
     except RefusedContent as fault:  # somebody changed it by hand; it must not hold up the others
         if record_id not in pipeline.unreadable:

@@ -10,14 +10,14 @@ from trio_alerts.deployment import new_identity, refuse_foreign, take_possession
 from trio_alerts.errors import Interrupted, Unavailable
 from trio_alerts.pipeline.claimer import claim_entries
 from trio_alerts.pipeline.guard import guard_store
-from trio_alerts.pipeline.janitor import keep_house
+from trio_alerts.pipeline.janitor import run_janitor
 from trio_alerts.pipeline.keepalive import keep_alive
 from trio_alerts.pipeline.reader import read_entries
 from trio_alerts.pipeline.redriver import redrive_records
 from trio_alerts.pipeline.refund import refund_deliveries
 from trio_alerts.pipeline.reporter import report_trouble
 from trio_alerts.pipeline.state import Pipeline
-from trio_alerts.pipeline.worker import Work, work_off
+from trio_alerts.pipeline.worker import Work, run_worker
 from trio_alerts.stop_signals import EARLY, stop_signals
 
 FAREWELL_BOUND_S = 2.0  # a healthy server answers in 1 ms; the worst stop is grace_s + this
@@ -38,7 +38,7 @@ async def serve(pipeline: Pipeline, *, task_status: trio.TaskStatus[None] = trio
     pipeline.deployment = await take_possession(pipeline.stream, pipeline.store, identity)
     try:
         async with trio.open_nursery() as helpers:
-            for helper in (keep_alive, refund_deliveries, guard_store, keep_house, report_trouble):
+            for helper in (keep_alive, refund_deliveries, guard_store, run_janitor, report_trouble):
                 helpers.start_soon(helper, pipeline)
             pipeline.reading = True
             task_status.started()
@@ -64,7 +64,7 @@ async def _work(pipeline: Pipeline) -> None:
         async with trio.open_nursery() as work:
             with receive:
                 for _ in range(pipeline.settings.workers):
-                    work.start_soon(work_off, receive.clone(), pipeline)
+                    work.start_soon(run_worker, receive.clone(), pipeline)
             async with trio.open_nursery() as intake:
                 with send:
                     for feed in (read_entries, claim_entries, redrive_records):

@@ -1,32 +1,18 @@
 """A worker: one of N tasks that each carry one alert at a time."""
 
-from dataclasses import dataclass
-
 import trio
 from loguru import logger
 
 from trio_alerts.alert import Entry
 from trio_alerts.errors import AlertError, RefusedContent, Stopping
-from trio_alerts.pipeline.process import Claim, Step, deliver, process_entry
+from trio_alerts.pipeline.claim import Claim, Disposition
+from trio_alerts.pipeline.process import deliver, process_entry
 from trio_alerts.pipeline.state import Pipeline
 
-
-@dataclass(frozen=True, slots=True)
-class Redrive:
-    """A record that the redriver has claimed for its next attempt."""
-
-    claim: Claim
-
-    @property
-    def record_id(self) -> str:
-        """The ID of the record."""
-        return self.claim.stored.record.id
+Work = Entry | Claim  # a claim is a retry that the redriver has made ours
 
 
-Work = Entry | Redrive
-
-
-async def work_off(receive: trio.MemoryReceiveChannel[Work], pipeline: Pipeline) -> None:
+async def run_worker(receive: trio.MemoryReceiveChannel[Work], pipeline: Pipeline) -> None:
     """Carry alerts, one at a time, until the channel is closed."""
     with receive:
         async for work in receive:
@@ -45,11 +31,11 @@ async def _carry(work: Work, pipeline: Pipeline) -> None:
             return  # not started: it is handed over to another process
         untouched = False
         pipeline.in_flight.start(work.record_id)
-        if isinstance(work, Redrive):
-            await deliver(work.claim, pipeline)
+        if isinstance(work, Claim):
+            await deliver(work, pipeline)
             untouched = True
         else:
-            untouched = await process_entry(work, pipeline) is Step.ACKNOWLEDGE
+            untouched = await process_entry(work, pipeline) is Disposition.ACKNOWLEDGE
     except Stopping:
         # Only the waits before a send are given up, so nothing of ours went out or ever will: another process may
         # begin at once. If a write of ours did happen, it finds the record `sending` and counts a doubt too many.

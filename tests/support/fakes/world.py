@@ -13,7 +13,8 @@ from tests.support.fakes.store import FakeStore
 from tests.support.fakes.stream import FakeServer, FakeStream
 from trio_alerts.alert import Entry
 from trio_alerts.delivery import Delivery
-from trio_alerts.pipeline.process import Step, process_entry
+from trio_alerts.pipeline.claim import Disposition
+from trio_alerts.pipeline.process import process_entry
 from trio_alerts.pipeline.service import serve
 from trio_alerts.pipeline.state import Pipeline
 from trio_alerts.retry import Outcome
@@ -103,7 +104,7 @@ class World:
         pipeline.in_flight.hold(entries[0].record_id, entries[0])
         return entries[0]
 
-    async def carry(self, pipeline: Pipeline | None = None, **fields: Any) -> tuple[Entry, Step]:
+    async def carry(self, pipeline: Pipeline | None = None, **fields: Any) -> tuple[Entry, Disposition]:
         """Emit one alert and bring it through `process_entry`."""
         pipeline = pipeline or self.pipeline()
         self.emit(**fields)

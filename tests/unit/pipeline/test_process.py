@@ -14,7 +14,8 @@ from tests.support.fakes.world import EVENT, STREAM, World
 from trio_alerts.alert import Entry, Record
 from trio_alerts.delivery import Delivery, cut, quarantined
 from trio_alerts.errors import QuarantineHalt, Stopping
-from trio_alerts.pipeline.process import Step, process_entry
+from trio_alerts.pipeline.claim import Disposition
+from trio_alerts.pipeline.process import process_entry
 from trio_alerts.pipeline.state import Pipeline
 from trio_alerts.retry import Accepted, Refused, Retry
 from trio_alerts.routing.routes import Routing
@@ -62,7 +63,7 @@ async def test_the_four_steps_happen_in_order(autojump_clock: MockClock) -> None
     world.server.latency_s = world.store.latency_s = 1.0
     entry, step = await world.carry()
 
-    assert Step.ACKNOWLEDGE is step
+    assert Disposition.ACKNOWLEDGE is step
     created, replaced = world.store.called("create", "replace")
     (acknowledged,) = world.server.called("ack")
     assert ("sending", "delivered") == (created.state, replaced.state)
@@ -197,7 +198,7 @@ async def test_a_redelivery_of_what_has_an_outcome_is_acknowledged_without_a_sen
     (pending,) = await pipeline.stream.look(0.0, 1)
     (entry,) = await pipeline.stream.claim([pending], 0.0)
 
-    assert Step.ACKNOWLEDGE is await process_entry(replace(entry, claimed=claimed), pipeline)
+    assert Disposition.ACKNOWLEDGE is await process_entry(replace(entry, claimed=claimed), pipeline)
     assert (1, before, {}) == (len(world.channel.sends), world.store.records, world.pending)
 
 
@@ -208,7 +209,7 @@ async def test_an_attempt_cut_by_a_crash_is_repeated_and_counted(autojump_clock:
     entry = await redelivered(world, pipeline, claimed=True)
     await put(world, entry)
 
-    assert Step.ACKNOWLEDGE is await process_entry(entry, pipeline)
+    assert Disposition.ACKNOWLEDGE is await process_entry(entry, pipeline)
     delivery = world.delivery(entry.id)
     assert ("delivered", 2, 1) == (delivery.state, delivery.attempts, delivery.in_doubt)
     assert [entry.id] == [send.id for send in world.channel.sends]
@@ -231,7 +232,7 @@ async def test_a_living_owner_s_alert_is_left_alone(autojump_clock: MockClock) -
     pipeline = world.pipeline()
     entry = await redelivered(world, pipeline, claimed=False)
     record = await put(world, entry)
-    assert Step.WALK_AWAY is await process_entry(entry, pipeline)
+    assert Disposition.WALK_AWAY is await process_entry(entry, pipeline)
     assert ([], record) == (world.channel.sends, world.store.records[entry.id].record)
     assert [entry.id] == list(world.pending)
 
@@ -244,7 +245,7 @@ async def test_a_claimed_entry_that_is_not_ours_any_more_is_left_alone(autojump_
     await put(world, entry)
     other = world.pipeline("other").stream
     await other.claim(await other.look(0.0, 1), 0.0)
-    assert Step.WALK_AWAY is await process_entry(entry, pipeline)
+    assert Disposition.WALK_AWAY is await process_entry(entry, pipeline)
     assert ([], {entry.id: "other"}) == (world.channel.sends, world.pending)
 
 
@@ -255,7 +256,7 @@ async def test_a_lapsed_lease_frees_a_record(autojump_clock: MockClock) -> None:
     entry = await redelivered(world, pipeline, claimed=False)
     await put(world, entry)
     await trio.sleep(60)
-    assert Step.ACKNOWLEDGE is await process_entry(entry, pipeline)
+    assert Disposition.ACKNOWLEDGE is await process_entry(entry, pipeline)
     assert ("delivered", 1) == (world.delivery(entry.id).state, world.delivery(entry.id).in_doubt)
 
 
@@ -401,7 +402,7 @@ async def test_an_exception_out_of_a_channel_is_its_attempt_s_outcome(
     for number in range(3):
         entry, step = await world.carry(pipeline, alert_id=f"a-{number}")
         delivery = world.delivery(entry.id)
-        assert (Step.ACKNOWLEDGE, "retrying", 1) == (step, delivery.state, delivery.in_doubt)
+        assert (Disposition.ACKNOWLEDGE, "retrying", 1) == (step, delivery.state, delivery.in_doubt)
         assert {"webhook": "a bug in this channel (KeyError)", "other": None} == {
             channel.name: channel.last_error for channel in delivery.channels
         }
@@ -430,7 +431,7 @@ async def test_an_entry_delivered_too_often_that_has_an_outcome_is_acknowledged(
         await world.carry()
     world.server._planned.clear()
     (entry,) = await pipeline.stream.claim(await pipeline.stream.look(0.0, 1), 0.0)
-    assert Step.ACKNOWLEDGE is await process_entry(replace(entry, deliveries=6), pipeline)
+    assert Disposition.ACKNOWLEDGE is await process_entry(replace(entry, deliveries=6), pipeline)
     assert ([], {}, "retrying") == (world.dead, world.pending, world.delivery(entry.id).state)
 
 
@@ -458,7 +459,7 @@ async def test_a_replayed_entry_keeps_its_identity_and_is_sent(autojump_clock: M
     await process_entry(replace(entry, deliveries=6), pipeline)
     world.server.add(STREAM, {**entry.fields, b"replay_of": entry.record_id.encode()})
     again = await world.take(pipeline)
-    assert Step.ACKNOWLEDGE is await process_entry(again, pipeline)
+    assert Disposition.ACKNOWLEDGE is await process_entry(again, pipeline)
     assert ("delivered", None) == (world.delivery(entry.id).state, world.delivery(entry.id).reason)
     assert [entry.id] == [send.id for send in world.channel.sends]
 
@@ -508,7 +509,7 @@ async def test_a_restart_under_the_same_name_does_not_take_a_dead_attempt_for_it
     restarted = world.pipeline()
     restarted.clock.set(await restarted.stream.server_time())
     (again,) = await restarted.stream.own_pending(set(), 1)
-    assert Step.WALK_AWAY is await process_entry(again, restarted)
+    assert Disposition.WALK_AWAY is await process_entry(again, restarted)
     assert ([], [entry.id]) == (world.channel.sends, list(world.pending))
 
 
@@ -536,7 +537,7 @@ async def test_another_owner_s_running_attempt_is_not_acknowledged_by_us(autojum
     pipeline = world.pipeline()
     world.emit()
     entry = await world.take(pipeline)
-    steps: list[Step] = []
+    steps: list[Disposition] = []
 
     async def carry() -> None:
         steps.append(await process_entry(entry, pipeline))
@@ -546,7 +547,7 @@ async def test_another_owner_s_running_attempt_is_not_acknowledged_by_us(autojum
         await trio.sleep(5)
         record = world.store.records[entry.id].record
         world.store.put(replace_delivery(record, state="sending", owner="other/1", lease_s=60.0))
-    assert ([Step.WALK_AWAY], [entry.id]) == (steps, list(world.pending))
+    assert ([Disposition.WALK_AWAY], [entry.id]) == (steps, list(world.pending))
 
 
 async def test_a_send_never_outlives_its_lease(autojump_clock: MockClock) -> None:

@@ -11,7 +11,7 @@ from tests.support.fakes.world import GROUP, STREAM, World
 from trio_alerts.alert import Record
 from trio_alerts.batcher import Batcher
 from trio_alerts.pipeline.fault_points import FaultPoint, InjectedFault
-from trio_alerts.pipeline.worker import Work, work_off
+from trio_alerts.pipeline.worker import Work, run_worker
 from trio_alerts.ports import Conflict, Stored
 from trio_alerts.retry import Retry
 
@@ -100,7 +100,7 @@ async def test_a_store_that_is_closed_after_the_send_does_not_make_it_unsent(aut
     send.close()
     async with trio.open_nursery() as nursery:
         nursery.start_soon(closing.run)
-        nursery.start_soon(work_off, receive, pipeline)
+        nursery.start_soon(run_worker, receive, pipeline)
         await trio.sleep(1)
         pipeline.stop()
         nursery.cancel_scope.cancel()

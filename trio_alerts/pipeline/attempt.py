@@ -1,14 +1,18 @@
-"""Step 3: one attempt to send one alert through its channels."""
+"""Steps 3 and 4: one attempt to send one alert through its channels, and its outcome."""
 
 from collections.abc import Awaitable, MutableMapping, Sequence
+from functools import partial
 
 import trio
 from loguru import logger
+from msgspec.structs import replace
 
 from trio_alerts.alert import Record
-from trio_alerts.delivery import ChannelDelivery
+from trio_alerts.delivery import ChannelDelivery, Delivery, State, settled, with_acceptances
+from trio_alerts.pipeline.claim import Claim
+from trio_alerts.pipeline.outage import Rounds, held_off
 from trio_alerts.pipeline.state import Pipeline
-from trio_alerts.ports import Message
+from trio_alerts.ports import Message, Stored
 from trio_alerts.retry import Outcome, Refused, Retry
 
 Outcomes = MutableMapping[str, tuple[Outcome, float]]  # by channel: what came of it, and how long it took in seconds
@@ -24,6 +28,42 @@ def notify(record: Record, payload: bytes, outcomes: Outcomes, pipeline: Pipelin
     if len(parts) == 1:  # the common case needs no task of its own
         return _attempt(parts[0], message, outcomes, pipeline)
     return _attempts(parts, message, outcomes, pipeline)
+
+
+async def update(claim: Claim, outcomes: Outcomes, pipeline: Pipeline) -> State:
+    """Store the outcome of an attempt, whatever has become of the record in the meantime.
+
+    Outcomes: stored | stored before, and the answer got lost | merged into what others made of it | created again.
+
+    Returns:
+        The state that the record has now: `sending` if another owner is at it.
+    """
+    record, version = claim.stored.record, claim.stored.version
+    owner = record.delivery.owner
+    after = settled(record.delivery, outcomes, pipeline.clock.now(), pipeline.rules())
+    write = partial(pipeline.store.replace, replace(record, delivery=after), version)
+    rounds = Rounds(pipeline.store_outage, record.id)
+    while True:
+        written = await pipeline.store_outage.outlast(write, write=True)
+        if isinstance(written, Stored):
+            return written.record.delivery.state
+        await rounds.next()
+        current = await pipeline.store_outage.outlast(partial(held_off, pipeline.store.get, record.id))
+        if current is None:
+            logger.error(
+                "{record_id}: the record has vanished from the store; it is written again", record_id=record.id
+            )
+            write = partial(held_off, pipeline.store.create, replace(record, delivery=after))
+            continue
+        theirs = current.record.delivery
+        merged: Delivery | None
+        if theirs.owner == owner and theirs.state == "sending":
+            merged = settled(theirs, outcomes, pipeline.clock.now(), pipeline.rules())
+        else:
+            merged = with_acceptances(theirs, after, pipeline.clock.now())
+        if merged is None:
+            return theirs.state
+        write = partial(pipeline.store.replace, replace(current.record, delivery=merged), current.version)
 
 
 async def _attempts(parts: Sequence[ChannelDelivery], message: Message, outcomes: Outcomes, pipeline: Pipeline) -> None:

@@ -1,0 +1,164 @@
+"""Claims of records: whoever sends owns the record first, by creating it or by writing over what was read."""
+
+from enum import Enum, auto
+from functools import partial
+
+import trio
+from loguru import logger
+from msgspec import Struct
+from msgspec.structs import replace
+
+from trio_alerts.alert import Alert, Entry, Record
+from trio_alerts.delivery import FINAL, Delivery, first_attempt, left_to_redriver, renewed, suppressed, taken_over
+from trio_alerts.errors import RefusedContent
+from trio_alerts.pipeline.outage import Rounds
+from trio_alerts.pipeline.state import Pipeline
+from trio_alerts.ports import SUSPECT_DELIVERIES, Conflict, Stored
+from trio_alerts.routing.routes import Suppress
+from trio_alerts.settings.settings import Settings
+
+
+class Claim(Struct, frozen=True):
+    """A record that is ours: the state `sending` with our owner token, at this version.
+
+    `stamped_at_s` is the monotonic time before its lease was written; `payload` is what receivers get, if it is known
+    already.
+    """
+
+    stored: Stored
+    stamped_at_s: float
+    payload: bytes | None = None
+
+    @property
+    def record_id(self) -> str:
+        """The ID of the record."""
+        return self.stored.record.id
+
+
+class Disposition(Enum):
+    """What is left to do with an entry that is not ours to send."""
+
+    ACKNOWLEDGE = auto()
+    WALK_AWAY = auto()
+
+
+async def persist(entry: Entry, alert: Alert, pipeline: Pipeline) -> Claim | Disposition:
+    """Make the record exist and ours, before anything is sent.
+
+    Raises:
+        RefusedContent: The store will never take it, or its ID belongs to another alert.
+        Stopping: See `process_entry`.
+    """
+    owner = pipeline.new_owner()
+    stamped_at_s = trio.current_time()
+    decision = pipeline.routing.decide(alert.event)
+    if isinstance(decision, Suppress):
+        delivery = suppressed(decision.rule)
+    else:
+        delivery = first_attempt(decision.channels, owner, pipeline.clock.now(), pipeline.settings.lease_s)
+    record = Record(entry.record_id, alert.body, delivery)
+    rounds = Rounds(pipeline.store_outage, record.id, pipeline.stopping)
+    while True:
+        created = await pipeline.ask_store(lambda: pipeline.store.create(record), write=True)
+        if isinstance(created, Stored):
+            return _claim_or_done(created, stamped_at_s, alert.payload)
+        existing = await pipeline.ask_store(lambda: pipeline.store.get(record.id))
+        if existing is not None:
+            return await resume(entry, alert, existing, owner, stamped_at_s, pipeline)
+        await rounds.next()  # it vanished between the two answers: the next round creates it again
+
+
+async def resume(
+    entry: Entry, alert: Alert, existing: Stored, owner: str, stamped_at_s: float, pipeline: Pipeline
+) -> Claim | Disposition:
+    """Go on from the record of an alert that was seen before. `owner` and `stamped_at_s` are of our own first try.
+
+    Outcomes: ours (a write of our own whose answer was lost, or an attempt that we took over) | acknowledge | walk
+    away. Nothing else leaves this function.
+    """
+    rounds = Rounds(pipeline.store_outage, entry.record_id, pipeline.stopping)
+    while True:
+        await rounds.next()
+        delivery = existing.record.delivery
+        if existing.record.content_sha256 != alert.content_sha256:
+            raise RefusedContent(
+                f"record {entry.record_id} belongs to an alert with other content: the message ID was used again",
+                "id_reused",
+            )
+        if delivery.owner == owner:
+            return _claim_or_done(existing, stamped_at_s, alert.payload)
+        if delivery.state == "quarantined" and not entry.replayed:
+            reason = delivery.reason or "unknown"
+            raise RefusedContent("its record was marked before, and the move did not follow", reason)
+        if delivery.state in FINAL or delivery.state == "retrying":
+            return Disposition.ACKNOWLEDGE
+        if delivery.state == "sending" and not await _owner_is_gone(entry, delivery, pipeline):
+            return Disposition.WALK_AWAY
+        stamped_at_s = trio.current_time()
+        now, lease_s = pipeline.clock.now(), pipeline.settings.lease_s
+        if delivery.state == "sending" and entry.deliveries >= SUSPECT_DELIVERIES:
+            mine = left_to_redriver(delivery, entry.deliveries - 1, now, pipeline.rules())
+        else:
+            mine = taken_over(delivery, owner, now, lease_s, pipeline.rules())
+        taken = await _replace(pipeline, replace(existing.record, delivery=mine), existing.version)
+        if isinstance(taken, Stored):
+            logger.warning(
+                "{record_id}: an attempt of {owner} was cut, outcome unknown",
+                record_id=entry.record_id,
+                owner=delivery.owner,
+                attempt=mine.attempts,
+            )
+            return _claim_or_done(taken, stamped_at_s, alert.payload)
+        again = await pipeline.ask_store(lambda: pipeline.store.get(entry.record_id))
+        if again is None:
+            return Disposition.WALK_AWAY  # vanished just now: the next delivery starts anew
+        existing = again
+
+
+async def claim_again(claim: Claim, pipeline: Pipeline) -> Claim | None:
+    """Claim what is ours once more; None if it is not any more."""
+    stamped_at_s = trio.current_time()
+    record = claim.stored.record
+    longer = replace(record, delivery=renewed(record.delivery, pipeline.clock.now(), pipeline.settings.lease_s))
+    return await try_to_claim(longer, claim.stored.version, stamped_at_s, pipeline, claim.payload)
+
+
+async def try_to_claim(
+    record: Record, version: tuple[int, int], stamped_at_s: float, pipeline: Pipeline, payload: bytes | None = None
+) -> Claim | None:
+    """Write a record whose owner we are; None if somebody else was first, or if it has nothing to send.
+
+    A conflict may be a write of our own whose answer was lost: our token in the record tells.
+    """
+    written = await _replace(pipeline, record, version)
+    current = (
+        written if isinstance(written, Stored) else await pipeline.ask_store(partial(pipeline.store.get, record.id))
+    )
+    owner = record.delivery.owner
+    if current is None or current.record.delivery.owner != owner or not current.record.delivery.sending():
+        return None
+    return Claim(current, stamped_at_s, payload)
+
+
+def is_old(claim: Claim, settings: Settings) -> bool:
+    """Tell whether a lease is too old to begin a send: what others judge us by must outlast it."""
+    young_s = min(settings.lease_s / 2, settings.lease_s - settings.connect_timeout_s - settings.send_timeout_s)
+    return trio.current_time() - claim.stamped_at_s >= young_s
+
+
+async def _owner_is_gone(entry: Entry, delivery: Delivery, pipeline: Pipeline) -> bool:
+    if delivery.lease_until is None or pipeline.clock.lapsed(delivery.lease_until, pipeline.settings.lease_s):
+        return True
+    return entry.claimed and await pipeline.stream_outage.outlast(
+        lambda: pipeline.stream.owns(entry), pipeline.stopping
+    )
+
+
+def _claim_or_done(stored: Stored, stamped_at_s: float, payload: bytes) -> Claim | Disposition:
+    return (
+        Claim(stored, stamped_at_s, payload) if stored.record.delivery.state == "sending" else Disposition.ACKNOWLEDGE
+    )
+
+
+async def _replace(pipeline: Pipeline, record: Record, version: tuple[int, int]) -> Stored | Conflict:
+    return await pipeline.ask_store(partial(pipeline.store.replace, record, version), write=True)

@@ -1,0 +1,59 @@
+"""Entries that can never be processed: they go to the dead-letter stream."""
+
+from functools import partial
+
+from loguru import logger
+from msgspec.structs import replace
+
+from trio_alerts.alert import Entry
+from trio_alerts.delivery import quarantined
+from trio_alerts.errors import ParseFault, QuarantineHalt, RefusedContent
+from trio_alerts.pipeline.claim import Disposition
+from trio_alerts.pipeline.outage import Rounds, held_off
+from trio_alerts.pipeline.state import Pipeline
+from trio_alerts.ports import DeadEntry, Stored
+
+
+async def quarantine(entry: Entry, fault: ParseFault | RefusedContent, pipeline: Pipeline) -> Disposition:
+    """Move an entry that can never be processed to the dead-letter stream.
+
+    Raises:
+        QuarantineHalt: It was one too many in a row.
+    """
+    dead = DeadEntry(fault.reason, str(fault))
+    moved = await pipeline.stream_outage.outlast(partial(held_off, pipeline.stream.quarantine, entry, dead))
+    if not moved:
+        return Disposition.WALK_AWAY
+    pipeline.quarantined_in_a_row += 1
+    logger.error(
+        "{record_id}: quarantined ({reason}): {error}", record_id=entry.record_id, reason=fault.reason, error=fault
+    )
+    if pipeline.quarantined_in_a_row >= pipeline.settings.quarantine_halt:
+        raise QuarantineHalt(
+            f"{pipeline.quarantined_in_a_row} entries in a row were quarantined, the last one because {fault}: "
+            f"mend the producer of {entry.stream!r}, then start again (`quarantine_halt` sets the number)"
+        )
+    return Disposition.ACKNOWLEDGE
+
+
+async def reject_poison(entry: Entry, pipeline: Pipeline) -> Disposition:
+    """Decide about an entry that was delivered too often: what has an outcome is acknowledged, the rest quarantined."""
+    rounds = Rounds(pipeline.store_outage, entry.record_id, pipeline.stopping)
+    while True:
+        await rounds.next()
+        existing = await pipeline.ask_store(lambda: pipeline.store.get(entry.record_id))
+        if existing is None or existing.record.delivery.state == "quarantined":
+            break
+        if existing.record.delivery.state != "sending":
+            await pipeline.stream_outage.outlast(lambda: pipeline.stream.ack(entry))
+            return Disposition.ACKNOWLEDGE
+        marked = replace(existing.record, delivery=quarantined(existing.record.delivery, "max_deliveries"))
+        if isinstance(
+            await pipeline.ask_store(partial(pipeline.store.replace, marked, existing.version), write=True), Stored
+        ):
+            break
+    fault = ParseFault(
+        "max_deliveries",
+        f"delivered {entry.deliveries - 1} times without an outcome: every worker that had it crashed or was cut",
+    )
+    return await quarantine(entry, fault, pipeline)
