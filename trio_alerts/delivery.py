@@ -13,7 +13,8 @@ from typing import Annotated, Literal
 from msgspec import Meta, Struct, ValidationError, convert, field
 from msgspec.structs import replace
 
-from trio_alerts.retry import Accepted, Outcome, Refused, Retry, next_delay_s
+from trio_alerts.backoff import next_delay_s
+from trio_alerts.outcome import Accepted, Outcome, Refused, Retry
 
 State = Literal["sending", "delivered", "retrying", "failed", "in_doubt", "suppressed", "quarantined"]
 ChannelState = Literal["sending", "delivered", "retrying", "failed", "in_doubt"]

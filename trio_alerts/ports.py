@@ -16,7 +16,7 @@ from msgspec import Struct
 
 from trio_alerts.alert import Entry, Record
 from trio_alerts.delivery import State
-from trio_alerts.retry import Outcome
+from trio_alerts.outcome import Outcome
 
 SUSPECT_DELIVERIES = 3  # from this delivery on an entry may be what crashed its workers
 HANDED_OVER_IDLE_S = 86_400.0  # no living worker's entry is ever this idle: it was handed over

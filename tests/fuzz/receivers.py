@@ -21,9 +21,10 @@ from tests.fuzz.target import Target
 from trio_alerts.channels.webhook import KEPT_ANSWER_BYTES, WebhookChannel
 from trio_alerts.http.pool import BODY_BOUND_S, Connection, Origin
 from trio_alerts.http.socket import SendProgress
+from trio_alerts.http.status import REFUSED_FOR_GOOD, UNSEEN_STATUSES
 from trio_alerts.http.transport import TrioTransport
+from trio_alerts.outcome import Accepted, Outcome, Refused, Retry
 from trio_alerts.ports import Message
-from trio_alerts.retry import REFUSED_FOR_GOOD, UNSEEN_STATUSES, Accepted, Outcome, Refused, Retry
 
 ATTEMPT_S = 15.0
 CONNECT_S = 5.0

@@ -241,9 +241,9 @@ MUTATIONS = (
     ),
     Mutation(
         "a front's answer not marked in doubt",
-        "retry.py",
-        'return Retry(f"answered {status}", status, None, status in UNSEEN_STATUSES, answer)',
-        'return Retry(f"answered {status}", status, None, status in {502, 504}, answer)',
+        "http/status.py",
+        "None, status in UNSEEN_STATUSES, answer",
+        "None, status in {502, 504}, answer",
     ),
     Mutation(
         "a time-out not marked in doubt",
@@ -375,7 +375,7 @@ MUTATIONS = (
     Mutation(
         "wrong DNS refused for good",
         "channels/webhook.py",
-        "return Refused(str(refusal)) if refusal.for_good else Retry(str(refusal), human=True)",
+        "return Refused(str(refusal)) if refusal.for_good else Retry(str(refusal), needs_human=True)",
         "return Refused(str(refusal))",
         "tests/unit/channels/test_webhook.py::test_wrong_dns_fails_no_alert_for_good",
     ),

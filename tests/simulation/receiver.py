@@ -12,8 +12,9 @@ from tests.simulation.network import Killed, Network, Request
 from tests.simulation.plan import Event
 from tests.simulation.promises import Promises
 from tests.simulation.schedule import OWNER
+from trio_alerts.http.status import classify_status
+from trio_alerts.outcome import Accepted, Outcome, Refused, Retry
 from trio_alerts.ports import Message
-from trio_alerts.retry import Accepted, Outcome, Refused, Retry, classify_status
 
 if TYPE_CHECKING:
     from tests.simulation.incarnation import Incarnation

@@ -11,8 +11,8 @@ PACKAGE = Path(__file__).parents[2] / "trio_alerts"
 # A room is a module of the package, or one of its folders. Each imports only from rooms of the lines above its own, and
 # from itself: pure data and decisions first, then what reaches out, then the tasks, then what puts them together.
 FLOORS = [
-    {"errors", "clock", "text", "pages", "retry", "http", "stop_signals", "redaction", "record_ids", "log_sink"},
-    {"printable", "duration"},
+    {"errors", "clock", "text", "pages", "outcome", "stop_signals", "redaction", "record_ids", "log_sink"},
+    {"printable", "duration", "backoff", "http"},
     {"delivery", "deployment", "secret", "batcher", "supervisor", "log"},
     {"alert", "ledger"},
     {"ports", "settings"},

@@ -15,10 +15,11 @@ from trio_alerts.http.address_check import AddressRefused
 from trio_alerts.http.pool import OriginKey
 from trio_alerts.http.response import AnswerParser
 from trio_alerts.http.socket import SendProgress
+from trio_alerts.http.status import classify_status, parse_retry_after
 from trio_alerts.http.transport import PostTemplate
+from trio_alerts.outcome import Outcome, Refused, Retry
 from trio_alerts.ports import Message
 from trio_alerts.redaction import Redactor, secrets_of_request
-from trio_alerts.retry import Outcome, Refused, Retry, classify_status, parse_retry_after
 
 KEPT_ANSWER_BYTES = 1024
 
@@ -88,7 +89,7 @@ class WebhookChannel:
                 message.deadline,
             )
         except AddressRefused as refusal:
-            return Refused(str(refusal)) if refusal.for_good else Retry(str(refusal), human=True)
+            return Refused(str(refusal)) if refusal.for_good else Retry(str(refusal), needs_human=True)
         except (httpx.UnsupportedProtocol, httpx.LocalProtocolError) as fault:
             return Refused(f"cannot be sent: {fault}")
         except httpx.TransportError as fault:

@@ -13,7 +13,7 @@ import msgspec
 import trio
 
 from trio_alerts.demo.ledger import ReceiverBook
-from trio_alerts.retry import UNSEEN_STATUSES
+from trio_alerts.http.status import UNSEEN_STATUSES
 
 QUICK_S = 0.005
 SLOW_S = 0.1

@@ -9,11 +9,11 @@ from msgspec.structs import replace
 
 from trio_alerts.alert import Record
 from trio_alerts.delivery import ChannelDelivery, Delivery, State, settled, with_acceptances
+from trio_alerts.outcome import Outcome, Refused, Retry
 from trio_alerts.pipeline.claim import Claim
 from trio_alerts.pipeline.outage import Rounds, held_off
 from trio_alerts.pipeline.state import Pipeline
 from trio_alerts.ports import Message, Stored
-from trio_alerts.retry import Outcome, Refused, Retry
 
 Outcomes = MutableMapping[str, tuple[Outcome, float]]  # by channel: what came of it, and how long it took in seconds
 

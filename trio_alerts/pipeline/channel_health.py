@@ -7,7 +7,7 @@ in a hundred fail is not: their retries deliver. It is said as well, but at most
 from loguru import logger
 
 from trio_alerts.duration import in_words
-from trio_alerts.retry import Accepted, Outcome, Refused, Retry, needs_a_human
+from trio_alerts.outcome import Accepted, Outcome, Refused, Retry
 
 FAILING_AFTER_S = 30.0  # by then the first retry, after 5 s, has failed too, or is slow
 MOST_REASONS = 5  # that are each said at once; a receiver could find a new one for every attempt
@@ -108,7 +108,7 @@ class ChannelHealth:
             return
         self._said.add(outcome.reason)
         logger.log(
-            "ERROR" if needs_a_human(outcome) else "WARNING",
+            "ERROR" if outcome.needs_human else "WARNING",
             "channel {channel}: {reason} (first with {record_id}; from here on once a minute)",
             channel=self._name,
             reason=outcome.reason,

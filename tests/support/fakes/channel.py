@@ -5,8 +5,8 @@ from dataclasses import dataclass
 
 import trio
 
+from trio_alerts.outcome import Accepted, Outcome
 from trio_alerts.ports import Message
-from trio_alerts.retry import Accepted, Outcome
 
 
 @dataclass(frozen=True, slots=True)

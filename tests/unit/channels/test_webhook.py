@@ -18,8 +18,8 @@ from trio_alerts.http.pool import OriginKey
 from trio_alerts.http.response import AnswerParser
 from trio_alerts.http.socket import SendProgress
 from trio_alerts.http.transport import TrioTransport
+from trio_alerts.outcome import Accepted, Outcome, Refused, Retry
 from trio_alerts.ports import Message
-from trio_alerts.retry import Accepted, Outcome, Refused, Retry, needs_a_human
 
 KEY = b"0123456789abcdef01234567"
 SECRET = base64.b64encode(KEY).decode()
@@ -130,7 +130,10 @@ async def test_without_a_secret_nothing_is_signed() -> None:
         (httpx.Response(202, text="queued"), Accepted(202, "queued")),
         (httpx.Response(410, text="gone"), Refused("refused with 410", 410, "gone")),
         (httpx.Response(503, headers={"Retry-After": "7"}), Retry("answered 503", 503, 7.0, unseen=True)),
-        (httpx.Response(302, headers={"Location": "http://169.254.169.254/"}), Retry("answered 302", 302)),
+        (
+            httpx.Response(302, headers={"Location": "http://169.254.169.254/"}),
+            Retry("answered 302", 302, needs_human=True),
+        ),
         (httpx.Response(500, text="é" * 2000), Retry("answered 500", 500, unseen=True, answer="é" * 512)),
         (httpx.Response(500, content=b"\xff\xfe"), Retry("answered 500", 500, unseen=True, answer="\ufffd\ufffd")),
     ],
@@ -156,7 +159,7 @@ async def test_answers_become_outcomes(response: httpx.Response, outcome: Outcom
         (
             AddressRefused("no address of this name is allowed", for_good=False),
             False,
-            Retry("no address of this name is allowed", human=True),
+            Retry("no address of this name is allowed", needs_human=True),
         ),
         (httpx.LocalProtocolError("bad header"), False, Refused("cannot be sent: bad header")),
     ],
@@ -293,6 +296,6 @@ async def test_wrong_dns_fails_no_alert_for_good(mock_clock: MockClock) -> None:
             mock_clock.jump(1)
 
     assert [Retry, Retry, Accepted] == [type(outcome) for outcome in outcomes]
-    assert [True, True, False] == [needs_a_human(outcome) for outcome in outcomes]
+    assert [True, True, False] == [outcome.needs_human for outcome in outcomes]
     assert "'hook.example': 0.0.0.0 (unspecified" in str(outcomes[0].reason)
     assert not any(outcome.unseen for outcome in outcomes)

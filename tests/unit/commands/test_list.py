@@ -18,7 +18,7 @@ from trio_alerts.commands import listing, reading
 from trio_alerts.commands.moments import moment
 from trio_alerts.delivery import Delivery, Rules, first_attempt, settled, suppressed
 from trio_alerts.errors import StartError
-from trio_alerts.retry import Accepted, Outcome, Retry
+from trio_alerts.outcome import Accepted, Outcome, Retry
 from trio_alerts.settings.settings import Settings
 
 NOW = dt.datetime(2026, 11, 16, 9, 0, tzinfo=dt.UTC)

@@ -10,8 +10,8 @@ from trio.testing import MockClock
 from tests.support.fakes.channel import FakeChannel
 from tests.support.fakes.world import World
 from trio_alerts.errors import Unavailable
+from trio_alerts.outcome import Accepted, Outcome, Refused, Retry
 from trio_alerts.pipeline.channel_health import MOST_REASONS, ChannelHealth
-from trio_alerts.retry import Accepted, Outcome, Refused, Retry
 
 BUSY = Retry("answered 503", 503)
 

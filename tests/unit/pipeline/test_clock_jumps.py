@@ -9,9 +9,9 @@ from trio.testing import MockClock
 
 from tests.support.fakes.world import GROUP, World
 from trio_alerts.errors import Unavailable
+from trio_alerts.outcome import Retry
 from trio_alerts.pipeline.turn import PATIENCE_ROUNDS, Turn
 from trio_alerts.ports import HANDED_OVER_IDLE_S
-from trio_alerts.retry import Retry
 
 HOUR_S = 3600.0
 

@@ -11,9 +11,9 @@ from tests.support.fakes.stream import FakeServer, FakeStream
 from tests.support.fakes.world import GROUP, STREAM, World
 from trio_alerts.deployment import new_identity
 from trio_alerts.errors import SchemaError, StartError
+from trio_alerts.outcome import Retry
 from trio_alerts.pipeline.service import serve
 from trio_alerts.ports import RecordFilter
-from trio_alerts.retry import Retry
 
 KEY = (STREAM, GROUP)
 HARMLESS = {"deployment", "prepare", "inspect", "guard", "keep_deployment", "server_time"}

@@ -8,8 +8,8 @@ from loguru import logger
 from trio.testing import MockClock
 
 from tests.support.fakes.world import GROUP, STREAM, World
+from trio_alerts.outcome import Refused
 from trio_alerts.ports import HANDED_OVER_IDLE_S
-from trio_alerts.retry import Refused
 
 
 @pytest.fixture

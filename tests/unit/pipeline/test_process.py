@@ -14,10 +14,10 @@ from tests.support.fakes.world import EVENT, STREAM, World
 from trio_alerts.alert import Entry, Record
 from trio_alerts.delivery import Delivery, cut, quarantined
 from trio_alerts.errors import QuarantineHalt, Stopping
+from trio_alerts.outcome import Accepted, Refused, Retry
 from trio_alerts.pipeline.claim import Disposition
 from trio_alerts.pipeline.process import process_entry
 from trio_alerts.pipeline.state import Pipeline
-from trio_alerts.retry import Accepted, Refused, Retry
 from trio_alerts.routing.routes import Routing
 from trio_alerts.settings.settings import RouteSettings
 

@@ -14,9 +14,9 @@ from tests.support.fakes.world import GROUP, STREAM, World
 from trio_alerts.alert import Record
 from trio_alerts.delivery import ChannelDelivery, next_attempt
 from trio_alerts.errors import RefusedContent
+from trio_alerts.outcome import Accepted, Outcome, Retry
 from trio_alerts.pipeline import redriver
 from trio_alerts.ports import Message, Stored
-from trio_alerts.retry import Accepted, Outcome, Retry
 
 
 async def world_of_due(count: int, **settings: Any) -> tuple[World, list[str]]:

@@ -7,10 +7,10 @@ from trio.testing import MockClock
 from tests.support.fakes.channel import FakeChannel
 from tests.support.fakes.world import GROUP, STREAM, World
 from trio_alerts.errors import Interrupted, QuarantineHalt, RefusedContent, SchemaError
+from trio_alerts.outcome import Accepted, Retry
 from trio_alerts.pipeline.fault_points import FaultPoint, InjectedFault
 from trio_alerts.pipeline.service import serve, watch_signals
 from trio_alerts.ports import Message, Stored
-from trio_alerts.retry import Accepted, Retry
 
 
 async def test_alerts_flow_from_the_stream_to_the_receiver(autojump_clock: MockClock) -> None:

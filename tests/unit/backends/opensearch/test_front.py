@@ -15,8 +15,8 @@ from trio_alerts.backends.opensearch.client import open_opensearch
 from trio_alerts.backends.opensearch.mapping import Wanted
 from trio_alerts.backends.opensearch.store import OpenSearchStore
 from trio_alerts.errors import StartError, Unavailable
+from trio_alerts.outcome import Accepted, Outcome, Retry
 from trio_alerts.ports import Message
-from trio_alerts.retry import Accepted, Outcome, Retry
 
 WANTED = Wanted("alerts", (STREAM,), GROUP)
 KINDS = ("bulk", "get", "search", "look")  # what a running process asks

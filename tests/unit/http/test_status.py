@@ -4,19 +4,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from trio_alerts.retry import (
-    OVERLOAD_FLOOR_S,
-    Accepted,
-    Refused,
-    Retry,
-    classify_status,
-    needs_a_human,
-    next_delay_s,
-    parse_retry_after,
-)
+from trio_alerts.http.status import classify_status, parse_retry_after
+from trio_alerts.outcome import Accepted, Refused, Retry
 
 NOW = dt.datetime(2026, 11, 23, 12, 0, tzinfo=dt.UTC)
-SCHEDULE_S = (5.0, 30.0)
 
 
 @pytest.mark.parametrize("status", [200, 201, 202, 204, 299])
@@ -30,7 +21,7 @@ def test_refusals_are_final(status: int) -> None:
     """These statuses say that the same bytes will never be accepted."""
     outcome = classify_status(status, "why")
     assert Refused(f"refused with {status}", status, "why") == outcome
-    assert needs_a_human(outcome)
+    assert outcome.needs_human
 
 
 @pytest.mark.parametrize(
@@ -43,15 +34,7 @@ def test_refusals_are_final(status: int) -> None:
 )
 def test_everything_else_may_pass(status: int, unseen: bool, human: bool) -> None:
     """Others are retried; what a front may have said leaves the outcome unseen; some need a human all the same."""
-    outcome = classify_status(status)
-    assert Retry(f"answered {status}", status, None, unseen) == outcome
-    assert human == needs_a_human(outcome)
-
-
-def test_an_attempt_without_an_answer_may_need_a_human_too() -> None:
-    """The channel says so, where there is no status to tell it by."""
-    assert needs_a_human(Retry("a name leads where it must not", human=True))
-    assert not needs_a_human(Retry("reset"))
+    assert Retry(f"answered {status}", status, None, unseen, needs_human=human) == classify_status(status)
 
 
 @pytest.mark.parametrize(
@@ -120,37 +103,3 @@ def test_no_retry_after_is_more_than_a_number_or_nothing(header: str) -> None:
     """Whatever a receiver writes there, reading it raises nothing."""
     wait_s = parse_retry_after([header], NOW)
     assert wait_s is None or 0 <= wait_s
-
-
-def test_the_schedule_is_followed_and_then_exhausted() -> None:
-    """After the last wait there is no next attempt."""
-    assert [5.0, 30.0, None] == [next_delay_s(SCHEDULE_S, n, Retry("x"), 0.0) for n in (1, 2, 3)]
-
-
-@given(st.floats(-1, 1))
-def test_jitter_stays_within_a_fifth(jitter: float) -> None:
-    """A step is stretched or shortened by at most 20 %."""
-    delay_s = next_delay_s(SCHEDULE_S, 2, Retry("x"), jitter)
-    assert delay_s is not None
-    assert 24.0 <= delay_s <= 36.0
-
-
-@pytest.mark.parametrize(
-    ("outcome", "delay_s"),
-    [
-        (Retry("x", 503, after_s=3.0), 5.0),
-        (Retry("x", 503, after_s=90.0), 90.0),
-        (Retry("x", 503, after_s=1e6), 2 * 5.0 + 7200.0),
-        (Retry("x", 429), OVERLOAD_FLOOR_S),
-        (Retry("x", 429, after_s=10.0), OVERLOAD_FLOOR_S),
-        (Retry("x", 429, after_s=600.0), 600.0),
-    ],
-)
-def test_retry_after_and_the_floor(outcome: Retry, delay_s: float) -> None:
-    """The larger of header and schedule counts, capped at twice the step plus 2 h; a 429 waits for at least 60 s."""
-    assert delay_s == next_delay_s(SCHEDULE_S, 1, outcome, 0.0)
-
-
-def test_jitter_never_undercuts_what_the_receiver_asked_for() -> None:
-    """A Retry-After is a promise to the receiver: only the schedule's own step is shortened."""
-    assert 5.0 == next_delay_s(SCHEDULE_S, 1, Retry("x", 503, after_s=5.0), -1.0)

@@ -1,0 +1,27 @@
+"""When to try again after a failed attempt. No clock, no chance: the caller draws the jitter."""
+
+from collections.abc import Sequence
+
+from trio_alerts.outcome import Retry
+
+JITTER = 0.2  # a step is stretched or shortened by up to this share, so that a crowd spreads out
+RETRY_AFTER_SLACK_S = 7200.0  # a Retry-After is honoured up to twice the step plus this
+OVERLOADED = 429
+OVERLOAD_FLOOR_S = 60.0  # an overloaded receiver gets at least this long; Svix uses the same overload penalty
+
+
+def next_delay_s(schedule_s: Sequence[float], attempts: int, failure: Retry, jitter: float) -> float | None:
+    """Return how long to wait after a failed attempt, or None when the schedule is exhausted.
+
+    Args:
+        schedule_s: The waits after the first, second, … attempt, in seconds.
+        attempts: Attempts so far, the failed one included (at least 1).
+        failure: What came of the last one.
+        jitter: From -1 to 1; 0 gives the schedule itself.
+    """
+    if attempts > len(schedule_s):
+        return None
+    step_s = schedule_s[attempts - 1]
+    asked_s = min(failure.after_s or 0.0, 2 * step_s + RETRY_AFTER_SLACK_S)
+    floor_s = OVERLOAD_FLOOR_S if failure.status == OVERLOADED else 0.0
+    return max(step_s * (1 + JITTER * jitter), asked_s, floor_s)
