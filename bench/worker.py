@@ -20,7 +20,7 @@ from trio_alerts.batcher import Batcher
 from trio_alerts.commands import run
 from trio_alerts.log import set_up_logging
 from trio_alerts.pipeline.state import Pipeline
-from trio_alerts.ports import AlertStore
+from trio_alerts.ports.store import AlertStore
 from trio_alerts.settings.settings import Settings
 from trio_alerts.settings.sources import load_settings
 

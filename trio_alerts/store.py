@@ -4,7 +4,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 from trio_alerts.backends.sqlite.store import open_sqlite_store
-from trio_alerts.ports import AlertStore
+from trio_alerts.ports.store import AlertStore
 from trio_alerts.settings.settings import Settings
 
 SQLITE = "sqlite:///"

@@ -37,7 +37,7 @@ from trio_alerts.delivery import (
 )
 from trio_alerts.outcome import Accepted
 from trio_alerts.pages import Pages
-from trio_alerts.ports import AlertStore, Conflict, Counts, Due, RecordFilter, Stored, Vitals
+from trio_alerts.ports.store import AlertStore, Conflict, Counts, Due, RecordFilter, Stored, Vitals
 
 NOW = dt.datetime(2026, 3, 1, 12, 0, 0, tzinfo=dt.UTC)
 SECOND = dt.timedelta(seconds=1)

@@ -19,7 +19,7 @@ import trio.testing
 
 from trio_alerts.alert import Entry
 from trio_alerts.errors import SchemaError, SettingsError
-from trio_alerts.ports import HANDED_OVER_IDLE_S, AlertStream, DeadEntry, Pending
+from trio_alerts.ports.stream import HANDED_OVER_IDLE_S, AlertStream, DeadEntry, Pending
 
 Fields = Sequence[tuple[bytes, bytes]]
 

@@ -7,7 +7,7 @@ from trio.testing import MockClock
 from tests.contracts.store import NOW, StoreContract, TestedStore, as_async, delivered, record, retrying
 from tests.support.fakes.store import Call, FakeStore, Fault
 from trio_alerts.errors import RefusedContent, SchemaError, Unavailable
-from trio_alerts.ports import Conflict, Counts, RecordFilter, Stored
+from trio_alerts.ports.store import Conflict, Counts, RecordFilter, Stored
 
 
 class TestFakeStore(StoreContract):

@@ -21,7 +21,7 @@ from tests.contracts.stream import (
 from tests.support.fakes.store import Fault
 from tests.support.fakes.stream import Call, FakeServer, FakeStream, Group, Stream
 from trio_alerts.errors import Unavailable
-from trio_alerts.ports import DeadEntry
+from trio_alerts.ports.stream import DeadEntry
 from trio_alerts.settings.settings import Settings
 
 NAME = "AlertStream"

@@ -24,7 +24,7 @@ from tests.support.servers import OpenSearchServer, RedisServer
 from trio_alerts.alert import Record
 from trio_alerts.backends.redis.keys import dead_letter_key
 from trio_alerts.errors import AlertError, StartError
-from trio_alerts.ports import RecordFilter
+from trio_alerts.ports.store import RecordFilter
 from trio_alerts.settings.sources import load_settings
 from trio_alerts.store import open_store
 

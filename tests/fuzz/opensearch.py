@@ -21,7 +21,7 @@ from trio_alerts.backends.opensearch.client import open_opensearch
 from trio_alerts.backends.opensearch.mapping import Wanted
 from trio_alerts.backends.opensearch.store import OpenSearchStore
 from trio_alerts.errors import RefusedContent, SchemaError, StartError, Unavailable
-from trio_alerts.ports import Conflict, Counts, RecordFilter, Stored, Vitals
+from trio_alerts.ports.store import Conflict, Counts, RecordFilter, Stored, Vitals
 
 WANTED = Wanted("alerts", ("AlertStream",), "alert-processor")
 INDEX, ALIAS = WANTED.first_index, WANTED.alias

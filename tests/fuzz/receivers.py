@@ -24,7 +24,7 @@ from trio_alerts.http.socket import SendProgress
 from trio_alerts.http.status import REFUSED_FOR_GOOD, UNSEEN_STATUSES
 from trio_alerts.http.transport import TrioTransport
 from trio_alerts.outcome import Accepted, Outcome, Refused, Retry
-from trio_alerts.ports import Message
+from trio_alerts.ports.channel import Message
 
 ATTEMPT_S = 15.0
 CONNECT_S = 5.0

@@ -30,7 +30,7 @@ from trio_alerts.backends.redis.stream import RedisStream
 from trio_alerts.clock import ServerClock
 from trio_alerts.errors import SettingsError, StartError, Unavailable
 from trio_alerts.pages import Pages
-from trio_alerts.ports import DeadEntry, Pending
+from trio_alerts.ports.stream import DeadEntry, Pending
 from trio_alerts.record_ids import is_entry_id
 from trio_alerts.settings.settings import Settings
 

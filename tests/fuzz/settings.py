@@ -21,7 +21,7 @@ from trio_alerts.errors import SettingsError
 from trio_alerts.http.pool import OriginKey
 from trio_alerts.http.response import AnswerParser
 from trio_alerts.http.socket import SendProgress
-from trio_alerts.ports import Message
+from trio_alerts.ports.channel import Message
 from trio_alerts.routing.routes import Routing
 from trio_alerts.settings.settings import ChannelSettings, RouteSettings, Settings, describe, warnings_about
 from trio_alerts.settings.sources import load_settings

@@ -17,7 +17,7 @@ from trio_alerts.delivery import Rules, first_attempt, settled, suppressed
 from trio_alerts.errors import RefusedContent, SchemaError, Unavailable
 from trio_alerts.outcome import Accepted, Outcome, Refused, Retry
 from trio_alerts.pages import Pages
-from trio_alerts.ports import RecordFilter, Stored
+from trio_alerts.ports.store import RecordFilter, Stored
 from trio_alerts.settings.settings import Settings
 from trio_alerts.settings.sources import load_settings
 

@@ -13,7 +13,7 @@ from trio_alerts.backends.redis.dead_letters import RedisQuarantine, open_quaran
 from trio_alerts.backends.redis.keys import dead_letter_key, dropped_key
 from trio_alerts.backends.redis.standing import Position, RedisLedger, open_ledger
 from trio_alerts.errors import StartError
-from trio_alerts.ports import DeadEntry
+from trio_alerts.ports.stream import DeadEntry
 
 __all__ = ["world"]
 

@@ -14,7 +14,7 @@ from tests.support.servers import RedisServer, ValkeyServer
 from trio_alerts.backends.redis.keys import dead_letter_key, ledger_key, lost_key
 from trio_alerts.backends.redis.stream import open_redis_stream
 from trio_alerts.errors import StartError, Unavailable
-from trio_alerts.ports import HANDED_OVER_IDLE_S
+from trio_alerts.ports.stream import HANDED_OVER_IDLE_S
 
 NEEDED = (
     *("EVAL", "XPENDING", "XCLAIM", "TIME", "XINFO", "XLEN", "XREADGROUP", "XACK", "XADD", "XGROUP", "XRANGE"),

@@ -18,7 +18,7 @@ from trio_alerts.backends.opensearch.bulk import DONE, Result, Write, write_all,
 from trio_alerts.backends.opensearch.client import Target
 from trio_alerts.batcher import Batcher
 from trio_alerts.errors import RefusedContent
-from trio_alerts.ports import Conflict, Stored
+from trio_alerts.ports.store import Conflict, Stored
 
 if TYPE_CHECKING:
     from tests.simulation.incarnation import Incarnation

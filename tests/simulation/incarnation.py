@@ -23,7 +23,8 @@ from trio_alerts.errors import AlertError
 from trio_alerts.pipeline.in_flight import InFlight
 from trio_alerts.pipeline.service import serve
 from trio_alerts.pipeline.state import Pipeline
-from trio_alerts.ports import AlertStore, Channel
+from trio_alerts.ports.channel import Channel
+from trio_alerts.ports.store import AlertStore
 from trio_alerts.routing.routes import Deliver, Routing, Suppress
 from trio_alerts.settings.settings import Settings
 

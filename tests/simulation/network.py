@@ -15,7 +15,7 @@ from tests.simulation.schedule import OWNER
 from tests.support.fakes import store as fake_store
 from tests.support.fakes import stream as fake_stream
 from trio_alerts.errors import Unavailable
-from trio_alerts.ports import Stored
+from trio_alerts.ports.store import Stored
 
 if TYPE_CHECKING:
     from tests.simulation.incarnation import Incarnation

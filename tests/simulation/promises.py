@@ -16,7 +16,7 @@ from tests.support.fakes.store import FakeStore
 from tests.support.fakes.stream import FakeServer
 from trio_alerts.alert import Record
 from trio_alerts.delivery import Delivery
-from trio_alerts.ports import Conflict, Stored
+from trio_alerts.ports.store import Conflict, Stored
 from trio_alerts.settings.settings import Settings
 
 if TYPE_CHECKING:

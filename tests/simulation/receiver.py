@@ -14,7 +14,7 @@ from tests.simulation.promises import Promises
 from tests.simulation.schedule import OWNER
 from trio_alerts.http.status import classify_status
 from trio_alerts.outcome import Accepted, Outcome, Refused, Retry
-from trio_alerts.ports import Message
+from trio_alerts.ports.channel import Message
 
 if TYPE_CHECKING:
     from tests.simulation.incarnation import Incarnation

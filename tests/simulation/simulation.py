@@ -23,7 +23,7 @@ from tests.support.fakes.world import GROUP, STREAM
 from trio_alerts.clock import ServerClock
 from trio_alerts.errors import AlertError, SchemaError, StartError
 from trio_alerts.outcome import Accepted, Outcome
-from trio_alerts.ports import Message
+from trio_alerts.ports.channel import Message
 from trio_alerts.secret import SecretUrl
 from trio_alerts.settings.settings import ChannelSettings, RouteSettings, Settings
 

@@ -18,7 +18,7 @@ from trio_alerts.http.socket import SendProgress
 from trio_alerts.http.status import classify_status, parse_retry_after
 from trio_alerts.http.transport import PostTemplate
 from trio_alerts.outcome import Outcome, Refused, Retry
-from trio_alerts.ports import Message
+from trio_alerts.ports.channel import Message
 from trio_alerts.redaction import Redactor, secrets_of_request
 
 KEPT_ANSWER_BYTES = 1024

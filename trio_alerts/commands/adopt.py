@@ -17,7 +17,7 @@ from trio_alerts.commands.operating import SETTINGS
 from trio_alerts.deployment import new_identity
 from trio_alerts.duration import in_words
 from trio_alerts.errors import SettingsError, StartError, Unavailable
-from trio_alerts.ports import Counts
+from trio_alerts.ports.store import Counts
 from trio_alerts.printable import one_line
 from trio_alerts.settings.settings import Settings
 from trio_alerts.store import open_store

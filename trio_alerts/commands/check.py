@@ -16,7 +16,8 @@ from trio_alerts.commands.command import Command
 from trio_alerts.deployment import refuse_foreign
 from trio_alerts.errors import AlertError, StartError, Unavailable
 from trio_alerts.pipeline.fault_points import FaultPoint
-from trio_alerts.ports import AlertStore, AlertStream
+from trio_alerts.ports.store import AlertStore
+from trio_alerts.ports.stream import AlertStream
 from trio_alerts.routing.routes import Routing
 from trio_alerts.settings.settings import Settings, require_channels, warnings_about
 from trio_alerts.store import open_store

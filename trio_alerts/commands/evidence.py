@@ -12,7 +12,7 @@ from trio_alerts.delivery import State
 from trio_alerts.errors import RefusedContent
 from trio_alerts.ledger import Balance, Fate, Seen, balance, last_trace
 from trio_alerts.pages import Pages
-from trio_alerts.ports import AlertStore, RecordFilter
+from trio_alerts.ports.store import AlertStore, RecordFilter
 from trio_alerts.record_ids import RecordIds, order
 
 RECORDS_A_PAGE = 500

@@ -8,7 +8,7 @@ from typing import cast, get_args
 from trio_alerts.alert import SEVERITIES
 from trio_alerts.commands.moments import moment
 from trio_alerts.delivery import State
-from trio_alerts.ports import RecordFilter
+from trio_alerts.ports.store import RecordFilter
 
 
 def add_filters(parser: argparse.ArgumentParser) -> None:

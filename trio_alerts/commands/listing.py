@@ -10,7 +10,7 @@ from trio_alerts.alert import Record
 from trio_alerts.commands.command import Command
 from trio_alerts.commands.filters import add_filters, record_filter
 from trio_alerts.commands.reading import SETTINGS, open_records
-from trio_alerts.ports import RecordFilter
+from trio_alerts.ports.store import RecordFilter
 from trio_alerts.printable import one_line
 from trio_alerts.settings.settings import Settings
 

@@ -17,7 +17,8 @@ from trio_alerts.commands.reading import enter_both, open_records
 from trio_alerts.delivery import Delivery
 from trio_alerts.deployment import refuse_foreign
 from trio_alerts.errors import RefusedContent, Unavailable
-from trio_alerts.ports import AlertStore, AlertStream, Stored
+from trio_alerts.ports.store import AlertStore, Stored
+from trio_alerts.ports.stream import AlertStream
 from trio_alerts.settings.settings import Settings
 
 SETTINGS = ("redis_url", "redis_ca_file", "redis_timeout_s", "stream", "streams", "group", *STORE_SETTINGS)

@@ -5,7 +5,7 @@ from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontext
 from typing import TypeVar
 
 from trio_alerts.errors import SchemaError, StartError, Unavailable
-from trio_alerts.ports import AlertStore
+from trio_alerts.ports.store import AlertStore
 from trio_alerts.settings.settings import Settings
 from trio_alerts.store import open_store
 

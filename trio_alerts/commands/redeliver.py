@@ -16,7 +16,7 @@ from trio_alerts.commands.operating import SETTINGS, Changed, LeftAlone, Operati
 from trio_alerts.delivery import Delivery, Rules, State, asked_for, cut
 from trio_alerts.errors import SettingsError
 from trio_alerts.pages import Pages
-from trio_alerts.ports import RecordFilter
+from trio_alerts.ports.store import RecordFilter
 from trio_alerts.printable import one_line
 from trio_alerts.settings.settings import Settings
 

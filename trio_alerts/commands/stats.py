@@ -22,7 +22,7 @@ from trio_alerts.delivery import State
 from trio_alerts.deployment import refuse_contradiction
 from trio_alerts.duration import in_words
 from trio_alerts.errors import AlertError, SchemaError, StartError, Unavailable
-from trio_alerts.ports import AlertStore, Counts, Vitals
+from trio_alerts.ports.store import AlertStore, Counts, Vitals
 from trio_alerts.printable import one_line
 from trio_alerts.record_ids import RecordIds
 from trio_alerts.settings.settings import Settings

@@ -11,7 +11,7 @@ from trio_alerts.demo.ledger import Census, Evidence, findings, rate_per_s
 from trio_alerts.demo.receivers import SLOW_S, Receiver
 from trio_alerts.demo.screen import Screen, View
 from trio_alerts.demo.tables import Reckoning
-from trio_alerts.ports import AlertStore
+from trio_alerts.ports.store import AlertStore
 
 PROCESSES = 2
 LOOK_EVERY_S = 0.2

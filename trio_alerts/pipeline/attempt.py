@@ -13,7 +13,8 @@ from trio_alerts.outcome import Outcome, Refused, Retry
 from trio_alerts.pipeline.claim import Claim
 from trio_alerts.pipeline.outage import Rounds, held_off
 from trio_alerts.pipeline.state import Pipeline
-from trio_alerts.ports import Message, Stored
+from trio_alerts.ports.channel import Message
+from trio_alerts.ports.store import Stored
 
 Outcomes = MutableMapping[str, tuple[Outcome, float]]  # by channel: what came of it, and how long it took in seconds
 

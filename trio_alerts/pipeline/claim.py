@@ -13,7 +13,8 @@ from trio_alerts.delivery import FINAL, Delivery, first_attempt, left_to_redrive
 from trio_alerts.errors import RefusedContent
 from trio_alerts.pipeline.outage import Rounds
 from trio_alerts.pipeline.state import Pipeline
-from trio_alerts.ports import SUSPECT_DELIVERIES, Conflict, Stored
+from trio_alerts.ports.store import Conflict, Stored
+from trio_alerts.ports.stream import SUSPECT_DELIVERIES
 from trio_alerts.routing.routes import Suppress
 from trio_alerts.settings.settings import Settings
 

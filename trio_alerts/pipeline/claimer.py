@@ -8,7 +8,7 @@ from trio_alerts.pipeline.keepalive import renew
 from trio_alerts.pipeline.reader import hand_out
 from trio_alerts.pipeline.state import Pipeline
 from trio_alerts.pipeline.worker import Work
-from trio_alerts.ports import HANDED_OVER_IDLE_S, Pending, is_suspect
+from trio_alerts.ports.stream import HANDED_OVER_IDLE_S, Pending, is_suspect
 
 
 async def claim_entries(send: trio.MemorySendChannel[Work], pipeline: Pipeline) -> None:

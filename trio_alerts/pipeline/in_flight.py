@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import trio
 
 from trio_alerts.alert import Entry
-from trio_alerts.ports import SUSPECT_DELIVERIES
+from trio_alerts.ports.stream import SUSPECT_DELIVERIES
 
 
 @dataclass(slots=True)

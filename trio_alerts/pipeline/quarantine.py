@@ -11,7 +11,8 @@ from trio_alerts.errors import ParseFault, QuarantineHalt, RefusedContent
 from trio_alerts.pipeline.claim import Disposition
 from trio_alerts.pipeline.outage import Rounds, held_off
 from trio_alerts.pipeline.state import Pipeline
-from trio_alerts.ports import DeadEntry, Stored
+from trio_alerts.ports.store import Stored
+from trio_alerts.ports.stream import DeadEntry
 
 
 async def quarantine(entry: Entry, fault: ParseFault | RefusedContent, pipeline: Pipeline) -> Disposition:

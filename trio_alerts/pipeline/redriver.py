@@ -16,7 +16,7 @@ from trio_alerts.pipeline.claim import Claim, try_to_claim
 from trio_alerts.pipeline.state import Pipeline
 from trio_alerts.pipeline.turn import Turn
 from trio_alerts.pipeline.worker import Work
-from trio_alerts.ports import Due
+from trio_alerts.ports.store import Due
 
 PAGE = 200
 MAX_WAITING = 10_000  # IDs of one kind, about 1.5 MB; what is due beyond them is found again by the next round

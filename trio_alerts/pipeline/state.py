@@ -15,7 +15,9 @@ from trio_alerts.pipeline.channel_health import ChannelHealth
 from trio_alerts.pipeline.fault_points import FaultPoint
 from trio_alerts.pipeline.in_flight import InFlight
 from trio_alerts.pipeline.outage import Outage, Signal
-from trio_alerts.ports import AlertStore, AlertStream, Channel
+from trio_alerts.ports.channel import Channel
+from trio_alerts.ports.store import AlertStore
+from trio_alerts.ports.stream import AlertStream
 from trio_alerts.routing.routes import Routing
 from trio_alerts.settings.settings import Settings
 

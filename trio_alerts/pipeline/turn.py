@@ -4,7 +4,7 @@ import trio
 from loguru import logger
 
 from trio_alerts.errors import Unavailable
-from trio_alerts.ports import AlertStream
+from trio_alerts.ports.stream import AlertStream
 
 PATIENCE_ROUNDS = 15  # with the lock in other hands for longer, a process does the work without it, until it gets one
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import trio
 
 from trio_alerts.outcome import Accepted, Outcome
-from trio_alerts.ports import Message
+from trio_alerts.ports.channel import Message
 
 
 @dataclass(frozen=True, slots=True)

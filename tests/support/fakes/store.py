@@ -13,7 +13,7 @@ from tests.support.fakes.wire import Wire
 from trio_alerts.alert import Record
 from trio_alerts.delivery import Delivery
 from trio_alerts.errors import RefusedContent, SchemaError, Unavailable
-from trio_alerts.ports import Conflict, Counts, Due, RecordFilter, Stored, Vitals
+from trio_alerts.ports.store import Conflict, Counts, Due, RecordFilter, Stored, Vitals
 
 T = TypeVar("T")
 Fault = Literal["down", "answer_lost"]

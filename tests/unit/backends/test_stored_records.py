@@ -9,7 +9,7 @@ from tests.contracts.store import record
 from trio_alerts.backends.sqlite.store import open_sqlite_store
 from trio_alerts.backends.stored_records import readable_records
 from trio_alerts.errors import RefusedContent
-from trio_alerts.ports import RecordFilter
+from trio_alerts.ports.store import RecordFilter
 
 BROKEN = '{"delivery":{"state":"sent"}}'
 

@@ -19,7 +19,7 @@ from trio_alerts.http.response import AnswerParser
 from trio_alerts.http.socket import SendProgress
 from trio_alerts.http.transport import TrioTransport
 from trio_alerts.outcome import Accepted, Outcome, Refused, Retry
-from trio_alerts.ports import Message
+from trio_alerts.ports.channel import Message
 
 KEY = b"0123456789abcdef01234567"
 SECRET = base64.b64encode(KEY).decode()

@@ -16,7 +16,7 @@ from trio_alerts.backends.redis.standing import Consumer, LostUnread, Position, 
 from trio_alerts.commands import audit, reading, stats
 from trio_alerts.commands.thresholds import NAMES
 from trio_alerts.errors import SchemaError, StartError, Unavailable
-from trio_alerts.ports import Vitals
+from trio_alerts.ports.store import Vitals
 from trio_alerts.settings.settings import Settings
 
 NOW_S = NOW.timestamp()

@@ -11,7 +11,7 @@ from tests.support.fakes.world import GROUP, World
 from trio_alerts.errors import Unavailable
 from trio_alerts.outcome import Retry
 from trio_alerts.pipeline.turn import PATIENCE_ROUNDS, Turn
-from trio_alerts.ports import HANDED_OVER_IDLE_S
+from trio_alerts.ports.stream import HANDED_OVER_IDLE_S
 
 HOUR_S = 3600.0
 

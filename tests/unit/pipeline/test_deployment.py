@@ -13,7 +13,7 @@ from trio_alerts.deployment import new_identity
 from trio_alerts.errors import SchemaError, StartError
 from trio_alerts.outcome import Retry
 from trio_alerts.pipeline.service import serve
-from trio_alerts.ports import RecordFilter
+from trio_alerts.ports.store import RecordFilter
 
 KEY = (STREAM, GROUP)
 HARMLESS = {"deployment", "prepare", "inspect", "guard", "keep_deployment", "server_time"}

@@ -9,7 +9,7 @@ from trio.testing import MockClock
 
 from tests.support.fakes.world import GROUP, STREAM, World
 from trio_alerts.outcome import Refused
-from trio_alerts.ports import HANDED_OVER_IDLE_S
+from trio_alerts.ports.stream import HANDED_OVER_IDLE_S
 
 
 @pytest.fixture

@@ -11,7 +11,7 @@ from tests.support.fakes.world import GROUP, STREAM, World
 from trio_alerts.outcome import Accepted, Outcome, Retry
 from trio_alerts.pipeline.service import serve
 from trio_alerts.pipeline.state import Pipeline
-from trio_alerts.ports import Message
+from trio_alerts.ports.channel import Message
 
 
 class Deaths:

@@ -16,7 +16,8 @@ from trio_alerts.delivery import ChannelDelivery, next_attempt
 from trio_alerts.errors import RefusedContent
 from trio_alerts.outcome import Accepted, Outcome, Retry
 from trio_alerts.pipeline import redriver
-from trio_alerts.ports import Message, Stored
+from trio_alerts.ports.channel import Message
+from trio_alerts.ports.store import Stored
 
 
 async def world_of_due(count: int, **settings: Any) -> tuple[World, list[str]]:

@@ -18,7 +18,7 @@ from trio_alerts.delivery import first_attempt
 from trio_alerts.errors import Unavailable
 from trio_alerts.pipeline.guard import GUARD_EVERY_S, guard_store
 from trio_alerts.pipeline.process import process_entry
-from trio_alerts.ports import Conflict
+from trio_alerts.ports.store import Conflict
 
 NOW = dt.datetime(2026, 11, 23, 12, 0, tzinfo=dt.UTC)
 BOUND_S = 60.0

@@ -10,7 +10,8 @@ from trio_alerts.errors import Interrupted, QuarantineHalt, RefusedContent, Sche
 from trio_alerts.outcome import Accepted, Retry
 from trio_alerts.pipeline.fault_points import FaultPoint, InjectedFault
 from trio_alerts.pipeline.service import serve, watch_signals
-from trio_alerts.ports import Message, Stored
+from trio_alerts.ports.channel import Message
+from trio_alerts.ports.store import Stored
 
 
 async def test_alerts_flow_from_the_stream_to_the_receiver(autojump_clock: MockClock) -> None:

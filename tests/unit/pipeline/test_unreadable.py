@@ -12,7 +12,7 @@ from tests.support.fakes.world import World
 from tests.unit.backends.opensearch.test_front import Fronted, served
 from tests.unit.pipeline.test_outage import lines  # noqa: F401 - a fixture
 from trio_alerts.outcome import Accepted, Outcome, Retry
-from trio_alerts.ports import Message
+from trio_alerts.ports.channel import Message
 
 NAIVE = "1970-01-01T00:00:01"
 Spoil = Callable[[dict[str, Any]], object]

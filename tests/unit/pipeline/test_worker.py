@@ -13,7 +13,7 @@ from trio_alerts.batcher import Batcher
 from trio_alerts.outcome import Retry
 from trio_alerts.pipeline.fault_points import FaultPoint, InjectedFault
 from trio_alerts.pipeline.worker import Work, run_worker
-from trio_alerts.ports import Conflict, Stored
+from trio_alerts.ports.store import Conflict, Stored
 
 A_DAY_S = 86_400
 

@@ -21,7 +21,7 @@ from trio_alerts.backends.redis.losses import take_untold
 from trio_alerts.backends.redis.preflight import survey
 from trio_alerts.backends.redis.reader import RedisReader, most_read
 from trio_alerts.batcher import Batcher
-from trio_alerts.ports import HANDED_OVER_IDLE_S, DeadEntry, Pending, is_suspect
+from trio_alerts.ports.stream import HANDED_OVER_IDLE_S, DeadEntry, Pending, is_suspect
 from trio_alerts.record_ids import REPLAY_OF, RecordIds, id_behind
 from trio_alerts.settings.settings import Settings
 

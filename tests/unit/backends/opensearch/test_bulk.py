@@ -17,7 +17,7 @@ from trio_alerts.backends.opensearch.bulk import Result, result_of, write_all, w
 from trio_alerts.backends.opensearch.client import Target
 from trio_alerts.delivery import Delivery
 from trio_alerts.errors import RefusedContent, Unavailable
-from trio_alerts.ports import Conflict, Stored
+from trio_alerts.ports.store import Conflict, Stored
 
 TARGET = Target("alerts", "alerts-000001")
 REFUSED_AS_A_WHOLE = error(400, "parse_exception")

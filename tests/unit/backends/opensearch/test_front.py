@@ -16,7 +16,7 @@ from trio_alerts.backends.opensearch.mapping import Wanted
 from trio_alerts.backends.opensearch.store import OpenSearchStore
 from trio_alerts.errors import StartError, Unavailable
 from trio_alerts.outcome import Accepted, Outcome, Retry
-from trio_alerts.ports import Message
+from trio_alerts.ports.channel import Message
 
 WANTED = Wanted("alerts", (STREAM,), GROUP)
 KINDS = ("bulk", "get", "search", "look")  # what a running process asks

@@ -10,7 +10,7 @@ from trio_alerts.backends.redis import losses, scripts, upkeep
 from trio_alerts.backends.redis.answers import calls_of
 from trio_alerts.backends.redis.preflight import comforts, needs
 from trio_alerts.backends.redis.stream import RedisStream
-from trio_alerts.ports import DeadEntry, Pending
+from trio_alerts.ports.stream import DeadEntry, Pending
 from trio_alerts.settings.settings import Settings
 
 SETTINGS = Settings(stream="s", group="g", consumer="me", trim="acked")

@@ -29,7 +29,7 @@ from trio_alerts.backends.sqlite.store import SqliteStore, open_sqlite_store
 from trio_alerts.delivery import Delivery
 from trio_alerts.errors import RefusedContent, SchemaError, StartError, Unavailable
 from trio_alerts.pages import Pages
-from trio_alerts.ports import Conflict, RecordFilter, Stored
+from trio_alerts.ports.store import Conflict, RecordFilter, Stored
 
 
 @pytest.fixture

@@ -1,0 +1,153 @@
+"""The store's port: where records live."""
+
+import datetime as dt
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from msgspec import Struct
+
+from trio_alerts.alert import Record
+from trio_alerts.delivery import State
+
+
+class Stored(Struct, frozen=True):
+    """A record as it lies in the store. `version` is opaque: a conditional update succeeds only on the same one."""
+
+    record: Record
+    version: tuple[int, int]
+
+
+class Conflict(Struct, frozen=True):
+    """A conditional write did not happen: the record exists already, has moved on, or has vanished."""
+
+
+class Due(Struct, frozen=True):
+    """A record that waits for an attempt, as far as a search sees it.
+
+    `channels` are the names of those that are due, in their order; none if a lease has lapsed, or if the record cannot
+    be read.
+    """
+
+    id: str
+    channels: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class RecordFilter:
+    """Which records to find; an empty filter finds all. Values of one field are alternatives; fields are joined by and.
+
+    `since` is included and `until` is not; both are compared with `occurred_at`.
+    """
+
+    view: Sequence[str] = ()
+    scope: Sequence[str] = ()
+    severity: Sequence[str] = ()
+    state: Sequence[State] = ()
+    rule_id: Sequence[str] = ()
+    alert_id: Sequence[str] = ()
+    since: dt.datetime | None = None
+    until: dt.datetime | None = None
+
+
+class AlertStore(Protocol):
+    """Where records live. Reads by ID are real-time; searches may lag behind by a second."""
+
+    async def prepare(self) -> None:
+        """Create what is missing and compare the rest, before anything is consumed.
+
+        Raises:
+            StartError: The store cannot be reached or refuses us.
+            SchemaError: It cannot be trusted to answer filters.
+        """
+
+    async def inspect(self) -> list[str]:
+        """Tell what `prepare` would create, a line each, and create nothing; raises what `prepare` raises."""
+
+    async def deployment(self) -> str | None:
+        """Return the identity of the deployment that the store belongs to; None: it has none, or does not exist yet.
+
+        A store from before there were identities that is plainly not ours has a description of its owner instead.
+        """
+
+    async def keep_deployment(self, identity: str) -> str:
+        """Keep an identity, unless there is one; return the one that is kept. Safe to repeat."""
+
+    async def replace_deployment(self, identity: str) -> None:
+        """Take the store over: write another identity over the one that is kept."""
+
+    async def guard(self) -> None:
+        """Compare again, while running; creates nothing.
+
+        Raises:
+            SchemaError: It cannot be trusted any more.
+        """
+
+    async def create(self, record: Record) -> Stored | Conflict:
+        """Write a record that must not exist yet.
+
+        Raises:
+            RefusedContent: The store will never take this document.
+        """
+
+    async def replace(self, record: Record, version: tuple[int, int]) -> Stored | Conflict:
+        """Write a whole record over the version that was read. Cancellation: held off.
+
+        Raises:
+            RefusedContent: The store will never take this document.
+        """
+
+    async def get(self, record_id: str) -> Stored | None:
+        """Read one record, as it is now."""
+
+    async def due(self, now: dt.datetime, count: int, after: Due | None = None) -> list[Due]:
+        """Return the records that wait for an attempt: `retrying` and due, or `sending` with a lapsed lease.
+
+        Args:
+            now: The server's time.
+            count: The page's size.
+            after: The last record of the page before; pages come in the order of their IDs, as strings.
+        """
+
+    async def search(self, wanted: RecordFilter, count: int, after: Record | None = None) -> list[Record]:
+        """Return one page of matching records, the newest entry first; `after` is the last record of the page before.
+
+        Newest is the highest entry ID as Redis orders them, by its two numbers, whatever the stream.
+        """
+
+    async def count(self, wanted: RecordFilter) -> int:
+        """Count the matching records, as far as a search sees them."""
+
+    async def counts(self, now: dt.datetime) -> "Counts":
+        """Count all records by state, as far as a search sees them."""
+
+    async def waiting(self) -> Mapping[str, int]:
+        """Count the records that wait for a retry by the channel that it goes through, as far as a search sees them.
+
+        A channel is missing if none does.
+        """
+
+    async def vitals(self) -> "Vitals":
+        """Look for what is slow to find: too much for every minute, as far as a search sees it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Counts:
+    """How many records are in each state, and how many retries are overdue by more than a minute."""
+
+    by_state: Mapping[str, int]
+    overdue: int
+
+
+@dataclass(frozen=True, slots=True)
+class Vitals:
+    """How things go.
+
+    Args:
+        waiting_since: When the first attempt began of the oldest record that is `sending`, `retrying` or `in_doubt`.
+        repeated: How many records carry an `alert_id` that another one has, the first of each not counted: what a
+            producer wrote twice. A store may stop counting at a thousand such IDs.
+    """
+
+    waiting_since: dt.datetime | None
+    repeated: int
