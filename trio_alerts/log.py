@@ -17,7 +17,7 @@ import msgspec
 from loguru import logger
 
 from trio_alerts.log_sink import LogSink
-from trio_alerts.printable import one_line
+from trio_alerts.text import one_line
 
 if TYPE_CHECKING:
     from loguru import Message, Record

@@ -12,7 +12,7 @@ PACKAGE = Path(__file__).parents[2] / "trio_alerts"
 # from itself: pure data and decisions first, then what reaches out, then the tasks, then what puts them together.
 FLOORS = [
     {"errors", "clock", "text", "pages", "outcome", "stop_signals", "redaction", "record_ids", "log_sink"},
-    {"printable", "duration", "backoff", "http"},
+    {"backoff", "http"},
     {"delivery", "deployment", "secret", "batcher", "supervisor", "log"},
     {"alert", "ledger"},
     {"ports", "settings"},

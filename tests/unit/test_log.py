@@ -11,7 +11,6 @@ from loguru import logger
 
 from tests.support.calling import own_logging
 from trio_alerts.log import LogFormat, set_up_logging
-from trio_alerts.printable import one_line
 from trio_alerts.secret import SecretUrl
 
 
@@ -128,12 +127,3 @@ def test_warnings_of_libraries_come_in_our_format(err: io.StringIO) -> None:
         msgspec.json.decode(line)["message"],
         msgspec.json.decode(line)["library"],
     )
-
-
-@pytest.mark.parametrize(
-    ("text", "expected"),
-    [("plain é 中", "plain é 中"), ("a\tb\r\n", r"a\tb\r\n"), ("\x1b[2J", r"\x1b[2J"), ("\u202eabc", r"\u202eabc")],
-)
-def test_one_line_spells_out_what_is_not_printable(text: str, expected: str) -> None:
-    """Letters of all languages stay; what moves the cursor or turns text around is spelled out."""
-    assert expected == one_line(text)

@@ -124,7 +124,7 @@ def test_unknown_environment_variable_is_refused() -> None:
     called = call("emit", "--dry-run", "-", redis_ulr="redis://x")
 
     assert 2 == called.exit_code
-    assert "TRIO_ALERTS_REDIS_ULR: there is no such setting; did you mean TRIO_ALERTS_REDIS_URL?" in called.err
+    assert "TRIO_ALERTS_REDIS_ULR: there is no such setting (did you mean TRIO_ALERTS_REDIS_URL?)" in called.err
 
 
 def test_secret_in_a_wrong_setting_is_not_shown() -> None:

@@ -15,12 +15,11 @@ from trio_alerts.clock import ServerClock
 from trio_alerts.commands.command import Command
 from trio_alerts.commands.operating import SETTINGS
 from trio_alerts.deployment import new_identity
-from trio_alerts.duration import in_words
 from trio_alerts.errors import SettingsError, StartError, Unavailable
 from trio_alerts.ports.store import Counts
-from trio_alerts.printable import one_line
 from trio_alerts.settings.settings import Settings
 from trio_alerts.store import open_store
+from trio_alerts.text import in_words, one_line
 
 UNDERWAY = ("sending", "retrying")  # what `run` goes on with by itself
 ALIVE_S = 60.0  # a process that carries alerts asks for some every few seconds

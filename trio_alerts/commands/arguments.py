@@ -1,10 +1,9 @@
 """The command line taken apart: which command, its options, and which settings were given."""
 
 import argparse
-import difflib
 import re
 import textwrap
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NoReturn
@@ -15,6 +14,7 @@ from trio_alerts.commands.command import Command
 from trio_alerts.errors import SettingsError
 from trio_alerts.log import LEVELS
 from trio_alerts.settings.settings import ENV_PREFIX, Setting, describe
+from trio_alerts.text import did_you_mean
 
 PROGRAM = "trio-alerts"
 
@@ -52,7 +52,7 @@ def parse_arguments(argv: Sequence[str]) -> Call:
         raise SettingsError(f"name a command: {', '.join(COMMANDS)}; `{PROGRAM} --help` explains them")
     if given.command not in COMMANDS:
         raise SettingsError(
-            f"there is no command {given.command!r}{_nearest(given.command, COMMANDS)}; "
+            f"there is no command {given.command!r}{did_you_mean(given.command, COMMANDS)}; "
             f"the commands are {', '.join(COMMANDS)}"
         )
     command = load_command(given.command)
@@ -89,7 +89,7 @@ class _Parser(argparse.ArgumentParser):
         if option is None:
             self.error(f"{unknown[0]!r} is one argument too many")
         name = option.partition("=")[0]
-        self.error(f"there is no option {name}{_nearest(name, self._option_string_actions)}")
+        self.error(f"there is no option {name}{did_you_mean(name, self._option_string_actions)}")
 
     def error(self, message: str) -> NoReturn:
         raise SettingsError(f"{message}; see `{self.prog} --help`")
@@ -174,8 +174,3 @@ def _metavar(setting: Setting, name: str) -> str:
         (metavar for ending, metavar in endings.items() if name.endswith(ending)),
         next((metavar for beginning, metavar in beginnings.items() if allowed.startswith(beginning)), "NAME"),
     )
-
-
-def _nearest(name: str, known: Iterable[str]) -> str:
-    nearest = difflib.get_close_matches(name, list(known), n=1)
-    return f" (did you mean {nearest[0]}?)" if nearest else ""

@@ -16,8 +16,8 @@ from trio_alerts.commands.reading import enter_both, open_records
 from trio_alerts.deployment import refuse_foreign
 from trio_alerts.errors import LedgerError
 from trio_alerts.ledger import FATES
-from trio_alerts.printable import one_line
 from trio_alerts.settings.settings import Settings
+from trio_alerts.text import one_line
 
 
 def _execute(arguments: argparse.Namespace, settings: Settings) -> int:

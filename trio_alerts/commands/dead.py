@@ -13,9 +13,9 @@ from trio_alerts.commands.dead_pages import print_entries, print_entry
 from trio_alerts.commands.operating import operator
 from trio_alerts.errors import AlertError, SettingsError
 from trio_alerts.pages import Pages
-from trio_alerts.printable import one_line
 from trio_alerts.record_ids import RecordIds
 from trio_alerts.settings.settings import Settings
+from trio_alerts.text import one_line
 
 SETTINGS = ("redis_url", "redis_ca_file", "redis_timeout_s", "stream", "streams", "log_format")
 PAGE = 200  # entries a script: it reads them whole, and the answer has only what was noted about them

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 import msgspec
 
 from trio_alerts.backends.redis.dead_letters import Quarantined
-from trio_alerts.printable import one_line
+from trio_alerts.text import one_line
 
 COLUMNS = ("dead id", "record", "since", "reason", "deliveries", "bytes", "error")
 MAY_BE_CUT = {"error": 1}

@@ -15,9 +15,9 @@ from trio_alerts.backends.redis.producer import Emission, Fate, open_producer
 from trio_alerts.commands.alert_file import FoundAlert, Problem, read_alerts
 from trio_alerts.commands.command import Command
 from trio_alerts.errors import SettingsError, StartError
-from trio_alerts.printable import one_line
 from trio_alerts.record_ids import RecordIds
 from trio_alerts.settings.settings import Settings
+from trio_alerts.text import one_line
 
 SHOWN_PROBLEMS = 20  # enough to see the pattern; the rest is counted
 

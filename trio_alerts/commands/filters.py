@@ -1,7 +1,6 @@
 """The options by which commands choose records."""
 
 import argparse
-import difflib
 from collections.abc import Callable, Sequence
 from typing import cast, get_args
 
@@ -9,6 +8,7 @@ from trio_alerts.alert import SEVERITIES
 from trio_alerts.commands.moments import moment
 from trio_alerts.delivery import State
 from trio_alerts.ports.store import RecordFilter
+from trio_alerts.text import did_you_mean
 
 
 def add_filters(parser: argparse.ArgumentParser) -> None:
@@ -44,9 +44,7 @@ def record_filter(arguments: argparse.Namespace) -> RecordFilter:
 def _one_of(words: Sequence[str]) -> Callable[[str], str]:
     def check(text: str) -> str:
         if text not in words:
-            nearest = difflib.get_close_matches(text, words, n=1)
-            hint = f" (did you mean {nearest[0]}?)" if nearest else ""
-            raise argparse.ArgumentTypeError(f"{text!r} is none of {', '.join(words)}{hint}")
+            raise argparse.ArgumentTypeError(f"{text!r} is none of {', '.join(words)}{did_you_mean(text, words)}")
         return text
 
     return check

@@ -11,8 +11,8 @@ from trio_alerts.commands.command import Command
 from trio_alerts.commands.filters import add_filters, record_filter
 from trio_alerts.commands.reading import SETTINGS, open_records
 from trio_alerts.ports.store import RecordFilter
-from trio_alerts.printable import one_line
 from trio_alerts.settings.settings import Settings
+from trio_alerts.text import one_line
 
 MOST = 1_000_000  # they are held in memory
 PAGE = 500  # records a search: at 4 KiB each, 2 MB

@@ -17,8 +17,8 @@ from trio_alerts.delivery import Delivery, Rules, State, asked_for, cut
 from trio_alerts.errors import SettingsError
 from trio_alerts.pages import Pages
 from trio_alerts.ports.store import RecordFilter
-from trio_alerts.printable import one_line
 from trio_alerts.settings.settings import Settings
+from trio_alerts.text import one_line
 
 PAGE = 200  # records a search
 AT_ONCE = 32  # changes under way: what a small store takes as one batch

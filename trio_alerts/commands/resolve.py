@@ -10,8 +10,8 @@ from trio_alerts.commands.command import Command
 from trio_alerts.commands.operating import SETTINGS, LeftAlone, Operation, open_operation, operator
 from trio_alerts.delivery import Delivery, Verdict, resolved
 from trio_alerts.errors import AlertError
-from trio_alerts.printable import one_line
 from trio_alerts.settings.settings import Settings
+from trio_alerts.text import one_line
 
 
 def _execute(arguments: argparse.Namespace, settings: Settings) -> int:

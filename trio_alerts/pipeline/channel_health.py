@@ -6,8 +6,8 @@ in a hundred fail is not: their retries deliver. It is said as well, but at most
 
 from loguru import logger
 
-from trio_alerts.duration import in_words
 from trio_alerts.outcome import Accepted, Outcome, Refused, Retry
+from trio_alerts.text import in_words
 
 FAILING_AFTER_S = 30.0  # by then the first retry, after 5 s, has failed too, or is slow
 MOST_REASONS = 5  # that are each said at once; a receiver could find a new one for every attempt

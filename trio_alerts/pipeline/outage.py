@@ -8,9 +8,9 @@ from typing import TypeVar
 import trio
 from loguru import logger
 
-from trio_alerts.duration import in_words
 from trio_alerts.errors import AlertError, Stopping, Unavailable
 from trio_alerts.pipeline.uptime import Uptime
+from trio_alerts.text import in_words
 
 FIRST_WAIT_S = 0.1
 LONGEST_WAIT_S = 5.0  # how much later than the backend an idle worker may be back, and 1 try in 5 s a worker at worst

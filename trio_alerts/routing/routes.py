@@ -1,6 +1,5 @@
 """Routing: which channels get an alert, or which rule suppresses it. Decided from the alert alone."""
 
-import difflib
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -8,6 +7,7 @@ from dataclasses import dataclass
 from trio_alerts.alert import SEVERITIES, AlertEvent
 from trio_alerts.errors import SettingsError
 from trio_alerts.settings.settings import RouteSettings, Settings
+from trio_alerts.text import did_you_mean
 
 STATUSES = ("firing", "resolved", "retracted")  # an alert that does not say is firing
 
@@ -133,18 +133,13 @@ def _problems_of(route: RouteSettings, channels: tuple[str, ...]) -> Iterator[st
         yield "it leads nowhere: it needs channels, or suppress = true"
     for name in route.channels:
         if name not in channels:
-            yield f"there is no channel {name!r}{_nearest(name, channels)}"
+            yield f"there is no channel {name!r}{did_you_mean(name, channels, repr)}"
     for field, values in route.match.items():
         if not (field in MATCH_FIELDS or (field.startswith(_LABEL) and field != _LABEL)):
-            yield f"match cannot ask for {field!r}{_nearest(field, (*MATCH_FIELDS, _LABEL))}"
+            yield f"match cannot ask for {field!r}{did_you_mean(field, (*MATCH_FIELDS, _LABEL), repr)}"
             continue
         for value in values:
             try:
                 _spelled_out(field, value)
             except ValueError:
                 yield f"no alert has the {field} {value!r}"
-
-
-def _nearest(name: str, known: tuple[str, ...]) -> str:
-    nearest = difflib.get_close_matches(name, known, n=1)
-    return f"; did you mean {nearest[0]!r}?" if nearest else ""

@@ -1,6 +1,5 @@
 """Where settings come from: options, the environment, a TOML file. Everything that is wrong is told at once."""
 
-import difflib
 import math
 import re
 import tomllib
@@ -13,9 +12,9 @@ from typing import Any
 from trio_alerts.errors import SettingsError
 from trio_alerts.http.hosts import literal_address
 from trio_alerts.http.networks import AllowedNetworks
-from trio_alerts.printable import one_line
 from trio_alerts.settings.kinds import read_secret_file
 from trio_alerts.settings.settings import ENV_PREFIX, ChannelSettings, RouteSettings, Settings, Table, describe
+from trio_alerts.text import did_you_mean, one_line
 
 _LONGEST_NAME = 100  # characters that are shown of what is no setting's name
 # Not settings: what tests and fault injection use, and what Kubernetes injects for a service named "trio-alerts".
@@ -117,8 +116,7 @@ def _from_source(
     for key, raw in source.items():
         if key not in spellings:
             shown = one_line(key[:_LONGEST_NAME])
-            nearest = difflib.get_close_matches(shown, spellings, n=1)
-            hint = f"; did you mean {label(nearest[0]).rpartition(' ')[2]}?" if nearest else ""
+            hint = did_you_mean(shown, spellings, lambda name: label(name).rpartition(" ")[2])
             problems.append(f"{label(shown)}: there is no such setting{hint}")
             continue
         name, is_file = spellings[key]

@@ -150,13 +150,13 @@ REST = route("rest", channels=("page", "chat"))
     ("routes", "problem"),
     [
         ([route("high", {"severity": ("high",)}, ("page", "chat"))], "route 'high' is the last"),
-        ([route("r", {"scope": ("a",)}, ("pager",)), REST], "there is no channel 'pager'; did you mean 'page'?"),
+        ([route("r", {"scope": ("a",)}, ("pager",)), REST], "there is no channel 'pager' (did you mean 'page'?)"),
         ([route("r", {"scope": ("a",)}, ("zzz",)), REST], "route 'r' (number 1): there is no channel 'zzz'"),
         ([route("r", {"scope": ("a",)}), REST], "route 'r' (number 1): it leads nowhere"),
         ([route("r", {"scope": ("a",)}, ("page",), suppress=True), REST], "keep one of them"),
-        ([route("r", {"scop": ("a",)}, ("page",)), REST], "match cannot ask for 'scop'; did you mean 'scope'?"),
+        ([route("r", {"scop": ("a",)}, ("page",)), REST], "match cannot ask for 'scop' (did you mean 'scope'?)"),
         ([route("r", {"title": ("a",)}, ("page",)), REST], "match cannot ask for 'title'"),
-        ([route("r", {"label.team": ("a",)}, ("page",)), REST], "'label.team'; did you mean 'labels.'?"),
+        ([route("r", {"label.team": ("a",)}, ("page",)), REST], "'label.team' (did you mean 'labels.'?)"),
         ([route("r", {"labels.": ("a",)}, ("page",)), REST], "match cannot ask for 'labels.'"),
         ([route("r", {"delivery.state": ("a",)}, ("page",)), REST], "match cannot ask for 'delivery.state'"),
         ([route("r", {"severity": ("hihg",)}, ("page",)), REST], "no alert has the severity 'hihg'"),
@@ -183,8 +183,8 @@ def test_all_problems_are_named_at_once() -> None:
         routing(route("a", {"vew": ("x",), "severity": ("x",)}, ("pagr",)), route("b", channels=("page", "chat")))
 
     assert [
-        "route 'a' (number 1): there is no channel 'pagr'; did you mean 'page'?",
-        "route 'a' (number 1): match cannot ask for 'vew'; did you mean 'view'?",
+        "route 'a' (number 1): there is no channel 'pagr' (did you mean 'page'?)",
+        "route 'a' (number 1): match cannot ask for 'vew' (did you mean 'view'?)",
         "route 'a' (number 1): no alert has the severity 'x'",
     ] == str(caught.value).splitlines()
 

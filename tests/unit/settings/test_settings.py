@@ -146,7 +146,7 @@ def test_an_empty_environment_variable_counts_as_not_set(toml: TomlFile) -> None
 def test_an_empty_environment_variable_of_an_unknown_name_is_still_an_error() -> None:
     """Empty or not, a name that does not exist is a mistake somebody must see."""
     assert [
-        "environment variable TRIO_ALERTS_WORKER: there is no such setting; did you mean TRIO_ALERTS_WORKERS?"
+        "environment variable TRIO_ALERTS_WORKER: there is no such setting (did you mean TRIO_ALERTS_WORKERS?)"
     ] == problems_of(WORKER="")
 
 
@@ -201,13 +201,13 @@ def test_an_unknown_name_is_refused_whatever_its_source(name: str, toml: TomlFil
 def test_the_nearest_name_is_suggested_as_that_source_spells_it(toml: TomlFile) -> None:
     """An unknown name is answered with the nearest one that exists, if any is near."""
     assert problems_of({"claim_idle": "1"}) == [
-        "option --claim-idle: there is no such setting; did you mean --claim-idle-s?"
+        "option --claim-idle: there is no such setting (did you mean --claim-idle-s?)"
     ]
     assert problems_of(CLAIM_IDLE="1") == [
-        "environment variable TRIO_ALERTS_CLAIM_IDLE: there is no such setting; did you mean TRIO_ALERTS_CLAIM_IDLE_S?"
+        "environment variable TRIO_ALERTS_CLAIM_IDLE: there is no such setting (did you mean TRIO_ALERTS_CLAIM_IDLE_S?)"
     ]
     assert toml.problems_of("claim_idle = 1") == [
-        f"{toml.path}: claim_idle: there is no such setting; did you mean claim_idle_s?"
+        f"{toml.path}: claim_idle: there is no such setting (did you mean claim_idle_s?)"
     ]
     assert problems_of(XYZZY="1") == ["environment variable TRIO_ALERTS_XYZZY: there is no such setting"]
     assert problems_of(workers="1") == ["environment variable TRIO_ALERTS_workers: there is no such setting"]
@@ -221,12 +221,12 @@ def test_all_problems_are_reported_at_once(toml: TomlFile) -> None:
         f"{toml.path}: cannot read",
         "environment variable TRIO_ALERTS_WORKRES: there is no such setting",
         "lease_s: 'x' from environment variable TRIO_ALERTS_LEASE_S is not allowed",
-    ] == [re.split(r" the settings|[;:] (?:did|it must)|; it", line)[0] for line in _without_file(toml)]
+    ] == [re.split(r" the settings| \(did|; it", line)[0] for line in _without_file(toml)]
     assert [
-        "environment variable TRIO_ALERTS_WORKRES: there is no such setting; did you mean TRIO_ALERTS_WORKERS?",
+        "environment variable TRIO_ALERTS_WORKRES: there is no such setting (did you mean TRIO_ALERTS_WORKERS?)",
         f"batch: 'many' from {toml.path}: batch is not allowed; it must be a whole number, 1 to 20,000",
         f"{toml.path}, [[channels]] number 1: url is missing",
-        f"{toml.path}, [[routes]] number 1: suppres: there is no such setting; did you mean suppress?",
+        f"{toml.path}, [[routes]] number 1: suppres: there is no such setting (did you mean suppress?)",
     ] == toml.problems_of(text, WORKRES="1")
 
 
@@ -689,7 +689,7 @@ def test_a_channel_table_is_read_whole(toml: TomlFile) -> None:
         ('headers = { a = "é" }', "the value of 'a' must be printable ASCII"),
         ("headers = { a = 1 }", "the value of 'a' must be printable ASCII"),
         ('headers = { a = "x", A = "y" }', "one of them stands there twice"),
-        ('heders = { a = "x" }', "[[channels]] number 2: heders: there is no such setting; did you mean headers?"),
+        ('heders = { a = "x" }', "[[channels]] number 2: heders: there is no such setting (did you mean headers?)"),
     ],
 )
 def test_a_wrong_channel_is_refused(line: str, problem: str, toml: TomlFile) -> None:

@@ -20,7 +20,7 @@ from opensearchpy import TransportError
 from opensearchpy.exceptions import HTTP_EXCEPTIONS
 
 from trio_alerts.errors import Unavailable
-from trio_alerts.printable import one_line
+from trio_alerts.text import one_line
 
 HTTP_OK = 200
 HTTP_BAD_REQUEST = 400

@@ -25,7 +25,7 @@ from trio_alerts.backends.opensearch.answers import (
 from trio_alerts.backends.opensearch.client import Action, Target, bulk
 from trio_alerts.errors import RefusedContent, Unavailable
 from trio_alerts.ports.store import Conflict, Stored
-from trio_alerts.printable import one_line
+from trio_alerts.text import one_line
 
 MAX_ID_BYTES = 512  # OpenSearch's own limit; an ID beyond it would refuse the whole request
 

@@ -38,7 +38,7 @@ from trio_alerts.backends.opensearch.connection import (
 )
 from trio_alerts.backends.opensearch.nodes import StoreAddress, parse_store_url
 from trio_alerts.errors import StartError, Unavailable
-from trio_alerts.printable import one_line
+from trio_alerts.text import one_line
 
 __all__ = [
     "Action",
