@@ -18,7 +18,7 @@ from trio_alerts.assembly import make_channel
 from trio_alerts.backends.opensearch.nodes import parse_store_url
 from trio_alerts.backends.redis.address import parse_redis_url
 from trio_alerts.errors import SettingsError
-from trio_alerts.http.pool import OriginKey
+from trio_alerts.http.request import OriginKey
 from trio_alerts.http.response import AnswerParser
 from trio_alerts.http.socket import SendProgress
 from trio_alerts.ports.channel import Message

@@ -12,11 +12,10 @@ from msgspec.structs import replace
 
 import trio_alerts
 from trio_alerts.http.address_check import AddressRefused
-from trio_alerts.http.pool import OriginKey
+from trio_alerts.http.request import OriginKey, PostTemplate
 from trio_alerts.http.response import AnswerParser
 from trio_alerts.http.socket import SendProgress
 from trio_alerts.http.status import classify_status, parse_retry_after
-from trio_alerts.http.transport import PostTemplate
 from trio_alerts.outcome import Outcome, Refused, Retry
 from trio_alerts.ports.channel import Message
 from trio_alerts.redaction import Redactor, secrets_of_request

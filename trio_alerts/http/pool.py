@@ -2,7 +2,6 @@
 
 import ssl
 from collections import OrderedDict, deque
-from typing import NamedTuple
 
 import httpx
 import trio
@@ -11,6 +10,7 @@ from trio_alerts.http.address_check import allowed_among
 from trio_alerts.http.connect import Connector
 from trio_alerts.http.name_lookup import NameLookup, literal_address
 from trio_alerts.http.networks import AllowedNetworks
+from trio_alerts.http.request import OriginKey
 from trio_alerts.http.response import AnswerParser
 from trio_alerts.http.socket import ByteSocket, PlainSocket, SendProgress, TlsSocket
 from trio_alerts.http.watch import ReadWatch
@@ -20,14 +20,6 @@ MAX_TLS_SESSIONS = 1_000  # about 4 KB each; more receivers than this just shake
 # says. It usually comes with the head; a lost packet comes after 0.2 to 1 s. To wait longer costs more than a new
 # connection, and the worker is wanted.
 BODY_BOUND_S = 1.0
-
-
-class OriginKey(NamedTuple):
-    """What a connection can be reused for: the same scheme, host and port."""
-
-    scheme: str
-    host: str
-    port: int
 
 
 class Connection:

@@ -1,10 +1,8 @@
 """HTTP/1.1 to receivers under `httpx`: requests in, answers out, over a pool whose cost does not grow with its size."""
 
 import math
-import re
 import resource
 import ssl
-from collections.abc import Mapping
 
 import certifi
 import httpx
@@ -12,7 +10,8 @@ import trio
 
 from trio_alerts.http.name_lookup import NameLookup
 from trio_alerts.http.networks import AllowedNetworks
-from trio_alerts.http.pool import BODY_BOUND_S, OriginKey, Pool
+from trio_alerts.http.pool import BODY_BOUND_S, Pool
+from trio_alerts.http.request import OriginKey, origin_key, render_request
 from trio_alerts.http.response import AnswerParser
 from trio_alerts.http.socket import SendProgress
 
@@ -21,15 +20,6 @@ from trio_alerts.http.socket import SendProgress
 KEEPALIVE_S = 30.0
 LIMIT_PER_ORIGIN = 20_000  # the most workers a process may have; one address pair has about 28,000 local ports
 MAX_BODY_BYTES = 65_536  # 1 KiB of it is kept in a record; a whole page of an error helps who debugs
-
-DEFAULT_PORTS = {"http": 80, "https": 443}
-MAX_PORT = 65_535
-_FRAMING = frozenset((b"content-length", b"transfer-encoding"))
-_TOKEN = rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+"
-_LINE = _TOKEN + rb": [\t\x20-\x7e\x80-\xff]*\r\n"
-_HEAD = re.compile(_TOKEN + rb" [\x21-\x7e]+ HTTP/1\.1\r\n(?:" + _LINE + rb")*")
-_HEADER = re.compile(_LINE)
-_HEADERS = re.compile(b"(?:" + _LINE + b")*")
 
 
 class TrioTransport(httpx.AsyncBaseTransport):
@@ -181,34 +171,6 @@ class TrioTransport(httpx.AsyncBaseTransport):
         self._pool.close()
 
 
-class PostTemplate:
-    """POST requests to one URL whose heads differ in a few headers: what is the same is rendered and checked once.
-
-    Args:
-        url: Where to.
-        headers: Those of every request.
-
-    Raises:
-        httpx.UnsupportedProtocol, httpx.LocalProtocolError: no request to it can be sent.
-    """
-
-    def __init__(self, url: httpx.URL, headers: Mapping[str, str]) -> None:
-        self.key = origin_key(url)
-        whole = render_request(httpx.Request("POST", url, headers=headers, content=b""), b"")
-        self._head = whole.removesuffix(b"Content-Length: 0\r\n\r\n")
-
-    def render(self, headers: Mapping[str, str], body: bytes) -> bytes:
-        """Return a whole request.
-
-        Raises:
-            httpx.LocalProtocolError: a value has characters that would make it something else.
-        """
-        lines = b"".join([b"%b: %b\r\n" % (name.encode(), value.encode()) for name, value in headers.items()])
-        if not _HEADERS.fullmatch(lines) or lines.count(b"\n") != len(headers):
-            raise httpx.LocalProtocolError(f"characters in a value of {', '.join(headers)}")
-        return b"%b%bContent-Length: %d\r\n\r\n%b" % (self._head, lines, len(body), body)
-
-
 def default_ssl_context() -> ssl.SSLContext:
     """Trust the system's authorities (a company's own one lives there) and certifi's (a small image has no others)."""
     context = ssl.create_default_context()
@@ -222,51 +184,6 @@ def half_of_the_open_files() -> int:
     """Return half of what this process may open; where there is no limit, what one origin may have."""
     allowed, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
     return LIMIT_PER_ORIGIN if allowed == resource.RLIM_INFINITY else allowed // 2
-
-
-def origin_key(url: httpx.URL) -> OriginKey:
-    """Return the origin that a URL belongs to.
-
-    Raises:
-        httpx.UnsupportedProtocol: it is not a http or https URL with a host and a port that can be.
-    """
-    default = DEFAULT_PORTS.get(url.scheme)
-    host = url.raw_host.decode("ascii")
-    if default is None or not host:
-        raise httpx.UnsupportedProtocol(f"not a http:// or https:// URL with a host: {url.scheme}://{host}")
-    port = default if url.port is None else url.port
-    if not 1 <= port <= MAX_PORT:  # the system would take the last 16 bits of it
-        raise httpx.UnsupportedProtocol(f"no port can be {port}: {url.scheme}://{host}:{port}")
-    return OriginKey(url.scheme, host, port)
-
-
-def render_request(request: httpx.Request, body: bytes) -> bytes:
-    """Return a request as bytes; the framing is ours, whatever the headers say.
-
-    Raises:
-        httpx.LocalProtocolError: a header or the target has characters that would make it something else.
-    """
-    lines = [b"%b %b HTTP/1.1\r\n" % (request.method.encode(), request.url.raw_path)]
-    hosts = 0
-    for name, value in request.headers.raw:
-        lower = name.lower()
-        if lower not in _FRAMING:
-            lines.append(b"%b: %b\r\n" % (name, value))
-            hosts += lower == b"host"
-    if not hosts:
-        lines.insert(1, b"Host: %b\r\n" % request.url.netloc)
-    if body or request.method in {"POST", "PUT", "PATCH"}:
-        lines.append(b"Content-Length: %d\r\n" % len(body))
-    head = b"".join(lines)
-    # The pattern allows any number of lines; their count shows that no value smuggled one in.
-    if not _HEAD.fullmatch(head) or head.count(b"\n") != len(lines) or hosts > 1:
-        # Names only: a value may be a secret.
-        names = [line.partition(b":")[0] for line in lines[1:] if not _HEADER.fullmatch(line)]
-        fault = f"characters in {names!r}" if names else "in the method or the target, or more than one Host"
-        raise httpx.LocalProtocolError(f"the request has what must not be sent: {fault}")
-    if request.method == "CONNECT":
-        raise httpx.LocalProtocolError("CONNECT is for proxies; use httpx's own transport")
-    return b"%b\r\n%b" % (head, body)
 
 
 async def _body(request: httpx.Request) -> bytes:

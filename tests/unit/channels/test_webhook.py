@@ -14,7 +14,7 @@ from tests.support.raw_receiver import raw_receiver
 from trio_alerts.channels.webhook import WebhookChannel
 from trio_alerts.http.address_check import AddressRefused
 from trio_alerts.http.name_lookup import NameLookup
-from trio_alerts.http.pool import OriginKey
+from trio_alerts.http.request import OriginKey
 from trio_alerts.http.response import AnswerParser
 from trio_alerts.http.socket import SendProgress
 from trio_alerts.http.transport import TrioTransport

@@ -20,9 +20,10 @@ from tests.unit.http.test_transport import (
     stop_in_body,
     until,
 )
+from trio_alerts.http.request import origin_key, render_request
 from trio_alerts.http.response import AnswerParser
 from trio_alerts.http.socket import SendProgress
-from trio_alerts.http.transport import TrioTransport, origin_key, render_request
+from trio_alerts.http.transport import TrioTransport
 
 __all__ = ["authority"]  # a fixture
 

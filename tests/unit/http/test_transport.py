@@ -20,9 +20,10 @@ from trio_alerts.http import watch
 from trio_alerts.http.address_check import AddressRefused
 from trio_alerts.http.name_lookup import NameLookup
 from trio_alerts.http.networks import AllowedNetworks
-from trio_alerts.http.pool import Connection, OriginKey
+from trio_alerts.http.pool import Connection
+from trio_alerts.http.request import OriginKey, origin_key, render_request
 from trio_alerts.http.socket import SendProgress
-from trio_alerts.http.transport import TrioTransport, origin_key, render_request
+from trio_alerts.http.transport import TrioTransport
 
 PATIENCE_S = 10
 
