@@ -1,4 +1,4 @@
-"""A receiver on loopback that says exactly the bytes it is told to say: for tests of the HTTP transport."""
+"""A receiver on loopback that says exactly the bytes that its script says."""
 
 import socket as sockets
 import ssl
@@ -7,6 +7,7 @@ from contextlib import asynccontextmanager, contextmanager
 
 import trio
 
+BACKLOG = 1_024  # a thousand workers may connect at once
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
 
 RawStream = trio.SocketStream | trio.SSLStream[trio.SocketStream]
@@ -23,7 +24,14 @@ class RawConnection:
         self._buffer = b""
 
     async def request(self) -> bytes | None:
-        """Read one request whole; None when the client has closed."""
+        """Read one request whole and note it; None when the client has closed."""
+        request = await self.receive()
+        if request is not None:
+            self.receiver.requests.append(request)
+        return request
+
+    async def receive(self) -> bytes | None:
+        """Read one request whole, its length as the head says it; None when the client has closed."""
         while True:
             head, end, rest = self._buffer.partition(b"\r\n\r\n")
             if end:
@@ -33,9 +41,7 @@ class RawConnection:
                         length = int(line.partition(b":")[2])
                 if len(rest) >= length:
                     self._buffer = rest[length:]
-                    request = head + end + rest[:length]
-                    self.receiver.requests.append(request)
-                    return request
+                    return head + end + rest[:length]
             try:
                 data = await self.stream.receive_some(65_536)
             except trio.BrokenResourceError:
@@ -106,9 +112,11 @@ def closing_after(*answers: bytes) -> Script:
 
 
 @asynccontextmanager
-async def raw_receiver(script: Script = always_ok, *, tls: ssl.SSLContext | None = None) -> AsyncIterator[RawReceiver]:
-    """Serve on a free port of loopback until the block ends; each connection is run by `script`, then closed."""
-    listeners = await trio.open_tcp_listeners(0, host="127.0.0.1")
+async def raw_receiver(
+    script: Script = always_ok, *, port: int = 0, tls: ssl.SSLContext | None = None
+) -> AsyncIterator[RawReceiver]:
+    """Serve on a port of loopback (0: a free one) until the block ends; `script` runs each connection to its close."""
+    listeners = await trio.open_tcp_listeners(port, host="127.0.0.1", backlog=BACKLOG)
     receiver = RawReceiver(listeners[0].socket.getsockname()[1], "https" if tls else "http")
 
     async def handle(plain: trio.SocketStream) -> None:
