@@ -68,13 +68,13 @@ class RememberingStore:
         await trio.lowlevel.checkpoint()
         return self._live.get(record_id)
 
-    async def due(self, now: dt.datetime, count: int, after: str = "") -> list[Due]:
+    async def due(self, now: dt.datetime, count: int, after: Due | None = None) -> list[Due]:
         """See the port."""
         await trio.lowlevel.checkpoint()
-        found = [one.record for one in self._live.values() if one.record.id > after and _is_due(one.record, now)]
+        records = [one.record for one in self._live.values() if after is None or one.record.id > after.id]
         return [
             Due(record.id, tuple(part.name for part in record.delivery.channels if part.is_due(now)))
-            for record in sorted(found, key=lambda record: record.id)[:count]
+            for record in sorted((one for one in records if _is_due(one, now)), key=lambda record: record.id)[:count]
         ]
 
     async def counts(self, now: dt.datetime) -> Counts:  # noqa: ARG002
