@@ -24,7 +24,10 @@ import pytest
 import trio
 
 from trio_alerts.alert import Entry, Record, parse_entry
-from trio_alerts.delivery import (
+from trio_alerts.outcome import Accepted
+from trio_alerts.pages import Pages
+from trio_alerts.ports.store import AlertStore, Conflict, Counts, Due, RecordFilter, Stored, Vitals
+from trio_alerts.transitions import (
     Attempt,
     ChannelDelivery,
     ChannelState,
@@ -35,9 +38,6 @@ from trio_alerts.delivery import (
     quarantined,
     settled,
 )
-from trio_alerts.outcome import Accepted
-from trio_alerts.pages import Pages
-from trio_alerts.ports.store import AlertStore, Conflict, Counts, Due, RecordFilter, Stored, Vitals
 
 NOW = dt.datetime(2026, 3, 1, 12, 0, 0, tzinfo=dt.UTC)
 SECOND = dt.timedelta(seconds=1)

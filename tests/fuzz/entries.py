@@ -11,8 +11,8 @@ from typing import Any
 
 from tests.fuzz.target import Target
 from trio_alerts.alert import AlertEvent, Entry, Record, _any_event, _usual_event, parse_entry, payload_of
-from trio_alerts.delivery import first_attempt
 from trio_alerts.errors import ParseFault
+from trio_alerts.transitions import first_attempt
 
 NOW = dt.datetime(2026, 11, 23, 12, 0, tzinfo=dt.UTC)
 REASONS = {"missing_event", "too_large", "bad_json", "bad_event"}

@@ -13,13 +13,13 @@ from tests.contracts.store import NOW, delivered, record, retrying
 from tests.support.servers import OpenSearch
 from trio_alerts.alert import Record
 from trio_alerts.backends.opensearch.store import OpenSearchStore, open_opensearch_store
-from trio_alerts.delivery import Rules, first_attempt, settled, suppressed
 from trio_alerts.errors import RefusedContent, SchemaError, Unavailable
 from trio_alerts.outcome import Accepted, Outcome, Refused, Retry
 from trio_alerts.pages import Pages
 from trio_alerts.ports.store import RecordFilter, Stored
 from trio_alerts.settings.settings import Settings
 from trio_alerts.settings.sources import load_settings
+from trio_alerts.transitions import Rules, first_attempt, settled, suppressed
 
 BOUND_S = 60
 

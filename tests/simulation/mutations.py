@@ -229,13 +229,13 @@ MUTATIONS = (
     ),
     Mutation(
         "a takeover not marked in doubt",
-        "delivery.py",
+        "transitions.py",
         "            in_doubt=channel.in_doubt + 1,\n",
         "            in_doubt=channel.in_doubt,\n",
     ),
     Mutation(
         "a lapsed lease not marked in doubt",
-        "delivery.py",
+        "transitions.py",
         'channel.name: (Retry("the worker was gone before the outcome was stored", unseen=True), 0.0)',
         'channel.name: (Retry("the worker was gone before the outcome was stored"), 0.0)',
     ),
@@ -253,13 +253,13 @@ MUTATIONS = (
     ),
     Mutation(
         "`hold` ignored at a takeover",
-        "delivery.py",
+        "transitions.py",
         'state="in_doubt" if channel.name in rules.hold else "sending",',
         'state="sending",',
     ),
     Mutation(
         "an accepted channel sent to again",
-        "delivery.py",
+        "transitions.py",
         "if channel.is_due(now) and (through is None or channel.name in through)",
         "if True",
     ),
@@ -327,7 +327,7 @@ MUTATIONS = (
     ),
     Mutation(
         "a retry kills processes for ever",
-        "delivery.py",
+        "transitions.py",
         "if cuts < rules.max_cuts:",
         "if True:",
         "tests/unit/pipeline/test_poison.py::test_a_retry_that_kills_whoever_sends_it_has_failed",

@@ -22,8 +22,8 @@ from trio_alerts.alert import (
     parse_event,
     payload_of,
 )
-from trio_alerts.delivery import first_attempt
 from trio_alerts.errors import ParseFault, RefusedContent
+from trio_alerts.transitions import first_attempt
 
 NOW = dt.datetime(2026, 11, 23, 12, 0, tzinfo=dt.UTC)
 EVENT: dict[str, Any] = {

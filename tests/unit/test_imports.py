@@ -13,7 +13,7 @@ PACKAGE = Path(__file__).parents[2] / "trio_alerts"
 FLOORS = [
     {"errors", "clock", "text", "pages", "outcome", "stop_signals", "redaction", "record_ids", "log_sink"},
     {"backoff", "http"},
-    {"delivery", "deployment", "secret", "batcher", "supervisor", "log"},
+    {"transitions", "deployment", "secret", "batcher", "supervisor", "log"},
     {"alert", "ledger"},
     {"ports", "settings"},
     {"routing", "channels", "backends", "backends.redis", "backends.opensearch", "backends.sqlite"},

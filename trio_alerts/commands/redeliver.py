@@ -13,12 +13,12 @@ from trio_alerts.commands.at_once import at_once
 from trio_alerts.commands.command import Command
 from trio_alerts.commands.filters import add_filters, record_filter
 from trio_alerts.commands.operating import SETTINGS, Changed, LeftAlone, Operation, open_operation
-from trio_alerts.delivery import Delivery, Rules, State, asked_for, cut
 from trio_alerts.errors import SettingsError
 from trio_alerts.pages import Pages
 from trio_alerts.ports.store import RecordFilter
 from trio_alerts.settings.settings import Settings
 from trio_alerts.text import one_line
+from trio_alerts.transitions import Delivery, Rules, State, asked_for, cut
 
 PAGE = 200  # records a search
 AT_ONCE = 32  # changes under way: what a small store takes as one batch

@@ -8,10 +8,10 @@ import trio
 
 from trio_alerts.commands.command import Command
 from trio_alerts.commands.operating import SETTINGS, LeftAlone, Operation, open_operation, operator
-from trio_alerts.delivery import Delivery, Verdict, resolved
 from trio_alerts.errors import AlertError
 from trio_alerts.settings.settings import Settings
 from trio_alerts.text import one_line
+from trio_alerts.transitions import Delivery, Verdict, resolved
 
 
 def _execute(arguments: argparse.Namespace, settings: Settings) -> int:

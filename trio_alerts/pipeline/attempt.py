@@ -8,13 +8,13 @@ from loguru import logger
 from msgspec.structs import replace
 
 from trio_alerts.alert import Record
-from trio_alerts.delivery import ChannelDelivery, Delivery, State, settled, with_acceptances
 from trio_alerts.outcome import Outcome, Refused, Retry
 from trio_alerts.pipeline.claim import Claim
 from trio_alerts.pipeline.outage import Rounds, held_off
 from trio_alerts.pipeline.state import Pipeline
 from trio_alerts.ports.channel import Message
 from trio_alerts.ports.store import Stored
+from trio_alerts.transitions import ChannelDelivery, Delivery, State, settled, with_acceptances
 
 Outcomes = MutableMapping[str, tuple[Outcome, float]]  # by channel: what came of it, and how long it took in seconds
 

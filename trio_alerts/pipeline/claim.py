@@ -9,7 +9,6 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from trio_alerts.alert import Alert, Entry, Record
-from trio_alerts.delivery import FINAL, Delivery, first_attempt, left_to_redriver, renewed, suppressed, taken_over
 from trio_alerts.errors import RefusedContent
 from trio_alerts.pipeline.outage import Rounds
 from trio_alerts.pipeline.state import Pipeline
@@ -17,6 +16,7 @@ from trio_alerts.ports.store import Conflict, Stored
 from trio_alerts.ports.stream import SUSPECT_DELIVERIES
 from trio_alerts.routing.routes import Suppress
 from trio_alerts.settings.settings import Settings
+from trio_alerts.transitions import FINAL, Delivery, first_attempt, left_to_redriver, renewed, suppressed, taken_over
 
 
 class Claim(Struct, frozen=True):

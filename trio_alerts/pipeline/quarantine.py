@@ -6,13 +6,13 @@ from loguru import logger
 from msgspec.structs import replace
 
 from trio_alerts.alert import Entry
-from trio_alerts.delivery import quarantined
 from trio_alerts.errors import ParseFault, QuarantineHalt, RefusedContent
 from trio_alerts.pipeline.claim import Disposition
 from trio_alerts.pipeline.outage import Rounds, held_off
 from trio_alerts.pipeline.state import Pipeline
 from trio_alerts.ports.store import Stored
 from trio_alerts.ports.stream import DeadEntry
+from trio_alerts.transitions import quarantined
 
 
 async def quarantine(entry: Entry, fault: ParseFault | RefusedContent, pipeline: Pipeline) -> Disposition:

@@ -10,13 +10,13 @@ import trio
 from loguru import logger
 from msgspec.structs import replace
 
-from trio_alerts.delivery import SUSPECT_CUTS, cut, moved_back, next_attempt
 from trio_alerts.errors import RefusedContent, Stopping, Unavailable
 from trio_alerts.pipeline.claim import Claim, try_to_claim
 from trio_alerts.pipeline.state import Pipeline
 from trio_alerts.pipeline.turn import Turn
 from trio_alerts.pipeline.worker import Work
 from trio_alerts.ports.store import Due
+from trio_alerts.transitions import SUSPECT_CUTS, cut, moved_back, next_attempt
 
 PAGE = 200
 MAX_WAITING = 10_000  # IDs of one kind, about 1.5 MB; what is due beyond them is found again by the next round

@@ -10,7 +10,6 @@ from typing import TypeVar
 import trio
 
 from trio_alerts.clock import ServerClock
-from trio_alerts.delivery import Rules
 from trio_alerts.pipeline.channel_health import ChannelHealth
 from trio_alerts.pipeline.fault_points import FaultPoint
 from trio_alerts.pipeline.in_flight import InFlight
@@ -20,6 +19,7 @@ from trio_alerts.ports.store import AlertStore
 from trio_alerts.ports.stream import AlertStream
 from trio_alerts.routing.routes import Routing
 from trio_alerts.settings.settings import Settings
+from trio_alerts.transitions import Rules
 
 T = TypeVar("T")
 

@@ -16,10 +16,10 @@ from tests.unit.commands.test_alert_file import line
 from trio_alerts.alert import Entry, Record, parse_entry
 from trio_alerts.commands import listing, reading
 from trio_alerts.commands.moments import moment
-from trio_alerts.delivery import Delivery, Rules, first_attempt, settled, suppressed
 from trio_alerts.errors import StartError
 from trio_alerts.outcome import Accepted, Outcome, Retry
 from trio_alerts.settings.settings import Settings
+from trio_alerts.transitions import Delivery, Rules, first_attempt, settled, suppressed
 
 NOW = dt.datetime(2026, 11, 16, 9, 0, tzinfo=dt.UTC)
 

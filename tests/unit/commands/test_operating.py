@@ -17,10 +17,10 @@ from trio_alerts.clock import ServerClock
 from trio_alerts.commands import redeliver, resolve
 from trio_alerts.commands.at_once import at_once
 from trio_alerts.commands.operating import Changed, LeftAlone, Operation, operator
-from trio_alerts.delivery import Delivery, Rules, first_attempt, quarantined, settled, suppressed
 from trio_alerts.errors import Unavailable
 from trio_alerts.outcome import Accepted, Outcome, Refused, Retry
 from trio_alerts.settings.settings import Settings
+from trio_alerts.transitions import Delivery, Rules, first_attempt, quarantined, settled, suppressed
 
 NOW = dt.datetime.now(dt.UTC).replace(microsecond=0)
 HOOK = "https://hooks.example/T0"

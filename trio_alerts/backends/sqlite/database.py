@@ -22,9 +22,9 @@ import msgspec
 
 from trio_alerts.alert import Record, entry_order, unreadable
 from trio_alerts.backends.stored_records import due_record, readable_records
-from trio_alerts.delivery import Moment
 from trio_alerts.errors import RefusedContent, SchemaError
 from trio_alerts.ports.store import Conflict, Counts, Due, RecordFilter, Stored, Vitals
+from trio_alerts.transitions import Moment
 
 APPLICATION_ID = 0x7A1E7257  # marks the file as ours; any other number is somebody else's database
 SCHEMA_VERSION = 1

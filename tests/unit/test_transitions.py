@@ -3,7 +3,8 @@ from random import Random
 
 import pytest
 
-from trio_alerts.delivery import (
+from trio_alerts.outcome import Accepted, Outcome, Refused, Retry
+from trio_alerts.transitions import (
     KEPT_ATTEMPTS,
     ChannelDelivery,
     Delivery,
@@ -21,7 +22,6 @@ from trio_alerts.delivery import (
     taken_over,
     with_acceptances,
 )
-from trio_alerts.outcome import Accepted, Outcome, Refused, Retry
 
 NOW = dt.datetime(2026, 11, 23, 12, 0, tzinfo=dt.UTC)
 RULES = Rules(schedule_s=(5.0, 30.0))
