@@ -16,8 +16,8 @@ from typing import Annotated, Any, Literal
 import msgspec
 from msgspec import Meta, Struct
 
+from trio_alerts.delivery import Delivery, read_delivery
 from trio_alerts.errors import ParseFault, RefusedContent
-from trio_alerts.transitions import Delivery, read_delivery
 
 MAX_PAYLOAD_BYTES = 256 * 1024  # a page is read by a human; what is larger is a dump, and belongs behind a link
 MAX_ENTRY_BYTES = 2 * MAX_PAYLOAD_BYTES  # names and values of all fields: what is larger is not carried to us at all

@@ -2,12 +2,30 @@
 
 from collections.abc import Sequence
 
+from msgspec import Struct
+
 from trio_alerts.outcome import Retry
 
 JITTER = 0.2  # a step is stretched or shortened by up to this share, so that a crowd spreads out
 RETRY_AFTER_SLACK_S = 7200.0  # a Retry-After is honoured up to twice the step plus this
 OVERLOADED = 429
 OVERLOAD_FLOOR_S = 60.0  # an overloaded receiver gets at least this long; Svix uses the same overload penalty
+
+
+class RetryPolicy(Struct, frozen=True):
+    """What the transitions need to know of the settings.
+
+    Args:
+        schedule_s: The waits between attempts, in seconds.
+        hold: The channels whose unseen outcomes wait for a human.
+        jitter: From -1 to 1, drawn anew for each outcome; 0 gives the schedule itself.
+        max_cuts: How many attempts in a row may end with their process.
+    """
+
+    schedule_s: Sequence[float]
+    hold: frozenset[str] = frozenset()
+    jitter: float = 0.0
+    max_cuts: int = 5
 
 
 def next_delay_s(schedule_s: Sequence[float], attempts: int, failure: Retry, jitter: float) -> float | None:

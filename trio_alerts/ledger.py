@@ -6,7 +6,7 @@ from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
 from typing import Literal, get_args
 
-from trio_alerts.transitions import State
+from trio_alerts.delivery import State
 
 Fate = Literal[
     "delivered",

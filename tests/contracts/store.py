@@ -24,20 +24,12 @@ import pytest
 import trio
 
 from trio_alerts.alert import Entry, Record, parse_entry
+from trio_alerts.backoff import RetryPolicy
+from trio_alerts.delivery import Attempt, ChannelDelivery, ChannelState, Delivery, State
 from trio_alerts.outcome import Accepted
 from trio_alerts.pages import Pages
 from trio_alerts.ports.store import AlertStore, Conflict, Counts, Due, RecordFilter, Stored, Vitals
-from trio_alerts.transitions import (
-    Attempt,
-    ChannelDelivery,
-    ChannelState,
-    Delivery,
-    Rules,
-    State,
-    first_attempt,
-    quarantined,
-    settled,
-)
+from trio_alerts.transitions import first_attempt, quarantined, settled
 
 NOW = dt.datetime(2026, 3, 1, 12, 0, 0, tzinfo=dt.UTC)
 SECOND = dt.timedelta(seconds=1)
@@ -98,7 +90,7 @@ def record(number: int = 1, delivery: Delivery | None = None, record_id: str = "
 def delivered(before: Record) -> Record:
     """Return the record after its one channel accepted it."""
     return Record(
-        before.id, before.body, settled(before.delivery, {"hook": (Accepted(200, "ok"), 0.25)}, NOW, Rules((5,)))
+        before.id, before.body, settled(before.delivery, {"hook": (Accepted(200, "ok"), 0.25)}, NOW, RetryPolicy((5,)))
     )
 
 

@@ -13,13 +13,14 @@ from tests.contracts.store import NOW, delivered, record, retrying
 from tests.support.servers import OpenSearch
 from trio_alerts.alert import Record
 from trio_alerts.backends.opensearch.store import OpenSearchStore, open_opensearch_store
+from trio_alerts.backoff import RetryPolicy
 from trio_alerts.errors import RefusedContent, SchemaError, Unavailable
 from trio_alerts.outcome import Accepted, Outcome, Refused, Retry
 from trio_alerts.pages import Pages
 from trio_alerts.ports.store import RecordFilter, Stored
 from trio_alerts.settings.settings import Settings
 from trio_alerts.settings.sources import load_settings
-from trio_alerts.transitions import Rules, first_attempt, settled, suppressed
+from trio_alerts.transitions import first_attempt, settled, suppressed
 
 BOUND_S = 60
 
@@ -280,7 +281,7 @@ async def test_counters_are_summed_and_channels_asked_for(
         "pager": (Refused("no", 410), 0.1),
         "desk": (Retry("lost", unseen=True), 0.1),
     }
-    deliveries = [two, settled(two, refused, NOW, Rules((5,))), settled(two, later, NOW, Rules((5,)))]
+    deliveries = [two, settled(two, refused, NOW, RetryPolicy((5,))), settled(two, later, NOW, RetryPolicy((5,)))]
 
     def found(*terms: dict[str, object]) -> list[int]:
         query = {"query": {"bool": {"filter": [{"term": term} for term in terms]}}, "sort": "record_id"}

@@ -236,8 +236,8 @@ MUTATIONS = (
     Mutation(
         "a lapsed lease not marked in doubt",
         "transitions.py",
-        'channel.name: (Retry("the worker was gone before the outcome was stored", unseen=True), 0.0)',
-        'channel.name: (Retry("the worker was gone before the outcome was stored"), 0.0)',
+        '(Retry("the worker was gone before the outcome was stored", unseen=True), 0.0)',
+        '(Retry("the worker was gone before the outcome was stored"), 0.0)',
     ),
     Mutation(
         "a front's answer not marked in doubt",
@@ -254,7 +254,7 @@ MUTATIONS = (
     Mutation(
         "`hold` ignored at a takeover",
         "transitions.py",
-        'state="in_doubt" if channel.name in rules.hold else "sending",',
+        'state="in_doubt" if channel.name in policy.hold else "sending",',
         'state="sending",',
     ),
     Mutation(
@@ -328,7 +328,7 @@ MUTATIONS = (
     Mutation(
         "a retry kills processes for ever",
         "transitions.py",
-        "if cuts < rules.max_cuts:",
+        "if cuts < policy.max_cuts:",
         "if True:",
         "tests/unit/pipeline/test_poison.py::test_a_retry_that_kills_whoever_sends_it_has_failed",
     ),

@@ -15,9 +15,9 @@ from tests.support.fakes import stream as fake_stream
 from tests.support.fakes.store import FakeStore
 from tests.support.fakes.stream import FakeServer
 from trio_alerts.alert import Record
+from trio_alerts.delivery import Delivery
 from trio_alerts.ports.store import Conflict, Stored
 from trio_alerts.settings.settings import Settings
-from trio_alerts.transitions import Delivery
 
 if TYPE_CHECKING:
     from tests.simulation.incarnation import Incarnation

@@ -13,8 +13,8 @@ PACKAGE = Path(__file__).parents[2] / "trio_alerts"
 FLOORS = [
     {"errors", "clock", "text", "pages", "outcome", "stop_signals", "redaction", "record_ids", "log_sink"},
     {"backoff", "http"},
-    {"transitions", "deployment", "secret", "batcher", "supervisor", "log"},
-    {"alert", "ledger"},
+    {"delivery", "deployment", "secret", "batcher", "supervisor", "log"},
+    {"alert", "ledger", "transitions"},
     {"ports", "settings"},
     {"routing", "channels", "backends", "backends.redis", "backends.opensearch", "backends.sqlite"},
     {"pipeline", "store"},

@@ -4,8 +4,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from trio_alerts.delivery import State
 from trio_alerts.ledger import FATES, Fate, Seen, balance, fate_of, last_trace
-from trio_alerts.transitions import State
 
 ID = frozenset({"1-0"})
 

@@ -8,12 +8,12 @@ import trio
 
 from trio_alerts.backends.redis.standing import RedisLedger
 from trio_alerts.commands.at_once import at_once
+from trio_alerts.delivery import State
 from trio_alerts.errors import RefusedContent
 from trio_alerts.ledger import Balance, Fate, Seen, balance, last_trace
 from trio_alerts.pages import Pages
 from trio_alerts.ports.store import AlertStore, RecordFilter
 from trio_alerts.record_ids import RecordIds, order
-from trio_alerts.transitions import State
 
 RECORDS_A_PAGE = 500
 ROUNDS = 3  # what is missing in the first and is found in the next was on its way

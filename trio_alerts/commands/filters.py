@@ -6,9 +6,9 @@ from typing import cast, get_args
 
 from trio_alerts.alert import SEVERITIES
 from trio_alerts.commands.moments import moment
+from trio_alerts.delivery import State
 from trio_alerts.ports.store import RecordFilter
 from trio_alerts.text import did_you_mean
-from trio_alerts.transitions import State
 
 
 def add_filters(parser: argparse.ArgumentParser) -> None:

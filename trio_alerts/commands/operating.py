@@ -14,12 +14,12 @@ from trio_alerts.backends.redis.stream import open_redis_stream
 from trio_alerts.clock import ServerClock
 from trio_alerts.commands.reading import SETTINGS as STORE_SETTINGS
 from trio_alerts.commands.reading import enter_both, open_records
+from trio_alerts.delivery import Delivery
 from trio_alerts.deployment import refuse_foreign
 from trio_alerts.errors import RefusedContent, Unavailable
 from trio_alerts.ports.store import AlertStore, Stored
 from trio_alerts.ports.stream import AlertStream
 from trio_alerts.settings.settings import Settings
-from trio_alerts.transitions import Delivery
 
 SETTINGS = ("redis_url", "redis_ca_file", "redis_timeout_s", "stream", "streams", "group", *STORE_SETTINGS)
 

@@ -9,16 +9,18 @@ from functools import partial
 
 import trio
 
+from trio_alerts.backoff import RetryPolicy
 from trio_alerts.commands.at_once import at_once
 from trio_alerts.commands.command import Command
 from trio_alerts.commands.filters import add_filters, record_filter
 from trio_alerts.commands.operating import SETTINGS, Changed, LeftAlone, Operation, open_operation
+from trio_alerts.delivery import Delivery, State
 from trio_alerts.errors import SettingsError
 from trio_alerts.pages import Pages
 from trio_alerts.ports.store import RecordFilter
 from trio_alerts.settings.settings import Settings
 from trio_alerts.text import one_line
-from trio_alerts.transitions import Delivery, Rules, State, asked_for, cut
+from trio_alerts.transitions import lease_expired, redelivery_requested
 
 PAGE = 200  # records a search
 AT_ONCE = 32  # changes under way: what a small store takes as one batch
@@ -107,9 +109,11 @@ def _decide(
         return hands_off
     if delivery.state == "sending":  # a crash cut it
         hold = frozenset(one.name for one in settings.effective_channels if one.in_doubt_policy == "hold")
-        delivery = cut(delivery, now, Rules(settings.retry_schedule_s, hold))
+        delivery = lease_expired(delivery, now, RetryPolicy(settings.retry_schedule_s, hold))
     in_doubt = states is None or "in_doubt" in states
-    return asked_for(delivery, owner, now, in_doubt=in_doubt) or "it is in doubt; --in-doubt sends it once more"
+    return (
+        redelivery_requested(delivery, owner, now, in_doubt=in_doubt) or "it is in doubt; --in-doubt sends it once more"
+    )
 
 
 def _hands_off(delivery: Delivery, now: dt.datetime, pending: bool, states: Collection[State] | None) -> str | None:

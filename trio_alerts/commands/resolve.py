@@ -8,10 +8,11 @@ import trio
 
 from trio_alerts.commands.command import Command
 from trio_alerts.commands.operating import SETTINGS, LeftAlone, Operation, open_operation, operator
+from trio_alerts.delivery import Delivery
 from trio_alerts.errors import AlertError
 from trio_alerts.settings.settings import Settings
 from trio_alerts.text import one_line
-from trio_alerts.transitions import Delivery, Verdict, resolved
+from trio_alerts.transitions import Resolution, resolved
 
 
 def _execute(arguments: argparse.Namespace, settings: Settings) -> int:
@@ -20,7 +21,7 @@ def _execute(arguments: argparse.Namespace, settings: Settings) -> int:
     return 0
 
 
-async def _resolve(settings: Settings, record_id: str, verdict: Verdict) -> str:
+async def _resolve(settings: Settings, record_id: str, verdict: Resolution) -> str:
     async with open_operation(settings) as operation:
         result = await operation.change(record_id, partial(_decide, operation=operation, verdict=verdict))
         if isinstance(result, LeftAlone):
@@ -28,7 +29,7 @@ async def _resolve(settings: Settings, record_id: str, verdict: Verdict) -> str:
         return result.delivery.state
 
 
-def _decide(delivery: Delivery, owner: str, *, operation: Operation, verdict: Verdict) -> Delivery | str:
+def _decide(delivery: Delivery, owner: str, *, operation: Operation, verdict: Resolution) -> Delivery | str:
     after = resolved(delivery, owner, operation.clock.now(), verdict, operator())
     if after is not None:
         return after

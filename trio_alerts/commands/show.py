@@ -11,11 +11,11 @@ import trio
 from trio_alerts.alert import Record
 from trio_alerts.commands.command import Command
 from trio_alerts.commands.reading import SETTINGS, open_records
+from trio_alerts.delivery import Attempt, ChannelDelivery, Delivery
 from trio_alerts.errors import AlertError
 from trio_alerts.ports.store import Stored
 from trio_alerts.settings.settings import Settings
 from trio_alerts.text import one_line
-from trio_alerts.transitions import Attempt, ChannelDelivery, Delivery
 
 _ENCODER = msgspec.json.Encoder(decimal_format="number")
 

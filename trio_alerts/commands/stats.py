@@ -18,13 +18,13 @@ from trio_alerts.commands.evidence import look_up
 from trio_alerts.commands.operating import SETTINGS
 from trio_alerts.commands.reading import open_records
 from trio_alerts.commands.thresholds import COUNTED_STATES, NAMES, exceeded, thresholds
+from trio_alerts.delivery import State
 from trio_alerts.deployment import refuse_contradiction
 from trio_alerts.errors import AlertError, SchemaError, StartError, Unavailable
 from trio_alerts.ports.store import AlertStore, Counts, Vitals
 from trio_alerts.record_ids import RecordIds
 from trio_alerts.settings.settings import Settings
 from trio_alerts.text import in_words, one_line
-from trio_alerts.transitions import State
 
 MOST_DELETED = 1000  # of entries deleted while pending are looked up; more of them are one fault, not many
 

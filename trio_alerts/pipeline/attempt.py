@@ -8,13 +8,14 @@ from loguru import logger
 from msgspec.structs import replace
 
 from trio_alerts.alert import Record
+from trio_alerts.delivery import ChannelDelivery, Delivery, State
 from trio_alerts.outcome import Outcome, Refused, Retry
 from trio_alerts.pipeline.claim import Claim
 from trio_alerts.pipeline.outage import Rounds, held_off
 from trio_alerts.pipeline.state import Pipeline
 from trio_alerts.ports.channel import Message
 from trio_alerts.ports.store import Stored
-from trio_alerts.transitions import ChannelDelivery, Delivery, State, settled, with_acceptances
+from trio_alerts.transitions import settled, with_acceptances
 
 Outcomes = MutableMapping[str, tuple[Outcome, float]]  # by channel: what came of it, and how long it took in seconds
 
@@ -41,7 +42,7 @@ async def update(claim: Claim, outcomes: Outcomes, pipeline: Pipeline) -> State:
     """
     record, version = claim.stored.record, claim.stored.version
     owner = record.delivery.owner
-    after = settled(record.delivery, outcomes, pipeline.clock.now(), pipeline.rules())
+    after = settled(record.delivery, outcomes, pipeline.clock.now(), pipeline.retry_policy())
     write = partial(pipeline.store.replace, replace(record, delivery=after), version)
     rounds = Rounds(pipeline.store_outage, record.id)
     while True:
@@ -59,7 +60,7 @@ async def update(claim: Claim, outcomes: Outcomes, pipeline: Pipeline) -> State:
         theirs = current.record.delivery
         merged: Delivery | None
         if theirs.owner == owner and theirs.state == "sending":
-            merged = settled(theirs, outcomes, pipeline.clock.now(), pipeline.rules())
+            merged = settled(theirs, outcomes, pipeline.clock.now(), pipeline.retry_policy())
         else:
             merged = with_acceptances(theirs, after, pipeline.clock.now())
         if merged is None:

@@ -9,6 +9,7 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from trio_alerts.alert import Alert, Entry, Record
+from trio_alerts.delivery import FINAL, Delivery
 from trio_alerts.errors import RefusedContent
 from trio_alerts.pipeline.outage import Rounds
 from trio_alerts.pipeline.state import Pipeline
@@ -16,7 +17,7 @@ from trio_alerts.ports.store import Conflict, Stored
 from trio_alerts.ports.stream import SUSPECT_DELIVERIES
 from trio_alerts.routing.routes import Suppress
 from trio_alerts.settings.settings import Settings
-from trio_alerts.transitions import FINAL, Delivery, first_attempt, left_to_redriver, renewed, suppressed, taken_over
+from trio_alerts.transitions import first_attempt, left_to_redriver, renewed, suppressed, taken_over
 
 
 class Claim(Struct, frozen=True):
@@ -98,9 +99,9 @@ async def resume(
         stamped_at_s = trio.current_time()
         now, lease_s = pipeline.clock.now(), pipeline.settings.lease_s
         if delivery.state == "sending" and entry.deliveries >= SUSPECT_DELIVERIES:
-            mine = left_to_redriver(delivery, entry.deliveries - 1, now, pipeline.rules())
+            mine = left_to_redriver(delivery, entry.deliveries - 1, now, pipeline.retry_policy())
         else:
-            mine = taken_over(delivery, owner, now, lease_s, pipeline.rules())
+            mine = taken_over(delivery, owner, now, lease_s, pipeline.retry_policy())
         taken = await _replace(pipeline, replace(existing.record, delivery=mine), existing.version)
         if isinstance(taken, Stored):
             logger.warning(

@@ -16,7 +16,7 @@ from trio_alerts.pipeline.state import Pipeline
 from trio_alerts.pipeline.turn import Turn
 from trio_alerts.pipeline.worker import Work
 from trio_alerts.ports.store import Due
-from trio_alerts.transitions import SUSPECT_CUTS, cut, moved_back, next_attempt
+from trio_alerts.transitions import SUSPECT_CUTS, lease_expired, moved_back, next_attempt
 
 PAGE = 200
 MAX_WAITING = 10_000  # IDs of one kind, about 1.5 MB; what is due beyond them is found again by the next round
@@ -179,12 +179,12 @@ async def _claim(record_id: str, through: Collection[str], pipeline: Pipeline) -
     ):
         if not _could_have_written(delivery.lease_until, now, pipeline):
             return None  # its owner may be alive, and about to write what it knows
-        after = cut(delivery, now, pipeline.rules())
+        after = lease_expired(delivery, now, pipeline.retry_policy())
         if after.state == "failed":
             logger.error("{record_id}: {reason}", record_id=record_id, reason=after.last_error)
     else:
         return None
-    # Also None: settled by `cut`.
+    # Also None: settled by `lease_expired`.
     return await try_to_claim(replace(stored.record, delivery=after), stored.version, stamped_at_s, pipeline)
 
 

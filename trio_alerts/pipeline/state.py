@@ -9,6 +9,7 @@ from typing import TypeVar
 
 import trio
 
+from trio_alerts.backoff import RetryPolicy
 from trio_alerts.clock import ServerClock
 from trio_alerts.pipeline.channel_health import ChannelHealth
 from trio_alerts.pipeline.fault_points import FaultPoint
@@ -19,7 +20,6 @@ from trio_alerts.ports.store import AlertStore
 from trio_alerts.ports.stream import AlertStream
 from trio_alerts.routing.routes import Routing
 from trio_alerts.settings.settings import Settings
-from trio_alerts.transitions import Rules
 
 T = TypeVar("T")
 
@@ -61,10 +61,10 @@ class Pipeline:
         self._attempts = count(1)
         self._intakes: set[trio.CancelScope] = set()
 
-    def rules(self) -> Rules:
-        """Return the rules of one transition: its jitter is drawn anew."""
-        settings = self.settings
-        return Rules(settings.retry_schedule_s, self._hold, self.random.uniform(-1.0, 1.0), settings.max_deliveries)
+    def retry_policy(self) -> RetryPolicy:
+        """Return the policy for one transition: its jitter is drawn anew."""
+        settings, jitter = self.settings, self.random.uniform(-1.0, 1.0)
+        return RetryPolicy(settings.retry_schedule_s, self._hold, jitter, settings.max_deliveries)
 
     def health_of(self, channel: str) -> ChannelHealth:
         """Return how a channel does: of any that a record names, which may be configured no more."""

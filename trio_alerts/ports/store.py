@@ -8,7 +8,7 @@ from typing import Protocol
 from msgspec import Struct
 
 from trio_alerts.alert import Record
-from trio_alerts.transitions import State
+from trio_alerts.delivery import State
 
 
 class Stored(Struct, frozen=True):

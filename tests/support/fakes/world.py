@@ -12,6 +12,7 @@ from tests.support.fakes.channel import FakeChannel
 from tests.support.fakes.store import FakeStore
 from tests.support.fakes.stream import FakeServer, FakeStream
 from trio_alerts.alert import Entry
+from trio_alerts.delivery import Delivery
 from trio_alerts.outcome import Outcome
 from trio_alerts.pipeline.claim import Disposition
 from trio_alerts.pipeline.process import process_entry
@@ -20,7 +21,6 @@ from trio_alerts.pipeline.state import Pipeline
 from trio_alerts.routing.routes import Routing
 from trio_alerts.secret import SecretUrl
 from trio_alerts.settings.settings import ChannelSettings, Settings
-from trio_alerts.transitions import Delivery
 
 STREAM, GROUP = "AlertStream", "alert-processor"
 EVENT = {

@@ -14,12 +14,14 @@ from tests.support.calling import call
 from tests.support.fakes.store import FakeStore
 from tests.unit.commands.test_alert_file import line
 from trio_alerts.alert import Entry, Record, parse_entry
+from trio_alerts.backoff import RetryPolicy
 from trio_alerts.commands import listing, reading
 from trio_alerts.commands.moments import moment
+from trio_alerts.delivery import Delivery
 from trio_alerts.errors import StartError
 from trio_alerts.outcome import Accepted, Outcome, Retry
 from trio_alerts.settings.settings import Settings
-from trio_alerts.transitions import Delivery, Rules, first_attempt, settled, suppressed
+from trio_alerts.transitions import first_attempt, settled, suppressed
 
 NOW = dt.datetime(2026, 11, 16, 9, 0, tzinfo=dt.UTC)
 
@@ -36,7 +38,7 @@ def retrying() -> Delivery:
         "chat": (Accepted(204), 0.25),
         "pager": (Retry("HTTP 503", 503, unseen=True, answer="busy\x1b[2J\nlater"), 1.5),
     }
-    return settled(sending, outcomes, NOW, Rules((5, 30)))
+    return settled(sending, outcomes, NOW, RetryPolicy((5, 30)))
 
 
 @pytest.fixture

@@ -13,14 +13,16 @@ from tests.support.fakes.store import FakeStore
 from tests.support.fakes.stream import FakeServer, FakeStream
 from tests.unit.commands.test_alert_file import line
 from trio_alerts.alert import Entry, Record, parse_entry
+from trio_alerts.backoff import RetryPolicy
 from trio_alerts.clock import ServerClock
 from trio_alerts.commands import redeliver, resolve
 from trio_alerts.commands.at_once import at_once
 from trio_alerts.commands.operating import Changed, LeftAlone, Operation, operator
+from trio_alerts.delivery import Delivery
 from trio_alerts.errors import Unavailable
 from trio_alerts.outcome import Accepted, Outcome, Refused, Retry
 from trio_alerts.settings.settings import Settings
-from trio_alerts.transitions import Delivery, Rules, first_attempt, quarantined, settled, suppressed
+from trio_alerts.transitions import first_attempt, quarantined, settled, suppressed
 
 NOW = dt.datetime.now(dt.UTC).replace(microsecond=0)
 HOOK = "https://hooks.example/T0"
@@ -31,7 +33,7 @@ def sending(lease_s: float) -> Delivery:
 
 
 def after(outcome: Outcome, hold: frozenset[str] = frozenset()) -> Delivery:
-    return settled(sending(60), {"webhook": (outcome, 0.1)}, NOW, Rules((5, 30), hold))
+    return settled(sending(60), {"webhook": (outcome, 0.1)}, NOW, RetryPolicy((5, 30), hold))
 
 
 FAILED = after(Refused("no", 410))
@@ -161,7 +163,7 @@ def test_a_channel_in_doubt_is_held_also_beside_others(desk: Desk) -> None:
         first_attempt(["a", "b"], "them/1", NOW, 60),
         {"a": (Retry("busy", 503), 0.1), "b": (Retry("lost", unseen=True), 0.1)},
         NOW,
-        Rules((5, 30), frozenset({"b"})),
+        RetryPolicy((5, 30), frozenset({"b"})),
     )
     record_id = desk.put(1, both)
     assert "is due now through a\n" in call("redeliver", "--state", "retrying").out

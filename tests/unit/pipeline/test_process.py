@@ -12,6 +12,7 @@ from tests.support.fakes.channel import FakeChannel
 from tests.support.fakes.store import Fault
 from tests.support.fakes.world import EVENT, STREAM, World
 from trio_alerts.alert import Entry, Record
+from trio_alerts.delivery import Delivery
 from trio_alerts.errors import QuarantineHalt, Stopping
 from trio_alerts.outcome import Accepted, Refused, Retry
 from trio_alerts.pipeline.claim import Disposition
@@ -19,7 +20,7 @@ from trio_alerts.pipeline.process import process_entry
 from trio_alerts.pipeline.state import Pipeline
 from trio_alerts.routing.routes import Routing
 from trio_alerts.settings.settings import RouteSettings
-from trio_alerts.transitions import Delivery, cut, quarantined
+from trio_alerts.transitions import lease_expired, quarantined
 
 UNSEEN = Retry("reset", unseen=True)
 
@@ -524,7 +525,7 @@ async def test_a_late_acceptance_survives_a_record_that_kept_our_token(autojump_
         nursery.start_soon(process_entry, entry, pipeline)
         await trio.sleep(5)
         record = world.store.records[entry.id].record
-        by_others = cut(record.delivery, pipeline.clock.now(), pipeline.rules())
+        by_others = lease_expired(record.delivery, pipeline.clock.now(), pipeline.retry_policy())
         if state == "quarantined":
             by_others = quarantined(record.delivery, "max_deliveries")
         world.store.put(Record(record.id, record.body, by_others))

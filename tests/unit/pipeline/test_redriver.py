@@ -12,12 +12,13 @@ from tests.support.fakes.channel import FakeChannel
 from tests.support.fakes.store import Call
 from tests.support.fakes.world import GROUP, STREAM, World
 from trio_alerts.alert import Record
+from trio_alerts.delivery import ChannelDelivery
 from trio_alerts.errors import RefusedContent
 from trio_alerts.outcome import Accepted, Outcome, Retry
 from trio_alerts.pipeline import redriver
 from trio_alerts.ports.channel import Message
 from trio_alerts.ports.store import Stored
-from trio_alerts.transitions import ChannelDelivery, next_attempt
+from trio_alerts.transitions import next_attempt
 
 
 async def world_of_due(count: int, **settings: Any) -> tuple[World, list[str]]:

@@ -22,9 +22,9 @@ import msgspec
 
 from trio_alerts.alert import Record, entry_order, unreadable
 from trio_alerts.backends.stored_records import due_record, readable_records
+from trio_alerts.delivery import Timestamp
 from trio_alerts.errors import RefusedContent, SchemaError
 from trio_alerts.ports.store import Conflict, Counts, Due, RecordFilter, Stored, Vitals
-from trio_alerts.transitions import Moment
 
 APPLICATION_ID = 0x7A1E7257  # marks the file as ours; any other number is somebody else's database
 SCHEMA_VERSION = 1
@@ -477,7 +477,7 @@ class _Keys(msgspec.Struct, frozen=True):
     severity: str | None = None
     rule_id: str | None = None
     alert_id: str | None = None
-    occurred_at: Moment | None = None
+    occurred_at: Timestamp | None = None
 
 
 _KEYS = msgspec.json.Decoder(_Keys)
@@ -508,7 +508,7 @@ def _is_id(value: object) -> bool:
 
 def _moment(text: str) -> dt.datetime | None:
     try:
-        return msgspec.convert(text, Moment)
+        return msgspec.convert(text, Timestamp)
     except msgspec.ValidationError:
         return None
 

@@ -15,9 +15,9 @@ from trio_alerts.alert import Record
 from trio_alerts.backends.opensearch.answers import BulkItem, Cause, ItemError
 from trio_alerts.backends.opensearch.bulk import Result, result_of, write_all, write_of
 from trio_alerts.backends.opensearch.client import Target
+from trio_alerts.delivery import Delivery
 from trio_alerts.errors import RefusedContent, Unavailable
 from trio_alerts.ports.store import Conflict, Stored
-from trio_alerts.transitions import Delivery
 
 TARGET = Target("alerts", "alerts-000001")
 REFUSED_AS_A_WHOLE = error(400, "parse_exception")

@@ -24,7 +24,7 @@ from trio_alerts.backends.opensearch.mapping import (
     report,
     taken_by,
 )
-from trio_alerts.transitions import ChannelDelivery, Delivery
+from trio_alerts.delivery import ChannelDelivery, Delivery
 
 WANTED = Wanted("alerts", ("AlertStream",), "alert-processor")
 Change = Callable[[dict[str, Any]], None]

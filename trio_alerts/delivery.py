@@ -1,0 +1,119 @@
+"""What a record says about its delivery: the state of the alert and of each of its channels."""
+
+import datetime as dt
+import math
+from functools import partial
+from typing import Annotated, Literal
+
+from msgspec import Meta, Struct, ValidationError, convert, field
+
+State = Literal["sending", "delivered", "retrying", "failed", "in_doubt", "suppressed", "quarantined"]
+ChannelState = Literal["sending", "delivered", "retrying", "failed", "in_doubt"]
+AttemptResult = Literal["accepted", "retry", "refused"]
+FINAL: frozenset[State] = frozenset({"delivered", "failed", "in_doubt", "suppressed"})  # the pipeline is done with it
+
+Timestamp = Annotated[dt.datetime, Meta(tz=True)]
+EARLIEST, LATEST = dt.datetime(2, 1, 1, tzinfo=dt.UTC), dt.datetime(9998, 1, 1, tzinfo=dt.UTC)  # in every time zone
+LARGEST = 2**31 - 1  # an OpenSearch `integer`
+
+KEPT_ATTEMPTS = 10  # per channel: enough to see a pattern, and a record stays small
+KEPT_ANSWER_CHARACTERS = 1024
+
+
+class Attempt(Struct, frozen=True, omit_defaults=True):
+    """One try to send one alert through one channel, as the record keeps it."""
+
+    at: Timestamp
+    duration_s: float
+    result: AttemptResult
+    status: int | None = None
+    error: str | None = None
+    unseen: bool = False
+    answer: str = ""
+
+
+class ChannelDelivery(Struct, frozen=True, omit_defaults=True):
+    """One channel's part: `in_doubt` counts its attempts whose outcome nobody saw.
+
+    `attempts_before` are those that were made before a human asked for another one: the schedule counts from there.
+    """
+
+    name: str
+    state: ChannelState
+    attempts: int = field(default_factory=partial(int, 1))  # with a factory it is always written: see `Delivery`
+    in_doubt: int = field(default_factory=int)
+    next_attempt_at: Timestamp | None = None
+    last_error: str | None = None
+    last_status: int | None = None
+    log: tuple[Attempt, ...] = ()
+    attempts_before: int | None = None
+
+    def is_due(self, now: dt.datetime) -> bool:
+        """Tell whether it waits for an attempt that may begin now."""
+        return self.state == "retrying" and (self.next_attempt_at is None or self.next_attempt_at <= now)
+
+
+class Delivery(Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """The whole alert's part.
+
+    `attempts` counts the times somebody set out to send it, `in_doubt` those of them of which an outcome stayed unseen.
+    `owner` is the token of the last attempt, unique to it. Times are the Redis server's. `cuts` counts the attempts in
+    a row that ended with their process; from `SUSPECT_CUTS` on the alert may be what ended it.
+    `failed_channels`, `retrying_channels` and `in_doubt_channels` name the channels in that state, whatever the
+    record's own: in an index, `channels` is flattened, and "pager and failed" would match across two of them.
+
+    Counters are written at any value, by a default factory: `omit_defaults` leaves out constants only. What is not
+    there can be neither summed nor found as 0.
+    """
+
+    state: State
+    owner: str = ""
+    lease_until: Timestamp | None = None
+    attempts: int = field(default_factory=int)
+    in_doubt: int = field(default_factory=int)
+    next_attempt_at: Timestamp | None = None
+    first_at: Timestamp | None = None
+    last_at: Timestamp | None = None
+    delivered_at: Timestamp | None = None
+    last_error: str | None = None
+    last_status: int | None = None
+    reason: str | None = None
+    suppressed_by: str | None = None
+    cuts: int = field(default_factory=int)
+    failed_channels: tuple[str, ...] = ()
+    retrying_channels: tuple[str, ...] = ()
+    in_doubt_channels: tuple[str, ...] = ()
+    channels: tuple[ChannelDelivery, ...] = ()
+
+    def sending(self) -> tuple[ChannelDelivery, ...]:
+        """Return the channels that the running attempt goes through."""
+        return tuple(channel for channel in self.channels if channel.state == "sending")
+
+
+def read_delivery(value: object) -> Delivery:
+    """Read what a store kept, and anybody may have changed: whatever passes here, the program can go on from.
+
+    Raises:
+        ValidationError: Something in it makes no sense; the message says what and where, without values.
+    """
+    delivery = convert(value, Delivery)
+    if not delivery.channels and delivery.state not in ("suppressed", "quarantined"):
+        raise ValidationError(f"a record that is {delivery.state} has a channel - at `$.channels`")
+    attempts = [attempt for channel in delivery.channels for attempt in channel.log]
+    for part in (delivery, *delivery.channels, *attempts):
+        for name in part.__struct_fields__:
+            _check(name, getattr(part, name))
+    return delivery
+
+
+def _check(name: str, value: object) -> None:
+    sound = True
+    match value:
+        case dt.datetime():
+            sound = EARLIEST < value < LATEST
+        case float():
+            sound = math.isfinite(value)
+        case int():
+            sound = 0 <= value <= LARGEST
+    if not sound:
+        raise ValidationError(f"a number or time is out of range - at `{name}`")
