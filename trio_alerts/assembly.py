@@ -37,6 +37,7 @@ async def open_pipeline(settings: Settings) -> AsyncIterator[Pipeline]:
         yield Pipeline(
             settings=settings,
             stream=stream,
+            upkeep=stream.upkeep,
             store=store,
             channels={
                 channel.name: make_channel(channel, transport, clock.now) for channel in settings.effective_channels

@@ -19,7 +19,7 @@ import trio.testing
 
 from trio_alerts.alert import Entry
 from trio_alerts.errors import SchemaError, SettingsError
-from trio_alerts.ports.stream import HANDED_OVER_IDLE_S, AlertStream, DeadEntry, Pending
+from trio_alerts.ports.stream import HANDED_OVER_IDLE_S, AlertStream, DeadEntry, Pending, StreamUpkeep
 
 Fields = Sequence[tuple[bytes, bytes]]
 
@@ -30,10 +30,12 @@ SHORT_BLOCK_S = 0.05
 WHY = DeadEntry("bad_event", "no such severity: 'urgent'")
 
 
-class CountingStream(AlertStream, Protocol):
-    """The port, and what is counted beside it."""
+class BothPorts(AlertStream, Protocol):
+    """Both ports of the stream."""
 
-    lost_upstream: int
+    @property
+    def upkeep(self) -> StreamUpkeep:
+        """What the janitor does."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +59,7 @@ class StreamWorld(Protocol):
         streams: int = 1,
         block_s: float = SHORT_BLOCK_S,
         start_from: Literal["refuse", "0", "now"] = "refuse",
-    ) -> AbstractAsyncContextManager[CountingStream]:
+    ) -> AbstractAsyncContextManager[BothPorts]:
         """Connect as a consumer of `GROUP` of the first so many streams; nothing is prepared."""
 
     def add(self, stream: str, fields: Fields) -> str:
@@ -95,6 +97,9 @@ class StreamWorld(Protocol):
 
     def dead(self, stream: str) -> list[Fields]:
         """Return the entries of the dead-letter stream."""
+
+    def deleted(self, stream: str) -> list[str]:
+        """Return the IDs in the log of entries that were deleted while they were pending."""
 
 
 def fields(number: int = 1) -> Fields:
@@ -305,8 +310,8 @@ class StreamContract:
             await one.ack(trimmed)
             world.delete(world.names[0], trimmed.id)
             assert [] == await other.claim(found, 0)
-            assert 0 == other.lost_upstream
         assert {} == world.pending(world.names[0])
+        assert [] == world.deleted(world.names[0])
 
     async def test_a_renewal_counts_no_delivery(self, world: StreamWorld) -> None:
         """A renewal resets the idle time and nothing else."""
@@ -464,9 +469,9 @@ class StreamContract:
             for stream in (gone, janitor):
                 (entry,) = await stream.read(1)
                 await stream.ack(entry)
-            assert [] == await janitor.remove_idle_consumers(600)
+            assert [] == await janitor.upkeep.remove_idle_consumers(600)
             with trio.fail_after(PATIENCE_S):
-                while not (removed := await janitor.remove_idle_consumers(0.05)):  # noqa: ASYNC110 - time itself
+                while not (removed := await janitor.upkeep.remove_idle_consumers(0.05)):  # noqa: ASYNC110 - time itself
                     await trio.sleep(0.01)
             assert ["b"] == removed
         assert {"a", "c"} == world.consumers(world.names[0])
@@ -476,19 +481,19 @@ class StreamContract:
         add(world, 10)
         async with world.open("a") as one, world.open("b") as other:
             await one.prepare()
-            assert 0 == await one.newly_lost()
+            assert 0 == await one.upkeep.newly_lost()
             for entry in await one.read(2):
                 await one.ack(entry)
             world.trim(world.names[0], 9)  # read: no loss
-            assert 0 == await one.newly_lost()
+            assert 0 == await one.upkeep.newly_lost()
             world.trim(world.names[0], 3)
-            assert [5, 0] == [await one.newly_lost(), await other.newly_lost()]
+            assert [5, 0] == [await one.upkeep.newly_lost(), await other.upkeep.newly_lost()]
             world.trim(world.names[0], 2)
             assert 2 == len(await other.read(10))  # a read puts the group behind the gap
-            assert [1, 0] == [await other.newly_lost(), await one.newly_lost()]
+            assert [1, 0] == [await other.upkeep.newly_lost(), await one.upkeep.newly_lost()]
             add(world, 3)
             world.trim(world.names[0], 1)
-            assert 2 == await one.newly_lost()
+            assert 2 == await one.upkeep.newly_lost()
 
     async def test_what_was_trimmed_before_the_first_read_is_lost_too(self, world: StreamWorld) -> None:
         """From the moment there is a group; what went before was never its own."""
@@ -496,9 +501,9 @@ class StreamContract:
         world.trim(world.names[0], 3)
         async with world.open("a") as stream:
             await stream.prepare()
-            assert 0 == await stream.newly_lost()
+            assert 0 == await stream.upkeep.newly_lost()
             world.trim(world.names[0], 1)
-            assert 2 == await stream.newly_lost()
+            assert 2 == await stream.upkeep.newly_lost()
 
     async def test_with_now_what_lies_there_is_nobodys_loss(self, world: StreamWorld) -> None:
         """A group that begins behind the entries does not miss them."""
@@ -506,10 +511,10 @@ class StreamContract:
         async with world.open("a", start_from="now") as stream:
             await stream.prepare()
             world.trim(world.names[0], 1)
-            assert 0 == await stream.newly_lost()
+            assert 0 == await stream.upkeep.newly_lost()
             add(world, 3)
             world.trim(world.names[0], 1)
-            assert 2 == await stream.newly_lost()
+            assert 2 == await stream.upkeep.newly_lost()
 
     async def test_what_was_deleted_unread_is_told_once(self, world: StreamWorld) -> None:
         """An operator's XDEL in the middle of what is not read yet."""
@@ -519,13 +524,13 @@ class StreamContract:
             await stream.read(2)
             world.delete(world.names[0], added[0])  # read: no loss of this kind
             world.delete(world.names[0], added[3])
-            assert [1, 0] == [await stream.newly_lost(), await stream.newly_lost()]
+            assert [1, 0] == [await stream.upkeep.newly_lost(), await stream.upkeep.newly_lost()]
             world.delete(world.names[0], added[5])
-            assert 1 == await stream.newly_lost()
+            assert 1 == await stream.upkeep.newly_lost()
             assert [added[2], added[4]] == ids(await stream.read(10))
             add(world, 1)
             assert 1 == len(await stream.read(1))
-            assert 0 == await stream.newly_lost()
+            assert 0 == await stream.upkeep.newly_lost()
 
     async def test_the_quarantine_is_counted(self, world: StreamWorld) -> None:
         """Over all streams."""
@@ -533,10 +538,10 @@ class StreamContract:
         add(world, 1, 1)
         async with world.open("a", streams=2) as stream:
             await stream.prepare()
-            assert 0 == await stream.quarantined()
+            assert 0 == await stream.upkeep.dead_letters()
             for entry in await read_all(stream, 2):
                 await stream.quarantine(entry, WHY)
-            assert 2 == await stream.quarantined()
+            assert 2 == await stream.upkeep.dead_letters()
 
     async def test_what_is_done_with_is_trimmed(self, world: StreamWorld) -> None:
         """From the oldest on, up to what is pending or not read yet, also by a group that is not ours."""
@@ -546,23 +551,23 @@ class StreamContract:
             await stream.prepare()
             await trio.sleep(0.002)  # an entry of this very millisecond would be too young
             first, second, third, fourth = await read_all(stream, 4)
-            assert 0 == await stream.trim(0)
+            assert 0 == await stream.upkeep.trim(0)
             await stream.ack(first)
             await stream.ack(third)
-            assert 0 == await stream.trim(3600)
+            assert 0 == await stream.upkeep.trim(3600)
             assert added == world.entries(name)
-            assert 1 == await stream.trim(0)
+            assert 1 == await stream.upkeep.trim(0)
             assert added[1:] == world.entries(name)
             for entry in (second, fourth):
                 await stream.ack(entry)
             world.other_group(name, added[1])
-            assert 1 == await stream.trim(0)
+            assert 1 == await stream.upkeep.trim(0)
             assert added[2:] == world.entries(name)
-            assert 0 == await stream.newly_lost()
+            assert 0 == await stream.upkeep.newly_lost()
 
             for entry in await read_all(stream, 4):
                 await stream.ack(entry)
-            assert 0 == await stream.trim(0)
+            assert 0 == await stream.upkeep.trim(0)
 
     async def test_trimming_keeps_what_is_not_read(self, world: StreamWorld) -> None:
         """With everything acknowledged, what follows the last entry that was read stays, however much goes."""
@@ -572,18 +577,18 @@ class StreamContract:
             for entry in await read_all(stream, 449):
                 await stream.ack(entry)
             await trio.sleep(0.002)
-            assert 449 == await stream.trim(0)
+            assert 449 == await stream.upkeep.trim(0)
             assert [] != await stream.read(1)
-            assert 0 == await stream.newly_lost()
+            assert 0 == await stream.upkeep.newly_lost()
 
     async def test_a_stream_without_a_group_is_not_trimmed(self, world: StreamWorld) -> None:
         """Nobody has read it."""
         added = add(world, 3)
         async with world.open("a") as stream:
             await trio.sleep(0.002)
-            assert 0 == await stream.trim(0)
-            assert 0 == await stream.newly_lost()
-            assert [] == await stream.remove_idle_consumers(0)
+            assert 0 == await stream.upkeep.trim(0)
+            assert 0 == await stream.upkeep.newly_lost()
+            assert [] == await stream.upkeep.remove_idle_consumers(0)
         assert added == world.entries(world.names[0])
 
     async def test_a_lock_is_one_groups_and_ends_by_itself(self, world: StreamWorld) -> None:
@@ -648,8 +653,8 @@ class StreamContract:
         assert [] == world.dead(world.names[0])
 
     @pytest.mark.parametrize("how", ["own_pending", "claim", "hand_over"])
-    async def test_a_deleted_entry_is_acknowledged_and_counted(self, world: StreamWorld, how: str) -> None:
-        """An entry that was deleted before it was dealt with is lost upstream: noticed once, and pending no more."""
+    async def test_a_deleted_entry_is_acknowledged_and_noted(self, world: StreamWorld, how: str) -> None:
+        """An entry that was deleted before it was dealt with is lost upstream: noted once, and pending no more."""
         add(world, 3)
         async with world.open("a") as stream:
             await stream.prepare()
@@ -662,19 +667,19 @@ class StreamContract:
                 assert [left.id] == ids(await stream.claim(await stream.look(0, 3), 0))
             else:
                 assert 1 == await stream.hand_over(set())
-            assert 2 == stream.lost_upstream
+        assert [gone.id, gone_too.id] == world.deleted(world.names[0])
         assert [left.id] == list(world.pending(world.names[0]))
 
-    async def test_an_entry_deleted_under_our_hands_is_no_loss(self, world: StreamWorld) -> None:
-        """Its content is with a worker: a renewal only drops it from the pending list, so that nobody waits for it."""
+    async def test_an_entry_deleted_under_our_hands_is_noted(self, world: StreamWorld) -> None:
+        """Its content is with a worker: a renewal drops it from the pending list, so that nobody waits for it."""
         add(world, 1)
         async with world.open("a") as stream:
             await stream.prepare()
             (entry,) = await stream.read(1)
             world.delete(world.names[0], entry.id)
             assert set() == await stream.renew([entry])
-            assert 0 == stream.lost_upstream
         assert {} == world.pending(world.names[0])
+        assert [entry.id] == world.deleted(world.names[0])
 
     async def test_a_replay_keeps_its_first_record_id(self, world: StreamWorld) -> None:
         """An entry that says which older entry it came from has that one's record, wherever record IDs are compared."""

@@ -11,7 +11,7 @@ from trio.testing import MockClock
 from tests.contracts.stream import (
     GROUP,
     SHORT_BLOCK_S,
-    CountingStream,
+    BothPorts,
     Fields,
     Held,
     StreamContract,
@@ -19,7 +19,8 @@ from tests.contracts.stream import (
     fields,
 )
 from tests.support.fakes.store import Fault
-from tests.support.fakes.stream import Call, FakeServer, FakeStream, Group, Stream
+from tests.support.fakes.stream import FakeStream
+from tests.support.fakes.stream_server import Call, FakeServer, Group, Stream
 from trio_alerts.errors import Unavailable
 from trio_alerts.ports.stream import DeadEntry
 from trio_alerts.settings.settings import Settings
@@ -43,7 +44,7 @@ class FakeWorld:
         streams: int = 1,
         block_s: float = SHORT_BLOCK_S,
         start_from: Literal["refuse", "0", "now"] = "refuse",
-    ) -> AsyncIterator[CountingStream]:
+    ) -> AsyncIterator[BothPorts]:
         yield FakeStream(
             self.server,
             Settings(
@@ -92,6 +93,9 @@ class FakeWorld:
 
     def dead(self, stream: str) -> list[Fields]:
         return self.server.dead.get(stream, [])
+
+    def deleted(self, stream: str) -> list[str]:
+        return self.server.deleted.get(stream, [])
 
 
 class TestFakeStream(StreamContract):

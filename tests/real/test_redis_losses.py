@@ -10,7 +10,7 @@ import trio
 from tests.contracts.stream import GROUP, add, ids, read_all
 from tests.real.test_redis_stream import RedisWorld, logged, settings
 from tests.support.servers import RedisServer
-from trio_alerts.backends.redis import reader
+from trio_alerts.backends.redis import groups
 from trio_alerts.backends.redis.keys import dead_letter_key, ledger_key
 from trio_alerts.backends.redis.standing import LostUnread, RedisLedger, open_ledger
 from trio_alerts.backends.redis.stream import RedisStream, open_redis_stream
@@ -40,7 +40,7 @@ async def working(world: RedisWorld, server: RedisServer, **more: Any) -> AsyncI
         for entry in await read_all(stream, 2):
             await stream.ack(entry)
         add(world, UNREAD)
-        await stream.newly_lost()
+        await stream.upkeep.newly_lost()
         yield stream
 
 
@@ -85,8 +85,8 @@ async def test_a_stream_that_goes_away_under_a_worker(
         with trio.fail_after(10):
             while not await stream.read(10):  # creates what is missing
                 add(world, 1)
-        assert UNREAD == await stream.newly_lost()
-        assert 0 == await stream.newly_lost()
+        assert UNREAD == await stream.upkeep.newly_lost()
+        assert 0 == await stream.upkeep.newly_lost()
     assert LostUnread(UNREAD, 1) == await lost(world, redis_server)
     assert 1 == sum(TAKEN in line or (GONE in line and f"About {UNREAD} " in line) for line in logged)
 
@@ -104,7 +104,7 @@ async def test_a_stream_that_went_away_while_nobody_worked(
         assert LostUnread(UNREAD, 1) == await lost(world, redis_server)
     async with open_redis_stream(settings(redis_server, stream=world.names[0], start_from="now")) as stream:
         await stream.prepare()
-        assert UNREAD == await stream.newly_lost()
+        assert UNREAD == await stream.upkeep.newly_lost()
         added = add(world, 1)
         assert added == ids(await read_all(stream, 2 if how == "replaced" else 1))[-1:]
     assert LostUnread(UNREAD, 1) == await lost(world, redis_server)
@@ -121,7 +121,7 @@ async def test_what_is_accepted_counts_no_more(world: RedisWorld, redis_server: 
             await ledger.accept_losses(name)
             assert LostUnread(UNREAD, 0) == await ledger.lost_unread(name)
             add(world, 3)
-            await stream.newly_lost()
+            await stream.upkeep.newly_lost()
             take_away(world, "deleted")
             assert LostUnread(UNREAD + 3, 1) == await ledger.lost_unread(name)
 
@@ -137,7 +137,7 @@ async def test_a_group_that_goes_away_alone(world: RedisWorld, redis_server: Red
         with trio.fail_after(10):
             assert left == ids(await read_all(stream, len(left)))
         expected = UNREAD - 2 if how != "destroyed" else 0
-        assert expected == await stream.newly_lost()
+        assert expected == await stream.upkeep.newly_lost()
     assert LostUnread(expected, int(expected > 0)) == await lost(world, redis_server)
 
 
@@ -166,7 +166,7 @@ async def test_a_group_that_is_moved_past_entries(
     async with working(world, redis_server) as stream:
         stood_at = world.entries(name)[1]
         move(world, how)
-        assert 0 == await stream.newly_lost()
+        assert 0 == await stream.upkeep.newly_lost()
         (line,) = [line for line in logged if MOVED in line]
         assert f"about {UNREAD} entries" in line
         assert stood_at in line
@@ -174,7 +174,7 @@ async def test_a_group_that_is_moved_past_entries(
         assert (how in ("beyond the end", "to the largest ID")) is out_of_reach
         assert LostUnread(0, 1) == await lost(world, redis_server)
         world.run("XGROUP SETID", name, GROUP, stood_at)
-        assert 0 == await stream.newly_lost()
+        assert 0 == await stream.upkeep.newly_lost()
         assert LostUnread(0, 0) == await lost(world, redis_server)
         assert world.entries(name)[2:] == ids(await read_all(stream, UNREAD))
 
@@ -185,9 +185,9 @@ async def test_what_is_added_out_of_reach_is_counted(
     """A group that stands behind the end gets nothing: each entry that is added is one more."""
     async with working(world, redis_server) as stream:
         world.run("XGROUP SETID", world.names[0], GROUP, "9999999999999-0")
-        await stream.newly_lost()
+        await stream.upkeep.newly_lost()
         add(world, 3)
-        await stream.newly_lost()
+        await stream.upkeep.newly_lost()
         assert 1 == sum("stands behind the end" in line for line in logged)
     assert [5, 3] == [int(line.split("about ")[1].split()[0]) for line in logged if MOVED in line]
 
@@ -200,11 +200,11 @@ async def test_ordinary_work_is_no_loss(world: RedisWorld, redis_server: RedisSe
             first, *_ = await read_all(stream, 2)
             await stream.ack(first)
             world.delete(name, first.id)
-            await stream.newly_lost()
+            await stream.upkeep.newly_lost()
             await read_all(stream, 1)
             if round_ == 1:
                 world.run("XGROUP SETID", name, GROUP, "0")
-            await stream.newly_lost()
+            await stream.upkeep.newly_lost()
             await read_all(stream, 2)
     assert [] == [line for line in logged if line.startswith("ERROR")]
     assert LostUnread(0, 0) == await lost(world, redis_server)
@@ -217,10 +217,10 @@ async def test_an_entry_deleted_unread_in_the_middle_moves_nothing(
     async with working(world, redis_server) as stream:
         world.delete(world.names[0], world.entries(world.names[0])[4])
         for _ in range(4):
-            await stream.newly_lost()
+            await stream.upkeep.newly_lost()
             (entry,) = await read_all(stream, 1)
             await stream.ack(entry)
-        await stream.newly_lost()
+        await stream.upkeep.newly_lost()
     assert [] == [line for line in logged if line.startswith("ERROR")]
 
 
@@ -228,7 +228,7 @@ async def test_a_watch_looks_while_nobody_reads(
     world: RedisWorld, redis_server: RedisServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """With all workers busy, what is unread is known all the same: it is not counted by an old figure."""
-    monkeypatch.setattr(reader, "WATCH_EVERY_S", 0.01)
+    monkeypatch.setattr(groups, "WATCH_EVERY_S", 0.01)
     async with working(world, redis_server):
         add(world, 3)
         with trio.fail_after(10):
@@ -262,7 +262,7 @@ async def test_the_largest_id_there_is(world: RedisWorld, redis_server: RedisSer
         for _ in range(3):
             assert {entry.id for entry in entries} == set(ids(await stream.look(0.0, 3)))
         assert [largest] == ids(await stream.own_pending({one.record_id for one in entries[:2]}, 1))
-        assert 0 == await stream.newly_lost()
+        assert 0 == await stream.upkeep.newly_lost()
         assert 3 == await stream.hand_over(set(), set())
         async with open_ledger(settings(redis_server, stream=name)) as ledger:
             standing = await ledger.standing(name)
@@ -271,7 +271,7 @@ async def test_the_largest_id_there_is(world: RedisWorld, redis_server: RedisSer
         world.run("XGROUP SETID", name, GROUP, "0")
         async with open_ledger(settings(redis_server, stream=name)) as ledger:
             assert 3 == (await ledger.standing(name)).not_read
-        assert 0 == await stream.trim(0.0)
+        assert 0 == await stream.upkeep.trim(0.0)
 
 
 async def all_of(page_of: Callable[[str, str], Any], name: str) -> list[Any]:

@@ -103,7 +103,7 @@ async def test_a_permission_that_is_taken_away_is_an_outage(world: RedisWorld, r
                 "XACK": lambda: stream.ack(entry),
                 "TIME": stream.server_time,
                 "SET": lambda: stream.lock("redrive", 1.0),
-                "XLEN": stream.quarantined,
+                "XLEN": stream.upkeep.dead_letters,
                 "EVAL (XPENDING, XGROUP DELCONSUMER)": stream.leave,
             }
             for name, operation in operations.items():
@@ -129,14 +129,14 @@ async def test_what_a_full_memory_allows_goes_on(world: RedisWorld, redis_server
             await stream.ack(second)
             assert not await stream.owns(second)
             world.client.xtrim(world.names[0], maxlen=0, approximate=False)
-            assert 0 == await stream.newly_lost()  # it cannot be noted, so it is not told either
-            assert 0 == await stream.hand_over(set(), set())  # the entry is deleted: it is lost, and named
-            assert 1 == stream.lost_upstream
-            assert ["b"] == await stream.remove_idle_consumers(0.0)
+            assert 0 == await stream.upkeep.newly_lost()  # it cannot be noted, so it is not told either
+            assert 0 == await stream.hand_over(set(), set())  # the entry is deleted: it is lost, and noted
+            assert added[:1] == world.deleted(world.names[0])
+            assert ["b"] == await stream.upkeep.remove_idle_consumers(0.0)
             assert await stream.leave()
             with pytest.raises(Unavailable, match=r"refuses SET on .*maxmemory"):
                 await stream.lock("redrive", 1.0)
-        assert 2 == await stream.newly_lost()  # now it can
+        assert 2 == await stream.upkeep.newly_lost()  # now it can
 
 
 async def test_a_deleted_entry_that_cannot_be_noted_is_still_handed_over(

@@ -17,7 +17,7 @@ from tests.contracts.stream import (
     PATIENCE_S,
     SHORT_BLOCK_S,
     WHY,
-    CountingStream,
+    BothPorts,
     Fields,
     Held,
     StreamContract,
@@ -48,6 +48,7 @@ class RedisWorld:
     def __init__(self, server: RedisServer, base: str) -> None:
         self.names = (base, f"{base}-second", f"{base}|third")
         self.client = server.client()
+        self.client.set_response_callback("XRANGE", lambda answer, **_: answer)  # keeps doubles and order
         self._server = server
 
     @asynccontextmanager
@@ -58,7 +59,7 @@ class RedisWorld:
         streams: int = 1,
         block_s: float = SHORT_BLOCK_S,
         start_from: Literal["refuse", "0", "now"] = "refuse",
-    ) -> AsyncIterator[CountingStream]:
+    ) -> AsyncIterator[BothPorts]:
         names = self.names[:streams]
         async with open_redis_stream(
             settings(self._server, streams=names, consumer=consumer, block_s=block_s, start_from=start_from)
@@ -119,6 +120,10 @@ class RedisWorld:
         answer: Any = self.client.xrange(f"{{{stream}}}:dead")
         return [list(zip(flat[::2], flat[1::2], strict=True)) for _, flat in answer]
 
+    def deleted(self, stream: str) -> list[str]:
+        answer: Any = self.run("XRANGE", lost_key(stream, GROUP), "-", "+")
+        return [flat[1].decode() for _, flat in answer]
+
 
 def settings(server: RedisServer, **more: Any) -> Settings:
     return Settings(**{"redis_url": SecretUrl(server.url), "group": GROUP, "consumer": "a", "block_s": 0.05, **more})
@@ -129,7 +134,6 @@ def world(redis_server: RedisServer, stream_name: str) -> Iterator[RedisWorld]:
     """Give a world on Valkey, then on Redis 7."""
     world = RedisWorld(redis_server, stream_name)
     with closing(world.client):
-        world.client.set_response_callback("XRANGE", lambda answer, **_: answer)  # keeps doubles and order
         yield world
 
 
@@ -354,7 +358,7 @@ async def test_wake_knows_the_reader_after_a_reconnect(world: RedisWorld, redis_
         assert LONG_BLOCK_S > trio.current_time() - begun
 
 
-async def read_into(entries: list[Entry], stream: CountingStream, count: int) -> None:
+async def read_into(entries: list[Entry], stream: BothPorts, count: int) -> None:
     entries.extend(await stream.read(count))
 
 
@@ -558,16 +562,18 @@ async def test_the_dead_letter_stream_has_the_agreed_name(world: RedisWorld, red
 async def test_what_is_lost_upstream_is_an_error_in_the_log(
     world: RedisWorld, redis_server: RedisServer, logged: list[str]
 ) -> None:
-    """One line an entry, with its record ID."""
-    (added,) = add(world, 1)
+    """One line an entry, with its record ID; a warning if we hold what it says."""
+    ours, gone = add(world, 2)
     async with open_redis_stream(settings(redis_server, stream=world.names[0])) as stream:
         await stream.prepare()
-        await stream.read(1)
+        entry, _ = await read_all(stream, 2)
         world.client.xtrim(world.names[0], maxlen=0, approximate=False)
+        await stream.renew([entry])
         assert [] == await stream.own_pending(set(), 10)
         assert [] == await stream.own_pending(set(), 10)
-    errors = [line for line in logged if line.startswith("ERROR")]
-    assert [f"ERROR {added}: lost upstream"] == [line[: len(f"ERROR {added}: lost upstream")] for line in errors]
+    said = [line for line in logged if "deleted" in line]
+    expected = [f"WARNING {ours}: was deleted", f"ERROR {gone}: lost upstream"]
+    assert expected == [line[: len(start)] for line, start in zip(said, expected, strict=True)]
 
 
 async def test_trimming_at_the_heels_of_the_group_is_counted_exactly(
@@ -583,32 +589,7 @@ async def test_trimming_at_the_heels_of_the_group_is_counted_exactly(
             seen += len(await stream.read(1))
             add(world, 5)
             world.trim(world.names[0], 3)
-        assert 10 + 30 * 5 - seen - 3 == await stream.newly_lost()
-
-
-async def test_a_deleted_entry_leaves_a_trace(world: RedisWorld, redis_server: RedisServer) -> None:
-    """What was deleted while it was pending is written down where `audit` finds it, whoever noticed it."""
-    name = world.names[0]
-    added = add(world, 4)
-    async with open_redis_stream(settings(redis_server, stream=name)) as stream:
-        await stream.prepare()
-        entries = await read_all(stream, 4)
-        for number, entry in enumerate(entries):
-            world.delete(name, entry.id)
-            if number == 0:
-                await stream.own_pending(set(), 1)
-            elif number == 1:
-                await stream.claim(await stream.look(0, 1), 0)
-            elif number == 2:
-                await stream.renew([entry])
-            else:
-                await stream.hand_over(set())
-    assert added == [fields[b"id"].decode() for _, fields in entries_of(world, lost_key(name, GROUP))]
-
-
-def entries_of(world: RedisWorld, key: str) -> list[tuple[bytes, dict[bytes, bytes]]]:
-    answer: Any = world.run("XRANGE", key, "-", "+")
-    return [(entry_id, dict(zip(flat[::2], flat[1::2], strict=True))) for entry_id, flat in answer]
+        assert 10 + 30 * 5 - seen - 3 == await stream.upkeep.newly_lost()
 
 
 async def test_a_large_stream_is_trimmed_in_steps(
@@ -623,7 +604,7 @@ async def test_a_large_stream_is_trimmed_in_steps(
         for entry in await read_all(stream, 950):
             await stream.ack(entry)
         await trio.sleep(0.002)
-        assert [600, 350, 0] == [await stream.trim(0) for _ in range(3)]
+        assert [600, 350, 0] == [await stream.upkeep.trim(0) for _ in range(3)]
 
 
 async def test_a_wrong_address_is_refused(redis_server: RedisServer) -> None:

@@ -17,7 +17,8 @@ from tests.simulation.network import Backend, Killed, Network, Request
 from tests.simulation.plan import Event
 from tests.simulation.schedule import OWNER, FreezingQueue
 from tests.support.fakes.store import FakeStore
-from tests.support.fakes.stream import FakeServer, FakeStream
+from tests.support.fakes.stream import FakeStream
+from tests.support.fakes.stream_server import FakeServer
 from trio_alerts.alert import AlertEvent, Entry
 from trio_alerts.errors import AlertError
 from trio_alerts.pipeline.in_flight import InFlight
@@ -79,9 +80,11 @@ class Incarnation:
         self._bulk = BulkStore(around.store, around.network, settings.store_timeout_s) if around.bulk else None
         if self._bulk is not None:
             store = self._bulk
+        stream = FakeStream(around.server, settings)
         self.pipeline = WatchedPipeline(
             settings=settings,
-            stream=FakeStream(around.server, settings),
+            stream=stream,
+            upkeep=stream.upkeep,
             store=store,
             channels=around.receivers,
             routing=_Routing(settings, self, around.promises),

@@ -13,7 +13,7 @@ from tests.simulation.history import History
 from tests.simulation.plan import Event
 from tests.simulation.schedule import OWNER
 from tests.support.fakes import store as fake_store
-from tests.support.fakes import stream as fake_stream
+from tests.support.fakes import stream_server
 from trio_alerts.errors import Unavailable
 from trio_alerts.ports.store import Stored
 
@@ -149,7 +149,7 @@ class Network:
         who: Incarnation | None = OWNER.get()  # type: ignore[assignment]  # nothing else is ever set
         if who is None:
             return effect()
-        backend: Backend = "stream" if isinstance(call, fake_stream.Call) else "store"
+        backend: Backend = "stream" if isinstance(call, stream_server.Call) else "store"
         fate = self._fate(backend, who, call)
         request = Request(
             lambda: self._effect(who, call, effect), until, within_s, 0.5 if until is None else 0.1, backend
@@ -283,12 +283,12 @@ class Network:
 
 
 def _method(call: object) -> str:
-    return call.method if isinstance(call, fake_stream.Call | fake_store.Call | BulkCall) else type(call).__name__
+    return call.method if isinstance(call, stream_server.Call | fake_store.Call | BulkCall) else type(call).__name__
 
 
 def _ids(call: object) -> tuple[object, ...]:
     match call:
-        case fake_stream.Call(count=count, ids=ids):
+        case stream_server.Call(count=count, ids=ids):
             return (",".join(ids) or count,)
         case fake_store.Call(record_id=record_id, state=state):
             return (f"{record_id} {state}".strip(),)

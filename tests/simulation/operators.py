@@ -11,7 +11,7 @@ from tests.simulation.history import History
 from tests.simulation.plan import POISON, Event
 from tests.simulation.promises import Emitted, Promises
 from tests.support.fakes.store import FakeStore
-from tests.support.fakes.stream import FakeServer, Group, Stream
+from tests.support.fakes.stream_server import FakeServer, Group, Stream
 from tests.support.fakes.world import EVENT, GROUP, STREAM
 from trio_alerts.alert import Record
 from trio_alerts.clock import ServerClock

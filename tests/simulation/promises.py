@@ -11,9 +11,9 @@ import trio
 
 from tests.simulation.history import History
 from tests.simulation.plan import POISON
-from tests.support.fakes import stream as fake_stream
+from tests.support.fakes import stream_server
 from tests.support.fakes.store import FakeStore
-from tests.support.fakes.stream import FakeServer
+from tests.support.fakes.stream_server import FakeServer
 from trio_alerts.alert import Record
 from trio_alerts.delivery import Delivery
 from trio_alerts.ports.store import Conflict, Stored
@@ -286,12 +286,12 @@ class Promises:
 
     def before_effect(self, who: "Incarnation", call: object) -> None:
         """Remember what is pending before a call has its effect."""
-        if isinstance(call, fake_stream.Call) and call.method in ("ack", "claim", "quarantine"):
+        if isinstance(call, stream_server.Call) and call.method in ("ack", "claim", "quarantine"):
             self._pending = self._pending_now()
 
     def after_effect(self, who: "Incarnation", call: object, result: object) -> None:
         """Check what a call did to the pending list."""
-        if not isinstance(call, fake_stream.Call):
+        if not isinstance(call, stream_server.Call):
             return
         if call.method == "ack":
             for entry_id in self._pending.keys() - self._pending_now().keys():
@@ -354,7 +354,7 @@ class Promises:
         pending = self._pending_now()
         if pending:
             return f"{len(pending)} entries are pending: {dict(sorted(pending.items()))}"
-        stream = self._server.streams.get(self._settings.stream, fake_stream.Stream())
+        stream = self._server.streams.get(self._settings.stream, stream_server.Stream())
         group = stream.groups.get(self._settings.group)
         newest = next(reversed(stream.entries), None)
         if newest is not None and (group is None or _order(group.last_id) < _order(newest)):

@@ -18,7 +18,7 @@ from tests.simulation.plan import Event, Plan
 from tests.simulation.promises import Promises, WatchedStore
 from tests.simulation.receiver import Receiver
 from tests.simulation.schedule import OWNER, FreezingQueue, run_repeatably, scheduler_fingerprint
-from tests.support.fakes.stream import FakeServer
+from tests.support.fakes.stream_server import FakeServer
 from tests.support.fakes.world import GROUP, STREAM
 from trio_alerts.clock import ServerClock
 from trio_alerts.errors import AlertError, SchemaError, StartError

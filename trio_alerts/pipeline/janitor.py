@@ -31,13 +31,13 @@ async def _tell_what_needs_a_human(pipeline: Pipeline) -> None:
     counts = await pipeline.store.counts(pipeline.clock.now())
     waiting = {state: counts.by_state.get(state, 0) for state in NEEDS_A_HUMAN}
     # Most entries in quarantine have no record: what is no alert never gets one.
-    waiting |= {"quarantined": await pipeline.stream.quarantined(), "overdue": counts.overdue}
+    waiting |= {"quarantined": await pipeline.upkeep.dead_letters(), "overdue": counts.overdue}
     if any(waiting.values()):
         logger.warning("needs a human: {}", ", ".join(f"{count} {state}" for state, count in waiting.items() if count))
 
 
 async def _tell_what_was_lost(pipeline: Pipeline) -> None:
-    if lost := await pipeline.stream.newly_lost():
+    if lost := await pipeline.upkeep.newly_lost():
         logger.error(
             "lost upstream: {} entries were trimmed or deleted from the stream before they were read; "
             "let the producer keep more (its MAXLEN), or run more workers",
@@ -50,7 +50,7 @@ async def _tidy_up(turn: Turn, pipeline: Pipeline) -> None:
     settings = pipeline.settings
     if not await turn.is_ours():
         return
-    for name in await pipeline.stream.remove_idle_consumers(max(GONE_AFTER_S, 2 * settings.block_s)):
+    for name in await pipeline.upkeep.remove_idle_consumers(max(GONE_AFTER_S, 2 * settings.block_s)):
         logger.info("consumer {} is gone: removed from the group", name)
-    if settings.trim == "acked" and (removed := await pipeline.stream.trim(settings.trim_keep_s)):
+    if settings.trim == "acked" and (removed := await pipeline.upkeep.trim(settings.trim_keep_s)):
         logger.debug("trimmed {} entries that every group is done with", removed)

@@ -17,7 +17,7 @@ from trio_alerts.pipeline.in_flight import InFlight
 from trio_alerts.pipeline.outage import Outage, Signal
 from trio_alerts.ports.channel import Channel
 from trio_alerts.ports.store import AlertStore
-from trio_alerts.ports.stream import AlertStream
+from trio_alerts.ports.stream import AlertStream, StreamUpkeep
 from trio_alerts.routing.routes import Routing
 from trio_alerts.settings.settings import Settings
 
@@ -33,6 +33,7 @@ class Pipeline:
 
     settings: Settings
     stream: AlertStream
+    upkeep: StreamUpkeep
     store: AlertStore
     channels: Mapping[str, Channel]
     routing: Routing

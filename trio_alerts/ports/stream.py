@@ -1,4 +1,4 @@
-"""The stream's port: what carries alerts."""
+"""The stream's ports: what carries alerts, and what keeps the stream in order."""
 
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
@@ -148,13 +148,23 @@ class AlertStream(Protocol):
     async def leave(self) -> bool:
         """Remove our consumer if it has nothing pending, in one step; tell whether it was removed."""
 
+    async def server_time(self) -> float:
+        """Return the server's time in seconds since the epoch."""
+
+    async def lock(self, name: str, ttl_s: float) -> bool:
+        """Take a named lock that ends by itself; False if somebody has it. It saves work, it guards nothing."""
+
+
+class StreamUpkeep(Protocol):
+    """What keeps the streams and the group in order: the janitor's part, which carries no alert."""
+
     async def newly_lost(self) -> int:
         """Return how many entries were trimmed or deleted before the group had read them, and nobody was told of yet.
 
         Their IDs are known to nobody. The number is kept on the server: of all processes, one is told of each.
         """
 
-    async def quarantined(self) -> int:
+    async def dead_letters(self) -> int:
         """Return how many entries lie in the dead-letter streams."""
 
     async def remove_idle_consumers(self, min_idle_s: float) -> list[str]:
@@ -165,9 +175,3 @@ class AlertStream(Protocol):
 
         A group that is not ours counts too: nothing is removed that is pending in it, or that it has not read yet.
         """
-
-    async def server_time(self) -> float:
-        """Return the server's time in seconds since the epoch."""
-
-    async def lock(self, name: str, ttl_s: float) -> bool:
-        """Take a named lock that ends by itself; False if somebody has it. It saves work, it guards nothing."""

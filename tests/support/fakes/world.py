@@ -10,7 +10,8 @@ import trio
 
 from tests.support.fakes.channel import FakeChannel
 from tests.support.fakes.store import FakeStore
-from tests.support.fakes.stream import FakeServer, FakeStream
+from tests.support.fakes.stream import FakeStream
+from tests.support.fakes.stream_server import FakeServer
 from trio_alerts.alert import Entry
 from trio_alerts.delivery import Delivery
 from trio_alerts.outcome import Outcome
@@ -83,9 +84,11 @@ class World:
     def pipeline(self, consumer: str = "me", **changed: Any) -> Pipeline:
         """Return one process, ready to be served."""
         settings = self.settings(consumer=consumer, **changed)
+        stream = FakeStream(self.server, settings)
         return Pipeline(
             settings=settings,
-            stream=FakeStream(self.server, settings),
+            stream=stream,
+            upkeep=stream.upkeep,
             store=self.store,
             channels=self.channels,
             routing=Routing(settings),

@@ -9,7 +9,8 @@ import trio
 from tests.contracts.store import NOW, record, retrying
 from tests.support.calling import Called, call
 from tests.support.fakes.store import FakeStore
-from tests.support.fakes.stream import FakeServer, FakeStream
+from tests.support.fakes.stream import FakeStream
+from tests.support.fakes.stream_server import FakeServer
 from tests.support.fakes.world import GROUP, STREAM
 from trio_alerts.backends.redis.standing import Consumer, Standing
 from trio_alerts.commands import adopt

@@ -10,7 +10,8 @@ from trio.testing import MockClock
 
 from tests.support.calling import Called, call
 from tests.support.fakes.store import FakeStore
-from tests.support.fakes.stream import FakeServer, FakeStream
+from tests.support.fakes.stream import FakeStream
+from tests.support.fakes.stream_server import FakeServer
 from tests.unit.commands.test_alert_file import line
 from trio_alerts.alert import Entry, Record, parse_entry
 from trio_alerts.backoff import RetryPolicy

@@ -7,7 +7,8 @@ import pytest
 import trio
 from trio.testing import MockClock
 
-from tests.support.fakes.stream import FakeServer, FakeStream
+from tests.support.fakes.stream import FakeStream
+from tests.support.fakes.stream_server import FakeServer
 from tests.support.fakes.world import GROUP, STREAM, World
 from trio_alerts.deployment import new_identity
 from trio_alerts.errors import SchemaError, StartError

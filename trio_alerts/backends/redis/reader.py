@@ -1,6 +1,5 @@
-"""Reading new entries for a group: waiting, waking, and noticing what went away before it was read."""
+"""Reading new entries for a group: waiting, and being woken."""
 
-import math
 from collections.abc import Sequence
 
 import trio
@@ -10,16 +9,12 @@ from trio_alerts.alert import MAX_ENTRY_BYTES
 from trio_alerts.backends.redis.answers import EntryId, Refusal
 from trio_alerts.backends.redis.client import RedisClient
 from trio_alerts.backends.redis.connection import RedisConnection
-from trio_alerts.backends.redis.deployment import RedisDeployment
-from trio_alerts.backends.redis.losses import NOTHING_KNOWN, Ledger, create_group, look_for_losses
+from trio_alerts.backends.redis.groups import Groups
 from trio_alerts.errors import Unavailable
 from trio_alerts.record_ids import REPLAY_OF
 from trio_alerts.settings.settings import Settings
 
 SLICE_S = 0.1  # of a wait for some of the streams, when there are fewer idle workers than streams: 10 commands a second
-LOOK_FOR_LOSSES_S = 0.1  # a look takes 0.1 ms; once the producer's trimming is at our heels, before every read
-LOOK_SHARE = 0.05  # of the server's time at most: a look passes over the first and the last payload
-WATCH_EVERY_S = 1.0  # how old the server's counters may be that tell what went with a stream
 WAKE_AGAIN_S = 0.02  # the read may be on its way to the server still: it is there within a round trip
 
 LONGEST_ID = 1000  # bytes of a record's ID: a stream's name and two numbers
@@ -34,30 +29,25 @@ def most_read(settings: Settings) -> int:
 
 
 class RedisReader:
-    """Reads the streams of one group, and keeps the group there.
+    """Reads the streams of one group; a group that is missing is created again.
 
     Args:
         settings: Streams, group, consumer and `block_s`.
         client: For everything but the read itself.
         blocking: For the read, which blocks it.
-        deployment: Whose streams these must be.
+        groups: Of the streams.
     """
 
-    def __init__(
-        self, settings: Settings, client: RedisClient, blocking: RedisClient, deployment: RedisDeployment
-    ) -> None:
+    def __init__(self, settings: Settings, client: RedisClient, blocking: RedisClient, groups: Groups) -> None:
         self._settings = settings
         self._client = client
         self._blocking = blocking
-        self._deployment = deployment
+        self._groups = groups
         self._names = settings.stream_names
         self._group = settings.group
         self._turn = 0  # which stream comes first, so that a busy one does not hide the others
         self._reader: tuple[RedisConnection | None, int | None] = (None, None)  # a connection, and its ID if permitted
         self._reading: object | None = None  # the read that is under way
-        self._look_at_s = -math.inf  # monotonic
-        self._ledgers: dict[str, Ledger] = {}  # what was last seen of them, by stream: they may go away too
-        self._unreachable: set[str] = set()  # streams behind whose end the group stands, as was said
 
     async def read(self, count: int) -> list[tuple[str, str, Fields, int]]:
         """Return stream, ID, fields and their bytes of at most `count` new entries; see `AlertStream.read`.
@@ -69,8 +59,7 @@ class RedisReader:
         """
         names, each, block_s = self._share(count)
         await self._know_reader()
-        if trio.current_time() >= self._look_at_s:
-            await self.look_for_losses()
+        await self._groups.look_if_due()
         self._reading = object()
         try:
             answer = await self._blocking.xreadgroup(
@@ -84,7 +73,7 @@ class RedisReader:
             # The second is what Redis 7.0 tells a blocked reader when the stream goes away.
             if not refused.reply.startswith(("NOGROUP", "UNBLOCKED")):
                 raise
-            await self._create_lost_groups(refused)
+            await self._groups.create_lost(refused)
             return []
         finally:
             self._reading = None
@@ -108,75 +97,6 @@ class RedisReader:
                 await trio.sleep(WAKE_AGAIN_S)
         except Unavailable as cause:
             logger.debug("the read is not woken, it ends by itself: {}", cause)
-
-    async def create_group(self, name: str, start: str) -> bool:
-        """Create a group, and the stream if need be; False if somebody else was first.
-
-        One that was there before, by the ledger or by what this process knows, is an error in the log.
-        """
-        created = await create_group(self._client, name, self._group, start, self._ledgers.get(name, NOTHING_KNOWN))
-        if created is None:
-            return False
-        self._ledgers[name] = created.ledger
-        if created.known_before:
-            logger.error(
-                "group {group!r} of stream {stream!r} was gone; it is created again, and reads the stream from its "
-                "start. About {lost} entries went away unread",
-                group=self._group,
-                stream=name,
-                lost=created.lost,
-            )
-        return True
-
-    async def look_for_losses(self) -> None:
-        """Count what was trimmed, deleted or taken away before it was read; reading on makes some servers forget it."""
-        begun_s = trio.current_time()
-        at_the_edge = False
-        for name in self._names:
-            at_the_edge |= await self._look(name)
-        now_s = trio.current_time()
-        self._look_at_s = now_s + (0.0 if at_the_edge else max(LOOK_FOR_LOSSES_S, (now_s - begun_s) / LOOK_SHARE))
-
-    async def watch(self) -> None:
-        """Look from time to time, whatever the reader does, until cancelled; not before the group was prepared."""
-        while True:
-            await trio.sleep(WATCH_EVERY_S)
-            try:
-                if self._look_at_s > -math.inf:
-                    await self.look_for_losses()
-            except Unavailable as cause:
-                logger.debug("nothing is known of losses: {}", cause)
-
-    async def _look(self, name: str) -> bool:
-        known = self._ledgers.get(name, NOTHING_KNOWN)
-        losses = await look_for_losses(self._client, name, self._group, known)
-        self._ledgers[name] = losses.ledger
-        if losses.taken_away:
-            logger.error(
-                "lost upstream: stream {stream!r} was deleted or replaced by somebody, with its group {group!r}: about "
-                "{lost} entries that were not read yet went with it",
-                stream=name,
-                group=self._group,
-                lost=losses.count,
-            )
-        if losses.moved_past:
-            logger.error(
-                "group {group!r} of stream {stream!r} was moved by somebody (XGROUP SETID, or DESTROY and CREATE) past "
-                "about {moved_past} entries that nobody has read; XGROUP SETID sets it back to {moved_from}",
-                group=self._group,
-                stream=name,
-                moved_past=losses.moved_past,
-                moved_from=losses.ledger.get(b"moved_from", b"0").decode(errors="replace"),
-            )
-        if losses.unreachable and name not in self._unreachable:
-            logger.error(
-                "group {group!r} stands behind the end of stream {stream!r}: it gets no entry until one has a larger "
-                "ID; XGROUP SETID sets it back to where it was",
-                group=self._group,
-                stream=name,
-            )
-        (self._unreachable.add if losses.unreachable else self._unreachable.discard)(name)
-        return losses.at_the_edge
 
     def _share(self, count: int) -> tuple[Sequence[str], int, float]:
         """Return which streams to read now, how many entries of each, and for how long to wait."""
@@ -202,12 +122,6 @@ class RedisReader:
 
     def _current_connection(self) -> RedisConnection | None:
         return self._blocking._connection  # noqa: SLF001 - the client has no public sign of a new connection
-
-    async def _create_lost_groups(self, refused: Refusal) -> None:
-        await self._deployment.write_back()  # before a process that starts now takes this server for somebody else's
-        for name in self._names:
-            if await self.create_group(name, "0"):
-                logger.debug("the group was missed because of: {}", refused.reply)
 
 
 def _light(fields: Fields) -> tuple[Fields, int]:

@@ -12,14 +12,15 @@ from redis.typing import EncodableT
 
 from trio_alerts.alert import MAX_ENTRY_BYTES, Entry
 from trio_alerts.backends.background import running
-from trio_alerts.backends.redis import scripts, upkeep
+from trio_alerts.backends.redis import scripts
 from trio_alerts.backends.redis.answers import EntryId, List, Refusal, ServerTime
 from trio_alerts.backends.redis.client import RedisClient, open_redis
 from trio_alerts.backends.redis.deployment import RedisDeployment
+from trio_alerts.backends.redis.groups import Groups
 from trio_alerts.backends.redis.keys import dead_letter_key, lock_key, lost_key
-from trio_alerts.backends.redis.losses import take_untold
 from trio_alerts.backends.redis.preflight import survey
 from trio_alerts.backends.redis.reader import RedisReader, most_read
+from trio_alerts.backends.redis.upkeep import RedisUpkeep
 from trio_alerts.batcher import Batcher
 from trio_alerts.ports.stream import HANDED_OVER_IDLE_S, DeadEntry, Pending, is_suspect
 from trio_alerts.record_ids import REPLAY_OF, RecordIds, id_behind
@@ -75,7 +76,7 @@ async def open_redis_stream(settings: Settings) -> AsyncIterator["RedisStream"]:
         client.open_blocking(settings.block_s, most_read(settings)) as blocking,
     ):
         stream = RedisStream(settings, client, blocking)
-        async with running(stream.acknowledge_batches, stream.watch):
+        async with running(stream.acknowledge_batches, stream.groups.watch):
             yield stream
 
 
@@ -86,15 +87,17 @@ class RedisStream:
     error of the server, and any answer that is not what the command is answered with, is an outage.
 
     Attributes:
-        lost_upstream: How many entries were deleted from the stream before anybody had dealt with them.
+        groups: What watches the streams.
+        upkeep: What the janitor does, over the same connection.
     """
 
     def __init__(self, settings: Settings, client: RedisClient, blocking: RedisClient) -> None:
-        self.lost_upstream = 0
         self._settings = settings
         self._client = client
         self._deployment = RedisDeployment(client, settings.stream_names, settings.group)
-        self._reader = RedisReader(settings, client, blocking, self._deployment)
+        self.groups = Groups(settings, client, self._deployment)
+        self.upkeep = RedisUpkeep(settings, client, self.groups)
+        self._reader = RedisReader(settings, client, blocking, self.groups)
         self._names = settings.stream_names
         self._group = settings.group
         self._consumer = settings.consumer
@@ -120,8 +123,8 @@ class RedisStream:
         for warning in found.warnings:
             logger.warning("{}", warning)
         for missing in found.missing:
-            await self._reader.create_group(missing.stream, missing.start)
-        await self._reader.look_for_losses()
+            await self.groups.create(missing.stream, missing.start)
+        await self.groups.look_for_losses()
 
     async def inspect(self) -> list[str]:
         """Say what `prepare` would create and warn of, a line each, and raise what it would raise. Changes nothing."""
@@ -143,10 +146,6 @@ class RedisStream:
     async def guard(self) -> None:
         """See the port."""
         await self._deployment.write_back()
-
-    async def watch(self) -> None:
-        """Keep an eye on what is lost, until cancelled."""
-        await self._reader.watch()
 
     async def read(self, count: int) -> list[Entry]:
         """See the port."""
@@ -310,31 +309,6 @@ class RedisStream:
         answers = [await self._eval(int, scripts.LEAVE, (name,), []) for name in self._names]
         return all(answer != 0 for answer in answers)  # None: the group is gone, and our consumer with it
 
-    async def newly_lost(self) -> int:
-        """See the port."""
-        await self._reader.look_for_losses()
-        return sum([await take_untold(self._client, name, self._group) for name in self._names])
-
-    async def quarantined(self) -> int:
-        """See the port."""
-        count = 0
-        for name in self._names:
-            count += self._client.expect(int, await self._client.xlen(dead_letter_key(name)), "XLEN")
-        return count
-
-    async def remove_idle_consumers(self, min_idle_s: float) -> list[str]:
-        """See the port. With several streams, each name of which something was removed."""
-        removed: dict[str, None] = {}
-        for name in self._names:
-            removed |= dict.fromkeys(
-                await upkeep.remove_consumers(self._client, name, self._group, self._consumer, min_idle_s)
-            )
-        return list(removed)
-
-    async def trim(self, keep_s: float) -> int:
-        """See the port."""
-        return sum([await upkeep.trim_acknowledged(self._client, name, keep_s) for name in self._names])
-
     async def server_time(self) -> float:
         """See the port."""
         time_s = self._client.expect(ServerTime, await self._client.time(), "TIME").since_epoch_s
@@ -451,7 +425,6 @@ class RedisStream:
 
     def _lost(self, name: str, gone: Sequence[EntryId]) -> None:
         for entry_id in gone:
-            self.lost_upstream += 1
             logger.error(
                 "{record_id}: lost upstream: it was deleted or trimmed from stream {stream!r} before it was dealt with",
                 record_id=self._ids.of(name, entry_id.text),

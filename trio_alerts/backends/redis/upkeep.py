@@ -1,38 +1,69 @@
-"""What keeps a stream and its group in order: where the group begins, and what nobody needs any more.
+"""What keeps the streams and their group in order: what was lost is counted, and what nobody needs any more goes.
 
 Each step is one script, since what it looks at may change before it acts. In all of them KEYS[1] is the stream and
-ARGV[1] the group. What was lost: see `redis_losses`.
+ARGV[1] the group. How losses are found: see `losses`.
 """
 
 from trio_alerts.backends.redis.client import RedisClient
-from trio_alerts.backends.redis.losses import MAPPED
+from trio_alerts.backends.redis.groups import Groups
+from trio_alerts.backends.redis.keys import dead_letter_key
+from trio_alerts.backends.redis.losses import MAPPED, take_untold
+from trio_alerts.settings.settings import Settings
 
 TRIM_AT_ONCE = 10_000  # entries a call: a few ms, in which the server answers nobody
 TRIM_CALLS = 100  # a million entries a round; the next round goes on
 
 
-async def remove_consumers(client: RedisClient, stream: str, group: str, but: str, min_idle_s: float) -> list[str]:
-    """Remove the consumers that were silent for so long and have nothing pending, but for one; return their names."""
-    names = await client.run_script(list[bytes], _REMOVE_CONSUMERS, (stream,), group, but, round(min_idle_s * 1000))
-    return [name.decode(errors="replace") for name in names]
+class RedisUpkeep:
+    """Implements `StreamUpkeep`; made by `RedisStream`.
 
-
-async def trim_acknowledged(client: RedisClient, stream: str, keep_s: float) -> int:
-    """Remove what every group of the stream is done with and what is at least that old; return how many entries.
-
-    Whole nodes of the stream first, in bounded steps; the rest of one node exactly, so that a small stream is trimmed
-    too.
+    Args:
+        settings: Streams, group and consumer.
+        client: Connected.
+        groups: Of the streams.
     """
-    removed, manner = 0, "~"
-    for _ in range(TRIM_CALLS):
-        arguments = ("", round(keep_s * 1000), manner, TRIM_AT_ONCE)
-        count = await client.run_script(int, _TRIM, (stream,), *arguments)
-        removed += count
-        if manner == "=":
-            break
-        if not count:
-            manner = "="
-    return removed
+
+    def __init__(self, settings: Settings, client: RedisClient, groups: Groups) -> None:
+        self._client = client
+        self._groups = groups
+        self._names = settings.stream_names
+        self._group = settings.group
+        self._consumer = settings.consumer
+
+    async def newly_lost(self) -> int:
+        """See the port."""
+        await self._groups.look_for_losses()
+        return sum([await take_untold(self._client, name, self._group) for name in self._names])
+
+    async def dead_letters(self) -> int:
+        """See the port."""
+        lengths = [await self._client.xlen(dead_letter_key(name)) for name in self._names]
+        return sum(self._client.expect(list[int], lengths, "XLEN"))
+
+    async def remove_idle_consumers(self, min_idle_s: float) -> list[str]:
+        """See the port. With several streams, each name of which something was removed."""
+        removed: dict[bytes, None] = {}
+        for name in self._names:
+            arguments = (self._group, self._consumer, round(min_idle_s * 1000))
+            removed |= dict.fromkeys(await self._client.run_script(list[bytes], _REMOVE_CONSUMERS, (name,), *arguments))
+        return [name.decode(errors="replace") for name in removed]
+
+    async def trim(self, keep_s: float) -> int:
+        """See the port."""
+        return sum([await self._trim(name, keep_s) for name in self._names])
+
+    async def _trim(self, name: str, keep_s: float) -> int:
+        """Remove whole nodes of the stream first, in bounded steps; the rest of one exactly, for small streams."""
+        removed, manner = 0, "~"
+        for _ in range(TRIM_CALLS):
+            arguments = ("", round(keep_s * 1000), manner, TRIM_AT_ONCE)
+            count = await self._client.run_script(int, _TRIM, (name,), *arguments)
+            removed += count
+            if manner == "=":
+                break
+            if not count:
+                manner = "="
+        return removed
 
 
 # ARGV[2]: the consumer that stays; ARGV[3]: least idle ms.

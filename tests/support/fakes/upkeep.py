@@ -1,0 +1,64 @@
+"""What the janitor does, on the server in memory."""
+
+import trio
+
+from tests.support.fakes.stream_server import Stream, View
+from trio_alerts.record_ids import order
+
+
+class FakeUpkeep(View):
+    """A `StreamUpkeep` for one consumer of a `FakeServer`."""
+
+    async def newly_lost(self) -> int:
+        def effect() -> int:
+            groups = [group for name in self._names if (group := self._found(name)) is not None]
+            untold = sum(group.lost - group.told for group in groups)
+            for group in groups:
+                group.told = group.lost
+            return untold
+
+        return await self._call("newly_lost", effect)
+
+    async def dead_letters(self) -> int:
+        return await self._call(
+            "dead_letters", lambda: sum(len(self.server.dead.get(name, [])) for name in self._names)
+        )
+
+    async def remove_idle_consumers(self, min_idle_s: float) -> list[str]:
+        def effect() -> list[str]:
+            removed: dict[str, None] = {}
+            for name in self._names:
+                group = self._found(name)
+                if group is None:
+                    continue
+                busy = {held.consumer for held in group.pending.values()} | {self._consumer}
+                silent = {
+                    one: None
+                    for one in sorted(group.consumers - busy)
+                    if trio.current_time() - group.seen_s.get(one, 0.0) >= min_idle_s
+                }
+                group.consumers.difference_update(silent)
+                removed |= silent
+            return list(removed)
+
+        return await self._call("remove_idle_consumers", effect)
+
+    async def trim(self, keep_s: float) -> int:
+        def effect() -> int:
+            return sum(self._trim(name, keep_s) for name in self._names)
+
+        return await self._call("trim", effect)
+
+    def _trim(self, name: str, keep_s: float) -> int:
+        stream = self.server.streams.get(name, Stream())
+        if not stream.groups:
+            return 0
+        limit = (round((self.server.time() - keep_s) * 1000) + 1, 0)
+        for group in stream.groups.values():
+            needed = [order(one) for one in group.pending]
+            last_ms, last_sequence = order(group.last_id)
+            limit = min([limit, *needed] if needed else [limit, (last_ms, last_sequence + 1)])
+        done = [entry_id for entry_id in stream.entries if order(entry_id) < limit]
+        for entry_id in done:
+            self.server.delete(name, entry_id)
+        return len(done)
