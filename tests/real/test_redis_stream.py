@@ -426,14 +426,14 @@ async def test_what_another_takes_between_look_and_script_stays_his(
     async with open_redis_stream(settings(redis_server, stream=name)) as stream:
         await stream.prepare()
         await stream.read(1)
-        look = stream._pending
+        look = stream._pending.page
 
         async def look_and_lose(*args: Any, **kwargs: Any) -> list[Pending]:
             page = await look(*args, **kwargs)
             world.client.xclaim(name, GROUP, "b", 0, [added])
             return page
 
-        monkeypatch.setattr(stream, "_pending", look_and_lose)
+        monkeypatch.setattr(stream._pending, "page", look_and_lose)
         if method == "own_pending":
             assert [] == await stream.own_pending(set(), 1)
         else:
@@ -450,10 +450,10 @@ async def test_replays_are_remembered_until_they_are_done_with(world: RedisWorld
     async with open_redis_stream(settings(redis_server, stream=world.names[0])) as stream:
         await stream.prepare()
         _, one, other = await read_all(stream, 3)
-        assert 2 == len(stream._replays)
+        assert 2 == len(stream._entries._replays)
         await stream.ack(one)
         assert await stream.quarantine(other, WHY)
-        assert {} == stream._replays
+        assert {} == stream._entries._replays
 
 
 async def test_a_cancelled_read_loses_nothing(world: RedisWorld, redis_server: RedisServer) -> None:

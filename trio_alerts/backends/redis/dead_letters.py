@@ -1,14 +1,17 @@
 """The dead-letter streams as an operator sees them: look, put an entry back, drop it."""
 
+import datetime as dt
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
+from trio_alerts.alert import Entry
 from trio_alerts.backends.redis.answers import EntryId, List
 from trio_alerts.backends.redis.client import RedisClient, open_redis_for_command
 from trio_alerts.backends.redis.keys import dead_letter_key, dropped_key
 from trio_alerts.backends.redis.scripts import KEPT_LOG
 from trio_alerts.errors import AlertError
+from trio_alerts.ports.stream import DeadEntry
 from trio_alerts.record_ids import REPLAY_OF, id_behind
 from trio_alerts.settings.settings import Settings
 
@@ -147,6 +150,30 @@ class RedisQuarantine:
         )
         await self._client.xdel(dead_letter_key(stream), dead_id)
         return new_id.text
+
+
+def noted_fields(entry: Entry, dead: DeadEntry, group: str, consumer: str, at: dt.datetime) -> list[str | int]:
+    """Return what is noted of an entry that goes to the dead-letter stream: names and values, behind its own fields.
+
+    Args:
+        entry: Which.
+        dead: Why it goes there.
+        group: Whose.
+        consumer: Who moves it.
+        at: When.
+    """
+    noted: dict[str, str | int] = {
+        "_id": entry.id,
+        "_record": entry.record_id,
+        "_stream": entry.stream,
+        "_group": group,
+        "_consumer": consumer,
+        "_reason": dead.reason,
+        "_error": dead.error,
+        "_deliveries": entry.deliveries,
+        "_at": at.isoformat(timespec="milliseconds").replace("+00:00", "Z"),
+    }
+    return [part for pair in noted.items() for part in pair]
 
 
 def _quarantined(stream: str, entry_id: EntryId, size: int, flat: Sequence[bytes]) -> Quarantined:
