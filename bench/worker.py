@@ -17,6 +17,7 @@ import msgspec
 from bench.remembering_store import RememberingStore
 from trio_alerts import assembly
 from trio_alerts.batcher import Batcher
+from trio_alerts.channels.registry import channel_settings
 from trio_alerts.commands import run
 from trio_alerts.log import set_up_logging
 from trio_alerts.pipeline.state import Pipeline
@@ -49,7 +50,7 @@ def main() -> None:
         assembly.open_store = _opened(memory)  # type: ignore[assignment, attr-defined]  # what it yields is all that is asked of it
     pipelines: list[tuple[Pipeline, Counter[int]]] = []
     run.open_pipeline = _noted(assembly.open_pipeline, pipelines)  # type: ignore[attr-defined,assignment]
-    run.COMMAND.execute(options, load_settings({}, os.environ, None))
+    run.COMMAND.execute(options, load_settings({}, os.environ, None, channel_settings))
     [(_, batches)] = pipelines
     report = Report(dict(batches), memory.delivered_ids())
     options.report.write_bytes(msgspec.json.encode(report))

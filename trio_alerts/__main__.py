@@ -12,6 +12,7 @@ from collections.abc import Sequence
 
 from loguru import logger
 
+from trio_alerts.channels.registry import channel_settings
 from trio_alerts.commands.arguments import PROGRAM, Call, parse_arguments
 from trio_alerts.commands.failure import Failure, explain
 from trio_alerts.log import LogFormat, print_error, set_up_logging
@@ -29,7 +30,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     log_format: LogFormat = "text"
     try:
         call = parse_arguments(sys.argv[1:] if argv is None else argv)
-        settings = load_settings(call.options, os.environ, call.config)
+        settings = load_settings(call.options, os.environ, call.config, channel_settings)
         log_format = _log_format(call, settings)
         if not call.command.service:
             EARLY.release()

@@ -6,14 +6,14 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 
 from trio_alerts.backends.redis.stream import open_redis_stream
-from trio_alerts.channels.webhook import Transport, WebhookChannel
+from trio_alerts.channels.http import HttpChannel, Transport
+from trio_alerts.channels.registry import load_kind
 from trio_alerts.clock import ServerClock
 from trio_alerts.http.networks import AllowedNetworks
 from trio_alerts.http.transport import TrioTransport
 from trio_alerts.pipeline.fault_points import FaultPoint
 from trio_alerts.pipeline.state import Pipeline
 from trio_alerts.routing.routes import Routing
-from trio_alerts.secret import signing_key
 from trio_alerts.settings.settings import ChannelSettings, Settings
 from trio_alerts.store import open_store
 
@@ -39,9 +39,7 @@ async def open_pipeline(settings: Settings) -> AsyncIterator[Pipeline]:
             stream=stream,
             upkeep=stream.upkeep,
             store=store,
-            channels={
-                channel.name: make_channel(channel, transport, clock.now) for channel in settings.effective_channels
-            },
+            channels={channel.name: make_channel(channel, transport, clock.now) for channel in settings.channels},
             routing=routing,
             clock=clock,
             fault_point=fault_point,
@@ -53,13 +51,12 @@ def make_transport(settings: Settings) -> TrioTransport:
     return TrioTransport(networks=AllowedNetworks.of(settings.networks), connect_timeout_s=settings.connect_timeout_s)
 
 
-def make_channel(channel: ChannelSettings, transport: Transport, now: Callable[[], dt.datetime]) -> WebhookChannel:
-    """Make a channel from its settings; see `WebhookChannel`."""
-    return WebhookChannel(
-        channel.name,
-        channel.url.reveal(),
-        transport=transport,
-        now=now,
-        key=signing_key(channel.secret) if channel.secret else None,
-        headers={name: value.reveal() for name, value in channel.headers.items()},
-    )
+def make_channel(channel: ChannelSettings, transport: Transport, now: Callable[[], dt.datetime]) -> HttpChannel:
+    """Make a channel from its settings.
+
+    Args:
+        channel: Of any kind.
+        transport: Sends the requests; shared by all channels.
+        now: The time, for signatures and for dates in answers.
+    """
+    return HttpChannel(channel.name, load_kind(channel.kind).service(channel, now), transport)

@@ -23,6 +23,7 @@ from tests.support.receiver import Script, Step
 from tests.support.servers import OpenSearchServer, RedisServer
 from trio_alerts.alert import Record
 from trio_alerts.backends.redis.keys import dead_letter_key
+from trio_alerts.channels.registry import channel_settings
 from trio_alerts.errors import AlertError, StartError
 from trio_alerts.ports.store import RecordFilter
 from trio_alerts.settings.sources import load_settings
@@ -317,7 +318,8 @@ class RunningCell:
         """Return every record by ID, as of now."""
         if self.plan.store == "opensearch":
             self.opensearch.request("POST", f"/{self.alias}/_refresh")
-        settings = load_settings({"store_url": self._store_url(), "index": self.alias, "stream": self.stream}, {}, None)
+        where = {"store_url": self._store_url(), "index": self.alias, "stream": self.stream}
+        settings = load_settings(where, {}, None, channel_settings)
 
         async def read() -> list[Record]:
             async with open_store(settings) as store:

@@ -18,13 +18,15 @@ import trio
 from trio.testing import MockClock
 
 from tests.fuzz.target import Target
-from trio_alerts.channels.webhook import KEPT_ANSWER_BYTES, WebhookChannel
+from trio_alerts.channels.http import KEPT_ANSWER_BYTES, HttpChannel
+from trio_alerts.channels.webhook import Webhook, WebhookSettings
 from trio_alerts.http.pool import BODY_BOUND_S, Connection, Origin
 from trio_alerts.http.socket import SendProgress
 from trio_alerts.http.status import REFUSED_FOR_GOOD, UNSEEN_STATUSES
 from trio_alerts.http.transport import TrioTransport
 from trio_alerts.outcome import Accepted, Outcome, Refused, Retry
 from trio_alerts.ports.channel import Message
+from trio_alerts.secret import SecretUrl
 
 ATTEMPT_S = 15.0
 CONNECT_S = 5.0
@@ -175,7 +177,8 @@ async def _attempts(random: Random) -> None:
         return Connection(origin, sockets.pop() if sockets else MemorySocket(iter([OK_ANSWER])))
 
     transport._pool.connect = connect  # type: ignore[method-assign]
-    channel = WebhookChannel("pager", "http://receiver.example/hook", transport=transport, now=lambda: NOW)
+    service = Webhook(WebhookSettings(name="pager", url=SecretUrl("http://receiver.example/hook")), lambda: NOW)
+    channel = HttpChannel("pager", service, transport)
     outcome, took_s = await _attempt(channel)
     assert took_s <= ATTEMPT_S + 0.001, f"took {took_s} s"
     assert len(outcome.answer) <= KEPT_ANSWER_BYTES
@@ -201,7 +204,7 @@ async def _attempts(random: Random) -> None:
         assert Accepted(200, "ok") == again, f"the next request got {again}"
 
 
-async def _attempt(channel: WebhookChannel) -> tuple[Outcome, float]:
+async def _attempt(channel: HttpChannel) -> tuple[Outcome, float]:
     started_s = trio.current_time()
     try:
         outcome = await channel.send(Message("1-0", b'{"title":"x"}', started_s + ATTEMPT_S))

@@ -14,16 +14,14 @@ from pathlib import Path
 from random import Random
 
 from tests.fuzz.target import Target
-from trio_alerts.assembly import make_channel
 from trio_alerts.backends.opensearch.nodes import parse_store_url
 from trio_alerts.backends.redis.address import parse_redis_url
+from trio_alerts.channels.registry import channel_settings
+from trio_alerts.channels.webhook import Webhook, WebhookSettings
 from trio_alerts.errors import SettingsError
-from trio_alerts.http.request import OriginKey
-from trio_alerts.http.response import AnswerParser
-from trio_alerts.http.socket import SendProgress
 from trio_alerts.ports.channel import Message
 from trio_alerts.routing.routes import Routing
-from trio_alerts.settings.settings import ChannelSettings, RouteSettings, Settings, describe, warnings_about
+from trio_alerts.settings.settings import RouteSettings, Settings, describe, warnings_about
 from trio_alerts.settings.sources import load_settings
 from trio_alerts.store import SQLITE
 
@@ -88,7 +86,7 @@ def _load(random: Random) -> None:
         config.write_bytes(_document(random))
     refusal = ""
     try:
-        settings = load_settings(options, environ, config)
+        settings = load_settings(options, environ, config, channel_settings)
         Routing(settings)
     except SettingsError as error:
         refusal = str(error)
@@ -109,24 +107,13 @@ def _use(settings: Settings) -> None:
     if not store_url.startswith(SQLITE):
         for node in parse_store_url(store_url).nodes:
             assert node.startswith(("http://", "https://")), node
-    for channel in settings.effective_channels:
-        made = make_channel(channel, NoTransport(), lambda: NOW)
-        message = Message("1-0", b"{}")
-        request = made._template.render(made.signed(message), message.payload)
+    for channel in settings.channels:
+        assert isinstance(channel, WebhookSettings)
+        request = Webhook(channel, lambda: NOW).render(Message("1-0", b"{}"))
         head, _, body = request.partition(b"\r\n\r\n")
         assert body == b"{}", body
         assert re.fullmatch(rb"POST /[^ ]* HTTP/1\.1(\r\n[^\r\n:]+: [^\r\n]*)+", head), head
         assert channel.url.has_user == bool(re.search(rb"(?i)\r\nauthorization: Basic", head)) or channel.headers, head
-
-
-class NoTransport:
-    """Nothing is sent here."""
-
-    async def exchange(self, key: OriginKey, data: bytes, progress: SendProgress, deadline: float) -> AnswerParser:
-        raise NotImplementedError
-
-    async def reach(self, key: OriginKey, deadline: float) -> None:
-        raise NotImplementedError
 
 
 def _name(random: Random) -> str:
@@ -177,7 +164,7 @@ def _document(random: Random) -> bytes:
     for _ in range(random.choice((0, 1, 1, 2))):
         lines += [
             random.choice(("[[channels]]",) * 9 + ("[channels]", "[[channels.x]]")),
-            *_table(random, ChannelSettings),
+            *_table(random, WebhookSettings),
         ]
     for _ in range(random.choice((0, 0, 1, 2))):
         lines += ["[[routes]]", *_table(random, RouteSettings)]
@@ -195,11 +182,11 @@ def _document(random: Random) -> bytes:
     return document
 
 
-def _table(random: Random, table: type[ChannelSettings | RouteSettings]) -> list[str]:
+def _table(random: Random, table: type[WebhookSettings | RouteSettings]) -> list[str]:
     keys = {name: _value(random) for name in describe(table) if random.random() < 0.3}
     if table is RouteSettings and "name" in keys:  # what names a route is shown
         keys["name"] = _quoted(random.choice(WORDS))
-    if table is ChannelSettings:
+    if table is WebhookSettings:
         keys |= {"name": _quoted(random.choice(("a", "b", "a b", "webhook"))), "url": _quoted(_url(random))}
         if random.random() < 0.6:
             keys["url"] = _quoted(f"https://{random.choice(USERS)}{random.choice(HOSTS)}/{MARK}")

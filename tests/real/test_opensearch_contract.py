@@ -8,6 +8,7 @@ from tests.contracts.store import StoreContract, TestedStore
 from tests.support.servers import OpenSearch
 from trio_alerts.backends.opensearch.client import Target, open_opensearch, read_document
 from trio_alerts.backends.opensearch.store import open_opensearch_store
+from trio_alerts.channels.registry import channel_settings
 from trio_alerts.settings.sources import load_settings
 
 
@@ -16,7 +17,7 @@ class TestOpenSearchStore(StoreContract):
 
     @pytest.fixture
     async def tested(self, opensearch_server: OpenSearch, fresh_index: str) -> AsyncIterator[TestedStore]:
-        settings = load_settings({"store_url": opensearch_server.url, "index": fresh_index}, {}, None)
+        settings = load_settings({"store_url": opensearch_server.url, "index": fresh_index}, {}, None, channel_settings)
         async with open_opensearch_store(settings) as store, open_opensearch(opensearch_server.url) as client:
             await store.prepare()
 

@@ -14,6 +14,7 @@ from tests.support.servers import OpenSearch
 from trio_alerts.alert import Record
 from trio_alerts.backends.opensearch.store import OpenSearchStore, open_opensearch_store
 from trio_alerts.backoff import RetryPolicy
+from trio_alerts.channels.registry import channel_settings
 from trio_alerts.errors import RefusedContent, SchemaError, Unavailable
 from trio_alerts.outcome import Accepted, Outcome, Refused, Retry
 from trio_alerts.pages import Pages
@@ -27,7 +28,7 @@ BOUND_S = 60
 
 @pytest.fixture
 def settings(opensearch_server: OpenSearch, fresh_index: str) -> Settings:
-    return load_settings({"store_url": opensearch_server.url, "index": fresh_index}, {}, None)
+    return load_settings({"store_url": opensearch_server.url, "index": fresh_index}, {}, None, channel_settings)
 
 
 @asynccontextmanager

@@ -374,10 +374,10 @@ MUTATIONS = (
     ),
     Mutation(
         "wrong DNS refused for good",
-        "channels/webhook.py",
+        "channels/http.py",
         "return Refused(str(refusal)) if refusal.for_good else Retry(str(refusal), needs_human=True)",
         "return Refused(str(refusal))",
-        "tests/unit/channels/test_webhook.py::test_wrong_dns_fails_no_alert_for_good",
+        "tests/unit/channels/test_http.py::test_wrong_dns_fails_no_alert_for_good",
     ),
     Mutation(
         "those that two deaths have spared meet a suspect",

@@ -24,7 +24,6 @@ from trio_alerts.clock import ServerClock
 from trio_alerts.errors import AlertError, SchemaError, StartError
 from trio_alerts.outcome import Accepted, Outcome
 from trio_alerts.ports.channel import Message
-from trio_alerts.secret import SecretUrl
 from trio_alerts.settings.settings import ChannelSettings, RouteSettings, Settings
 
 EPOCH_S = 1_000.0  # the server's time at the start: a clock that jumps back must not fall below 0
@@ -81,7 +80,6 @@ def settings_of(plan: Plan) -> Settings:
         channels=tuple(
             ChannelSettings(
                 name=name,
-                url=SecretUrl(f"https://{name}.example.org/"),
                 in_doubt_policy="hold" if name in plan.hold else "resend",
             )
             for name in names

@@ -16,6 +16,7 @@ from tests.soak.memory import Memory, memory_of
 from tests.support.program import GROUP
 from tests.support.receiver import Script, Step
 from trio_alerts.alert import Record
+from trio_alerts.channels.registry import channel_settings
 from trio_alerts.ports.store import Counts, RecordFilter
 from trio_alerts.settings.sources import load_settings
 from trio_alerts.store import open_store
@@ -174,7 +175,7 @@ def _look(cell: RunningCell, most: int) -> tuple[dict[str, Record], Counts]:
     where = {"store_url": cell.opensearch.url, "index": cell.alias, "stream": cell.stream}
 
     async def look() -> tuple[list[Record], Counts]:
-        async with open_store(load_settings(where, {}, None)) as store:
+        async with open_store(load_settings(where, {}, None, channel_settings)) as store:
             return await store.search(RecordFilter(), most), await store.counts(dt.datetime.now(dt.UTC))
 
     records, counts = trio.run(look)

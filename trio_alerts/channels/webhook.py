@@ -3,131 +3,107 @@
 import base64
 import datetime as dt
 import hmac
-from collections.abc import Callable, Mapping
-from typing import Protocol
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Literal
 
 import httpx
-import trio
 from msgspec.structs import replace
 
 import trio_alerts
-from trio_alerts.http.address_check import AddressRefused
-from trio_alerts.http.request import OriginKey, PostTemplate
+from trio_alerts.channels.registry import ChannelKind
+from trio_alerts.http.hosts import literal_address
+from trio_alerts.http.networks import AllowedNetworks
+from trio_alerts.http.request import PostTemplate
 from trio_alerts.http.response import AnswerParser
-from trio_alerts.http.socket import SendProgress
 from trio_alerts.http.status import classify_status, parse_retry_after
-from trio_alerts.outcome import Outcome, Refused, Retry
+from trio_alerts.outcome import Outcome, Retry
 from trio_alerts.ports.channel import Message
-from trio_alerts.redaction import Redactor, secrets_of_request
+from trio_alerts.redaction import secrets_of_request
+from trio_alerts.secret import Secret, SecretUrl, signing_key
+from trio_alerts.settings.kinds import HEADERS, WEBHOOK_SECRET, WEBHOOK_URL, choice
+from trio_alerts.settings.settings import ChannelSettings, about
 
-KEPT_ANSWER_BYTES = 1024
-
-
-class Transport(Protocol):
-    """What a webhook needs of `TrioTransport`."""
-
-    async def exchange(self, key: OriginKey, data: bytes, progress: SendProgress, deadline: float) -> AnswerParser:
-        """Send a rendered request and read its answer."""
-
-    async def reach(self, key: OriginKey, deadline: float) -> None:
-        """Open a connection and close it again."""
+_KEY_BYTES = 24  # Standard Webhooks asks for keys of 24 to 64 bytes; shorter ones are in use, so they are no error
 
 
-class WebhookChannel:
-    """Posts alerts to one URL, one request an attempt: no redirects, no cookies, no repeats of its own.
+@dataclass(frozen=True, kw_only=True)
+class WebhookSettings(ChannelSettings):
+    """A webhook: the alert is posted to one URL."""
+
+    kind: Literal["webhook"] = field(default="webhook", metadata=about(choice("webhook"), "What it is."))
+    url: SecretUrl = field(metadata=about(WEBHOOK_URL, "Where alerts are posted to."))
+    secret: Secret | None = field(
+        default=None, metadata=about(WEBHOOK_SECRET, "Signs each request (Standard Webhooks v1); none: not signed.")
+    )
+    headers: Mapping[str, Secret] = field(
+        default_factory=dict,
+        metadata=about(HEADERS, "More headers of each request, such as `Authorization`; treated as secrets."),
+    )
+
+    @property
+    def destination(self) -> str:
+        """See `ChannelSettings`."""
+        return str(self.url)
+
+    def contradictions(self, networks: AllowedNetworks) -> Iterator[str]:
+        """See `ChannelSettings`."""
+        address = literal_address(self.url.host)
+        refusal = address and networks.refusal(str(address))
+        if refusal:
+            yield f"nothing can ever be sent to {address} ({refusal}); see the setting networks"
+        if self.url.has_user and any(name.lower() == "authorization" for name in self.headers):
+            yield "its url has a user, and its headers have Authorization: only one of them can be sent"
+
+    def warnings(self) -> Iterator[str]:
+        """See `ChannelSettings`."""
+        if self.secret is not None and (size := len(signing_key(self.secret))) < _KEY_BYTES:
+            yield (
+                f"the secret of channel {self.name!r} has {size} bytes, and Standard Webhooks asks for {_KEY_BYTES} "
+                "to 64: make one with `openssl rand -base64 32`"
+            )
+
+
+class Webhook:
+    """Any receiver of webhooks. Its URL's path may be a secret, so it is in no message.
 
     Args:
-        name: As in the settings.
-        url: Where to; its path may be a secret, so it is in no message. A user and a password in it are sent as Basic.
-        key: What signs the requests; none: they are not signed.
-        headers: More headers of every request.
-        transport: Sends them. It is shared with other channels, and its owner closes it.
+        settings: A user and a password in the URL are sent as Basic authentication.
         now: The time, for the signature and for dates in `Retry-After`.
     """
 
-    def __init__(
-        self,
-        name: str,
-        url: str,
-        *,
-        transport: Transport,
-        now: Callable[[], dt.datetime],
-        key: bytes | None = None,
-        headers: Mapping[str, str] | None = None,
-    ) -> None:
-        self.name = name
+    def __init__(self, settings: WebhookSettings, now: Callable[[], dt.datetime]) -> None:
+        url = settings.url.reveal()
         target = httpx.URL(url)
         own = {"content-type": "application/json", "user-agent": f"trio-alerts/{trio_alerts.__version__}"}
-        given = dict(headers or {})
+        given = {name: value.reveal() for name, value in settings.headers.items()}
         if target.userinfo:
             token = base64.b64encode(f"{target.username}:{target.password}".encode()).decode()
             given["authorization"] = f"Basic {token}"
+        self._key = signing_key(settings.secret) if settings.secret else None
         self._template = PostTemplate(target, own | given)
-        self._key = key
-        self._redactor = Redactor(secrets_of_request(url, given, key))
-        self._transport = transport
         self._now = now
+        self.origin = self._template.key
+        self.secrets: Sequence[str] = secrets_of_request(url, given, self._key)
 
-    def __repr__(self) -> str:
-        return f"<WebhookChannel {self.name} to {self._template.key.host}>"
-
-    async def send(self, message: Message) -> Outcome:
-        """Post once and say what came of it.
-
-        Raises:
-            trio.TooSlowError: The request, or a part of it, went out, and no answer's head came by the deadline.
-
-        Cancellation, TooSlowError: the connection is closed; the request may have been taken.
-        """
-        progress = SendProgress()
-        try:
-            response = await self._transport.exchange(
-                self._template.key,
-                self._template.render(self.signed(message), message.payload),
-                progress,
-                message.deadline,
-            )
-        except AddressRefused as refusal:
-            return Refused(str(refusal)) if refusal.for_good else Retry(str(refusal), needs_human=True)
-        except (httpx.UnsupportedProtocol, httpx.LocalProtocolError) as fault:
-            return Refused(f"cannot be sent: {fault}")
-        except httpx.TransportError as fault:
-            return Retry(f"{type(fault).__name__}: {fault}", unseen=progress.started)
-        except trio.TooSlowError:
-            if progress.started:
-                raise
-            return Retry("not connected in time for this attempt; nothing was sent")
-        outcome = classify_status(response.status, self._kept(response) if response.body else "")
-        if isinstance(outcome, Retry):
-            asked = [value.decode("latin-1") for name, value in response.headers if name == b"retry-after"]
-            if asked:
-                return replace(outcome, after_s=parse_retry_after(asked, self._now()))
-        return outcome
-
-    def _kept(self, response: AnswerParser) -> str:
-        """Return the beginning of the body, for the record: without what it repeats of our secrets."""
-        cut = response.truncated or response.cut is not None
-        return self._redactor.redact_beginning(response.body, KEPT_ANSWER_BYTES, cut=cut).decode(errors="replace")
-
-    async def why_unreachable(self, deadline: float) -> str | None:
-        """Open a connection, TLS included, and close it; return why that fails by a time on trio's clock, or None.
-
-        Nothing is sent: only an alert shows whether the receiver takes it.
-        """
-        try:
-            await self._transport.reach(self._template.key, deadline)
-        except httpx.TransportError as fault:
-            return str(fault)
-        except trio.TooSlowError:
-            return "no connection in time"
-        return None
-
-    def signed(self, message: Message) -> dict[str, str]:
-        """Return the Standard Webhooks headers of one attempt: the ID never changes, the time is the attempt's own."""
+    def render(self, message: Message) -> bytes:
+        """Return the request of one attempt, with the Standard Webhooks headers: the time is the attempt's own."""
         timestamp = str(int(self._now().timestamp()))
         headers = {"webhook-id": message.id, "webhook-timestamp": timestamp}
         if self._key is not None:
             content = b"%b.%b.%b" % (message.id.encode(), timestamp.encode(), message.payload)
             digest = hmac.digest(self._key, content, "sha256")
             headers["webhook-signature"] = f"v1,{base64.b64encode(digest).decode()}"
-        return headers
+        return self._template.render(headers, message.payload)
+
+    def judge(self, answer: AnswerParser, kept: str) -> Outcome:
+        """Go by the status, and by `Retry-After`."""
+        outcome = classify_status(answer.status, kept)
+        if isinstance(outcome, Retry):
+            asked = [value.decode("latin-1") for name, value in answer.headers if name == b"retry-after"]
+            if asked:
+                return replace(outcome, after_s=parse_retry_after(asked, self._now()))
+        return outcome
+
+
+KIND = ChannelKind(WebhookSettings, Webhook)

@@ -11,7 +11,7 @@ import trio
 
 from trio_alerts.assembly import make_channel, make_transport
 from trio_alerts.backends.redis.stream import open_redis_stream
-from trio_alerts.channels.webhook import WebhookChannel
+from trio_alerts.channels.http import HttpChannel
 from trio_alerts.commands.command import Command
 from trio_alerts.deployment import refuse_foreign
 from trio_alerts.errors import AlertError, StartError, Unavailable
@@ -38,7 +38,7 @@ async def _check(settings: Settings, report: "_Report") -> None:
         report.note("settings", f"warning: {warning}")
     with report.part("channels"):
         require_channels(settings)
-        report.note("channels", ", ".join(channel.name for channel in settings.effective_channels))
+        report.note("channels", ", ".join(channel.name for channel in settings.channels))
     with report.part("routes"):
         Routing(settings)
         report.note(
@@ -75,11 +75,11 @@ async def _unreachable(settings: Settings) -> list[tuple[str, str]]:
     found: dict[str, str | None] = {}
     deadline = trio.current_time() + REACH_BOUND_S
 
-    async def look(channel: WebhookChannel) -> None:
+    async def look(channel: HttpChannel) -> None:
         found[channel.name] = await channel.why_unreachable(deadline)
 
     async with make_transport(settings) as transport, trio.open_nursery() as looks:
-        for channel in settings.effective_channels:
+        for channel in settings.channels:
             looks.start_soon(look, make_channel(channel, transport, lambda: dt.datetime.now(dt.UTC)))
     return [(name, why) for name, why in sorted(found.items()) if why is not None]
 

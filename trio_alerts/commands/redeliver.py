@@ -108,7 +108,7 @@ def _decide(
     if hands_off is not None:
         return hands_off
     if delivery.state == "sending":  # a crash cut it
-        hold = frozenset(one.name for one in settings.effective_channels if one.in_doubt_policy == "hold")
+        hold = frozenset(one.name for one in settings.channels if one.in_doubt_policy == "hold")
         delivery = lease_expired(delivery, now, RetryPolicy(settings.retry_schedule_s, hold))
     in_doubt = states is None or "in_doubt" in states
     return (

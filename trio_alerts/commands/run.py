@@ -40,7 +40,7 @@ def _execute(_: argparse.Namespace, settings: Settings) -> int:
 
 def introduce(settings: Settings) -> None:
     """Log what runs here, with what: hosts, and neither credentials nor the paths of receivers."""
-    channels = {channel.name: str(channel.url) for channel in settings.effective_channels}
+    channels = {channel.name: channel.destination for channel in settings.channels}
     logger.info(
         "trio-alerts {version}: {} of {redis} as group {group}, records in {store}, notifies {}, "
         "{} with {workers} workers",

@@ -55,9 +55,7 @@ class Pipeline:
         self.unreadable: set[str] = set()  # due records that the log has named: the redriver meets them again
         self._bugs: set[tuple[str, type[Exception]]] = set()
         self.reading = False  # before, a stop has nothing to wait for
-        self._hold = frozenset(
-            channel.name for channel in self.settings.effective_channels if channel.in_doubt_policy == "hold"
-        )
+        self._hold = frozenset(channel.name for channel in self.settings.channels if channel.in_doubt_policy == "hold")
         self._run = f"{self.random.getrandbits(32):08x}"  # a process of the same name may have been here before
         self._attempts = count(1)
         self._intakes: set[trio.CancelScope] = set()

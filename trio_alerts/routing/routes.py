@@ -47,7 +47,7 @@ class Routing:
     """
 
     def __init__(self, settings: Settings) -> None:
-        channels = tuple(channel.name for channel in settings.effective_channels)
+        channels = tuple(channel.name for channel in settings.channels)
         problems = list(_problems(settings.routes, channels)) if settings.routes else []
         if problems:
             raise SettingsError("\n".join(problems))

@@ -1,4 +1,4 @@
-"""Settings: what each one means and what it may be. Checked once, passed in; read by `settings_source.py`.
+"""Settings: what each one means and what it may be. Checked once, passed in; read by `sources.py`.
 
 A setting is one field of `Settings`: its name, default, meaning and allowed values stand there and nowhere else;
 messages, `--help` and the README's table are made from them.
@@ -8,18 +8,18 @@ import os
 import resource
 import secrets
 import socket
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import MISSING, dataclass, field, fields
 from pathlib import Path
 from typing import Literal
 
 from trio_alerts.errors import SettingsError
-from trio_alerts.secret import Secret, SecretUrl, signing_key
+from trio_alerts.http.networks import AllowedNetworks
+from trio_alerts.secret import Secret, SecretUrl
 from trio_alerts.settings.kinds import (
     CHANNEL_NAME,
     FILE,
     FLAG,
-    HEADERS,
     INDEX,
     MATCH,
     NAME,
@@ -41,10 +41,9 @@ from trio_alerts.settings.kinds import (
 ENV_PREFIX = "TRIO_ALERTS_"
 
 InDoubtPolicy = Literal["resend", "hold"]
+DEFAULT_KIND = "webhook"  # of a channel that does not say
 
-# Standard Webhooks asks for keys of 24 to 64 bytes; shorter ones are in use, so they are no error.
 _OTHER_FILES = 64  # two for Redis, at most 32 for OpenSearch, the process's own
-_KEY_BYTES = 24
 
 
 @dataclass(frozen=True)
@@ -57,7 +56,7 @@ class Setting:
     default: str | None
 
 
-def _about(kind: Kind, meaning: str, default: str = "") -> dict[str, object]:
+def about(kind: Kind, meaning: str, default: str = "") -> dict[str, object]:
     """Describe a field; `default` in words where the value itself does not say it."""
     return {"kind": kind, "meaning": meaning, "default": default}
 
@@ -68,43 +67,52 @@ def _consumer_name() -> str:
 
 @dataclass(frozen=True, kw_only=True)
 class ChannelSettings:
-    """One way to reach people: a `[[channels]]` table of the TOML file."""
+    """One way to reach people: a `[[channels]]` table of the TOML file. Each kind of channel adds its own keys."""
 
-    name: str = field(metadata=_about(CHANNEL_NAME, "Its name in routes, records and logs."))
-    kind: Literal["webhook"] = field(default="webhook", metadata=_about(choice("webhook"), "What it is."))
-    url: SecretUrl = field(metadata=_about(WEBHOOK_URL, "Where alerts are posted to."))
-    secret: Secret | None = field(
-        default=None, metadata=_about(WEBHOOK_SECRET, "Signs each request (Standard Webhooks v1); none: not signed.")
-    )
+    name: str = field(metadata=about(CHANNEL_NAME, "Its name in routes, records and logs."))
+    kind: str = field(default=DEFAULT_KIND, metadata=about(NAME, "What it is."))
     in_doubt_policy: InDoubtPolicy = field(
         default="resend",
-        metadata=_about(POLICY, "As the setting of that name, for this channel.", "the setting `in_doubt_policy`"),
+        metadata=about(POLICY, "As the setting of that name, for this channel.", "the setting `in_doubt_policy`"),
     )
-    headers: Mapping[str, Secret] = field(
-        default_factory=dict,
-        metadata=_about(HEADERS, "More headers of each request, such as `Authorization`; treated as secrets."),
-    )
+
+    @property
+    def destination(self) -> str:
+        """Where it sends to, for the log at start: without secrets."""
+        return self.kind
+
+    def contradictions(self, networks: AllowedNetworks) -> Iterator[str]:  # noqa: ARG002
+        """Say what is wrong between keys that are right by themselves.
+
+        Args:
+            networks: The setting `networks`.
+        """
+        return iter(())
+
+    def warnings(self) -> Iterator[str]:
+        """Say what is allowed but not wise."""
+        return iter(())
 
 
 @dataclass(frozen=True, kw_only=True)
 class RouteSettings:
     """Which alerts go where: a `[[routes]]` table of the TOML file. The first route that matches an alert decides."""
 
-    name: str = field(metadata=_about(NAME, "Its name in records and messages.", "`route-` and its number"))
+    name: str = field(metadata=about(NAME, "Its name in records and messages.", "`route-` and its number"))
     match: Mapping[str, tuple[str, ...]] = field(
         default_factory=dict,
-        metadata=_about(
+        metadata=about(
             MATCH,
             'Each field must have one of its values; also `labels.NAME`, and `severity = ">=high"`. '
             "None: every alert matches.",
         ),
     )
     channels: tuple[str, ...] = field(
-        default=(), metadata=_about(list_of(CHANNEL_NAME, "a list of names of channels"), "Where the alert goes.")
+        default=(), metadata=about(list_of(CHANNEL_NAME, "a list of names of channels"), "Where the alert goes.")
     )
     suppress: bool = field(
         default=False,
-        metadata=_about(FLAG, "Record the alert as `suppressed`, send nothing."),
+        metadata=about(FLAG, "Record the alert as `suppressed`, send nothing."),
     )
 
 
@@ -114,103 +122,103 @@ class Settings:
 
     redis_url: SecretUrl = field(
         default=SecretUrl("redis://127.0.0.1:6379/0"),
-        metadata=_about(REDIS_URL, "The Redis or Valkey server that holds the stream."),
+        metadata=about(REDIS_URL, "The Redis or Valkey server that holds the stream."),
     )
     redis_ca_file: Path | None = field(
-        default=None, metadata=_about(FILE, "The CA certificates (PEM) to trust for Redis, instead of the usual ones.")
+        default=None, metadata=about(FILE, "The CA certificates (PEM) to trust for Redis, instead of the usual ones.")
     )
     store_url: SecretUrl = field(
         default=SecretUrl("http://127.0.0.1:9200"),
-        metadata=_about(STORE_URL, "Where records live: OpenSearch, or an SQLite file."),
+        metadata=about(STORE_URL, "Where records live: OpenSearch, or an SQLite file."),
     )
     store_ca_file: Path | None = field(
-        default=None, metadata=_about(FILE, "The CA certificates (PEM) to trust for OpenSearch.")
+        default=None, metadata=about(FILE, "The CA certificates (PEM) to trust for OpenSearch.")
     )
-    stream: str = field(default="AlertStream", metadata=_about(NAME, "The stream to read."))
+    stream: str = field(default="AlertStream", metadata=about(NAME, "The stream to read."))
     group: str = field(
-        default="alert-processor", metadata=_about(NAME, "The consumer group: processes that share it share the work.")
+        default="alert-processor", metadata=about(NAME, "The consumer group: processes that share it share the work.")
     )
     consumer: str = field(
         default_factory=_consumer_name,
-        metadata=_about(NAME, "This process in the group; never the same in two processes.", "host-pid-random"),
+        metadata=about(NAME, "This process in the group; never the same in two processes.", "host-pid-random"),
     )
     streams: tuple[str, ...] = field(
         default=(),
-        metadata=_about(list_of(NAME, "a list of names"), "The parts of a partitioned stream, instead of `stream`."),
+        metadata=about(list_of(NAME, "a list of names"), "The parts of a partitioned stream, instead of `stream`."),
     )
     index: str = field(
         default="alerts",
-        metadata=_about(INDEX, "The alias of the index; the index itself is called `<alias>-000001`."),
+        metadata=about(INDEX, "The alias of the index; the index itself is called `<alias>-000001`."),
     )
     workers: int = field(
-        default=16, metadata=_about(whole(1, 20_000), "How many alerts may be under way at once, in tasks.")
+        default=16, metadata=about(whole(1, 20_000), "How many alerts may be under way at once, in tasks.")
     )
     processes: int = field(
         default=1,
-        metadata=_about(whole(1, 256), "How many processes, each with so many workers, run on this machine."),
+        metadata=about(whole(1, 256), "How many processes, each with so many workers, run on this machine."),
     )
     webhook_url: SecretUrl | None = field(
-        default=None, metadata=_about(WEBHOOK_URL, "The one-channel short form: a channel named `webhook`.")
+        default=None, metadata=about(WEBHOOK_URL, "The one-channel short form: a channel named `webhook`.")
     )
     webhook_secret: Secret | None = field(
         default=None,
-        metadata=_about(WEBHOOK_SECRET, "Signs the requests to it (Standard Webhooks v1); none: not signed."),
+        metadata=about(WEBHOOK_SECRET, "Signs the requests to it (Standard Webhooks v1); none: not signed."),
     )
     in_doubt_policy: InDoubtPolicy = field(
         default="resend",
-        metadata=_about(POLICY, "What follows an attempt whose outcome nobody saw: the next one, or a human."),
+        metadata=about(POLICY, "What follows an attempt whose outcome nobody saw: the next one, or a human."),
     )
     block_s: float = field(
-        default=2.0, metadata=_about(seconds(high=3600), "How long one XREADGROUP waits for new entries.")
+        default=2.0, metadata=about(seconds(high=3600), "How long one XREADGROUP waits for new entries.")
     )
-    batch: int = field(default=100, metadata=_about(whole(1, 20_000), "The most entries that one XREADGROUP takes."))
+    batch: int = field(default=100, metadata=about(whole(1, 20_000), "The most entries that one XREADGROUP takes."))
     redis_timeout_s: float = field(
         default=5.0,
-        metadata=_about(seconds(), "The longest wait for an answer of Redis; then the connection is dropped."),
+        metadata=about(seconds(), "The longest wait for an answer of Redis; then the connection is dropped."),
     )
     store_timeout_s: float = field(
-        default=10.0, metadata=_about(seconds(), "The longest wait for an answer of the store.")
+        default=10.0, metadata=about(seconds(), "The longest wait for an answer of the store.")
     )
     keepalive_s: float = field(
-        default=10.0, metadata=_about(seconds(), "How often an entry that is being worked on is renewed.")
+        default=10.0, metadata=about(seconds(), "How often an entry that is being worked on is renewed.")
     )
     claim_idle_s: float = field(
         default=45.0,
-        metadata=_about(seconds(), "An entry not renewed for so long is taken over; at least 3 times `keepalive_s`."),
+        metadata=about(seconds(), "An entry not renewed for so long is taken over; at least 3 times `keepalive_s`."),
     )
     claim_every_s: float = field(
-        default=1.0, metadata=_about(seconds(), "How often entries to take over are looked for.")
+        default=1.0, metadata=about(seconds(), "How often entries to take over are looked for.")
     )
     max_deliveries: int = field(
-        default=5, metadata=_about(whole(2, 1_000), "An entry handed out so often without an outcome is quarantined.")
+        default=5, metadata=about(whole(2, 1_000), "An entry handed out so often without an outcome is quarantined.")
     )
     quarantine_halt: int = field(
-        default=50, metadata=_about(whole(1, 1_000_000), "So many quarantined in a row stop the process, exit code 5.")
+        default=50, metadata=about(whole(1, 1_000_000), "So many quarantined in a row stop the process, exit code 5.")
     )
     connect_timeout_s: float = field(
-        default=5.0, metadata=_about(seconds(), "The longest wait for a receiver's connection, per attempt.")
+        default=5.0, metadata=about(seconds(), "The longest wait for a receiver's connection, per attempt.")
     )
     send_timeout_s: float = field(
-        default=15.0, metadata=_about(seconds(), "The longest wait for a receiver's answer, per attempt.")
+        default=15.0, metadata=about(seconds(), "The longest wait for a receiver's answer, per attempt.")
     )
     retry_schedule_s: tuple[float, ...] = field(
         default=(5.0, 30.0, 120.0, 300.0, 900.0, 1800.0, 3600.0, 7200.0, 14400.0, 28800.0, 28800.0),
-        metadata=_about(SCHEDULE, "The waits after failed attempts, ± 20 %; after the last the alert is `failed`."),
+        metadata=about(SCHEDULE, "The waits after failed attempts, ± 20 %; after the last the alert is `failed`."),
     )
-    redrive_every_s: float = field(default=2.0, metadata=_about(seconds(), "How often due retries are looked for."))
+    redrive_every_s: float = field(default=2.0, metadata=about(seconds(), "How often due retries are looked for."))
     lease_s: float = field(
         default=60.0,
-        metadata=_about(
+        metadata=about(
             seconds(),
             "How long a claim of a record holds; more than `connect_timeout_s` + `send_timeout_s`.",
         ),
     )
     grace_s: float = field(
-        default=25.0, metadata=_about(seconds(low=0), "How long running sends may take to finish after SIGTERM.")
+        default=25.0, metadata=about(seconds(low=0), "How long running sends may take to finish after SIGTERM.")
     )
     start_from: Literal["refuse", "0", "now"] = field(
         default="refuse",
-        metadata=_about(
+        metadata=about(
             choice("refuse", "0", "now"),
             "When the group must be created over more than 1,000 waiting entries: do not start (exit code 2), "
             "take all of them, or only what comes from now on.",
@@ -218,41 +226,28 @@ class Settings:
     )
     trim: Literal["off", "acked"] = field(
         default="off",
-        metadata=_about(choice("off", "acked"), "`acked`: trim from the stream what all its groups are done with."),
+        metadata=about(choice("off", "acked"), "`acked`: trim from the stream what all its groups are done with."),
     )
     trim_keep_s: float = field(
-        default=86_400.0, metadata=_about(seconds(low=0), "Entries younger than this are never trimmed.")
+        default=86_400.0, metadata=about(seconds(low=0), "Entries younger than this are never trimmed.")
     )
     networks: Networks = field(
         default="any",
-        metadata=_about(
+        metadata=about(
             NETWORKS, "Where receivers may live; `any`: all but metadata, link-local and multicast addresses."
         ),
     )
     log_format: Literal["text", "json"] | None = field(
         default=None,
-        metadata=_about(choice("text", "json"), "What log lines look like.", "`text` in a terminal, else `json`"),
+        metadata=about(choice("text", "json"), "What log lines look like.", "`text` in a terminal, else `json`"),
     )
-    channels: tuple[ChannelSettings, ...] = ()
+    channels: tuple[ChannelSettings, ...] = ()  # the one that `webhook_url` makes, then those of `[[channels]]`
     routes: tuple[RouteSettings, ...] = ()
 
     @property
     def stream_names(self) -> tuple[str, ...]:
         """The streams to read: `streams`, or the one `stream`."""
         return self.streams or (self.stream,)
-
-    @property
-    def effective_channels(self) -> tuple[ChannelSettings, ...]:
-        """Every channel: the one that `webhook_url` makes, if it is set, then those of `[[channels]]`."""
-        if self.webhook_url is None:
-            return self.channels
-        short_form = ChannelSettings(
-            name="webhook",
-            url=self.webhook_url,
-            secret=self.webhook_secret,
-            in_doubt_policy=self.in_doubt_policy,
-        )
-        return (short_form, *self.channels)
 
 
 Table = type[Settings] | type[ChannelSettings] | type[RouteSettings]
@@ -299,7 +294,7 @@ def require_channels(settings: Settings) -> None:
     Raises:
         SettingsError: There is no channel.
     """
-    if not settings.effective_channels:
+    if not settings.channels:
         raise SettingsError(
             "no channel is configured, so nobody would be notified: set webhook_url "
             f"(environment variable {ENV_PREFIX}WEBHOOK_URL), or write a [[channels]] table into the TOML file"
@@ -308,12 +303,7 @@ def require_channels(settings: Settings) -> None:
 
 def warnings_about(settings: Settings) -> list[str]:
     """Say what is allowed but not wise, here and now: for the log at start, and for `check`."""
-    found = [
-        f"the secret of channel {channel.name!r} has {len(signing_key(channel.secret))} bytes, and Standard Webhooks "
-        f"asks for {_KEY_BYTES} to 64: make one with `openssl rand -base64 32`"
-        for channel in settings.effective_channels
-        if channel.secret is not None and len(signing_key(channel.secret)) < _KEY_BYTES
-    ]
+    found = [warning for channel in settings.channels for warning in channel.warnings()]
     _, allowed = resource.getrlimit(resource.RLIMIT_NOFILE)
     if allowed != resource.RLIM_INFINITY and allowed < settings.workers + _OTHER_FILES:
         found.append(

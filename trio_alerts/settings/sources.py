@@ -7,21 +7,35 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from trio_alerts.errors import SettingsError
-from trio_alerts.http.hosts import literal_address
 from trio_alerts.http.networks import AllowedNetworks
 from trio_alerts.settings.kinds import read_secret_file
-from trio_alerts.settings.settings import ENV_PREFIX, ChannelSettings, RouteSettings, Settings, Table, describe
+from trio_alerts.settings.settings import (
+    DEFAULT_KIND,
+    ENV_PREFIX,
+    ChannelSettings,
+    RouteSettings,
+    Settings,
+    Table,
+    describe,
+)
 from trio_alerts.text import did_you_mean, one_line
+
+T = TypeVar("T", ChannelSettings, RouteSettings)
 
 _LONGEST_NAME = 100  # characters that are shown of what is no setting's name
 # Not settings: what tests and fault injection use, and what Kubernetes injects for a service named "trio-alerts".
 _NOT_SETTINGS = re.compile(r"FAULT|CONFIG|TEST_.*|SERVICE_HOST|SERVICE_PORT.*|PORT|PORT_.*")
 
 
-def load_settings(options: Mapping[str, str], environ: Mapping[str, str], config: Path | None) -> Settings:
+def load_settings(
+    options: Mapping[str, str],
+    environ: Mapping[str, str],
+    config: Path | None,
+    channel_settings: Callable[[str], type[ChannelSettings]],
+) -> Settings:
     """Read the settings from all their sources and check them. Strongest first: options, environment, file, defaults.
 
     An environment variable that is empty counts as not set: compose files pass on what nobody filled in. Relative paths
@@ -31,6 +45,7 @@ def load_settings(options: Mapping[str, str], environ: Mapping[str, str], config
         options: From the command line, by the name of the setting (`claim_idle_s`).
         environ: The environment; of it, what starts with `TRIO_ALERTS_`.
         config: The TOML file; if None, the one that `TRIO_ALERTS_CONFIG` names.
+        channel_settings: Returns the settings of a kind of channel; raises ValueError, which names the kinds there are.
 
     Raises:
         SettingsError: With everything that is wrong, one problem a line, without any secret.
@@ -47,14 +62,11 @@ def load_settings(options: Mapping[str, str], environ: Mapping[str, str], config
         | _from_options(options, problems)
     )
     values, wrong = _values(given, Settings, problems)
-    policy = values.get("in_doubt_policy", Settings.in_doubt_policy)
-    values["channels"] = tuple(
-        ChannelSettings(**{"in_doubt_policy": policy, **table})
-        for _, table in _read_tables(channels, ChannelSettings, f"{config}, [[channels]]", problems)
-    )
+    where = f"{config}, [[channels]]"
+    values["channels"] = tuple(_channels(channels, values, channel_settings, where, problems))
     values["routes"] = tuple(
         RouteSettings(**{"name": f"route-{number}", **table})
-        for number, table in _read_tables(routes, RouteSettings, f"{config}, [[routes]]", problems)
+        for number, _, table in _read_tables(routes, lambda _: RouteSettings, f"{config}, [[routes]]", problems)
     )
     settings = Settings(**values)
     problems += [problem for names, problem in _contradictions(settings, given) if not names & wrong]
@@ -168,23 +180,51 @@ def _read_toml(path: Path, problems: list[str]) -> dict[str, Any]:
     return {}
 
 
+def _channels(
+    tables: object,
+    values: Mapping[str, Any],
+    channel_settings: Callable[[str], type[ChannelSettings]],
+    where: str,
+    problems: list[str],
+) -> Iterator[ChannelSettings]:
+    """Yield the channel that `webhook_url` makes, if it is set, then those of `[[channels]]`."""
+    policy = values.get("in_doubt_policy", Settings.in_doubt_policy)
+    if "webhook_url" in values:
+        short_form = {"name": "webhook", "url": values["webhook_url"], "secret": values.get("webhook_secret")}
+        yield channel_settings("webhook")(in_doubt_policy=policy, **short_form)
+
+    def of_kind(table: Mapping[str, Any]) -> type[ChannelSettings]:
+        return channel_settings(table.get("kind", DEFAULT_KIND))
+
+    for _, its_settings, table in _read_tables(tables, of_kind, where, problems):
+        yield its_settings(**{"in_doubt_policy": policy, **table})
+
+
 def _read_tables(
-    tables: object, table_type: Table, where: str, problems: list[str]
-) -> Iterator[tuple[int, dict[str, Any]]]:
-    """Yield the number (from 1) and the values of each table that has no problem."""
+    tables: object, type_of: Callable[[Mapping[str, Any]], type[T]], where: str, problems: list[str]
+) -> Iterator[tuple[int, type[T], dict[str, Any]]]:
+    """Yield the number (from 1), the type and the values of each table that has no problem.
+
+    `type_of` tells the type of a table, and raises ValueError for a `kind` that there is not.
+    """
     if not isinstance(tables, list) or not all(isinstance(table, dict) for table in tables):
         problems.append(f"{where}: this must be a list of tables, each below that heading in double brackets")
         return
-    required = [name for name, setting in describe(table_type).items() if setting.default is None]
     for number, table in enumerate(tables, 1):
         found: list[str] = []
         place = f"{where} number {number}"
+        try:
+            table_type = type_of(table)
+        except ValueError as error:
+            problems.append(f"kind: {_shortened(table['kind'])} from {place}: kind is not allowed; {error}")
+            continue
+        required = [name for name, setting in describe(table_type).items() if setting.default is None]
         given = _from_toml(table, table_type, place, found)
         values, _ = _values(given, table_type, found)
         found += [f"{place}: {name} is missing" for name in required if name not in given]
         problems += found
         if not found:
-            yield number, values
+            yield number, table_type, values
 
 
 def _contradictions(settings: Settings, given: Mapping[str, _Given]) -> Iterator[tuple[set[str], str]]:
@@ -221,17 +261,11 @@ def _contradictions(settings: Settings, given: Mapping[str, _Given]) -> Iterator
 
 
 def _contradictions_of_channels(settings: Settings) -> Iterator[tuple[set[str], str]]:
-    allowed = AllowedNetworks.of(settings.networks)
-    for channel in settings.effective_channels:
-        address = literal_address(channel.url.host)
-        refusal = address and allowed.refusal(str(address))
-        if refusal:
-            problem = f"nothing can ever be sent to {address} ({refusal}); see the setting networks"
-            yield {"networks"}, f"channel {channel.name!r}: {problem}"
-        if channel.url.has_user and any(name.lower() == "authorization" for name in channel.headers):
-            problem = "its url has a user, and its headers have Authorization: only one of them can be sent"
+    networks = AllowedNetworks.of(settings.networks)
+    for channel in settings.channels:
+        for problem in channel.contradictions(networks):
             yield set(), f"channel {channel.name!r}: {problem}"
 
-    for name, count in Counter(channel.name for channel in settings.effective_channels).items():
+    for name, count in Counter(channel.name for channel in settings.channels).items():
         if count > 1:
             yield set(), f"two channels are named {name!r} (webhook_url makes one named 'webhook')"

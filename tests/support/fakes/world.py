@@ -20,7 +20,6 @@ from trio_alerts.pipeline.process import process_entry
 from trio_alerts.pipeline.service import serve
 from trio_alerts.pipeline.state import Pipeline
 from trio_alerts.routing.routes import Routing
-from trio_alerts.secret import SecretUrl
 from trio_alerts.settings.settings import ChannelSettings, Settings
 
 STREAM, GROUP = "AlertStream", "alert-processor"
@@ -74,7 +73,6 @@ class World:
         channels = tuple(
             ChannelSettings(
                 name=name,
-                url=SecretUrl(f"https://{name}.example.org/"),
                 in_doubt_policy="hold" if name in self._hold else "resend",
             )
             for name in self.channels

@@ -8,7 +8,7 @@ import pytest
 import trio
 
 from tests.support.calling import Called, call
-from trio_alerts.channels.webhook import WebhookChannel
+from trio_alerts.channels.http import HttpChannel
 from trio_alerts.commands import check
 from trio_alerts.errors import AlertError, SchemaError, SettingsError, StartError, Unavailable
 from trio_alerts.settings.settings import Settings
@@ -51,11 +51,11 @@ def backends(monkeypatch: pytest.MonkeyPatch) -> tuple[Backend, Backend]:
     stream, store = Backend([]), Backend([])
     monkeypatch.setattr(check, "open_redis_stream", stream.opener())
     monkeypatch.setattr(check, "open_store", store.opener())
-    monkeypatch.setattr(WebhookChannel, "why_unreachable", reachable)
+    monkeypatch.setattr(HttpChannel, "why_unreachable", reachable)
     return stream, store
 
 
-async def reachable(channel: WebhookChannel, deadline: float) -> str | None:
+async def reachable(channel: HttpChannel, deadline: float) -> str | None:
     """Every channel but those whose name says otherwise; no test asks a name server."""
     await trio.lowlevel.checkpoint()
     assert deadline <= trio.current_time() + check.REACH_BOUND_S

@@ -8,18 +8,19 @@ import pytest
 
 import trio_alerts
 from tests.support.calling import own_logging
+from trio_alerts.channels.webhook import WebhookSettings
 from trio_alerts.commands.run import introduce
 from trio_alerts.log import LogFormat, set_up_logging
 from trio_alerts.secret import SecretUrl
-from trio_alerts.settings.settings import ChannelSettings, Settings
+from trio_alerts.settings.settings import Settings
 
 SETTINGS = Settings(
     redis_url=SecretUrl("rediss://user:hunter1@redis.internal:6380/2?password=hunter2"),
     store_url=SecretUrl("https://admin:hunter3@a.internal:9200,b.internal:9200"),
     streams=("Alerts-1", "Alerts-2"),
     channels=(
-        ChannelSettings(name="pager", url=SecretUrl("https://events.example/v2/hunter4?key=hunter5")),
-        ChannelSettings(name="chat", url=SecretUrl("https://hooks.example/services/hunter6")),
+        WebhookSettings(name="pager", url=SecretUrl("https://events.example/v2/hunter4?key=hunter5")),
+        WebhookSettings(name="chat", url=SecretUrl("https://hooks.example/services/hunter6")),
     ),
     workers=64,
     processes=2,

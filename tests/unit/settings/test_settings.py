@@ -13,10 +13,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from standardwebhooks.webhooks import Webhook
 
+from trio_alerts.channels.registry import channel_settings
+from trio_alerts.channels.webhook import WebhookSettings
 from trio_alerts.errors import SettingsError
 from trio_alerts.secret import Secret, SecretUrl, signing_key
 from trio_alerts.settings.settings import (
-    ChannelSettings,
     RouteSettings,
     Settings,
     describe,
@@ -31,7 +32,9 @@ HOOK = "https://hooks.example/T0/abc"
 
 
 def load(options: Mapping[str, str] | None = None, /, **environ: str) -> Settings:
-    return load_settings(options or {}, {f"TRIO_ALERTS_{name}": text for name, text in environ.items()}, None)
+    return load_settings(
+        options or {}, {f"TRIO_ALERTS_{name}": text for name, text in environ.items()}, None, channel_settings
+    )
 
 
 def problems_of(options: Mapping[str, str] | None = None, /, **environ: str) -> list[str]:
@@ -53,7 +56,9 @@ class TomlFile:
 
     def load(self, text: str, **environ: str) -> Settings:
         self.path.write_text(text, "utf-8")
-        return load_settings({}, {f"TRIO_ALERTS_{name}": value for name, value in environ.items()}, self.path)
+        return load_settings(
+            {}, {f"TRIO_ALERTS_{name}": value for name, value in environ.items()}, self.path, channel_settings
+        )
 
     def problems_of(self, text: str, **environ: str) -> list[str]:
         with pytest.raises(SettingsError) as caught:
@@ -121,7 +126,7 @@ def test_options_beat_the_environment_which_beats_the_file(toml: TomlFile) -> No
     toml.path.write_text("workers = 2\nbatch = 2\nblock_s = 2.5", "utf-8")
     environ = {"TRIO_ALERTS_WORKERS": "3", "TRIO_ALERTS_BATCH": "3", "WORKERS": "9"}
 
-    settings = load_settings({"workers": "4"}, environ, toml.path)
+    settings = load_settings({"workers": "4"}, environ, toml.path, channel_settings)
 
     assert (4, 3, 2.5, 1.0) == (settings.workers, settings.batch, settings.block_s, settings.claim_every_s)
 
@@ -131,7 +136,7 @@ def test_the_environment_can_name_the_file(toml: TomlFile) -> None:
     toml.path.write_text("workers = 7", "utf-8")
 
     assert 7 == load(CONFIG=str(toml.path)).workers
-    assert 7 == load_settings({}, {"TRIO_ALERTS_CONFIG": "/nowhere"}, toml.path).workers
+    assert 7 == load_settings({}, {"TRIO_ALERTS_CONFIG": "/nowhere"}, toml.path, channel_settings).workers
     assert 16 == load(CONFIG="").workers
 
 
@@ -165,7 +170,12 @@ def test_an_empty_environment_variable_of_an_unknown_name_is_still_an_error() ->
 )
 def test_what_others_put_into_the_environment_is_no_setting(name: str) -> None:
     """Fault injection, tests and Kubernetes may use the prefix; other programs' variables are not looked at."""
-    assert 16 == load_settings({}, {f"TRIO_ALERTS_{name}": "x", "TRIO_ALERT_X": "x", "PATH": "/bin"}, None).workers
+    assert (
+        16
+        == load_settings(
+            {}, {f"TRIO_ALERTS_{name}": "x", "TRIO_ALERT_X": "x", "PATH": "/bin"}, None, channel_settings
+        ).workers
+    )
 
 
 @pytest.mark.parametrize(
@@ -232,7 +242,7 @@ def test_all_problems_are_reported_at_once(toml: TomlFile) -> None:
 
 def _without_file(toml: TomlFile) -> list[str]:
     with pytest.raises(SettingsError) as caught:
-        load_settings({}, {"TRIO_ALERTS_WORKRES": "1", "TRIO_ALERTS_LEASE_S": "x"}, toml.path)
+        load_settings({}, {"TRIO_ALERTS_WORKRES": "1", "TRIO_ALERTS_LEASE_S": "x"}, toml.path, channel_settings)
     return str(caught.value).splitlines()
 
 
@@ -548,7 +558,7 @@ def test_any_environment_is_loaded_or_refused_clearly(texts: dict[str, str]) -> 
     """Whatever stands in the environment, the answer is settings or a SettingsError, never another exception."""
     environ = {f"TRIO_ALERTS_{name.upper()}": text for name, text in texts.items() if name != "config"}
     try:
-        load_settings({}, environ, None)
+        load_settings({}, environ, None, channel_settings)
     except SettingsError as error:
         assert str(error)  # noqa: PT017 - both outcomes are right
 
@@ -637,11 +647,11 @@ def test_the_short_form_is_a_channel_named_webhook(toml: TomlFile) -> None:
     settings = toml.load(text, WEBHOOK_URL=HOOK, WEBHOOK_SECRET=KEY, IN_DOUBT_POLICY="hold")
 
     assert (
-        ChannelSettings(name="webhook", url=SecretUrl(HOOK), secret=Secret(KEY), in_doubt_policy="hold"),
-        ChannelSettings(name="chat", url=SecretUrl("https://chat.example/x"), in_doubt_policy="hold"),
-    ) == settings.effective_channels
-    assert ("chat",) == tuple(channel.name for channel in toml.load(text).effective_channels)
-    assert () == load().effective_channels
+        WebhookSettings(name="webhook", url=SecretUrl(HOOK), secret=Secret(KEY), in_doubt_policy="hold"),
+        WebhookSettings(name="chat", url=SecretUrl("https://chat.example/x"), in_doubt_policy="hold"),
+    ) == settings.channels
+    assert ("chat",) == tuple(channel.name for channel in toml.load(text).channels)
+    assert () == load().channels
 
 
 def test_a_channel_table_is_read_whole(toml: TomlFile) -> None:
@@ -662,6 +672,7 @@ def test_a_channel_table_is_read_whole(toml: TomlFile) -> None:
         """
     ).channels
 
+    assert isinstance(channel, WebhookSettings)
     assert ("pager-1", "webhook", "resend") == (channel.name, channel.kind, channel.in_doubt_policy)
     assert (HOOK, KEY) == (channel.url.reveal(), channel.secret.reveal() if channel.secret else None)
     assert {"Authorization": "Bearer abc", "X-Team": "risk"} == {k: v.reveal() for k, v in channel.headers.items()}
@@ -714,6 +725,7 @@ def test_a_header_can_come_from_a_file(toml: TomlFile) -> None:
 
     (channel,) = toml.load(table % f'Authorization_file = "{token}", X_File = "{token}"').channels
 
+    assert isinstance(channel, WebhookSettings)
     assert {"Authorization": "Bearer abc", "X": "Bearer abc"} == {k: v.reveal() for k, v in channel.headers.items()}
     for headers, problem in (
         ('Authorization_file = "/nowhere"', "(the file that 'Authorization_file' names cannot be read: No such file"),
@@ -978,7 +990,8 @@ def test_neither_settings_nor_messages_show_secrets(toml: TomlFile) -> None:
     problems = toml.problems_of(text % (MARK + "!", "é"), WEBHOOK_URL=f"ftp://h/{MARK}", REDIS_URL=f"redis://:{MARK}")
 
     assert MARK not in repr(good)
-    assert MARK in good.channels[0].headers["a"].reveal()
+    assert isinstance(good.channels[1], WebhookSettings)
+    assert MARK in good.channels[1].headers["a"].reveal()
     assert 4 == len(problems)
     assert MARK not in "".join(problems)
 
@@ -1018,8 +1031,8 @@ def test_too_few_open_files_get_a_warning(allowed: int, warned: bool, monkeypatc
 # Documentation
 
 
-@pytest.mark.parametrize("table", [Settings, ChannelSettings, RouteSettings])
-def test_every_setting_is_documented(table: type[Settings | ChannelSettings | RouteSettings]) -> None:
+@pytest.mark.parametrize("table", [Settings, WebhookSettings, RouteSettings])
+def test_every_setting_is_documented(table: type[Settings | WebhookSettings | RouteSettings]) -> None:
     """Each field has a meaning and a rule, and the Markdown table has one row of four cells for it, in order."""
     header, rule, *rows = settings_table(table).splitlines()
 
@@ -1032,7 +1045,7 @@ def test_every_setting_is_documented(table: type[Settings | ChannelSettings | Ro
 
 def test_the_table_says_what_must_be_given_and_what_may_come_from_a_file() -> None:
     """Required keys and `…_file` spellings can be seen in the table."""
-    rows = {row.split("`")[1]: row for row in settings_table(ChannelSettings).splitlines()[2:]}
+    rows = {row.split("`")[1]: row for row in settings_table(WebhookSettings).splitlines()[2:]}
 
     assert "| must be given |" in rows["url"]
     assert "Also as `url_file`." in rows["url"]

@@ -1,0 +1,238 @@
+"""What every channel over HTTP must do, whatever its service wants to read: one suite that runs on all of them.
+
+A test module makes a class of it and says how its service answers, and where an alert stands in a request:
+
+    class TestMyService(ChannelContract):
+        tested = TestedChannel(settings=lambda url: MySettings(name="pager", url=SecretUrl(url)), ...)
+"""
+
+import datetime as dt
+import socket
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import msgspec
+import pytest
+import trio
+from trio.testing import MockClock, wait_all_tasks_blocked
+
+from tests.support.raw_receiver import RawConnection, Script, answering, dead_port_on_loopback, raw_receiver
+from trio_alerts.assembly import make_channel
+from trio_alerts.channels.http import KEPT_ANSWER_BYTES
+from trio_alerts.channels.registry import KINDS, load_kind
+from trio_alerts.http.transport import TrioTransport
+from trio_alerts.outcome import Accepted, Outcome, Refused, Retry
+from trio_alerts.ports.channel import Channel, Message
+from trio_alerts.settings.settings import ChannelSettings
+
+NOW = dt.datetime(2026, 3, 1, 12, 0, 0, tzinfo=dt.UTC)
+ATTEMPT_S = 15.0
+EVENT = {"alert_id": "a-1", "severity": "high", "title": "Position liquidatable", "view": "Lending"}
+
+# What an alert may hold to look like something else: line ends, mark-up, mentions, direction marks, nothing at all.
+HOSTILE = [
+    'Ends here"}\r\nContent-Length: 0\r\n\r\nPOST /other HTTP/1.1\r\n',
+    "<script>alert(1)</script> &amp; <!channel> @everyone *bold* `code` [link](http://evil.example)",
+    "\u202eright to left\u202c zero\u200bwidth \ufeff nul\0 bell\a escape\x1b[31m",
+    "💥" * 100,
+    "",
+]
+
+Holds = Callable[[RawConnection], Awaitable[None]]
+
+
+@dataclass(frozen=True)
+class TestedChannel:
+    """A kind of channel, and its service as the tests stand in for it.
+
+    Args:
+        settings: Makes the settings of a channel to a URL, with a secret in everything that can hold one.
+        secrets: These.
+        accepts: An answer, as bytes: taken.
+        refuses: Never, whatever is waited for.
+        fails: Not now.
+        limits: Not before 90 seconds are over.
+        read: Returns what people would read of the alert in a request, by field.
+    """
+
+    __test__ = False
+
+    settings: Callable[[str], ChannelSettings]
+    secrets: tuple[str, ...]
+    accepts: bytes
+    refuses: bytes
+    fails: bytes
+    limits: bytes
+    read: Callable[[bytes], Mapping[str, Any]]
+
+
+def message(deadline: float, **fields: str) -> Message:
+    return Message("1763900000000-0", msgspec.json.encode(EVENT | fields), deadline)
+
+
+async def hang_up(connection: RawConnection) -> None:
+    """Take the whole request, and break the connection off."""
+    await connection.request()
+    connection.reset()
+
+
+async def say_nothing(connection: RawConnection) -> None:
+    """Take the whole request, and never answer."""
+    await connection.request()
+    await trio.sleep_forever()
+
+
+async def stop_in_the_head(connection: RawConnection) -> None:
+    """Begin to answer, and say no more."""
+    await connection.request()
+    await connection.say(b"HTTP/1.1 2")
+    await trio.sleep_forever()
+
+
+async def echo(connection: RawConnection) -> None:
+    """Answer with the request, headers and all, again and again: what is kept of it ends somewhere."""
+    request = await connection.request()
+    assert request is not None
+    status = int(request.partition(b"/echo/")[2][:3])
+    said = request * (2 + KEPT_ANSWER_BYTES // len(request))
+    await connection.say(b"HTTP/1.1 %d X\r\nContent-Length: %d\r\n\r\n%b" % (status, len(said), said))
+
+
+class ChannelContract:
+    """The suite. Real connections on loopback, in virtual time."""
+
+    tested: ClassVar[TestedChannel]
+
+    async def attempt(self, script: Script) -> tuple[Outcome, list[bytes]]:
+        """Make one attempt; return its outcome, and the requests that arrived."""
+        async with raw_receiver(script) as receiver, TrioTransport() as transport:
+            outcome = await self.channel(receiver.url, transport).send(message(trio.current_time() + ATTEMPT_S))
+        return outcome, receiver.requests
+
+    def channel(self, url: str, transport: TrioTransport) -> Channel:
+        """Make the channel as the program makes it."""
+        return make_channel(self.tested.settings(url), transport, lambda: NOW)
+
+    def test_its_kind_is_registered(self) -> None:
+        """The settings of its kind are found by the name in the TOML file."""
+        settings = self.tested.settings("http://127.0.0.1:9/hook")
+
+        assert settings.kind in KINDS
+        assert load_kind(settings.kind).settings is type(settings)
+
+    async def test_an_alert_arrives_once(self) -> None:
+        """One request an attempt, and in it what people read."""
+        outcome, [request] = await self.attempt(answering(self.tested.accepts))
+
+        assert isinstance(outcome, Accepted)
+        assert EVENT.items() <= self.tested.read(request).items()
+
+    async def test_a_refusal_is_for_good(self) -> None:
+        """Nothing is tried again, and a human is told."""
+        outcome, requests = await self.attempt(answering(self.tested.refuses))
+
+        assert isinstance(outcome, Refused)
+        assert 1 == len(requests)
+
+    async def test_a_failure_is_tried_again_by_the_schedule(self) -> None:
+        """The channel itself repeats nothing, even on a connection that is still open."""
+        outcome, requests = await self.attempt(answering(self.tested.fails, self.tested.accepts))
+
+        assert isinstance(outcome, Retry)
+        assert outcome.after_s is None
+        assert 1 == len(requests)
+
+    async def test_a_limit_says_how_long_to_wait(self) -> None:
+        """The service took nothing, and named the time."""
+        outcome, _ = await self.attempt(answering(self.tested.limits))
+
+        assert isinstance(outcome, Retry)
+        assert (90.0, False) == (outcome.after_s, outcome.unseen)
+
+    async def test_a_connection_that_cannot_be_opened_is_seen_by_nobody(self) -> None:
+        """Cut before the request: the attempt counts as failed, not as in doubt."""
+        with socket.socket() as unused:
+            unused.bind(("127.0.0.1", 0))
+            async with TrioTransport() as transport:
+                channel = self.channel(f"http://127.0.0.1:{unused.getsockname()[1]}/hook", transport)
+                outcome = await channel.send(message(trio.current_time() + ATTEMPT_S))
+
+        assert isinstance(outcome, Retry)
+        assert not outcome.unseen
+
+    async def test_a_connection_that_breaks_behind_the_request_leaves_a_doubt(self) -> None:
+        """Cut after the request: the service may have the alert."""
+        outcome, [_] = await self.attempt(hang_up)
+
+        assert isinstance(outcome, Retry)
+        assert outcome.unseen
+
+    @pytest.mark.parametrize("end", ["cancelled", "too late"])
+    @pytest.mark.parametrize("holds", [None, say_nothing, stop_in_the_head])
+    async def test_an_attempt_can_end_at_every_await(
+        self, end: str, holds: Script | None, mock_clock: MockClock
+    ) -> None:
+        """Nothing stays open; what is too late says whether the service may have the alert, and the next works."""
+        ended: list[object] = []
+
+        async def attempt(channel: Channel, deadline: float) -> None:
+            try:
+                ended.append(await channel.send(message(deadline)))
+            except (trio.TooSlowError, trio.Cancelled) as error:
+                ended.append(type(error))
+                if isinstance(error, trio.Cancelled):
+                    raise
+
+        async def script(connection: RawConnection) -> None:
+            await (holds if holds and receiver.connections == 1 else answering(self.tested.accepts))(connection)
+
+        with dead_port_on_loopback() as dead_port:
+            async with raw_receiver(script) as receiver, TrioTransport(connect_timeout_s=60) as transport:
+                url = receiver.url if holds else f"http://127.0.0.1:{dead_port}/hook"
+                async with trio.open_nursery() as nursery:
+                    nursery.start_soon(attempt, self.channel(url, transport), trio.current_time() + ATTEMPT_S)
+                    while holds and not receiver.requests:
+                        await trio.lowlevel.checkpoint()
+                    await wait_all_tasks_blocked(0.01)
+                    if end == "cancelled":
+                        nursery.cancel_scope.cancel()
+                    else:
+                        mock_clock.jump(ATTEMPT_S + 1)
+                assert "<TrioTransport idle=0 in_use=0 waiting=0 origins=0>" == repr(transport)
+                again = await self.channel(receiver.url, transport).send(message(trio.current_time() + ATTEMPT_S))
+
+        assert isinstance(again, Accepted)
+        [first] = ended
+        if end == "cancelled":
+            assert trio.Cancelled is first
+        elif holds:
+            assert trio.TooSlowError is first
+        else:
+            assert Retry("not connected in time for this attempt; nothing was sent") == first
+
+    @pytest.mark.parametrize("status", [200, 302, 404, 410, 503])
+    async def test_no_secret_gets_out(self, status: int) -> None:
+        """Not by an answer that repeats the request, nor by what is printed of the channel and its settings."""
+        async with raw_receiver(echo) as receiver, TrioTransport() as transport:
+            settings = self.tested.settings(f"{receiver.url}/echo/{status}")
+            channel = make_channel(settings, transport, lambda: NOW)
+            outcome = await channel.send(message(trio.current_time() + ATTEMPT_S))
+
+        shown = repr((outcome, channel, settings, settings.destination))
+        assert status == outcome.status
+        assert "***" in outcome.answer
+        assert [] == [secret for secret in self.tested.secrets if secret in shown]
+        assert [] != [secret for secret in self.tested.secrets if secret.encode() in receiver.requests[0]]
+
+    @pytest.mark.parametrize("text", HOSTILE)
+    async def test_hostile_text_is_read_as_text(self, text: str) -> None:
+        """In each field: it ends no line, no field and no request, and none of it is lost."""
+        fields = {"title": text, "view": text, "description": text}
+        async with raw_receiver(answering(self.tested.accepts)) as receiver, TrioTransport() as transport:
+            channel = self.channel(receiver.url, transport)
+            outcome = await channel.send(message(trio.current_time() + ATTEMPT_S, **fields))
+
+        assert isinstance(outcome, Accepted)
+        [request] = receiver.requests
+        assert (EVENT | fields).items() <= self.tested.read(request).items()

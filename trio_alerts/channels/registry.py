@@ -1,0 +1,43 @@
+"""The kinds of channels. The file of a kind is imported when a channel of that kind is configured."""
+
+import datetime as dt
+from collections.abc import Callable
+from importlib import import_module
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from trio_alerts.settings.kinds import choice
+from trio_alerts.settings.settings import ChannelSettings
+
+if TYPE_CHECKING:
+    from trio_alerts.channels.http import HttpService
+
+KINDS = ("webhook",)  # each a file of this folder, with its `KIND` at the end
+
+
+class ChannelKind(NamedTuple):
+    """One kind of channel.
+
+    Attributes:
+        settings: The keys of its `[[channels]]` tables.
+        service: Makes what its channel sends and understands, from those settings and from what tells the time.
+    """
+
+    settings: type[ChannelSettings]
+    service: Callable[[Any, Callable[[], dt.datetime]], "HttpService"]
+
+
+def load_kind(name: str) -> ChannelKind:
+    """Import the file of a kind.
+
+    Raises:
+        ValueError: There is no such kind.
+    """
+    if name not in KINDS:
+        raise ValueError(f"it must be {choice(*KINDS).allowed}")
+    kind: ChannelKind = import_module(f"trio_alerts.channels.{name}").KIND
+    return kind
+
+
+def channel_settings(kind: str) -> type[ChannelSettings]:
+    """Return what the settings of one kind are; raises as `load_kind`."""
+    return load_kind(kind).settings
