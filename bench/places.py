@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Literal
 
 from tests.support.servers import OpenSearchServer
-from trio_alerts.backends.opensearch.mapping import Wanted
+from trio_alerts.backends.opensearch.differences import Wanted
 
 StoreKind = Literal["none", "sqlite", "opensearch"]
 

@@ -18,7 +18,7 @@ from tests.contracts.store import NOW, record, retrying
 from tests.fuzz.target import Target
 from tests.support.fakes.opensearch import FakeOpenSearch, answer, error
 from trio_alerts.backends.opensearch.client import open_opensearch
-from trio_alerts.backends.opensearch.mapping import Wanted
+from trio_alerts.backends.opensearch.differences import Wanted
 from trio_alerts.backends.opensearch.store import OpenSearchStore
 from trio_alerts.errors import RefusedContent, SchemaError, StartError, Unavailable
 from trio_alerts.ports.store import Conflict, Counts, RecordFilter, Stored, Vitals

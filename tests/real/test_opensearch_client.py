@@ -21,7 +21,7 @@ from trio_alerts.backends.opensearch.client import (
     read_document,
     search_documents,
 )
-from trio_alerts.backends.opensearch.mapping import (
+from trio_alerts.backends.opensearch.differences import (
     FIELDS,
     Difference,
     Kind,

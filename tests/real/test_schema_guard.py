@@ -14,8 +14,8 @@ from tests.support.obtain import obtain
 from tests.support.servers import OpenSearch, OpenSearchServer
 from trio_alerts.backends.opensearch.answers import AccessDenied
 from trio_alerts.backends.opensearch.client import open_opensearch
+from trio_alerts.backends.opensearch.differences import Wanted
 from trio_alerts.backends.opensearch.guard import SchemaGuard
-from trio_alerts.backends.opensearch.mapping import Wanted
 from trio_alerts.errors import SchemaError, StartError, Unavailable
 
 BOUND_S = 60

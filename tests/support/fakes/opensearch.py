@@ -13,7 +13,7 @@ import httpx
 import msgspec
 import trio
 
-from trio_alerts.backends.opensearch.mapping import Wanted
+from trio_alerts.backends.opensearch.differences import Wanted
 
 INFO = {
     "name": "node-1",

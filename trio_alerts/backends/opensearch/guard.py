@@ -22,7 +22,7 @@ from trio_alerts.backends.opensearch.answers import (
     error_type,
 )
 from trio_alerts.backends.opensearch.client import server_timeout
-from trio_alerts.backends.opensearch.mapping import (
+from trio_alerts.backends.opensearch.differences import (
     Difference,
     Kind,
     LiveIndex,

@@ -26,8 +26,8 @@ from trio_alerts.backends.opensearch.client import (
     read_document,
     search_documents,
 )
+from trio_alerts.backends.opensearch.differences import SEARCH_PAGE, Wanted
 from trio_alerts.backends.opensearch.guard import SchemaGuard
-from trio_alerts.backends.opensearch.mapping import SEARCH_PAGE, Wanted
 from trio_alerts.backends.stored_records import due_record, readable_records
 from trio_alerts.batcher import Batcher
 from trio_alerts.errors import RefusedContent, SchemaError, Unavailable

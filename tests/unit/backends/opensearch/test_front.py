@@ -12,7 +12,7 @@ from tests.support.fakes.opensearch import FakeOpenSearch, answer, error
 from tests.support.fakes.world import GROUP, STREAM, World
 from tests.unit.pipeline.test_outage import lines  # noqa: F401 - a fixture
 from trio_alerts.backends.opensearch.client import open_opensearch
-from trio_alerts.backends.opensearch.mapping import Wanted
+from trio_alerts.backends.opensearch.differences import Wanted
 from trio_alerts.backends.opensearch.store import OpenSearchStore
 from trio_alerts.errors import StartError, Unavailable
 from trio_alerts.outcome import Accepted, Outcome, Retry

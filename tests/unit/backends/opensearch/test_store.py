@@ -13,7 +13,7 @@ from trio.testing import MockClock
 from tests.contracts.store import record
 from tests.support.fakes.opensearch import INFO, error
 from tests.unit.backends.opensearch.test_client import Network, opened
-from trio_alerts.backends.opensearch.mapping import Wanted
+from trio_alerts.backends.opensearch.differences import Wanted
 from trio_alerts.backends.opensearch.store import MAX_BULK_ITEMS, OpenSearchStore
 from trio_alerts.errors import StartError, Unavailable
 

@@ -5,7 +5,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from trio_alerts.backends.opensearch.mapping import Wanted, foreseen_differences
+from trio_alerts.backends.opensearch.differences import Wanted, foreseen_differences
 from trio_alerts.backends.opensearch.templates import (
     Body,
     ComposablesAnswer,

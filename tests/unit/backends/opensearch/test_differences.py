@@ -9,7 +9,7 @@ import pytest
 
 from trio_alerts import alert
 from trio_alerts.alert import AlertEvent, Risk
-from trio_alerts.backends.opensearch.mapping import (
+from trio_alerts.backends.opensearch.differences import (
     FIELDS,
     Difference,
     Kind,
