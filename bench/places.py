@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Literal
 
 from tests.support.servers import OpenSearchServer
-from trio_alerts.backends.opensearch.differences import Wanted
+from trio_alerts.backends.opensearch.mapping import IndexSpec
 
 StoreKind = Literal["none", "sqlite", "opensearch"]
 
@@ -73,7 +73,7 @@ class OpenSearchPlace(Place):
         self._server = server
         self.url = server.url
         self.index = f"bench-{secrets.token_hex(4)}"
-        wanted = Wanted(self.index, (stream,), group)
+        wanted = IndexSpec(self.index, (stream,), group)
         status, said = server.request("PUT", f"/{wanted.first_index}", wanted.body())
         assert status == 200, said
 

@@ -18,12 +18,12 @@ from tests.contracts.store import NOW, record, retrying
 from tests.fuzz.target import Target
 from tests.support.fakes.opensearch import FakeOpenSearch, answer, error
 from trio_alerts.backends.opensearch.client import open_opensearch
-from trio_alerts.backends.opensearch.differences import Wanted
+from trio_alerts.backends.opensearch.mapping import IndexSpec
 from trio_alerts.backends.opensearch.store import OpenSearchStore
 from trio_alerts.errors import RefusedContent, SchemaError, StartError, Unavailable
 from trio_alerts.ports.store import Conflict, Counts, RecordFilter, Stored, Vitals
 
-WANTED = Wanted("alerts", ("AlertStream",), "alert-processor")
+WANTED = IndexSpec("alerts", ("AlertStream",), "alert-processor")
 INDEX, ALIAS = WANTED.first_index, WANTED.alias
 BOUND_S = 600.0  # virtual: what is not done by then hangs
 DONE = {"create": 201, "index": 200}

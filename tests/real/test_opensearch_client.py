@@ -12,34 +12,23 @@ from opensearchpy import AsyncOpenSearch, ConflictError, NotFoundError, RequestE
 
 from tests.support.servers import OpenSearch
 from tests.support.tls import TlsFiles, serve_tls_front
-from trio_alerts.backends.opensearch.answers import BulkItem, ItemError, ServerInfo, error_type
-from trio_alerts.backends.opensearch.client import (
-    Action,
-    Target,
-    bulk,
-    open_opensearch,
-    read_document,
-    search_documents,
-)
-from trio_alerts.backends.opensearch.differences import (
-    FIELDS,
-    Difference,
-    Kind,
-    Wanted,
-    addition,
-    differences,
-    live_indices,
-    new_index_commands,
-)
+from trio_alerts.backends.opensearch.answers import error_type
+from trio_alerts.backends.opensearch.bulk import Action, BulkItem, ItemError, bulk
+from trio_alerts.backends.opensearch.client import ServerInfo, open_opensearch
+from trio_alerts.backends.opensearch.differences import Difference, Remedy, differences
+from trio_alerts.backends.opensearch.documents import Target, read_document, search_documents
+from trio_alerts.backends.opensearch.live_index import IndexDescription, LiveIndex, live_indices
+from trio_alerts.backends.opensearch.mapping import FIELDS, IndexSpec
+from trio_alerts.backends.opensearch.repairs import addition, new_index_commands
 from trio_alerts.errors import StartError, Unavailable
 
 BOUND_S = 60  # generous: a test that hangs must end
 
 
 @pytest.fixture
-def wanted(opensearch_server: OpenSearch, fresh_index: str) -> Wanted:
+def wanted(opensearch_server: OpenSearch, fresh_index: str) -> IndexSpec:
     """Make a right index, and say what is wanted of it."""
-    wanted = Wanted(fresh_index, ("AlertStream",), "alert-processor")
+    wanted = IndexSpec(fresh_index, ("AlertStream",), "alert-processor")
     assert 200 == opensearch_server.request("PUT", f"/{wanted.first_index}", wanted.body())[0]
     return wanted
 
@@ -66,16 +55,20 @@ def error_of(item: BulkItem) -> ItemError:
     return item.error
 
 
-def found_on(server: OpenSearch, wanted: Wanted, *, empty: bool = False) -> list[Difference]:
-    status, answer = server.request("GET", f"/{wanted.alias}?flat_settings=true")
+def indices_of(server: OpenSearch, alias: str, *, empty: bool = False) -> list[LiveIndex]:
+    status, answer = server.request("GET", f"/{alias}?flat_settings=true")
     assert 200 == status
-    return differences(live_indices(answer, answer if empty else ()), wanted)
+    return live_indices(msgspec.convert(answer, dict[str, IndexDescription]), answer if empty else ())
+
+
+def found_on(server: OpenSearch, wanted: IndexSpec, *, empty: bool = False) -> list[Difference]:
+    return differences(indices_of(server, wanted.alias, empty=empty), wanted)
 
 
 # --- the client ------------------------------------------------------------------------------------------------------
 
 
-async def test_create_conditional_update_get_and_search(opensearch_server: OpenSearch, wanted: Wanted) -> None:
+async def test_create_conditional_update_get_and_search(opensearch_server: OpenSearch, wanted: IndexSpec) -> None:
     """The four things the store needs work on trio, and each answer names the index behind the alias."""
     with trio.fail_after(BOUND_S):
         async with open_opensearch(opensearch_server.url) as client:
@@ -107,7 +100,7 @@ async def test_create_conditional_update_get_and_search(opensearch_server: OpenS
 
 
 async def test_a_partial_update_rounds_numbers_that_it_does_not_touch(
-    opensearch_server: OpenSearch, wanted: Wanted
+    opensearch_server: OpenSearch, wanted: IndexSpec
 ) -> None:
     """Why a record is always written whole: OpenSearch merges a partial document in doubles."""
     with trio.fail_after(BOUND_S):
@@ -120,7 +113,7 @@ async def test_a_partial_update_rounds_numbers_that_it_does_not_touch(
     assert b'{"value_usd":0.1,"view":"v"}' == document.source
 
 
-async def test_a_deleted_index_is_never_created_by_a_write(opensearch_server: OpenSearch, wanted: Wanted) -> None:
+async def test_a_deleted_index_is_never_created_by_a_write(opensearch_server: OpenSearch, wanted: IndexSpec) -> None:
     """Writes need the alias: without it, or with an index in its place, every item fails and nothing appears."""
     line = b'{"create":{"_id":"1-0"}}\n{"view":"v"}\n'
     with trio.fail_after(BOUND_S):
@@ -139,7 +132,7 @@ async def test_a_deleted_index_is_never_created_by_a_write(opensearch_server: Op
     assert [(404, "index_not_found_exception")] * 2 == [(item.status, error_of(item).type) for item in (gone, taken)]
 
 
-async def test_errors_of_the_request_keep_their_class(opensearch_server: OpenSearch, wanted: Wanted) -> None:
+async def test_errors_of_the_request_keep_their_class(opensearch_server: OpenSearch, wanted: IndexSpec) -> None:
     """What the caller asked for is not an outage."""
     with trio.fail_after(BOUND_S):
         async with open_opensearch(opensearch_server.url) as client:
@@ -154,7 +147,7 @@ async def test_errors_of_the_request_keep_their_class(opensearch_server: OpenSea
     assert "resource_already_exists_exception" == error_type(exists.value)
 
 
-async def test_many_at_once_get_their_own_answers(opensearch_server: OpenSearch, wanted: Wanted) -> None:
+async def test_many_at_once_get_their_own_answers(opensearch_server: OpenSearch, wanted: IndexSpec) -> None:
     """Concurrent requests, some of them cancelled, never see each other's answer."""
     answers: dict[int, bytes] = {}
     with trio.fail_after(BOUND_S):
@@ -176,7 +169,7 @@ async def test_many_at_once_get_their_own_answers(opensearch_server: OpenSearch,
     assert {number: b'{"log_index":%d}' % number for number in answers} == answers
 
 
-async def test_a_dead_node_is_passed_over(opensearch_server: OpenSearch, wanted: Wanted, closed_port: int) -> None:
+async def test_a_dead_node_is_passed_over(opensearch_server: OpenSearch, wanted: IndexSpec, closed_port: int) -> None:
     """With one of two hosts down, reads and writes go on."""
     url = f"http://127.0.0.1:{closed_port},{urlsplit(opensearch_server.url).netloc}"
     with trio.fail_after(BOUND_S):
@@ -216,7 +209,7 @@ async def test_tls_is_verified(opensearch_server: OpenSearch, tls_files: TlsFile
 # --- the wanted index ------------------------------------------------------------------------------------------------
 
 
-def test_what_is_created_is_what_is_wanted(opensearch_server: OpenSearch, wanted: Wanted) -> None:
+def test_what_is_created_is_what_is_wanted(opensearch_server: OpenSearch, wanted: IndexSpec) -> None:
     """OpenSearch's rendering of the index we create has no differences, before and after documents."""
     assert [] == found_on(opensearch_server, wanted)
 
@@ -227,7 +220,7 @@ def test_what_is_created_is_what_is_wanted(opensearch_server: OpenSearch, wanted
 
 def test_a_template_that_claims_the_name_is_overruled_or_found(opensearch_server: OpenSearch, fresh_index: str) -> None:
     """What a matching index template says besides is overruled where we say it, and found where we do not."""
-    wanted = Wanted(fresh_index, ("AlertStream",), "alert-processor")
+    wanted = IndexSpec(fresh_index, ("AlertStream",), "alert-processor")
     template = {
         "index_patterns": [f"{fresh_index}*"],
         "template": {
@@ -271,7 +264,7 @@ def test_each_rendering_of_a_mapping_is_understood(
     opensearch_server: OpenSearch, fresh_index: str, spelled_out: dict[str, Any], names: list[str]
 ) -> None:
     """Defaults that are spelled out, in any spelling, are no difference; real differences are found as rendered."""
-    wanted = Wanted(fresh_index, ("AlertStream",), "alert-processor")
+    wanted = IndexSpec(fresh_index, ("AlertStream",), "alert-processor")
     body = wanted.body()
     body["mappings"]["properties"] = {**FIELDS, **spelled_out}
     status, answer = opensearch_server.request("PUT", f"/{wanted.first_index}", body)
@@ -295,7 +288,7 @@ def test_each_rendering_of_a_mapping_is_understood(
     ],
 )
 def test_the_named_command_mends_a_setting(
-    opensearch_server: OpenSearch, wanted: Wanted, settings: dict[str, Any], where: str
+    opensearch_server: OpenSearch, wanted: IndexSpec, settings: dict[str, Any], where: str
 ) -> None:
     """A setting that was changed behind our back is found, and the command of the message puts it right."""
     assert 200 == opensearch_server.request("PUT", f"/{wanted.first_index}/_settings", settings)[0]
@@ -306,11 +299,11 @@ def test_the_named_command_mends_a_setting(
     assert [] == found_on(opensearch_server, wanted)
 
 
-def test_a_closed_index_is_found_and_opened(opensearch_server: OpenSearch, wanted: Wanted) -> None:
+def test_a_closed_index_is_found_and_opened(opensearch_server: OpenSearch, wanted: IndexSpec) -> None:
     """A closed index is an outage with a command, not a wrong mapping."""
     assert 200 == opensearch_server.request("POST", f"/{wanted.first_index}/_close")[0]
     (difference,) = found_on(opensearch_server, wanted)
-    assert (Kind.WAIT, "closed") == (difference.kind, difference.found)
+    assert (Remedy.WAIT, "closed") == (difference.remedy, difference.found)
 
     obey(opensearch_server, difference.command)
     assert [] == found_on(opensearch_server, wanted)
@@ -319,7 +312,9 @@ def test_a_closed_index_is_found_and_opened(opensearch_server: OpenSearch, wante
 @pytest.mark.parametrize(
     "entry", [{"filter": {"term": {"view": "x"}}}, {"routing": "1"}, {"is_write_index": False}], ids=str
 )
-def test_the_named_command_mends_an_alias(opensearch_server: OpenSearch, wanted: Wanted, entry: dict[str, Any]) -> None:
+def test_the_named_command_fixes_an_alias(
+    opensearch_server: OpenSearch, wanted: IndexSpec, entry: dict[str, Any]
+) -> None:
     """An alias that hides, routes or refuses is found, and the command of the message puts it right."""
     action = {"add": {"index": wanted.first_index, "alias": wanted.alias, **entry}}
     assert 200 == opensearch_server.request("POST", "/_aliases", {"actions": [action]})[0]
@@ -332,14 +327,14 @@ def test_the_named_command_mends_an_alias(opensearch_server: OpenSearch, wanted:
 
 def test_a_field_is_added_to_our_index(opensearch_server: OpenSearch, fresh_index: str) -> None:
     """What an older release lacks is added by one request, and the notes of others in `_meta` stay."""
-    wanted = Wanted(fresh_index, ("AlertStream",), "alert-processor")
+    wanted = IndexSpec(fresh_index, ("AlertStream",), "alert-processor")
     body = msgspec.json.decode(msgspec.json.encode(wanted.body()))
     fields = body["mappings"]["properties"]
     del fields["links"], fields["title"]["fields"], fields["delivery"]["properties"]["reason"]
     body["mappings"]["_meta"] |= {"mapping_version": 0, "note": "by a human"}
     assert 200 == opensearch_server.request("PUT", f"/{wanted.first_index}", body)[0]
 
-    (index,) = live_indices(opensearch_server.request("GET", f"/{wanted.alias}?flat_settings=true")[1], ())
+    (index,) = indices_of(opensearch_server, wanted.alias)
     added = addition(differences([index], wanted), index, wanted)
     assert 200 == opensearch_server.request("PUT", f"/{wanted.first_index}/_mapping", added)[0]
 
@@ -353,7 +348,7 @@ def test_the_named_commands_make_a_right_index_of_a_wrong_one(
     opensearch_server: OpenSearch, fresh_index: str, in_place_of_the_alias: bool
 ) -> None:
     """A first write made `view` text, and a term filter on it finds nothing; after the commands it finds the record."""
-    wanted = Wanted(fresh_index, ("AlertStream",), "alert-processor")
+    wanted = IndexSpec(fresh_index, ("AlertStream",), "alert-processor")
     wrong = fresh_index if in_place_of_the_alias else f"{fresh_index}-000007"
     record = {"view": "Lending Risk: Ünï", "scope": "a b"}
     assert 201 == opensearch_server.request("PUT", f"/{wrong}/_doc/1-0?refresh=true", record)[0]
@@ -361,7 +356,7 @@ def test_the_named_commands_make_a_right_index_of_a_wrong_one(
         obey(opensearch_server, f'PUT /{wrong}/_alias/{wanted.alias} {{"is_write_index":true}}')
     assert 0 == hits(opensearch_server, fresh_index, record["view"])
 
-    (index,) = live_indices(opensearch_server.request("GET", f"/{fresh_index}?flat_settings=true")[1], ())
+    (index,) = indices_of(opensearch_server, fresh_index)
     found = differences([index], wanted)
     assert {"text"} == {difference.found for difference in found if difference.where in ("view", "scope")}
     for command in new_index_commands(index, wanted):
@@ -380,7 +375,7 @@ def test_the_named_commands_make_a_right_index_of_a_wrong_one(
     "value", ["plain", "two words", "a:b", "UPPER", "Ünïcödé 中文 🜁", " edge ", "🜁" * 512, "*", "a\nb", '"quoted"']
 )
 def test_a_term_filter_on_view_and_scope_finds_exactly_the_value(
-    opensearch_server: OpenSearch, wanted: Wanted, value: str
+    opensearch_server: OpenSearch, wanted: IndexSpec, value: str
 ) -> None:
     """Any text of 1 to 512 characters is found as a whole, and nothing else is."""
     for number, view in enumerate([value, value + "x", "x" + value, value.swapcase() + "?"]):
@@ -393,7 +388,7 @@ def test_a_term_filter_on_view_and_scope_finds_exactly_the_value(
         assert ["0"] == [hit["_id"] for hit in found]
 
 
-def test_the_other_fields_answer_as_the_design_says(opensearch_server: OpenSearch, wanted: Wanted) -> None:
+def test_the_other_fields_answer_as_the_design_says(opensearch_server: OpenSearch, wanted: IndexSpec) -> None:
     """Addresses match in any case, labels by key and value, unknown and kept JSON not at all, nothing refuses."""
     document = {
         "view": "v",

@@ -6,7 +6,8 @@ import pytest
 
 from tests.contracts.store import StoreContract, TestedStore
 from tests.support.servers import OpenSearch
-from trio_alerts.backends.opensearch.client import Target, open_opensearch, read_document
+from trio_alerts.backends.opensearch.client import open_opensearch
+from trio_alerts.backends.opensearch.documents import Target, read_document
 from trio_alerts.backends.opensearch.store import open_opensearch_store
 from trio_alerts.channels.registry import channel_settings
 from trio_alerts.settings.sources import load_settings

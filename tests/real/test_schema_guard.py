@@ -14,27 +14,27 @@ from tests.support.obtain import obtain
 from tests.support.servers import OpenSearch, OpenSearchServer
 from trio_alerts.backends.opensearch.answers import AccessDenied
 from trio_alerts.backends.opensearch.client import open_opensearch
-from trio_alerts.backends.opensearch.differences import Wanted
 from trio_alerts.backends.opensearch.guard import SchemaGuard
+from trio_alerts.backends.opensearch.mapping import IndexSpec
 from trio_alerts.errors import SchemaError, StartError, Unavailable
 
 BOUND_S = 60
-Break = Callable[[OpenSearch, Wanted], None]
+Break = Callable[[OpenSearch, IndexSpec], None]
 
 
 @pytest.fixture
-def wanted(fresh_index: str) -> Wanted:
-    return Wanted(fresh_index, ("AlertStream",), "alert-processor")
+def wanted(fresh_index: str) -> IndexSpec:
+    return IndexSpec(fresh_index, ("AlertStream",), "alert-processor")
 
 
 @asynccontextmanager
-async def guarding(server: OpenSearch, wanted: Wanted, timeout_s: float = 10) -> AsyncIterator[SchemaGuard]:
+async def guarding(server: OpenSearch, wanted: IndexSpec, timeout_s: float = 10) -> AsyncIterator[SchemaGuard]:
     with trio.fail_after(BOUND_S):
         async with open_opensearch(server.url) as client:
             yield SchemaGuard(client, wanted, timeout_s)
 
 
-def indices(server: OpenSearch, wanted: Wanted) -> list[str]:
+def indices(server: OpenSearch, wanted: IndexSpec) -> list[str]:
     return sorted(server.request("GET", f"/{wanted.alias}*?expand_wildcards=all")[1])
 
 
@@ -55,7 +55,7 @@ def obey(server: OpenSearch, message: str, *endings: str) -> None:
 # --- at start --------------------------------------------------------------------------------------------------------
 
 
-async def test_a_fresh_index_is_made(opensearch_server: OpenSearch, wanted: Wanted) -> None:
+async def test_a_fresh_index_is_made(opensearch_server: OpenSearch, wanted: IndexSpec) -> None:
     """What `inspect` names is what `prepare` makes; a second start finds it right and changes nothing."""
     async with guarding(opensearch_server, wanted) as guard:
         assert [f"would create index '{wanted.alias}-000001' with alias '{wanted.alias}'"] == await guard.inspect()
@@ -73,7 +73,7 @@ async def test_a_fresh_index_is_made(opensearch_server: OpenSearch, wanted: Want
         assert [wanted.first_index] == indices(opensearch_server, wanted)
 
 
-async def test_processes_that_start_together_agree(opensearch_server: OpenSearch, wanted: Wanted) -> None:
+async def test_processes_that_start_together_agree(opensearch_server: OpenSearch, wanted: IndexSpec) -> None:
     """Of several that find nothing, one creates the index, and all go on with it."""
     async with (
         guarding(opensearch_server, wanted) as one,
@@ -86,7 +86,7 @@ async def test_processes_that_start_together_agree(opensearch_server: OpenSearch
     assert [wanted.first_index] == indices(opensearch_server, wanted)
 
 
-async def test_the_trap_of_dynamic_mapping_is_found(opensearch_server: OpenSearch, wanted: Wanted) -> None:
+async def test_the_trap_of_dynamic_mapping_is_found(opensearch_server: OpenSearch, wanted: IndexSpec) -> None:
     """An index that a first write made has `view` as text: a filter on it finds nothing, and no start trusts it."""
     document = msgspec.json.decode(record(view="Lending Risk", scope="aave v3").to_json())
     do(opensearch_server, "PUT", f"/{wanted.first_index}/_doc/1-0?refresh=true", document)
@@ -111,7 +111,7 @@ async def test_the_trap_of_dynamic_mapping_is_found(opensearch_server: OpenSearc
     assert "" == guard.index
 
 
-async def test_what_an_older_release_lacks_is_added(opensearch_server: OpenSearch, wanted: Wanted) -> None:
+async def test_what_an_older_release_lacks_is_added(opensearch_server: OpenSearch, wanted: IndexSpec) -> None:
     """Fields that are missing in an index of ours are named by `inspect` and added by `prepare`, not by `compare`."""
     body = msgspec.json.decode(msgspec.json.encode(wanted.body()))
     del body["mappings"]["properties"]["links"], body["mappings"]["properties"]["delivery"]["properties"]["reason"]
@@ -133,7 +133,7 @@ async def test_what_an_older_release_lacks_is_added(opensearch_server: OpenSearc
 
 @pytest.mark.parametrize("empty", [True, False])
 async def test_an_index_of_somebody_else_is_left_alone(
-    opensearch_server: OpenSearch, wanted: Wanted, empty: bool
+    opensearch_server: OpenSearch, wanted: IndexSpec, empty: bool
 ) -> None:
     """An index without our `_meta` becomes ours if there is nothing in it, unrefreshed documents included."""
     do(
@@ -155,7 +155,7 @@ async def test_an_index_of_somebody_else_is_left_alone(
     assert {"dynamic": "false"} == mappings
 
 
-async def test_an_index_that_lost_its_alias_gets_it_back(opensearch_server: OpenSearch, wanted: Wanted) -> None:
+async def test_an_index_that_lost_its_alias_gets_it_back(opensearch_server: OpenSearch, wanted: IndexSpec) -> None:
     """The name for the new index is taken: the message has the command, and after it all is well."""
     body = wanted.body(with_alias=False)
     do(opensearch_server, "PUT", f"/{wanted.first_index}", body)
@@ -169,7 +169,7 @@ async def test_an_index_that_lost_its_alias_gets_it_back(opensearch_server: Open
 
 
 async def test_a_template_that_we_may_not_see_is_found_after_the_creation(
-    opensearch_server: OpenSearch, wanted: Wanted, monkeypatch: pytest.MonkeyPatch
+    opensearch_server: OpenSearch, wanted: IndexSpec, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Least privilege may forbid the look: that is said, and what was created is compared before any write."""
 
@@ -181,7 +181,7 @@ async def test_a_template_that_we_may_not_see_is_found_after_the_creation(
     do(opensearch_server, "PUT", f"/_index_template/{wanted.alias}", template)
     try:
         async with guarding(opensearch_server, wanted) as guard:
-            monkeypatch.setattr(guard._client.indices, "get_index_template", forbidden)
+            monkeypatch.setattr(guard._indices._client.indices, "get_index_template", forbidden)
             (line,) = await guard.inspect()
             assert "our user may not see index templates" in line
             with pytest.raises(SchemaError, match=r"index\.refresh_interval: is -1") as caught:
@@ -192,18 +192,18 @@ async def test_a_template_that_we_may_not_see_is_found_after_the_creation(
         do(opensearch_server, "DELETE", f"/_index_template/{wanted.alias}")
 
 
-def composable(wanted: Wanted, **template: Any) -> tuple[str, dict[str, Any]]:
+def composable(wanted: IndexSpec, **template: Any) -> tuple[str, dict[str, Any]]:
     about = {"index_patterns": [f"{wanted.alias}*"], "priority": 3, "template": template}
     return f"/_index_template/theirs-{wanted.alias}", about
 
 
-def legacy(wanted: Wanted, **template: Any) -> tuple[str, dict[str, Any]]:
+def legacy(wanted: IndexSpec, **template: Any) -> tuple[str, dict[str, Any]]:
     return f"/_template/theirs-{wanted.alias}", {"index_patterns": [f"{wanted.alias}*"], "order": 3, **template}
 
 
 @pytest.mark.parametrize("kind", [composable, legacy])
 async def test_what_templates_set_is_overruled(
-    opensearch_server: OpenSearch, wanted: Wanted, kind: Callable[..., tuple[str, dict[str, Any]]]
+    opensearch_server: OpenSearch, wanted: IndexSpec, kind: Callable[..., tuple[str, dict[str, Any]]]
 ) -> None:
     """Limits, pipelines, a small window, fields of other types: `check` says whose, and `run` makes a right index."""
     path, template = kind(
@@ -249,7 +249,7 @@ async def test_what_templates_set_is_overruled(
 )
 async def test_what_no_request_overrules_is_refused_before_the_first_start(
     opensearch_server: OpenSearch,
-    wanted: Wanted,
+    wanted: IndexSpec,
     kind: Callable[..., tuple[str, dict[str, Any]]],
     template: dict[str, Any],
     says: str,
@@ -264,7 +264,7 @@ async def test_what_no_request_overrules_is_refused_before_the_first_start(
         opensearch_server.request("DELETE", f"/_index_template/{wanted.alias}")
 
 
-async def test_a_data_stream_of_that_name_is_refused(opensearch_server: OpenSearch, wanted: Wanted) -> None:
+async def test_a_data_stream_of_that_name_is_refused(opensearch_server: OpenSearch, wanted: IndexSpec) -> None:
     """OpenSearch creates no index under such a template; the command keeps it away from our indices alone."""
     path = f"/_index_template/theirs-{wanted.alias}"
     body = {"index_patterns": [f"{wanted.alias}*"], "data_stream": {}, "priority": 5}
@@ -276,7 +276,7 @@ async def test_a_data_stream_of_that_name_is_refused(opensearch_server: OpenSear
         opensearch_server.request("DELETE", f"/_index_template/{wanted.alias}")
 
 
-async def assert_refused(server: OpenSearch, wanted: Wanted, says: str) -> None:
+async def assert_refused(server: OpenSearch, wanted: IndexSpec, says: str) -> None:
     async with guarding(server, wanted) as guard:
         for look in (guard.inspect, guard.prepare):
             with pytest.raises(SchemaError, match=says) as caught:
@@ -298,7 +298,7 @@ async def assert_refused(server: OpenSearch, wanted: Wanted, says: str) -> None:
     ids=str,
 )
 async def test_an_index_that_refuses_is_an_outage(
-    opensearch_server: OpenSearch, wanted: Wanted, path: str, body: object, says: str
+    opensearch_server: OpenSearch, wanted: IndexSpec, path: str, body: object, says: str
 ) -> None:
     """Closed or blocked, the records are right: a start ends with code 4 and the command, a running process waits."""
     async with guarding(opensearch_server, wanted) as guard:
@@ -328,7 +328,7 @@ class Recovering(OpenSearchServer):
 @pytest.mark.parametrize("version", ["3.4.0", "2.19.1"])
 async def test_a_node_that_is_still_recovering_is_believed_in_nothing(version: str) -> None:
     """It says 404 to any name, of an index that exists too: a start ends with code 4, a running process waits."""
-    wanted = Wanted("alerts", ("AlertStream",), "alert-processor")
+    wanted = IndexSpec("alerts", ("AlertStream",), "alert-processor")
     with obtain(lambda: Recovering(version)) as server:
         assert 404 == server.request("GET", f"/{wanted.alias}")[0]
 
@@ -343,54 +343,54 @@ async def test_a_node_that_is_still_recovering_is_believed_in_nothing(version: s
 # --- while running ---------------------------------------------------------------------------------------------------
 
 
-def drop(server: OpenSearch, wanted: Wanted) -> None:
+def drop(server: OpenSearch, wanted: IndexSpec) -> None:
     do(server, "DELETE", f"/{wanted.first_index}")
 
 
-def drop_the_alias(server: OpenSearch, wanted: Wanted) -> None:
+def drop_the_alias(server: OpenSearch, wanted: IndexSpec) -> None:
     do(server, "DELETE", f"/{wanted.first_index}/_alias/{wanted.alias}")
 
 
-def make_again(server: OpenSearch, wanted: Wanted) -> None:
+def make_again(server: OpenSearch, wanted: IndexSpec) -> None:
     drop(server, wanted)
     do(server, "PUT", f"/{wanted.first_index}", wanted.body())
 
 
-def move(server: OpenSearch, wanted: Wanted) -> None:
+def move(server: OpenSearch, wanted: IndexSpec) -> None:
     drop_the_alias(server, wanted)
     do(server, "PUT", f"/{wanted.alias}-000002", wanted.body())
 
 
-def double(server: OpenSearch, wanted: Wanted) -> None:
+def double(server: OpenSearch, wanted: IndexSpec) -> None:
     do(server, "PUT", f"/{wanted.alias}-000002", {"aliases": {wanted.alias: {}}})
 
 
-def put_an_index_in_its_place(server: OpenSearch, wanted: Wanted) -> None:
+def put_an_index_in_its_place(server: OpenSearch, wanted: IndexSpec) -> None:
     drop(server, wanted)
     do(server, "PUT", f"/{wanted.alias}")
 
 
-def make_dynamic(server: OpenSearch, wanted: Wanted) -> None:
+def make_dynamic(server: OpenSearch, wanted: IndexSpec) -> None:
     do(server, "PUT", f"/{wanted.first_index}/_mapping", {"dynamic": True})
 
 
-def shrink_the_window(server: OpenSearch, wanted: Wanted) -> None:
+def shrink_the_window(server: OpenSearch, wanted: IndexSpec) -> None:
     do(server, "PUT", f"/{wanted.first_index}/_settings", {"index.max_result_window": 10})
 
 
-def never_refresh(server: OpenSearch, wanted: Wanted) -> None:
+def never_refresh(server: OpenSearch, wanted: IndexSpec) -> None:
     do(server, "PUT", f"/{wanted.first_index}/_settings", {"index.refresh_interval": "-1"})
 
 
-def put_a_pipeline_before_searches(server: OpenSearch, wanted: Wanted) -> None:
+def put_a_pipeline_before_searches(server: OpenSearch, wanted: IndexSpec) -> None:
     do(server, "PUT", f"/{wanted.first_index}/_settings", {"index.search.default_pipeline": "theirs"})
 
 
-def make_lazy(server: OpenSearch, wanted: Wanted) -> None:
+def make_lazy(server: OpenSearch, wanted: IndexSpec) -> None:
     do(server, "PUT", f"/{wanted.first_index}/_settings", {"index.translog.durability": "async"})
 
 
-def hand_over(server: OpenSearch, wanted: Wanted) -> None:
+def hand_over(server: OpenSearch, wanted: IndexSpec) -> None:
     do(server, "PUT", f"/{wanted.first_index}/_doc/1-0", {})
     do(server, "PUT", f"/{wanted.first_index}/_mapping", {"_meta": {**wanted.meta(), "group": "another"}})
 
@@ -413,7 +413,7 @@ def hand_over(server: OpenSearch, wanted: Wanted) -> None:
     ],
 )
 async def test_an_index_that_goes_bad_while_running_is_found(
-    opensearch_server: OpenSearch, wanted: Wanted, change: Break, says: str
+    opensearch_server: OpenSearch, wanted: IndexSpec, change: Break, says: str
 ) -> None:
     """Deleted, made again, moved or changed: `compare` says which, and puts nothing right by itself."""
     async with guarding(opensearch_server, wanted) as guard:

@@ -45,14 +45,14 @@ MUTATIONS = (
     ),
     Mutation(
         "an empty answer taken for a missing index",
-        "backends/opensearch/guard.py",
+        "backends/opensearch/indices.py",
         "found = await self._ask_for(name, ignore_unavailable=False)",
         "pass",
         test="tests/unit/backends/opensearch/test_front.py",
     ),
     Mutation(
         "items of another request believed",
-        "backends/opensearch/client.py",
+        "backends/opensearch/bulk.py",
         "if item is None or item.id != action.record_id:",
         "if item is None:",
         test="tests/unit/backends/opensearch/test_bulk.py",

@@ -13,7 +13,7 @@ import httpx
 import msgspec
 import trio
 
-from trio_alerts.backends.opensearch.differences import Wanted
+from trio_alerts.backends.opensearch.mapping import IndexSpec
 
 INFO = {
     "name": "node-1",
@@ -47,7 +47,7 @@ class FakeOpenSearch(httpx.AsyncBaseTransport):
         legacy_templates: By name.
     """
 
-    def __init__(self, wanted: Wanted, *, exists: bool = True) -> None:
+    def __init__(self, wanted: IndexSpec, *, exists: bool = True) -> None:
         self.wanted = wanted
         self.documents: dict[str, Kept] = {}
         self.asked: list[tuple[str, httpx.Request]] = []

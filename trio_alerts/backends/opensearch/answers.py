@@ -11,11 +11,11 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from decimal import Decimal
 from functools import cache
-from typing import Annotated, Any, Generic, TypeVar
+from typing import Annotated, Any, TypeVar
 
 import httpx
 import msgspec
-from msgspec import Meta, Raw, Struct
+from msgspec import Meta, Struct
 from opensearchpy import TransportError
 from opensearchpy.exceptions import HTTP_EXCEPTIONS
 
@@ -217,58 +217,6 @@ Term = Annotated[int, Meta(ge=1, le=2**63 - 1)]
 Name = Annotated[str, Meta(min_length=1)]
 
 
-class ServerInfo(Struct):
-    """The answer to `GET /`. `distribution` is what only OpenSearch says."""
-
-    version: "ServerVersion"
-
-
-class ServerVersion(Struct):
-    """Of `ServerInfo`."""
-
-    number: Name
-    distribution: str = ""
-
-
-class Cause(Struct):
-    """Why an error came about."""
-
-    type: str
-    reason: str | None = None
-
-
-class ItemError(Struct):
-    """Why one action of a bulk request failed."""
-
-    type: Name
-    reason: str | None = None
-    caused_by: Cause | None = None
-
-
-class BulkItem(Struct, frozen=True, kw_only=True):
-    """What became of one action of a bulk request; only this decides about it, never the request's own status."""
-
-    status: int
-    id: str = msgspec.field(name="_id")
-    index: Name = msgspec.field(name="_index")
-    seq_no: SeqNo | None = msgspec.field(name="_seq_no", default=None)
-    primary_term: Term | None = msgspec.field(name="_primary_term", default=None)
-    error: ItemError | None = None
-
-
-class BulkSlot(Struct, forbid_unknown_fields=True):
-    """One place of a bulk answer: the item stands under its action's name."""
-
-    create: BulkItem | None = None
-    index: BulkItem | None = None
-
-
-class BulkAnswer(Struct):
-    """The answer to `POST /<alias>/_bulk`, as far as it is asked for."""
-
-    items: list[BulkSlot]
-
-
 class Shards(Struct):
     """Which shards took part."""
 
@@ -280,122 +228,6 @@ class Shards(Struct):
     def complete(self) -> bool:
         """Whether none was left out."""
         return not self.failed and self.successful == self.total
-
-
-class Document(Struct, frozen=True, kw_only=True):
-    """A document as it is kept, with what a conditional update of it needs.
-
-    Args:
-        id: Its `_id`.
-        index: The index it lies in, which must be the one that the guard looked at.
-        seq_no: For `if_seq_no`.
-        primary_term: For `if_primary_term`.
-        raw: Its JSON as it was written, every digit of every number kept; empty if it was not asked for.
-        sort: Where it stands in a sorted search, for the page after.
-    """
-
-    id: str = msgspec.field(name="_id")
-    index: Name = msgspec.field(name="_index")
-    seq_no: SeqNo = msgspec.field(name="_seq_no")
-    primary_term: Term = msgspec.field(name="_primary_term")
-    raw: Raw = msgspec.field(name="_source", default=Raw())
-    sort: tuple[Any, ...] = ()
-
-    @property
-    def source(self) -> bytes:
-        """The document itself."""
-        return bytes(self.raw)
-
-    def __post_init__(self) -> None:
-        if self.source and not self.source.startswith(b"{"):
-            raise ValueError("a document is an object")
-
-
-class FoundDocument(Document, frozen=True, kw_only=True):
-    """The answer to `GET /<alias>/_doc/<id>` where there is such a document."""
-
-    found: bool
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if not self.found or not self.source:
-            raise ValueError("it says 200 and shows no document")
-
-
-class Hits(Struct):
-    """Of `SearchAnswer`."""
-
-    hits: list[Document]
-
-
-class _Whole(Struct, kw_only=True):
-    timed_out: bool
-    shards: Shards = msgspec.field(name="_shards")
-
-    def __post_init__(self) -> None:
-        if self.timed_out or not self.shards.complete:
-            raise ValueError("a shard is missing from it")
-
-
-class SearchAnswer(_Whole, kw_only=True):
-    """The answer to `POST /<alias>/_search`: complete, or it is none."""
-
-    hits: Hits
-
-
-class AggregationAnswer(_Whole, Generic[T], kw_only=True):
-    """The same, of a request for aggregations only."""
-
-    aggregations: T
-
-
-class CountAnswer(Struct):
-    """The answer to `GET /<index>/_count`."""
-
-    count: Count
-    shards: Shards = msgspec.field(name="_shards")
-
-
-class RefreshAnswer(Struct):
-    """The answer to `POST /<index>/_refresh`."""
-
-    shards: Shards = msgspec.field(name="_shards")
-
-
-class Acknowledged(Struct):
-    """The answer to a change of an index or of its mapping."""
-
-    acknowledged: bool
-
-
-class IndexSettings(Struct):
-    """What the flat settings of every index hold."""
-
-    uuid: Name = msgspec.field(name="index.uuid")
-
-
-class FieldMapping(Struct):
-    """A field, or the root, of a mapping: whatever else it has, these are what is walked through."""
-
-    type: str = "object"
-    properties: dict[str, "FieldMapping"] = {}
-    fields: dict[str, "FieldMapping"] = {}
-
-
-class Mappings(FieldMapping):
-    """Of an index that has no field yet, an empty object."""
-
-    meta: dict[str, Any] = msgspec.field(name="_meta", default_factory=dict)
-    source: dict[str, Any] = msgspec.field(name="_source", default_factory=dict)
-    routing: dict[str, Any] = msgspec.field(name="_routing", default_factory=dict)
-
-
-class IndexDescription(Struct):
-    """One index of the answer to `GET /<name>?flat_settings=true`."""
-
-    aliases: dict[str, dict[str, Any]]
-    mappings: Mappings
-    settings: IndexSettings
 
 
 # --- reading ---------------------------------------------------------------------------------------------------------

@@ -11,18 +11,23 @@ from typing import Literal
 
 import msgspec
 import trio
+from msgspec import Struct
 from opensearchpy import AsyncOpenSearch, TransportError
 
 from trio_alerts.alert import Record
 from trio_alerts.backends.opensearch.answers import (
     HTTP_BAD_REQUEST,
     HTTP_TOO_LARGE,
-    BulkItem,
+    Answer,
     ForeignAnswer,
+    Name,
+    SeqNo,
+    Term,
     error_text,
     without_values,
 )
-from trio_alerts.backends.opensearch.client import Action, Target, bulk
+from trio_alerts.backends.opensearch.client import server_timeout
+from trio_alerts.backends.opensearch.documents import Target
 from trio_alerts.errors import RefusedContent, Unavailable
 from trio_alerts.ports.store import Conflict, Stored
 from trio_alerts.text import one_line
@@ -32,7 +37,56 @@ MAX_ID_BYTES = 512  # OpenSearch's own limit; an ID beyond it would refuse the w
 DONE = {"create": 201, "index": 200}  # the status of an action that was done
 HTTP_CONFLICT = 409
 
+# Only what is used of an answer: an eighth of the bytes.
+BULK_FILTER = "items.*._index,items.*._id,items.*.status,items.*._seq_no,items.*._primary_term,items.*.error"
+
 Result = Stored | Conflict | RefusedContent | Unavailable
+
+
+class Action(msgspec.Struct, frozen=True):
+    """One action of a bulk request: what its answer must be about."""
+
+    kind: Literal["create", "index"]
+    record_id: str
+
+
+class Cause(Struct):
+    """Why an error came about."""
+
+    type: str
+    reason: str | None = None
+
+
+class ItemError(Struct):
+    """Why one action of a bulk request failed."""
+
+    type: Name
+    reason: str | None = None
+    caused_by: Cause | None = None
+
+
+class BulkItem(Struct, frozen=True, kw_only=True):
+    """What became of one action of a bulk request; only this decides about it, never the request's own status."""
+
+    status: int
+    id: str = msgspec.field(name="_id")
+    index: Name = msgspec.field(name="_index")
+    seq_no: SeqNo | None = msgspec.field(name="_seq_no", default=None)
+    primary_term: Term | None = msgspec.field(name="_primary_term", default=None)
+    error: ItemError | None = None
+
+
+class BulkSlot(Struct, forbid_unknown_fields=True):
+    """One place of a bulk answer: the item stands under its action's name."""
+
+    create: BulkItem | None = None
+    index: BulkItem | None = None
+
+
+class BulkAnswer(Struct):
+    """The answer to `POST /<alias>/_bulk`, as far as it is asked for."""
+
+    items: list[BulkSlot]
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,3 +212,39 @@ async def _send(client: AsyncOpenSearch, alias: str, writes: Sequence[Write], de
         if fault.status_code in (HTTP_BAD_REQUEST, HTTP_TOO_LARGE):
             raise RefusedContent(f"OpenSearch refuses record {writes[0].record.id!r}: {error_text(fault)}") from None
         raise Unavailable(f"OpenSearch refuses every write: {error_text(fault)}") from None
+
+
+async def bulk(
+    client: AsyncOpenSearch, alias: str, body: bytes, actions: Sequence[Action], *, timeout_s: float
+) -> list[BulkItem]:
+    """Send one `_bulk` request through `alias`, and return what became of each action, in their order.
+
+    Args:
+        client: From `open_opensearch`.
+        alias: The alias to write through; the request creates no index, and refuses an index of that name.
+        body: Ready lines, each of JSON that this program serialized itself, each ended by a line feed.
+        actions: What is in the body: an answer that is not about just these is none.
+        timeout_s: The bound of the request in seconds; the server itself gives up a little earlier.
+
+    Raises:
+        Unavailable: Nobody knows which of the actions were done.
+        TransportError: OpenSearch refused the whole request: none was done.
+    """
+    answer: Answer = await client.bulk(
+        body=body,
+        index=alias,
+        require_alias=True,
+        filter_path=BULK_FILTER,
+        request_timeout=timeout_s,  # must stand beside `timeout`, which opensearch-py otherwise takes as its own
+        timeout=server_timeout(timeout_s),
+    )
+    slots = answer.read(BulkAnswer).items
+    if len(slots) != len(actions):
+        raise answer.foreign(f"{len(slots)} items for {len(actions)} actions")
+    items: list[BulkItem] = []
+    for action, slot in zip(actions, slots, strict=True):
+        item = slot.create if action.kind == "create" else slot.index
+        if item is None or item.id != action.record_id:
+            raise answer.foreign("an item for another action")
+        items.append(item)
+    return items

@@ -12,22 +12,29 @@ from typing import Any, TypeVar
 
 import trio
 from loguru import logger
-from msgspec import Struct
 from opensearchpy import AsyncOpenSearch
 
 from trio_alerts.alert import Record
 from trio_alerts.backends.background import running
-from trio_alerts.backends.opensearch.answers import Count, Document
 from trio_alerts.backends.opensearch.bulk import Result, Write, is_possible_id, write_all, write_of
-from trio_alerts.backends.opensearch.client import (
-    Target,
-    aggregate,
-    open_opensearch,
-    read_document,
-    search_documents,
-)
-from trio_alerts.backends.opensearch.differences import SEARCH_PAGE, Wanted
+from trio_alerts.backends.opensearch.client import open_opensearch
+from trio_alerts.backends.opensearch.documents import Document, Target, aggregate, read_document, search_documents
 from trio_alerts.backends.opensearch.guard import SchemaGuard
+from trio_alerts.backends.opensearch.mapping import SEARCH_PAGE, IndexSpec
+from trio_alerts.backends.opensearch.queries import (
+    BY_ID,
+    DUE_FIELDS,
+    NEWEST_FIRST,
+    RETRYING_BY_CHANNEL,
+    VITALS,
+    CountAnswer,
+    CountsAnswer,
+    VitalsAnswer,
+    WaitingAnswer,
+    counts_by_state,
+    due_query,
+    search_query,
+)
 from trio_alerts.backends.stored_records import due_record, readable_records
 from trio_alerts.batcher import Batcher
 from trio_alerts.errors import RefusedContent, SchemaError, Unavailable
@@ -37,11 +44,7 @@ from trio_alerts.settings.settings import Settings
 MAX_BULK_ITEMS = 500  # 40 to 100 ms of a small server's work: what a lone write may have to wait for
 MAX_BULK_BYTES = 5 * 1024 * 1024  # far below the 100 MB that OpenSearch takes, and what proxies in front of it take
 BULKS = 2  # while OpenSearch works on one, the next is written and the last one read
-DUE_FIELDS = tuple(f"delivery.channels.{field}" for field in ("name", "state", "next_attempt_at"))
-OVERDUE = dt.timedelta(seconds=60)
-REPEATED_IDS = 1000  # a producer that repeats more of them has one fault, not many
 LOOK_PAUSE_S = 1.0  # an outage makes the guard look this often, whatever the number of writes that meet it
-EARLIEST, LATEST = dt.datetime(1, 1, 1, tzinfo=dt.UTC), dt.datetime(9999, 12, 31, tzinfo=dt.UTC)  # that Python has
 
 T = TypeVar("T")
 
@@ -63,7 +66,7 @@ async def open_opensearch_store(settings: Settings) -> AsyncIterator["OpenSearch
     ca_file = None if settings.store_ca_file is None else str(settings.store_ca_file)
     timeout_s = settings.store_timeout_s
     async with open_opensearch(settings.store_url.reveal(), ca_file=ca_file, timeout_s=timeout_s) as client:
-        store = OpenSearchStore(client, Wanted(settings.index, settings.stream_names, settings.group), timeout_s)
+        store = OpenSearchStore(client, IndexSpec(settings.index, settings.stream_names, settings.group), timeout_s)
         async with running(*store.tasks()):
             yield store
 
@@ -77,7 +80,7 @@ class OpenSearchStore:
         timeout_s: The bound of every request.
     """
 
-    def __init__(self, client: AsyncOpenSearch, wanted: Wanted, timeout_s: float) -> None:
+    def __init__(self, client: AsyncOpenSearch, wanted: IndexSpec, timeout_s: float) -> None:
         self._client = client
         self._alias = wanted.alias
         self._timeout_s = timeout_s
@@ -150,14 +153,9 @@ class OpenSearchStore:
 
     async def due(self, now: dt.datetime, count: int, after: Due | None = None) -> list[Due]:
         """See `AlertStore.due`."""
-        waiting = [
-            _all({"term": {"delivery.state": state}}, {"range": {f"delivery.{moment}": {"lte": _instant(now)}}})
-            for state, moment in (("retrying", "next_attempt_at"), ("sending", "lease_until"))
-        ]
+        query = due_query(now, after)
         position = () if after is None else (after.id,)
-        beyond = {"range": {"record_id": {"gt": after.id}}} if after else _has("record_id")
-        query = _all({"bool": {"should": waiting}}, beyond)
-        found = await self._page(query, min(count, SEARCH_PAGE), _BY_ID, position, source=DUE_FIELDS)
+        found = await self._page(query, min(count, SEARCH_PAGE), BY_ID, position, source=DUE_FIELDS)
         return [due_record(str(document.sort[0]), document.source, now) for document in found]
 
     async def search(self, wanted: RecordFilter, count: int, after: Record | None = None) -> list[Record]:
@@ -169,8 +167,7 @@ class OpenSearchStore:
         position: Sequence[Any] = () if after is None else (after.fields().get("entry_order"), after.id)
         while len(records) < count:
             size = min(count - len(records), SEARCH_PAGE)
-            beyond = _older(*position) if position else _has("record_id")
-            found = await self._page(_all(*_filters(wanted), beyond), size, _NEWEST_FIRST, position)
+            found = await self._page(search_query(wanted, position), size, NEWEST_FIRST, position)
             records += readable_records((document.id, document.source) for document in found)
             if len(found) < size:
                 break
@@ -179,20 +176,12 @@ class OpenSearchStore:
 
     async def count(self, wanted: RecordFilter) -> int:
         """See `AlertStore.count`."""
-        asked = {"found": {"filter": _all(*_filters(wanted), _has("record_id"))}}
-        found = await self._read(lambda: aggregate(self._client, self._target, asked, _CountAnswer))
+        found = await self._aggregate({"found": {"filter": search_query(wanted)}}, CountAnswer)
         return found.found.doc_count
 
     async def counts(self, now: dt.datetime) -> Counts:
         """See `AlertStore.counts`."""
-        late = _all(
-            {"term": {"delivery.state": "retrying"}},
-            {"range": {"delivery.next_attempt_at": {"lt": _instant(now - OVERDUE)}}},
-        )
-        states = {"terms": {"field": "delivery.state", "size": 100}}
-        stateless = {"missing": {"field": "delivery.state"}}  # somebody else wrote these
-        asked = {"states": states, "stateless": stateless, "overdue": {"filter": late}}
-        found = await self._read(lambda: aggregate(self._client, self._target, asked, _CountsAnswer))
+        found = await self._aggregate(counts_by_state(now), CountsAnswer)
         by_state = {bucket.key: bucket.doc_count for bucket in found.states.buckets}
         if found.stateless.doc_count:
             by_state["without a state"] = found.stateless.doc_count
@@ -200,28 +189,14 @@ class OpenSearchStore:
 
     async def waiting(self) -> Mapping[str, int]:
         """See `AlertStore.waiting`. A record that an older release wrote is counted once it is written again."""
-        asked = {
-            "retrying": {
-                "filter": {"term": {"delivery.state": "retrying"}},
-                "aggs": {"channels": {"terms": {"field": "delivery.retrying_channels", "size": 1000}}},
-            }
-        }
-        found = await self._read(lambda: aggregate(self._client, self._target, asked, _WaitingAnswer))
+        found = await self._aggregate(RETRYING_BY_CHANNEL, WaitingAnswer)
         return {bucket.key: bucket.doc_count for bucket in found.retrying.channels.buckets}
 
     async def vitals(self) -> Vitals:
         """See `AlertStore.vitals`."""
-        asked = {
-            "waiting": {
-                "filter": {"terms": {"delivery.state": ["sending", "retrying", "in_doubt"]}},
-                "aggs": {"since": {"min": {"field": "delivery.first_at"}}},
-            },
-            # Not `cardinality`: with many records its error is larger than the number that is looked for.
-            "repeated": {"terms": {"field": "alert_id", "min_doc_count": 2, "size": REPEATED_IDS}},
-        }
-        found = await self._read(lambda: aggregate(self._client, self._target, asked, _VitalsAnswer))
+        found = await self._aggregate(VITALS, VitalsAnswer)
         repeated = sum(bucket.doc_count - 1 for bucket in found.repeated.buckets)
-        return Vitals(_moment(found.waiting.since.value), repeated)
+        return Vitals(found.waiting.since.moment, repeated)
 
     async def _page(
         self,
@@ -236,10 +211,13 @@ class OpenSearchStore:
             lambda: search_documents(self._client, self._target, query, size=size, sort=sort, source=source)
         )
         places = [[str(part or "") for part in place] for place in (after, *(one.sort for one in found)) if place]
-        if any(one >= two if sort is _BY_ID else one <= two for one, two in itertools.pairwise(places)):
+        if any(one >= two if sort is BY_ID else one <= two for one, two in itertools.pairwise(places)):
             # A cache that gives a page again would make an endless loop of whoever reads page by page.
             raise Unavailable(f"a search through {self._alias} was answered with another page than was asked for")
         return found
+
+    async def _aggregate(self, aggregations: Mapping[str, Any], kind: type[T]) -> T:
+        return await self._read(lambda: aggregate(self._client, self._target, aggregations, kind))
 
     async def _write(self, write: Write, *, held: bool = False) -> Stored | Conflict:
         refused: RefusedContent
@@ -285,100 +263,3 @@ class OpenSearchStore:
             except Unavailable as cause:
                 logger.debug("the guard could not look: {}", cause)
             await trio.sleep(LOOK_PAUSE_S)
-
-
-class _Bucket(Struct):
-    key: str
-    doc_count: Count
-
-
-class _Buckets(Struct):
-    buckets: list[_Bucket]
-
-
-class _Filtered(Struct):
-    doc_count: Count
-
-
-class _CountAnswer(Struct):
-    found: _Filtered
-
-
-class _CountsAnswer(Struct):
-    states: _Buckets
-    stateless: _Filtered
-    overdue: _Filtered
-
-
-class _Retrying(Struct):
-    channels: _Buckets
-
-
-class _WaitingAnswer(Struct):
-    retrying: _Retrying
-
-
-class _Earliest(Struct):
-    value: float | None  # milliseconds since the epoch
-
-
-class _Waiting(Struct):
-    since: _Earliest
-
-
-class _VitalsAnswer(Struct):
-    waiting: _Waiting
-    repeated: _Buckets
-
-
-def _moment(since_ms: float | None) -> dt.datetime | None:
-    """Return a date of OpenSearch's; somebody may have written one that lies beyond all that Python has."""
-    if since_ms is None:
-        return None
-    return dt.datetime.fromtimestamp(min(max(since_ms / 1000, EARLIEST.timestamp()), LATEST.timestamp()), dt.UTC)
-
-
-def _filters(wanted: RecordFilter) -> list[dict[str, Any]]:
-    values = {
-        "view": wanted.view,
-        "scope": wanted.scope,
-        "severity": wanted.severity,
-        "delivery.state": wanted.state,
-        "rule_id": wanted.rule_id,
-        "alert_id": wanted.alert_id,
-    }
-    moments = {"gte": wanted.since, "lt": wanted.until}
-    bounds = {bound: _instant(moment) for bound, moment in moments.items() if moment is not None}
-    exact = [{"terms": {name: list(alternatives)}} for name, alternatives in values.items() if alternatives]
-    return [*exact, *([{"range": {"occurred_at": bounds}}] if bounds else [])]
-
-
-_BY_ID = ({"record_id": "asc"},)
-_NEWEST_FIRST = ({"entry_order": {"order": "desc", "missing": "_last"}}, {"record_id": "desc"})
-
-
-def _older(entry_order: str | None, record_id: str) -> dict[str, Any]:
-    """Match what follows a record in the order of `_NEWEST_FIRST`.
-
-    Not `search_after`: a record whose `record_id` somebody removed would come again on every page.
-    """
-    unordered = {"bool": {"must_not": _has("entry_order")}}
-    lower_id = {"range": {"record_id": {"lt": record_id}}}
-    if entry_order is None:
-        return _all(unordered, lower_id)
-    lower = {"range": {"entry_order": {"lt": entry_order}}}
-    same = _all({"term": {"entry_order": entry_order}}, lower_id)
-    return _all(_has("record_id"), {"bool": {"should": [lower, same, unordered]}})
-
-
-def _has(field: str) -> dict[str, Any]:
-    return {"exists": {"field": field}}
-
-
-def _all(*filters: Mapping[str, Any]) -> dict[str, Any]:
-    return {"bool": {"filter": list(filters)}}
-
-
-def _instant(moment: dt.datetime) -> str:
-    """Render a time as exactly as OpenSearch's `date` compares: to the millisecond."""
-    return moment.astimezone(dt.UTC).isoformat(timespec="milliseconds")

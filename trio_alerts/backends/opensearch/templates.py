@@ -13,20 +13,10 @@ from typing import Any
 
 import msgspec
 
-from trio_alerts.backends.opensearch.answers import Mappings
+from trio_alerts.backends.opensearch.live_index import IndexBody
+from trio_alerts.backends.opensearch.mapping import as_request
 
 Settings = dict[str, Any]
-
-
-class Body(msgspec.Struct):
-    """What a template gives to an index."""
-
-    settings: dict[str, Any] = {}
-    mappings: dict[str, Any] = {}
-    aliases: dict[str, dict[str, Any]] = {}
-
-    def __post_init__(self) -> None:
-        msgspec.convert(self.mappings, Mappings)  # raises a ValueError for what is none
 
 
 class Composable(msgspec.Struct):
@@ -53,10 +43,10 @@ class ComposablesAnswer(msgspec.Struct):
 class SimulationAnswer(msgspec.Struct):
     """The answer to `POST /_index_template/_simulate_index/<name>`."""
 
-    template: Body
+    template: IndexBody
 
 
-class Legacy(Body):
+class Legacy(IndexBody):
     """One of `GET /_template`."""
 
     index_patterns: list[str] = msgspec.field(default_factory=list)
@@ -64,7 +54,7 @@ class Legacy(Body):
 
 
 @dataclass(frozen=True, slots=True)
-class Foreseen:
+class TemplateEffect:
     """What templates add to a new index.
 
     Args:
@@ -75,14 +65,14 @@ class Foreseen:
     """
 
     names: Sequence[str] = ()
-    body: Body = field(default_factory=Body)
+    body: IndexBody = field(default_factory=IndexBody)
     data_stream: bool = False
     priority: int = 0
 
-    def remedy(self, alias: str) -> str:
+    def override(self, alias: str) -> str:
         """Return the request that keeps them from our indices."""
         own = {"index_patterns": [f"{alias}-0*"], "priority": self.priority + 1}
-        return f"PUT /_index_template/{alias} {msgspec.json.encode(own).decode()}"
+        return as_request("PUT", f"/_index_template/{alias}", own)
 
 
 def winner(answer: ComposablesAnswer, index: str) -> NamedComposable | None:
@@ -91,25 +81,25 @@ def winner(answer: ComposablesAnswer, index: str) -> NamedComposable | None:
     return max(matching, key=lambda one: one.index_template.priority, default=None)
 
 
-def from_composable(template: NamedComposable, simulated: SimulationAnswer | None) -> Foreseen:
+def from_composable(template: NamedComposable, simulated: SimulationAnswer | None) -> TemplateEffect:
     """Return what a composable template adds; a data stream's is not simulated."""
-    body = Body() if simulated is None else simulated.template
-    flat = Body(flattened(body.settings), body.mappings, body.aliases)
+    body = IndexBody() if simulated is None else simulated.template
+    flat = IndexBody(flattened(body.settings), body.mappings, body.aliases)
     about = template.index_template
-    return Foreseen((template.name,), flat, about.data_stream is not None, about.priority)
+    return TemplateEffect((template.name,), flat, about.data_stream is not None, about.priority)
 
 
-def from_legacy(answer: Mapping[str, Legacy], index: str) -> Foreseen:
+def from_legacy(answer: Mapping[str, Legacy], index: str) -> TemplateEffect:
     """Return what legacy templates add, the highest order last."""
     matching = [(name, one) for name, one in answer.items() if _matches(one.index_patterns, index)]
-    merged = Body()
+    merged = IndexBody()
     for _, one in sorted(matching, key=lambda pair: pair[1].order):
-        merged = Body(
+        merged = IndexBody(
             {**merged.settings, **flattened(one.settings)},
             joined(merged.mappings, one.mappings),
             {**merged.aliases, **one.aliases},
         )
-    return Foreseen(tuple(sorted(name for name, _ in matching)), merged)
+    return TemplateEffect(tuple(sorted(name for name, _ in matching)), merged)
 
 
 def flattened(settings: Mapping[str, Any], prefix: str = "") -> Settings:

@@ -13,16 +13,11 @@ from trio.testing import MockClock
 
 from tests.support.fakes.opensearch import INFO, SHARDS, error
 from tests.support.raw_receiver import answering, raw_receiver
-from trio_alerts.backends.opensearch.answers import AccessDenied, BulkItem, ForeignAnswer, ItemError
-from trio_alerts.backends.opensearch.client import (
-    Action,
-    Target,
-    bulk,
-    open_opensearch,
-    read_document,
-    search_documents,
-)
+from trio_alerts.backends.opensearch.answers import AccessDenied, ForeignAnswer
+from trio_alerts.backends.opensearch.bulk import Action, BulkItem, ItemError, bulk
+from trio_alerts.backends.opensearch.client import open_opensearch
 from trio_alerts.backends.opensearch.connection import MAX_UNDER_WAY
+from trio_alerts.backends.opensearch.documents import Target, read_document, search_documents
 from trio_alerts.backends.opensearch.nodes import Nodes, StoreAddress, parse_store_url
 from trio_alerts.errors import SettingsError, StartError, Unavailable
 

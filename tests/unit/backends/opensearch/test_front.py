@@ -12,13 +12,13 @@ from tests.support.fakes.opensearch import FakeOpenSearch, answer, error
 from tests.support.fakes.world import GROUP, STREAM, World
 from tests.unit.pipeline.test_outage import lines  # noqa: F401 - a fixture
 from trio_alerts.backends.opensearch.client import open_opensearch
-from trio_alerts.backends.opensearch.differences import Wanted
+from trio_alerts.backends.opensearch.mapping import IndexSpec
 from trio_alerts.backends.opensearch.store import OpenSearchStore
 from trio_alerts.errors import StartError, Unavailable
 from trio_alerts.outcome import Accepted, Outcome, Retry
 from trio_alerts.ports.channel import Message
 
-WANTED = Wanted("alerts", (STREAM,), GROUP)
+WANTED = IndexSpec("alerts", (STREAM,), GROUP)
 KINDS = ("bulk", "get", "search", "look")  # what a running process asks
 FRONT_S = 40.0
 PAGE = b"<html><head><title>Sign in</title></head></html>"

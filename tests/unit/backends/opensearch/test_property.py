@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 
 from tests.support.fakes.opensearch import INFO
 from tests.unit.backends.opensearch.test_client import Network, opened
-from trio_alerts.backends.opensearch.client import Action, Target, bulk, read_document, search_documents
+from trio_alerts.backends.opensearch.bulk import Action, bulk
+from trio_alerts.backends.opensearch.documents import Target, read_document, search_documents
 from trio_alerts.errors import Unavailable
 
 scalars = st.none() | st.booleans() | st.integers(-(2**70), 2**70) | st.floats(allow_nan=False, allow_infinity=False)

@@ -13,11 +13,11 @@ from trio.testing import MockClock
 from tests.contracts.store import record
 from tests.support.fakes.opensearch import INFO, error
 from tests.unit.backends.opensearch.test_client import Network, opened
-from trio_alerts.backends.opensearch.differences import Wanted
+from trio_alerts.backends.opensearch.mapping import IndexSpec
 from trio_alerts.backends.opensearch.store import MAX_BULK_ITEMS, OpenSearchStore
 from trio_alerts.errors import StartError, Unavailable
 
-WANTED = Wanted("alerts", ("AlertStream",), "alert-processor")
+WANTED = IndexSpec("alerts", ("AlertStream",), "alert-processor")
 LIVE = {WANTED.first_index: {**WANTED.body(), "settings": {**WANTED.body()["settings"], "index.uuid": "u"}}}
 
 

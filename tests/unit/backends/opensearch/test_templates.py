@@ -1,17 +1,18 @@
-"""What is foreseen of other teams' index templates, from answers in memory; real servers judge it in tests/real."""
+"""What is effect of other teams' index templates, from answers in memory; real servers judge it in tests/real."""
 
 from typing import Any
 
 import msgspec
 import pytest
 
-from trio_alerts.backends.opensearch.differences import Wanted, foreseen_differences
+from trio_alerts.backends.opensearch.differences import template_differences
+from trio_alerts.backends.opensearch.live_index import IndexBody
+from trio_alerts.backends.opensearch.mapping import IndexSpec
 from trio_alerts.backends.opensearch.templates import (
-    Body,
     ComposablesAnswer,
-    Foreseen,
     Legacy,
     SimulationAnswer,
+    TemplateEffect,
     flattened,
     from_composable,
     from_legacy,
@@ -19,7 +20,7 @@ from trio_alerts.backends.opensearch.templates import (
     winner,
 )
 
-WANTED = Wanted("alerts", ("AlertStream",), "alert-processor")
+WANTED = IndexSpec("alerts", ("AlertStream",), "alert-processor")
 
 
 def composables(**by_name: dict[str, Any]) -> ComposablesAnswer:
@@ -48,14 +49,14 @@ def test_the_highest_priority_counts_alone() -> None:
     )
 
     assert found is not None
-    foreseen = from_composable(found, SimulationAnswer(Body({"index": {"a": {"b": "1"}}, "c": "2"})))
-    assert (("high",), {"index.a.b": "1", "c": "2"}, 7) == (foreseen.names, foreseen.body.settings, foreseen.priority)
-    assert 'PUT /_index_template/alerts {"index_patterns":["alerts-0*"],"priority":8}' == foreseen.remedy("alerts")
+    effect = from_composable(found, SimulationAnswer(IndexBody({"index": {"a": {"b": "1"}}, "c": "2"})))
+    assert (("high",), {"index.a.b": "1", "c": "2"}, 7) == (effect.names, effect.body.settings, effect.priority)
+    assert 'PUT /_index_template/alerts {"index_patterns":["alerts-0*"],"priority":8}' == effect.override("alerts")
 
 
 def test_legacy_templates_are_merged_in_their_order() -> None:
     """The highest order is the last word on a setting, a field and an alias; what does not match has no say."""
-    foreseen = from_legacy(
+    effect = from_legacy(
         {
             "second": Legacy({"index.a": "2"}, {"properties": {"f": {"type": "text"}}}, {}, ["al*"], 2),
             "first": Legacy({"index": {"a": "1", "b": "1"}}, {"properties": {"g": {}}}, {"x": {}}, ["*"], 1),
@@ -64,10 +65,10 @@ def test_legacy_templates_are_merged_in_their_order() -> None:
         WANTED.first_index,
     )
 
-    assert ("first", "second") == foreseen.names
-    assert {"index.a": "2", "index.b": "1"} == foreseen.body.settings
-    assert {"f": {"type": "text"}, "g": {}} == foreseen.body.mappings["properties"]
-    assert {"x": {}} == foreseen.body.aliases
+    assert ("first", "second") == effect.names
+    assert {"index.a": "2", "index.b": "1"} == effect.body.settings
+    assert {"f": {"type": "text"}, "g": {}} == effect.body.mappings["properties"]
+    assert {"x": {}} == effect.body.aliases
 
 
 def test_objects_are_joined_and_fields_replaced() -> None:
@@ -99,25 +100,31 @@ def test_settings_that_do_harm_are_overruled(settings: dict[str, Any], overruled
     """What the request says wins; it says nothing about what does no harm, and with it nothing is wrong."""
     plain = WANTED.body()["settings"]
     assert {**plain, **overruled} == WANTED.body(templates=settings)["settings"]
-    assert [] == foreseen_differences(Foreseen(("theirs",), Body(settings)), WANTED)
+    assert [] == template_differences(TemplateEffect(("theirs",), IndexBody(settings)), WANTED)
 
 
 @pytest.mark.parametrize(
-    ("foreseen", "expected"),
+    ("effect", "expected"),
     [
-        (Foreseen(data_stream=True), "alerts-000001: is to be a data stream, must be an index"),
-        (Foreseen(body=Body({"index.refresh_interval": "-1"})), "index.refresh_interval: is -1, must be a time"),
-        (Foreseen(body=Body({"index.refresh_interval": "2m"})), "index.refresh_interval: is 2m, must be at most 60s"),
-        (Foreseen(body=Body({"index.blocks.write": "true"})), "index.blocks.write: is true, must be false"),
-        (Foreseen(body=Body({}, {"_source": {"enabled": False}})), "_source: is "),
-        (Foreseen(body=Body({}, {"_routing": {"required": True}})), "_routing: required is true"),
-        (Foreseen(body=Body({}, {"properties": {"view": {"type": "text"}}, "dynamic": "true"})), ""),
-        (Foreseen(body=Body({}, {}, {"alerts": {"filter": {"term": {"view": "x"}}}, "more": {}})), ""),
+        (TemplateEffect(data_stream=True), "alerts-000001: is to be a data stream, must be an index"),
+        (
+            TemplateEffect(body=IndexBody({"index.refresh_interval": "-1"})),
+            "index.refresh_interval: is -1, must be a time",
+        ),
+        (
+            TemplateEffect(body=IndexBody({"index.refresh_interval": "2m"})),
+            "index.refresh_interval: is 2m, must be at most 60s",
+        ),
+        (TemplateEffect(body=IndexBody({"index.blocks.write": "true"})), "index.blocks.write: is true, must be false"),
+        (TemplateEffect(body=IndexBody({}, {"_source": {"enabled": False}})), "_source: is "),
+        (TemplateEffect(body=IndexBody({}, {"_routing": {"required": True}})), "_routing: required is true"),
+        (TemplateEffect(body=IndexBody({}, {"properties": {"view": {"type": "text"}}, "dynamic": "true"})), ""),
+        (TemplateEffect(body=IndexBody({}, {}, {"alerts": {"filter": {"term": {"view": "x"}}}, "more": {}})), ""),
     ],
 )
-def test_what_cannot_be_overruled_is_told(foreseen: Foreseen, expected: str) -> None:
+def test_what_cannot_be_overruled_is_told(effect: TemplateEffect, expected: str) -> None:
     """The same words as for an index that is there, and what keeps the template away; empty: the request overrules."""
-    found = foreseen_differences(foreseen, WANTED)
+    found = template_differences(effect, WANTED)
 
     assert [expected] * bool(expected) == [str(one)[: len(expected)] for one in found]
     assert all(one.command.startswith("PUT /_index_template/alerts ") for one in found)

@@ -1,0 +1,180 @@
+"""What is asked of OpenSearch about indices and their templates."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import msgspec
+from msgspec import Struct
+from opensearchpy import AsyncOpenSearch, TransportError
+
+from trio_alerts.backends.opensearch.answers import (
+    HTTP_FORBIDDEN,
+    AccessDenied,
+    Answer,
+    Count,
+    Shards,
+    error_text,
+    error_type,
+)
+from trio_alerts.backends.opensearch.client import server_timeout
+from trio_alerts.backends.opensearch.live_index import IndexDescription, LiveIndex, live_indices
+from trio_alerts.backends.opensearch.templates import (
+    ComposablesAnswer,
+    Legacy,
+    SimulationAnswer,
+    TemplateEffect,
+    from_composable,
+    from_legacy,
+    winner,
+)
+from trio_alerts.errors import Unavailable
+
+
+class Indices:
+    """Reads and changes indices.
+
+    Args:
+        client: From `open_opensearch`.
+        timeout_s: The bound of each request.
+    """
+
+    def __init__(self, client: AsyncOpenSearch, timeout_s: float) -> None:
+        self._client = client
+        self._timeout_s = timeout_s
+
+    async def describe(self, name: str, *, empty: bool = False) -> list[LiveIndex]:
+        """Return the indices of a name: the index itself, or those behind an alias.
+
+        Args:
+            name: Of an index or an alias.
+            empty: Whether they are known to hold no document.
+
+        Raises:
+            Unavailable: It cannot be told.
+        """
+        # While a cluster is still finding out what it holds, it says 404 to a plain look at any name. Told to ignore
+        # what is missing, it answers with nothing only if it knows that there is nothing, and else waits, then says
+        # 503 (2.19.1 and 3.4.0); `cluster_manager_timeout`, 30 s by default, is how long it waits. But `{}` is what
+        # anything may answer: that there is nothing is believed only if a plain look then says so, in so many words.
+        found = await self._ask_for(name, ignore_unavailable=True)
+        if not found:
+            found = await self._ask_for(name, ignore_unavailable=False)
+        return live_indices(found, found if empty else ())
+
+    async def _ask_for(self, name: str, *, ignore_unavailable: bool) -> dict[str, IndexDescription]:
+        try:
+            answer: Answer = await self._client.indices.get(
+                index=name,
+                flat_settings=True,
+                ignore_unavailable=ignore_unavailable,
+                cluster_manager_timeout=server_timeout(self._timeout_s),
+            )
+        except TransportError as fault:
+            if not ignore_unavailable and error_type(fault) == "index_not_found_exception":
+                return {}
+            raise Unavailable(f"OpenSearch does not tell what {name} is: {error_text(fault)}") from None
+        described = answer.read(dict[str, IndexDescription])
+        if not all(name in (index, *one.aliases) for index, one in described.items()):
+            raise answer.foreign("an index of another name")
+        if not (described or ignore_unavailable):
+            raise answer.foreign("neither an index, nor that there is none")
+        return described
+
+    async def is_empty(self, name: str) -> bool:
+        """Tell whether an index certainly holds no document."""
+        try:
+            refreshed: Answer = await self._client.indices.refresh(index=name)
+            counted: Answer = await self._client.count(index=name)
+        except TransportError:
+            return False  # closed: nobody knows
+        except AccessDenied as fault:
+            if fault.status == HTTP_FORBIDDEN:
+                return False  # nobody knows
+            raise
+        found = counted.read(_CountAnswer)
+        return not found.count and found.shards.complete and not refreshed.read(_RefreshAnswer).shards.failed
+
+    async def template_effect(self, index: str) -> TemplateEffect | None:
+        """Ask what templates would give to a new index; None if our user may not ask.
+
+        Raises:
+            Unavailable: It cannot be told.
+        """
+        try:
+            answer: Answer = await self._client.indices.get_index_template()
+            template = winner(answer.read(ComposablesAnswer), index)
+            if template is None:
+                answer = await self._client.indices.get_template(flat_settings=True)
+                return from_legacy(answer.read(dict[str, Legacy]), index)
+            if template.index_template.data_stream is not None:
+                return from_composable(template, None)
+            answer = await self._client.indices.simulate_index_template(name=index)
+            return from_composable(template, answer.read(SimulationAnswer))
+        except AccessDenied as fault:
+            if fault.status == HTTP_FORBIDDEN:
+                return None
+            raise
+        except TransportError as fault:
+            raise Unavailable(f"OpenSearch does not tell its index templates: {error_text(fault)}") from None
+
+    async def create(self, index: str, body: Mapping[str, Any]) -> bool:
+        """Create an index; False: another process was first.
+
+        Raises:
+            TransportError: OpenSearch refuses it.
+            Unavailable: It may be created, or not.
+        """
+        try:
+            answer: Answer = await self._client.indices.create(
+                index=index,
+                body=body,
+                request_timeout=self._timeout_s,
+                timeout=server_timeout(self._timeout_s),
+            )
+        except TransportError as fault:
+            if error_type(fault) == "resource_already_exists_exception":
+                return False
+            raise
+        _check_done(answer)
+        return True
+
+    async def put_mapping(self, index: str, body: Mapping[str, Any]) -> None:
+        """Add to the mapping of an index, or replace its `_meta`.
+
+        Raises:
+            Unavailable: It is not done, or may be or not.
+        """
+        try:
+            answer: Answer = await self._client.indices.put_mapping(
+                index=index,
+                body=body,
+                request_timeout=self._timeout_s,
+                timeout=server_timeout(self._timeout_s),
+            )
+        except TransportError as fault:
+            raise Unavailable(f"OpenSearch refuses to add to index {index}: {error_text(fault)}") from None
+        _check_done(answer)
+
+
+class _CountAnswer(Struct):
+    """The answer to `GET /<index>/_count`."""
+
+    count: Count
+    shards: Shards = msgspec.field(name="_shards")
+
+
+class _RefreshAnswer(Struct):
+    """The answer to `POST /<index>/_refresh`."""
+
+    shards: Shards = msgspec.field(name="_shards")
+
+
+class _Acknowledged(Struct):
+    """The answer to a change of an index or of its mapping."""
+
+    acknowledged: bool
+
+
+def _check_done(answer: Answer) -> None:
+    if not answer.read(_Acknowledged).acknowledged:
+        raise Unavailable(f"OpenSearch has not finished {answer.request} in time")

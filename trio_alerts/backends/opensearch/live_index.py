@@ -1,0 +1,99 @@
+"""What OpenSearch says of an index, and of a template of one. Pure, no I/O."""
+
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+from typing import Annotated, Any
+
+import msgspec
+from msgspec import Meta, Struct
+
+from trio_alerts.backends.opensearch.mapping import OWNER
+
+
+class _Field(Struct):
+    """A field, or the root, of a mapping: whatever else it has, these are what is walked through."""
+
+    type: str = "object"
+    properties: dict[str, "_Field"] = {}
+    fields: dict[str, "_Field"] = {}
+
+
+class _Mappings(_Field):
+    """Of an index that has no field yet, an empty object."""
+
+    meta: dict[str, Any] = msgspec.field(name="_meta", default_factory=dict)
+    source: dict[str, Any] = msgspec.field(name="_source", default_factory=dict)
+    routing: dict[str, Any] = msgspec.field(name="_routing", default_factory=dict)
+
+
+class IndexBody(Struct):
+    """What an index consists of, or what a template gives to it."""
+
+    settings: dict[str, Any] = {}
+    mappings: dict[str, Any] = {}
+    aliases: dict[str, dict[str, Any]] = {}
+
+    def __post_init__(self) -> None:
+        msgspec.convert(self.mappings, _Mappings)  # raises a ValueError for what is none
+
+
+class _Settings(Struct):
+    uuid: Annotated[str, Meta(min_length=1)] = msgspec.field(name="index.uuid")
+
+
+class IndexDescription(IndexBody, kw_only=True):
+    """One index of the answer to `GET /<name>?flat_settings=true`."""
+
+    settings: dict[str, Any]
+    mappings: dict[str, Any]
+    aliases: dict[str, dict[str, Any]]
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        msgspec.convert(self.settings, _Settings)
+
+
+@dataclass(frozen=True, slots=True)
+class LiveIndex:
+    """An index as OpenSearch describes it; settings by their flat names, `empty` if it holds no document at all."""
+
+    name: str
+    aliases: Mapping[str, Mapping[str, Any]]
+    mappings: Mapping[str, Any]
+    settings: Mapping[str, Any]
+    empty: bool
+
+    @property
+    def uuid(self) -> str:
+        """Its `index.uuid`, which no other index ever has, not even one of the same name."""
+        return str(self.settings["index.uuid"])
+
+    @property
+    def meta(self) -> Mapping[str, Any]:
+        """Its `_meta`; empty if there is none."""
+        meta: Mapping[str, Any] = self.mappings.get("_meta", {})
+        return meta
+
+    @property
+    def fields(self) -> Mapping[str, Any]:
+        """The fields of its mapping."""
+        fields: Mapping[str, Any] = self.mappings.get("properties", {})
+        return fields
+
+    @property
+    def is_ours(self) -> bool:
+        """Whether this program made it, for whatever deployment."""
+        return bool(self.meta.get("owner") == OWNER)
+
+    @property
+    def may_be_changed(self) -> bool:
+        """Whether what is missing may be added: it is ours, or nobody has anything in it."""
+        return self.empty or self.is_ours
+
+
+def live_indices(described: Mapping[str, IndexDescription], empty: Collection[str]) -> list[LiveIndex]:
+    """Return the indices of an answer in the order of their names; `empty` names those that hold no document."""
+    return [
+        LiveIndex(name, one.aliases, one.mappings, one.settings, name in empty)
+        for name, one in sorted(described.items())
+    ]

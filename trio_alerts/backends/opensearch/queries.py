@@ -1,0 +1,176 @@
+"""What is asked of OpenSearch about records, in its query language, and the types of the answers. Pure, no I/O."""
+
+import datetime as dt
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from msgspec import Struct
+
+from trio_alerts.backends.opensearch.answers import Count
+from trio_alerts.ports.store import Due, RecordFilter
+
+BY_ID = ({"record_id": "asc"},)
+NEWEST_FIRST = ({"entry_order": {"order": "desc", "missing": "_last"}}, {"record_id": "desc"})
+DUE_FIELDS = tuple(f"delivery.channels.{field}" for field in ("name", "state", "next_attempt_at"))
+OVERDUE = dt.timedelta(seconds=60)
+REPEATED_IDS = 1000  # a producer that repeats more of them has one fault, not many
+EARLIEST, LATEST = dt.datetime(1, 1, 1, tzinfo=dt.UTC), dt.datetime(9999, 12, 31, tzinfo=dt.UTC)  # that Python has
+
+
+# --- queries ---------------------------------------------------------------------------------------------------------
+
+
+def due_query(now: dt.datetime, after: Due | None) -> dict[str, Any]:
+    """Match what waits for an attempt, in the order of `BY_ID`."""
+    waiting = [
+        _all({"term": {"delivery.state": state}}, {"range": {f"delivery.{field}": {"lte": _instant(now)}}})
+        for state, field in (("retrying", "next_attempt_at"), ("sending", "lease_until"))
+    ]
+    beyond = {"range": {"record_id": {"gt": after.id}}} if after else _has("record_id")
+    return _all({"bool": {"should": waiting}}, beyond)
+
+
+def search_query(wanted: RecordFilter, after: Sequence[Any] = ()) -> dict[str, Any]:
+    """Match records by a filter; `after` is where the last one of the page before stands in `NEWEST_FIRST`."""
+    values = {
+        "view": wanted.view,
+        "scope": wanted.scope,
+        "severity": wanted.severity,
+        "delivery.state": wanted.state,
+        "rule_id": wanted.rule_id,
+        "alert_id": wanted.alert_id,
+    }
+    times = {"gte": wanted.since, "lt": wanted.until}
+    bounds = {bound: _instant(time) for bound, time in times.items() if time is not None}
+    exact = [{"terms": {name: list(alternatives)}} for name, alternatives in values.items() if alternatives]
+    between = [{"range": {"occurred_at": bounds}}] if bounds else []
+    return _all(*exact, *between, _older(*after) if after else _has("record_id"))
+
+
+def _older(entry_order: str | None, record_id: str) -> dict[str, Any]:
+    """Match what follows a record in the order of `NEWEST_FIRST`.
+
+    Not `search_after`: a record whose `record_id` somebody removed would come again on every page.
+    """
+    unordered = {"bool": {"must_not": _has("entry_order")}}
+    lower_id = {"range": {"record_id": {"lt": record_id}}}
+    if entry_order is None:
+        return _all(unordered, lower_id)
+    lower = {"range": {"entry_order": {"lt": entry_order}}}
+    same = _all({"term": {"entry_order": entry_order}}, lower_id)
+    return _all(_has("record_id"), {"bool": {"should": [lower, same, unordered]}})
+
+
+def _has(field: str) -> dict[str, Any]:
+    return {"exists": {"field": field}}
+
+
+def _all(*filters: Mapping[str, Any]) -> dict[str, Any]:
+    return {"bool": {"filter": list(filters)}}
+
+
+def _instant(time: dt.datetime) -> str:
+    """Render a time as exactly as OpenSearch's `date` compares: to the millisecond."""
+    return time.astimezone(dt.UTC).isoformat(timespec="milliseconds")
+
+
+# --- figures ---------------------------------------------------------------------------------------------------------
+
+
+class Bucket(Struct):
+    """How many records have one value."""
+
+    key: str
+    doc_count: Count
+
+
+class Buckets(Struct):
+    """Of an aggregation by `terms`."""
+
+    buckets: list[Bucket]
+
+
+class Filtered(Struct):
+    """Of an aggregation by `filter`."""
+
+    doc_count: Count
+
+
+class CountAnswer(Struct):
+    """How many records match."""
+
+    found: Filtered
+
+
+def counts_by_state(now: dt.datetime) -> dict[str, Any]:
+    """Ask for `CountsAnswer`."""
+    late = {"range": {"delivery.next_attempt_at": {"lt": _instant(now - OVERDUE)}}}
+    return {
+        "states": {"terms": {"field": "delivery.state", "size": 100}},
+        "stateless": {"missing": {"field": "delivery.state"}},  # somebody else wrote these
+        "overdue": {"filter": _all({"term": {"delivery.state": "retrying"}}, late)},
+    }
+
+
+class CountsAnswer(Struct):
+    """To `counts_by_state`."""
+
+    states: Buckets
+    stateless: Filtered
+    overdue: Filtered
+
+
+RETRYING_BY_CHANNEL: Mapping[str, Any] = {
+    "retrying": {
+        "filter": {"term": {"delivery.state": "retrying"}},
+        "aggs": {"channels": {"terms": {"field": "delivery.retrying_channels", "size": 1000}}},
+    }
+}
+
+
+class Retrying(Struct):
+    """Of `WaitingAnswer`."""
+
+    channels: Buckets
+
+
+class WaitingAnswer(Struct):
+    """To `RETRYING_BY_CHANNEL`."""
+
+    retrying: Retrying
+
+
+VITALS: Mapping[str, Any] = {
+    "waiting": {
+        "filter": {"terms": {"delivery.state": ["sending", "retrying", "in_doubt"]}},
+        "aggs": {"since": {"min": {"field": "delivery.first_at"}}},
+    },
+    # Not `cardinality`: with many records its error is larger than the number that is looked for.
+    "repeated": {"terms": {"field": "alert_id", "min_doc_count": 2, "size": REPEATED_IDS}},
+}
+
+
+class Earliest(Struct):
+    """Of an aggregation by `min`, in milliseconds since the epoch."""
+
+    value: float | None
+
+    @property
+    def moment(self) -> dt.datetime | None:
+        """The time; somebody may have written one that lies beyond all that Python has."""
+        if self.value is None:
+            return None
+        return dt.datetime.fromtimestamp(min(max(self.value / 1000, EARLIEST.timestamp()), LATEST.timestamp()), dt.UTC)
+
+
+class Waiting(Struct):
+    """Of `VitalsAnswer`."""
+
+    since: Earliest
+
+
+class VitalsAnswer(Struct):
+    """To `VITALS`."""
+
+    waiting: Waiting
+    repeated: Buckets
