@@ -60,7 +60,7 @@ MUTATIONS = (
     Mutation(
         "a loop without a pause",
         "pipeline/outage.py",
-        "self._wait_s = await self._outage.pause(self._wait_s, self._give_up)",
+        "await self.pause(min(FIRST_WAIT_S * 2.0 ** min(paused - 1, 16), LONGEST_WAIT_S), give_up)",
         "await trio.sleep(0.001)",
         test="tests/unit/pipeline/test_rounds.py",
     ),
@@ -153,8 +153,8 @@ MUTATIONS = (
     Mutation(
         "a living owner's record taken over",
         "pipeline/claim.py",
-        "return entry.claimed and await pipeline.stream_outage.outlast(",
-        "return await pipeline.stream_outage.outlast(",
+        "return entry.claimed and await pipeline.patient_stream.owns(entry)",
+        "return await pipeline.patient_stream.owns(entry)",
     ),
     Mutation(
         "a living owner's entry acknowledged",
@@ -198,8 +198,8 @@ MUTATIONS = (
     Mutation(
         "quarantine not atomic",
         "pipeline/quarantine.py",
-        "moved = await pipeline.stream_outage.outlast(",
-        "moved = await pipeline.stream.ack(entry) or await pipeline.stream_outage.outlast(",
+        "if not await pipeline.patient_stream.quarantine(",
+        "if not await pipeline.stream.ack(entry) and not await pipeline.patient_stream.quarantine(",
     ),
     Mutation(
         "bystanders quarantined with a poison entry",
@@ -369,8 +369,8 @@ MUTATIONS = (
     Mutation(
         "any failure of the store begins the wait for owners anew",
         "pipeline/uptime.py",
-        "self._gap_since_s = trio.current_time()",
-        "self._gap_since_s = self._since_s = trio.current_time()",
+        "self.in_gap, self._gap_since_s = True, trio.current_time()",
+        "self.in_gap, self._gap_since_s = True, trio.current_time()\n            self._since_s = self._gap_since_s",
     ),
     Mutation(
         "wrong DNS refused for good",

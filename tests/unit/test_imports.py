@@ -29,6 +29,7 @@ FLOOR = {room: number for number, rooms in enumerate(FLOORS) for room in rooms}
 PIPELINE = [
     {"fault_points", "uptime", "turn", "in_flight", "channel_health"},
     {"outage"},
+    {"patient"},
     {"state"},
     {"claim"},
     {"attempt", "quarantine"},

@@ -1,7 +1,6 @@
 """Steps 3 and 4: one attempt to send one alert through its channels, and its outcome."""
 
 from collections.abc import Awaitable, MutableMapping, Sequence
-from functools import partial
 
 import trio
 from loguru import logger
@@ -11,7 +10,6 @@ from trio_alerts.alert import Record
 from trio_alerts.delivery import ChannelDelivery, Delivery, State
 from trio_alerts.outcome import Outcome, Refused, Retry
 from trio_alerts.pipeline.claim import Claim
-from trio_alerts.pipeline.outage import Rounds, held_off
 from trio_alerts.pipeline.state import Pipeline
 from trio_alerts.ports.channel import Message
 from trio_alerts.ports.store import Stored
@@ -40,22 +38,24 @@ async def update(claim: Claim, outcomes: Outcomes, pipeline: Pipeline) -> State:
     Returns:
         The state that the record has now: `sending` if another owner is at it.
     """
-    record, version = claim.stored.record, claim.stored.version
+    record = claim.stored.record
+    version: tuple[int, int] | None = claim.stored.version
     owner = record.delivery.owner
     after = settled(record.delivery, outcomes, pipeline.clock.now(), pipeline.retry_policy())
-    write = partial(pipeline.store.replace, replace(record, delivery=after), version)
-    rounds = Rounds(pipeline.store_outage, record.id)
+    outcome = replace(record, delivery=after)
+    store, rounds = pipeline.store_after_send, 0
     while True:
-        written = await pipeline.store_outage.outlast(write, write=True)
+        written = await (store.create(outcome) if version is None else store.replace(outcome, version))
         if isinstance(written, Stored):
             return written.record.delivery.state
-        await rounds.next()
-        current = await pipeline.store_outage.outlast(partial(held_off, pipeline.store.get, record.id))
+        rounds += 1
+        await store.pace(rounds, record.id)
+        current = await store.get(record.id)
         if current is None:
             logger.error(
                 "{record_id}: the record has vanished from the store; it is written again", record_id=record.id
             )
-            write = partial(held_off, pipeline.store.create, replace(record, delivery=after))
+            outcome, version = replace(record, delivery=after), None
             continue
         theirs = current.record.delivery
         merged: Delivery | None
@@ -65,7 +65,7 @@ async def update(claim: Claim, outcomes: Outcomes, pipeline: Pipeline) -> State:
             merged = with_acceptances(theirs, after, pipeline.clock.now())
         if merged is None:
             return theirs.state
-        write = partial(pipeline.store.replace, replace(current.record, delivery=merged), current.version)
+        outcome, version = replace(current.record, delivery=merged), current.version
 
 
 async def _attempts(parts: Sequence[ChannelDelivery], message: Message, outcomes: Outcomes, pipeline: Pipeline) -> None:

@@ -1,7 +1,6 @@
 """Claims of records: whoever sends owns the record first, by creating it or by writing over what was read."""
 
 from enum import Enum, auto
-from functools import partial
 
 import trio
 from loguru import logger
@@ -11,9 +10,8 @@ from msgspec.structs import replace
 from trio_alerts.alert import Alert, Entry, Record
 from trio_alerts.delivery import FINAL, Delivery
 from trio_alerts.errors import RefusedContent
-from trio_alerts.pipeline.outage import Rounds
 from trio_alerts.pipeline.state import Pipeline
-from trio_alerts.ports.store import Conflict, Stored
+from trio_alerts.ports.store import Stored
 from trio_alerts.ports.stream import SUSPECT_DELIVERIES
 from trio_alerts.routing.routes import Suppress
 from trio_alerts.settings.settings import Settings
@@ -59,15 +57,16 @@ async def persist(entry: Entry, alert: Alert, pipeline: Pipeline) -> Claim | Dis
     else:
         delivery = first_attempt(decision.channels, owner, pipeline.clock.now(), pipeline.settings.lease_s)
     record = Record(entry.record_id, alert.body, delivery)
-    rounds = Rounds(pipeline.store_outage, record.id, pipeline.stopping)
+    store, rounds = pipeline.store_before_send, 0
     while True:
-        created = await pipeline.ask_store(lambda: pipeline.store.create(record), write=True)
+        created = await store.create(record)
         if isinstance(created, Stored):
             return _claim_or_done(created, stamped_at_s, alert.payload)
-        existing = await pipeline.ask_store(lambda: pipeline.store.get(record.id))
+        existing = await store.get(record.id)
         if existing is not None:
             return await resume(entry, alert, existing, owner, stamped_at_s, pipeline)
-        await rounds.next()  # it vanished between the two answers: the next round creates it again
+        rounds += 1
+        await store.pace(rounds, record.id)  # it vanished between the two answers: the next round creates it again
 
 
 async def resume(
@@ -78,9 +77,10 @@ async def resume(
     Outcomes: ours (a write of our own whose answer was lost, or an attempt that we took over) | acknowledge | walk
     away. Nothing else leaves this function.
     """
-    rounds = Rounds(pipeline.store_outage, entry.record_id, pipeline.stopping)
+    store, rounds = pipeline.store_before_send, 0
     while True:
-        await rounds.next()
+        rounds += 1
+        await store.pace(rounds, entry.record_id)
         delivery = existing.record.delivery
         if existing.record.content_sha256 != alert.content_sha256:
             raise RefusedContent(
@@ -102,7 +102,7 @@ async def resume(
             mine = left_to_redriver(delivery, entry.deliveries - 1, now, pipeline.retry_policy())
         else:
             mine = taken_over(delivery, owner, now, lease_s, pipeline.retry_policy())
-        taken = await _replace(pipeline, replace(existing.record, delivery=mine), existing.version)
+        taken = await store.replace(replace(existing.record, delivery=mine), existing.version)
         if isinstance(taken, Stored):
             logger.warning(
                 "{record_id}: an attempt of {owner} was cut, outcome unknown",
@@ -111,7 +111,7 @@ async def resume(
                 attempt=mine.attempts,
             )
             return _claim_or_done(taken, stamped_at_s, alert.payload)
-        again = await pipeline.ask_store(lambda: pipeline.store.get(entry.record_id))
+        again = await store.get(entry.record_id)
         if again is None:
             return Disposition.WALK_AWAY  # vanished just now: the next delivery starts anew
         existing = again
@@ -132,10 +132,8 @@ async def try_to_claim(
 
     A conflict may be a write of our own whose answer was lost: our token in the record tells.
     """
-    written = await _replace(pipeline, record, version)
-    current = (
-        written if isinstance(written, Stored) else await pipeline.ask_store(partial(pipeline.store.get, record.id))
-    )
+    written = await pipeline.store_before_send.replace(record, version)
+    current = written if isinstance(written, Stored) else await pipeline.store_before_send.get(record.id)
     owner = record.delivery.owner
     if current is None or current.record.delivery.owner != owner or not current.record.delivery.sending():
         return None
@@ -151,16 +149,10 @@ def is_old(claim: Claim, settings: Settings) -> bool:
 async def _owner_is_gone(entry: Entry, delivery: Delivery, pipeline: Pipeline) -> bool:
     if delivery.lease_until is None or pipeline.clock.lapsed(delivery.lease_until, pipeline.settings.lease_s):
         return True
-    return entry.claimed and await pipeline.stream_outage.outlast(
-        lambda: pipeline.stream.owns(entry), pipeline.stopping
-    )
+    return entry.claimed and await pipeline.patient_stream.owns(entry)
 
 
 def _claim_or_done(stored: Stored, stamped_at_s: float, payload: bytes) -> Claim | Disposition:
     return (
         Claim(stored, stamped_at_s, payload) if stored.record.delivery.state == "sending" else Disposition.ACKNOWLEDGE
     )
-
-
-async def _replace(pipeline: Pipeline, record: Record, version: tuple[int, int]) -> Stored | Conflict:
-    return await pipeline.ask_store(partial(pipeline.store.replace, record, version), write=True)

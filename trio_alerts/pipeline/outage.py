@@ -146,6 +146,32 @@ class Outage:
                 raise Stopping(f"gave up waiting for {self.name}")
         return min(2 * wait_s, LONGEST_WAIT_S)
 
+    async def pace(self, rounds: int, record_id: str, give_up: trio.Event | None = None) -> None:
+        """Pace a loop that ends only when the answers of the backend fit together, such as a conflict and a read.
+
+        A few rounds go at once: they are races between processes. After them it is the backend that contradicts itself,
+        or is slower than a lease: that is said once, and each further round waits, as in an outage.
+
+        Args:
+            rounds: How often the loop has called this, this time included.
+            record_id: What the loop is about, for the log.
+            give_up: When this is set, waiting ends.
+
+        Raises:
+            Stopping: `give_up` was set during the pause.
+        """
+        paused = rounds - ROUNDS_AT_ONCE
+        if paused < 1:
+            return
+        if paused == 1:
+            logger.error(
+                "{record_id}: {backend} takes no write of it, and does not show why: its answers contradict each "
+                "other, or come too late (tried again, with pauses)",
+                record_id=record_id,
+                backend=self.name,
+            )
+        await self.pause(min(FIRST_WAIT_S * 2.0 ** min(paused - 1, 16), LONGEST_WAIT_S), give_up)
+
     def began(self, cause: Unavailable) -> None:
         """Note that the backend did not answer; the first to notice logs it."""
         self._began(str(cause))
@@ -201,50 +227,3 @@ class Outage:
             )
         else:
             self._unsaid += 1
-
-
-async def held_off(operation: Callable[..., Awaitable[T]], *arguments: object) -> T:
-    """Hold a cancellation off until the backend has answered, at most its own bound: as `replace` and `ack` do."""
-    with trio.CancelScope(shield=True):
-        answer = await operation(*arguments)
-    return answer  # noqa: RET504 - to the type checker, a scope may swallow a return
-
-
-class Rounds:
-    """Paces a loop that ends only when the answers of a backend fit together, such as a conflict and a read.
-
-    A few rounds go at once: they are races between processes. After them it is the backend that contradicts itself, or
-    is slower than a lease: that is said once, and each further round waits, as in an outage.
-
-    Args:
-        outage: The backend.
-        what: What the loop is about, for the log: the ID of a record.
-        give_up: When this is set, waiting ends.
-    """
-
-    __slots__ = ("_begun", "_give_up", "_outage", "_wait_s", "_what")  # one for each alert
-
-    def __init__(self, outage: Outage, what: str, give_up: trio.Event | None = None) -> None:
-        self._outage = outage
-        self._what = what
-        self._give_up = give_up
-        self._begun = 0
-        self._wait_s = FIRST_WAIT_S
-
-    async def next(self) -> None:
-        """Begin a round, now or after a pause.
-
-        Raises:
-            Stopping: `give_up` was set during the pause.
-        """
-        self._begun += 1
-        if self._begun <= ROUNDS_AT_ONCE:
-            return
-        if self._begun == ROUNDS_AT_ONCE + 1:
-            logger.error(
-                "{record_id}: {backend} takes no write of it, and does not show why: its answers contradict each "
-                "other, or come too late (tried again, with pauses)",
-                record_id=self._what,
-                backend=self._outage.name,
-            )
-        self._wait_s = await self._outage.pause(self._wait_s, self._give_up)

@@ -1,14 +1,11 @@
 """The four steps of an entry, from the stream to its outcome: parse, persist, notify, update and acknowledge."""
 
-from functools import partial
-
 import trio
 
 from trio_alerts.alert import Entry, parse_entry, payload_of
 from trio_alerts.errors import ParseFault, RefusedContent
 from trio_alerts.pipeline.attempt import Outcomes, notify, update
 from trio_alerts.pipeline.claim import Claim, Disposition, claim_again, is_old, persist
-from trio_alerts.pipeline.outage import Rounds
 from trio_alerts.pipeline.quarantine import quarantine, reject_poison
 from trio_alerts.pipeline.state import Pipeline
 
@@ -46,7 +43,7 @@ async def process_entry(entry: Entry, pipeline: Pipeline) -> Disposition:
             return Disposition.WALK_AWAY
     except (ParseFault, RefusedContent) as fault:
         return await quarantine(entry, fault, pipeline)
-    await pipeline.stream_outage.outlast(partial(pipeline.stream.ack, entry))  # 4 then XACK
+    await pipeline.patient_stream.ack(entry)  # 4 then XACK
     await pipeline.fault_point.reach("after_ack")
     pipeline.quarantined_in_a_row = 0
     pipeline.finished += 1
@@ -59,10 +56,10 @@ async def deliver(claim: Claim, pipeline: Pipeline) -> bool:
     Cancellation: what receivers have said by then is stored first, in a bounded time.
     """
     await trio.lowlevel.checkpoint()
-    rounds: Rounds | None = None
+    rounds = 0
     while is_old(claim, pipeline.settings):
-        rounds = rounds or Rounds(pipeline.store_outage, claim.stored.record.id, pipeline.stopping)
-        await rounds.next()
+        rounds += 1
+        await pipeline.store_before_send.pace(rounds, claim.record_id)
         again = await claim_again(claim, pipeline)
         if again is None:
             return False

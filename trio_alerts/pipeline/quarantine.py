@@ -1,14 +1,11 @@
 """Entries that can never be processed: they go to the dead-letter stream."""
 
-from functools import partial
-
 from loguru import logger
 from msgspec.structs import replace
 
 from trio_alerts.alert import Entry
 from trio_alerts.errors import ParseFault, QuarantineHalt, RefusedContent
 from trio_alerts.pipeline.claim import Disposition
-from trio_alerts.pipeline.outage import Rounds, held_off
 from trio_alerts.pipeline.state import Pipeline
 from trio_alerts.ports.store import Stored
 from trio_alerts.ports.stream import DeadEntry
@@ -21,9 +18,7 @@ async def quarantine(entry: Entry, fault: ParseFault | RefusedContent, pipeline:
     Raises:
         QuarantineHalt: It was one too many in a row.
     """
-    dead = DeadEntry(fault.reason, str(fault))
-    moved = await pipeline.stream_outage.outlast(partial(held_off, pipeline.stream.quarantine, entry, dead))
-    if not moved:
+    if not await pipeline.patient_stream.quarantine(entry, DeadEntry(fault.reason, str(fault))):
         return Disposition.WALK_AWAY
     pipeline.quarantined_in_a_row += 1
     logger.error(
@@ -39,19 +34,18 @@ async def quarantine(entry: Entry, fault: ParseFault | RefusedContent, pipeline:
 
 async def reject_poison(entry: Entry, pipeline: Pipeline) -> Disposition:
     """Decide about an entry that was delivered too often: what has an outcome is acknowledged, the rest quarantined."""
-    rounds = Rounds(pipeline.store_outage, entry.record_id, pipeline.stopping)
+    store, rounds = pipeline.store_before_send, 0
     while True:
-        await rounds.next()
-        existing = await pipeline.ask_store(lambda: pipeline.store.get(entry.record_id))
+        rounds += 1
+        await store.pace(rounds, entry.record_id)
+        existing = await store.get(entry.record_id)
         if existing is None or existing.record.delivery.state == "quarantined":
             break
         if existing.record.delivery.state != "sending":
-            await pipeline.stream_outage.outlast(lambda: pipeline.stream.ack(entry))
+            await pipeline.patient_stream.ack(entry)
             return Disposition.ACKNOWLEDGE
         marked = replace(existing.record, delivery=quarantined(existing.record.delivery, "max_deliveries"))
-        if isinstance(
-            await pipeline.ask_store(partial(pipeline.store.replace, marked, existing.version), write=True), Stored
-        ):
+        if isinstance(await store.replace(marked, existing.version), Stored):
             break
     fault = ParseFault(
         "max_deliveries",

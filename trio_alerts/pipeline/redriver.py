@@ -3,7 +3,6 @@
 import datetime as dt
 from collections.abc import Collection
 from contextlib import suppress
-from functools import partial
 from typing import Self
 
 import trio
@@ -50,7 +49,7 @@ async def _look(backlog: "Backlog", pipeline: Pipeline) -> None:
     now = pipeline.clock.now() + pipeline.clock.set_back
     last: Due | None = None
     while not pipeline.stopping.is_set():
-        page = await pipeline.ask_store(partial(pipeline.store.due, now, PAGE, last))
+        page = await pipeline.store_before_send.due(now, PAGE, last)
         if not page:
             return
         last = page[-1]
@@ -160,7 +159,7 @@ async def _claim(record_id: str, through: Collection[str], pipeline: Pipeline) -
     A lapsed lease is a failed attempt on the schedule: nobody saw its outcome. Of those whose processes died of late,
     one after the other, one at a time is sent.
     """
-    stored = await pipeline.ask_store(partial(pipeline.store.get, record_id))
+    stored = await pipeline.store_before_send.get(record_id)
     if stored is None:
         return None
     now = pipeline.clock.now()

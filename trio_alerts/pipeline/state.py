@@ -1,11 +1,10 @@
 """What the tasks of one process share: its ports, its settings, and what is going on."""
 
-from collections.abc import Awaitable, Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from itertools import count
 from random import Random
-from typing import TypeVar
 
 import trio
 
@@ -15,13 +14,12 @@ from trio_alerts.pipeline.channel_health import ChannelHealth
 from trio_alerts.pipeline.fault_points import FaultPoint
 from trio_alerts.pipeline.in_flight import InFlight
 from trio_alerts.pipeline.outage import Outage, Signal
+from trio_alerts.pipeline.patient import PatientStream, StoreAfterSend, StoreBeforeSend
 from trio_alerts.ports.channel import Channel
 from trio_alerts.ports.store import AlertStore
 from trio_alerts.ports.stream import AlertStream, StreamUpkeep
 from trio_alerts.routing.routes import Routing
 from trio_alerts.settings.settings import Settings
-
-T = TypeVar("T")
 
 
 @dataclass(kw_only=True)
@@ -50,6 +48,9 @@ class Pipeline:
         self.finished = 0  # entries that were acknowledged
         self.stream_outage = Outage("Redis", self.random, self.waits, lambda: self.finished)
         self.store_outage = Outage("the store", self.random, self.waits, lambda: self.finished)
+        self.patient_stream = PatientStream(self.stream, self.stream_outage, self.stopping)
+        self.store_before_send = StoreBeforeSend(self.store, self.store_outage, self.stopping)
+        self.store_after_send = StoreAfterSend(self.store, self.store_outage)
         self.health: dict[str, ChannelHealth] = {}
         self.quarantined_in_a_row = 0
         self.unreadable: set[str] = set()  # due records that the log has named: the redriver meets them again
@@ -81,18 +82,6 @@ class Pipeline:
         known = (channel, bug) in self._bugs
         self._bugs.add((channel, bug))
         return not known
-
-    async def ask_store(self, operation: Callable[[], Awaitable[T]], *, write: bool = False) -> T:
-        """Ask the store before anything is sent: an outage is waited for, but a soft stop is not held up by it.
-
-        Args:
-            operation: What to ask.
-            write: See `Outage.outlast`.
-
-        Raises:
-            Stopping: The store did not answer before the soft stop.
-        """
-        return await self.store_outage.outlast(operation, self.stopping, write=write)
 
     async def measure_time(self) -> float:
         """Ask the server for its time; return by how many seconds its clock was set since the last time."""

@@ -19,6 +19,7 @@ from trio_alerts.pipeline.claim import Disposition
 from trio_alerts.pipeline.process import process_entry
 from trio_alerts.pipeline.service import serve
 from trio_alerts.pipeline.state import Pipeline
+from trio_alerts.ports.store import AlertStore
 from trio_alerts.routing.routes import Routing
 from trio_alerts.settings.settings import ChannelSettings, Settings
 
@@ -79,15 +80,15 @@ class World:
         )
         return Settings(**{"consumer": "me", "channels": channels, **self._settings, **changed})
 
-    def pipeline(self, consumer: str = "me", **changed: Any) -> Pipeline:
-        """Return one process, ready to be served."""
+    def pipeline(self, consumer: str = "me", *, store: AlertStore | None = None, **changed: Any) -> Pipeline:
+        """Return one process, ready to be served; on another store than the fake one, if given."""
         settings = self.settings(consumer=consumer, **changed)
         stream = FakeStream(self.server, settings)
         return Pipeline(
             settings=settings,
             stream=stream,
             upkeep=stream.upkeep,
-            store=self.store,
+            store=store or self.store,
             channels=self.channels,
             routing=Routing(settings),
             random=NoJitter(),

@@ -569,7 +569,7 @@ async def test_a_store_that_refuses_writes_does_not_answer(method: str, autojump
     async with trio.open_nursery() as nursery:
         nursery.start_soon(world.carry, pipeline)
         await trio.sleep(30)
-        await pipeline.ask_store(lambda: pipeline.store.get("1-1"))
+        await pipeline.store_before_send.get("1-1")
         await trio.sleep(1)
         assert 0 == pipeline.store_outage.uptime.since(0)
         world.store.decide = lambda _: None

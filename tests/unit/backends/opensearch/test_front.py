@@ -73,9 +73,7 @@ async def served(world: World, server: Fronted) -> AsyncIterator[OpenSearchStore
         store = OpenSearchStore(client, WANTED, timeout_s=10)
         for task in store.tasks():
             tasks.start_soon(task)
-        pipeline = world.pipeline()
-        pipeline.store = store
-        async with world.serving(pipeline):
+        async with world.serving(world.pipeline(store=store)):
             yield store
         tasks.cancel_scope.cancel()
 
