@@ -7,7 +7,7 @@ from collections.abc import Mapping
 
 import trio
 
-from trio_alerts.alert import Record
+from trio_alerts.event import Record
 from trio_alerts.ports.store import Conflict, Counts, Due, Stored
 
 SEQUENCE_BITS = 20  # of an entry's ID, its part behind the dash: a million entries a millisecond

@@ -23,9 +23,9 @@ import msgspec
 import pytest
 import trio
 
-from trio_alerts.alert import Entry, Record, parse_entry
 from trio_alerts.backoff import RetryPolicy
 from trio_alerts.delivery import Attempt, ChannelDelivery, ChannelState, Delivery, State
+from trio_alerts.event import Entry, Record, parse_entry
 from trio_alerts.outcome import Accepted
 from trio_alerts.pages import Pages
 from trio_alerts.ports.store import AlertStore, Conflict, Counts, Due, RecordFilter, Stored, Vitals

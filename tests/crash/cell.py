@@ -21,10 +21,10 @@ from tests.crash.servers import Servers
 from tests.support.program import GROUP
 from tests.support.receiver import Script, Step
 from tests.support.servers import OpenSearchServer, RedisServer
-from trio_alerts.alert import Record
 from trio_alerts.backends.redis.keys import dead_letter_key
 from trio_alerts.channels.registry import channel_settings
 from trio_alerts.errors import AlertError, StartError
+from trio_alerts.event import Record
 from trio_alerts.ports.store import RecordFilter
 from trio_alerts.settings.sources import load_settings
 from trio_alerts.store import open_store

@@ -4,8 +4,8 @@ from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 
 from tests.support.receiver import Request
-from trio_alerts.alert import Record
 from trio_alerts.delivery import ChannelDelivery
+from trio_alerts.event import Record
 from trio_alerts.http.status import UNSEEN_STATUSES
 
 FINAL = ("delivered", "failed", "in_doubt")  # no cell suppresses anything

@@ -6,7 +6,7 @@ import sys
 from collections.abc import Awaitable
 
 from trio_alerts.__main__ import main
-from trio_alerts.alert import Record
+from trio_alerts.event import Record
 from trio_alerts.pipeline import process
 from trio_alerts.pipeline.attempt import Outcomes, notify
 from trio_alerts.pipeline.state import Pipeline

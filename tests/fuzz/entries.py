@@ -10,8 +10,8 @@ from random import Random
 from typing import Any
 
 from tests.fuzz.target import Target
-from trio_alerts.alert import AlertEvent, Entry, Record, _any_event, _usual_event, parse_entry, payload_of
 from trio_alerts.errors import ParseFault
+from trio_alerts.event import AlertEvent, Entry, Record, _any_event, _usual_event, parse_entry, payload_of
 from trio_alerts.transitions import first_attempt
 
 NOW = dt.datetime(2026, 11, 23, 12, 0, tzinfo=dt.UTC)

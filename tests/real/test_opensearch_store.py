@@ -11,11 +11,11 @@ import trio
 
 from tests.contracts.store import NOW, delivered, record, retrying
 from tests.support.servers import OpenSearch
-from trio_alerts.alert import Record
 from trio_alerts.backends.opensearch.store import OpenSearchStore, open_opensearch_store
 from trio_alerts.backoff import RetryPolicy
 from trio_alerts.channels.registry import channel_settings
 from trio_alerts.errors import RefusedContent, SchemaError, Unavailable
+from trio_alerts.event import Record
 from trio_alerts.outcome import Accepted, Outcome, Refused, Retry
 from trio_alerts.pages import Pages
 from trio_alerts.ports.store import RecordFilter, Stored

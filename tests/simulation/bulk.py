@@ -12,12 +12,12 @@ from tests.simulation.network import BulkCall, Network
 from tests.simulation.schedule import OWNER
 from tests.support.fakes.opensearch import answer
 from tests.support.fakes.store import FakeStore
-from trio_alerts.alert import Record
 from trio_alerts.backends.opensearch.answers import Answer
 from trio_alerts.backends.opensearch.bulk import DONE, Result, Write, write_all, write_of
 from trio_alerts.backends.opensearch.documents import Target
 from trio_alerts.batcher import Batcher
 from trio_alerts.errors import RefusedContent
+from trio_alerts.event import Record
 from trio_alerts.ports.store import Conflict, Stored
 
 if TYPE_CHECKING:

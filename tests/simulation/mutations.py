@@ -66,7 +66,7 @@ MUTATIONS = (
     ),
     Mutation(
         "a record changed by hand believed",
-        "alert.py",
+        "event.py",
         'delivery = read_delivery(fields.pop("delivery", {}))',
         'delivery = msgspec.convert(fields.pop("delivery", {}), Delivery)',
         test="tests/unit/pipeline/test_unreadable.py",
@@ -134,7 +134,7 @@ MUTATIONS = (
     ),
     Mutation(
         "producer's bytes in a bulk body",
-        "alert.py",
+        "event.py",
         'body = b"%b,%b" % (stored[:-1], _ENCODER.encode(origin)[1:])',
         'body = b"%b,%b" % (payload.rstrip()[:-1], _ENCODER.encode(origin)[1:])',
     ),

@@ -13,8 +13,8 @@ from tests.simulation.promises import Emitted, Promises
 from tests.support.fakes.store import FakeStore
 from tests.support.fakes.stream_server import FakeServer, Group, Stream
 from tests.support.fakes.world import EVENT, GROUP, STREAM
-from trio_alerts.alert import Record
 from trio_alerts.clock import ServerClock
+from trio_alerts.event import Record
 from trio_alerts.record_ids import REPLAY_OF, order
 
 

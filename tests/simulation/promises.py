@@ -14,8 +14,8 @@ from tests.simulation.plan import POISON
 from tests.support.fakes import stream_server
 from tests.support.fakes.store import FakeStore
 from tests.support.fakes.stream_server import FakeServer
-from trio_alerts.alert import Record
 from trio_alerts.delivery import Delivery
+from trio_alerts.event import Record
 from trio_alerts.ports.store import Conflict, Stored
 from trio_alerts.settings.settings import Settings
 

@@ -11,7 +11,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from trio_alerts.alert import (
+from trio_alerts.errors import ParseFault, RefusedContent
+from trio_alerts.event import (
     MAX_PAYLOAD_BYTES,
     AlertEvent,
     Entry,
@@ -22,7 +23,6 @@ from trio_alerts.alert import (
     parse_event,
     payload_of,
 )
-from trio_alerts.errors import ParseFault, RefusedContent
 from trio_alerts.transitions import first_attempt
 
 NOW = dt.datetime(2026, 11, 23, 12, 0, tzinfo=dt.UTC)
@@ -403,7 +403,7 @@ def test_a_record_that_somebody_broke_is_noticed(document: Any) -> None:
 
 FIRST_READS = """
 import sys, threading
-from trio_alerts.alert import Record
+from trio_alerts.event import Record
 sys.setswitchinterval(1e-6)
 document = b'{"delivery":{"state":"sending","channels":[{"name":"w","state":"sending"}]}}'
 together = threading.Barrier(4)

@@ -14,7 +14,7 @@ FLOORS = [
     {"errors", "clock", "text", "pages", "outcome", "stop_signals", "redaction", "record_ids", "log_sink"},
     {"backoff", "http"},
     {"delivery", "deployment", "secret", "batcher", "supervisor", "log"},
-    {"alert", "ledger", "transitions"},
+    {"event", "ledger", "transitions"},
     {"ports", "settings"},
     {"routing", "channels", "backends", "backends.redis", "backends.opensearch", "backends.sqlite"},
     {"pipeline", "store"},

@@ -6,9 +6,9 @@ from collections.abc import Iterable
 import msgspec
 from loguru import logger
 
-from trio_alerts.alert import Record
 from trio_alerts.delivery import ChannelDelivery
 from trio_alerts.errors import RefusedContent
+from trio_alerts.event import Record
 from trio_alerts.ports.store import Due
 
 NAMED = 10  # unreadable records of one page: more of them are one fault, not many

@@ -4,9 +4,9 @@ import argparse
 from collections.abc import Callable, Sequence
 from typing import cast, get_args
 
-from trio_alerts.alert import SEVERITIES
 from trio_alerts.commands.moments import moment
 from trio_alerts.delivery import State
+from trio_alerts.event import SEVERITIES
 from trio_alerts.ports.store import RecordFilter
 from trio_alerts.text import did_you_mean
 

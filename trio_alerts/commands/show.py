@@ -8,11 +8,11 @@ from collections.abc import Iterator
 import msgspec
 import trio
 
-from trio_alerts.alert import Record
 from trio_alerts.commands.command import Command
 from trio_alerts.commands.reading import SETTINGS, open_records
 from trio_alerts.delivery import Attempt, ChannelDelivery, Delivery
 from trio_alerts.errors import AlertError
+from trio_alerts.event import Record
 from trio_alerts.ports.store import Stored
 from trio_alerts.settings.settings import Settings
 from trio_alerts.text import one_line

@@ -5,10 +5,10 @@ from collections.abc import Mapping
 from functools import partial
 from typing import Any
 
-from trio_alerts.alert import Record
 from trio_alerts.backends.redis.client import RedisClient
 from trio_alerts.backends.redis.keys import dead_letter_key
 from trio_alerts.demo.ledger import Census
+from trio_alerts.event import Record
 from trio_alerts.pages import Pages
 from trio_alerts.ports.store import AlertStore, RecordFilter
 from trio_alerts.settings.settings import Settings

@@ -6,8 +6,8 @@ from collections import Counter
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from trio_alerts.alert import Record
 from trio_alerts.delivery import State
+from trio_alerts.event import Record
 
 STATES: tuple[State, ...] = ("delivered", "retrying", "failed", "in_doubt", "suppressed")
 SHOWN_IDS = 3  # of a list that should be empty: enough to go and look

@@ -11,8 +11,8 @@ from typing import Any
 import msgspec
 
 import trio_alerts
-from trio_alerts.alert import MAX_PAYLOAD_BYTES
 from trio_alerts.errors import StartError
+from trio_alerts.event import MAX_PAYLOAD_BYTES
 
 Fields = dict[Any, Any]  # of an entry, all bytes: redis-py's own types for these cannot be met by a plain dict
 

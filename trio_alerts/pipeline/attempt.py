@@ -6,8 +6,8 @@ import trio
 from loguru import logger
 from msgspec.structs import replace
 
-from trio_alerts.alert import Record
 from trio_alerts.delivery import ChannelDelivery, Delivery, State
+from trio_alerts.event import Record
 from trio_alerts.outcome import Outcome, Refused, Retry
 from trio_alerts.pipeline.claim import Claim
 from trio_alerts.pipeline.state import Pipeline

@@ -11,7 +11,7 @@ from typing import TypeVar
 
 import trio
 
-from trio_alerts.alert import Entry, Record
+from trio_alerts.event import Entry, Record
 from trio_alerts.pipeline.outage import Outage
 from trio_alerts.ports.store import AlertStore, Conflict, Due, Stored
 from trio_alerts.ports.stream import AlertStream, DeadEntry

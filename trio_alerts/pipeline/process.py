@@ -2,8 +2,8 @@
 
 import trio
 
-from trio_alerts.alert import Entry, parse_entry, payload_of
 from trio_alerts.errors import ParseFault, RefusedContent
+from trio_alerts.event import Entry, parse_entry, payload_of
 from trio_alerts.pipeline.attempt import Outcomes, notify, update
 from trio_alerts.pipeline.claim import Claim, Disposition, claim_again, is_old, persist
 from trio_alerts.pipeline.quarantine import quarantine, reject_poison

@@ -7,8 +7,8 @@ from typing import Protocol
 
 from msgspec import Struct
 
-from trio_alerts.alert import Record
 from trio_alerts.delivery import State
+from trio_alerts.event import Record
 
 
 class Stored(Struct, frozen=True):

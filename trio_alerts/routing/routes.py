@@ -4,8 +4,8 @@ from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from trio_alerts.alert import SEVERITIES, AlertEvent
 from trio_alerts.errors import SettingsError
+from trio_alerts.event import SEVERITIES, AlertEvent
 from trio_alerts.settings.settings import RouteSettings, Settings
 from trio_alerts.text import did_you_mean
 

@@ -10,9 +10,9 @@ import msgspec
 import trio
 
 from tests.support.fakes.wire import Wire
-from trio_alerts.alert import Record
 from trio_alerts.delivery import Delivery
 from trio_alerts.errors import RefusedContent, SchemaError, Unavailable
+from trio_alerts.event import Record
 from trio_alerts.ports.store import Conflict, Counts, Due, RecordFilter, Stored, Vitals
 
 T = TypeVar("T")

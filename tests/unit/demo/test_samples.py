@@ -5,9 +5,9 @@ from itertools import pairwise
 import msgspec
 import pytest
 
-from trio_alerts.alert import parse_event
 from trio_alerts.demo.samples import MALFORMED, malformed_entries, read_examples, renewed, sample_entries
 from trio_alerts.errors import ParseFault
+from trio_alerts.event import parse_event
 
 
 def is_alert(fields: dict[bytes, bytes]) -> bool:

@@ -11,9 +11,9 @@ from trio.testing import MockClock
 from tests.support.fakes.channel import FakeChannel
 from tests.support.fakes.store import Call
 from tests.support.fakes.world import GROUP, STREAM, World
-from trio_alerts.alert import Record
 from trio_alerts.delivery import ChannelDelivery
 from trio_alerts.errors import RefusedContent
+from trio_alerts.event import Record
 from trio_alerts.outcome import Accepted, Outcome, Retry
 from trio_alerts.pipeline import redriver
 from trio_alerts.ports.channel import Message

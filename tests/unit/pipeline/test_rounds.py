@@ -11,10 +11,10 @@ from trio.testing import MockClock
 
 from tests.support.fakes.world import EVENT, World
 from tests.unit.pipeline.test_outage import lines  # noqa: F401 - a fixture
-from trio_alerts.alert import Record
 from trio_alerts.clock import ServerClock
 from trio_alerts.commands.operating import MOST_ROUNDS, Operation
 from trio_alerts.errors import Unavailable
+from trio_alerts.event import Record
 from trio_alerts.pipeline.guard import GUARD_EVERY_S, guard_store
 from trio_alerts.pipeline.process import process_entry
 from trio_alerts.ports.store import Conflict

@@ -8,8 +8,8 @@ from trio.testing import MockClock
 
 from tests.support.fakes.store import Fault
 from tests.support.fakes.world import GROUP, STREAM, World
-from trio_alerts.alert import Record
 from trio_alerts.batcher import Batcher
+from trio_alerts.event import Record
 from trio_alerts.outcome import Retry
 from trio_alerts.pipeline.fault_points import FaultPoint, InjectedFault
 from trio_alerts.pipeline.worker import Work, run_worker

@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from trio_alerts.alert import AlertEvent
 from trio_alerts.errors import SettingsError
+from trio_alerts.event import AlertEvent
 from trio_alerts.routing.routes import MATCH_FIELDS, Deliver, Routing, Suppress
 from trio_alerts.settings.settings import ChannelSettings, RouteSettings, Settings
 

@@ -14,7 +14,6 @@ import trio
 from msgspec import Struct
 from opensearchpy import AsyncOpenSearch, TransportError
 
-from trio_alerts.alert import Record
 from trio_alerts.backends.opensearch.answers import (
     HTTP_BAD_REQUEST,
     HTTP_TOO_LARGE,
@@ -29,6 +28,7 @@ from trio_alerts.backends.opensearch.answers import (
 from trio_alerts.backends.opensearch.client import server_timeout
 from trio_alerts.backends.opensearch.documents import Target
 from trio_alerts.errors import RefusedContent, Unavailable
+from trio_alerts.event import Record
 from trio_alerts.ports.store import Conflict, Stored
 from trio_alerts.text import one_line
 

@@ -14,7 +14,6 @@ import trio
 from loguru import logger
 from opensearchpy import AsyncOpenSearch
 
-from trio_alerts.alert import Record
 from trio_alerts.backends.background import running
 from trio_alerts.backends.opensearch.bulk import Result, Write, is_possible_id, write_all, write_of
 from trio_alerts.backends.opensearch.client import open_opensearch
@@ -38,6 +37,7 @@ from trio_alerts.backends.opensearch.queries import (
 from trio_alerts.backends.stored_records import due_record, readable_records
 from trio_alerts.batcher import Batcher
 from trio_alerts.errors import RefusedContent, SchemaError, Unavailable
+from trio_alerts.event import Record
 from trio_alerts.ports.store import Conflict, Counts, Due, RecordFilter, Stored, Vitals
 from trio_alerts.settings.settings import Settings
 

@@ -15,11 +15,11 @@ from typing import TypeVar
 
 import trio
 
-from trio_alerts.alert import Record
 from trio_alerts.backends.background import running
 from trio_alerts.backends.sqlite.database import SqliteDatabase, Write, write_of
 from trio_alerts.batcher import Batcher
 from trio_alerts.errors import SchemaError, StartError, Unavailable
+from trio_alerts.event import Record
 from trio_alerts.ports.store import Conflict, Counts, Due, RecordFilter, Stored, Vitals
 
 MAX_BATCH_ITEMS = 1024  # about 20 ms of work: what a lone write may have to wait for

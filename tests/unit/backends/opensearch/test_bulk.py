@@ -11,11 +11,11 @@ from trio.testing import MockClock
 from tests.contracts.store import record
 from tests.support.fakes.opensearch import INFO, error
 from tests.unit.backends.opensearch.test_client import Network, opened
-from trio_alerts.alert import Record
 from trio_alerts.backends.opensearch.bulk import BulkItem, Cause, ItemError, Result, result_of, write_all, write_of
 from trio_alerts.backends.opensearch.documents import Target
 from trio_alerts.delivery import Delivery
 from trio_alerts.errors import RefusedContent, Unavailable
+from trio_alerts.event import Record
 from trio_alerts.ports.store import Conflict, Stored
 
 TARGET = Target("alerts", "alerts-000001")

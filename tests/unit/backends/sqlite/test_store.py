@@ -22,12 +22,12 @@ from tests.contracts.store import (
     retrying,
     sending,
 )
-from trio_alerts.alert import Record, entry_order
 from trio_alerts.backends.sqlite import database as sqlite_database
 from trio_alerts.backends.sqlite.database import APPLICATION_ID, ENTRY_ORDER, SqliteDatabase, write_of
 from trio_alerts.backends.sqlite.store import SqliteStore, open_sqlite_store
 from trio_alerts.delivery import Delivery
 from trio_alerts.errors import RefusedContent, SchemaError, StartError, Unavailable
+from trio_alerts.event import Record, entry_order
 from trio_alerts.pages import Pages
 from trio_alerts.ports.store import Conflict, RecordFilter, Stored
 
