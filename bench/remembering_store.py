@@ -7,8 +7,8 @@ from collections.abc import Mapping
 
 import trio
 
-from trio_alerts.event import Record
 from trio_alerts.ports.store import Conflict, Counts, Due, Stored
+from trio_alerts.record import Record
 
 SEQUENCE_BITS = 20  # of an entry's ID, its part behind the dash: a million entries a millisecond
 

@@ -3,16 +3,17 @@
 import datetime as dt
 import math
 from functools import partial
-from typing import Annotated, Literal
+from typing import Literal
 
-from msgspec import Meta, Struct, ValidationError, convert, field
+from msgspec import Struct, ValidationError, convert, field
+
+from trio_alerts.exact_json import Timestamp
 
 State = Literal["sending", "delivered", "retrying", "failed", "in_doubt", "suppressed", "quarantined"]
 ChannelState = Literal["sending", "delivered", "retrying", "failed", "in_doubt"]
 AttemptResult = Literal["accepted", "retry", "refused"]
 FINAL: frozenset[State] = frozenset({"delivered", "failed", "in_doubt", "suppressed"})  # the pipeline is done with it
 
-Timestamp = Annotated[dt.datetime, Meta(tz=True)]
 EARLIEST, LATEST = dt.datetime(2, 1, 1, tzinfo=dt.UTC), dt.datetime(9998, 1, 1, tzinfo=dt.UTC)  # in every time zone
 LARGEST = 2**31 - 1  # an OpenSearch `integer`
 

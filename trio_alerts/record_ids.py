@@ -63,3 +63,9 @@ def id_behind(entry_id: str) -> str | None:
     if sequence < LARGEST:
         return f"{milliseconds}-{sequence + 1}"
     return f"{milliseconds + 1}-0" if milliseconds < LARGEST else None
+
+
+def entry_order(record_id: str) -> str:
+    """Return a text that sorts a record among others as Redis sorts their entries, by two numbers of up to 64 bits."""
+    milliseconds, _, sequence = record_id.rpartition("|")[2].partition("-")
+    return f"{milliseconds.rjust(20, '0')}-{sequence.rjust(20, '0')}"

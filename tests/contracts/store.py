@@ -23,12 +23,13 @@ import msgspec
 import pytest
 import trio
 
+from trio_alerts.alert import Entry, parse_entry
 from trio_alerts.backoff import RetryPolicy
 from trio_alerts.delivery import Attempt, ChannelDelivery, ChannelState, Delivery, State
-from trio_alerts.event import Entry, Record, parse_entry
 from trio_alerts.outcome import Accepted
 from trio_alerts.pages import Pages
 from trio_alerts.ports.store import AlertStore, Conflict, Counts, Due, RecordFilter, Stored, Vitals
+from trio_alerts.record import Record
 from trio_alerts.transitions import first_attempt, quarantined, settled
 
 NOW = dt.datetime(2026, 3, 1, 12, 0, 0, tzinfo=dt.UTC)

@@ -17,8 +17,8 @@ import pytest
 import trio
 import trio.testing
 
+from trio_alerts.alert import Entry
 from trio_alerts.errors import SchemaError, SettingsError
-from trio_alerts.event import Entry
 from trio_alerts.ports.stream import HANDED_OVER_IDLE_S, AlertStream, DeadEntry, Pending, StreamUpkeep
 
 Fields = Sequence[tuple[bytes, bytes]]

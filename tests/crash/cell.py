@@ -24,8 +24,8 @@ from tests.support.servers import OpenSearchServer, RedisServer
 from trio_alerts.backends.redis.keys import dead_letter_key
 from trio_alerts.channels.registry import channel_settings
 from trio_alerts.errors import AlertError, StartError
-from trio_alerts.event import Record
 from trio_alerts.ports.store import RecordFilter
+from trio_alerts.record import Record
 from trio_alerts.settings.sources import load_settings
 from trio_alerts.store import open_store
 

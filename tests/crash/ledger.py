@@ -5,8 +5,8 @@ from dataclasses import dataclass, field
 
 from tests.support.receiver import Request
 from trio_alerts.delivery import ChannelDelivery
-from trio_alerts.event import Record
 from trio_alerts.http.status import UNSEEN_STATUSES
+from trio_alerts.record import Record
 
 FINAL = ("delivered", "failed", "in_doubt")  # no cell suppresses anything
 

@@ -6,7 +6,7 @@ import signal
 import sys
 
 from trio_alerts.__main__ import main
-from trio_alerts.event import Alert, Entry, parse_entry
+from trio_alerts.alert import Alert, Entry, parse_entry
 from trio_alerts.pipeline import process
 
 

@@ -6,10 +6,10 @@ import sys
 from collections.abc import Awaitable
 
 from trio_alerts.__main__ import main
-from trio_alerts.event import Record
 from trio_alerts.pipeline import process
 from trio_alerts.pipeline.attempt import Outcomes, notify
 from trio_alerts.pipeline.state import Pipeline
+from trio_alerts.record import Record
 
 
 def _crash_or_notify(record: Record, payload: bytes, outcomes: Outcomes, pipeline: Pipeline) -> Awaitable[None]:

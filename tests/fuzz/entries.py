@@ -10,8 +10,10 @@ from random import Random
 from typing import Any
 
 from tests.fuzz.target import Target
+from trio_alerts.alert import Entry, parse_entry
 from trio_alerts.errors import ParseFault
-from trio_alerts.event import AlertEvent, Entry, Record, _any_event, _usual_event, parse_entry, payload_of
+from trio_alerts.event import AlertEvent, _fast_path, _slow_path
+from trio_alerts.record import Record
 from trio_alerts.transitions import first_attempt
 
 NOW = dt.datetime(2026, 11, 23, 12, 0, tzinfo=dt.UTC)
@@ -70,10 +72,10 @@ def any_entry(random: Random) -> None:
     document = record.to_json()
     assert b"\n" not in document
     assert Record.from_json("1-0", document) == record
-    assert payload_of(record) == alert.payload
+    assert record.payload() == alert.payload
     _assert_kept(said, _read(alert.payload))
-    usual = _usual_event(payload)
-    assert usual is None or usual == _any_event(payload)
+    usual = _fast_path(payload)
+    assert usual is None or usual == _slow_path(payload)
 
 
 def _assert_is_rightly_refused(fault: ParseFault, payload: bytes | None) -> None:

@@ -18,6 +18,7 @@ from trio.testing import MockClock
 
 from tests.fuzz.target import Target
 from tests.support.fakes.redis_wire import WireServer, array, bulk
+from trio_alerts.alert import Entry
 from trio_alerts.backends.redis import connect, dead_letters, losses, scripts, standing, upkeep
 from trio_alerts.backends.redis.address import RedisAddress
 from trio_alerts.backends.redis.client import RedisClient
@@ -28,7 +29,6 @@ from trio_alerts.backends.redis.standing import RedisLedger
 from trio_alerts.backends.redis.stream import RedisStream
 from trio_alerts.clock import ServerClock
 from trio_alerts.errors import SettingsError, StartError, Unavailable
-from trio_alerts.event import Entry
 from trio_alerts.pages import Pages
 from trio_alerts.ports.stream import DeadEntry, Pending
 from trio_alerts.record_ids import is_entry_id

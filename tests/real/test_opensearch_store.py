@@ -15,10 +15,10 @@ from trio_alerts.backends.opensearch.store import OpenSearchStore, open_opensear
 from trio_alerts.backoff import RetryPolicy
 from trio_alerts.channels.registry import channel_settings
 from trio_alerts.errors import RefusedContent, SchemaError, Unavailable
-from trio_alerts.event import Record
 from trio_alerts.outcome import Accepted, Outcome, Refused, Retry
 from trio_alerts.pages import Pages
 from trio_alerts.ports.store import RecordFilter, Stored
+from trio_alerts.record import Record
 from trio_alerts.settings.settings import Settings
 from trio_alerts.settings.sources import load_settings
 from trio_alerts.transitions import first_attempt, settled, suppressed

@@ -9,6 +9,7 @@ import trio
 from tests.contracts.stream import GROUP, WHY, ids
 from tests.real.test_redis_stream import RedisWorld, settings
 from tests.support.servers import RedisServer
+from trio_alerts.alert import MAX_ENTRY_BYTES, Entry, parse_entry
 from trio_alerts.backends.redis import dead_letters
 from trio_alerts.backends.redis.dead_letters import Quarantined, RedisQuarantine, open_quarantine
 from trio_alerts.backends.redis.keys import dead_letter_key
@@ -16,7 +17,6 @@ from trio_alerts.backends.redis.standing import open_ledger
 from trio_alerts.backends.redis.stream import RedisStream, open_redis_stream
 from trio_alerts.clock import ServerClock
 from trio_alerts.errors import AlertError, ParseFault, Unavailable
-from trio_alerts.event import MAX_ENTRY_BYTES, Entry, parse_entry
 from trio_alerts.pages import Pages
 
 HUGE = b"x" * 30_000_000

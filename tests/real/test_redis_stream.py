@@ -27,11 +27,11 @@ from tests.contracts.stream import (
     read_all,
 )
 from tests.support.servers import RedisServer
+from trio_alerts.alert import Entry
 from trio_alerts.backends.redis import upkeep
 from trio_alerts.backends.redis.keys import dead_letter_key, deployment_key, ledger_key, lock_key, lost_key
 from trio_alerts.backends.redis.stream import RedisStream, open_redis_stream
 from trio_alerts.errors import SettingsError, StartError, Unavailable
-from trio_alerts.event import Entry
 from trio_alerts.ports.stream import Pending
 from trio_alerts.secret import SecretUrl
 from trio_alerts.settings.settings import Settings

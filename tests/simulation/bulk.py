@@ -17,8 +17,8 @@ from trio_alerts.backends.opensearch.bulk import DONE, Result, Write, write_all,
 from trio_alerts.backends.opensearch.documents import Target
 from trio_alerts.batcher import Batcher
 from trio_alerts.errors import RefusedContent
-from trio_alerts.event import Record
 from trio_alerts.ports.store import Conflict, Stored
+from trio_alerts.record import Record
 
 if TYPE_CHECKING:
     from tests.simulation.incarnation import Incarnation

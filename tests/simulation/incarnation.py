@@ -19,8 +19,9 @@ from tests.simulation.schedule import OWNER, FreezingQueue
 from tests.support.fakes.store import FakeStore
 from tests.support.fakes.stream import FakeStream
 from tests.support.fakes.stream_server import FakeServer
+from trio_alerts.alert import Entry
 from trio_alerts.errors import AlertError
-from trio_alerts.event import AlertEvent, Entry
+from trio_alerts.event import AlertEvent
 from trio_alerts.pipeline.in_flight import InFlight
 from trio_alerts.pipeline.service import serve
 from trio_alerts.pipeline.state import Pipeline

@@ -66,7 +66,7 @@ MUTATIONS = (
     ),
     Mutation(
         "a record changed by hand believed",
-        "event.py",
+        "record.py",
         'delivery = read_delivery(fields.pop("delivery", {}))',
         'delivery = msgspec.convert(fields.pop("delivery", {}), Delivery)',
         test="tests/unit/pipeline/test_unreadable.py",
@@ -134,9 +134,9 @@ MUTATIONS = (
     ),
     Mutation(
         "producer's bytes in a bulk body",
-        "event.py",
-        'body = b"%b,%b" % (stored[:-1], _ENCODER.encode(origin)[1:])',
-        'body = b"%b,%b" % (payload.rstrip()[:-1], _ENCODER.encode(origin)[1:])',
+        "alert.py",
+        "body = render_body(event, payload, origin)",
+        'body = b"%b,%b" % (written.rstrip()[:-1], encode(origin)[1:])',
     ),
     Mutation(
         "own conflict not recognised",

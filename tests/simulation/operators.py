@@ -14,7 +14,7 @@ from tests.support.fakes.store import FakeStore
 from tests.support.fakes.stream_server import FakeServer, Group, Stream
 from tests.support.fakes.world import EVENT, GROUP, STREAM
 from trio_alerts.clock import ServerClock
-from trio_alerts.event import Record
+from trio_alerts.record import Record
 from trio_alerts.record_ids import REPLAY_OF, order
 
 

@@ -15,8 +15,8 @@ from tests.support.fakes import stream_server
 from tests.support.fakes.store import FakeStore
 from tests.support.fakes.stream_server import FakeServer
 from trio_alerts.delivery import Delivery
-from trio_alerts.event import Record
 from trio_alerts.ports.store import Conflict, Stored
+from trio_alerts.record import Record
 from trio_alerts.settings.settings import Settings
 
 if TYPE_CHECKING:

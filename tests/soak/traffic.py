@@ -16,8 +16,8 @@ from tests.soak.memory import Memory, memory_of
 from tests.support.program import GROUP
 from tests.support.receiver import Script, Step
 from trio_alerts.channels.registry import channel_settings
-from trio_alerts.event import Record
 from trio_alerts.ports.store import Counts, RecordFilter
+from trio_alerts.record import Record
 from trio_alerts.settings.sources import load_settings
 from trio_alerts.store import open_store
 

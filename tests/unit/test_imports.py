@@ -11,10 +11,11 @@ PACKAGE = Path(__file__).parents[2] / "trio_alerts"
 # A room is a module of the package, or one of its folders. Each imports only from rooms of the lines above its own, and
 # from itself: pure data and decisions first, then what reaches out, then the tasks, then what puts them together.
 FLOORS = [
-    {"errors", "clock", "text", "pages", "outcome", "stop_signals", "redaction", "record_ids", "log_sink"},
-    {"backoff", "http"},
-    {"delivery", "deployment", "secret", "batcher", "supervisor", "log"},
-    {"event", "ledger", "transitions"},
+    {"errors", "clock", "text", "exact_json", "pages", "outcome", "stop_signals", "redaction", "record_ids"},
+    {"backoff", "http", "log_sink"},
+    {"delivery", "event", "deployment", "secret", "batcher", "supervisor", "log"},
+    {"record", "ledger", "transitions"},
+    {"alert"},
     {"ports", "settings"},
     {"routing", "channels", "backends", "backends.redis", "backends.opensearch", "backends.sqlite"},
     {"pipeline", "store"},

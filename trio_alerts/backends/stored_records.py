@@ -8,8 +8,8 @@ from loguru import logger
 
 from trio_alerts.delivery import ChannelDelivery
 from trio_alerts.errors import RefusedContent
-from trio_alerts.event import Record
 from trio_alerts.ports.store import Due
+from trio_alerts.record import Record
 
 NAMED = 10  # unreadable records of one page: more of them are one fault, not many
 

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 
 import msgspec
 
+from trio_alerts.alert import Entry, parse_entry
 from trio_alerts.errors import ParseFault
-from trio_alerts.event import Entry, parse_entry
 
 _BOM = b"\xef\xbb\xbf"  # what some editors put before UTF-8
 _SPACE = b" \t\r\n"

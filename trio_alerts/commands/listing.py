@@ -9,8 +9,8 @@ import trio
 from trio_alerts.commands.command import Command
 from trio_alerts.commands.filters import add_filters, record_filter
 from trio_alerts.commands.reading import SETTINGS, open_records
-from trio_alerts.event import Record
 from trio_alerts.ports.store import RecordFilter
+from trio_alerts.record import Record
 from trio_alerts.settings.settings import Settings
 from trio_alerts.text import one_line
 

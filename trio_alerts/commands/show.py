@@ -12,8 +12,8 @@ from trio_alerts.commands.command import Command
 from trio_alerts.commands.reading import SETTINGS, open_records
 from trio_alerts.delivery import Attempt, ChannelDelivery, Delivery
 from trio_alerts.errors import AlertError
-from trio_alerts.event import Record
 from trio_alerts.ports.store import Stored
+from trio_alerts.record import Record
 from trio_alerts.settings.settings import Settings
 from trio_alerts.text import one_line
 

@@ -8,9 +8,9 @@ from typing import Any
 from trio_alerts.backends.redis.client import RedisClient
 from trio_alerts.backends.redis.keys import dead_letter_key
 from trio_alerts.demo.ledger import Census
-from trio_alerts.event import Record
 from trio_alerts.pages import Pages
 from trio_alerts.ports.store import AlertStore, RecordFilter
+from trio_alerts.record import Record
 from trio_alerts.settings.settings import Settings
 
 STREAM, GROUP = Settings.stream, Settings.group  # the workers run with these defaults

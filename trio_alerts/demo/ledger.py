@@ -7,7 +7,7 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from trio_alerts.delivery import State
-from trio_alerts.event import Record
+from trio_alerts.record import Record
 
 STATES: tuple[State, ...] = ("delivered", "retrying", "failed", "in_doubt", "suppressed")
 SHOWN_IDS = 3  # of a list that should be empty: enough to go and look

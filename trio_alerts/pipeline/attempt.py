@@ -7,12 +7,12 @@ from loguru import logger
 from msgspec.structs import replace
 
 from trio_alerts.delivery import ChannelDelivery, Delivery, State
-from trio_alerts.event import Record
 from trio_alerts.outcome import Outcome, Refused, Retry
 from trio_alerts.pipeline.claim import Claim
 from trio_alerts.pipeline.state import Pipeline
 from trio_alerts.ports.channel import Message
 from trio_alerts.ports.store import Stored
+from trio_alerts.record import Record
 from trio_alerts.transitions import settled, with_acceptances
 
 Outcomes = MutableMapping[str, tuple[Outcome, float]]  # by channel: what came of it, and how long it took in seconds

@@ -7,12 +7,13 @@ from loguru import logger
 from msgspec import Struct
 from msgspec.structs import replace
 
+from trio_alerts.alert import Alert, Entry
 from trio_alerts.delivery import FINAL, Delivery
 from trio_alerts.errors import RefusedContent
-from trio_alerts.event import Alert, Entry, Record
 from trio_alerts.pipeline.state import Pipeline
 from trio_alerts.ports.store import Stored
 from trio_alerts.ports.stream import SUSPECT_DELIVERIES
+from trio_alerts.record import Record
 from trio_alerts.routing.routes import Suppress
 from trio_alerts.settings.settings import Settings
 from trio_alerts.transitions import first_attempt, left_to_redriver, renewed, suppressed, taken_over

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import trio
 
-from trio_alerts.event import Entry
+from trio_alerts.alert import Entry
 from trio_alerts.ports.stream import SUSPECT_DELIVERIES
 
 

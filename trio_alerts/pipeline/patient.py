@@ -11,10 +11,11 @@ from typing import TypeVar
 
 import trio
 
-from trio_alerts.event import Entry, Record
+from trio_alerts.alert import Entry
 from trio_alerts.pipeline.outage import Outage
 from trio_alerts.ports.store import AlertStore, Conflict, Due, Stored
 from trio_alerts.ports.stream import AlertStream, DeadEntry
+from trio_alerts.record import Record
 
 T = TypeVar("T")
 

@@ -2,8 +2,8 @@
 
 import trio
 
+from trio_alerts.alert import Entry, parse_entry
 from trio_alerts.errors import ParseFault, RefusedContent
-from trio_alerts.event import Entry, parse_entry, payload_of
 from trio_alerts.pipeline.attempt import Outcomes, notify, update
 from trio_alerts.pipeline.claim import Claim, Disposition, claim_again, is_old, persist
 from trio_alerts.pipeline.quarantine import quarantine, reject_poison
@@ -65,7 +65,7 @@ async def deliver(claim: Claim, pipeline: Pipeline) -> bool:
             return False
         claim = again
     record = claim.stored.record
-    payload = payload_of(record) if claim.payload is None else claim.payload
+    payload = record.payload() if claim.payload is None else claim.payload
     outcomes: Outcomes = {}
     await pipeline.fault_point.reach("before_send")
     try:

@@ -3,8 +3,8 @@
 from loguru import logger
 from msgspec.structs import replace
 
+from trio_alerts.alert import Entry
 from trio_alerts.errors import ParseFault, QuarantineHalt, RefusedContent
-from trio_alerts.event import Entry
 from trio_alerts.pipeline.claim import Disposition
 from trio_alerts.pipeline.state import Pipeline
 from trio_alerts.ports.store import Stored

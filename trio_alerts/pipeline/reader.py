@@ -2,8 +2,8 @@
 
 import trio
 
+from trio_alerts.alert import Entry
 from trio_alerts.errors import Unavailable
-from trio_alerts.event import Entry
 from trio_alerts.pipeline.outage import FIRST_WAIT_S
 from trio_alerts.pipeline.state import Pipeline
 from trio_alerts.pipeline.worker import Work

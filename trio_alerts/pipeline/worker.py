@@ -3,8 +3,8 @@
 import trio
 from loguru import logger
 
+from trio_alerts.alert import Entry
 from trio_alerts.errors import AlertError, RefusedContent, Stopping
-from trio_alerts.event import Entry
 from trio_alerts.pipeline.claim import Claim, Disposition
 from trio_alerts.pipeline.process import deliver, process_entry
 from trio_alerts.pipeline.state import Pipeline

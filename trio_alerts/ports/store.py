@@ -8,7 +8,7 @@ from typing import Protocol
 from msgspec import Struct
 
 from trio_alerts.delivery import State
-from trio_alerts.event import Record
+from trio_alerts.record import Record
 
 
 class Stored(Struct, frozen=True):

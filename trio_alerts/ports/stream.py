@@ -4,7 +4,7 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from trio_alerts.event import Entry
+from trio_alerts.alert import Entry
 
 SUSPECT_DELIVERIES = 3  # from this delivery on an entry may be what crashed its workers
 HANDED_OVER_IDLE_S = 86_400.0  # no living worker's entry is ever this idle: it was handed over

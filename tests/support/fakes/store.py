@@ -12,8 +12,8 @@ import trio
 from tests.support.fakes.wire import Wire
 from trio_alerts.delivery import Delivery
 from trio_alerts.errors import RefusedContent, SchemaError, Unavailable
-from trio_alerts.event import Record
 from trio_alerts.ports.store import Conflict, Counts, Due, RecordFilter, Stored, Vitals
+from trio_alerts.record import Record
 
 T = TypeVar("T")
 Fault = Literal["down", "answer_lost"]

@@ -8,9 +8,9 @@ import trio
 
 from tests.support.fakes.stream_server import FakeServer, Group, Held, Stream, View
 from tests.support.fakes.upkeep import FakeUpkeep
+from trio_alerts.alert import Entry
 from trio_alerts.deployment import foreign_stream
 from trio_alerts.errors import SchemaError, SettingsError, Unavailable
-from trio_alerts.event import Entry
 from trio_alerts.ports.stream import HANDED_OVER_IDLE_S, DeadEntry, Pending, is_suspect
 from trio_alerts.record_ids import REPLAY_OF, RecordIds, order
 from trio_alerts.settings.settings import Settings

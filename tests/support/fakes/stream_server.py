@@ -11,8 +11,8 @@ import trio
 
 from tests.support.fakes.store import Fault
 from tests.support.fakes.wire import Wire
+from trio_alerts.alert import Entry
 from trio_alerts.errors import Unavailable
-from trio_alerts.event import Entry
 from trio_alerts.ports.stream import Pending
 from trio_alerts.record_ids import order
 from trio_alerts.settings.settings import Settings

@@ -12,8 +12,8 @@ from tests.support.fakes.channel import FakeChannel
 from tests.support.fakes.store import FakeStore
 from tests.support.fakes.stream import FakeStream
 from tests.support.fakes.stream_server import FakeServer
+from trio_alerts.alert import Entry
 from trio_alerts.delivery import Delivery
-from trio_alerts.event import Entry
 from trio_alerts.outcome import Outcome
 from trio_alerts.pipeline.claim import Disposition
 from trio_alerts.pipeline.process import process_entry

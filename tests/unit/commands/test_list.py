@@ -13,13 +13,14 @@ import trio
 from tests.support.calling import call
 from tests.support.fakes.store import FakeStore
 from tests.unit.commands.test_alert_file import line
+from trio_alerts.alert import Entry, parse_entry
 from trio_alerts.backoff import RetryPolicy
 from trio_alerts.commands import listing, reading
 from trio_alerts.commands.moments import moment
 from trio_alerts.delivery import Delivery
 from trio_alerts.errors import StartError
-from trio_alerts.event import Entry, Record, parse_entry
 from trio_alerts.outcome import Accepted, Outcome, Retry
+from trio_alerts.record import Record
 from trio_alerts.settings.settings import Settings
 from trio_alerts.transitions import first_attempt, settled, suppressed
 

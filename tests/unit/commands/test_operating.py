@@ -13,6 +13,7 @@ from tests.support.fakes.store import FakeStore
 from tests.support.fakes.stream import FakeStream
 from tests.support.fakes.stream_server import FakeServer
 from tests.unit.commands.test_alert_file import line
+from trio_alerts.alert import Entry, parse_entry
 from trio_alerts.backoff import RetryPolicy
 from trio_alerts.clock import ServerClock
 from trio_alerts.commands import redeliver, resolve
@@ -20,8 +21,8 @@ from trio_alerts.commands.at_once import at_once
 from trio_alerts.commands.operating import Changed, LeftAlone, Operation, operator
 from trio_alerts.delivery import Delivery
 from trio_alerts.errors import Unavailable
-from trio_alerts.event import Entry, Record, parse_entry
 from trio_alerts.outcome import Accepted, Outcome, Refused, Retry
+from trio_alerts.record import Record
 from trio_alerts.settings.settings import Settings
 from trio_alerts.transitions import first_attempt, quarantined, settled, suppressed
 

@@ -6,7 +6,7 @@ import pytest
 
 from trio_alerts.delivery import ChannelDelivery, ChannelState, Delivery, State
 from trio_alerts.demo.ledger import Census, Evidence, ReceiverBook, findings, marked_repeats, rate_per_s
-from trio_alerts.event import Record
+from trio_alerts.record import Record
 
 NAMES = ("quick", "slow")
 

@@ -1,7 +1,7 @@
 import trio
 from trio.testing import MockClock
 
-from trio_alerts.event import Entry
+from trio_alerts.alert import Entry
 from trio_alerts.pipeline.in_flight import InFlight
 
 

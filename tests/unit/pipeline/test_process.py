@@ -11,13 +11,14 @@ from trio.testing import MockClock
 from tests.support.fakes.channel import FakeChannel
 from tests.support.fakes.store import Fault
 from tests.support.fakes.world import EVENT, STREAM, World
+from trio_alerts.alert import Entry
 from trio_alerts.delivery import Delivery
 from trio_alerts.errors import QuarantineHalt, Stopping
-from trio_alerts.event import Entry, Record
 from trio_alerts.outcome import Accepted, Refused, Retry
 from trio_alerts.pipeline.claim import Disposition
 from trio_alerts.pipeline.process import process_entry
 from trio_alerts.pipeline.state import Pipeline
+from trio_alerts.record import Record
 from trio_alerts.routing.routes import Routing
 from trio_alerts.settings.settings import RouteSettings
 from trio_alerts.transitions import lease_expired, quarantined

@@ -13,11 +13,11 @@ from tests.support.fakes.store import Call
 from tests.support.fakes.world import GROUP, STREAM, World
 from trio_alerts.delivery import ChannelDelivery
 from trio_alerts.errors import RefusedContent
-from trio_alerts.event import Record
 from trio_alerts.outcome import Accepted, Outcome, Retry
 from trio_alerts.pipeline import redriver
 from trio_alerts.ports.channel import Message
 from trio_alerts.ports.store import Stored
+from trio_alerts.record import Record
 from trio_alerts.transitions import next_attempt
 
 

@@ -14,10 +14,10 @@ from tests.unit.pipeline.test_outage import lines  # noqa: F401 - a fixture
 from trio_alerts.clock import ServerClock
 from trio_alerts.commands.operating import MOST_ROUNDS, Operation
 from trio_alerts.errors import Unavailable
-from trio_alerts.event import Record
 from trio_alerts.pipeline.guard import GUARD_EVERY_S, guard_store
 from trio_alerts.pipeline.process import process_entry
 from trio_alerts.ports.store import Conflict
+from trio_alerts.record import Record
 from trio_alerts.transitions import first_attempt
 
 NOW = dt.datetime(2026, 11, 23, 12, 0, tzinfo=dt.UTC)

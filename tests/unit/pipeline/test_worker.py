@@ -9,11 +9,11 @@ from trio.testing import MockClock
 from tests.support.fakes.store import Fault
 from tests.support.fakes.world import GROUP, STREAM, World
 from trio_alerts.batcher import Batcher
-from trio_alerts.event import Record
 from trio_alerts.outcome import Retry
 from trio_alerts.pipeline.fault_points import FaultPoint, InjectedFault
 from trio_alerts.pipeline.worker import Work, run_worker
 from trio_alerts.ports.store import Conflict, Stored
+from trio_alerts.record import Record
 
 A_DAY_S = 86_400
 

@@ -7,7 +7,7 @@ from msgspec.structs import replace
 from tests.crash.ledger import balance
 from tests.support.receiver import Request
 from trio_alerts.delivery import ChannelDelivery, ChannelState, Delivery
-from trio_alerts.event import Record
+from trio_alerts.record import Record
 from trio_alerts.transitions import first_attempt
 
 NOW = dt.datetime(2026, 11, 23, 12, 0, tzinfo=dt.UTC)

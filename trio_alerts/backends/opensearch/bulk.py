@@ -28,8 +28,8 @@ from trio_alerts.backends.opensearch.answers import (
 from trio_alerts.backends.opensearch.client import server_timeout
 from trio_alerts.backends.opensearch.documents import Target
 from trio_alerts.errors import RefusedContent, Unavailable
-from trio_alerts.event import Record
 from trio_alerts.ports.store import Conflict, Stored
+from trio_alerts.record import Record
 from trio_alerts.text import one_line
 
 MAX_ID_BYTES = 512  # OpenSearch's own limit; an ID beyond it would refuse the whole request

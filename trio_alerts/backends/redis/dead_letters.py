@@ -5,12 +5,12 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
+from trio_alerts.alert import Entry
 from trio_alerts.backends.redis.answers import EntryId, List
 from trio_alerts.backends.redis.client import RedisClient, open_redis_for_command
 from trio_alerts.backends.redis.keys import dead_letter_key, dropped_key
 from trio_alerts.backends.redis.scripts import KEPT_LOG
 from trio_alerts.errors import AlertError
-from trio_alerts.event import Entry
 from trio_alerts.ports.stream import DeadEntry
 from trio_alerts.record_ids import REPLAY_OF, id_behind
 from trio_alerts.settings.settings import Settings

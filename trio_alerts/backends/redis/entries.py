@@ -4,7 +4,7 @@ from collections.abc import Collection, Mapping, Sequence
 
 from loguru import logger
 
-from trio_alerts.event import MAX_ENTRY_BYTES, Entry
+from trio_alerts.alert import MAX_ENTRY_BYTES, Entry
 from trio_alerts.record_ids import REPLAY_OF, RecordIds
 
 Place = tuple[str, str]  # a stream, and an ID there

@@ -7,12 +7,12 @@ from typing import TypedDict, TypeVar
 from loguru import logger
 from redis.typing import EncodableT
 
+from trio_alerts.alert import Entry
 from trio_alerts.backends.redis import scripts
 from trio_alerts.backends.redis.answers import EntryId, List, Refusal
 from trio_alerts.backends.redis.client import RedisClient
 from trio_alerts.backends.redis.entries import Entries
 from trio_alerts.backends.redis.keys import dead_letter_key, lost_key
-from trio_alerts.event import Entry
 from trio_alerts.ports.stream import HANDED_OVER_IDLE_S, Pending
 from trio_alerts.record_ids import id_behind
 

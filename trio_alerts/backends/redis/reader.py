@@ -5,12 +5,12 @@ from collections.abc import Sequence
 import trio
 from loguru import logger
 
+from trio_alerts.alert import MAX_ENTRY_BYTES
 from trio_alerts.backends.redis.answers import EntryId, Refusal
 from trio_alerts.backends.redis.client import RedisClient
 from trio_alerts.backends.redis.connection import RedisConnection
 from trio_alerts.backends.redis.groups import Groups
 from trio_alerts.errors import Unavailable
-from trio_alerts.event import MAX_ENTRY_BYTES
 from trio_alerts.record_ids import REPLAY_OF
 from trio_alerts.settings.settings import Settings
 

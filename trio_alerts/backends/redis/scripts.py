@@ -9,7 +9,7 @@ decides what can be left half done: nothing is.
 nothing for an entry that was deleted from the stream, and from Redis 7 on takes it off the pending list too.
 """
 
-from trio_alerts.event import MAX_ENTRY_BYTES
+from trio_alerts.alert import MAX_ENTRY_BYTES
 
 IDS_A_CALL = 200  # a script blocks the server while it runs, and 200 IDs take about 1 ms
 MOVED, DELETED = 1, 2  # answers of QUARANTINE

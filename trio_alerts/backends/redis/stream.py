@@ -9,6 +9,7 @@ from typing import TypeVar
 import trio
 from loguru import logger
 
+from trio_alerts.alert import Entry
 from trio_alerts.backends.background import running
 from trio_alerts.backends.redis.answers import ServerTime
 from trio_alerts.backends.redis.client import RedisClient, open_redis
@@ -22,7 +23,6 @@ from trio_alerts.backends.redis.preflight import survey
 from trio_alerts.backends.redis.reader import RedisReader, most_read
 from trio_alerts.backends.redis.upkeep import RedisUpkeep
 from trio_alerts.batcher import Batcher
-from trio_alerts.event import Entry
 from trio_alerts.ports.stream import DeadEntry, Pending, is_suspect
 from trio_alerts.settings.settings import Settings
 

@@ -21,10 +21,11 @@ from pathlib import Path
 import msgspec
 
 from trio_alerts.backends.stored_records import due_record, readable_records
-from trio_alerts.delivery import Timestamp
 from trio_alerts.errors import RefusedContent, SchemaError
-from trio_alerts.event import Record, entry_order, unreadable
+from trio_alerts.exact_json import Timestamp
 from trio_alerts.ports.store import Conflict, Counts, Due, RecordFilter, Stored, Vitals
+from trio_alerts.record import Record, unreadable
+from trio_alerts.record_ids import entry_order
 
 APPLICATION_ID = 0x7A1E7257  # marks the file as ours; any other number is somebody else's database
 SCHEMA_VERSION = 1

@@ -19,8 +19,8 @@ from trio_alerts.backends.background import running
 from trio_alerts.backends.sqlite.database import SqliteDatabase, Write, write_of
 from trio_alerts.batcher import Batcher
 from trio_alerts.errors import SchemaError, StartError, Unavailable
-from trio_alerts.event import Record
 from trio_alerts.ports.store import Conflict, Counts, Due, RecordFilter, Stored, Vitals
+from trio_alerts.record import Record
 
 MAX_BATCH_ITEMS = 1024  # about 20 ms of work: what a lone write may have to wait for
 MAX_BATCH_BYTES = 8 * 1024 * 1024

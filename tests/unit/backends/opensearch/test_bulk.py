@@ -15,8 +15,8 @@ from trio_alerts.backends.opensearch.bulk import BulkItem, Cause, ItemError, Res
 from trio_alerts.backends.opensearch.documents import Target
 from trio_alerts.delivery import Delivery
 from trio_alerts.errors import RefusedContent, Unavailable
-from trio_alerts.event import Record
 from trio_alerts.ports.store import Conflict, Stored
+from trio_alerts.record import Record
 
 TARGET = Target("alerts", "alerts-000001")
 REFUSED_AS_A_WHOLE = error(400, "parse_exception")

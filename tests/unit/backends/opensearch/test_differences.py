@@ -7,13 +7,13 @@ from typing import Any
 import msgspec
 import pytest
 
-from trio_alerts import event
 from trio_alerts.backends.opensearch.differences import Difference, Remedy, deployment_of, differences
 from trio_alerts.backends.opensearch.live_index import IndexDescription, LiveIndex, live_indices
 from trio_alerts.backends.opensearch.mapping import FIELDS, IndexSpec
 from trio_alerts.backends.opensearch.repairs import addition, new_index_commands, ownership, report, takeover
 from trio_alerts.delivery import ChannelDelivery, Delivery
 from trio_alerts.event import AlertEvent, Risk
+from trio_alerts.record import Origin
 
 WANTED = IndexSpec("alerts", ("AlertStream",), "alert-processor")
 Described = dict[str, IndexDescription]
@@ -66,9 +66,8 @@ def drop(path: str) -> Change:
 def test_every_field_of_a_record_is_mapped() -> None:
     """What the program writes and the mapping does not know would be stored and never found."""
     delivery = FIELDS["delivery"]["properties"]
-    origin = event._Origin
 
-    assert set() == {*AlertEvent.__struct_fields__, *origin.__struct_fields__, "delivered"} - FIELDS.keys()
+    assert set() == {*AlertEvent.__struct_fields__, *Origin.__struct_fields__, "delivered"} - FIELDS.keys()
     assert set(Delivery.__struct_fields__) == delivery.keys()
     assert set(ChannelDelivery.__struct_fields__) == delivery["channels"]["properties"].keys()
     assert set(Risk.__struct_fields__) == FIELDS["risk"]["properties"].keys()

@@ -5,11 +5,11 @@ from random import Random
 import trio
 
 from tests.fuzz.redis import FuzzedClient, FuzzedServer
+from trio_alerts.alert import Entry
 from trio_alerts.backends.redis import losses, scripts, upkeep
 from trio_alerts.backends.redis.answers import calls_of
 from trio_alerts.backends.redis.preflight import comforts, needs
 from trio_alerts.backends.redis.stream import RedisStream
-from trio_alerts.event import Entry
 from trio_alerts.ports.stream import DeadEntry, Pending
 from trio_alerts.settings.settings import Settings
 

@@ -27,9 +27,10 @@ from trio_alerts.backends.sqlite.database import APPLICATION_ID, ENTRY_ORDER, Sq
 from trio_alerts.backends.sqlite.store import SqliteStore, open_sqlite_store
 from trio_alerts.delivery import Delivery
 from trio_alerts.errors import RefusedContent, SchemaError, StartError, Unavailable
-from trio_alerts.event import Record, entry_order
 from trio_alerts.pages import Pages
 from trio_alerts.ports.store import Conflict, RecordFilter, Stored
+from trio_alerts.record import Record
+from trio_alerts.record_ids import entry_order
 
 
 @pytest.fixture
