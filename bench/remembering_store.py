@@ -7,14 +7,14 @@ from collections.abc import Mapping
 
 import trio
 
-from trio_alerts.ports.store import Conflict, Counts, Due, Stored
+from trio_alerts.ports.store import Conflict, Counts, Due, RecordFilter, Stored, Vitals
 from trio_alerts.record import Record
 
 SEQUENCE_BITS = 20  # of an entry's ID, its part behind the dash: a million entries a millisecond
 
 
 class RememberingStore:
-    """What a worker process asks of an `AlertStore`, in memory.
+    """An `AlertStore` in memory, as far as a worker process asks.
 
     A record is kept whole until it is delivered; of a delivered one just its ID is kept, in 8 bytes, so that the
     memory that is measured is the program's.
@@ -87,6 +87,26 @@ class RememberingStore:
         """See the port. No receiver of a benchmark fails for long enough to be asked about."""
         await trio.lowlevel.checkpoint()
         return {}
+
+    async def inspect(self) -> list[str]:
+        """See the port. Only `check` asks, as only operators ask for what follows."""
+        raise NotImplementedError
+
+    async def replace_deployment(self, identity: str) -> None:
+        """See the port."""
+        raise NotImplementedError
+
+    async def search(self, wanted: RecordFilter, count: int, after: Record | None = None) -> list[Record]:
+        """See the port."""
+        raise NotImplementedError
+
+    async def count(self, wanted: RecordFilter) -> int:
+        """See the port."""
+        raise NotImplementedError
+
+    async def vitals(self) -> Vitals:
+        """See the port."""
+        raise NotImplementedError
 
     def _keep(self, record: Record) -> Stored:
         self._versions += 1

@@ -3,7 +3,8 @@
 import datetime as dt
 import os
 from collections.abc import AsyncIterator, Callable
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
+from typing import TypeAlias
 
 from trio_alerts.backends.redis.stream import open_redis_stream
 from trio_alerts.channels.http import HttpChannel, Transport
@@ -13,14 +14,21 @@ from trio_alerts.http.networks import AllowedNetworks
 from trio_alerts.http.transport import TrioTransport
 from trio_alerts.pipeline.fault_points import FaultPoint
 from trio_alerts.pipeline.state import Pipeline
+from trio_alerts.ports.store import AlertStore
 from trio_alerts.routing.routes import Routing
 from trio_alerts.settings.settings import ChannelSettings, Settings
 from trio_alerts.store import open_store
 
+StoreOpener: TypeAlias = Callable[[Settings], AbstractAsyncContextManager[AlertStore]]
+
 
 @asynccontextmanager
-async def open_pipeline(settings: Settings) -> AsyncIterator[Pipeline]:
+async def open_pipeline(settings: Settings, open_store: StoreOpener = open_store) -> AsyncIterator[Pipeline]:
     """Open everything that `run` needs, and close it afterwards.
+
+    Args:
+        settings: Of this process.
+        open_store: The benchmark has a store of its own.
 
     Raises:
         SettingsError: A route leads nowhere, or the fault point makes no sense.

@@ -1,6 +1,6 @@
 """Opens the store that the settings name."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 
 from trio_alerts.backends.sqlite.store import open_sqlite_store
@@ -11,19 +11,23 @@ SQLITE = "sqlite:///"
 
 
 @asynccontextmanager
-async def open_store(settings: Settings) -> AsyncIterator[AlertStore]:
+async def open_store(settings: Settings, on_batch: Callable[[int], None] | None = None) -> AsyncIterator[AlertStore]:
     """Open the store that `store_url` names.
+
+    Args:
+        settings: Those that begin with `store_`, and what the store is for.
+        on_batch: Told the size of each batch of writes.
 
     Raises:
         StartError: It cannot be reached or refuses us.
     """
     url = settings.store_url.reveal()
     if url.startswith(SQLITE):
-        async with open_sqlite_store(url.removeprefix(SQLITE), timeout_s=settings.store_timeout_s) as store:
+        async with open_sqlite_store(url.removeprefix(SQLITE), settings.store_timeout_s, on_batch) as store:
             yield store
     else:
         # Imported here: OpenSearch's client needs a third of a second, which whoever uses SQLite would wait for.
         from trio_alerts.backends.opensearch.store import open_opensearch_store  # noqa: PLC0415
 
-        async with open_opensearch_store(settings) as store:
+        async with open_opensearch_store(settings, on_batch) as store:
             yield store

@@ -10,13 +10,14 @@ import trio
 from loguru import logger
 
 from trio_alerts import __version__
-from trio_alerts.assembly import open_pipeline
+from trio_alerts.assembly import StoreOpener, open_pipeline
 from trio_alerts.commands.command import Command
 from trio_alerts.pipeline.service import serve, watch_signals
 from trio_alerts.pipeline.state import Pipeline
 from trio_alerts.routing.routes import Routing
 from trio_alerts.settings.settings import Settings, require_channels, warnings_about
 from trio_alerts.stop_signals import child_number
+from trio_alerts.store import open_store
 from trio_alerts.supervisor import supervise, watch_parent
 
 
@@ -28,14 +29,19 @@ def _execute(_: argparse.Namespace, settings: Settings) -> int:
         Routing(settings)  # a mistake is told once, not by every child
         command = [sys.executable, "-m", "trio_alerts", *sys.argv[1:]]
         return trio.run(supervise, command, settings.processes, settings.grace_s, 2 * settings.store_timeout_s)
+    work(settings)
+    return 0
+
+
+def work(settings: Settings, open_store: StoreOpener = open_store) -> None:
+    """Carry alerts in this process until it is stopped; see `open_pipeline`."""
     settings = _own_consumer(settings)
     with logger.contextualize(consumer=settings.consumer):
         for warning in warnings_about(settings):
             logger.warning("{}", warning)
         _allow_many_files()
         _spare_the_collector()
-        trio.run(_run, settings)
-    return 0
+        trio.run(_run, settings, open_store)
 
 
 def introduce(settings: Settings) -> None:
@@ -58,7 +64,7 @@ def introduce(settings: Settings) -> None:
     )
 
 
-async def _run(settings: Settings) -> None:
+async def _run(settings: Settings, open_store: StoreOpener) -> None:
     """Serve until stopped; a stop that comes before anything is read ends whatever is being waited for."""
     pipeline: Pipeline | None = None
 
@@ -71,7 +77,7 @@ async def _run(settings: Settings) -> None:
     with trio.CancelScope() as starting:
         async with trio.open_nursery() as nursery:
             await nursery.start(watch_signals if child_number() is None else watch_parent, stop)
-            async with open_pipeline(settings) as pipeline:
+            async with open_pipeline(settings, open_store) as pipeline:
                 await serve(pipeline)
             nursery.cancel_scope.cancel()  # nobody waits for signals any more
     if starting.cancelled_caught:

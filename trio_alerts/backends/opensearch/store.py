@@ -50,11 +50,14 @@ T = TypeVar("T")
 
 
 @asynccontextmanager
-async def open_opensearch_store(settings: Settings) -> AsyncIterator["OpenSearchStore"]:
+async def open_opensearch_store(
+    settings: Settings, on_batch: Callable[[int], None] | None = None
+) -> AsyncIterator["OpenSearchStore"]:
     """Connect to the store for as long as the block runs; nothing is created before `prepare`.
 
     Args:
         settings: `store_url`, `store_ca_file`, `store_timeout_s`, `index`, and the streams and group that it serves.
+        on_batch: Told the size of each batch of writes.
 
     Raises:
         StartError: It cannot be reached, refuses us, or is no OpenSearch that we can use. (What the block raises comes
@@ -66,7 +69,8 @@ async def open_opensearch_store(settings: Settings) -> AsyncIterator["OpenSearch
     ca_file = None if settings.store_ca_file is None else str(settings.store_ca_file)
     timeout_s = settings.store_timeout_s
     async with open_opensearch(settings.store_url.reveal(), ca_file=ca_file, timeout_s=timeout_s) as client:
-        store = OpenSearchStore(client, IndexSpec(settings.index, settings.stream_names, settings.group), timeout_s)
+        wanted = IndexSpec(settings.index, settings.stream_names, settings.group)
+        store = OpenSearchStore(client, wanted, timeout_s, on_batch)
         async with running(*store.tasks()):
             yield store
 
@@ -78,9 +82,16 @@ class OpenSearchStore:
         client: From `open_opensearch`.
         wanted: The alias, and what must be behind it.
         timeout_s: The bound of every request.
+        on_batch: Told the size of each batch of writes.
     """
 
-    def __init__(self, client: AsyncOpenSearch, wanted: IndexSpec, timeout_s: float) -> None:
+    def __init__(
+        self,
+        client: AsyncOpenSearch,
+        wanted: IndexSpec,
+        timeout_s: float,
+        on_batch: Callable[[int], None] | None = None,
+    ) -> None:
         self._client = client
         self._alias = wanted.alias
         self._timeout_s = timeout_s
@@ -92,6 +103,7 @@ class OpenSearchStore:
             max_bytes=MAX_BULK_BYTES,
             size_of=lambda write: len(write.lines),
             patience_s=timeout_s,
+            on_batch=on_batch,
         )
 
     def __repr__(self) -> str:

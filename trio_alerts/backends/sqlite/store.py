@@ -34,12 +34,15 @@ T = TypeVar("T")
 
 
 @asynccontextmanager
-async def open_sqlite_store(path: str | Path, timeout_s: float = 10.0) -> AsyncIterator["SqliteStore"]:
+async def open_sqlite_store(
+    path: str | Path, timeout_s: float = 10.0, on_batch: Callable[[int], None] | None = None
+) -> AsyncIterator["SqliteStore"]:
     """Open the store for as long as the block runs; nothing is created before `prepare`.
 
     Args:
         path: The database file; its directory must exist.
         timeout_s: The bound of every method's waiting.
+        on_batch: Told the size of each batch of writes.
 
     Raises:
         StartError: The file cannot be used; the message names it and the reason. What the block raises comes out
@@ -47,7 +50,7 @@ async def open_sqlite_store(path: str | Path, timeout_s: float = 10.0) -> AsyncI
 
     Cancellation: the transaction under way is waited for, up to `timeout_s`, before the file is closed.
     """
-    store = SqliteStore(SqliteDatabase(Path(path), timeout_s))
+    store = SqliteStore(SqliteDatabase(Path(path), timeout_s), on_batch)
     switch_interval_s = sys.getswitchinterval()
     try:
         await store.open()
@@ -63,7 +66,7 @@ async def open_sqlite_store(path: str | Path, timeout_s: float = 10.0) -> AsyncI
 class SqliteStore:
     """An `AlertStore`; made by `open_sqlite_store`."""
 
-    def __init__(self, database: SqliteDatabase) -> None:
+    def __init__(self, database: SqliteDatabase, on_batch: Callable[[int], None] | None = None) -> None:
         self._database = database
         self._writing = trio.CapacityLimiter(1)
         self._reading = trio.CapacityLimiter(READERS)
@@ -73,6 +76,7 @@ class SqliteStore:
             max_bytes=MAX_BATCH_BYTES,
             size_of=lambda write: write.size,
             patience_s=database.timeout_s,
+            on_batch=on_batch,
         )
 
     def __repr__(self) -> str:
