@@ -17,7 +17,7 @@ import pytest
 from tests.support.obtain import obtain
 from tests.support.servers import RedisServer, ValkeyServer
 from tests.support.servers.process import free_port
-from trio_alerts.commands.alert_file import read_alerts
+from trio_alerts.operations.alert_file import read_alerts
 from trio_alerts.record import Record
 
 EXAMPLES = Path(__file__).parents[2] / "examples" / "alerts.jsonl"

@@ -18,7 +18,7 @@ FLOORS = [
     {"alert"},
     {"ports", "settings"},
     {"routing", "channels", "backends", "backends.redis", "backends.opensearch", "backends.sqlite"},
-    {"pipeline", "store"},
+    {"pipeline", "store", "operations"},
     {"assembly"},
     {"demo"},
     {"commands"},

@@ -10,7 +10,7 @@ COMMANDS = {
     "demo": ("demo", "Watch it work: an embedded server, a store, slow receivers, and a crash in the middle."),
     "emit": ("emit", "Validate alerts and write them to the stream."),
     "check": ("check", "Find everything that `run` would refuse, without consuming or creating anything."),
-    "list": ("listing", "List records, the newest first."),
+    "list": ("list_records", "List records, the newest first."),
     "show": ("show", "Show one record: the alert, and all that became of it."),
     "redeliver": ("redeliver", "Send undelivered alerts again."),
     "resolve": ("resolve", "Settle an alert that is in doubt: a human knows whether it arrived."),

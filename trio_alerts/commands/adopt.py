@@ -1,22 +1,17 @@
 """`adopt`: a store is taken over on purpose, by a Redis that it did not belong to."""
 
 import argparse
-import datetime as dt
 import sys
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
-from random import SystemRandom
+from collections.abc import Iterator
 
 import trio
 
-from trio_alerts.backends.redis.standing import Standing, open_ledger
+from trio_alerts.backends.redis.standing import open_ledger
 from trio_alerts.backends.redis.stream import open_redis_stream
-from trio_alerts.clock import ServerClock
+from trio_alerts.commands.backends import SETTINGS
 from trio_alerts.commands.command import Command
-from trio_alerts.commands.operating import SETTINGS
-from trio_alerts.deployment import new_identity
 from trio_alerts.errors import SettingsError, StartError, Unavailable
-from trio_alerts.ports.store import Counts
+from trio_alerts.operations.adopt import Contradiction, adopt, find_contradiction
 from trio_alerts.settings.settings import Settings
 from trio_alerts.store import open_store
 from trio_alerts.text import in_words, one_line
@@ -25,18 +20,8 @@ UNDERWAY = ("sending", "retrying")  # what `run` goes on with by itself
 ALIVE_S = 60.0  # a process that carries alerts asks for some every few seconds
 
 
-@dataclass(frozen=True, slots=True)
-class Found:
-    """Where the settings lead to: whose the store and Redis are, and what is in them."""
-
-    theirs: str | None
-    ours: str | None
-    counts: Counts
-    standings: Sequence[Standing]
-
-
 def _execute(arguments: argparse.Namespace, settings: Settings) -> int:
-    found = trio.run(_look, settings)
+    found = trio.run(_find, settings)
     if found is None:
         sys.stdout.write("There is nothing to adopt: nobody has this store yet, or this deployment has it.\n")
         return 0
@@ -44,41 +29,28 @@ def _execute(arguments: argparse.Namespace, settings: Settings) -> int:
     if not (arguments.yes or _is_meant()):
         sys.stdout.write("Nothing was changed.\n")
         return 1
-    identity = trio.run(_take, settings)
+    identity = trio.run(_adopt, settings)
     sys.stdout.write(f"Both belong to deployment {one_line(identity)} now.\n")
     return 0
 
 
-async def _look(settings: Settings) -> Found | None:
-    """Look at both; None if they do not contradict each other."""
+async def _find(settings: Settings) -> Contradiction | None:
     try:
         async with open_store(settings) as store, open_ledger(settings) as ledger:
-            theirs, ours = await store.deployment(), await ledger.deployment()
-            if theirs is None or theirs == ours:
-                return None
-            standings = [await ledger.standing(name) for name in settings.stream_names]
-            clock = ServerClock()
-            clock.set(await ledger.time())
-            return Found(theirs, ours, await store.counts(clock.now()), standings)
+            return await find_contradiction(store, ledger, settings.stream_names)
     except Unavailable as error:
         raise StartError(str(error)) from error
 
 
-async def _take(settings: Settings) -> str:
-    """Give both a new identity, so that whoever works for an old one stops; return it."""
+async def _adopt(settings: Settings) -> str:
     try:
         async with open_store(settings) as store, open_redis_stream(settings) as stream:
-            now = dt.datetime.fromtimestamp(await stream.server_time(), dt.UTC)
-            identity = new_identity(settings.group, now, SystemRandom())
-            # Redis first: cut off in between, they still differ, and nobody starts.
-            await stream.replace_deployment(identity)
-            await store.replace_deployment(identity)
-            return identity
+            return await adopt(store, stream, settings.group)
     except Unavailable as error:
         raise StartError(str(error)) from error
 
 
-def _page(found: Found, settings: Settings) -> Iterator[str]:
+def _page(found: Contradiction, settings: Settings) -> Iterator[str]:
     by_state = found.counts.by_state
     yield f"store  {settings.store_url!r}"
     yield f"       belongs to {_whose(found.theirs)}"

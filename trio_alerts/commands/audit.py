@@ -3,72 +3,65 @@
 import argparse
 import sys
 from collections.abc import Iterator
-from contextlib import AsyncExitStack
 
 import msgspec
 import trio
 
 from trio_alerts.backends.redis.standing import open_ledger
+from trio_alerts.commands.backends import SETTINGS, open_both
 from trio_alerts.commands.command import Command
-from trio_alerts.commands.evidence import Verdict, gather_verdict
-from trio_alerts.commands.operating import SETTINGS
-from trio_alerts.commands.reading import enter_both, open_records
-from trio_alerts.deployment import refuse_foreign
 from trio_alerts.errors import LedgerError
 from trio_alerts.ledger import FATES
+from trio_alerts.operations.audit import Audit, accept_losses, audit
 from trio_alerts.settings.settings import Settings
 from trio_alerts.text import one_line
 
 
 def _execute(arguments: argparse.Namespace, settings: Settings) -> int:
-    verdict = trio.run(_audit, settings, arguments.accept_losses)
+    found = trio.run(_audit, settings, arguments.accept_losses)
     if arguments.json:
-        sys.stdout.buffer.write(msgspec.json.encode(_as_object(verdict, arguments.deep)) + b"\n")
+        sys.stdout.buffer.write(msgspec.json.encode(_as_object(found, arguments.deep)) + b"\n")
     else:
-        sys.stdout.writelines(f"{line}\n" for line in _page(verdict, arguments.deep))
-    if verdict.taken_away and not verdict.missing:
+        sys.stdout.writelines(f"{line}\n" for line in _page(found, arguments.deep))
+    if found.taken_away and not found.missing:
         raise LedgerError(
-            f"the ledger does not balance: {verdict.taken_away} times a stream or its group was deleted, replaced or "
+            f"the ledger does not balance: {found.taken_away} times a stream or its group was deleted, replaced or "
             "moved while entries were, or may have been, unread: `lost upstream` is about what went with it. Once you "
             "know why: `audit --accept-losses`"
         )
-    if verdict.missing:
-        what = "1 alert is" if len(verdict.missing) == 1 else f"{len(verdict.missing):,} alerts are"
+    if found.missing:
+        what = "1 alert is" if len(found.missing) == 1 else f"{len(found.missing):,} alerts are"
         hint = "" if arguments.deep else "; --deep names what is missing"
         raise LedgerError(f"the ledger does not balance: {what} missing{hint}")
     return 0
 
 
-async def _audit(settings: Settings, accept_losses: bool) -> Verdict:
-    async with AsyncExitStack() as opened:
-        ledger, store = await enter_both(opened, open_ledger(settings), open_records(settings))
-        await refuse_foreign(ledger, store)
-        if accept_losses:
-            for stream in settings.stream_names:
-                await ledger.lost_unread(stream)  # what is found only now is accepted too
-                await ledger.accept_losses(stream)
-        return await gather_verdict(ledger, store, settings.stream_names)
+async def _audit(settings: Settings, accept: bool) -> Audit:
+    async with open_both(open_ledger(settings), settings) as (ledger, store):
+        if accept:
+            await accept_losses(ledger, settings.stream_names)
+        return await audit(ledger, store, settings.stream_names)
 
 
-def _as_object(verdict: Verdict, deep: bool) -> dict[str, object]:
-    told: dict[str, object] = {"seen": verdict.seen}
-    told |= {fate: verdict.fates[fate] for fate in FATES}
-    told |= {"missing": len(verdict.missing), "taken_away": verdict.taken_away}
-    told["balanced"] = verdict.balanced
+def _as_object(found: Audit, deep: bool) -> dict[str, object]:
+    rendered: dict[str, object] = {"seen": found.seen}
+    rendered |= {fate: found.fates[fate] for fate in FATES}
+    rendered |= {"missing": len(found.missing), "taken_away": found.taken_away}
+    rendered["balanced"] = found.balanced
     if deep:
-        told["missing_ids"] = sorted(verdict.missing)
-    return told
+        rendered["missing_ids"] = sorted(found.missing)
+    return rendered
 
 
-def _page(verdict: Verdict, deep: bool) -> Iterator[str]:
-    yield f"{'seen':<16}  {verdict.seen:>12,}"
+def _page(found: Audit, deep: bool) -> Iterator[str]:
+    yield f"{'seen':<16}  {found.seen:>12,}"
     for fate in FATES:
-        yield f"{'not read yet' if fate == 'not_read' else fate.replace('_', ' '):<16}  {verdict.fates[fate]:>12,}"
-    yield f"{'missing':<16}  {len(verdict.missing):>12,}"
+        yield f"{'not read yet' if fate == 'not_read' else fate.replace('_', ' '):<16}  {found.fates[fate]:>12,}"
+    yield f"{'missing':<16}  {len(found.missing):>12,}"
     if deep:
-        for record_id, trace in sorted(verdict.missing.items()):
+        for record_id, trace in sorted(found.missing.items()):
             yield f"missing: {one_line(record_id)}: {trace}"
-    if verdict.balanced:
+    if found.balanced:
         yield "the ledger balances"
 
 

@@ -1,24 +1,26 @@
 """`dead`: the quarantine, where entries lie that can never be processed as they are."""
 
 import argparse
+import contextlib
+import dataclasses
 import sys
-from collections.abc import Sequence
-from functools import partial
+from collections.abc import Iterator, Sequence
 
+import msgspec
 import trio
 
-from trio_alerts.backends.redis.dead_letters import Quarantined, RedisQuarantine, open_quarantine
+from trio_alerts.backends.redis.dead_letters import Quarantined, open_quarantine
+from trio_alerts.commands.backends import REDIS_SETTINGS, operator_name
 from trio_alerts.commands.command import Command
-from trio_alerts.commands.dead_pages import print_entries, print_entry
-from trio_alerts.commands.operating import operator
+from trio_alerts.commands.options import count
 from trio_alerts.errors import AlertError, SettingsError
-from trio_alerts.pages import Pages
-from trio_alerts.record_ids import RecordIds
+from trio_alerts.operations.dead import DeadLetters
 from trio_alerts.settings.settings import Settings
 from trio_alerts.text import one_line
 
-SETTINGS = ("redis_url", "redis_ca_file", "redis_timeout_s", "stream", "streams", "log_format")
-PAGE = 200  # entries a script: it reads them whole, and the answer has only what was noted about them
+COLUMNS = ("dead id", "record", "since", "reason", "deliveries", "bytes", "error")
+MAY_BE_CUT = {"error": 1}
+NOT_THERE = "not in quarantine (any more)"
 
 
 def _execute(arguments: argparse.Namespace, settings: Settings) -> int:
@@ -28,89 +30,103 @@ def _execute(arguments: argparse.Namespace, settings: Settings) -> int:
 
 async def _run(arguments: argparse.Namespace, settings: Settings) -> int:
     async with open_quarantine(settings) as quarantine:
-        desk = _Desk(quarantine, settings)
+        letters = DeadLetters(quarantine, settings.stream_names)
         match arguments.action:
             case "list":
-                entries = await desk.find(arguments.reason, arguments.limit)
-                print_entries([(desk.name_of(one), one) for one in entries], as_json=arguments.json)
+                _print_entries(await letters.find(arguments.reason, arguments.limit), as_json=arguments.json)
                 return 0
             case "show":
-                await desk.show(arguments.ids[0], as_json=arguments.json)
-                return 0
-        chosen = await desk.choose(arguments.ids, arguments.reason)
-        if arguments.action == "drop":
-            if len(chosen) > 1 and not arguments.yes:
-                raise SettingsError(f"{len(chosen):,} entries would be dropped for good; add --yes if that is meant")
-            return await desk.drop(chosen)
-        return await desk.replay(chosen, as_new=arguments.as_new)
+                return await _show(letters, arguments.ids[0], as_json=arguments.json)
+        names = list(dict.fromkeys(arguments.ids)) or [name for name, _ in await letters.find(arguments.reason)]
+        if arguments.action == "replay":
+            return await _replay(letters, names, as_new=arguments.as_new)
+        if len(names) > 1 and not arguments.yes:
+            raise SettingsError(f"{len(names):,} entries would be dropped for good; add --yes if that is meant")
+        return await _drop(letters, names)
 
 
-class _Desk:
-    """An operator at the quarantine. An entry is named as records are: with several streams, `<stream>|<ID>`."""
+async def _show(letters: DeadLetters, name: str, *, as_json: bool) -> int:
+    found = await letters.get(name)
+    if found is None:
+        raise AlertError(f"{name} is not in quarantine; `dead list` shows what is")
+    _print_entry(name, *found, as_json=as_json)
+    return 0
 
-    def __init__(self, quarantine: RedisQuarantine, settings: Settings) -> None:
-        self._quarantine = quarantine
-        self._streams = settings.stream_names
-        self._ids = RecordIds(settings.stream_names)
 
-    def name_of(self, entry: Quarantined) -> str:
-        """Return what a command calls an entry."""
-        return self._ids.of(entry.stream, entry.id)
+async def _replay(letters: DeadLetters, names: Sequence[str], *, as_new: bool) -> int:
+    done = 0
+    async for one in letters.replay(names, as_new=as_new):
+        done += one.new_id is not None
+        what = f"put back into {one.stream} as {one.new_id}" if one.new_id is not None else NOT_THERE
+        sys.stdout.write(f"{one.name}\t{one_line(what)}\n")
+    sys.stdout.write(f"{done:,} of {len(names):,} put back\n")
+    return 0 if done == len(names) else 1
 
-    async def find(self, reasons: Sequence[str], limit: int | None) -> list[Quarantined]:
-        """Return what is there now, the oldest of each stream first."""
-        found: list[Quarantined] = []
-        for stream in self._streams:
-            async for page in Pages(partial(self._page, stream)):
-                found += [one for one in page if not reasons or one.reason in reasons]
-                if limit is not None and len(found) >= limit:
-                    return found[:limit]
-        return found
 
-    async def _page(self, stream: str, last: Quarantined | None) -> list[Quarantined]:
-        return await self._quarantine.page(stream, PAGE, last.id if last else "")
+async def _drop(letters: DeadLetters, names: Sequence[str]) -> int:
+    done = 0
+    async for name, was_there in letters.drop(names, operator_name()):
+        done += was_there
+        sys.stdout.write(f"{name}\t{'dropped' if was_there else NOT_THERE}\n")
+    sys.stdout.write(f"{done:,} of {len(names):,} dropped\n")
+    return 0 if done == len(names) else 1
 
-    async def choose(self, names: Sequence[str], reasons: Sequence[str]) -> list[tuple[str, str]]:
-        """Return stream and ID of each entry that is meant: by name, or all that are there now."""
-        if names:
-            return [self._place(name) for name in dict.fromkeys(names)]
-        return [(one.stream, one.id) for one in await self.find(reasons, None)]
 
-    async def show(self, name: str, *, as_json: bool) -> None:
-        """Print one entry, whole."""
-        stream, dead_id = self._place(name)
-        found = await self._quarantine.get(stream, dead_id)
-        if found is None:
-            raise AlertError(f"{name} is not in quarantine; `dead list` shows what is")
-        print_entry(name, *found, as_json=as_json)
+def _print_entries(entries: Sequence[tuple[str, Quarantined]], *, as_json: bool) -> None:
+    """Print one line an entry: a table in a terminal, elsewhere columns separated by tabs, or JSON."""
+    if as_json:
+        for name, entry in entries:
+            _write_json(_noted(name, entry))
+        return
+    rows = [_cells(name, entry) for name, entry in entries]
+    if sys.stdout.isatty():
+        from trio_alerts.commands.table import print_table  # noqa: PLC0415, rich: only a terminal needs it
 
-    async def replay(self, chosen: Sequence[tuple[str, str]], *, as_new: bool) -> int:
-        """Put entries back, and say what became of each."""
-        done = 0
-        for stream, dead_id in chosen:
-            new_id = await self._quarantine.replay(stream, dead_id, as_new=as_new)
-            done += new_id is not None
-            what = f"put back into {stream} as {new_id}" if new_id is not None else "not in quarantine (any more)"
-            sys.stdout.write(f"{self._ids.of(stream, dead_id)}\t{one_line(what)}\n")
-        sys.stdout.write(f"{done:,} of {len(chosen):,} put back\n")
-        return 0 if done == len(chosen) else 1
+        print_table(COLUMNS, rows, MAY_BE_CUT, noun=("entry", "entries"))
+        return
+    for row in (COLUMNS, *rows):
+        sys.stdout.write("\t".join(row) + "\n")
 
-    async def drop(self, chosen: Sequence[tuple[str, str]]) -> int:
-        """Delete entries for good, and say what became of each."""
-        done = 0
-        for stream, dead_id in chosen:
-            dropped = await self._quarantine.drop(stream, dead_id, operator())
-            done += dropped
-            what = "dropped" if dropped else "not in quarantine (any more)"
-            sys.stdout.write(f"{self._ids.of(stream, dead_id)}\t{what}\n")
-        sys.stdout.write(f"{done:,} of {len(chosen):,} dropped\n")
-        return 0 if done == len(chosen) else 1
 
-    def _place(self, name: str) -> tuple[str, str]:
-        place = self._ids.place(name)
-        if place is None:
-            raise SettingsError(f"{name!r} is no ID of an entry in quarantine; `dead list` shows them")
-        return place
+def _print_entry(name: str, entry: Quarantined, fields: Sequence[tuple[bytes, bytes]], *, as_json: bool) -> None:
+    """Print one entry: what was noted about it, and every field as its producer wrote it."""
+    if as_json:
+        _write_json(_noted(name, entry) | {"fields": [[_text(field), _text(value)] for field, value in fields]})
+        return
+    noted = _noted(name, entry)
+    width = max(map(len, noted))
+    for key, value in noted.items():
+        sys.stdout.write(f"{key:<{width}}  {one_line(str(value))}\n")
+    for field, value in fields:
+        sys.stdout.write(f"\nfield {one_line(_text(field))}:\n")
+        sys.stdout.writelines(f"  {line}\n" for line in _readable(value))
+
+
+def _noted(name: str, entry: Quarantined) -> dict[str, object]:
+    return {"dead_id": name} | {key: value for key, value in dataclasses.asdict(entry).items() if key != "id"}
+
+
+def _cells(name: str, entry: Quarantined) -> tuple[str, ...]:
+    cells = (name, entry.record_id, entry.at, entry.reason, entry.deliveries, entry.size, entry.error)
+    return tuple(one_line(str(cell)) if cell != "" else "-" for cell in cells)
+
+
+def _readable(value: bytes) -> Iterator[str]:
+    """Lay JSON out over lines; show anything else as it is, line by line."""
+    text = _text(value)
+    with contextlib.suppress(msgspec.DecodeError, UnicodeError, RecursionError):
+        text = msgspec.json.format(value, indent=2).decode()
+    for line in text.splitlines() or [""]:
+        yield one_line(line)
+
+
+def _text(value: bytes) -> str:
+    r"""Return bytes as text; what is no UTF-8 is spelled out, as in `\xff`."""
+    return value.decode(errors="backslashreplace")
+
+
+def _write_json(entry: dict[str, object]) -> None:
+    sys.stdout.buffer.write(msgspec.json.encode(entry) + b"\n")  # UTF-8 in every locale
 
 
 def _refuse_nonsense(arguments: argparse.Namespace) -> None:
@@ -140,12 +156,6 @@ def _refuse_nonsense(arguments: argparse.Namespace) -> None:
         raise SettingsError(f"say which entries to {action}: their IDs, --reason REASON, or --all")
 
 
-def _count(text: str) -> int:
-    if not text.isascii() or not text.isdecimal() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"{text!r} is no whole number from 1 on")
-    return int(text)
-
-
 def _add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("action", choices=("list", "show", "replay", "drop"), help="what to do")
     parser.add_argument("ids", metavar="DEAD_ID", nargs="*", default=[], help="entries, by the IDs that `list` shows")
@@ -157,7 +167,7 @@ def _add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--as-new", action="store_true", default=False, help="replay: as new alerts, with new IDs (for id_reused)"
     )
-    parser.add_argument("--limit", default=None, type=_count, metavar="N", help="list: at most so many")
+    parser.add_argument("--limit", default=None, type=count(), metavar="N", help="list: at most so many")
     parser.add_argument("--json", action="store_true", default=False, help="list, show: one object a line")
 
 
@@ -184,5 +194,5 @@ what was not said is not certain then, and it does no harm to call again.""",
     ),
     operands=("list|show|replay|drop", "[DEAD_ID…]"),
     add_options=_add_options,
-    settings=SETTINGS,
+    settings=(*REDIS_SETTINGS, "log_format"),
 )

@@ -5,12 +5,37 @@ import argparse
 import trio
 
 from trio_alerts.commands.command import Command
-from trio_alerts.demo.run import add_arguments, demo_options, run_demo
+from trio_alerts.commands.options import count
+from trio_alerts.demo.run import MOST_ALERTS, DemoOptions, run_demo
+from trio_alerts.demo.samples import MALFORMED
 from trio_alerts.settings.settings import Settings
 
 
 def _execute(arguments: argparse.Namespace, _: Settings) -> int:
-    return trio.run(run_demo, demo_options(arguments))
+    options = DemoOptions(arguments.alerts, arguments.keep, not arguments.no_kill, arguments.seed)
+    return trio.run(run_demo, options)
+
+
+def _add_options(parser: argparse.ArgumentParser) -> None:
+    default = DemoOptions()
+    parser.add_argument(
+        "--alerts",
+        type=count(MOST_ALERTS),
+        default=default.alerts,
+        metavar="N",
+        help=f"how many alerts to emit, beside {MALFORMED} malformed entries (default: {default.alerts})",
+    )
+    parser.add_argument("--no-kill", action="store_true", default=False, help="kill no worker process in the middle")
+    parser.add_argument(
+        "--keep", action="store_true", default=False, help="keep the folder: settings, logs, and the records to look at"
+    )
+    parser.add_argument(
+        "--seed",
+        type=int,
+        default=default.seed,
+        metavar="N",
+        help=f"decides which alerts the flaky receiver refuses (default: {default.seed})",
+    )
 
 
 COMMAND = Command(
@@ -20,6 +45,6 @@ Starts a Valkey server, three receivers (quick, slow, flaky) and two worker proc
 some hundred alerts, kills one of the workers in the middle, and ends with a ledger that must balance: exit code 0, or
 5 if it does not. Needs the extra `embedded`. Your own settings are not used, and nothing is left behind.""",
     examples=("demo", "demo --alerts 2000 --keep"),
-    add_options=add_arguments,
+    add_options=_add_options,
     settings=(),
 )

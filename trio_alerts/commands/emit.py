@@ -2,20 +2,19 @@
 
 import argparse
 import sys
-import zlib
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import msgspec
 import trio
-from msgspec import Struct
 
-from trio_alerts.backends.redis.producer import Emission, Fate, open_producer
-from trio_alerts.commands.alert_file import FoundAlert, Problem, read_alerts
+from trio_alerts.backends.redis.producer import open_producer
+from trio_alerts.commands.backends import REDIS_SETTINGS
 from trio_alerts.commands.command import Command
 from trio_alerts.errors import SettingsError, StartError
-from trio_alerts.record_ids import RecordIds
+from trio_alerts.operations.alert_file import FoundAlert, Problem, read_alerts
+from trio_alerts.operations.emit import Emitted, emit
 from trio_alerts.settings.settings import Settings
 from trio_alerts.text import one_line
 
@@ -26,61 +25,29 @@ def _execute(arguments: argparse.Namespace, settings: Settings) -> int:
     source = "standard input" if arguments.file == "-" else arguments.file
     alerts, problems = read_alerts(_read(arguments.file))
     if problems:
-        told = _told(problems, source, of=len(alerts) + len(problems))
+        report = _report(problems, source, of=len(alerts) + len(problems))
         if not (arguments.skip_bad and alerts):
             hint = "; --skip-bad sends the others" if alerts else ""
-            raise SettingsError(f"{told}\nnothing was sent{hint}")
-        sys.stderr.write(f"{told}\n")
+            raise SettingsError(f"{report}\nnothing was sent{hint}")
+        sys.stderr.write(f"{report}\n")
     if arguments.dry_run:
         sys.stdout.write(f"{len(alerts):,} alerts are valid; nothing was sent (--dry-run)\n")
         return 0
-    streams = [stream_of(alert, settings.stream_names) for alert in alerts]
-    emission = trio.run(_send, settings, [(stream, one.payload) for stream, one in zip(streams, alerts, strict=True)])
-    show = _show_json if arguments.json else _show_lines
-    show(
-        _Emitted(RecordIds(settings.stream_names).of(stream, entry_id), alert.alert_id, stream, entry_id)
-        for stream, entry_id, alert in zip(streams, emission.entry_ids, alerts, strict=True)
-        if entry_id
-    )
-    if emission.reason:
+    emitted, reason = trio.run(_emit, settings, alerts)
+    for one in emitted:
+        if one.entry_id:
+            sys.stdout.write(_as_json(one) if arguments.json else _as_line(one))
+    if reason:
         sys.stdout.flush()
-        raise StartError(_cut_short(emission.reason, emission.fates, alerts))
+        raise StartError(_cut_short(reason, emitted))
     if arguments.json:
         return 0
+    counts = Counter(one.stream for one in emitted)
     for stream in settings.stream_names:
-        sys.stdout.write(f"emitted {streams.count(stream):,} alerts to {stream}\n")
+        sys.stdout.write(f"emitted {counts[stream]:,} alerts to {stream}\n")
     if len(settings.stream_names) > 1:
         sys.stdout.write("(an alert's stream follows from the CRC-32 of its alert_id)\n")
     return 0
-
-
-def stream_of(alert: FoundAlert, streams: Sequence[str]) -> str:
-    """Return the stream for an alert: the same `alert_id` always goes to the same of several."""
-    return streams[zlib.crc32(alert.alert_id.encode()) % len(streams)]
-
-
-class _Emitted(Struct):
-    """Where an alert went; `record_id` is what `show` and `redeliver` take, and its `webhook-id`."""
-
-    record_id: str
-    alert_id: str
-    stream: str
-    entry_id: str
-
-
-def _show_json(emitted: Iterable[_Emitted]) -> None:
-    for one in emitted:
-        sys.stdout.write(f"{msgspec.json.encode(one).decode('utf-8')}\n")
-
-
-def _show_lines(emitted: Iterable[_Emitted]) -> None:
-    for one in emitted:
-        sys.stdout.write(f"{one_line(one.record_id)}\t{one_line(one.alert_id)}\n")
-
-
-async def _send(settings: Settings, entries: Sequence[tuple[str, bytes]]) -> Emission:
-    async with open_producer(settings) as producer:
-        return await producer.add(entries)
 
 
 def _read(file: str) -> bytes:
@@ -90,21 +57,35 @@ def _read(file: str) -> bytes:
         raise SettingsError(f"cannot read {file}: {error.strerror}") from None
 
 
-def _told(problems: Sequence[Problem], source: str, of: int) -> str:
-    lines = [f"{source}: {len(problems):,} of {of:,} are no valid alerts:"]
+async def _emit(settings: Settings, alerts: Sequence[FoundAlert]) -> tuple[list[Emitted], str]:
+    async with open_producer(settings) as producer:
+        return await emit(producer, alerts, settings.stream_names)
+
+
+def _report(problems: Sequence[Problem], source: str, of: int) -> str:
+    lines = [f"{source}: {len(problems):,} of {of:,} alerts are not valid:"]
     lines += [f"  {problem.place}: {problem.reason}" for problem in problems[:SHOWN_PROBLEMS]]
     if len(problems) > SHOWN_PROBLEMS:
         lines.append(f"  … and {len(problems) - SHOWN_PROBLEMS:,} more")
     return "\n".join(lines)
 
 
-def _cut_short(reason: str, fates: Sequence[Fate], alerts: Sequence[FoundAlert]) -> str:
+def _as_json(one: Emitted) -> str:
+    names = {"record_id": one.record_id, "alert_id": one.alert.alert_id, "stream": one.stream, "entry_id": one.entry_id}
+    return f"{msgspec.json.encode(names).decode()}\n"
+
+
+def _as_line(one: Emitted) -> str:
+    return f"{one_line(one.record_id)}\t{one_line(one.alert.alert_id)}\n"
+
+
+def _cut_short(reason: str, emitted: Sequence[Emitted]) -> str:
     """Say how far it got. Nothing is repeated: an alert that is sent twice is two alerts."""
-    count = Counter(fates)
-    first = next(alert for fate, alert in zip(fates, alerts, strict=True) if fate != "added")
+    count = Counter(one.fate for one in emitted)
+    first = next(one.alert for one in emitted if one.fate != "added")
     return (
         f"{reason}\n"
-        f"{count['added']:,} of {len(alerts):,} alerts are in the stream for certain; {count['unknown']:,} may be, "
+        f"{count['added']:,} of {len(emitted):,} alerts are in the stream for certain; {count['unknown']:,} may be, "
         f"nobody saw the answer; {count['not added']:,} are not\n"
         f"the first that is not certain: {first.place} (alert_id {first.alert_id!r})"
     )
@@ -139,5 +120,5 @@ is told: nothing is sent a second time.""",
     ),
     operands=("FILE|-",),
     add_options=_add_options,
-    settings=("redis_url", "redis_ca_file", "redis_timeout_s", "stream", "streams", "log_format"),
+    settings=(*REDIS_SETTINGS, "log_format"),
 )

@@ -2,45 +2,36 @@
 
 import argparse
 import sys
-from functools import partial
 
 import trio
 
+from trio_alerts.commands.backends import SETTINGS, open_operator
 from trio_alerts.commands.command import Command
-from trio_alerts.commands.operating import SETTINGS, LeftAlone, Operation, open_operation, operator
-from trio_alerts.delivery import Delivery
 from trio_alerts.errors import AlertError
+from trio_alerts.operations.records import Skip
+from trio_alerts.operations.resolve import resolve
 from trio_alerts.settings.settings import Settings
 from trio_alerts.text import one_line
-from trio_alerts.transitions import Resolution, resolved
+from trio_alerts.transitions import Resolution
 
 
 def _execute(arguments: argparse.Namespace, settings: Settings) -> int:
-    state = trio.run(_resolve, settings, arguments.id, arguments.verdict)
-    sys.stdout.write(f"{one_line(arguments.id)}: settled as {arguments.verdict}; the record is {state}\n")
+    state = trio.run(_resolve, settings, arguments.id, arguments.resolution)
+    sys.stdout.write(f"{one_line(arguments.id)}: settled as {arguments.resolution}; the record is {state}\n")
     return 0
 
 
-async def _resolve(settings: Settings, record_id: str, verdict: Resolution) -> str:
-    async with open_operation(settings) as operation:
-        result = await operation.change(record_id, partial(_decide, operation=operation, verdict=verdict))
-        if isinstance(result, LeftAlone):
-            raise AlertError(f"{record_id}: left alone: {result.reason}")
-        return result.delivery.state
-
-
-def _decide(delivery: Delivery, owner: str, *, operation: Operation, verdict: Resolution) -> Delivery | str:
-    after = resolved(delivery, owner, operation.clock.now(), verdict, operator())
-    if after is not None:
-        return after
-    if delivery.state == "sending":
-        return "it is being sent now; wait for the outcome"
-    return f"no channel of it is in doubt, the record is {delivery.state}"
+async def _resolve(settings: Settings, record_id: str, resolution: Resolution) -> str:
+    async with open_operator(settings) as operator:
+        result = await resolve(operator, record_id, resolution)
+    if isinstance(result, Skip):
+        raise AlertError(f"{record_id}: left alone: {result.reason}")
+    return result.delivery.state
 
 
 def _add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("id", metavar="ID", help="the record's ID, as `list --state in_doubt` shows it")
-    parser.add_argument("verdict", choices=("delivered", "failed"), help="what you found out at the receiver")
+    parser.add_argument("resolution", choices=("delivered", "failed"), help="what you found out at the receiver")
 
 
 COMMAND = Command(
@@ -48,8 +39,8 @@ COMMAND = Command(
     about="""\
 For a record that is `in_doubt`: nobody saw what became of an attempt, and the channel's policy is to hold it. Ask the
 receiver whether the alert arrived, by its webhook-id, which is the record's ID, then settle it. Every channel of the
-record that is in doubt gets the verdict, the others keep their state. The record's `reason` and the channel's log say
-who settled it, and when. (`redeliver ID` is the third way: send it once more.)
+record that is in doubt is settled so; the others keep their state. The record's `reason` and the channel's log say who
+settled it, and when. (`redeliver ID` is the third way: send it once more.)
 
 Exit code 1: there is no such record, or nothing of it is in doubt; 2: bad usage; 3 and 4 as with `list`, of Redis
 too.""",

@@ -9,7 +9,7 @@ import msgspec
 import trio
 
 from trio_alerts.commands.command import Command
-from trio_alerts.commands.reading import SETTINGS, open_records
+from trio_alerts.commands.store import SETTINGS, open_records
 from trio_alerts.delivery import Attempt, ChannelDelivery, Delivery
 from trio_alerts.errors import AlertError
 from trio_alerts.ports.store import Stored

@@ -1,170 +1,52 @@
 """`stats`: how things stand."""
 
 import argparse
-import datetime as dt
 import sys
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import get_args
+from collections.abc import Iterator, Mapping
 
 import msgspec
 import trio
-from loguru import logger
-from msgspec import Struct
 
-from trio_alerts.backends.redis.standing import RedisLedger, Standing, open_ledger
+from trio_alerts.backends.redis.standing import open_ledger
+from trio_alerts.commands.backends import SETTINGS
 from trio_alerts.commands.command import Command
-from trio_alerts.commands.evidence import look_up
-from trio_alerts.commands.operating import SETTINGS
-from trio_alerts.commands.reading import open_records
+from trio_alerts.commands.store import open_records
 from trio_alerts.commands.thresholds import COUNTED_STATES, NAMES, exceeded, thresholds
-from trio_alerts.delivery import State
-from trio_alerts.deployment import refuse_contradiction
-from trio_alerts.errors import AlertError, SchemaError, StartError, Unavailable
-from trio_alerts.ports.store import AlertStore, Counts, Vitals
-from trio_alerts.record_ids import RecordIds
+from trio_alerts.errors import AlertError, SchemaError, StartError
+from trio_alerts.operations.stats import Stats, look_at_redis, look_at_store, stats_of
 from trio_alerts.settings.settings import Settings
 from trio_alerts.text import in_words, one_line
 
-MOST_DELETED = 1000  # of entries deleted while pending are looked up; more of them are one fault, not many
-
-
-class Stats(Struct, frozen=True):
-    """What `stats` tells; the names are those of its JSON.
-
-    `not_read`, `pending`, `quarantined`, `dropped`, `lost_upstream` are sums over the streams. `in_flight` counts
-    records that say `sending`. `oldest_undelivered_s` is the age of what waits longest, to be read, sent or retried, or
-    for a human who knows what became of it. `repeated_alert_ids` is None where it takes the store too long to count.
-    `missing` names the backends, `redis` or `store`, that could not be asked: what only they know is None.
-    """
-
-    not_read: int | None
-    pending: int | None
-    in_flight: int | None
-    states: dict[str, int] | None
-    quarantined: int | None
-    dropped: int | None
-    lost_upstream: int | None
-    overdue: int | None
-    oldest_undelivered_s: float | None
-    repeated_alert_ids: int | None
-    streams: Sequence[Standing] | None
-    missing: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True)
-class _InRedis:
-    """What Redis knows: how the streams stand, its time, what was deleted while it was pending, and whose they are."""
-
-    standings: Sequence[Standing]
-    time_s: float
-    deleted: frozenset[str]
-    deployment: str | None
-
-
-@dataclass(frozen=True)
-class _InStore:
-    """What the store knows; `recorded` are those that were deleted, and have a record."""
-
-    counts: Counts
-    vitals: Vitals | None
-    recorded: frozenset[str]
-
-
-@dataclass
-class _Look:
-    """One look at both backends, each apart: one that is away keeps nobody from what the other knows."""
-
-    redis: _InRedis | None = None
-    store: _InStore | None = None
-    now: dt.datetime = field(default_factory=lambda: dt.datetime.now(dt.UTC))  # until Redis says the time
-    faults: list[AlertError] = field(default_factory=list)
-
 
 def _execute(arguments: argparse.Namespace, settings: Settings) -> int:
-    look = trio.run(_look, settings)
-    if look.redis is None and look.store is None:
-        raise ExceptionGroup("no backend can be asked", look.faults)
-    stats = _stats(look)
+    stats, faults = trio.run(_gather, settings)
     if arguments.json:
         sys.stdout.buffer.write(msgspec.json.encode(stats) + b"\n")  # UTF-8 in every locale
     else:
         sys.stdout.writelines(f"{line}\n" for line in _page(stats))
-    faults = [*look.faults, *exceeded(_figures(stats), arguments.fail_over)]
+    faults += exceeded(_figures(stats), arguments.fail_over)
     if faults:
         raise ExceptionGroup("stats", faults)
     return 0
 
 
-async def _look(settings: Settings) -> _Look:
-    look = _Look()
+async def _gather(settings: Settings) -> tuple[Stats, list[AlertError]]:
+    """Look at both backends, each apart: one that is away keeps nobody from what the other knows."""
+    redis = store = None
+    faults: list[AlertError] = []
     try:
         async with open_ledger(settings) as ledger:
-            look.redis = await _look_at_redis(ledger, settings)
-        look.now = dt.datetime.fromtimestamp(look.redis.time_s, dt.UTC)
+            redis = await look_at_redis(ledger, settings.stream_names)
     except StartError as fault:
-        look.faults.append(fault)
+        faults.append(fault)
     try:
-        async with open_records(settings) as store:
-            look.store = await _look_at_store(store, look)
+        async with open_records(settings) as records:
+            store = await look_at_store(records, redis)
     except (StartError, SchemaError) as fault:
-        look.faults.append(fault)
-    return look
-
-
-async def _look_at_redis(ledger: RedisLedger, settings: Settings) -> _InRedis:
-    ids = RecordIds(settings.stream_names)
-    standings = [await ledger.standing(stream) for stream in settings.stream_names]
-    deleted: set[str] = set()
-    for stream in settings.stream_names:
-        after = ""
-        while len(deleted) < MOST_DELETED and (page := await ledger.deleted(stream, after)):
-            after = page[-1][0]
-            deleted |= {ids.of(stream, entry_id) for _, entry_id in page}
-    return _InRedis(standings, await ledger.time(), frozenset(deleted), await ledger.deployment())
-
-
-async def _look_at_store(store: AlertStore, look: _Look) -> _InStore:
-    if look.redis:
-        refuse_contradiction(await store.deployment(), look.redis.deployment)
-    deleted = look.redis.deleted if look.redis else frozenset()
-    counts = await store.counts(look.now)
-    if unknown := {state: count for state, count in counts.by_state.items() if state not in get_args(State)}:
-        found = ", ".join(f"{count:,} {one_line(state)!r}" for state, count in unknown.items())
-        logger.error("records are in a state that only somebody else can have written: {states}", states=found)
-    return _InStore(counts, await _vitals(store), frozenset(await look_up(store, deleted)))
-
-
-async def _vitals(store: AlertStore) -> Vitals | None:
-    try:
-        return await store.vitals()
-    except Unavailable:
-        return None  # a very large store: everything else is told
-
-
-def _stats(look: _Look) -> Stats:
-    redis, store = look.redis, look.store
-    standings = redis.standings if redis else ()
-    waiting = [one.waiting_since_s for one in standings if one.waiting_since_s is not None]
-    if store and store.vitals and store.vitals.waiting_since:
-        waiting.append(store.vitals.waiting_since.timestamp())
-    lost = None
-    if redis and store:
-        lost = sum(one.lost_unread for one in standings) + len(redis.deleted - store.recorded)
-    return Stats(
-        not_read=sum(one.not_read for one in standings) if redis else None,
-        pending=sum(one.pending for one in standings) if redis else None,
-        in_flight=store.counts.by_state.get("sending", 0) if store else None,
-        states=dict(sorted(store.counts.by_state.items())) if store else None,
-        quarantined=sum(one.quarantined for one in standings) if redis else None,
-        dropped=sum(one.dropped for one in standings) if redis else None,
-        lost_upstream=lost,
-        overdue=store.counts.overdue if store else None,
-        oldest_undelivered_s=max(round(look.now.timestamp() - min(waiting), 3), 0.0) if waiting else None,
-        repeated_alert_ids=store.vitals.repeated if store and store.vitals else None,
-        streams=standings if redis else None,
-        missing=tuple(name for name, part in (("redis", redis), ("store", store)) if part is None),
-    )
+        faults.append(fault)
+    if redis is None and store is None:
+        raise ExceptionGroup("no backend can be asked", faults)
+    return stats_of(redis, store), faults
 
 
 def _figures(stats: Stats) -> Mapping[str, float | None]:

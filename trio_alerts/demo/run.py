@@ -1,6 +1,5 @@
 """The demo's story, from the first process to the verdict."""
 
-import argparse
 import base64
 import secrets
 import signal
@@ -46,34 +45,6 @@ class DemoOptions:
     keep: bool = False
     kill: bool = True
     seed: int = 2
-
-
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add the demo's own options."""
-    default = DemoOptions()
-    parser.add_argument(
-        "--alerts",
-        type=_count,
-        default=default.alerts,
-        metavar="N",
-        help=f"how many alerts to emit, beside {MALFORMED} malformed entries (default: {default.alerts})",
-    )
-    parser.add_argument("--no-kill", action="store_true", default=False, help="kill no worker process in the middle")
-    parser.add_argument(
-        "--keep", action="store_true", default=False, help="keep the folder: settings, logs, and the records to look at"
-    )
-    parser.add_argument(
-        "--seed",
-        type=int,
-        default=default.seed,
-        metavar="N",
-        help=f"decides which alerts the flaky receiver refuses (default: {default.seed})",
-    )
-
-
-def demo_options(arguments: argparse.Namespace) -> DemoOptions:
-    """Return what was chosen on the command line."""
-    return DemoOptions(arguments.alerts, arguments.keep, not arguments.no_kill, arguments.seed)
 
 
 async def run_demo(options: DemoOptions) -> int:
@@ -146,10 +117,3 @@ async def emit(redis: RedisClient, entries: Iterator[Fields], emitted: list[str]
         emitted.append(entry_id.decode())
         if count % EMIT_AT_ONCE == 0:
             await trio.sleep(EMIT_EVERY_S)
-
-
-def _count(text: str) -> int:
-    count = int(text)
-    if not 1 <= count <= MOST_ALERTS:
-        raise argparse.ArgumentTypeError(f"must be 1 to {MOST_ALERTS:,}")
-    return count

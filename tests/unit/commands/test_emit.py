@@ -10,7 +10,7 @@ import pytest
 import trio
 
 from tests.support.calling import call
-from tests.unit.commands.test_alert_file import line, pretty
+from tests.unit.operations.test_alert_file import line, pretty
 from trio_alerts.backends.redis.producer import Emission, Fate
 from trio_alerts.commands import emit
 from trio_alerts.errors import StartError
@@ -107,7 +107,7 @@ def test_one_bad_line_keeps_all_back(producer: FakeProducer) -> None:
 
     assert (2, "", 0) == (called.exit_code, called.out, producer.connections)
     assert (
-        "trio-alerts: standard input: 2 of 4 are no valid alerts:\n"
+        "trio-alerts: standard input: 2 of 4 alerts are not valid:\n"
         "  line 2: Object missing required field `alert_id`\n"
         "  line 4: not JSON: JSON is malformed: invalid character (byte 0)\n"
         "nothing was sent; --skip-bad sends the others\n"

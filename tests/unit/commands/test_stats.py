@@ -13,7 +13,7 @@ from tests.support.calling import call
 from tests.support.fakes.store import FakeStore
 from tests.unit.commands.test_list import NOW, record, retrying
 from trio_alerts.backends.redis.standing import Consumer, LostUnread, Position, Standing
-from trio_alerts.commands import audit, reading, stats
+from trio_alerts.commands import audit, stats, store
 from trio_alerts.commands.thresholds import NAMES
 from trio_alerts.errors import SchemaError, StartError, Unavailable
 from trio_alerts.ports.store import Vitals
@@ -107,7 +107,7 @@ def backends(monkeypatch: pytest.MonkeyPatch) -> Backends:
     backends = Backends()
     monkeypatch.setattr(stats, "open_ledger", backends.open_ledger)
     monkeypatch.setattr(audit, "open_ledger", backends.open_ledger)
-    monkeypatch.setattr(reading, "open_store", backends.open_store)
+    monkeypatch.setattr(store, "open_store", backends.open_store)
     backends.store.put(record(7, retrying()))
     return backends
 

@@ -12,8 +12,8 @@ from trio.testing import MockClock
 from tests.support.fakes.world import EVENT, World
 from tests.unit.pipeline.test_outage import lines  # noqa: F401 - a fixture
 from trio_alerts.clock import ServerClock
-from trio_alerts.commands.operating import MOST_ROUNDS, Operation
 from trio_alerts.errors import Unavailable
+from trio_alerts.operations.records import MOST_ROUNDS, Operator
 from trio_alerts.pipeline.guard import GUARD_EVERY_S, guard_store
 from trio_alerts.pipeline.process import process_entry
 from trio_alerts.ports.store import Conflict
@@ -134,10 +134,10 @@ async def test_a_command_gives_up() -> None:
     asked = contradicting(world, "replace")
     clock = ServerClock()
     clock.set(NOW.timestamp())
-    operation = Operation(pipeline.stream, pipeline.store, clock)
+    operator = Operator("ann@desk", pipeline.stream, pipeline.store, clock)
 
     with pytest.raises(Unavailable, match=f"none of {MOST_ROUNDS} writes of record '1-0'"):
-        await operation.change("1-0", lambda delivery, owner: replace(delivery, owner=owner))
+        await operator.change("1-0", lambda delivery, owner: replace(delivery, owner=owner))
     assert MOST_ROUNDS == len(asked)
 
 

@@ -7,15 +7,15 @@ from collections.abc import Sequence
 import trio
 
 from trio_alerts.commands.command import Command
-from trio_alerts.commands.filters import add_filters, record_filter
-from trio_alerts.commands.reading import SETTINGS, open_records
+from trio_alerts.commands.options import add_filters, count, record_filter
+from trio_alerts.commands.store import SETTINGS, open_records
+from trio_alerts.operations.records import newest_records
 from trio_alerts.ports.store import RecordFilter
 from trio_alerts.record import Record
 from trio_alerts.settings.settings import Settings
 from trio_alerts.text import one_line
 
 MOST = 1_000_000  # they are held in memory
-PAGE = 500  # records a search: at 4 KiB each, 2 MB
 COLUMNS = ("id", "occurred", "severity", "state", "view", "scope", "title", "attempts", "last error")
 MAY_BE_CUT = {"view": 2, "scope": 2, "title": 5, "last error": 4}
 
@@ -31,16 +31,8 @@ def _execute(arguments: argparse.Namespace, settings: Settings) -> int:
 
 
 async def _find(settings: Settings, wanted: RecordFilter, limit: int) -> tuple[list[Record], int]:
-    """Return the newest records, and how many match in all."""
-    found: list[Record] = []
     async with open_records(settings) as store:
-        while len(found) < limit:
-            count = min(PAGE, limit - len(found))
-            page = await store.search(wanted, count, after=found[-1] if found else None)
-            found += page
-            if len(page) < count:
-                return found, len(found)
-        return found, await store.count(wanted)
+        return await newest_records(store, wanted, limit)
 
 
 def _show_json(records: Sequence[Record]) -> None:
@@ -80,15 +72,9 @@ def _to_the_second(moment: object) -> str | None:
     return f"{str(moment)[:19]}Z" if moment else None
 
 
-def _count(text: str) -> int:
-    if not text.isascii() or not text.isdecimal() or not 1 <= int(text) <= MOST:
-        raise argparse.ArgumentTypeError(f"{text!r} is no whole number from 1 to {MOST:,}")
-    return int(text)
-
-
 def _add_options(parser: argparse.ArgumentParser) -> None:
     add_filters(parser)
-    parser.add_argument("--limit", default=50, type=_count, metavar="N", help="at most so many (default: 50)")
+    parser.add_argument("--limit", default=50, type=count(MOST), metavar="N", help="at most so many (default: 50)")
     parser.add_argument("--json", action="store_true", default=False, help="whole documents, one a line")
 
 

@@ -1,17 +1,17 @@
-"""The same work for many, some of it at once."""
+"""Bounded concurrency."""
 
 from collections.abc import Awaitable, Callable, Iterable
 
 import trio
 
 
-async def at_once(most: int, work: Callable[[str], Awaitable[None]], items: Iterable[str]) -> None:
-    """Do a piece of work for each item, at most so many at a time.
+async def for_each(items: Iterable[str], work: Callable[[str], Awaitable[None]], *, at_most: int) -> None:
+    """Do the same work for each item, for at most so many at a time.
 
     Raises:
-        Exception: What went wrong first, as it is and not in a group; the rest is cancelled.
+        Exception: The first that any of the work raised, as it is and not in a group; the rest is cancelled.
     """
-    limiter = trio.CapacityLimiter(most)
+    limiter = trio.CapacityLimiter(at_most)
     faults: list[Exception] = []
 
     async def carry_out(item: str) -> None:

@@ -1,29 +1,24 @@
-"""What `audit` rests on: where every ID was seen, gathered while processes may go on carrying alerts."""
+"""Every alert that was ever seen accounted for, while processes may go on carrying alerts."""
 
-from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import partial
 
 import trio
 
 from trio_alerts.backends.redis.standing import RedisLedger
-from trio_alerts.commands.at_once import at_once
-from trio_alerts.delivery import State
-from trio_alerts.errors import RefusedContent
 from trio_alerts.ledger import Balance, Fate, Seen, balance, last_trace
+from trio_alerts.operations.records import all_states, look_up
 from trio_alerts.pages import Pages
-from trio_alerts.ports.store import AlertStore, RecordFilter
+from trio_alerts.ports.store import AlertStore
 from trio_alerts.record_ids import RecordIds, order
 
-RECORDS_A_PAGE = 500
 ROUNDS = 3  # what is missing in the first and is found in the next was on its way
 PAUSE_S = 1.5  # a search sees what was written a second ago
 MOST_LOOKED_UP = 2000  # IDs by single reads, about a second; with more missing, the next round decides
-AT_ONCE = 16
 
 
 @dataclass(frozen=True, slots=True)
-class Verdict:
+class Audit:
     """What became of everything, and what is known of each alert that is missing, by its ID.
 
     `taken_away`: see `Seen`; the figures cannot be trusted to be complete unless it is 0.
@@ -44,7 +39,7 @@ class Verdict:
         return not self.missing and not self.taken_away
 
 
-async def gather_verdict(ledger: RedisLedger, store: AlertStore, streams: Sequence[str]) -> Verdict:
+async def audit(ledger: RedisLedger, store: AlertStore, streams: Sequence[str]) -> Audit:
     """Account for every alert. Missing is only what was missing each time it was looked for.
 
     Raises:
@@ -64,17 +59,24 @@ async def gather_verdict(ledger: RedisLedger, store: AlertStore, streams: Sequen
     moving = len(result.missing) - len(suspects)
     fates = {**result.fates, "in_flight": result.fates["in_flight"] + moving}
     missing = {record_id: last_trace(record_id, seen) for record_id in suspects}
-    return Verdict(fates, missing, seen.taken_away)
+    return Audit(fates, missing, seen.taken_away)
+
+
+async def accept_losses(ledger: RedisLedger, streams: Sequence[str]) -> None:
+    """Note that an operator knows of streams and groups that were taken away, so that the ledger can balance again."""
+    for stream in streams:
+        await ledger.lost_unread(stream)  # what is found only now is accepted too
+        await ledger.accept_losses(stream)
 
 
 async def _look_once(ledger: RedisLedger, store: AlertStore, streams: Sequence[str]) -> tuple[Seen, Balance]:
-    seen = await gather(ledger, store, streams)
+    seen = await _gather(ledger, store, streams)
     found = await look_up(store, sorted(balance(seen).missing)[:MOST_LOOKED_UP])
     seen = replace(seen, states={**seen.states, **found})
     return seen, balance(seen)
 
 
-async def gather(ledger: RedisLedger, store: AlertStore, streams: Sequence[str]) -> Seen:
+async def _gather(ledger: RedisLedger, store: AlertStore, streams: Sequence[str]) -> Seen:
     """Look at every place once.
 
     The order is that in which alerts move: an entry that is read, quarantined, dropped or recorded meanwhile is found
@@ -109,7 +111,7 @@ async def gather(ledger: RedisLedger, store: AlertStore, streams: Sequence[str])
         lost_unread += lost.count
         taken_away += lost.taken_away
     return Seen(
-        states=await _states(store),
+        states=await all_states(store),
         entries=entries,
         not_read=not_read,
         before_start=before_start,
@@ -130,24 +132,3 @@ async def _all(stream: str, page_of: Callable[[str, str], Awaitable[list[tuple[s
 async def _pending(stream: str, ledger: RedisLedger) -> list[str]:
     pages = Pages[str](lambda last: ledger.pending(stream, last or ""))
     return [entry_id async for page in pages for entry_id in page]
-
-
-async def _states(store: AlertStore) -> dict[str, State]:
-    pages = Pages(partial(store.search, RecordFilter(), RECORDS_A_PAGE))
-    return {record.id: record.delivery.state async for page in pages for record in page}
-
-
-async def look_up(store: AlertStore, record_ids: Collection[str]) -> dict[str, State]:
-    """Return the states of those records that exist, by real-time reads: a search may be a second behind."""
-    found: dict[str, State] = {}
-
-    async def look(record_id: str) -> None:
-        try:
-            stored = await store.get(record_id)
-        except RefusedContent:
-            return  # somebody made it unreadable: for the ledger it is gone
-        if stored is not None:
-            found[record_id] = stored.record.delivery.state
-
-    await at_once(AT_ONCE, look, record_ids)
-    return found

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from trio_alerts.commands.alert_file import FoundAlert, Problem, read_alerts
+from trio_alerts.operations.alert_file import FoundAlert, Problem, read_alerts
 
 EXAMPLES = Path(__file__).parents[3] / "examples" / "alerts.jsonl"
 

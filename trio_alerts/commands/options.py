@@ -1,14 +1,19 @@
-"""The options by which commands choose records."""
+"""Options that several commands have, and the forms of their values."""
 
 import argparse
+import datetime as dt
+import re
 from collections.abc import Callable, Sequence
 from typing import cast, get_args
 
-from trio_alerts.commands.moments import moment
+import msgspec
+
 from trio_alerts.delivery import State
 from trio_alerts.event import SEVERITIES
 from trio_alerts.ports.store import RecordFilter
 from trio_alerts.text import did_you_mean
+
+_UNITS_S = {"s": 1, "m": 60, "h": 3600, "d": 86_400, "w": 7 * 86_400}
 
 
 def add_filters(parser: argparse.ArgumentParser) -> None:
@@ -48,3 +53,39 @@ def _one_of(words: Sequence[str]) -> Callable[[str], str]:
         return text
 
     return check
+
+
+def moment(text: str, now: dt.datetime | None = None) -> dt.datetime:
+    """Return the moment that a text means: RFC 3339, or so long ago, such as `30m`, `1h`, `7d`.
+
+    Raises:
+        argparse.ArgumentTypeError: It is neither, or lies before the year 1.
+    """
+    ago = re.fullmatch(r"(\d{1,9})([smhdw])", text, re.ASCII)
+    try:
+        if ago:
+            return (now or dt.datetime.now(dt.UTC)) - dt.timedelta(seconds=int(ago[1]) * _UNITS_S[ago[2]])
+        given: dt.datetime = msgspec.convert(text, dt.datetime)
+        if given.tzinfo is not None:
+            return given.astimezone(dt.UTC)
+    except (msgspec.ValidationError, OverflowError):
+        pass
+    raise argparse.ArgumentTypeError(
+        f"{text!r} is not a date or time; write RFC 3339 with a zone, as in 2026-11-16T08:00:00Z, or 30m, 1h, 7d ago"
+    )
+
+
+def count(most: int | None = None) -> Callable[[str], int]:
+    """Return what reads a whole number from 1 to `most`.
+
+    Raises:
+        argparse.ArgumentTypeError: (What is returned) It is something else.
+    """
+
+    def read(text: str) -> int:
+        if not text.isascii() or not text.isdecimal() or int(text) < 1 or (most is not None and int(text) > most):
+            bounds = "of at least 1" if most is None else f"from 1 to {most:,}"
+            raise argparse.ArgumentTypeError(f"{text!r} must be a whole number {bounds}")
+        return int(text)
+
+    return read

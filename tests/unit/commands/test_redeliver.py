@@ -1,0 +1,104 @@
+"""`redeliver` and `resolve`: their arguments, what they print, and their exit codes."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import pytest
+import trio
+
+from tests.support.calling import call
+from tests.unit.operations.desk import DELIVERED, FAILED, IN_DOUBT, RETRYING, Desk
+from trio_alerts.commands import redeliver, resolve
+from trio_alerts.commands.backends import operator_name
+from trio_alerts.operations.records import Operator
+from trio_alerts.settings.settings import Settings
+
+
+@pytest.fixture
+def desk(monkeypatch: pytest.MonkeyPatch) -> Desk:
+    desk = Desk()
+
+    @asynccontextmanager
+    async def opened(_: Settings) -> AsyncIterator[Operator]:
+        await trio.lowlevel.checkpoint()
+        yield desk.operator
+
+    monkeypatch.setattr(redeliver, "open_operator", opened)
+    monkeypatch.setattr(resolve, "open_operator", opened)
+    return desk
+
+
+def test_each_record_is_a_line_and_the_last_one_counts(desk: Desk) -> None:
+    """Named by their IDs, one of them left alone: exit code 1."""
+    ids = [desk.put(1, FAILED), desk.put(2, DELIVERED)]
+
+    called = call("redeliver", *ids)
+
+    assert 1 == called.exit_code
+    assert [
+        "1-0\tis due now through webhook",
+        "2-0\tleft alone: it is delivered",
+        "1 due now: a running process sends them; 1 left alone",
+    ] == called.out.splitlines()
+
+
+def test_a_dry_run_says_so(desk: Desk) -> None:
+    """Options may stand between the IDs: shell users append and insert them as they think of them."""
+    ids = [desk.put(number, FAILED) for number in (1, 2)]
+
+    called = call("redeliver", ids[0], "--dry-run", ids[1])
+
+    assert 0 == called.exit_code
+    assert "1-0\twould be due now through webhook\n" in called.out
+    assert called.out.endswith("\n2 would be sent again (--dry-run); 0 left alone\n")
+    assert ["failed", "failed"] == desk.states
+
+
+@pytest.mark.parametrize(
+    ("argv", "expected"),
+    [
+        ("--view a", "retrying retrying in_doubt failed"),
+        ("--state retrying --view a", "failed retrying in_doubt failed"),
+        ("--in-doubt", "failed retrying retrying failed"),
+        ("--in-doubt --state failed --view a", "retrying retrying retrying failed"),
+    ],
+)
+def test_filters_are_passed_on(desk: Desk, argv: str, expected: str) -> None:
+    """What is left alone then is no error: nobody named it."""
+    for number, delivery in enumerate([FAILED, RETRYING, IN_DOUBT], 1):
+        desk.put(number, delivery, view="a")
+    desk.put(4, FAILED, view="b")
+
+    assert 0 == call("redeliver", *argv.split()).exit_code
+    assert expected.split() == desk.states
+
+
+@pytest.mark.parametrize("argv", [[], ["1-0", "--view", "a"], ["1-0", "--state", "failed"], ["--dry-run"]])
+def test_it_must_be_said_what_is_sent_again(desk: Desk, argv: list[str]) -> None:
+    """Nothing, or both ways at once: exit code 2, and no write."""
+    desk.put(1, FAILED)
+
+    assert 2 == call("redeliver", *argv).exit_code
+    assert [FAILED.state] == desk.states
+
+
+def test_resolve_says_what_the_record_is_now(desk: Desk) -> None:
+    """A second time nothing is in doubt: exit code 1; what is neither "delivered" nor "failed" is refused."""
+    record_id = desk.put(1, IN_DOUBT)
+
+    called = call("resolve", record_id, "failed")
+    assert (0, f"{record_id}: settled as failed; the record is failed\n") == (called.exit_code, called.out)
+    again = call("resolve", record_id, "delivered")
+    said = f"trio-alerts: {record_id}: left alone: no channel of it is in doubt, the record is failed\n"
+    assert (1, said) == (again.exit_code, again.err)
+    assert 2 == call("resolve", record_id, "maybe").exit_code
+
+
+def test_somebody_without_a_name_has_a_number(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Containers run as users that no file knows."""
+
+    def nobody() -> str:
+        raise KeyError
+
+    monkeypatch.setattr("getpass.getuser", nobody)
+    assert operator_name().partition("@")[0].isdecimal()

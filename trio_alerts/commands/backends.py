@@ -1,0 +1,71 @@
+"""Both backends, opened for a command."""
+
+import getpass
+import os
+import socket
+from collections.abc import AsyncIterator
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
+from typing import TypeVar
+
+from trio_alerts.backends.redis.stream import open_redis_stream
+from trio_alerts.clock import ServerClock
+from trio_alerts.commands.store import SETTINGS as STORE_SETTINGS
+from trio_alerts.commands.store import open_records
+from trio_alerts.deployment import Marked, refuse_foreign
+from trio_alerts.errors import SchemaError, StartError
+from trio_alerts.operations.records import Operator
+from trio_alerts.ports.store import AlertStore
+from trio_alerts.settings.settings import Settings
+
+T = TypeVar("T", bound=Marked)
+REDIS_SETTINGS = ("redis_url", "redis_ca_file", "redis_timeout_s", "stream", "streams")
+SETTINGS = (*REDIS_SETTINGS, "group", *STORE_SETTINGS)
+
+
+@asynccontextmanager
+async def open_both(redis: AbstractAsyncContextManager[T], settings: Settings) -> AsyncIterator[tuple[T, AlertStore]]:
+    """Open a view of Redis, and the store; nothing is created.
+
+    Raises:
+        ExceptionGroup: What is wrong with Redis, with the store, or with each of them.
+        SchemaError: The store belongs to another deployment.
+    """
+    faults: list[Exception] = []
+    async with AsyncExitStack() as opened:
+        try:
+            view = await opened.enter_async_context(redis)
+        except StartError as fault:
+            faults.append(fault)
+        try:
+            store = await opened.enter_async_context(
+                open_records(settings)
+            )  # inside: Redis is not blamed for its outage
+        except (StartError, SchemaError) as fault:
+            faults.append(fault)
+        if faults:
+            raise ExceptionGroup("backends", faults)
+        await refuse_foreign(view, store)
+        yield view, store
+
+
+@asynccontextmanager
+async def open_operator(settings: Settings) -> AsyncIterator[Operator]:
+    """Open both backends for whoever runs the command.
+
+    Raises:
+        ExceptionGroup: See `open_both`.
+        SchemaError: See `open_both`.
+    """
+    async with open_both(open_redis_stream(settings), settings) as (stream, store):
+        clock = ServerClock()
+        clock.set(await stream.server_time())
+        yield Operator(operator_name(), stream, store, clock)
+
+
+def operator_name() -> str:
+    """Return who runs the command."""
+    try:
+        user = getpass.getuser()
+    except (OSError, KeyError):
+        user = str(os.getuid())  # containers often run as a user without a name
+    return f"{user}@{socket.gethostname()}"

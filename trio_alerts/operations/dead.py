@@ -1,0 +1,86 @@
+"""The quarantine, worked through: entries are found, read, put back, dropped."""
+
+from collections.abc import AsyncIterator, Sequence
+from dataclasses import dataclass
+from functools import partial
+
+from trio_alerts.backends.redis.dead_letters import Quarantined, RedisQuarantine
+from trio_alerts.errors import SettingsError
+from trio_alerts.pages import Pages
+from trio_alerts.record_ids import RecordIds
+
+PAGE = 200  # entries a script: it reads them whole, and the answer has only what was noted about them
+
+
+@dataclass(frozen=True, slots=True)
+class Replay:
+    """An entry that was put back into its stream, under a new ID; None: it is not in quarantine (any more)."""
+
+    name: str
+    stream: str
+    new_id: str | None
+
+
+class DeadLetters:
+    """Entries in quarantine, named as records are: with several streams, `<stream>|<ID>`."""
+
+    def __init__(self, quarantine: RedisQuarantine, streams: Sequence[str]) -> None:
+        self._quarantine = quarantine
+        self._streams = streams
+        self._ids = RecordIds(streams)
+
+    async def find(self, reasons: Sequence[str] = (), limit: int | None = None) -> list[tuple[str, Quarantined]]:
+        """Return the name of each entry that is there now, and what was noted about it, the oldest of a stream first.
+
+        Args:
+            reasons: Only those of one of these; none: all.
+            limit: At most so many.
+        """
+        found: list[tuple[str, Quarantined]] = []
+        for stream in self._streams:
+            async for page in Pages(partial(self._page, stream)):
+                found += [(self._ids.of(stream, one.id), one) for one in page if not reasons or one.reason in reasons]
+                if limit is not None and len(found) >= limit:
+                    return found[:limit]
+        return found
+
+    async def get(self, name: str) -> tuple[Quarantined, Sequence[tuple[bytes, bytes]]] | None:
+        """Return an entry and the fields that its producer wrote; None if it is not there.
+
+        Raises:
+            SettingsError: It is no name of an entry.
+        """
+        stream, dead_id = self._place(name)
+        return await self._quarantine.get(stream, dead_id)
+
+    async def replay(self, names: Sequence[str], *, as_new: bool = False) -> AsyncIterator[Replay]:
+        """Put entries back, and yield what became of each.
+
+        Raises:
+            SettingsError: One of them is no name of an entry; nothing was done.
+            Unavailable: What was not yielded is not certain.
+        """
+        for name, (stream, dead_id) in self._places(names).items():
+            yield Replay(name, stream, await self._quarantine.replay(stream, dead_id, as_new=as_new))
+
+    async def drop(self, names: Sequence[str], by: str) -> AsyncIterator[tuple[str, bool]]:
+        """Delete entries for good, and yield of each whether it was there. Raises what `replay` raises.
+
+        Args:
+            names: Of the entries.
+            by: Who wants it, for the log of drops.
+        """
+        for name, (stream, dead_id) in self._places(names).items():
+            yield name, await self._quarantine.drop(stream, dead_id, by)
+
+    async def _page(self, stream: str, last: Quarantined | None) -> list[Quarantined]:
+        return await self._quarantine.page(stream, PAGE, last.id if last else "")
+
+    def _places(self, names: Sequence[str]) -> dict[str, tuple[str, str]]:
+        return {name: self._place(name) for name in names}
+
+    def _place(self, name: str) -> tuple[str, str]:
+        place = self._ids.place(name)
+        if place is None:
+            raise SettingsError(f"{name!r} is not an ID of an entry in quarantine; `dead list` shows them")
+        return place

@@ -1,0 +1,116 @@
+"""Records as operators work with them: found, looked up, changed."""
+
+import secrets
+from collections.abc import Callable, Collection
+from dataclasses import dataclass
+from functools import partial
+
+from msgspec.structs import replace
+
+from trio_alerts.clock import ServerClock
+from trio_alerts.delivery import Delivery, State
+from trio_alerts.errors import RefusedContent, Unavailable
+from trio_alerts.operations.concurrency import for_each
+from trio_alerts.pages import Pages
+from trio_alerts.ports.store import AlertStore, RecordFilter, Stored
+from trio_alerts.ports.stream import AlertStream
+from trio_alerts.record import Record
+
+PAGE = 500  # records a search: at 4 KiB each, 2 MB
+READS_AT_ONCE = 16
+MOST_ROUNDS = 10  # a write that loses a race against a process wins the second or the third time
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """A record as it was written, or, in a dry run, as it would be."""
+
+    record_id: str
+    delivery: Delivery
+
+
+@dataclass(frozen=True, slots=True)
+class Skip:
+    """A record that was left alone, and why."""
+
+    record_id: str
+    reason: str
+
+
+Decide = Callable[[Delivery, str], Delivery | str]
+"""Takes a record's delivery and a fresh owner token; returns the next state, or why the record is left alone."""
+
+
+@dataclass(frozen=True, slots=True)
+class Operator:
+    """Somebody who changes records.
+
+    Args:
+        name: Who it is, for the records that say who settled something.
+        stream: The streams and the group that the records belong to.
+        store: Where they are.
+        clock: The server's time.
+    """
+
+    name: str
+    stream: AlertStream
+    store: AlertStore
+    clock: ServerClock
+
+    async def change(self, record_id: str, decide: Decide, *, dry_run: bool = False) -> Change | Skip:
+        """Change a record by a conditional write, as long as `decide` wants it; whoever was first has won.
+
+        Raises:
+            Unavailable: It may have been written, or not.
+        """
+        owner = f"{self.name}/{secrets.token_hex(8)}"
+        for _ in range(MOST_ROUNDS):
+            try:
+                stored = await self.store.get(record_id)
+            except RefusedContent as fault:
+                return Skip(record_id, str(fault))
+            if stored is None:
+                return Skip(record_id, "there is no such record")
+            if stored.record.delivery.owner == owner:
+                return Change(record_id, stored.record.delivery)  # our own write, whose answer was a conflict
+            after = decide(stored.record.delivery, owner)
+            if isinstance(after, str):
+                return Skip(record_id, after)
+            if dry_run:
+                return Change(record_id, after)
+            written = await self.store.replace(replace(stored.record, delivery=after), stored.version)
+            if isinstance(written, Stored):
+                return Change(record_id, after)
+        raise Unavailable(f"the store took none of {MOST_ROUNDS} writes of record {record_id!r}, and does not show why")
+
+
+async def newest_records(store: AlertStore, wanted: RecordFilter, limit: int) -> tuple[list[Record], int]:
+    """Return at most `limit` matching records, the newest first, and how many match in all."""
+    found: list[Record] = []
+    async for page in Pages[Record](lambda last: store.search(wanted, min(PAGE, limit - len(found)), last)):
+        found.extend(page)
+        if len(found) == limit:
+            return found, await store.count(wanted)
+    return found, len(found)
+
+
+async def all_states(store: AlertStore) -> dict[str, State]:
+    """Return the state of every record, by ID, as far as a search sees it."""
+    pages = Pages(partial(store.search, RecordFilter(), PAGE))
+    return {record.id: record.delivery.state async for page in pages for record in page}
+
+
+async def look_up(store: AlertStore, record_ids: Collection[str]) -> dict[str, State]:
+    """Return the states of those records that exist, by real-time reads: a search may be a second behind."""
+    found: dict[str, State] = {}
+
+    async def look(record_id: str) -> None:
+        try:
+            stored = await store.get(record_id)
+        except RefusedContent:
+            return  # somebody made it unreadable: for the ledger it is gone
+        if stored is not None:
+            found[record_id] = stored.record.delivery.state
+
+    await for_each(record_ids, look, at_most=READS_AT_ONCE)
+    return found
