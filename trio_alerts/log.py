@@ -11,6 +11,7 @@ import os
 import sys
 import traceback
 from collections.abc import Callable, Mapping
+from dataclasses import is_dataclass
 from typing import TYPE_CHECKING, Literal
 
 import msgspec
@@ -104,7 +105,7 @@ def as_json(record: "Record") -> str:
         "pid": record["process"].id,
     }
     # A field that is named like one of ours does not hide it.
-    fields |= {f"{name}_" if name in fields else name: value for name, value in record["extra"].items()}
+    fields |= {f"{name}_" if name in fields else name: _shown(value) for name, value in record["extra"].items()}
     if record["exception"] is not None:
         fields["exception"] = _traceback(record)
     try:
@@ -112,6 +113,11 @@ def as_json(record: "Record") -> str:
     except (UnicodeEncodeError, TypeError, ValueError, RecursionError):
         # Lone surrogates, keys that are no text, circles: better spelled out than lost.
         return _ENCODER.encode(_spelled_out(fields)).decode()
+
+
+def _shown(value: object) -> object:
+    # An address would be written field by field, the user included: it is what it shows of itself.
+    return str(value) if is_dataclass(value) else value
 
 
 def _spelled_out(fields: Mapping[str, object]) -> dict[str, str]:

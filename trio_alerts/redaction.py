@@ -4,7 +4,11 @@ import base64
 import html.entities
 import re
 from collections.abc import Iterable, Mapping
-from urllib.parse import parse_qsl, unquote, urlsplit
+from typing import TYPE_CHECKING
+from urllib.parse import parse_qsl, unquote
+
+if TYPE_CHECKING:
+    import httpx
 
 MASK = b"***"
 _SHORTEST = 4  # characters: what is shorter stands in too many words to be taken out, and is no secret worth the name
@@ -94,7 +98,7 @@ class Redactor:
         return data
 
 
-def secrets_of_request(url: str, headers: Mapping[str, str], key: bytes | None = None) -> list[str]:
+def secrets_of_request(url: "httpx.URL", headers: Mapping[str, str], key: bytes | None = None) -> list[str]:
     """Return what of a request its receiver must not repeat: in the URL, the headers and the signing key.
 
     Args:
@@ -102,11 +106,10 @@ def secrets_of_request(url: str, headers: Mapping[str, str], key: bytes | None =
         headers: Their values, with and without the scheme (`Bearer`).
         key: What signs it.
     """
-    parts = urlsplit(url)
-    user, password = unquote(parts.username or ""), unquote(parts.password or "")
-    found = [parts.path, parts.query, *unquote(parts.path).split("/"), *parts.path.split("/")]
-    found += [value for _, value in parse_qsl(parts.query)]
-    found += [password, f"{user}:{password}" if password else ""]
+    path, _, query = url.raw_path.decode("ascii").partition("?")
+    found = [path, query, *unquote(path).split("/"), *path.split("/")]
+    found += [value for _, value in parse_qsl(query)]
+    found += [url.password, f"{url.username}:{url.password}" if url.password else ""]
     for value in headers.values():
         scheme, _, credentials = value.partition(" ")
         found += [value, credentials]

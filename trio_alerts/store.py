@@ -5,9 +5,8 @@ from contextlib import asynccontextmanager
 
 from trio_alerts.backends.sqlite.store import open_sqlite_store
 from trio_alerts.ports.store import AlertStore
+from trio_alerts.settings.addresses import SqliteAddress
 from trio_alerts.settings.settings import Settings
-
-SQLITE = "sqlite:///"
 
 
 @asynccontextmanager
@@ -21,13 +20,13 @@ async def open_store(settings: Settings, on_batch: Callable[[int], None] | None 
     Raises:
         StartError: It cannot be reached or refuses us.
     """
-    url = settings.store_url.reveal()
-    if url.startswith(SQLITE):
-        async with open_sqlite_store(url.removeprefix(SQLITE), settings.store_timeout_s, on_batch) as store:
+    address = settings.store_url
+    if isinstance(address, SqliteAddress):
+        async with open_sqlite_store(address.path, settings.store_timeout_s, on_batch) as store:
             yield store
     else:
         # Imported here: OpenSearch's client needs a third of a second, which whoever uses SQLite would wait for.
         from trio_alerts.backends.opensearch.store import open_opensearch_store  # noqa: PLC0415
 
-        async with open_opensearch_store(settings, on_batch) as store:
+        async with open_opensearch_store(address, settings, on_batch) as store:
             yield store

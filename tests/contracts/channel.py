@@ -3,7 +3,7 @@
 A test module makes a class of it and says how its service answers, and where an alert stands in a request:
 
     class TestMyService(ChannelContract):
-        tested = TestedChannel(settings=lambda url: MySettings(name="pager", url=SecretUrl(url)), ...)
+        tested = TestedChannel(settings=lambda url: MySettings(name="pager", url=parse_receiver_url(url)), ...)
 """
 
 import datetime as dt

@@ -6,7 +6,8 @@ import msgspec
 
 from tests.contracts.channel import ChannelContract, TestedChannel
 from trio_alerts.channels.webhook import WebhookSettings
-from trio_alerts.secret import Secret, SecretUrl
+from trio_alerts.secret import Secret
+from trio_alerts.settings.addresses import parse_receiver_url
 
 KEY = base64.b64encode(b"0123456789abcdef01234567").decode()
 
@@ -21,7 +22,7 @@ class TestWebhook(ChannelContract):
     tested = TestedChannel(
         settings=lambda url: WebhookSettings(
             name="pager",
-            url=SecretUrl(f"{url}/s3cret".replace("://", "://someone:pa55word@")),
+            url=parse_receiver_url(f"{url}/s3cret".replace("://", "://someone:pa55word@")),
             secret=Secret(KEY),
             headers={"X-Api-Key": Secret("t0ken")},
         ),

@@ -22,6 +22,7 @@ from trio_alerts.backends.opensearch.mapping import IndexSpec
 from trio_alerts.backends.opensearch.store import OpenSearchStore
 from trio_alerts.errors import RefusedContent, SchemaError, StartError, Unavailable
 from trio_alerts.ports.store import Conflict, Counts, RecordFilter, Stored, Vitals
+from trio_alerts.settings.addresses import OpenSearchAddress
 
 WANTED = IndexSpec("alerts", ("AlertStream",), "alert-processor")
 INDEX, ALIAS = WANTED.first_index, WANTED.alias
@@ -134,7 +135,10 @@ async def _judge(kind: str, random: Random) -> None:
         if kind in START:
             await _start(kind, server)
             return
-        async with open_opensearch("http://store", http=server) as client, trio.open_nursery() as tasks:
+        async with (
+            open_opensearch(OpenSearchAddress(("http://store:9200",)), http=server) as client,
+            trio.open_nursery() as tasks,
+        ):
             store = OpenSearchStore(client, WANTED, timeout_s=10)
             for task in store.tasks()[:-1]:  # without the guard's: what it raises is asked for here
                 tasks.start_soon(task)
@@ -152,7 +156,7 @@ async def _start(kind: str, server: Distorted) -> None:
         server.forget_field("links")
     server.distorting = True
     try:
-        async with open_opensearch("http://store", http=server) as client:
+        async with open_opensearch(OpenSearchAddress(("http://store:9200",)), http=server) as client:
             await OpenSearchStore(client, WANTED, timeout_s=10).prepare()
     except StartError as fault:
         _see_clean(fault)

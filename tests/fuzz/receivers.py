@@ -26,7 +26,7 @@ from trio_alerts.http.status import REFUSED_FOR_GOOD, UNSEEN_STATUSES
 from trio_alerts.http.transport import TrioTransport
 from trio_alerts.outcome import Accepted, Outcome, Refused, Retry
 from trio_alerts.ports.channel import Message
-from trio_alerts.secret import SecretUrl
+from trio_alerts.settings.addresses import parse_receiver_url
 
 ATTEMPT_S = 15.0
 CONNECT_S = 5.0
@@ -177,7 +177,8 @@ async def _attempts(random: Random) -> None:
         return Connection(origin, sockets.pop() if sockets else MemorySocket(iter([OK_ANSWER])))
 
     transport._pool.connect = connect  # type: ignore[method-assign]
-    service = Webhook(WebhookSettings(name="pager", url=SecretUrl("http://receiver.example/hook")), lambda: NOW)
+    url = parse_receiver_url("http://receiver.example/hook")
+    service = Webhook(WebhookSettings(name="pager", url=url), lambda: NOW)
     channel = HttpChannel("pager", service, transport)
     outcome, took_s = await _attempt(channel)
     assert took_s <= ATTEMPT_S + 0.001, f"took {took_s} s"

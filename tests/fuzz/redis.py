@@ -20,7 +20,6 @@ from tests.fuzz.target import Target
 from tests.support.fakes.redis_wire import WireServer, array, bulk
 from trio_alerts.alert import Entry
 from trio_alerts.backends.redis import connect, dead_letters, losses, scripts, standing, upkeep
-from trio_alerts.backends.redis.address import RedisAddress
 from trio_alerts.backends.redis.client import RedisClient
 from trio_alerts.backends.redis.connection import RedisConnection
 from trio_alerts.backends.redis.dead_letters import RedisQuarantine
@@ -32,6 +31,8 @@ from trio_alerts.errors import SettingsError, StartError, Unavailable
 from trio_alerts.pages import Pages
 from trio_alerts.ports.stream import DeadEntry, Pending
 from trio_alerts.record_ids import is_entry_id
+from trio_alerts.secret import Secret
+from trio_alerts.settings.addresses import RedisAddress
 from trio_alerts.settings.settings import Settings
 
 STREAM, OTHER, GROUP, ME = "s", "t", "g", "me"
@@ -359,7 +360,7 @@ def _first_words(random: Random) -> None:
         host="h",
         port=6379,
         db=random.choice((0, 1)),
-        password=random.choice((None, "p")),
+        password=random.choice((None, Secret("p"))),
         sentinels=random.choice(((), (("h", 1), ("h", 2)))),
         service="alerts",
     )

@@ -13,17 +13,21 @@ from contextlib import chdir
 from pathlib import Path
 from random import Random
 
+import httpx
+import idna
+
 from tests.fuzz.target import Target
-from trio_alerts.backends.opensearch.nodes import parse_store_url
-from trio_alerts.backends.redis.address import parse_redis_url
+from trio_alerts.backends.opensearch.connection import HttpConnection
+from trio_alerts.backends.redis.client import RedisClient
 from trio_alerts.channels.registry import channel_settings
 from trio_alerts.channels.webhook import Webhook, WebhookSettings
 from trio_alerts.errors import SettingsError
+from trio_alerts.http.request import origin_key
 from trio_alerts.ports.channel import Message
 from trio_alerts.routing.routes import Routing
+from trio_alerts.settings.addresses import OpenSearchAddress, RedisAddress
 from trio_alerts.settings.settings import RouteSettings, Settings, describe, warnings_about
 from trio_alerts.settings.sources import load_settings
-from trio_alerts.store import SQLITE
 
 NOW = dt.datetime(2026, 11, 23, tzinfo=dt.UTC)
 MARK = "S3CR3T"  # stands in every secret, and must stand in nothing that is shown
@@ -101,12 +105,9 @@ def _use(settings: Settings) -> None:
     if MARK not in "".join((*settings.stream_names, settings.group, settings.consumer)):  # names are no secrets
         assert MARK not in repr(settings), repr(settings)
     warnings_about(settings)
-    address = parse_redis_url(settings.redis_url.reveal())
-    assert MARK not in repr(address) + str(address).replace(f"/{MARK}/", ""), address
-    store_url = settings.store_url.reveal()
-    if not store_url.startswith(SQLITE):
-        for node in parse_store_url(store_url).nodes:
-            assert node.startswith(("http://", "https://")), node
+    _use_redis(settings.redis_url)
+    if isinstance(settings.store_url, OpenSearchAddress):
+        _use_opensearch(settings.store_url)
     for channel in settings.channels:
         assert isinstance(channel, WebhookSettings)
         request = Webhook(channel, lambda: NOW).render(Message("1-0", b"{}"))
@@ -114,6 +115,21 @@ def _use(settings: Settings) -> None:
         assert body == b"{}", body
         assert re.fullmatch(rb"POST /[^ ]* HTTP/1\.1(\r\n[^\r\n:]+: [^\r\n]*)+", head), head
         assert channel.url.has_user == bool(re.search(rb"(?i)\r\nauthorization: Basic", head)) or channel.headers, head
+
+
+def _use_redis(address: RedisAddress) -> None:
+    assert f"<RedisClient {address}: lost: not connected yet>" == repr(RedisClient(address, tls=None, timeout_s=1.0))
+    for host, port in address.sentinels or ((address.host, address.port),):
+        assert 0 < port < 65_536, port
+        assert host.isascii() or idna.encode(host, uts46=True), host  # as trio looks it up
+
+
+def _use_opensearch(address: OpenSearchAddress) -> None:
+    HttpConnection(address=address, timeout=1.0, http=httpx.MockTransport(lambda _: httpx.Response(200)))
+    for node in address.nodes:
+        request = httpx.Request("GET", f"{node}/alerts/_doc/1-0")
+        assert request.url.path.endswith("/alerts/_doc/1-0"), request.url
+        assert origin_key(request.url).port, request.url
 
 
 def _name(random: Random) -> str:

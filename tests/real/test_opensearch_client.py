@@ -21,6 +21,8 @@ from trio_alerts.backends.opensearch.live_index import IndexDescription, LiveInd
 from trio_alerts.backends.opensearch.mapping import FIELDS, IndexSpec
 from trio_alerts.backends.opensearch.repairs import addition, new_index_commands
 from trio_alerts.errors import StartError, Unavailable
+from trio_alerts.secret import Secret
+from trio_alerts.settings.addresses import OpenSearchAddress
 
 BOUND_S = 60  # generous: a test that hangs must end
 
@@ -71,7 +73,7 @@ def found_on(server: OpenSearch, wanted: IndexSpec, *, empty: bool = False) -> l
 async def test_create_conditional_update_get_and_search(opensearch_server: OpenSearch, wanted: IndexSpec) -> None:
     """The four things the store needs work on trio, and each answer names the index behind the alias."""
     with trio.fail_after(BOUND_S):
-        async with open_opensearch(opensearch_server.url) as client:
+        async with open_opensearch(OpenSearchAddress((opensearch_server.url,))) as client:
             lines = b'{"create":{"_id":"%s"}}\n{"view":"Lending Risk","value_usd":0.10000000000000000001}\n'
             created, odd = await write(client, wanted.alias, lines % b"1-0" + lines % b"a|1/2,* ?")
             assert [(201, wanted.first_index)] * 2 == [(item.status, item.index) for item in (created, odd)]
@@ -104,7 +106,7 @@ async def test_a_partial_update_rounds_numbers_that_it_does_not_touch(
 ) -> None:
     """Why a record is always written whole: OpenSearch merges a partial document in doubles."""
     with trio.fail_after(BOUND_S):
-        async with open_opensearch(opensearch_server.url) as client:
+        async with open_opensearch(OpenSearchAddress((opensearch_server.url,))) as client:
             await write(client, wanted.alias, b'{"create":{"_id":"1"}}\n{"value_usd":0.10000000000000000001}\n')
             assert 200 == opensearch_server.request("POST", f"/{wanted.alias}/_update/1", {"doc": {"view": "v"}})[0]
             document = await read_document(client, Target(wanted.alias), "1")
@@ -117,7 +119,7 @@ async def test_a_deleted_index_is_never_created_by_a_write(opensearch_server: Op
     """Writes need the alias: without it, or with an index in its place, every item fails and nothing appears."""
     line = b'{"create":{"_id":"1-0"}}\n{"view":"v"}\n'
     with trio.fail_after(BOUND_S):
-        async with open_opensearch(opensearch_server.url) as client:
+        async with open_opensearch(OpenSearchAddress((opensearch_server.url,))) as client:
             await client.indices.delete(index=wanted.first_index)
             (gone,) = await write(client, wanted.alias, line)
             assert 404 == opensearch_server.request("GET", f"/{wanted.alias}")[0]
@@ -135,7 +137,7 @@ async def test_a_deleted_index_is_never_created_by_a_write(opensearch_server: Op
 async def test_errors_of_the_request_keep_their_class(opensearch_server: OpenSearch, wanted: IndexSpec) -> None:
     """What the caller asked for is not an outage."""
     with trio.fail_after(BOUND_S):
-        async with open_opensearch(opensearch_server.url) as client:
+        async with open_opensearch(OpenSearchAddress((opensearch_server.url,))) as client:
             with pytest.raises(RequestError) as exists:
                 await client.indices.create(index=wanted.first_index, body=wanted.body())
             with pytest.raises(NotFoundError):
@@ -151,7 +153,7 @@ async def test_many_at_once_get_their_own_answers(opensearch_server: OpenSearch,
     """Concurrent requests, some of them cancelled, never see each other's answer."""
     answers: dict[int, bytes] = {}
     with trio.fail_after(BOUND_S):
-        async with open_opensearch(opensearch_server.url) as client:
+        async with open_opensearch(OpenSearchAddress((opensearch_server.url,))) as client:
             lines = b"".join(b'{"create":{"_id":"%d-0"}}\n{"log_index":%d}\n' % (n, n) for n in range(100))
             assert {201} == {item.status for item in await write(client, wanted.alias, lines)}
 
@@ -171,9 +173,9 @@ async def test_many_at_once_get_their_own_answers(opensearch_server: OpenSearch,
 
 async def test_a_dead_node_is_passed_over(opensearch_server: OpenSearch, wanted: IndexSpec, closed_port: int) -> None:
     """With one of two hosts down, reads and writes go on."""
-    url = f"http://127.0.0.1:{closed_port},{urlsplit(opensearch_server.url).netloc}"
+    address = OpenSearchAddress((f"http://127.0.0.1:{closed_port}", opensearch_server.url))
     with trio.fail_after(BOUND_S):
-        async with open_opensearch(url) as client:
+        async with open_opensearch(address) as client:
             for number in range(6):
                 line = b'{"create":{"_id":"%d-0"}}\n{"view":"v"}\n' % number
                 assert [201] == [item.status for item in await write(client, wanted.alias, line)]
@@ -186,7 +188,7 @@ async def test_a_server_that_is_not_there_is_named(closed_port: int) -> None:
         trio.fail_after(BOUND_S),
         pytest.raises(StartError, match=f"http://127.0.0.1:{closed_port}.*cannot be reached"),
     ):
-        async with open_opensearch(f"http://u:sesame@127.0.0.1:{closed_port}"):
+        async with open_opensearch(OpenSearchAddress((f"http://127.0.0.1:{closed_port}",), "u", Secret("sesame"))):
             pass
 
 
@@ -197,11 +199,13 @@ async def test_tls_is_verified(opensearch_server: OpenSearch, tls_files: TlsFile
     wrong = await nursery.start(serve_tls_front, target, tls_files.server_context(wrong_name=True))
     with trio.fail_after(BOUND_S):
         for host in ("127.0.0.1", "localhost"):
-            async with open_opensearch(f"https://{host}:{right}", ca_file=str(tls_files.ca)) as client:
+            async with open_opensearch(
+                OpenSearchAddress((f"https://{host}:{right}",)), ca_file=str(tls_files.ca)
+            ) as client:
                 assert "opensearch" == (await client.info()).read(ServerInfo).version.distribution
         for port, ca_file in ((right, str(tls_files.wrong_ca)), (right, None), (wrong, str(tls_files.ca))):
             with pytest.raises(StartError, match="certificate verify failed"):
-                async with open_opensearch(f"https://127.0.0.1:{port}", ca_file=ca_file):
+                async with open_opensearch(OpenSearchAddress((f"https://127.0.0.1:{port}",)), ca_file=ca_file):
                     pass
     nursery.cancel_scope.cancel()
 

@@ -9,8 +9,8 @@ from tests.support.servers import OpenSearch
 from trio_alerts.backends.opensearch.client import open_opensearch
 from trio_alerts.backends.opensearch.documents import Target, read_document
 from trio_alerts.backends.opensearch.store import open_opensearch_store
-from trio_alerts.channels.registry import channel_settings
-from trio_alerts.settings.sources import load_settings
+from trio_alerts.settings.addresses import OpenSearchAddress
+from trio_alerts.settings.settings import Settings
 
 
 class TestOpenSearchStore(StoreContract):
@@ -18,8 +18,9 @@ class TestOpenSearchStore(StoreContract):
 
     @pytest.fixture
     async def tested(self, opensearch_server: OpenSearch, fresh_index: str) -> AsyncIterator[TestedStore]:
-        settings = load_settings({"store_url": opensearch_server.url, "index": fresh_index}, {}, None, channel_settings)
-        async with open_opensearch_store(settings) as store, open_opensearch(opensearch_server.url) as client:
+        address = OpenSearchAddress((opensearch_server.url,))
+        settings = Settings(store_url=address, index=fresh_index)
+        async with open_opensearch_store(address, settings) as store, open_opensearch(address) as client:
             await store.prepare()
 
             async def refresh() -> None:

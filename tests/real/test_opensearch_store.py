@@ -19,6 +19,7 @@ from trio_alerts.outcome import Accepted, Outcome, Refused, Retry
 from trio_alerts.pages import Pages
 from trio_alerts.ports.store import RecordFilter, Stored
 from trio_alerts.record import Record
+from trio_alerts.settings.addresses import OpenSearchAddress
 from trio_alerts.settings.settings import Settings
 from trio_alerts.settings.sources import load_settings
 from trio_alerts.transitions import first_attempt, settled, suppressed
@@ -33,8 +34,9 @@ def settings(opensearch_server: OpenSearch, fresh_index: str) -> Settings:
 
 @asynccontextmanager
 async def prepared(settings: Settings) -> AsyncIterator[OpenSearchStore]:
+    assert isinstance(settings.store_url, OpenSearchAddress)
     with trio.fail_after(BOUND_S):
-        async with open_opensearch_store(settings) as store:
+        async with open_opensearch_store(settings.store_url, settings) as store:
             await store.prepare()
             yield store
 
@@ -233,7 +235,7 @@ async def test_a_refusal_by_a_wrong_index_condemns_nobody(settings: Settings, op
 async def test_a_missing_index_is_no_missing_record(settings: Settings, opensearch_server: OpenSearch) -> None:
     """`None` means that the record does not exist; without an index nobody can tell."""
     with trio.fail_after(BOUND_S):
-        async with open_opensearch_store(settings) as store:
+        async with open_opensearch_store(OpenSearchAddress((opensearch_server.url,)), settings) as store:
             for ask in (
                 lambda: store.get("1-0"),
                 lambda: store.search(RecordFilter(), 10),

@@ -20,6 +20,7 @@ from tests.support.tls import TlsFiles, serve_tls_front
 from trio_alerts.backends.redis.answers import Refusal
 from trio_alerts.backends.redis.client import RedisClient, open_redis
 from trio_alerts.errors import StartError, Unavailable
+from trio_alerts.settings.addresses import parse_redis_url
 
 GENEROUS_S = 60  # for what takes milliseconds on an idle machine
 NESTED = "return {1, 'two', {3, {'four', false}, {}}, redis.call('XLEN', KEYS[1]), ARGV[1], {ok='fine'}}"
@@ -39,7 +40,7 @@ async def test_every_command_returns_what_redis_py_returns(redis_server: RedisSe
 
     expected = await trio.to_thread.run_sync(partial(asyncio.run, theirs()))
     with trio.fail_after(GENEROUS_S):
-        async with open_redis(redis_server.url) as client:
+        async with open_redis(parse_redis_url(redis_server.url)) as client:
             got = await _use_every_command(client)
 
     assert [name for name, _ in expected] == [name for name, _ in got]
@@ -232,7 +233,7 @@ async def test_each_kind_of_address_leads_in(redis7: RedisServer, tls_files: Tls
             (f"unix://:secret@{server.socket}?db=1", None, 1),
         ):
             with trio.fail_after(GENEROUS_S):
-                async with open_redis(url, ca_file=ca_file) as client:
+                async with open_redis(parse_redis_url(url), ca_file=ca_file) as client:
                     info = await client.client_info()
             assert ("trio_alerts", db) == (info["name"], info["db"])
 
@@ -243,7 +244,7 @@ async def test_tls_carries_many_tasks(redis7: RedisServer, tls_files: TlsFiles) 
         port = await nursery.start(serve_tls_front, redis7.port, tls_files.server_context())
         with trio.fail_after(GENEROUS_S):
             async with (
-                open_redis(f"rediss://localhost:{port}", ca_file=tls_files.ca) as client,
+                open_redis(parse_redis_url(f"rediss://localhost:{port}"), ca_file=tls_files.ca) as client,
                 trio.open_nursery() as asking,
             ):
                 for number in range(64):
@@ -274,7 +275,7 @@ async def test_a_refusal_at_start_says_who_and_why(
     values = {"port": locked_redis.port, "tls_port": locked_redis.tls_port, "free": free_port()}
     wanted = message.format(server=f"redis://127.0.0.1:{locked_redis.port}/0", **values)
     with trio.fail_after(GENEROUS_S), pytest.raises(StartError) as caught:
-        async with open_redis(url.format(**values)):
+        async with open_redis(parse_redis_url(url.format(**values))):
             pass
 
     assert wanted in str(caught.value)
@@ -286,7 +287,7 @@ async def test_a_refusal_at_start_says_who_and_why(
 async def test_a_certificate_from_another_authority_is_refused(locked_redis: RedisServer, tls_files: TlsFiles) -> None:
     """The CA file decides alone: a certificate that it did not sign does not pass."""
     with pytest.raises(StartError, match=r"not trusted: unable to get local issuer|not trusted: self.signed"):
-        async with open_redis(locked_redis.tls_url, ca_file=tls_files.wrong_ca):
+        async with open_redis(parse_redis_url(locked_redis.tls_url), ca_file=tls_files.wrong_ca):
             pass
 
 
@@ -295,7 +296,7 @@ async def test_a_certificate_for_another_name_is_refused(redis7: RedisServer, tl
     async with trio.open_nursery() as nursery:
         port = await nursery.start(serve_tls_front, redis7.port, tls_files.server_context(wrong_name=True))
         with trio.fail_after(GENEROUS_S), pytest.raises(StartError, match=r"not trusted: Hostname mismatch"):
-            async with open_redis(f"rediss://localhost:{port}", ca_file=tls_files.ca):
+            async with open_redis(parse_redis_url(f"rediss://localhost:{port}"), ca_file=tls_files.ca):
                 pass
         nursery.cancel_scope.cancel()
 
@@ -307,7 +308,7 @@ async def test_a_silent_server_does_not_hang_the_start() -> None:
         for scheme, hint in (("redis", ""), ("rediss", " (does it speak TLS? without: redis://)")):
             wanted = re.escape(f" does not answer within 0.2 s{hint}")
             with trio.fail_after(GENEROUS_S), pytest.raises(StartError, match=f"{wanted}$"):
-                async with open_redis(f"{scheme}://127.0.0.1:{port}", timeout_s=0.2):
+                async with open_redis(parse_redis_url(f"{scheme}://127.0.0.1:{port}"), timeout_s=0.2):
                     pass
 
 
@@ -318,7 +319,7 @@ async def test_a_replica_is_refused_at_start(valkey: RedisServer) -> None:
         trio.fail_after(GENEROUS_S),
         pytest.raises(StartError, match=r"is a replica, which takes no writes"),
     ):
-        async with open_redis(replica.url):
+        async with open_redis(parse_redis_url(replica.url)):
             pass
 
 
@@ -327,7 +328,7 @@ async def test_a_user_with_few_rights_gets_in(valkey: RedisServer) -> None:
     with valkey.client() as admin:
         admin.acl_setuser("few", enabled=True, passwords=["+few"], keys=["*"], commands=["-@all", "+xadd", "+xlen"])
         with trio.fail_after(GENEROUS_S):
-            async with open_redis(f"redis://few:few@127.0.0.1:{valkey.port}") as client:
+            async with open_redis(parse_redis_url(f"redis://few:few@127.0.0.1:{valkey.port}")) as client:
                 await client.xadd("few", {"event": "x"})
                 assert 1 == await client.xlen("few")
                 with pytest.raises(Refusal):
@@ -341,7 +342,7 @@ async def test_a_user_with_few_rights_gets_in(valkey: RedisServer) -> None:
 async def test_a_cancelled_command_leaves_the_connection_in_order(valkey: RedisServer) -> None:
     """After many cancels at random moments the same connection answers every command rightly."""
     chance = random.Random(7)
-    async with open_redis(valkey.url) as client:
+    async with open_redis(parse_redis_url(valkey.url)) as client:
         number = await client.client_id()
 
         async def ask_often(name: int) -> None:
@@ -359,7 +360,7 @@ async def test_a_cancelled_command_leaves_the_connection_in_order(valkey: RedisS
 
 async def test_a_blocking_client_waits_without_holding_up_the_shared_one(redis_server: RedisServer) -> None:
     """XREADGROUP BLOCK has a connection of its own; an entry reaches it while the shared one goes on."""
-    async with open_redis(redis_server.url) as client, client.open_blocking(GENEROUS_S) as blocking:
+    async with open_redis(parse_redis_url(redis_server.url)) as client, client.open_blocking(GENEROUS_S) as blocking:
         await client.flushall()
         await client.xgroup_create("s", "g", id="0", mkstream=True)
         with trio.fail_after(GENEROUS_S):
@@ -377,7 +378,7 @@ async def test_a_blocking_client_waits_without_holding_up_the_shared_one(redis_s
 
 async def test_cancelling_a_blocked_read_closes_its_connection(valkey: RedisServer) -> None:
     """The server sees the reader go: it cannot hand an entry to a read that was given up."""
-    async with open_redis(valkey.url) as client, client.open_blocking(GENEROUS_S) as blocking:
+    async with open_redis(parse_redis_url(valkey.url)) as client, client.open_blocking(GENEROUS_S) as blocking:
         await client.flushall()
         number = await blocking.client_id()
         scope = trio.CancelScope()
@@ -404,7 +405,7 @@ async def test_under_load_a_killed_server_costs_answers_and_never_mixes_them(log
     """Killed and restarted under load: no answer reaches another command, and the client comes back by itself."""
     failures = 0
     with ValkeyServer() as server:
-        async with open_redis(server.url, timeout_s=GENEROUS_S) as client:
+        async with open_redis(parse_redis_url(server.url), timeout_s=GENEROUS_S) as client:
 
             async def ask_until(stop: trio.Event, name: int) -> None:
                 nonlocal failures
@@ -434,7 +435,7 @@ async def test_under_load_a_killed_server_costs_answers_and_never_mixes_them(log
 async def test_a_paused_server_costs_the_timeout_and_no_more(valkey: RedisServer) -> None:
     """A server that hangs with its connections open is given up after the timeout; afterwards all is well."""
     with ValkeyServer() as server:
-        async with open_redis(server.url, timeout_s=0.3) as client:
+        async with open_redis(parse_redis_url(server.url), timeout_s=0.3) as client:
             server.pause()
             with trio.fail_after(GENEROUS_S):
                 with pytest.raises(Unavailable, match=r"no answer within 0\.3 s$"):
@@ -450,7 +451,7 @@ async def test_a_paused_server_costs_the_timeout_and_no_more(valkey: RedisServer
 
 async def test_a_killed_connection_comes_back(redis_server: RedisServer, log: list[dict[str, Any]]) -> None:
     """CLIENT KILL costs one connection, one line when it is lost and one when it is back."""
-    async with open_redis(redis_server.url) as client:
+    async with open_redis(parse_redis_url(redis_server.url)) as client:
         number = await client.client_id()
         with redis_server.client() as admin:
             admin.client_kill_filter(_id=str(number))
@@ -464,7 +465,7 @@ async def test_a_killed_connection_comes_back(redis_server: RedisServer, log: li
 async def test_a_demoted_master_is_left_until_it_is_master_again(log: list[dict[str, Any]]) -> None:
     """-READONLY drops the connection, and the server is not used again while it says that it is a replica."""
     with ValkeyServer() as server, server.client() as admin:
-        async with open_redis(server.url, timeout_s=0.3) as client:
+        async with open_redis(parse_redis_url(server.url), timeout_s=0.3) as client:
             admin.replicaof("127.0.0.1", str(free_port()))
             with trio.fail_after(GENEROUS_S):
                 with pytest.raises(Unavailable, match=r"read only replica"):
@@ -482,7 +483,7 @@ async def test_a_demoted_master_is_left_until_it_is_master_again(log: list[dict[
 async def test_a_full_server_is_an_outage_that_keeps_the_connection() -> None:
     """-OOM: nothing was written, waiting may help, and the connection is as good as ever."""
     with ValkeyServer() as server:
-        async with open_redis(server.url) as client:
+        async with open_redis(parse_redis_url(server.url)) as client:
             number = await client.client_id()
             await client.config_set("maxmemory", "1")
             with pytest.raises(Unavailable, match=r"used memory"):
@@ -495,9 +496,9 @@ async def test_a_full_server_is_an_outage_that_keeps_the_connection() -> None:
 async def test_a_server_full_of_clients_is_an_outage() -> None:
     """A refused connection says why, at start and when coming back."""
     with ValkeyServer(extra=["maxclients 1"]) as server:
-        async with open_redis(server.url):
+        async with open_redis(parse_redis_url(server.url)):
             with pytest.raises(StartError, match=r"max number of clients reached"):
-                async with open_redis(server.url):
+                async with open_redis(parse_redis_url(server.url)):
                     pass
 
 
@@ -518,7 +519,7 @@ async def test_moved_is_followed(valkey: RedisServer) -> None:
         with trio.fail_after(GENEROUS_S):
             while one.execute_command("CLUSTER INFO")["cluster_state"] != "ok":  # noqa: ASYNC110, the server's state
                 await trio.sleep(0.05)
-            async with open_redis(first.url) as client:
+            async with open_redis(parse_redis_url(first.url)) as client:
                 async with trio.open_nursery() as nursery:
                     for number in range(10):
                         nursery.start_soon(_add_until_it_works, client, str(number))
@@ -537,7 +538,7 @@ async def test_sentinels_name_the_new_master(redis7: RedisServer) -> None:
         url = f"redis+sentinel://127.0.0.1:{free_port()},127.0.0.1:{sentinel.port}/alerts/0"
         with trio.fail_after(GENEROUS_S):
             await _until_replica_is_known(sentinel, "alerts")
-            async with open_redis(url) as client:
+            async with open_redis(parse_redis_url(url)) as client:
                 await _add_until_it_works(client, "first")
                 assert 1 == await client.wait(1, GENEROUS_S * 1_000)
                 first.kill()
@@ -562,7 +563,7 @@ async def test_a_sentinel_that_does_not_help_says_why(redis7: RedisServer, url: 
         trio.fail_after(GENEROUS_S),
         pytest.raises(StartError, match=message),
     ):
-        async with open_redis(url.format(port=sentinel.port, free=free_port())):
+        async with open_redis(parse_redis_url(url.format(port=sentinel.port, free=free_port()))):
             pass
 
 

@@ -33,7 +33,8 @@ from trio_alerts.backends.redis.keys import dead_letter_key, deployment_key, led
 from trio_alerts.backends.redis.stream import RedisStream, open_redis_stream
 from trio_alerts.errors import SettingsError, StartError, Unavailable
 from trio_alerts.ports.stream import Pending
-from trio_alerts.secret import SecretUrl
+from trio_alerts.secret import Secret
+from trio_alerts.settings.addresses import RedisAddress, parse_redis_url
 from trio_alerts.settings.settings import Settings
 
 
@@ -126,7 +127,9 @@ class RedisWorld:
 
 
 def settings(server: RedisServer, **more: Any) -> Settings:
-    return Settings(**{"redis_url": SecretUrl(server.url), "group": GROUP, "consumer": "a", "block_s": 0.05, **more})
+    return Settings(
+        **{"redis_url": parse_redis_url(server.url), "group": GROUP, "consumer": "a", "block_s": 0.05, **more}
+    )
 
 
 @pytest.fixture
@@ -160,11 +163,11 @@ def configured(client: redis.Redis, **parameters: object) -> Iterator[None]:
 
 
 @contextmanager
-def user(world: RedisWorld, server: RedisServer, *rules: str) -> Iterator[SecretUrl]:
+def user(world: RedisWorld, server: RedisServer, *rules: str) -> Iterator[RedisAddress]:
     """Make a user with these rules for a while; give the address to enter with."""
     world.run("ACL SETUSER", "limited", "reset", "on", ">secret", "+@all", "&*", *rules)
     try:
-        yield SecretUrl(f"redis://limited:secret@127.0.0.1:{server.port}/0")
+        yield RedisAddress("127.0.0.1", server.port, username="limited", password=Secret("secret"))
     finally:
         world.run("ACL DELUSER", "limited")
 
@@ -609,7 +612,7 @@ async def test_a_large_stream_is_trimmed_in_steps(
 
 async def test_a_wrong_address_is_refused(redis_server: RedisServer) -> None:
     """Nobody listens there: exit code 4, and the message says where. A CA file without TLS: exit code 2."""
-    nowhere = SecretUrl("redis://127.0.0.1:1/0")
+    nowhere = RedisAddress("127.0.0.1", 1)
     with pytest.raises(StartError, match=r"127\.0\.0\.1:1"):
         async with open_redis_stream(settings(redis_server, redis_url=nowhere)):
             pass

@@ -17,6 +17,7 @@ from trio_alerts.backends.opensearch.client import open_opensearch
 from trio_alerts.backends.opensearch.guard import SchemaGuard
 from trio_alerts.backends.opensearch.mapping import IndexSpec
 from trio_alerts.errors import SchemaError, StartError, Unavailable
+from trio_alerts.settings.addresses import OpenSearchAddress
 
 BOUND_S = 60
 Break = Callable[[OpenSearch, IndexSpec], None]
@@ -30,7 +31,7 @@ def wanted(fresh_index: str) -> IndexSpec:
 @asynccontextmanager
 async def guarding(server: OpenSearch, wanted: IndexSpec, timeout_s: float = 10) -> AsyncIterator[SchemaGuard]:
     with trio.fail_after(BOUND_S):
-        async with open_opensearch(server.url) as client:
+        async with open_opensearch(OpenSearchAddress((server.url,))) as client:
             yield SchemaGuard(client, wanted, timeout_s)
 
 

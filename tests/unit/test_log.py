@@ -11,7 +11,7 @@ from loguru import logger
 
 from tests.support.calling import own_logging
 from trio_alerts.log import LogFormat, set_up_logging
-from trio_alerts.secret import SecretUrl
+from trio_alerts.settings.addresses import parse_receiver_url
 
 
 @pytest.fixture
@@ -25,7 +25,7 @@ def log_all(err: io.StringIO, log_format: LogFormat, level: str = "info") -> Non
         set_up_logging(log_format, level)
         logger.debug("quiet")
         logger.info("reading {} as {consumer}", "Alerts", consumer="me", reason="two words")
-        logger.warning("{}", "a line\nand \x1b[31mmore", url=SecretUrl("https://hooks.example/secret"))
+        logger.warning("{}", "a line\nand \x1b[31mmore", url=parse_receiver_url("https://hooks.example/secret"))
 
 
 def test_text_is_one_line_a_record(err: io.StringIO) -> None:

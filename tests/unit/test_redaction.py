@@ -6,6 +6,7 @@ import json
 from collections.abc import Callable
 from urllib.parse import quote, quote_plus
 
+import httpx
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -93,7 +94,7 @@ def test_short_and_common_words_stay(secret: str, text: str) -> None:
 )
 def test_what_of_a_request_is_a_secret(url: str, headers: dict[str, str], known: list[str]) -> None:
     """Parts of path and query, the password, what headers carry, and the signing key."""
-    redactor = Redactor(secrets_of_request(url, headers, b"0123456789abcdef01234567"))
+    redactor = Redactor(secrets_of_request(httpx.URL(url), headers, b"0123456789abcdef01234567"))
     for secret in [*known, "MDEyMzQ1Njc4OWFiY2RlZjAxMjM0NTY3"]:
         assert secret not in redactor.redact(f"<{secret}>")
     assert "<h, https, POST, 404: not found>" == redactor.redact("<h, https, POST, 404: not found>")

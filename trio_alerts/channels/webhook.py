@@ -12,7 +12,6 @@ from msgspec.structs import replace
 
 import trio_alerts
 from trio_alerts.channels.registry import ChannelKind
-from trio_alerts.http.hosts import literal_address
 from trio_alerts.http.networks import AllowedNetworks
 from trio_alerts.http.request import PostTemplate
 from trio_alerts.http.response import AnswerParser
@@ -20,7 +19,9 @@ from trio_alerts.http.status import classify_status, parse_retry_after
 from trio_alerts.outcome import Outcome, Retry
 from trio_alerts.ports.channel import Message
 from trio_alerts.redaction import secrets_of_request
-from trio_alerts.secret import Secret, SecretUrl, signing_key
+from trio_alerts.secret import Secret, signing_key
+from trio_alerts.settings.addresses import ReceiverAddress
+from trio_alerts.settings.hosts import literal_address
 from trio_alerts.settings.kinds import HEADERS, WEBHOOK_SECRET, WEBHOOK_URL, choice
 from trio_alerts.settings.settings import ChannelSettings, about
 
@@ -32,7 +33,7 @@ class WebhookSettings(ChannelSettings):
     """A webhook: the alert is posted to one URL."""
 
     kind: Literal["webhook"] = field(default="webhook", metadata=about(choice("webhook"), "What it is."))
-    url: SecretUrl = field(metadata=about(WEBHOOK_URL, "Where alerts are posted to."))
+    url: ReceiverAddress = field(metadata=about(WEBHOOK_URL, "Where alerts are posted to."))
     secret: Secret | None = field(
         default=None, metadata=about(WEBHOOK_SECRET, "Signs each request (Standard Webhooks v1); none: not signed.")
     )
@@ -73,8 +74,7 @@ class Webhook:
     """
 
     def __init__(self, settings: WebhookSettings, now: Callable[[], dt.datetime]) -> None:
-        url = settings.url.reveal()
-        target = httpx.URL(url)
+        target = httpx.URL(settings.url.text.reveal())
         own = {"content-type": "application/json", "user-agent": f"trio-alerts/{trio_alerts.__version__}"}
         given = {name: value.reveal() for name, value in settings.headers.items()}
         if target.userinfo:
@@ -84,7 +84,7 @@ class Webhook:
         self._template = PostTemplate(target, own | given)
         self._now = now
         self.origin = self._template.key
-        self.secrets: Sequence[str] = secrets_of_request(url, given, self._key)
+        self.secrets: Sequence[str] = secrets_of_request(target, given, self._key)
 
     def render(self, message: Message) -> bytes:
         """Return the request of one attempt, with the Standard Webhooks headers: the time is the attempt's own."""

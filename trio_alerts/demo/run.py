@@ -23,6 +23,7 @@ from trio_alerts.demo.samples import MALFORMED, Fields, read_examples, sample_en
 from trio_alerts.demo.screen import open_screen
 from trio_alerts.demo.show import Show
 from trio_alerts.demo.tables import reckoning
+from trio_alerts.settings.addresses import parse_redis_url
 
 UNBALANCED = 5  # as LedgerError's
 MOST_ALERTS = 100_000
@@ -89,7 +90,7 @@ async def _play(options: DemoOptions, binary: Path) -> int:
             urls = {receiver.name: await serving.start(serve_receiver, receiver) for receiver in receivers}
             secret = f"whsec_{base64.b64encode(key).decode()}"
             settings = write_settings(folder, redis_url, f"sqlite:///{database}", urls, secret)
-            async with open_redis(redis_url) as redis, open_sqlite_store(database) as store:
+            async with open_redis(parse_redis_url(redis_url)) as redis, open_sqlite_store(database) as store:
                 await store.prepare()
                 emitted: list[str] = []
                 with open_screen() as screen:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Literal
 
 from trio_alerts.secret import Secret, signing_key
-from trio_alerts.settings.addresses import check_redis_url, check_store_url, check_webhook_url
+from trio_alerts.settings.addresses import parse_receiver_url, parse_redis_url, parse_store_url
 
 Networks = Literal["any", "public"] | tuple[IPv4Network | IPv6Network, ...]
 
@@ -224,12 +224,12 @@ POLICY = choice("resend", "hold")
 NETWORKS = Kind('"any", "public", or a list of networks, such as 10.0.0.0/8', _check_networks)
 SCHEDULE = list_of(seconds(), f"a list of seconds, each {_SHORTEST_S:g} to {_LONGEST_S:,}", distinct=False)
 REDIS_URL = Kind(
-    "redis://, rediss:// or redis+sentinel:// with host, or unix:///path", check_redis_url, secret=True, in_file=True
+    "redis://, rediss:// or redis+sentinel:// with host, or unix:///path", parse_redis_url, secret=True, in_file=True
 )
 STORE_URL = Kind(
-    "http(s)://user:password@host:port,host… or sqlite:///path", check_store_url, secret=True, in_file=True
+    "http(s)://user:password@host:port,host… or sqlite:///path", parse_store_url, secret=True, in_file=True
 )
-WEBHOOK_URL = Kind("http:// or https:// with one host", check_webhook_url, secret=True, in_file=True)
+WEBHOOK_URL = Kind("http:// or https:// with one host", parse_receiver_url, secret=True, in_file=True)
 WEBHOOK_SECRET = Kind("base64, with or without whsec_ before it", _check_secret, secret=True, in_file=True)
 HEADERS = Kind("a table of texts, without the headers that the channel writes", _check_headers, secret=True)
 FLAG = Kind("true or false", _check_flag)

@@ -15,7 +15,8 @@ from typing import Literal
 
 from trio_alerts.errors import SettingsError
 from trio_alerts.http.networks import AllowedNetworks
-from trio_alerts.secret import Secret, SecretUrl
+from trio_alerts.secret import Secret
+from trio_alerts.settings.addresses import OpenSearchAddress, ReceiverAddress, RedisAddress, StoreAddress
 from trio_alerts.settings.kinds import (
     CHANNEL_NAME,
     FILE,
@@ -120,15 +121,15 @@ class RouteSettings:
 class Settings:
     """Everything that can be configured. `load_settings` checks it; one that is built directly is trusted."""
 
-    redis_url: SecretUrl = field(
-        default=SecretUrl("redis://127.0.0.1:6379/0"),
+    redis_url: RedisAddress = field(
+        default=RedisAddress("127.0.0.1"),
         metadata=about(REDIS_URL, "The Redis or Valkey server that holds the stream."),
     )
     redis_ca_file: Path | None = field(
         default=None, metadata=about(FILE, "The CA certificates (PEM) to trust for Redis, instead of the usual ones.")
     )
-    store_url: SecretUrl = field(
-        default=SecretUrl("http://127.0.0.1:9200"),
+    store_url: StoreAddress = field(
+        default=OpenSearchAddress(("http://127.0.0.1:9200",)),
         metadata=about(STORE_URL, "Where records live: OpenSearch, or an SQLite file."),
     )
     store_ca_file: Path | None = field(
@@ -157,7 +158,7 @@ class Settings:
         default=1,
         metadata=about(whole(1, 256), "How many processes, each with so many workers, run on this machine."),
     )
-    webhook_url: SecretUrl | None = field(
+    webhook_url: ReceiverAddress | None = field(
         default=None, metadata=about(WEBHOOK_URL, "The one-channel short form: a channel named `webhook`.")
     )
     webhook_secret: Secret | None = field(

@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 
 from trio_alerts.errors import SettingsError
 from trio_alerts.http.networks import AllowedNetworks
+from trio_alerts.settings.addresses import OpenSearchAddress
 from trio_alerts.settings.kinds import read_secret_file
 from trio_alerts.settings.settings import (
     DEFAULT_KIND,
@@ -248,13 +249,17 @@ def _contradictions(settings: Settings, given: Mapping[str, _Given]) -> Iterator
 
     yield from _contradictions_of_channels(settings)
 
-    no_redis_tls = settings.redis_url.scheme in ("redis", "unix")
-    no_store_tls = settings.store_url.scheme != "https"
+    store_tls = isinstance(settings.store_url, OpenSearchAddress) and settings.store_url.tls
     for name, other, wrong, rule in (
         ("streams", "stream", "stream" in given, "stream and streams exclude each other"),
         ("webhook_secret", "webhook_url", settings.webhook_url is None, "it does nothing without webhook_url"),
-        ("redis_ca_file", "redis_url", no_redis_tls, "it does nothing without TLS: redis_url must be rediss://"),
-        ("store_ca_file", "store_url", no_store_tls, "it does nothing without TLS: store_url must be https://"),
+        (
+            "redis_ca_file",
+            "redis_url",
+            not settings.redis_url.tls,
+            "it does nothing without TLS: redis_url must be rediss://",
+        ),
+        ("store_ca_file", "store_url", not store_tls, "it does nothing without TLS: store_url must be https://"),
     ):
         if name in given and wrong:
             yield {name, other}, f"{name} ({given[name].origin}): {rule}"

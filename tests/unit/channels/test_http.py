@@ -19,9 +19,9 @@ from trio_alerts.http.socket import SendProgress
 from trio_alerts.http.transport import TrioTransport
 from trio_alerts.outcome import Accepted, Outcome, Refused, Retry
 from trio_alerts.ports.channel import Message
-from trio_alerts.secret import SecretUrl
+from trio_alerts.settings.addresses import parse_receiver_url
 
-SETTINGS = WebhookSettings(name="pager", url=SecretUrl("https://example.org/hook/s3cret"))
+SETTINGS = WebhookSettings(name="pager", url=parse_receiver_url("https://example.org/hook/s3cret"))
 
 
 def now() -> dt.datetime:
@@ -164,7 +164,7 @@ async def test_wrong_dns_fails_no_alert_for_good(mock_clock: MockClock) -> None:
     """A name that leads nowhere good for a while: the attempt is told to a human, and the next one arrives."""
     names = NameServer(["0.0.0.0"], ["169.254.169.254"], ["127.0.0.1"])
     async with raw_receiver() as receiver, TrioTransport(names=NameLookup(names)) as transport:
-        settings = WebhookSettings(name="hook", url=SecretUrl(f"http://hook.example:{receiver.port}/"))
+        settings = WebhookSettings(name="hook", url=parse_receiver_url(f"http://hook.example:{receiver.port}/"))
         channel = make_channel(settings, transport, now)
         outcomes = []
         for _ in range(3):

@@ -9,7 +9,8 @@ from trio_alerts.channels.webhook import Webhook, WebhookSettings
 from trio_alerts.http.response import AnswerParser
 from trio_alerts.outcome import Accepted, Outcome, Refused, Retry
 from trio_alerts.ports.channel import Message
-from trio_alerts.secret import Secret, SecretUrl
+from trio_alerts.secret import Secret
+from trio_alerts.settings.addresses import parse_receiver_url
 
 SECRET = "whsec_" + base64.b64encode(b"0123456789abcdef01234567").decode()
 MESSAGE = Message("1763900000000-0", b'{"alert_id":"a-1","title":"Z\xc3\xbcrich"}')
@@ -18,7 +19,7 @@ MESSAGE = Message("1763900000000-0", b'{"alert_id":"a-1","title":"Z\xc3\xbcrich"
 def webhook(url: str = "https://example.org/hook/s3cret", secret: str | None = None, **headers: str) -> Webhook:
     settings = WebhookSettings(
         name="pager",
-        url=SecretUrl(url),
+        url=parse_receiver_url(url),
         secret=Secret(secret) if secret else None,
         headers={name: Secret(value) for name, value in headers.items()},
     )

@@ -11,16 +11,16 @@ from tests.support.calling import own_logging
 from trio_alerts.channels.webhook import WebhookSettings
 from trio_alerts.commands.run import introduce
 from trio_alerts.log import LogFormat, set_up_logging
-from trio_alerts.secret import SecretUrl
+from trio_alerts.settings.addresses import parse_receiver_url, parse_redis_url, parse_store_url
 from trio_alerts.settings.settings import Settings
 
 SETTINGS = Settings(
-    redis_url=SecretUrl("rediss://user:hunter1@redis.internal:6380/2?password=hunter2"),
-    store_url=SecretUrl("https://admin:hunter3@a.internal:9200,b.internal:9200"),
+    redis_url=parse_redis_url("rediss://user:hunter1@redis.internal:6380/2"),
+    store_url=parse_store_url("https://admin:hunter3@a.internal:9200,b.internal:9200"),
     streams=("Alerts-1", "Alerts-2"),
     channels=(
-        WebhookSettings(name="pager", url=SecretUrl("https://events.example/v2/hunter4?key=hunter5")),
-        WebhookSettings(name="chat", url=SecretUrl("https://hooks.example/services/hunter6")),
+        WebhookSettings(name="pager", url=parse_receiver_url("https://events.example/v2/hunter4?key=hunter5")),
+        WebhookSettings(name="chat", url=parse_receiver_url("https://hooks.example/services/hunter6")),
     ),
     workers=64,
     processes=2,
@@ -40,8 +40,8 @@ def test_the_banner_says_what_runs_here() -> None:
     (line,) = introduced("text").splitlines()
     assert line.endswith(
         f"trio-alerts {trio_alerts.__version__}: Alerts-1, Alerts-2 of rediss://redis.internal:6380/2 as group "
-        "alert-processor, records in https://a.internal:9200,b.internal:9200, notifies pager (https://events.example), "
-        "chat (https://hooks.example), 2 processes with 64 workers"
+        "alert-processor, records in https://a.internal:9200, https://b.internal:9200, notifies pager "
+        "(https://events.example), chat (https://hooks.example), 2 processes with 64 workers"
     )
     told = msgspec.json.decode(introduced("json"))
     assert (trio_alerts.__version__, ["Alerts-1", "Alerts-2"], 64, 2) == tuple(

@@ -21,8 +21,8 @@ from trio_alerts.backends.opensearch.connection import (
     MsgspecSerializer,
     own_connections,
 )
-from trio_alerts.backends.opensearch.nodes import StoreAddress, parse_store_url
 from trio_alerts.errors import StartError, Unavailable
+from trio_alerts.settings.addresses import OpenSearchAddress
 from trio_alerts.text import one_line
 
 # `labels` is a `flat_object`, which came with 2.7.
@@ -34,7 +34,7 @@ SERVER_SHARE = 0.7
 
 @asynccontextmanager
 async def open_opensearch(
-    store_url: str,
+    address: OpenSearchAddress,
     *,
     ca_file: str | None = None,
     timeout_s: float = 10.0,
@@ -43,16 +43,14 @@ async def open_opensearch(
     """Connect, check that an OpenSearch answers that we can use, and close at the end.
 
     Args:
-        store_url: `http(s)://user:pass@host:port[,host…]`.
+        address: The setting `store_url`.
         ca_file: A PEM file of the only authorities to trust; None means the system's and certifi's.
         timeout_s: The bound of every request as a whole, in seconds.
         http: What carries the requests, in place of connections of our own.
 
     Raises:
-        SettingsError: `store_url` is malformed.
         StartError: Nothing answers there, it refuses us, or it is no OpenSearch of version 2.7 or newer.
     """
-    address = parse_store_url(store_url)
     client = AsyncOpenSearch(
         [{"address": address}],
         transport_class=LooplessTransport,
@@ -73,7 +71,7 @@ def server_timeout(timeout_s: float) -> str:
     return f"{max(1, round(timeout_s * SERVER_SHARE * 1000))}ms"
 
 
-async def _check_server(client: AsyncOpenSearch, address: StoreAddress) -> None:
+async def _check_server(client: AsyncOpenSearch, address: OpenSearchAddress) -> None:
     try:
         answer: Answer = await client.info()
         version = answer.read(ServerInfo).version

@@ -23,10 +23,11 @@ from opensearchpy.serializer import Serializer
 
 import trio_alerts
 from trio_alerts.backends.opensearch.answers import Answer, ForeignAnswer, check_answer
-from trio_alerts.backends.opensearch.nodes import Node, Nodes, StoreAddress
+from trio_alerts.backends.opensearch.nodes import Node, Nodes
 from trio_alerts.errors import StartError, Unavailable
 from trio_alerts.http.networks import AllowedNetworks
 from trio_alerts.http.transport import TrioTransport, default_ssl_context
+from trio_alerts.settings.addresses import OpenSearchAddress
 
 # More than the batchers and the guard ever have under way; a burst of single reads queues here, inside its own bound.
 MAX_UNDER_WAY = 32
@@ -91,7 +92,7 @@ class HttpConnection(AsyncConnection):
     def __init__(
         self,
         *,
-        address: StoreAddress,
+        address: OpenSearchAddress,
         timeout: float,
         http: httpx.AsyncBaseTransport,
         **_: Any,
@@ -102,14 +103,15 @@ class HttpConnection(AsyncConnection):
         self._nodes = Nodes(address.nodes)
         self._places = trio.Semaphore(MAX_UNDER_WAY)
         self._http = http
-        self._secrets = [address.user or "", address.password]
+        password = address.password.reveal() if address.password else ""
+        self._secrets = [address.user or "", password]
         self._headers = {
             "user-agent": f"trio-alerts/{trio_alerts.__version__}",
             "accept-encoding": "identity",
             "content-type": "application/json",
         }
         if address.user is not None:
-            token = b64encode(f"{address.user}:{address.password}".encode()).decode()
+            token = b64encode(f"{address.user}:{password}".encode()).decode()
             self._headers["authorization"] = f"Basic {token}"
             self._secrets.append(token)
 
@@ -228,13 +230,13 @@ class _Anywhere(AllowedNetworks):
         return None
 
 
-def own_connections(address: StoreAddress, ca_file: str | None, timeout_s: float) -> TrioTransport:
+def own_connections(address: OpenSearchAddress, ca_file: str | None, timeout_s: float) -> TrioTransport:
     """Return what carries requests to the nodes of one address.
 
     Raises:
         StartError: `ca_file` cannot be used.
     """
-    if address.nodes[0].startswith("http:"):
+    if not address.tls:
         trusted = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     elif ca_file is None:
         trusted = default_ssl_context()

@@ -39,6 +39,7 @@ from trio_alerts.batcher import Batcher
 from trio_alerts.errors import RefusedContent, SchemaError, Unavailable
 from trio_alerts.ports.store import Conflict, Counts, Due, RecordFilter, Stored, Vitals
 from trio_alerts.record import Record
+from trio_alerts.settings.addresses import OpenSearchAddress
 from trio_alerts.settings.settings import Settings
 
 MAX_BULK_ITEMS = 500  # 40 to 100 ms of a small server's work: what a lone write may have to wait for
@@ -51,12 +52,13 @@ T = TypeVar("T")
 
 @asynccontextmanager
 async def open_opensearch_store(
-    settings: Settings, on_batch: Callable[[int], None] | None = None
+    address: OpenSearchAddress, settings: Settings, on_batch: Callable[[int], None] | None = None
 ) -> AsyncIterator["OpenSearchStore"]:
     """Connect to the store for as long as the block runs; nothing is created before `prepare`.
 
     Args:
-        settings: `store_url`, `store_ca_file`, `store_timeout_s`, `index`, and the streams and group that it serves.
+        address: The setting `store_url`.
+        settings: `store_ca_file`, `store_timeout_s`, `index`, and the streams and group that it serves.
         on_batch: Told the size of each batch of writes.
 
     Raises:
@@ -68,7 +70,7 @@ async def open_opensearch_store(
     """
     ca_file = None if settings.store_ca_file is None else str(settings.store_ca_file)
     timeout_s = settings.store_timeout_s
-    async with open_opensearch(settings.store_url.reveal(), ca_file=ca_file, timeout_s=timeout_s) as client:
+    async with open_opensearch(address, ca_file=ca_file, timeout_s=timeout_s) as client:
         wanted = IndexSpec(settings.index, settings.stream_names, settings.group)
         store = OpenSearchStore(client, wanted, timeout_s, on_batch)
         async with running(*store.tasks()):

@@ -17,11 +17,11 @@ from redis.event import EventDispatcher
 from redis.exceptions import AuthenticationError, MovedError, ReadOnlyError, RedisError
 from redis.typing import EncodableT
 
-from trio_alerts.backends.redis.address import RedisAddress, parse_redis_url
 from trio_alerts.backends.redis.answers import EntryId, Refusal, in_order, misunderstood, refusal, shaped
 from trio_alerts.backends.redis.connect import connect, tls_context
 from trio_alerts.backends.redis.connection import RedisConnection, pack
-from trio_alerts.errors import SettingsError, StartError, Unavailable
+from trio_alerts.errors import StartError, Unavailable
+from trio_alerts.settings.addresses import RedisAddress
 from trio_alerts.settings.settings import Settings
 
 BACKOFF_FIRST_S = 0.1
@@ -39,24 +39,21 @@ T = TypeVar("T")
 
 @asynccontextmanager
 async def open_redis(
-    url: str, *, ca_file: str | Path | None = None, timeout_s: float = 5.0
+    address: RedisAddress, *, ca_file: str | Path | None = None, timeout_s: float = 5.0
 ) -> AsyncIterator["RedisClient"]:
     """Connect, and keep a client connected while the block runs.
 
     Args:
-        url: The setting `redis_url`.
+        address: The setting `redis_url`.
         ca_file: PEM file of the CAs that verify `rediss://`; the system's if not given.
         timeout_s: Bound of every single wait: to connect, for a lost connection to come back, for an answer.
 
     Raises:
-        SettingsError: URL or CA file are wrong.
+        SettingsError: The CA file is wrong.
         StartError: The server cannot be reached or refuses us; the message names the address.
 
     What the block raises comes out as it is, not wrapped in a group.
     """
-    address = parse_redis_url(url)
-    if ca_file is not None and not address.tls:
-        raise SettingsError(f"redis_ca_file is set, but {address} is not encrypted: use rediss://")
     tls = tls_context(ca_file) if address.tls else None
     async with _opened(RedisClient(address, tls=tls, timeout_s=timeout_s)) as client:
         yield client
@@ -67,12 +64,12 @@ async def open_redis_for_command(settings: Settings) -> AsyncIterator["RedisClie
     """Connect for one command of an operator, who is told of every fault of the server, and does not wait.
 
     Raises:
-        SettingsError: The address or its CA file is wrong.
+        SettingsError: The CA file is wrong.
         StartError: The server cannot be reached or refuses us, also later.
     """
-    url, ca_file = settings.redis_url.reveal(), settings.redis_ca_file
+    address, ca_file = settings.redis_url, settings.redis_ca_file
     try:
-        async with open_redis(url, ca_file=ca_file, timeout_s=settings.redis_timeout_s) as client:
+        async with open_redis(address, ca_file=ca_file, timeout_s=settings.redis_timeout_s) as client:
             yield client
     except Unavailable as error:
         raise StartError(f"Redis: {error}") from error

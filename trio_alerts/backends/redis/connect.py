@@ -12,11 +12,12 @@ from typing import Any
 import trio
 from redis.exceptions import AuthenticationError, NoPermissionError
 
-from trio_alerts.backends.redis.address import RedisAddress
 from trio_alerts.backends.redis.answers import Refusal, shaped
 from trio_alerts.backends.redis.connection import READ_SIZE, RedisConnection
 from trio_alerts.errors import SettingsError, Unavailable
 from trio_alerts.redaction import Redactor
+from trio_alerts.secret import Secret
+from trio_alerts.settings.addresses import RedisAddress
 
 CLIENT_NAME = "trio_alerts"
 _NOT_REDIS = "does not speak Redis's protocol"
@@ -189,11 +190,13 @@ def _refusal(address: RedisAddress, answers: dict[str, Any]) -> str | None:
 
 def _without_passwords(said: str, address: RedisAddress) -> str:
     """Take out of what a server, or a proxy in front of it, says what it repeats of our AUTH."""
-    return Redactor(filter(None, (address.password, address.sentinel_password))).redact(said)
+    passwords = filter(None, (address.password, address.sentinel_password))
+    return Redactor(password.reveal() for password in passwords).redact(said)
 
 
-def _login(username: str | None, password: str | None) -> tuple[str, ...]:
-    return ("AUTH", username, password or "") if username else ("AUTH", password or "")
+def _login(username: str | None, password: Secret | None) -> tuple[str, ...]:
+    text = password.reveal() if password else ""
+    return ("AUTH", username, text) if username else ("AUTH", text)
 
 
 async def _open_stream(address: RedisAddress, tls: ssl.SSLContext | None) -> trio.abc.Stream:

@@ -56,7 +56,7 @@ async def open_quarantine(settings: Settings) -> AsyncIterator["RedisQuarantine"
     """Connect for as long as the block runs.
 
     Raises:
-        SettingsError: The address or its CA file is wrong.
+        SettingsError: The CA file is wrong.
         StartError: The server cannot be reached or refuses us, also later.
     """
     async with open_redis_for_command(settings) as client:

@@ -38,11 +38,11 @@ async def open_producer(settings: Settings) -> AsyncIterator["RedisProducer"]:
     """Connect to the stream's server for as long as the block runs.
 
     Raises:
-        SettingsError: The address or its CA file is wrong.
+        SettingsError: The CA file is wrong.
         StartError: The server cannot be reached or refuses us.
     """
     async with open_redis(
-        settings.redis_url.reveal(), ca_file=settings.redis_ca_file, timeout_s=settings.redis_timeout_s
+        settings.redis_url, ca_file=settings.redis_ca_file, timeout_s=settings.redis_timeout_s
     ) as client:
         yield RedisProducer(client)
 

@@ -113,7 +113,7 @@ async def open_ledger(settings: Settings) -> AsyncIterator["RedisLedger"]:
     """Connect for as long as the block runs.
 
     Raises:
-        SettingsError: The address or its CA file is wrong.
+        SettingsError: The CA file is wrong.
         StartError: The server cannot be reached or refuses us, also later.
     """
     async with open_redis_for_command(settings) as client:

@@ -36,12 +36,12 @@ async def open_redis_stream(settings: Settings) -> AsyncIterator["RedisStream"]:
     """Connect twice, once for what blocks, and keep the stream port open while the block runs.
 
     Raises:
-        SettingsError: The address or the CA file are wrong.
+        SettingsError: The CA file is wrong.
         StartError: The server cannot be reached or refuses us; the message names the address.
     """
-    url, ca_file = settings.redis_url.reveal(), settings.redis_ca_file
+    address, ca_file = settings.redis_url, settings.redis_ca_file
     async with (
-        open_redis(url, ca_file=ca_file, timeout_s=settings.redis_timeout_s) as client,
+        open_redis(address, ca_file=ca_file, timeout_s=settings.redis_timeout_s) as client,
         client.open_blocking(settings.block_s, most_read(settings)) as blocking,
     ):
         stream = RedisStream(settings, client, blocking)

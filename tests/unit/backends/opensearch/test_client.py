@@ -18,8 +18,10 @@ from trio_alerts.backends.opensearch.bulk import Action, BulkItem, ItemError, bu
 from trio_alerts.backends.opensearch.client import open_opensearch
 from trio_alerts.backends.opensearch.connection import MAX_UNDER_WAY
 from trio_alerts.backends.opensearch.documents import Target, read_document, search_documents
-from trio_alerts.backends.opensearch.nodes import Nodes, StoreAddress, parse_store_url
-from trio_alerts.errors import SettingsError, StartError, Unavailable
+from trio_alerts.backends.opensearch.nodes import Nodes
+from trio_alerts.errors import StartError, Unavailable
+from trio_alerts.secret import Secret
+from trio_alerts.settings.addresses import OpenSearchAddress
 
 Answer = httpx.Response | Exception
 
@@ -53,9 +55,10 @@ class Network(httpx.AsyncBaseTransport):
 
 @asynccontextmanager
 async def opened(
-    network: Network, store_url: str = "http://a", timeout_s: float = 10.0
+    network: Network, *hosts: str, user: str | None = None, password: Secret | None = None, timeout_s: float = 10.0
 ) -> AsyncIterator[AsyncOpenSearch]:
-    async with open_opensearch(store_url, http=network, timeout_s=timeout_s) as client:
+    address = OpenSearchAddress(tuple(f"http://{host}:9200" for host in hosts or ("a",)), user, password)
+    async with open_opensearch(address, http=network, timeout_s=timeout_s) as client:
         network.asked.clear()
         yield client
 
@@ -73,49 +76,6 @@ async def write(client: AsyncOpenSearch) -> object:
 
 
 # --- where it is -----------------------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize(
-    ("store_url", "expected"),
-    [
-        ("http://127.0.0.1:9201", StoreAddress(("http://127.0.0.1:9201",))),
-        ("http://a", StoreAddress(("http://a:9200",))),
-        ("https://a/", StoreAddress(("https://a:443",))),
-        ("http://a:1,b:2,[::1]:3", StoreAddress(("http://a:1", "http://b:2", "http://[::1]:3"))),
-        ("https://u:p%40%2F%3A@a,b/x/y/", StoreAddress(("https://a:443/x/y", "https://b:443/x/y"), "u", "p@/:")),
-        ("http://u@a", StoreAddress(("http://a:9200",), "u", "")),
-        ("http://u:p:q@a", StoreAddress(("http://a:9200",), "u", "p:q")),
-    ],
-)
-def test_store_url_names_nodes_credentials_and_prefix(store_url: str, expected: StoreAddress) -> None:
-    """Scheme, credentials and prefix hold for every host; http means port 9200 and https 443."""
-    address = parse_store_url(store_url)
-
-    assert (expected, expected.password) == (address, address.password)
-
-
-@pytest.mark.parametrize(
-    "store_url",
-    [
-        "a:9200",
-        "ftp://sesame@a",
-        "http://u:sesame@",
-        "http://u:sesame@a,,b",
-        "http://u:sesame@a:99999",
-        "http://u:sesame@a:0",
-        "http://u:sesame@a b",
-        "http://u:sesame/x@a",
-        "http://u:sesame?x@a",
-        "http://u:sesame#x@a",
-        "http://u:sesame@[::1",
-    ],
-)
-def test_a_malformed_store_url_is_refused_without_quoting_the_password(store_url: str) -> None:
-    """Whatever is wrong with a store_url, the message never holds its password."""
-    with pytest.raises(SettingsError, match="store_url") as refusal:
-        parse_store_url(store_url)
-
-    assert "sesame" not in str(refusal.value)
 
 
 def test_healthy_nodes_take_turns_and_ill_ones_come_last() -> None:
@@ -203,7 +163,7 @@ async def test_a_user_who_may_not_ask_for_the_version_is_accepted() -> None:
 async def test_a_ca_file_that_cannot_be_read_is_named() -> None:
     """A wrong store_ca_file stops the start with its name."""
     with pytest.raises(StartError, match=r"nowhere\.pem"):
-        async with open_opensearch("https://a", ca_file="nowhere.pem"):
+        async with open_opensearch(OpenSearchAddress(("https://a",)), ca_file="nowhere.pem"):
             pass
 
 
@@ -213,7 +173,7 @@ async def test_a_ca_file_that_cannot_be_read_is_named() -> None:
 async def test_credentials_go_into_a_header_and_nowhere_else() -> None:
     """User and password are sent as basic authentication; no repr, URL or message holds them."""
     network = Network()
-    async with opened(network, "http://al:se%20same@a,b") as client:
+    async with opened(network, "a", "b", user="al", password=Secret("se same")) as client:
         await write(client)
         network.answer = failing(401)
         with pytest.raises(AccessDenied) as refusal:
@@ -246,7 +206,7 @@ async def test_a_write_of_which_nothing_was_sent_goes_to_the_next_node(error: Ex
     """Without a connection not a byte was sent, so even a write is tried elsewhere, and the node rests."""
     network = Network()
     network.answer = on("a", error)
-    async with opened(network, "http://a,b") as client:
+    async with opened(network, "a", "b") as client:
         for _ in range(4):
             await write(client)
 
@@ -258,7 +218,7 @@ async def test_a_write_of_which_nothing_was_sent_goes_to_the_next_node(error: Ex
 async def test_a_write_that_may_have_arrived_is_sent_once(error: Exception) -> None:
     """A connection that broke after the request went out ends a write: whoever wrote must look."""
     network = Network()
-    async with opened(network, "http://a,b") as client:
+    async with opened(network, "a", "b") as client:
         network.answer = lambda request: error
         with pytest.raises(Unavailable):
             await write(client)
@@ -269,7 +229,7 @@ async def test_a_write_that_may_have_arrived_is_sent_once(error: Exception) -> N
 async def test_a_read_is_tried_on_every_node() -> None:
     """A search or a get does no harm twice."""
     network = Network()
-    async with opened(network, "http://a,b,c") as client:
+    async with opened(network, "a", "b", "c") as client:
         network.answer = lambda request: httpx.ReadError("reset")
         with pytest.raises(Unavailable, match=r"http://a:9200, http://b:9200.*reset"):
             await client.search(index="i", body={})
@@ -282,7 +242,7 @@ async def test_a_read_is_tried_on_every_node() -> None:
 async def test_an_ill_node_rests_without_a_repeat() -> None:
     """A 503 is the caller's to judge, but the next requests go to the other node first."""
     network = Network()
-    async with opened(network, "http://a,b") as client:
+    async with opened(network, "a", "b") as client:
         network.answer = on("a", httpx.Response(503))
         for _ in range(2):  # one of them meets the ill node
             try:
@@ -304,7 +264,7 @@ async def test_an_ill_node_rests_without_a_repeat() -> None:
 async def test_every_request_is_bounded_as_a_whole(autojump_clock: MockClock) -> None:
     """A node that never answers costs exactly the time-out, one try, and its turn."""
     network = Network()
-    async with opened(network, "http://a,b", timeout_s=7.0) as client:
+    async with opened(network, "a", "b", timeout_s=7.0) as client:
         network.delay_s = 1e6
         start_s = trio.current_time()
         with pytest.raises(Unavailable, match="no answer within 7 s"):
@@ -484,7 +444,7 @@ async def test_a_page_is_shown_without_what_we_sent() -> None:
     """A page may repeat the request: credentials and what an alert holds are not shown, and neither is what is odd."""
     network = Network()
     lines = b'{"create":{"_id":"1-0"}}\n{"title":"Whale moved sesame"}\n'
-    async with opened(network, "http://alibaba:open%20sesame@a") as client:
+    async with opened(network, "a", user="alibaba", password=Secret("open sesame")) as client:
         for text in (
             f"Whale sesame alibaba open sesame {network.asked} YWxpYmFiYTpvcGVuIHNlc2FtZQ== denied",
             f'<p title="sesame">denied</p> {lines.decode()}',
@@ -501,7 +461,7 @@ async def test_a_page_is_shown_without_what_we_sent() -> None:
 async def test_a_node_with_something_else_in_front_rests() -> None:
     """A sign-in page of one node's proxy costs one request: the next ones go to the others."""
     network = Network()
-    async with opened(network, "http://a,b") as client:
+    async with opened(network, "a", "b") as client:
         network.answer = on("a", httpx.Response(200, text=PAGE, headers=HTML))
         for _ in range(2):  # one of them meets the page
             with suppress(ForeignAnswer):
@@ -544,7 +504,7 @@ async def test_an_answer_is_read_whole_however_long() -> None:
     with trio.fail_after(60):
         async with (
             raw_receiver(answering(*answers)) as server,
-            open_opensearch(f"http://127.0.0.1:{server.port}") as client,
+            open_opensearch(OpenSearchAddress((f"http://127.0.0.1:{server.port}",))) as client,
         ):
             for _ in range(2):
                 document = await read_document(client, Target("i"), "1")
@@ -561,7 +521,7 @@ async def test_a_store_may_live_at_any_address() -> None:
     with trio.fail_after(60):
         async with (
             raw_receiver(answering(head % len(info) + info)) as server,
-            open_opensearch(f"http://0.0.0.0:{server.port}"),
+            open_opensearch(OpenSearchAddress((f"http://0.0.0.0:{server.port}",))),
         ):
             assert 1 == len(server.requests)
 

@@ -17,6 +17,7 @@ from trio_alerts.backends.opensearch.store import OpenSearchStore
 from trio_alerts.errors import StartError, Unavailable
 from trio_alerts.outcome import Accepted, Outcome, Retry
 from trio_alerts.ports.channel import Message
+from trio_alerts.settings.addresses import OpenSearchAddress
 
 WANTED = IndexSpec("alerts", (STREAM,), GROUP)
 KINDS = ("bulk", "get", "search", "look")  # what a running process asks
@@ -69,7 +70,10 @@ class Fronted(FakeOpenSearch):
 @asynccontextmanager
 async def served(world: World, server: Fronted) -> AsyncIterator[OpenSearchStore]:
     """Serve one process whose store is this server."""
-    async with open_opensearch("http://store", http=server) as client, trio.open_nursery() as tasks:
+    async with (
+        open_opensearch(OpenSearchAddress(("http://store:9200",)), http=server) as client,
+        trio.open_nursery() as tasks,
+    ):
         store = OpenSearchStore(client, WANTED, timeout_s=10)
         for task in store.tasks():
             tasks.start_soon(task)
@@ -142,7 +146,7 @@ async def test_a_front_at_start_is_named(kind: str, front: str) -> None:
     server.kinds, server.front = (kind,), FRONTS[front]
 
     with pytest.raises(StartError) as caught:
-        async with open_opensearch("http://store", http=server) as client:
+        async with open_opensearch(OpenSearchAddress(("http://store:9200",)), http=server) as client:
             await OpenSearchStore(client, WANTED, timeout_s=10).prepare()
 
     assert 1 == len(str(caught.value).splitlines())

@@ -15,7 +15,9 @@ from trio_alerts.backends.redis import connect
 from trio_alerts.backends.redis.answers import Refusal, ServerTime
 from trio_alerts.backends.redis.client import RedisClient, backoff_s, open_redis
 from trio_alerts.backends.redis.connect import SocketStream
-from trio_alerts.errors import SettingsError, StartError, Unavailable
+from trio_alerts.errors import StartError, Unavailable
+from trio_alerts.secret import Secret
+from trio_alerts.settings.addresses import RedisAddress, parse_redis_url
 
 MASTER = array([bulk(b"master"), b":0\r\n", b"*0\r\n"])
 REPLICA = array([bulk(b"slave"), bulk(b"127.0.0.1"), b":1\r\n", bulk(b"connected"), b":0\r\n"])
@@ -90,7 +92,7 @@ async def test_first_words_that_keep_us_out(
     """A server that is of no use to us is refused at the first words, by name and with its reason."""
     Network(monkeypatch, served(echo, first_words))
     with pytest.raises(StartError) as caught:
-        async with open_redis("redis://:p@h/1"):
+        async with open_redis(RedisAddress("h", db=1, password=Secret("p"))):
             pass
 
     assert message in str(caught.value)
@@ -110,7 +112,7 @@ async def test_a_server_that_repeats_the_password_is_not_quoted(monkeypatch: pyt
     """A renamed AUTH, or a proxy, says what it was sent: the message says the rest."""
     Network(monkeypatch, served(echo, {"AUTH": said}))
     with pytest.raises(StartError, match="refuses the user name or password") as caught:
-        async with open_redis("redis://:p4ssw0rd%2F1@h/1"):
+        async with open_redis(RedisAddress("h", db=1, password=Secret("p4ssw0rd/1"))):
             pass
 
     assert "p4ssw" not in str(caught.value)
@@ -119,7 +121,7 @@ async def test_a_server_that_repeats_the_password_is_not_quoted(monkeypatch: pyt
 async def test_an_unknown_command_s_arguments_are_not_quoted(monkeypatch: pytest.MonkeyPatch) -> None:
     """They can be a payload."""
     Network(monkeypatch, served(lambda _: b"-ERR unknown command 'ECHO', with args beginning with: 'hush' \r\n"))
-    async with open_redis("redis://h") as client:
+    async with open_redis(RedisAddress("h")) as client:
         with pytest.raises(Unavailable) as caught:
             await client.echo("hush")
 
@@ -137,7 +139,7 @@ async def test_an_unknown_command_s_arguments_are_not_quoted(monkeypatch: pytest
 async def test_first_words_one_can_do_without(monkeypatch: pytest.MonkeyPatch, first_words: dict[str, bytes]) -> None:
     """Forbidden or unknown CLIENT, PING and ROLE keep nobody out, nor does a Cluster's replica: it answers MOVED."""
     Network(monkeypatch, served(echo, first_words))
-    async with open_redis("redis://:p@h/1") as client:
+    async with open_redis(RedisAddress("h", db=1, password=Secret("p"))) as client:
         assert b"x" == await client.echo("x")
 
 
@@ -148,19 +150,12 @@ async def test_a_start_that_takes_too_long_is_given_up(
     network = Network(monkeypatch, lambda _: None)
     begin_s = trio.current_time()
     with pytest.raises(StartError, match=r"redis://h:6379/0 does not answer within 5 s$"):
-        async with open_redis("redis://h"):
+        async with open_redis(RedisAddress("h")):
             pass
 
     assert 5.0 == trio.current_time() - begin_s
     with pytest.raises(trio.ClosedResourceError):
         await network.servers[0].stream.send_all(b"x")
-
-
-async def test_a_ca_file_without_encryption_is_refused() -> None:
-    """A CA file promises encryption, so an address without it is a wrong setting."""
-    with pytest.raises(SettingsError, match=r"redis_ca_file is set, but redis://h:6379/0 is not encrypted"):
-        async with open_redis("redis://h", ca_file="ca.pem"):
-            pass
 
 
 # -- errors --
@@ -186,7 +181,7 @@ FORBIDDEN = [  # as Redis 7 and Valkey 9 say it
 async def test_every_error_is_a_refusal(monkeypatch: pytest.MonkeyPatch, wire: bytes, stays: bool) -> None:
     """It is waited for, whatever it is; one that asks for another server or login drops the connection."""
     network = Network(monkeypatch, served(lambda _: wire))
-    async with open_redis("redis://h") as client:
+    async with open_redis(RedisAddress("h")) as client:
         with pytest.raises(Refusal, match=r"^redis://h:6379/0 (refuses|does not let .* run) XLEN on 's': "):
             await client.xlen("s")
         assert stays is client.connected
@@ -198,7 +193,7 @@ async def test_every_error_is_a_refusal(monkeypatch: pytest.MonkeyPatch, wire: b
 async def test_an_unknown_command_is_not_permitted(monkeypatch: pytest.MonkeyPatch, reply: str) -> None:
     """Renamed away or forbidden, in a script or outside: it is the same to us, and the message names the commands."""
     Network(monkeypatch, served(lambda _: f"-{reply}\r\n".encode()))
-    async with open_redis("redis://h") as client:
+    async with open_redis(RedisAddress("h")) as client:
         with pytest.raises(Refusal, match=r"run EVAL \(XPENDING, XGROUP SETID\) on 'k', 'l': ") as caught:
             await client.run_script(
                 int, "redis.call('XPENDING', KEYS[1]) redis.pcall('XGROUP', 'SETID')", ("k", "l"), "an argument"
@@ -214,7 +209,7 @@ async def test_an_answer_of_another_shape_drops_the_connection(
 ) -> None:
     """It may be another command's: nothing that comes behind it is believed, and it is no bug of ours."""
     network = Network(monkeypatch, served(lambda _: wire))
-    async with open_redis("redis://h") as client:
+    async with open_redis(RedisAddress("h")) as client:
         with pytest.raises(Unavailable, match="redis://h:6379/0 answers TIME with what is no such answer: "):
             client.expect(ServerTime, await client.time(), "TIME")
         assert not client.connected
@@ -225,7 +220,7 @@ async def test_an_answer_of_another_shape_drops_the_connection(
 async def test_a_command_that_changes_the_connection_is_refused(monkeypatch: pytest.MonkeyPatch, command: str) -> None:
     """Other tasks share the connection, so nobody may change what its answers mean."""
     network = Network(monkeypatch, served())
-    async with open_redis("redis://h") as client:
+    async with open_redis(RedisAddress("h")) as client:
         with pytest.raises(ValueError, match=command.upper()):
             await client.execute_command(command, "x")
 
@@ -236,7 +231,7 @@ async def test_what_the_block_raises_comes_out_bare(monkeypatch: pytest.MonkeyPa
     """The client's own nursery is nobody else's business: no group around the block's exception."""
     Network(monkeypatch, served())
     with pytest.raises(LookupError, match=r"^mine$"):
-        async with open_redis("redis://h") as client, client.open_blocking(1):
+        async with open_redis(RedisAddress("h")) as client, client.open_blocking(1):
             raise LookupError("mine")
 
 
@@ -250,7 +245,7 @@ async def test_a_bug_in_the_background_is_not_hidden(monkeypatch: pytest.MonkeyP
 
     monkeypatch.setattr(RedisClient, "stay_connected", fails)
     with pytest.RaisesGroup(LookupError):
-        async with open_redis("redis://h"):
+        async with open_redis(RedisAddress("h")):
             await trio.sleep_forever()
 
 
@@ -269,7 +264,7 @@ async def test_tries_to_come_back_are_spaced_and_said_once(
     """A minute of outage costs a try every 2.5 to 5 s in the end, and two lines in the log."""
     away = Unavailable("redis://h:6379/0 cannot be reached: Connection refused")
     network = Network(monkeypatch, served(), *[away] * 20, served())
-    async with open_redis("redis://h") as client:
+    async with open_redis(RedisAddress("h")) as client:
         await network.servers[0].close()
         await wait_all_tasks_blocked()
         with pytest.raises(Unavailable, match=r"is not connected: redis://h:6379/0 cannot be reached"):
@@ -294,7 +289,7 @@ async def test_a_server_that_refuses_us_is_logged_once_for_each_reason(
         served(echo, {"CLIENT": b"-NOAUTH x\r\n", "PING": b"-NOAUTH x\r\n"}),
     )
     network = Network(monkeypatch, served(), *[loading] * 3, *[locked] * 3, served())
-    async with open_redis("redis://h") as client:
+    async with open_redis(RedisAddress("h")) as client:
         await network.servers[0].close()
         await _until_answered(client)
 
@@ -306,7 +301,7 @@ async def test_a_command_waits_for_a_connection_that_comes_back(
 ) -> None:
     """A command that meets a lost connection is sent once the next one is there."""
     network = Network(monkeypatch, served(), Unavailable("away"), served())
-    async with open_redis("redis://h") as client:
+    async with open_redis(RedisAddress("h")) as client:
         await network.servers[0].close()
         await wait_all_tasks_blocked()
         assert b"x" == await client.echo("x")
@@ -319,7 +314,7 @@ async def test_a_connection_that_comes_and_goes_is_not_tried_in_a_loop(
 ) -> None:
     """A server that accepts us and closes at once is backed off from like one that is away."""
     network = Network(monkeypatch, served())
-    async with open_redis("redis://h"):
+    async with open_redis(RedisAddress("h")):
         for count in range(8):
             while len(network.servers) <= count:  # noqa: ASYNC110, virtual time
                 await trio.sleep(0.01)
@@ -341,7 +336,7 @@ async def test_an_answer_that_is_lost_is_not_asked_for_again(
 ) -> None:
     """A command that was sent is never repeated: only its caller knows whether that is safe."""
     network = Network(monkeypatch, served(lambda _: None), served())
-    async with open_redis("redis://h") as client:
+    async with open_redis(RedisAddress("h")) as client:
         with pytest.raises(Unavailable, match=r"^redis://h:6379/0: no answer within 5 s$"):
             await client.xadd("s", {"event": "x"})
         await client.echo("x")
@@ -352,7 +347,7 @@ async def test_an_answer_that_is_lost_is_not_asked_for_again(
 async def test_a_client_that_was_left_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
     """After its block a client is closed, and using it is an error at once, not after a timeout."""
     Network(monkeypatch, served())
-    async with open_redis("redis://h") as client:
+    async with open_redis(RedisAddress("h")) as client:
         assert "<RedisClient redis://h:6379/0: connected, 0 under way>" == repr(client)
         async with client.open_blocking(2) as blocking:
             assert "<blocking RedisClient redis://h:6379/0: connected, 0 under way>" == repr(blocking)
@@ -367,7 +362,7 @@ async def test_leaving_wakes_those_who_wait_for_the_connection(
     """A task that waits for a lost connection hears at once that the client is closed."""
     network = Network(monkeypatch, served(), Unavailable("away"))
     async with trio.open_nursery() as nursery:
-        async with open_redis("redis://h") as client:
+        async with open_redis(RedisAddress("h")) as client:
             await network.servers[0].close()
             await wait_all_tasks_blocked()
 
@@ -384,7 +379,7 @@ async def test_leaving_wakes_those_who_wait_for_the_connection(
 async def test_a_blocking_client_has_time_to_block(monkeypatch: pytest.MonkeyPatch, autojump_clock: MockClock) -> None:
     """The reader's answers may take the block, and the timeout on top."""
     Network(monkeypatch, served(), served(lambda _: None), served())
-    async with open_redis("redis://h", timeout_s=5) as client, client.open_blocking(2) as blocking:
+    async with open_redis(RedisAddress("h"), timeout_s=5) as client, client.open_blocking(2) as blocking:
         begin_s = trio.current_time()
         with pytest.raises(Unavailable, match=r"no answer within 7 s$"):
             await blocking.xread({"s": "$"}, block=2_000)
@@ -396,7 +391,7 @@ async def test_cancelling_a_blocking_command_costs_its_connection(
 ) -> None:
     """The connection is dropped on purpose, and another one takes its place."""
     Network(monkeypatch, served(), served(lambda _: None), served())
-    async with open_redis("redis://h", timeout_s=5) as client, client.open_blocking(2) as blocking:
+    async with open_redis(RedisAddress("h"), timeout_s=5) as client, client.open_blocking(2) as blocking:
         with trio.move_on_after(1):
             await blocking.xread({"s": "$"}, block=2_000)
         assert not blocking.connected
@@ -414,7 +409,7 @@ async def test_moved_is_followed_and_forgotten_when_it_leads_nowhere(
     """MOVED leads to another node, with the same command; if that node goes, the address of the settings is asked."""
     moved = served(lambda _: b"-MOVED 1 other:7000\r\n")
     network = Network(monkeypatch, moved, served(), Unavailable("away"), served())
-    async with open_redis("redis://h") as client:
+    async with open_redis(RedisAddress("h")) as client:
         assert b"x" == await client.echo("x")
         await network.servers[1].close()
         await _until_answered(client)
@@ -426,7 +421,7 @@ async def test_moved_is_followed_and_forgotten_when_it_leads_nowhere(
 async def test_moved_for_ever_ends(monkeypatch: pytest.MonkeyPatch, autojump_clock: MockClock) -> None:
     """Nodes that send us round and round are an outage after five tries; a node without a name is the same host."""
     network = Network(monkeypatch, served(lambda _: b"-MOVED 1 :7000\r\n"))
-    async with open_redis("redis://h") as client:
+    async with open_redis(RedisAddress("h")) as client:
         with pytest.raises(Unavailable, match=r"moved more than 5 times"):
             await client.echo("x")
 
@@ -451,7 +446,7 @@ async def test_sentinels_are_asked_in_turn_and_each_for_a_second_at_most(
     ]
     network = Network(monkeypatch, *answers)
     begin_s = trio.current_time()
-    async with open_redis("redis+sentinel://:p@a,b:2,c,d,e/alerts/1?sentinel_password=x") as client:
+    async with open_redis(parse_redis_url("redis+sentinel://:p@a,b:2,c,d,e/alerts/1?sentinel_password=x")) as client:
         assert b"x" == await client.echo("x")
 
     assert 1.0 == trio.current_time() - begin_s
@@ -463,7 +458,7 @@ async def test_when_no_sentinel_knows_each_is_named(monkeypatch: pytest.MonkeyPa
     """The error says of every Sentinel what it answered."""
     Network(monkeypatch, lambda _: None, lambda _: b"*-1\r\n")
     with pytest.raises(StartError, match=r"a:26379 does not answer within 1 s; b:26379 says: unknown service$"):
-        async with open_redis("redis+sentinel://a,b/alerts"):
+        async with open_redis(parse_redis_url("redis+sentinel://a,b/alerts")):
             pass
 
 
@@ -483,7 +478,7 @@ async def test_a_server_without_tls_is_named(garbage: bytes) -> None:
         listeners = await nursery.start(partial(trio.serve_tcp, answer, 0, host="127.0.0.1"))
         port = listeners[0].socket.getsockname()[1]
         with pytest.raises(StartError, match=rf"^Redis: rediss://127\.0\.0\.1:{port}/0 does not agree on TLS: "):
-            async with open_redis(f"rediss://127.0.0.1:{port}"):
+            async with open_redis(RedisAddress("127.0.0.1", port, tls=True)):
                 pass
         nursery.cancel_scope.cancel()
 

@@ -21,10 +21,10 @@ def split_host(text: str) -> tuple[str, int | None]:
     """
     match = _HOST_AND_PORT.fullmatch(text)
     if match is None:
-        raise ValueError("a host or a port in it is wrong")
+        raise ValueError("invalid host or port")
     port = int(match[2]) if match[2] else None
     if port is not None and not 1 <= port <= _LARGEST_PORT:
-        raise ValueError("a host or a port in it is wrong")
+        raise ValueError("invalid host or port")
     literal_address(match[1])
     return match[1], port
 
@@ -39,15 +39,15 @@ def literal_address(host: str) -> IPv4Address | IPv6Address | None:
         try:
             return IPv6Address(host[1:-1] if host.endswith("]") else "")
         except ValueError:
-            raise ValueError("what stands in brackets is no IPv6 address") from None
+            raise ValueError("invalid IPv6 address") from None
     try:
         name = host if host.isascii() else idna.encode(host.lower()).decode()
         if name.lower().startswith("xn--"):
             idna.decode(name)  # as httpx does with such a name
     except UnicodeError:
-        raise ValueError("its host is no name that can exist") from None
+        raise ValueError("invalid host name") from None
     if not _NAME.fullmatch(name) or len(name) > _LONGEST_NAME:
-        raise ValueError("its host is no name that can exist")
+        raise ValueError("invalid host name")
     name = name.removesuffix(".")
     if not _NUMBER.fullmatch(name.rpartition(".")[2]):
         return None
@@ -56,4 +56,4 @@ def literal_address(host: str) -> IPv4Address | IPv6Address | None:
         decimal = re.fullmatch(r"[0-9]+(\.[0-9]+){3}", name)
         return IPv4Address(name if decimal else socket.inet_aton(name))
     except (ValueError, OSError):
-        raise ValueError("its host ends in a number, and is no IPv4 address") from None
+        raise ValueError("the host ends in a number but is not an IPv4 address") from None
