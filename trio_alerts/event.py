@@ -182,9 +182,12 @@ def _without_leap_second(text: str) -> str:
 
 def _in_utc(event: AlertEvent) -> AlertEvent:
     moved = {}
-    for name, time in zip(_TIMES, (event.occurred_at, event.emitted_at, event.expires_at), strict=True):
-        if time is not None and time.tzinfo is not dt.UTC:
-            moved[name] = time.astimezone(dt.UTC)
+    if event.occurred_at.tzinfo is not dt.UTC:
+        moved["occurred_at"] = event.occurred_at.astimezone(dt.UTC)
+    if event.emitted_at is not None and event.emitted_at.tzinfo is not dt.UTC:
+        moved["emitted_at"] = event.emitted_at.astimezone(dt.UTC)
+    if event.expires_at is not None and event.expires_at.tzinfo is not dt.UTC:
+        moved["expires_at"] = event.expires_at.astimezone(dt.UTC)
     return replace(event, **moved) if moved else event
 
 

@@ -317,9 +317,7 @@ def _summed_up(
     worst = min(channels, key=_rank)
     state = worst.state
     nexts = [channel.next_attempt_at for channel in channels if channel.next_attempt_at is not None]
-    newly_unseen = any(
-        after.in_doubt > before.in_doubt for after, before in zip(channels, delivery.channels, strict=True)
-    )
+    newly_unseen = [channel.in_doubt for channel in channels] != [channel.in_doubt for channel in delivery.channels]
     left = () if state == "delivered" else channels  # the common case names none
     return replace(
         delivery,
