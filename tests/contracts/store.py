@@ -26,6 +26,7 @@ import trio
 from trio_alerts.alert import Entry, parse_entry
 from trio_alerts.backoff import RetryPolicy
 from trio_alerts.delivery import Attempt, ChannelDelivery, ChannelState, Delivery, State
+from trio_alerts.exact_json import encode
 from trio_alerts.outcome import Accepted
 from trio_alerts.pages import Pages
 from trio_alerts.ports.store import AlertStore, Conflict, Counts, Due, RecordFilter, Stored, Vitals
@@ -36,7 +37,6 @@ NOW = dt.datetime(2026, 3, 1, 12, 0, 0, tzinfo=dt.UTC)
 SECOND = dt.timedelta(seconds=1)
 PATIENCE_S = 60
 
-_ENCODER = msgspec.json.Encoder(decimal_format="number")
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -84,7 +84,7 @@ def record(number: int = 1, delivery: Delivery | None = None, record_id: str = "
         **fields,
     }
     record_id = record_id or f"1767225600000-{number:04d}"
-    entry = Entry("AlertStream", record_id, {b"event": _ENCODER.encode(event)}, record_id)
+    entry = Entry("AlertStream", record_id, {b"event": encode(event)}, record_id)
     return Record(record_id, parse_entry(entry, NOW).body, delivery or first_attempt(["hook"], "owner", NOW, 60))
 
 

@@ -12,12 +12,11 @@ from trio_alerts.commands.command import Command
 from trio_alerts.commands.store import SETTINGS, open_records
 from trio_alerts.delivery import Attempt, ChannelDelivery, Delivery
 from trio_alerts.errors import AlertError
+from trio_alerts.exact_json import encode
 from trio_alerts.ports.store import Stored
 from trio_alerts.record import Record
 from trio_alerts.settings.settings import Settings
 from trio_alerts.text import one_line
-
-_ENCODER = msgspec.json.Encoder(decimal_format="number")
 
 
 def _execute(arguments: argparse.Namespace, settings: Settings) -> int:
@@ -80,7 +79,7 @@ def _text(value: object) -> str:
         case list() if all(isinstance(one, str) for one in value):
             return ", ".join(value)
         case list() | dict():
-            return _ENCODER.encode(value).decode()
+            return encode(value).decode()
     return str(value)
 
 

@@ -2,17 +2,15 @@
 
 import datetime as dt
 from collections.abc import Iterator
-from decimal import Decimal
 from importlib import resources
 from itertools import islice
 from pathlib import Path
 from typing import Any
 
-import msgspec
-
 import trio_alerts
 from trio_alerts.errors import StartError
 from trio_alerts.event import MAX_PAYLOAD_BYTES
+from trio_alerts.exact_json import decode_object, encode
 
 Fields = dict[Any, Any]  # of an entry, all bytes: redis-py's own types for these cannot be met by a plain dict
 
@@ -27,7 +25,7 @@ def read_examples() -> list[dict[str, Any]]:
     in_the_repository = Path(trio_alerts.__file__).parents[1] / "examples" / "alerts.jsonl"
     for place in (packaged, in_the_repository):
         if place.is_file():
-            return _DECODER.decode_lines(place.read_bytes())
+            return [decode_object(line) for line in place.read_bytes().splitlines()]
     raise StartError(f"the sample alerts are missing: neither {packaged} nor {in_the_repository} exists")
 
 
@@ -38,7 +36,7 @@ def sample_entries(alerts: int, examples: list[dict[str, Any]]) -> Iterator[Fiel
     for number in range(alerts):
         if number and number % every == 0:
             yield from islice(malformed, 1)
-        yield {b"event": _ENCODER.encode(renewed(examples[number % len(examples)], number))}
+        yield {b"event": encode(renewed(examples[number % len(examples)], number))}
     yield from malformed
 
 
@@ -53,16 +51,12 @@ def renewed(example: dict[str, Any], number: int) -> dict[str, Any]:
 
 def malformed_entries(example: dict[str, Any]) -> Iterator[Fields]:
     """Yield what a broken producer might write; none of it can ever be an alert."""
-    whole = _ENCODER.encode(example)
+    whole = encode(example)
     yield {b"alert": whole}  # the wrong field
     yield {b"event": whole[: len(whole) // 2]}  # cut in the middle
-    yield {b"event": _ENCODER.encode({name: value for name, value in example.items() if name != "view"})}
-    yield {b"event": _ENCODER.encode(example | {"severity": "urgent"})}
-    yield {b"event": _ENCODER.encode(example | {"description": "x" * MAX_PAYLOAD_BYTES})}
+    yield {b"event": encode({name: value for name, value in example.items() if name != "view"})}
+    yield {b"event": encode(example | {"severity": "urgent"})}
+    yield {b"event": encode(example | {"description": "x" * MAX_PAYLOAD_BYTES})}
 
 
 MALFORMED = 5  # what `malformed_entries` yields
-
-# As in alert.py: every number keeps all its digits.
-_DECODER = msgspec.json.Decoder(dict[str, Any], float_hook=Decimal)
-_ENCODER = msgspec.json.Encoder(decimal_format="number")

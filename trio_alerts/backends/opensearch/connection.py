@@ -13,7 +13,6 @@ from typing import Any
 from urllib.parse import urlencode
 
 import httpx
-import msgspec
 import trio
 from loguru import logger
 from opensearchpy import SerializationError
@@ -25,6 +24,7 @@ import trio_alerts
 from trio_alerts.backends.opensearch.answers import Answer, ForeignAnswer, check_answer
 from trio_alerts.backends.opensearch.nodes import Node, Nodes
 from trio_alerts.errors import StartError, Unavailable
+from trio_alerts.exact_json import encode
 from trio_alerts.http.networks import AllowedNetworks
 from trio_alerts.http.transport import TrioTransport, default_ssl_context
 from trio_alerts.settings.addresses import OpenSearchAddress
@@ -51,12 +51,9 @@ class MsgspecSerializer(Serializer):
         if isinstance(data, str | bytes):
             return data
         try:
-            return _ENCODER.encode(data)
+            return encode(data)
         except (TypeError, ValueError) as error:
             raise SerializationError("a request that is not JSON", error) from None
-
-
-_ENCODER = msgspec.json.Encoder(decimal_format="number")
 
 
 class LooplessTransport(AsyncTransport):
