@@ -16,7 +16,9 @@ from typing import TypeVar
 import trio
 
 from trio_alerts.backends.background import running
-from trio_alerts.backends.sqlite.database import SqliteDatabase, Write, write_of
+from trio_alerts.backends.sqlite import rows
+from trio_alerts.backends.sqlite.database import SqliteDatabase
+from trio_alerts.backends.sqlite.rows import Write, write_of
 from trio_alerts.batcher import Batcher
 from trio_alerts.errors import SchemaError, StartError, Unavailable
 from trio_alerts.ports.store import Conflict, Counts, Due, RecordFilter, Stored, Vitals
@@ -121,33 +123,33 @@ class SqliteStore:
 
     async def get(self, record_id: str) -> Stored | None:
         """See `AlertStore.get`."""
-        return await self._run(lambda: self._database.get(record_id), self._reading)
+        return await self._read(lambda connection: rows.get(connection, record_id))
 
     async def due(self, now: dt.datetime, count: int, after: Due | None = None) -> list[Due]:
         """See `AlertStore.due`."""
         last = "" if after is None else after.id
-        return await self._run(lambda: self._database.due(now, count, last), self._reading)
+        return await self._read(lambda connection: rows.due(connection, now, count, last))
 
     async def search(self, wanted: RecordFilter, count: int, after: Record | None = None) -> list[Record]:
         """See `AlertStore.search`."""
         last = "" if after is None else after.id
-        return await self._run(lambda: self._database.search(wanted, count, last), self._reading)
+        return await self._read(lambda connection: rows.search(connection, wanted, count, last))
 
     async def count(self, wanted: RecordFilter) -> int:
         """See `AlertStore.count`."""
-        return await self._run(lambda: self._database.count(wanted), self._reading)
+        return await self._read(lambda connection: rows.count(connection, wanted))
 
     async def counts(self, now: dt.datetime) -> Counts:
         """See `AlertStore.counts`."""
-        return await self._run(lambda: self._database.counts(now), self._reading)
+        return await self._read(lambda connection: rows.counts(connection, now))
 
     async def waiting(self) -> Mapping[str, int]:
         """See `AlertStore.waiting`."""
-        return await self._run(self._database.waiting, self._reading)
+        return await self._read(rows.waiting)
 
     async def vitals(self) -> Vitals:
         """See `AlertStore.vitals`."""
-        return await self._run(self._database.vitals, self._reading)
+        return await self._read(rows.vitals)
 
     async def commit_batches(self) -> None:
         """Write what gathers, one transaction after the other, until cancelled."""
@@ -162,6 +164,9 @@ class SqliteStore:
 
     async def _commit(self, writes: Sequence[Write]) -> Sequence[Stored | Conflict]:
         return await self._run(lambda: self._database.write(writes), self._writing)
+
+    async def _read(self, query: Callable[[sqlite3.Connection], T]) -> T:
+        return await self._run(lambda: self._database.read(query), self._reading)
 
     async def _starting(self, work: Callable[[], T]) -> T:
         try:

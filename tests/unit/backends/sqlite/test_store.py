@@ -23,7 +23,10 @@ from tests.contracts.store import (
     sending,
 )
 from trio_alerts.backends.sqlite import database as sqlite_database
-from trio_alerts.backends.sqlite.database import APPLICATION_ID, ENTRY_ORDER, SqliteDatabase, write_of
+from trio_alerts.backends.sqlite import rows
+from trio_alerts.backends.sqlite.database import SqliteDatabase
+from trio_alerts.backends.sqlite.rows import write_of
+from trio_alerts.backends.sqlite.schema import APPLICATION_ID, ENTRY_ORDER
 from trio_alerts.backends.sqlite.store import SqliteStore, open_sqlite_store
 from trio_alerts.delivery import Delivery
 from trio_alerts.errors import RefusedContent, SchemaError, StartError, Unavailable
@@ -50,6 +53,11 @@ def ask(path: Path, sql: str) -> list[tuple[object, ...]]:
 def files(directory: Path) -> dict[str, bytes]:
     """Return what lies in the directory."""
     return {file.name: file.read_bytes() for file in directory.iterdir()}
+
+
+def newest(database: SqliteDatabase) -> list[Record]:
+    """Return the first thousand records of a search for all."""
+    return database.read(lambda connection: rows.search(connection, RecordFilter(), 1000, ""))
 
 
 class TestSqliteStore(StoreContract):
@@ -104,7 +112,7 @@ async def test_gathered_writes_share_a_transaction(path: Path) -> None:
         commits: list[int] = []
         write = store._database.write
 
-        def counting(writes: list[sqlite_database.Write]) -> list[Stored | Conflict]:
+        def counting(writes: list[rows.Write]) -> list[Stored | Conflict]:
             commits.append(len(writes))
             return write(writes)
 
@@ -432,7 +440,7 @@ async def test_a_search_ends_by_its_deadline(monkeypatch: pytest.MonkeyPatch, pa
         await store.create(record())
         store._database.timeout_s = -1.0
         with pytest.raises(TimeoutError, match="took longer"):
-            store._database.search(RecordFilter(), 10, "")
+            store._database.read(lambda connection: rows.count(connection, RecordFilter()))
         store._database.timeout_s = 10.0
 
         assert 1 == len(await store.search(RecordFilter(), 10))
@@ -445,7 +453,7 @@ async def test_a_search_ends_by_its_deadline(monkeypatch: pytest.MonkeyPatch, pa
         Record("1-1", b'{"view":["a","b"]}', Delivery(state="sending")),
         Record("1-1", b'{"occurred_at":"yesterday"}', Delivery(state="sending")),
         Record("1-\udcff", b"{}", Delivery(state="sending")),
-        Record("1-1", b'{"title":"%b"}' % (b"x" * sqlite_database.MAX_DOCUMENT_BYTES), Delivery(state="sending")),
+        Record("1-1", b'{"title":"%b"}' % (b"x" * rows.MAX_DOCUMENT_BYTES), Delivery(state="sending")),
     ],
     ids=["no UTF-8", "a list to filter on", "no time", "surrogate in the ID", "too big"],
 )
@@ -547,7 +555,7 @@ def test_a_batch_larger_than_a_statement_is_one_transaction(path: Path) -> None:
     results = database.write([write_of(record(number, title=f"title {number}"), None) for number in range(211)])
 
     assert [77] == [number for number, result in enumerate(results) if isinstance(result, Conflict)]
-    found = database.search(RecordFilter(), 1000, "")
+    found = newest(database)
     assert 211 == len(found)
     assert "title" == found[210 - 77].fields()["title"]
     assert "title 210" == found[0].fields()["title"]
@@ -566,7 +574,7 @@ def test_writes_of_one_batch_see_each_other(path: Path) -> None:
         [write_of(record(title="won"), first.version[0]), write_of(record(title="lost"), first.version[0])]
     )
     assert Conflict() == lost
-    assert won == database.get(record().id)
+    assert won == database.read(lambda connection: rows.get(connection, record().id))
     database.close()
 
 
@@ -583,7 +591,7 @@ def test_the_newest_are_found_without_a_look_at_the_others(path: Path) -> None:
 
     assert "SCAN records USING INDEX records_by_entry" == plan[0][-1]
     assert {record_id: entry_order(record_id) for record_id in ids[:4]} == {one: orders[one] for one in ids[:4]}
-    assert {*ids} == {found.id for found in database.search(RecordFilter(), 10, "")}
+    assert {*ids} == {found.id for found in newest(database)}
     database.close()
 
 
@@ -601,7 +609,7 @@ def test_an_index_that_an_older_release_did_not_make_is_added(path: Path) -> Non
     assert [f"would add the index records_by_entry to {path}"] == database.inspect()
     database.prepare()
     assert [] == database.inspect()
-    assert ["1-20", "1-9"] == [found.id for found in database.search(RecordFilter(), 10, "")]
+    assert ["1-20", "1-9"] == [found.id for found in newest(database)]
     database.close()
 
 
@@ -637,7 +645,7 @@ def test_due_reads_only_what_waits(path: Path) -> None:
     )
 
     assert 1 == entries
-    assert [record(1000).id] == [due.id for due in database.due(NOW, 10, "")]
+    assert [record(1000).id] == [one.id for one in database.read(lambda connection: rows.due(connection, NOW, 10, ""))]
     database.close()
 
 

@@ -1,0 +1,292 @@
+"""Records as rows: how they are written, read, searched and counted, each on a given connection. Blocking code.
+
+Python's sqlite3 gives up the interpreter lock at every step of every statement, and beside a busy event loop each way
+back can cost milliseconds. So a batch of any size takes a handful of statements, each for up to `ROWS_PER_STATEMENT`
+rows and with its condition in it. Their counts tell whether all were met; if not, the batch is undone and done again
+row by row, which shows whose were not.
+"""
+
+import datetime as dt
+import sqlite3
+import time
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import cache
+
+import msgspec
+
+from trio_alerts.backends.sqlite.schema import ENTRY_ORDER, snapshot
+from trio_alerts.backends.stored_records import due_record, readable_records
+from trio_alerts.errors import RefusedContent
+from trio_alerts.exact_json import Timestamp
+from trio_alerts.ports.store import Counts, Due, RecordFilter, Stored, Vitals
+from trio_alerts.record import Record, unreadable
+from trio_alerts.record_ids import entry_order
+
+MAX_DOCUMENT_BYTES = 32 * 1024 * 1024  # a payload has 256 KiB at most; SQLite itself takes 1 GB
+ROWS_PER_STATEMENT = 64  # with 12 parameters a row: below the 999 that every SQLite takes
+LARGEST_VERSION = 2**62  # a million years of microseconds: only somebody else writes a larger one
+OVERDUE_S = 60
+
+Position = tuple[str, str | bytes]  # of a row among others: its place by `ENTRY_ORDER`, and its ID
+
+
+# --- writing ---------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Write:
+    """One conditional write.
+
+    Args:
+        expected: The version to replace; None to create.
+        row: The values of all columns.
+        stored: The answer, if the record is as expected.
+        size: In characters.
+    """
+
+    expected: int | None
+    row: tuple[str | int | None, ...]
+    stored: Stored
+    size: int
+
+
+def write_of(record: Record, expected: int | None) -> Write:
+    """Render a record into its columns.
+
+    Raises:
+        RefusedContent: No database could keep it, or answer filters on it.
+    """
+    try:
+        document = record.to_json().decode()
+        keys = _KEYS.decode(record.body)
+        record.id.encode()
+    except (msgspec.DecodeError, UnicodeError) as fault:
+        raise RefusedContent(f"record {record.id!r} cannot be stored: {fault}") from None
+    if len(document) > MAX_DOCUMENT_BYTES:
+        raise RefusedContent(
+            f"record {record.id!r} has {len(document):,} characters; at most {MAX_DOCUMENT_BYTES:,} are stored"
+        )
+    delivery = record.delivery
+    # A record that was removed by hand and made again starts higher than it ended, so no stale version fits it.
+    version = time.time_ns() // 1000 if expected is None else expected + 1
+    row = (
+        record.id,
+        version,
+        delivery.state,
+        _microseconds(delivery.next_attempt_at),
+        _microseconds(delivery.lease_until),
+        keys.view,
+        keys.scope,
+        keys.severity,
+        keys.rule_id,
+        keys.alert_id,
+        _microseconds(keys.occurred_at),
+        document,
+    )
+    return Write(expected, row, Stored(record, (version, 1)), len(document))
+
+
+def in_chunks(writes: Sequence[Write]) -> Iterator[Sequence[Write]]:
+    """Cut writes of one kind into powers of two, so that a few prepared statements serve every number of them."""
+    start = 0
+    while start < len(writes):
+        size = min(ROWS_PER_STATEMENT, 1 << (len(writes) - start).bit_length() - 1)
+        yield writes[start : start + size]
+        start += size
+
+
+def put(connection: sqlite3.Connection, writes: Sequence[Write]) -> int:
+    """Do writes of one kind in one statement; return how many of them met what they expected."""
+    statement = (_insert if writes[0].expected is None else _update)(len(writes))
+    return connection.execute(statement, [value for write in writes for value in write.row]).rowcount
+
+
+@cache
+def _insert(rows: int) -> str:
+    return f"INSERT INTO records VALUES {_values(rows)} ON CONFLICT (id) DO NOTHING"  # noqa: S608
+
+
+@cache
+def _update(rows: int) -> str:
+    changes = ", ".join(f"{column} = new.column{number}" for number, column in enumerate(_COLUMNS[1:], 2))
+    return f"""UPDATE records SET {changes} FROM (VALUES {_values(rows)}) AS new
+        WHERE records.id = new.column1 AND records.version = new.column2 - 1"""  # noqa: S608
+
+
+def _values(rows: int) -> str:
+    return ", ".join([f"({', '.join('?' * len(_COLUMNS))})"] * rows)
+
+
+_FIXED = ("id", "version", "state", "next_attempt_us", "lease_until_us")
+_COLUMNS = (*_FIXED, "view", "scope", "severity", "rule_id", "alert_id", "occurred_us", "document")
+
+
+# --- reading ---------------------------------------------------------------------------------------------------------
+
+
+def get(connection: sqlite3.Connection, record_id: str) -> Stored | None:
+    """Read one record."""
+    row = connection.execute("SELECT document, version FROM records WHERE id = ?", (record_id,)).fetchone()
+    if row is None:
+        return None
+    document, version = row
+    if not isinstance(version, int) or not 0 <= version < LARGEST_VERSION:
+        raise unreadable(record_id, "its version is not a number that one can be added to")
+    return Stored(Record.from_json(record_id, document), (version, 1))
+
+
+def due(connection: sqlite3.Connection, now: dt.datetime, count: int, after: str) -> list[Due]:
+    """Return one page of what waits for an attempt."""
+    rows = connection.execute(
+        """SELECT id, document FROM records INDEXED BY records_waiting
+        WHERE state IN ('retrying', 'sending') AND id > :after AND
+        ((state = 'retrying' AND next_attempt_us <= :now) OR (state = 'sending' AND lease_until_us <= :now))
+        ORDER BY id LIMIT :count""",
+        {"after": after, "now": _microseconds(now), "count": count},
+    ).fetchall()
+    # What is no text comes last, and has no entry.
+    return [due_record(record_id, document, now) for record_id, document in rows if _is_id(record_id)]
+
+
+def search(connection: sqlite3.Connection, wanted: RecordFilter, count: int, after: str) -> list[Record]:
+    """Return one page of matching records, the newest entry first; `after` is the last ID of the page before."""
+    records: list[Record] = []
+    position: Position | None = (entry_order(after), after) if after else None
+    while len(records) < count:
+        size = count - len(records)
+        rows = _page(connection, wanted, size, position)
+        records += readable_records((one, document if _is_id(one) else b"") for one, document, _ in rows)
+        if len(rows) < size:
+            break
+        position = rows[-1][2], rows[-1][0]
+    return records
+
+
+def _page(
+    connection: sqlite3.Connection, wanted: RecordFilter, count: int, position: Position | None
+) -> list[tuple[str, str, str]]:
+    where, values = _conditions(wanted)
+    if position:
+        # As it came out of the file: the ID of a row that somebody else wrote may be no UTF-8, or a blob.
+        order, last = position
+        place = "CAST(? AS TEXT)"
+        where += f" AND {ENTRY_ORDER} <= {place} AND ({ENTRY_ORDER} < {place} OR id < "
+        where += f"{place})" if isinstance(last, str) else "?)"
+        values += [_raw(order), _raw(order), _raw(last)]
+    return connection.execute(
+        f"SELECT id, document, {ENTRY_ORDER} FROM records WHERE {where} "  # noqa: S608
+        f"ORDER BY {ENTRY_ORDER} DESC, id DESC LIMIT ?",
+        (*values, count),
+    ).fetchall()
+
+
+def count(connection: sqlite3.Connection, wanted: RecordFilter) -> int:
+    """Count the matching records."""
+    where, values = _conditions(wanted)
+    (found,) = connection.execute(f"SELECT count(*) FROM records WHERE {where}", values).fetchone()  # noqa: S608
+    return int(found)
+
+
+def counts(connection: sqlite3.Connection, now: dt.datetime) -> Counts:
+    """Count the records by state, and the overdue retries."""
+    late = _microseconds(now - dt.timedelta(seconds=OVERDUE_S))
+    with snapshot(connection):
+        by_state = connection.execute("SELECT state, count(*) FROM records GROUP BY state").fetchall()
+        (overdue,) = connection.execute(
+            "SELECT count(*) FROM records WHERE state = 'retrying' AND next_attempt_us < ?", (late,)
+        ).fetchone()
+    counted: Counter[str] = Counter()
+    for state, count in by_state:
+        counted[state if isinstance(state, str) else repr(state)] += count
+    return Counts(counted, overdue)
+
+
+def waiting(connection: sqlite3.Connection) -> dict[str, int]:
+    """Count the records that wait for a retry, by the channel that it goes through."""
+    return dict(
+        connection.execute(
+            """SELECT json_extract(channel.value, '$.name') AS name, count(*)
+            FROM records, json_each(iif(json_valid(document), document, '{}'), '$.delivery.channels') AS channel
+            WHERE records.state = 'retrying' AND channel.type = 'object'
+            AND json_extract(channel.value, '$.state') = 'retrying' AND typeof(name) = 'text'
+            GROUP BY name"""
+        ).fetchall()
+    )
+
+
+def vitals(connection: sqlite3.Connection) -> Vitals:
+    """Look for the oldest record that waits, and count repeated `alert_id`s."""
+    with snapshot(connection):
+        oldest_first = connection.execute(
+            """SELECT json_extract(document, '$.delivery.first_at') AS first_at FROM records
+            WHERE state IN ('sending', 'retrying', 'in_doubt') AND json_valid(document)
+            AND typeof(first_at) = 'text' AND julianday(first_at) IS NOT NULL ORDER BY julianday(first_at)"""
+        )
+        oldest = next(filter(None, (_moment(first_at) for (first_at,) in oldest_first)), None)
+        (repeated,) = connection.execute("SELECT count(alert_id) - count(DISTINCT alert_id) FROM records").fetchone()
+    return Vitals(oldest, repeated)
+
+
+def _conditions(wanted: RecordFilter) -> tuple[str, list[str | int | bytes]]:
+    """Return what follows WHERE, with its values; the names in it are ours."""
+    terms = ["true"]
+    values: list[str | int | bytes] = []
+    for column in ("view", "scope", "severity", "state", "rule_id", "alert_id"):
+        alternatives: Sequence[str] = getattr(wanted, column)
+        if alternatives:
+            terms.append(f"{column} IN ({', '.join('?' * len(alternatives))})")
+            values += alternatives
+    for term, moment in (("occurred_us >= ?", wanted.since), ("occurred_us < ?", wanted.until)):
+        if (value := _microseconds(moment)) is not None:
+            terms.append(term)
+            values.append(value)
+    return " AND ".join(terms), values
+
+
+def lenient_text(raw: bytes) -> str:
+    """Read a text that somebody may have written in another encoding: one such value is no fault of the database."""
+    return raw.decode(errors="surrogateescape")
+
+
+def _raw(value: str | bytes) -> bytes:
+    return value.encode(errors="surrogateescape") if isinstance(value, str) else value
+
+
+def _is_id(value: object) -> bool:
+    """Tell whether the ID of a row can be anybody's: a blob, or text that is no UTF-8, belongs to no entry."""
+    try:
+        return isinstance(value, str) and bool(value.encode())
+    except UnicodeEncodeError:
+        return False
+
+
+# --- columns ---------------------------------------------------------------------------------------------------------
+
+
+class _Keys(msgspec.Struct, frozen=True):
+    """What filters look at. All may be missing: the record of a quarantined entry has no alert."""
+
+    view: str | None = None
+    scope: str | None = None
+    severity: str | None = None
+    rule_id: str | None = None
+    alert_id: str | None = None
+    occurred_at: Timestamp | None = None
+
+
+_KEYS = msgspec.json.Decoder(_Keys)
+_EPOCH = dt.datetime(1970, 1, 1, tzinfo=dt.UTC)
+_MICROSECOND = dt.timedelta(microseconds=1)
+
+
+def _moment(text: str) -> dt.datetime | None:
+    try:
+        return msgspec.convert(text, Timestamp)
+    except msgspec.ValidationError:
+        return None
+
+
+def _microseconds(moment: dt.datetime | None) -> int | None:
+    return None if moment is None else (moment - _EPOCH) // _MICROSECOND
