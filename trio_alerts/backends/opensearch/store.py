@@ -34,7 +34,7 @@ from trio_alerts.backends.opensearch.queries import (
     due_query,
     search_query,
 )
-from trio_alerts.backends.stored_records import due_record, readable_records
+from trio_alerts.backends.readable import due_record, readable_records
 from trio_alerts.batcher import Batcher
 from trio_alerts.errors import RefusedContent, SchemaError, Unavailable
 from trio_alerts.ports.store import Conflict, Counts, Due, RecordFilter, Stored, Vitals

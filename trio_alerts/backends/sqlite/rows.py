@@ -16,8 +16,8 @@ from functools import cache
 
 import msgspec
 
+from trio_alerts.backends.readable import due_record, readable_records
 from trio_alerts.backends.sqlite.schema import ENTRY_ORDER, snapshot
-from trio_alerts.backends.stored_records import due_record, readable_records
 from trio_alerts.errors import RefusedContent
 from trio_alerts.exact_json import Timestamp
 from trio_alerts.ports.store import Counts, Due, RecordFilter, Stored, Vitals

@@ -1,4 +1,4 @@
-"""Reading what a store keeps, the same way in every store."""
+"""What can be read of the documents that a search found: one that somebody broke hides no other."""
 
 import datetime as dt
 from collections.abc import Iterable
@@ -15,10 +15,9 @@ NAMED = 10  # unreadable records of one page: more of them are one fault, not ma
 
 
 def readable_records(documents: Iterable[tuple[str, bytes | str]]) -> list[Record]:
-    """Read the documents that a search found, by ID.
+    """Read documents, each with its ID; those that cannot be read are left out, and named in the log.
 
-    One that somebody changed into something unreadable hides no other: it is left out, and named in the log. (Who reads
-    it by its ID gets `RefusedContent`.)
+    (Who reads one of these by its ID gets `RefusedContent`.)
     """
     records: list[Record] = []
     faults: list[RefusedContent] = []
