@@ -1,9 +1,7 @@
 """The processes of a run: the receiver, and the workers of the program under measurement."""
 
 import base64
-import os
 import subprocess
-import sys
 import tempfile
 import time
 from collections.abc import Iterator, Mapping
@@ -17,6 +15,7 @@ import msgspec
 from bench.delays import Delay
 from bench.receiver import Report as Received
 from bench.worker import Report as Told
+from tests.support.program import command_line, environ_of
 
 Program = Literal["trio_alerts", "asyncio"]
 
@@ -35,7 +34,7 @@ class ReceiverProcess:
     """
 
     def __init__(self, delay: Delay, hanging: float) -> None:
-        command = [sys.executable, "-m", "bench.receiver", "--delay", str(delay), "--hanging", str(hanging)]
+        command = command_line("--delay", str(delay), "--hanging", str(hanging), module="bench.receiver")
         self._process = subprocess.Popen(command, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
         assert self._process.stdout is not None
         self.url = f"http://127.0.0.1:{int(self._process.stdout.readline())}/alerts"
@@ -93,11 +92,10 @@ class WorkerProcesses:
         self, program: Program, settings: Mapping[str, object], processes: int, *, remember: bool, code: Path
     ) -> None:
         self._folder = tempfile.TemporaryDirectory(prefix="trio-alerts-bench-")
-        bare = {name: text for name, text in os.environ.items() if not name.startswith("TRIO_ALERTS_")}
-        environ = bare | {f"TRIO_ALERTS_{name.upper()}": str(value) for name, value in settings.items()}
+        environ = environ_of({name: str(value) for name, value in settings.items()})
         self._reports = [Path(self._folder.name, f"report-{number}.json") for number in range(processes)]
         self._log = Path(self._folder.name, "log")
-        command = [sys.executable, "-m", MODULES[program], *(["--remember"] if remember else []), "--report"]
+        command = command_line(*(["--remember"] if remember else []), "--report", module=MODULES[program])
         with self._log.open("wb") as log:
             self._processes = [
                 subprocess.Popen([*command, str(report)], cwd=code, env=environ, stdout=log, stderr=log)

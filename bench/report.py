@@ -174,7 +174,7 @@ def _data(result: Result) -> dict[str, Any]:
         **_figures(result),
         "batches": {str(size): count for size, count in sorted(result.batches.items())},
         "others_cpu": result.others_cpu,
-        "ledger": str(result.ledger),
+        "ledger": result.ledger,
     }
 
 

@@ -7,8 +7,10 @@ docs/reliability.md says. The seed chooses the same deeds in the same order agai
 import argparse
 import random
 import sys
+from functools import partial
 
 from tests.chaos.storm import STALL_S, Storm
+from tests.crash.report import summary
 from tests.crash.run import Result, run_cell
 from tests.crash.servers import Servers
 
@@ -23,38 +25,18 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=random.randrange(1_000_000), help="chooses the harm")
     parser.add_argument("--store", choices=["sqlite", "opensearch"], default="sqlite", help="where records live")
     options = parser.parse_args()
-    _say(f"seed {options.seed}, {options.store}")
-    storm = Storm(options.seconds, options.rate, options.seed, options.store, _say)
+    print(f"seed {options.seed}, {options.store}")
+    storm = Storm(options.seconds, options.rate, options.seed, options.store, partial(print, flush=True))
     with Servers() as servers:
         result = run_cell(storm.cell(), servers)
-    _say(_table(storm, result))
+    print(_summary(storm, result))
     return 1 if result.faults else 0
 
 
-def _table(storm: Storm, result: Result) -> str:
-    found = result.balance
-    rows = {
-        "seed": storm.seed,
-        "emitted": found.emitted,
-        "delivered": found.delivered,
-        "failed": found.failed,
-        "quarantined": found.quarantined,
-        "lost": len(found.lost),
-        "duplicates unmarked": found.duplicates_unmarked,
-        "duplicates marked": found.marked,
-        "longest way, s": f"{storm.longest_s:.1f} of {STALL_S:g}",
-        "median way, s": f"{storm.median_s:.1f}",
-        "time to drain, s": "never" if result.drain_s is None else f"{result.drain_s:.1f}",
-    }
-    lines = [f"{name:22}{number:>14}" for name, number in rows.items()]
-    lines += [f"{count:>3} times: {name}" for name, count in sorted(storm.deeds.items())]
-    lines += [f"BROKEN: {fault}" for fault in result.faults] or ["lost 0, unmarked 0, nothing stalled"]
-    return "\n".join([*lines, *([f"logs: {result.folder}"] if result.folder else [])])
-
-
-def _say(text: str) -> None:
-    sys.stdout.write(f"{text}\n")
-    sys.stdout.flush()
+def _summary(storm: Storm, result: Result) -> str:
+    way = {"longest way, s": f"{storm.longest_s:.1f} of {STALL_S:g}", "median way, s": f"{storm.median_s:.1f}"}
+    harm = [f"{count:>3} times: {name}" for name, count in sorted(storm.deeds.items())]
+    return summary(result, {"seed": storm.seed}, way, *harm)
 
 
 if __name__ == "__main__":

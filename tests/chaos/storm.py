@@ -5,7 +5,6 @@ import random
 import signal
 import sqlite3
 import statistics
-import subprocess
 import threading
 import time
 from collections import Counter
@@ -15,9 +14,10 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from tests.crash.cell import Cell, RunningCell, Spoiled
-from tests.crash.crew import Worker
 from tests.crash.outages_of_the_store import NO_BACKEND, OVERLOADED, SIGN_IN
 from tests.crash.proxy import FAITHFUL, Manner
+from tests.support.crew import Worker
+from tests.support.program import children
 from tests.support.receiver import Script, Step
 from trio_alerts.errors import StartError
 
@@ -189,7 +189,7 @@ class Storm:
 
         def found() -> bool:
             parents = [worker for worker in cell.crew.living if signal.SIGTERM not in worker.signals]
-            pids[:] = [pid for parent in parents for pid in _children(parent.process.pid)]
+            pids[:] = [pid for parent in parents for pid in children(parent.process.pid)]
             return bool(pids)
 
         cell.until(found, "a process that carries alerts")
@@ -217,8 +217,3 @@ class Storm:
             return f"{slowest} took {self.longest_s:.1f} s, more than {STALL_S:g} s"
         idle = {deed.__name__.strip("_").replace("_", " ") for deed in self._all()} - self.deeds.keys()
         return f"never done: {', '.join(sorted(idle))}" if idle and self.seconds >= 120 else ""
-
-
-def _children(pid: int) -> list[int]:
-    listed = subprocess.run(["ps", "-o", "pid=", "--ppid", str(pid)], capture_output=True, check=False)
-    return sorted(map(int, listed.stdout.split()))

@@ -26,26 +26,21 @@ def main() -> int:
         parser.error("--write is for the whole matrix")
     wanted = [cell for name, cell in CELLS.items() if not options.only or any(part in name for part in options.only)]
     if options.list:
-        _say("\n".join(f"{cell.name:24} {cell.about}" for cell in wanted))
+        print("\n".join(f"{cell.name:24} {cell.about}" for cell in wanted))
         return 0
     if not wanted:
         parser.error(f"no cell is called {' or '.join(options.only)}; --list names them")
     results: dict[str, Result] = {}
-    _say(head())
+    print(head(), flush=True)
     with Servers() as servers:
         for cell in wanted:
             results[cell.name] = run_cell(cell, servers)
-            _say(line(results[cell.name]))
+            print(line(results[cell.name]), flush=True)
         if options.write:
             PAGE.write_text(page(results, servers))
     bad = sum(bool(result.faults) for result in results.values())
-    _say(f"\n{len(results) - bad} of {len(results)} cells are balanced")
+    print(f"\n{len(results) - bad} of {len(results)} cells are balanced")
     return 1 if bad else 0
-
-
-def _say(text: str) -> None:
-    sys.stdout.write(f"{text}\n")
-    sys.stdout.flush()
 
 
 if __name__ == "__main__":

@@ -13,12 +13,13 @@ from typing import Any, Literal, Self
 import redis
 import trio
 
-from tests.crash.crew import Crew, Worker, bare_environ, wait_until
-from tests.crash.ledger import FINAL, Balance, balance
 from tests.crash.producer import Producer
 from tests.crash.proxy import FAITHFUL, Manner, Proxy
 from tests.crash.servers import Servers
-from tests.support.program import GROUP
+from tests.support.crew import Crew, Worker
+from tests.support.fakes.world import GROUP
+from tests.support.ledger import FINAL, Balance, balance
+from tests.support.program import environ_of, happens
 from tests.support.receiver import Script, Step
 from tests.support.servers import OpenSearchServer, RedisServer
 from trio_alerts.backends.redis.keys import dead_letter_key
@@ -190,9 +191,8 @@ class RunningCell:
     def begin(self) -> None:
         """Start the workers; return when they read. Plays that prepare servers first do that before."""
         self.producer = Producer(self._client, self.stream, replicas=self.replicas)
-        environ = bare_environ() | {f"TRIO_ALERTS_{name.upper()}": value for name, value in self._settings().items()}
         plan = self.plan
-        self.crew = Crew(plan.size, environ, self.folder, faults=plan.faults, module=plan.module)
+        self.crew = Crew(plan.size, environ_of(self._settings()), self.folder, faults=plan.faults, module=plan.module)
         self._ending.callback(self.crew.kill)
         self.crew.start()
         self.until(lambda: self.crew.ready, "all workers read")
@@ -209,7 +209,7 @@ class RunningCell:
         Raises:
             CellFailedError: It did not happen.
         """
-        if not wait_until(condition, PATIENCE_S):
+        if not happens(condition, PATIENCE_S):
             raise CellFailedError(f"never: {what}")
 
     def until_accepted(self, count: int) -> None:

@@ -8,7 +8,7 @@ import time
 from tests.crash.cell import Cell, RunningCell, Spoiled
 from tests.crash.outages_of_the_store import NO_BACKEND, OVERLOADED
 from tests.crash.proxy import FAITHFUL, Manner
-from tests.support.program import GROUP
+from tests.support.fakes.world import GROUP
 from tests.support.receiver import Script, Step
 
 ROUNDS = 12

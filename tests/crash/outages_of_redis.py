@@ -6,7 +6,7 @@ import time
 
 from tests.crash.cell import ALERTS, PER_S, Cell, RunningCell
 from tests.crash.proxy import FAITHFUL, Manner
-from tests.support.program import GROUP
+from tests.support.fakes.world import GROUP
 from tests.support.receiver import Script, Step
 from tests.support.servers import SentinelServer, ValkeyServer
 from trio_alerts.backends.redis.groups import WATCH_EVERY_S

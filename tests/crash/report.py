@@ -104,6 +104,33 @@ def line(result: Result) -> str:
     return f"{result.cell.name:22}{numbers}  {', '.join(result.notes)}{faults}{where}"
 
 
+def summary(result: Result, before: Mapping[str, object], after: Mapping[str, object], *more: str) -> str:
+    """Return what came of one long cell, a line each.
+
+    Args:
+        result: Whose balance stands in the middle.
+        before: Lines above it.
+        after: Lines below it.
+        more: Whole lines below those.
+    """
+    found = result.balance
+    rows = {
+        **before,
+        "emitted": found.emitted,
+        "delivered": found.delivered,
+        "failed": found.failed,
+        "quarantined": found.quarantined,
+        "lost": len(found.lost),
+        "duplicates unmarked": found.duplicates_unmarked,
+        "duplicates marked": found.marked,
+        "drain s": _drain_s(result),
+        **after,
+    }
+    lines = [f"{name:22}{number:>14}" for name, number in rows.items()]
+    faults = [f"NOT BALANCED: {fault}" for fault in result.faults] or ["balanced"]
+    return "\n".join([*lines, *more, *faults, *([f"logs: {result.folder}"] if result.folder else [])])
+
+
 def page(results: Mapping[str, Result], servers: Servers) -> str:
     """Return the page: how it was measured, what the columns mean, and one table for each family of cells."""
     columns = "\n".join(
@@ -132,9 +159,18 @@ def _row(result: Result) -> str:
 
 def _numbers(result: Result) -> list[str]:
     found = result.balance
-    drain = "never" if result.drain_s is None else f"{result.drain_s:.1f}"
     counts = (found.emitted, found.delivered, found.failed, found.quarantined, found.held, found.excused)
-    return [*map(str, counts), str(len(found.lost)), str(found.duplicates_unmarked), str(found.marked), drain]
+    return [
+        *map(str, counts),
+        str(len(found.lost)),
+        str(found.duplicates_unmarked),
+        str(found.marked),
+        _drain_s(result),
+    ]
+
+
+def _drain_s(result: Result) -> str:
+    return "never" if result.drain_s is None else f"{result.drain_s:.1f}"
 
 
 def _machine(servers: Servers) -> str:

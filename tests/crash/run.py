@@ -6,11 +6,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from tests.crash.cell import Cell, CellFailedError, Outcome, RunningCell
-from tests.crash.ledger import Balance
 from tests.crash.servers import Servers
+from tests.support.ledger import Balance
 from tests.support.servers import UnavailableError
-
-NAMED = 5  # IDs that are named of each kind of fault; the rest is counted
 
 
 @dataclass
@@ -71,18 +69,10 @@ def _faults(cell: RunningCell, outcome: Outcome) -> list[str]:
         "it did not drain" if outcome.drain_s is None else "",
         f"the last workers ended with {outcome.codes}, not with 0" if any(outcome.codes) else "",
         *(f"{name}: {getattr(found, name)}, not {number}" for name, number in wrong.items()),
-        "" if found.sum == found.emitted else f"{found.emitted} were emitted, and {found.sum} are accounted for",
-        f"lost: {_named(found.lost)}" if found.lost else "",
-        f"duplicates not marked: {_named([*found.unmarked])}" if found.unmarked else "",
-        f"never emitted: {_named(found.stray)}" if found.stray else "",
+        *found.faults,
         f"processes ended with {unplanned}" if unplanned else "",
         "a traceback in a log" if "Traceback" in said else "",
         "the proxies spoiled nothing: this proves nothing" if cell.proxies and not cell.spoiled else "",
         plan.check(cell),
     ]
     return [fault for fault in candidates if fault]
-
-
-def _named(ids: list[str]) -> str:
-    more = f" and {len(ids) - NAMED} more" if len(ids) > NAMED else ""
-    return ", ".join(ids[:NAMED]) + more

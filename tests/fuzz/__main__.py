@@ -29,8 +29,8 @@ def main() -> int:
         cases = -(-options.cases * target.share // shares)
         found = list(_run(target, range(options.start, options.start + cases), options.jobs))
         failed += found
-        print(f"{target.name}: {cases:,} cases, {len(found)} failed", flush=True)  # noqa: T201 - it is a command
-    print(f"together in {time.monotonic() - started_s:.0f} s: {len(failed)} failed")  # noqa: T201
+        print(f"{target.name}: {cases:,} cases, {len(found)} failed", flush=True)
+    print(f"together in {time.monotonic() - started_s:.0f} s: {len(failed)} failed")
     return _report(failed[:5])
 
 
@@ -47,7 +47,7 @@ def _run_chunk(number: int, seeds: range) -> list[Failed]:
 
 def _report(failed: list[Failed]) -> int:
     for one in failed:
-        print(f"\n{one.target}, seed {one.seed}:", one.error, sep="\n")  # noqa: T201
+        print(f"\n{one.target}, seed {one.seed}:", one.error, sep="\n")
     return 1 if failed else 0
 
 

@@ -28,28 +28,20 @@ def main() -> int:
         try:
             wheels = fetch_wheels(Path(folder))
         except NoIndexError as error:
-            _say(f"tests.install: {error}")
+            print(f"tests.install: {error}", flush=True)
             return 1 if os.environ.get("CI") == "true" else 0
         wanted = [c for c in checks(wheels) if not options.only or any(text in c.name for text in options.only)]
         outcomes = [_tell(check, *done) for check, done in zip(wanted, threads.map(run_check, wanted), strict=True)]
-    _say(f"{outcomes.count(True)} passed, {outcomes.count(False)} failed")
+    print(f"{outcomes.count(True)} passed, {outcomes.count(False)} failed", flush=True)
     return 0 if all(outcomes) and outcomes else 1
 
 
 def _tell(check: Check, passed: bool, told: str) -> bool:
     """Print what became of a check; return whether that is good enough."""
-    if passed:
-        _say(f"passed  {check.name}: {told}")
-    elif check.pinned:
-        _say(f"FAILED  {check.name}: {told}")
-    else:
-        _say(f"WARNING {check.name}: not any more, which fails nothing yet, but will with the next `make lock`: {told}")
+    word = "passed" if passed else "FAILED" if check.pinned else "WARNING"
+    later = "" if passed or check.pinned else "this fails nothing yet, but will with the next `make lock`: "
+    print(f"{word:7} {check.name}: {later}{told}", flush=True)
     return passed or not check.pinned
-
-
-def _say(text: str) -> None:
-    sys.stdout.write(f"{text}\n")
-    sys.stdout.flush()
 
 
 if __name__ == "__main__":

@@ -6,12 +6,15 @@ A server that cannot be had skips its tests with one line that says what to inst
 import os
 import secrets
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, ExitStack, nullcontext
+from pathlib import Path
+from typing import Protocol, TypeVar
 
 import pytest
 
 from tests.support.obtain import obtain
-from tests.support.servers import OpenSearch, OpenSearchServer, RedisServer, ValkeyServer
+from tests.support.program import QUICK, Site
+from tests.support.servers import OpenSearch, OpenSearchServer, ReceiverServer, RedisServer, ValkeyServer
 from tests.support.servers.opensearch import RunningOpenSearch
 from tests.support.tls import TlsFiles, make_tls_files
 
@@ -42,6 +45,21 @@ def opensearch2() -> Iterator[OpenSearch]:
     """OpenSearch 2.19.1, shared by the session."""
     with obtain(lambda: OpenSearchServer("2.19.1")) as server:
         yield server
+
+
+@pytest.fixture(scope="session")
+def receiver_process() -> Iterator[ReceiverServer]:
+    """The scripted receiver, shared by the session; tests ask for `receiver`."""
+    with obtain(ReceiverServer) as server:
+        yield server
+
+
+@pytest.fixture
+def receiver(receiver_process: ReceiverServer) -> ReceiverServer:
+    """Give a receiver that accepts everything, and has been sent nothing yet."""
+    receiver_process.set_scripts({})
+    receiver_process.clear()
+    return receiver_process
 
 
 @pytest.fixture(scope="session", params=["valkey", "redis7"])
@@ -84,6 +102,45 @@ def fresh_index(opensearch_server: OpenSearch, index_name: str) -> Iterator[str]
     """Name an index of `opensearch_server`; every index whose name starts with it is removed after the test."""
     yield index_name
     opensearch_server.remove_indices(index_name)
+
+
+SiteT = TypeVar("SiteT", bound=Site)
+
+
+class MakeSite(Protocol):
+    """Makes a site."""
+
+    def __call__(self, kind: type[SiteT], servers: str = "valkey+sqlite", **settings: str) -> SiteT:
+        """Make one that alerts the receiver, with waits as short as they can be.
+
+        Args:
+            kind: Its class.
+            servers: The fixtures of the stream's and the store's server, such as "redis7+opensearch2".
+            settings: More settings, which win.
+        """
+
+
+@pytest.fixture
+def make_site(request: pytest.FixtureRequest, tmp_path: Path, receiver: ReceiverServer) -> Iterator[MakeSite]:
+    """Make sites whose indices are removed after the test."""
+    with ExitStack() as ending:
+
+        def make(kind: type[SiteT], servers: str = "valkey+sqlite", **settings: str) -> SiteT:
+            redis, store = servers.split("+")
+            opensearch = None if store == "sqlite" else request.getfixturevalue(store)
+            settings = {"webhook_url": f"{receiver.url}/hook", **QUICK, **settings}
+            site = kind(tmp_path, settings, redis=request.getfixturevalue(redis), opensearch=opensearch)
+            if opensearch is not None:
+                ending.callback(opensearch.remove_indices, site.index)
+            return site
+
+        yield make
+
+
+@pytest.fixture
+def small_site(make_site: MakeSite) -> Site:
+    """Give a site on Valkey and SQLite."""
+    return make_site(Site)
 
 
 @pytest.fixture(scope="session")

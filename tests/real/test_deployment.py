@@ -1,51 +1,35 @@
 """A store belongs to one Redis and one group: what operators do about it, on real servers."""
 
-import json
 import shutil
 import sqlite3
-from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
-import redis
 
-from tests.support.calling import Called, call
-from tests.support.obtain import obtain
-from tests.support.program import GROUP, Site, stop, wait_until
+from tests.real.conftest import MakeSite
+from tests.support.fakes.world import GROUP
+from tests.support.program import Site, stop, wait_until
 from tests.support.receiver import Script, Step
-from tests.support.servers import OpenSearch, RedisServer
-from tests.support.servers.receiver import ReceiverServer
-from tests.unit.test_alert import EVENT
+from tests.support.servers import ReceiverServer
 
 PRODUCTION, ELSEWHERE = 1, 2  # databases of one server: to its clients, two servers
 OPERATIONS = ("check", "audit", "stats", "redeliver --state failed", "resolve 1-1 delivered")
 
 
-@pytest.fixture
-def receiver() -> Iterator[ReceiverServer]:
-    with obtain(ReceiverServer) as server:
-        yield server
-
-
 class Place(Site):
     """A site whose Redis is one of several databases, and whose store can be copied."""
 
-    opensearch: OpenSearch | None = None
-
-    @property
-    def database(self) -> redis.Redis:
-        return redis.Redis.from_url(self.settings["redis_url"])
-
     def kept(self) -> list[bytes]:
         """Return the keys of everything that belongs to the stream."""
-        found: Any = self.database.keys(f"*{self.stream}*")
+        with self.client() as client:
+            found: Any = client.keys(f"*{self.stream}*")
         return list(found)
 
     def identity(self) -> str | None:
-        with self.database as database:
+        with self.client() as database:
             value: Any = database.get(f"{{{self.stream}}}:deployment:{self.settings.get('group', GROUP)}")
         return None if value is None else str(value.decode())
 
@@ -73,9 +57,7 @@ class Place(Site):
     def on(self, database: int, **settings: str) -> "Place":
         """Return the same place with another Redis, and other settings."""
         url = f"{self.redis.url.rpartition('/')[0]}/{database}"
-        there = replace(self, settings=self.settings | {"redis_url": url} | settings)
-        there.opensearch = self.opensearch
-        return there
+        return replace(self, settings=self.settings | {"redis_url": url} | settings)
 
     def copied(self) -> "Place":
         """Copy the store, as a snapshot does: with all that it says about itself."""
@@ -96,29 +78,7 @@ class Place(Site):
         for hit in found["hits"]["hits"]:
             where = f"/{copy}-000001/_doc/{hit['_id']}?refresh=true"
             assert 201 == self.opensearch.request("PUT", where, hit["_source"])[0]
-        there = replace(self, index=copy)
-        there.opensearch = self.opensearch
-        return there
-
-    def emit(self) -> str:
-        with self.database as database:
-            entry_id: Any = database.xadd(self.stream, {b"event": json.dumps(EVENT).encode()})
-        return str(entry_id.decode())
-
-    def ask(self, *argv: str) -> Called:
-        """Call a command in this process: a process of its own would take most of the time."""
-        prefix = "TRIO_ALERTS_"
-        mine = {name.removeprefix(prefix).lower(): text for name, text in self.environ.items() if prefix in name}
-        return call(*argv, stdin=b"", terminal=False, **mine)
-
-    def states(self) -> list[str]:
-        """Return the states of all records that a search finds."""
-        found = self.ask("list", "--json")
-        return sorted(json.loads(line)["delivery"]["state"] for line in found.out.splitlines())
-
-    def until(self, *states: str) -> None:
-        """Wait until a search finds records in these states, and no others."""
-        wait_until(lambda: sorted(states) == self.states(), f"the records are {states}", self)
+        return replace(self, index=copy)
 
     def refused(self, *argv: str) -> str:
         """Call a command that ends with exit code 3; return what it says."""
@@ -127,19 +87,9 @@ class Place(Site):
         return called.err
 
 
-@pytest.fixture(params=["sqlite", "opensearch3"])
-def production(
-    request: pytest.FixtureRequest, valkey: RedisServer, tmp_path: Path, receiver: ReceiverServer
-) -> Iterator[Place]:
-    settings = {"webhook_url": f"{receiver.url}/hook", "redrive_every_s": "0.2", "retry_schedule_s": "3,3,3,3,3,3"}
-    if request.param == "sqlite":
-        yield Place(valkey, f"sqlite:///{tmp_path}/alerts.db", tmp_path, settings).on(PRODUCTION)
-        return
-    opensearch: OpenSearch = request.getfixturevalue(request.param)
-    place = Place(valkey, opensearch.url, tmp_path, settings)
-    place.opensearch = opensearch
-    yield place.on(PRODUCTION)
-    opensearch.remove_indices(place.index)
+@pytest.fixture(params=["valkey+sqlite", "valkey+opensearch3"])
+def production(request: pytest.FixtureRequest, make_site: MakeSite) -> Place:
+    return make_site(Place, request.param, retry_schedule_s="3,3,3,3,3,3").on(PRODUCTION)
 
 
 @pytest.fixture
@@ -170,7 +120,7 @@ def test_nobody_else_touches_the_store(owing: Place, receiver: ReceiverServer, w
 
     assert (before, sent) == (owing.records(), receiver.totals().requests)
     assert other.identity() is None
-    with other.database as database:
+    with other.client() as database:
         groups: Any = database.xinfo_groups(other.stream)
     assert all(group["name"].decode() == GROUP for group in groups)
 
@@ -178,7 +128,7 @@ def test_nobody_else_touches_the_store(owing: Place, receiver: ReceiverServer, w
 def test_a_redis_from_a_backup_is_at_home(owing: Place) -> None:
     """What is restored has the identity, too: `run` starts, and goes on where the backup was made."""
     there = owing.on(ELSEWHERE)
-    with owing.database as source, there.database as target:
+    with owing.client() as source, there.client() as target:
         for key in owing.kept():
             dumped: Any = source.dump(key)
             left_ms: Any = source.pttl(key)
@@ -208,8 +158,7 @@ def test_a_store_moves_to_a_new_redis_by_adoption(owing: Place, receiver: Receiv
 
 def test_a_copy_of_the_store_belongs_to_production(owing: Place, receiver: ReceiverServer) -> None:
     """Staging with a copy sends nothing before it is adopted, and production's own store stays what it is."""
-    staging = owing.on(ELSEWHERE).copied().on(ELSEWHERE)
-    staging.opensearch = owing.opensearch
+    staging = owing.on(ELSEWHERE).copied()
     assert str(owing.identity()) in staging.refused("run")
     assert 1 == receiver.totals().requests
 
@@ -227,7 +176,7 @@ def test_a_rebirth_of_redis_goes_on(production: Place) -> None:
         production.emit()
         production.until("delivered")
         identity = production.identity()
-        with production.database as database:
+        with production.client() as database:
             database.flushdb()
         production.emit()
         production.until("delivered", "delivered")
@@ -242,7 +191,7 @@ def test_a_rebirth_of_redis_goes_on(production: Place) -> None:
 def test_what_was_there_before_goes_on(owing: Place) -> None:
     """A store and a Redis from before there were identities get one at the next start, without a hand."""
     owing.forget_stored_identity()
-    with owing.database as database:
+    with owing.client() as database:
         database.delete(f"{{{owing.stream}}}:deployment:{GROUP}")
     with owing.running() as worker:
         owing.until("delivered")

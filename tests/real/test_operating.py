@@ -2,52 +2,27 @@
 
 import json
 import sqlite3
-import subprocess
-from collections.abc import Iterator
 from contextlib import closing
-from pathlib import Path
 from typing import Any
 
 import pytest
-import redis
 
-from tests.support.calling import call
-from tests.support.obtain import obtain
-from tests.support.program import GROUP, Site, stop, wait_until
+from tests.real.conftest import MakeSite
+from tests.support.fakes.world import GROUP
+from tests.support.program import Site, stop, wait_until
 from tests.support.receiver import Script, Step
-from tests.support.servers import OpenSearch, RedisServer
-from tests.support.servers.receiver import ReceiverServer
+from tests.support.servers import ReceiverServer
 from tests.unit.test_alert import EVENT
-
-QUICK = {"keepalive_s": "0.3", "claim_idle_s": "1", "claim_every_s": "0.2", "redrive_every_s": "0.2"}
-
-
-@pytest.fixture
-def receiver() -> Iterator[ReceiverServer]:
-    with obtain(ReceiverServer) as server:
-        yield server
 
 
 class Desk(Site):
     """A site with an operator."""
 
-    def emit(self, **fields: Any) -> str:
-        return self.add({b"event": json.dumps(EVENT | fields).encode()})
-
-    def call(self, *argv: str, stdin: bytes = b"") -> subprocess.CompletedProcess[bytes]:
-        """Call a command in this process: a process of its own would take most of the time."""
-        prefix = "TRIO_ALERTS_"
-        mine = {
-            name.removeprefix(prefix).lower(): text for name, text in self.environ.items() if name.startswith(prefix)
-        }
-        done = call(*argv, stdin=stdin, terminal=False, **mine)
-        return subprocess.CompletedProcess(argv, done.exit_code, done.out.encode(), done.err.encode())
-
     def out(self, *argv: str, exit_code: int = 0) -> str:
         """Run a command and return what it printed."""
-        done = self.call(*argv)
-        assert exit_code == done.returncode, (argv, done.stdout.decode(), done.stderr.decode(), self.log())
-        return done.stdout.decode()
+        done = self.ask(*argv)
+        assert exit_code == done.exit_code, (argv, done, self.log())
+        return done.out
 
     def audit(self, exit_code: int = 0) -> dict[str, Any]:
         told: dict[str, Any] = json.loads(self.out("audit", "--deep", "--json", exit_code=exit_code))
@@ -60,23 +35,6 @@ class Desk(Site):
     def state(self, record_id: str) -> str:
         return str(json.loads(self.out("show", "--json", record_id))["delivery"]["state"])
 
-    def until_states(self, *states: str) -> None:
-        """Wait until searches see that many records in these states, and nothing is pending."""
-        wait_until(
-            lambda: (
-                self.pending() == 0
-                and sorted(states) == sorted(one["delivery"]["state"] for one in self.records().values())
-            ),
-            f"the records are {states}",
-            self,
-        )
-
-    def pending(self) -> int:
-        try:
-            return super().pending()
-        except redis.ResponseError:
-            return -1  # there is no group yet
-
     def delete_record(self, record_id: str) -> None:
         """Delete a document by hand."""
         if self.store_url.startswith("sqlite"):
@@ -87,22 +45,10 @@ class Desk(Site):
             assert self.opensearch is not None
             assert 200 == self.opensearch.request("DELETE", f"/{self.index}/_doc/{record_id}?refresh=true")[0]
 
-    opensearch: OpenSearch | None = None
-
 
 @pytest.fixture(params=["valkey+sqlite", "redis7+opensearch3"])
-def desk(request: pytest.FixtureRequest, tmp_path: Path, receiver: ReceiverServer) -> Iterator[Desk]:
-    redis, store = request.param.split("+")
-    server: RedisServer = request.getfixturevalue(redis)
-    settings = {"webhook_url": f"{receiver.url}/hook", **QUICK}
-    if store == "sqlite":
-        yield Desk(server, f"sqlite:///{tmp_path}/alerts.db", tmp_path, settings)
-        return
-    opensearch: OpenSearch = request.getfixturevalue(store)
-    here = Desk(server, opensearch.url, tmp_path, settings)
-    here.opensearch = opensearch
-    yield here
-    opensearch.remove_indices(here.index)
+def desk(request: pytest.FixtureRequest, make_site: MakeSite) -> Desk:
+    return make_site(Desk, request.param)
 
 
 def test_what_failed_is_sent_again(desk: Desk, receiver: ReceiverServer) -> None:
@@ -111,24 +57,24 @@ def test_what_failed_is_sent_again(desk: Desk, receiver: ReceiverServer) -> None
     with desk.running(workers="1") as worker:
         failed = [desk.emit(alert_id=f"a-{n}", view="mine" if n < 2 else "other") for n in range(3)]
         delivered = desk.emit(alert_id="b")
-        desk.until_states("failed", "failed", "failed", "delivered")
+        desk.until("failed", "failed", "failed", "delivered")
 
         dry = desk.out("redeliver", "--view", "mine", "--dry-run")
         assert "2 would be sent again (--dry-run); 0 left alone" in dry
         assert 4 == receiver.totals().requests
 
         assert "2 due now" in desk.out("redeliver", "--view", "mine")
-        desk.until_states("delivered", "delivered", "failed", "delivered")
+        desk.until("delivered", "delivered", "failed", "delivered")
         told = desk.out("redeliver", failed[2], delivered, "1-1", failed[2], exit_code=1)
         assert f"{failed[2]}\tis due now through webhook\n" in told
         assert f"{delivered}\tleft alone: it is delivered\n" in told
         assert "1-1\tleft alone: there is no such record\n" in told
-        desk.until_states("delivered", "delivered", "delivered", "delivered")
+        desk.until("delivered", "delivered", "delivered", "delivered")
         assert 0 == stop(worker)
     ids = [request.headers["webhook-id"] for request in receiver.ledger().requests]
     assert sorted(failed * 2 + [delivered]) == sorted(ids)
-    assert 2 == desk.call("redeliver").returncode
-    assert 2 == desk.call("redeliver", "1-1", "--view", "mine").returncode
+    desk.out("redeliver", exit_code=2)
+    desk.out("redeliver", "1-1", "--view", "mine", exit_code=2)
 
 
 def test_what_is_in_doubt_waits_for_a_human(desk: Desk, receiver: ReceiverServer) -> None:
@@ -137,7 +83,7 @@ def test_what_is_in_doubt_waits_for_a_human(desk: Desk, receiver: ReceiverServer
     receiver.set_scripts({"*": Script([Step(502)] * 3 + [Step(200)])})
     with desk.running(workers="1") as worker:
         one, other, third = (desk.emit(alert_id=f"a-{n}") for n in range(3))
-        desk.until_states("in_doubt", "in_doubt", "in_doubt")
+        desk.until("in_doubt", "in_doubt", "in_doubt")
         assert "0 due now" in desk.out("redeliver", "--view", EVENT["view"])
 
         assert "settled as delivered; the record is delivered" in desk.out("resolve", one, "delivered")
@@ -149,7 +95,7 @@ def test_what_is_in_doubt_waits_for_a_human(desk: Desk, receiver: ReceiverServer
         assert "delivered" == desk.state(one)
 
         assert "1 due now" in desk.out("redeliver", "--in-doubt")
-        desk.until_states("delivered", "failed", "delivered")
+        desk.until("delivered", "failed", "delivered")
         assert 0 == stop(worker)
     assert [one, other, third, third] == [request.headers["webhook-id"] for request in receiver.ledger().requests]
     assert {"seen": 3, "delivered": 2, "failed": 1, "balanced": True} == desk.audit()
@@ -209,13 +155,13 @@ def test_an_alert_that_crashed_its_workers_is_replayed_as_itself(desk: Desk, rec
         assert 0 == stop(worker)
     assert "quarantined" == desk.state(entry_id)
     wait_until(lambda: {"seen": 1, "quarantined": 1, "balanced": True} == desk.audit(), "searches see it", desk)
-    with desk.redis.client() as client:
+    with desk.client() as client:
         client.xadd(f"{{{desk.stream}}}:dead", desk.dead()[0])
     assert "2 of 2 put back" in desk.out("dead", "replay", "--all")
     with desk.running() as worker:
-        desk.until_states("delivered")
+        desk.until("delivered")
         wait_until(lambda: desk.stats()["not_read"] == 0, "the second replay is read", desk)
-        desk.until_states("delivered")
+        desk.until("delivered")
         assert 0 == stop(worker)
     assert [entry_id] == [request.headers["webhook-id"] for request in receiver.ledger().requests]
     assert {"seen": 1, "delivered": 1, "balanced": True} == desk.audit()
@@ -225,7 +171,7 @@ def test_audit_names_what_is_missing(desk: Desk, receiver: ReceiverServer) -> No
     """A record deleted by hand, an entry acknowledged by hand: exit code 5, with its ID; nothing else is accused."""
     with desk.running() as worker:
         ids = [desk.emit(alert_id=f"a-{n}") for n in range(5)]
-        desk.until_states(*["delivered"] * 5)
+        desk.until(*["delivered"] * 5)
         assert 0 == stop(worker)
     assert {"seen": 5, "delivered": 5, "balanced": True} == desk.audit()
     assert "the ledger balances" in desk.out("audit")
@@ -234,27 +180,27 @@ def test_audit_names_what_is_missing(desk: Desk, receiver: ReceiverServer) -> No
     assert {"seen": 5, "delivered": 4, "missing": 1, "missing_ids": [ids[2]]} == desk.audit(exit_code=5)
 
     stolen, left = desk.emit(alert_id="stolen"), desk.emit(alert_id="left")
-    with desk.redis.client() as client:
+    with desk.client() as client:
         client.xreadgroup(GROUP, "by hand", {desk.stream: ">"}, count=1)
         client.xack(desk.stream, GROUP, stolen)
-    told = desk.call("audit", "--deep")
-    assert 5 == told.returncode
-    named = [line for line in told.stdout.decode().splitlines() if line.startswith("missing: ")]
+    told = desk.ask("audit", "--deep")
+    assert 5 == told.exit_code
+    named = [line for line in told.out.splitlines() if line.startswith("missing: ")]
     assert [ids[2], stolen] == [line.split(": ")[1] for line in named]
-    assert "2 alerts are missing" in told.stderr.decode()
-    assert left not in told.stdout.decode()
-    assert "Traceback" not in told.stderr.decode()
+    assert "2 alerts are missing" in told.err
+    assert left not in told.out
+    assert "Traceback" not in told.err
 
 
 def test_audit_names_what_a_group_was_moved_past(desk: Desk, receiver: ReceiverServer) -> None:
     """XGROUP SETID to a later ID: what the group will never read is missing, not "not read yet", until it is undone."""
     with desk.running() as worker:
         first = desk.emit(alert_id="first")
-        desk.until_states("delivered")
+        desk.until("delivered")
         assert 0 == stop(worker)
     skipped = [desk.emit(alert_id=f"skipped-{n}") for n in range(2)]
     later = desk.emit(alert_id="later")
-    with desk.redis.client() as client:
+    with desk.client() as client:
         client.xgroup_setid(desk.stream, GROUP, "9999999999999-0")  # behind all that will ever come
         missing = {"missing": 3, "missing_ids": [*skipped, later], "taken_away": 1}
         assert {"seen": 4, "delivered": 1, **missing} == desk.audit(exit_code=5)
@@ -262,10 +208,10 @@ def test_audit_names_what_a_group_was_moved_past(desk: Desk, receiver: ReceiverS
         missing = {"missing": 2, "missing_ids": skipped, "taken_away": 1}
         assert {"seen": 4, "delivered": 1, "not_read": 1, **missing} == desk.audit(exit_code=5)
         with desk.running() as worker:
-            desk.until_states("delivered", "delivered")
+            desk.until("delivered", "delivered")
             assert {"seen": 4, "delivered": 2, **missing} == desk.audit(exit_code=5)
             client.xgroup_setid(desk.stream, GROUP, first)
-            desk.until_states(*["delivered"] * 4)
+            desk.until(*["delivered"] * 4)
             assert 0 == stop(worker)
     assert {"seen": 4, "delivered": 4, "balanced": True} == desk.audit()
     assert 4 == receiver.totals().requests
@@ -275,9 +221,9 @@ def test_what_is_lost_upstream_is_counted(desk: Desk, receiver: ReceiverServer) 
     """Trimmed unread, or deleted while pending: an error in the log, in `stats` and in `audit`, which balances."""
     with desk.running() as worker:
         desk.emit(alert_id="first")
-        desk.until_states("delivered")
+        desk.until("delivered")
         assert 0 == stop(worker)
-    with desk.redis.client() as client:
+    with desk.client() as client:
         for n in range(6):
             desk.emit(alert_id=f"a-{n}")
         pending = desk.entries()[1]
@@ -288,7 +234,7 @@ def test_what_is_lost_upstream_is_counted(desk: Desk, receiver: ReceiverServer) 
     assert expected == desk.audit()
     assert (3, 2, 1) == tuple(desk.stats()[name] for name in ("lost_upstream", "not_read", "pending"))
     with desk.running() as worker:
-        desk.until_states("delivered", "delivered", "delivered")
+        desk.until("delivered", "delivered", "delivered")
         assert 0 == stop(worker)
     assert f"{pending}: lost upstream" in desk.log()
     assert {"seen": 7, "delivered": 3, "lost_upstream": 4, "balanced": True} == desk.audit()
@@ -301,11 +247,11 @@ def test_stats_tell_how_things_stand(desk: Desk, receiver: ReceiverServer) -> No
     with desk.running(workers="1", retry_schedule_s="3600") as worker:
         for alert_id in ("a", "a", "b"):
             desk.emit(alert_id=alert_id)
-        desk.until_states("delivered", "delivered", "retrying")
+        desk.until("delivered", "delivered", "retrying")
         assert 0 == stop(worker)
     desk.emit(alert_id="c")
     desk.emit(alert_id="d")
-    with desk.redis.client() as client:
+    with desk.client() as client:
         client.xreadgroup(GROUP, "by hand", {desk.stream: ">"}, count=1)
     stats = desk.stats()
     assert {"delivered": 2, "retrying": 1} == stats["states"]
@@ -327,7 +273,7 @@ def test_with_now_the_past_is_not_missed(desk: Desk, receiver: ReceiverServer) -
     with desk.running(start_from="now") as worker:
         wait_until(lambda: "reading" in desk.log(), "it reads", desk)
         desk.emit(alert_id="new")
-        desk.until_states("delivered")
+        desk.until("delivered")
         assert 0 == stop(worker)
     assert {"seen": 1, "delivered": 1, "balanced": True} == desk.audit()
 
@@ -335,13 +281,13 @@ def test_with_now_the_past_is_not_missed(desk: Desk, receiver: ReceiverServer) -
 @pytest.mark.parametrize("command", [("stats",), ("audit",), ("redeliver", "1-1"), ("resolve", "1-1", "failed")])
 def test_before_the_first_run_there_is_nothing_to_trust(desk: Desk, command: tuple[str, ...]) -> None:
     """The store does not exist yet: exit code 3, and nothing is created; without Redis: exit code 4."""
-    assert 3 == desk.call(*command).returncode
+    desk.out(*command, exit_code=3)
     assert [] == [path for path in desk.folder.iterdir() if path.suffix == ".db"]
     with desk.running() as worker:
         wait_until(lambda: "reading" in desk.log(), "it reads", desk)
         assert 0 == stop(worker)
     desk.settings["redis_url"] = "redis://127.0.0.1:1/0"
-    done = desk.call(*command)
-    assert 4 == done.returncode
-    assert "127.0.0.1:1" in done.stderr.decode()
-    assert "Traceback" not in done.stderr.decode()
+    done = desk.ask(*command)
+    assert 4 == done.exit_code
+    assert "127.0.0.1:1" in done.err
+    assert "Traceback" not in done.err

@@ -1,15 +1,15 @@
 """A partitioned stream from end to end: message IDs are unique in one stream only, records and notifications in all."""
 
 import json
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from tests.real.conftest import MakeSite
+from tests.support.fakes.world import GROUP
 from tests.support.obtain import obtain
-from tests.support.program import GROUP, Site, stop, wait_until
-from tests.support.servers import RedisServer, ValkeyServer
-from tests.support.servers.receiver import ReceiverServer
+from tests.support.program import Site, stop, wait_until
+from tests.support.servers import ReceiverServer, ValkeyServer
 from tests.unit.test_alert import EVENT
 
 IDS = ("1700000000000-0", "1700000000000-1", "1700000000001-0")
@@ -31,25 +31,15 @@ class PartitionedSite(Site):
         return environ
 
 
-@pytest.fixture
-def receiver() -> Iterator[ReceiverServer]:
-    with obtain(ReceiverServer) as server:
-        yield server
-
-
-@pytest.fixture
-def site(valkey: RedisServer, tmp_path: Path, receiver: ReceiverServer) -> PartitionedSite:
-    return PartitionedSite(valkey, f"sqlite:///{tmp_path}/alerts.db", tmp_path, {"webhook_url": f"{receiver.url}/hook"})
-
-
-def test_equal_ids_of_two_streams_are_two_alerts(site: PartitionedSite, receiver: ReceiverServer) -> None:
+def test_equal_ids_of_two_streams_are_two_alerts(make_site: MakeSite, receiver: ReceiverServer) -> None:
     """Each has its own record and its own notification, and an equal ID in quarantine stays apart, too."""
+    site = make_site(PartitionedSite)
     wanted = {
         f"{stream}|{entry_id}": f"alert {number} of {stream}"
         for stream in site.streams
         for number, entry_id in enumerate(IDS)
     }
-    with site.redis.client() as client:
+    with site.client() as client:
         for record_id, alert_id in wanted.items():
             stream, _, entry_id = record_id.rpartition("|")
             client.xadd(stream, {"event": json.dumps(EVENT | {"alert_id": alert_id})}, id=entry_id)
@@ -71,10 +61,10 @@ def test_equal_ids_of_two_streams_are_two_alerts(site: PartitionedSite, receiver
     assert sorted(wanted.items()) == sorted(
         (request.headers["webhook-id"], json.loads(request.body)["alert_id"]) for request in requests
     )
-    dead = [json.loads(line) for line in site.call("dead", "list", "--json").stdout.splitlines()]
+    dead = [json.loads(line) for line in site.call("dead", "list", "--json").out.splitlines()]
     assert {f"{stream}|1700000000002-0" for stream in site.streams} == {entry["record_id"] for entry in dead}
     audit = site.call("audit", "--deep")
-    assert 0 == audit.returncode, audit.stdout.decode() + audit.stderr.decode()
+    assert 0 == audit.exit_code, audit
 
 
 @pytest.mark.parametrize("command", ["check", "run"])
@@ -82,12 +72,12 @@ def test_streams_in_several_slots_of_a_cluster_are_refused(command: str, tmp_pat
     """No process could read them; with one tag in their braces they share a slot."""
     with obtain(lambda: ValkeyServer(extra=["cluster-enabled yes"])) as server, server.client() as client:
         client.execute_command("CLUSTER ADDSLOTSRANGE", 0, 16383)
-        site = PartitionedSite(server, f"sqlite:///{tmp_path}/a.db", tmp_path, {"webhook_url": "http://127.0.0.1:9/"})
+        site = PartitionedSite(tmp_path, {"webhook_url": "http://127.0.0.1:9/"}, redis=server)
         wait_until(lambda: client.execute_command("CLUSTER INFO")["cluster_state"] == "ok", "the Cluster is up")
 
         refused = site.call(command)
         site.stream = "{alerts}"
         accepted = site.call("check")
 
-    assert (4, True) == (refused.returncode, b"2 of its slots" in refused.stdout + refused.stderr)
-    assert 0 == accepted.returncode, accepted.stdout
+    assert (4, True) == (refused.exit_code, "2 of its slots" in refused.out + refused.err)
+    assert 0 == accepted.exit_code, accepted

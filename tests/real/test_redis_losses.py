@@ -8,15 +8,13 @@ import pytest
 import trio
 
 from tests.contracts.stream import GROUP, add, ids, read_all
-from tests.real.test_redis_stream import RedisWorld, logged, settings
+from tests.real.test_redis_stream import RedisWorld, settings
 from tests.support.servers import RedisServer
 from trio_alerts.backends.redis import groups
 from trio_alerts.backends.redis.keys import dead_letter_key, ledger_key
 from trio_alerts.backends.redis.standing import LostUnread, RedisLedger, open_ledger
 from trio_alerts.backends.redis.stream import RedisStream, open_redis_stream
 from trio_alerts.pages import Pages
-
-__all__ = ["logged"]
 
 UNREAD = 5
 TAKEN = "ERROR lost upstream: stream "

@@ -9,7 +9,6 @@ import pytest
 import redis
 import trio
 import trio.testing
-from loguru import logger
 
 from tests.contracts.stream import (
     GROUP,
@@ -170,15 +169,6 @@ def user(world: RedisWorld, server: RedisServer, *rules: str) -> Iterator[RedisA
         yield RedisAddress("127.0.0.1", server.port, username="limited", password=Secret("secret"))
     finally:
         world.run("ACL DELUSER", "limited")
-
-
-@pytest.fixture
-def logged() -> Iterator[list[str]]:
-    """Give the lines of the log, each with its level."""
-    lines: list[str] = []
-    number = logger.add(lambda line: lines.append(str(line).rstrip()), format="{level} {message}", level="DEBUG")
-    yield lines
-    logger.remove(number)
 
 
 def created(said: list[str]) -> list[str]:

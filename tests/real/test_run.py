@@ -4,53 +4,24 @@ import base64
 import json
 import signal
 import socket
-from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 from standardwebhooks.webhooks import Webhook
 
-from tests.support.obtain import obtain
+from tests.real.conftest import MakeSite
 from tests.support.program import Site, stop, wait_until
 from tests.support.receiver import Script, Step
-from tests.support.servers import OpenSearch, RedisServer
-from tests.support.servers.receiver import ReceiverServer
+from tests.support.servers import OpenSearch, ReceiverServer, RedisServer
 from tests.unit.test_alert import EVENT
 
 EXAMPLES = Path(__file__).parents[2] / "examples" / "alerts.jsonl"
 SECRET = "whsec_" + base64.b64encode(b"0123456789abcdef01234567").decode()
-QUICK = {"keepalive_s": "0.3", "claim_idle_s": "1", "claim_every_s": "0.2", "redrive_every_s": "0.2"}
-
-
-@pytest.fixture
-def receiver() -> Iterator[ReceiverServer]:
-    with obtain(ReceiverServer) as server:
-        yield server
 
 
 @pytest.fixture(params=["valkey+opensearch3", "redis7+opensearch2", "valkey+sqlite"])
-def site(request: pytest.FixtureRequest, tmp_path: Path, receiver: ReceiverServer) -> Iterator[Site]:
-    redis, store = request.param.split("+")
-    server: RedisServer = request.getfixturevalue(redis)
-    settings = {"webhook_url": f"{receiver.url}/hook", "webhook_secret": SECRET, **QUICK}
-    if store == "sqlite":
-        yield Site(server, f"sqlite:///{tmp_path}/alerts.db", tmp_path, settings)
-        return
-    opensearch: OpenSearch = request.getfixturevalue(store)
-    here = Site(server, opensearch.url, tmp_path, settings)
-    yield here
-    opensearch.remove_indices(here.index)
-
-
-@pytest.fixture
-def small_site(valkey: RedisServer, tmp_path: Path, receiver: ReceiverServer) -> Site:
-    settings = {"webhook_url": f"{receiver.url}/hook", "webhook_secret": SECRET, **QUICK}
-    return Site(valkey, f"sqlite:///{tmp_path}/alerts.db", tmp_path, settings)
-
-
-def add_event(site: Site, **fields: Any) -> str:
-    return site.add({b"event": json.dumps(EVENT | fields).encode()})
+def site(request: pytest.FixtureRequest, make_site: MakeSite) -> Site:
+    return make_site(Site, request.param, webhook_secret=SECRET)
 
 
 def settled(site: Site, count: int) -> bool:
@@ -61,7 +32,7 @@ def test_every_alert_becomes_one_record_and_one_notification(site: Site, receive
     """Emit, record, webhook, acknowledge: with signature, stable key and exact content."""
     with site.running() as worker:
         emitted = site.call("emit", str(EXAMPLES))
-        assert emitted.returncode == 0, emitted.stderr.decode()
+        assert emitted.exit_code == 0, emitted.err
         alerts = [json.loads(line) for line in EXAMPLES.read_text().splitlines()]
         wait_until(lambda: receiver.totals().accepted >= len(alerts), "every alert is delivered", site)
         wait_until(lambda: settled(site, len(alerts)), "every entry is acknowledged", site)
@@ -86,14 +57,14 @@ def test_every_alert_becomes_one_record_and_one_notification(site: Site, receive
 def test_filters_find_exactly_the_right_records(site: Site, receiver: ReceiverServer) -> None:
     """`view` and `scope` are exact, whatever they are made of; nothing else may match."""
     odd = ["Lending Risk: 東京", "lending risk: 東京", "Lending", "L*"]
-    ids = {value: add_event(site, view=value, scope=value[::-1], alert_id=f"a-{n}") for n, value in enumerate(odd)}
+    ids = {value: site.emit(view=value, scope=value[::-1], alert_id=f"a-{n}") for n, value in enumerate(odd)}
     with site.running() as worker:
         wait_until(lambda: receiver.totals().accepted >= len(odd), "delivered", site)
         assert 0 == stop(worker)
     wait_until(lambda: len(site.records()) == len(odd), "searches see it", site)
     for value in odd[:1] + odd[-1:]:
         for option, text in (("--view", value), ("--scope", value[::-1])):
-            found = site.call("list", "--json", f"{option}={text}").stdout.splitlines()
+            found = site.call("list", "--json", f"{option}={text}").out.splitlines()
             assert [ids[value]] == [json.loads(line)["record_id"] for line in found], (option, text)
 
 
@@ -110,9 +81,9 @@ def test_bad_input_stops_nothing_touches_nothing_and_does_not_disappear(site: Si
     surrogate = {b"event": json.dumps(EVENT | {"title": "\ud800"}).encode()}
     for fields in (*bad.values(), nested, surrogate):
         site.add(fields)
-    uint256 = add_event(site, alert_id="uint256", value_raw=2**256 - 1, details={"amount": 2**256 - 1})
-    add_event(site, alert_id="bulk", details={bulk: bulk}, title=bulk)
-    forged = add_event(site, alert_id="forged", **{"delivery.state": "failed", "delivered": False, "_id": "1-0"})
+    uint256 = site.emit(alert_id="uint256", value_raw=2**256 - 1, details={"amount": 2**256 - 1})
+    site.emit(alert_id="bulk", details={bulk: bulk}, title=bulk)
+    forged = site.emit(alert_id="forged", **{"delivery.state": "failed", "delivered": False, "_id": "1-0"})
     with site.running() as worker:
         wait_until(lambda: receiver.totals().accepted >= 3, "the good ones are delivered", site)
         wait_until(lambda: settled(site, 9), "nothing is pending", site)
@@ -135,7 +106,7 @@ def test_a_killed_worker_s_alerts_are_finished_by_another(site: Site, receiver: 
     with site.running(workers="8", fault="after_send:kill:5") as dying:
         wait_until(lambda: len(site.logs) == 1 and "reading" in site.log(), "it reads", site)
         for n in range(40):
-            add_event(site, alert_id=f"a-{n}")
+            site.emit(alert_id=f"a-{n}")
         wait_until(lambda: dying.poll() is not None, "it is killed", site)
         assert -signal.SIGKILL == dying.returncode
     with site.running() as living:
@@ -157,7 +128,7 @@ def test_a_killed_worker_s_alerts_are_finished_by_another(site: Site, receiver: 
 def test_a_failing_receiver_gets_it_again(small_site: Site, receiver: ReceiverServer) -> None:
     """503 twice, then 200: recorded, re-sent by the schedule with the same `webhook-id`, delivered."""
     receiver.set_scripts({"*": Script([Step(503), Step(503), Step(200)], each="id")})
-    entry_id = add_event(small_site)
+    entry_id = small_site.emit()
     with small_site.running(retry_schedule_s="0.2,0.2") as worker:
         wait_until(lambda: receiver.totals().accepted == 1, "delivered in the end", small_site)
         wait_until(lambda: small_site.records()[entry_id]["delivered"], "and recorded", small_site)
@@ -170,7 +141,7 @@ def test_a_failing_receiver_gets_it_again(small_site: Site, receiver: ReceiverSe
 def test_a_second_signal_ends_at_once(small_site: Site, receiver: ReceiverServer) -> None:
     """The first waits for the hanging send, the second does not: exit 1, and the entry is still there."""
     receiver.set_scripts({"*": Script([Step(fault="hang")])})
-    add_event(small_site)
+    small_site.emit()
     with small_site.running() as worker:
         wait_until(lambda: receiver.totals().requests == 1, "it is sending", small_site)
         worker.send_signal(signal.SIGTERM)
@@ -183,7 +154,7 @@ def test_a_second_signal_ends_at_once(small_site: Site, receiver: ReceiverServer
 
 def test_an_injected_crash_ends_with_1_and_leaves_the_entry_pending(small_site: Site) -> None:
     """The log says what happened and that fault injection is on."""
-    add_event(small_site)
+    small_site.emit()
     with small_site.running(fault="before_send:raise") as worker:
         assert 1 == worker.wait(60)
     assert 1 == small_site.pending()
@@ -199,43 +170,41 @@ def test_a_stopped_backend_is_named(small_site: Site, which: str) -> None:
         address = f"127.0.0.1:{nobody.getsockname()[1]}"
         small_site.settings[which] = f"{'redis' if which == 'redis_url' else 'http'}://{address}"
         done = small_site.call("run")
-    assert 4 == done.returncode
-    assert address in done.stderr.decode()
-    assert b"Traceback" not in done.stderr
-    assert b"" == done.stdout
+    assert (4, "") == (done.exit_code, done.out)
+    assert address in done.err
+    assert "Traceback" not in done.err
 
 
 def test_check_tells_what_run_would_create_and_creates_nothing(site: Site) -> None:
     """And after a run it finds nothing to complain about."""
     before = site.call("check")
-    assert 0 == before.returncode, before.stderr.decode()
-    assert b"would be created" in before.stdout
-    with site.redis.client() as client:
+    assert 0 == before.exit_code, before.err
+    assert "would be created" in before.out
+    with site.client() as client:
         assert 0 == client.exists(site.stream)
     with site.running() as worker:
         wait_until(lambda: "reading" in site.log(), "it reads", site)
         assert 0 == stop(worker)
     after = site.call("check")
-    assert (0, False) == (after.returncode, b"would be created" in after.stdout)
+    assert (0, False) == (after.exit_code, "would be created" in after.out)
 
 
 def test_a_view_that_is_text_is_fatal_before_anything_is_consumed(
     valkey: RedisServer, opensearch_server: OpenSearch, tmp_path: Path
 ) -> None:
     """The trap: dynamic mapping made `view` a text field, and every filter finds nothing without an error."""
-    settings = {"webhook_url": "http://127.0.0.1:9/hook", **QUICK}
-    site = Site(valkey, opensearch_server.url, tmp_path, settings)
+    settings = {"webhook_url": "http://127.0.0.1:9/hook"}
+    site = Site(tmp_path, settings, redis=valkey, opensearch=opensearch_server)
     opensearch_server.request("PUT", f"/{site.index}-000001", {"aliases": {site.index: {"is_write_index": True}}})
     opensearch_server.request("PUT", f"/{site.index}/_doc/1?refresh=true", {"view": "Lending Risk", "scope": "a b"})
     _, found = opensearch_server.request("GET", f"/{site.index}/_search", {"query": {"term": {"view": "Lending Risk"}}})
     assert 0 == found["hits"]["total"]["value"], "the trap: the record is there, and the filter does not find it"
-    add_event(site)
+    site.emit()
     done = site.call("run")
-    told = done.stderr.decode()
-    assert 3 == done.returncode, told
-    assert "Traceback" not in told
+    assert 3 == done.exit_code, done.err
+    assert "Traceback" not in done.err
     for word in ("view", "scope", "text", "keyword", "_reindex"):
-        assert word in told
-    with site.redis.client() as client:
+        assert word in done.err
+    with site.client() as client:
         assert [] == client.xinfo_groups(site.stream)
     opensearch_server.remove_indices(site.index)

@@ -12,7 +12,6 @@ import pytest
 
 from tests.support.program import Site, stop, wait_until
 from tests.support.servers import RedisServer
-from tests.unit.test_alert import EVENT
 
 MARK = "S3CR3Tmarker"
 KEY = "whsec_" + MARK * 2  # it is base64
@@ -79,18 +78,18 @@ def test_no_secret_is_written_anywhere(valkey: RedisServer, redis_url: str, tmp_
         config.write_text("".join(tables), "utf-8")
         settings = {"redis_url": redis_url, "config": str(config), "webhook_url": f"http://127.0.0.1:9/{MARK}"}
         store = tmp_path / "alerts.db"
-        site = Site(valkey, f"sqlite:///{store}", tmp_path, settings)
-        entry_id = site.add({b"event": json.dumps(EVENT).encode()})
+        site = Site(tmp_path, settings, redis=valkey)
+        entry_id = site.emit()
         with site.running() as worker:
-            wait_until(lambda: b"answered 503" in site.call("show", entry_id).stdout, "answered", site)
+            wait_until(lambda: "answered 503" in site.ask("show", entry_id).out, "answered", site)
             assert 0 == stop(worker), site.log()
 
         shown = site.call("show", entry_id)
-        assert b"***" in shown.stdout
-        written = [site.log().encode(), store.read_bytes(), shown.stdout, shown.stderr]
+        assert "***" in shown.out
+        written = [site.log().encode(), store.read_bytes(), shown.out.encode(), shown.err.encode()]
         for command in (("check",), ("list", "--json"), ("show", entry_id, "--json"), ("stats",), ("audit",)):
             done = site.call(*command)
-            written += [done.stdout, done.stderr]
+            written += [done.out.encode(), done.err.encode()]
         for text in written:
             assert MARK.encode() not in text
             assert MARK.lower().encode() not in text.lower()
@@ -100,7 +99,7 @@ def test_no_secret_is_written_anywhere(valkey: RedisServer, redis_url: str, tmp_
 def test_a_wrong_password_is_not_shown(valkey: RedisServer, tmp_path: Path) -> None:
     """`check` names what is wrong, and not with what."""
     url = f"redis://nobody:{MARK}@{urlsplit(valkey.url).netloc}/0"
-    done = Site(valkey, f"sqlite:///{tmp_path}/alerts.db", tmp_path, {"redis_url": url}).call("check")
+    done = Site(tmp_path, {"redis_url": url}, redis=valkey).call("check")
 
-    assert b"refuses the user name or password" in done.stderr
-    assert MARK.encode() not in done.stdout + done.stderr
+    assert "refuses the user name or password" in done.err
+    assert MARK not in done.out + done.err

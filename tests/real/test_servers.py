@@ -33,6 +33,8 @@ from tests.support.servers.java import Java
 from tests.support.servers.process import free_port
 from tests.support.tls import TlsFiles
 
+pytestmark = pytest.mark.support
+
 GONE_WITHIN_S = 30.0
 ONCE = Retry(NoBackoff(), 0)
 

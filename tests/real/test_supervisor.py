@@ -2,36 +2,20 @@
 
 import os
 import signal
-import subprocess
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from tests.crash.proxy import Proxy
-from tests.real.test_run import QUICK, add_event
-from tests.support.obtain import obtain
-from tests.support.program import PATIENCE_S, Site, stop, wait_until
+from tests.real.conftest import MakeSite
+from tests.support.program import PATIENCE_S, Site, children, stop, wait_until
 from tests.support.receiver import Script, Step
-from tests.support.servers import RedisServer
-from tests.support.servers.receiver import ReceiverServer
+from tests.support.servers import ReceiverServer, RedisServer
 
 
 @pytest.fixture
-def receiver() -> Iterator[ReceiverServer]:
-    with obtain(ReceiverServer) as server:
-        yield server
-
-
-@pytest.fixture
-def site(valkey: RedisServer, tmp_path: Path, receiver: ReceiverServer) -> Site:
-    settings = {"webhook_url": f"{receiver.url}/hook", "processes": "2", **QUICK}
-    return Site(valkey, f"sqlite:///{tmp_path}/alerts.db", tmp_path, settings)
-
-
-def children(parent: subprocess.Popen[bytes]) -> list[int]:
-    listed = subprocess.run(["ps", "-o", "pid=", "--ppid", str(parent.pid)], capture_output=True, check=False)
-    return [int(pid) for pid in listed.stdout.split()]
+def site(make_site: MakeSite) -> Site:
+    return make_site(Site, processes="2")
 
 
 def alive(pid: int) -> bool:
@@ -50,9 +34,9 @@ def test_two_processes_share_the_work_and_stop_together(site: Site, receiver: Re
     with site.running(consumer="pod-7") as parent:
         wait_until(lambda: reading(site) == 2, "both read", site)
         for n in range(50):
-            add_event(site, alert_id=f"a-{n}")
+            site.emit(alert_id=f"a-{n}")
         wait_until(lambda: receiver.totals().accepted == 50, "all delivered", site)
-        assert 2 == len(children(parent))
+        assert 2 == len(children(parent.pid))
         assert 0 == stop(parent), site.log()
     assert "as pod-7-1" in site.log()
     assert "as pod-7-2" in site.log()
@@ -63,9 +47,9 @@ def test_a_killed_child_is_replaced(site: Site, receiver: ReceiverServer) -> Non
     """Its alerts are finished by the others; the log says what happened."""
     with site.running() as parent:
         wait_until(lambda: reading(site) == 2, "both read", site)
-        os.kill(children(parent)[0], signal.SIGKILL)
+        os.kill(children(parent.pid)[0], signal.SIGKILL)
         wait_until(lambda: reading(site) == 3, "another was started", site)
-        add_event(site)
+        site.emit()
         wait_until(lambda: receiver.totals().accepted == 1, "delivered", site)
         assert 0 == stop(parent), site.log()
     assert "SIGKILL" in site.log()
@@ -76,14 +60,14 @@ def test_a_child_that_cannot_live_stops_the_whole_with_its_code(site: Site) -> N
     site.settings["store_url"] = "http://127.0.0.1:9"
     with site.running() as parent:
         assert 4 == parent.wait(PATIENCE_S), site.log()
-    assert [] == children(parent)
+    assert [] == children(parent.pid)
 
 
 def test_children_do_not_outlive_a_killed_parent(site: Site) -> None:
     """They notice, and stop softly."""
     with site.running() as parent:
         wait_until(lambda: reading(site) == 2, "both read", site)
-        orphans = children(parent)
+        orphans = children(parent.pid)
         parent.kill()
         wait_until(lambda: not any(alive(pid) for pid in orphans), "they are gone", site)
     assert 2 == site.log().count("stopped;")
@@ -95,10 +79,10 @@ def test_a_signal_to_the_whole_group_cuts_no_send(site: Site, receiver: Receiver
     with site.running() as parent:
         wait_until(lambda: reading(site) == 2, "both read", site)
         for n in range(24):
-            add_event(site, alert_id=f"a-{n}")
+            site.emit(alert_id=f"a-{n}")
         wait_until(lambda: receiver.totals().requests == 24, "all are being sent", site)
         for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
-            for pid in children(parent):
+            for pid in children(parent.pid):
                 os.kill(pid, number)
         assert 0 == stop(parent), site.log()
     assert (24, 24, 0) == (receiver.totals().requests, receiver.totals().accepted, receiver.totals().duplicates)
@@ -110,20 +94,20 @@ def test_a_second_signal_reaches_the_children(site: Site, receiver: ReceiverServ
     receiver.set_scripts({"*": Script([Step(fault="hang")])})
     with site.running() as parent:
         wait_until(lambda: reading(site) == 2, "both read", site)
-        add_event(site)
+        site.emit()
         wait_until(lambda: receiver.totals().requests == 1, "it is being sent", site)
         parent.send_signal(signal.SIGTERM)
         wait_until(lambda: "stopping: 1 in flight" in site.log(), "it waits for the send", site)
         assert 1 == stop(parent), site.log()
     assert "its parent got a second signal" in site.log()
-    assert [] == children(parent)
+    assert [] == children(parent.pid)
 
 
 def test_a_child_that_is_stopped_does_not_survive(site: Site) -> None:
     """SIGSTOP: it is let go on, to hear that it has to end; exit code 0, and nobody is left behind."""
     with site.running() as parent:
         wait_until(lambda: reading(site) == 2, "both read", site)
-        one, other = children(parent)
+        one, other = children(parent.pid)
         os.kill(one, signal.SIGSTOP)
         assert 0 == stop(parent), site.log()
         assert not alive(one)
@@ -139,7 +123,7 @@ def test_a_child_that_is_restarted_while_redis_is_away_waits_for_it(
         site.settings["redis_url"] = f"redis://127.0.0.1:{proxy.port}/0"
         with site.running() as parent:
             wait_until(lambda: reading(site) == 2, "both read", site)
-            one, other = children(parent)
+            one, other = children(parent.pid)
             proxy.refuse()
             os.kill(one, signal.SIGKILL)
             wait_until(lambda: site.log().count("ended with exit code 4; starting another") > 1, "it waits", site)

@@ -30,11 +30,11 @@ def _run(seeds: range, jobs: int, *, first: bool) -> int:
         virtual_s += verdict.virtual_s
         if verdict.broken:
             broken += 1
-            print(f"seed {verdict.seed}: {verdict.broken}", flush=True)  # noqa: T201 - it is a command
+            print(f"seed {verdict.seed}: {verdict.broken}", flush=True)
             if first:
                 break
     took_s = time.monotonic() - started_s
-    print(  # noqa: T201
+    print(
         f"{count} histories, {steps:,} steps, {virtual_s / 3600:.1f} h of virtual time, in {took_s:.1f} s "
         f"({count / took_s:.1f}/s): {broken} broken"
         + ("; python -m tests.simulation --seed N shows one, --shrink makes it small" if broken else "")
@@ -47,9 +47,9 @@ def _show(plan: Plan, *, shrink: bool) -> int:
         plan = shrunk(plan)
     report = simulate(plan, log=True)
     for line in report.history.lines():
-        print(line)  # noqa: T201
-    print(f"\nplan: {msgspec.json.encode(plan).decode()}")  # noqa: T201
-    print(f"history {report.digest[:16]}, {report.steps} steps: {report.broken or 'every promise was kept'}")  # noqa: T201
+        print(line)
+    print(f"\nplan: {msgspec.json.encode(plan).decode()}")
+    print(f"history {report.digest[:16]}, {report.steps} steps: {report.broken or 'every promise was kept'}")
     return 1 if report.broken else 0
 
 

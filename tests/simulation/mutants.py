@@ -41,8 +41,8 @@ def main() -> int:
 
         for mutation, noticed, took_s in pool.map(judged, chosen):
             survivors += noticed.startswith(("SURVIVED", "NOT APPLICABLE"))
-            print(f"{mutation.name:<{width}}  {took_s:6.1f} s  {noticed}", flush=True)  # noqa: T201
-    print(f"{len(chosen)} mutants, {survivors} not noticed")  # noqa: T201
+            print(f"{mutation.name:<{width}}  {took_s:6.1f} s  {noticed}", flush=True)
+    print(f"{len(chosen)} mutants, {survivors} not noticed")
     return 1 if survivors else 0
 
 

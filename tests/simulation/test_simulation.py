@@ -106,6 +106,7 @@ def test_every_promise_is_kept_in_any_history(plan: Plan) -> None:
     assert not report.broken
 
 
+@pytest.mark.support
 @pytest.mark.parametrize("seed", [3, 8])
 def test_one_seed_is_one_history(seed: int) -> None:
     """The same seed gives the same steps at the same virtual times, with and without log lines."""
@@ -115,6 +116,7 @@ def test_one_seed_is_one_history(seed: int) -> None:
     assert simulate(plan_of(seed + 1)).digest != first.digest
 
 
+@pytest.mark.support
 def test_one_seed_is_one_history_in_every_process() -> None:
     """Nothing depends on the addresses of objects or on the order of sets: another hash seed changes nothing."""
     code = "from tests.simulation.test_simulation import *; print(simulate(plan_of(8)).digest)"
@@ -128,6 +130,7 @@ def test_one_seed_is_one_history_in_every_process() -> None:
     assert simulate(plan_of(8)).digest == other.stdout.strip()
 
 
+@pytest.mark.support
 def test_a_broken_promise_is_found_and_its_history_made_small(monkeypatch: pytest.MonkeyPatch) -> None:
     """With the keep-alive off, a slow receiver's entry is taken from its living owner; few events are enough for it."""
 
@@ -153,14 +156,24 @@ def test_a_broken_promise_is_found_and_its_history_made_small(monkeypatch: pytes
     assert len(small.events) < len(long.events)
 
 
+@pytest.mark.support
 def test_every_mutation_says_what_it_is_once() -> None:
     """The table of `make mutants` names each mistake once; whether each is noticed is for that command to show."""
     names = [mutation.name for mutation in MUTATIONS]
     assert len(set(names)) == len(names) >= 12
 
 
+@pytest.mark.support
 @pytest.mark.parametrize("mutation", MUTATIONS, ids=lambda mutation: mutation.name)
 def test_every_mutation_can_still_be_made(mutation: Mutation) -> None:
     """What a mutation replaces stands in the program once: a line that moved must not make it prove nothing."""
     text = Path(trio_alerts.__file__).parent.joinpath(mutation.file).read_text()
     assert 1 == text.count(mutation.old)
+
+
+@pytest.mark.support
+@pytest.mark.parametrize("mutation", [one for one in MUTATIONS if one.test], ids=lambda mutation: mutation.name)
+def test_every_mutation_names_a_test_that_is_there(mutation: Mutation) -> None:
+    """A test that was moved or renamed must not make its mutation one that nothing can notice."""
+    file, _, test = mutation.test.partition("::")
+    assert f"def {test.partition('[')[0] or 'test_'}" in Path(__file__).parents[2].joinpath(file).read_text()

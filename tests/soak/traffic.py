@@ -10,10 +10,11 @@ from dataclasses import dataclass, field
 import trio
 
 from tests.crash.cell import LOOK_S, Cell, CellFailedError, Outcome, RunningCell
-from tests.crash.crew import Worker, wait_until
-from tests.crash.ledger import FINAL, balance
 from tests.soak.memory import Memory, memory_of
-from tests.support.program import GROUP
+from tests.support.crew import Worker
+from tests.support.fakes.world import GROUP
+from tests.support.ledger import FINAL, balance
+from tests.support.program import happens
 from tests.support.receiver import Script, Step
 from trio_alerts.channels.registry import channel_settings
 from trio_alerts.ports.store import Counts, RecordFilter
@@ -144,7 +145,7 @@ class Soak:
     def _finish(self, cell: RunningCell) -> Outcome:
         """Drain, stop and balance, as `RunningCell.finish`, for more records than one look can hold."""
         since = time.monotonic()
-        settled = wait_until(lambda: _settled(cell), DRAINS_WITHIN_S)
+        settled = happens(lambda: _settled(cell), DRAINS_WITHIN_S)
         drain_s = time.monotonic() - since if settled else None
         codes = cell.crew.stop()
         records, _ = _look(cell, len(cell.producer.emitted) + 1)

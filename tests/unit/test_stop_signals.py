@@ -13,16 +13,10 @@ import pytest
 
 from trio_alerts.stop_signals import CHILD, STOP_SIGNALS, EarlySignals
 
+pytestmark = pytest.mark.usefixtures("hang_up_means_something")
+
 PATIENCE_S = 30.0
 SLOW = "import pathlib, time\npathlib.Path(__file__).with_name('begun').touch()\ntime.sleep(60)\n"
-
-
-@pytest.fixture(autouse=True)
-def _hang_up_means_something() -> Iterator[None]:
-    """Tests that were started with `nohup` would hand it down."""
-    before = signal.signal(signal.SIGHUP, signal.SIG_DFL)
-    yield
-    signal.signal(signal.SIGHUP, before)
 
 
 @contextmanager

@@ -3,13 +3,11 @@
 import contextlib
 import os
 import signal
-from collections.abc import Iterator
 from dataclasses import dataclass
 from random import Random
 
 import pytest
 import trio
-from loguru import logger
 from trio.testing import MockClock
 
 from trio_alerts.stop_signals import CHILD
@@ -89,14 +87,6 @@ class Machine:
 
     def words(self) -> list[list[int]]:
         return [[child.words for child in children] for children in self.children.values()]
-
-
-@pytest.fixture
-def lines() -> Iterator[list[str]]:
-    said: list[str] = []
-    sink = logger.add(lambda line: said.append(str(line).rstrip()), format="{level} {message}", level="INFO")
-    yield said
-    logger.remove(sink)
 
 
 async def run(machine: Machine, monkeypatch: pytest.MonkeyPatch, *signals_at_s: float) -> tuple[int, float]:

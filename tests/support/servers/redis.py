@@ -81,12 +81,15 @@ class RedisServer(Server):
         """`unix://`."""
         return f"unix://{self._credentials}{self.socket}?db=0"
 
-    def client(self) -> redis.Redis:
+    def client(self, url: str | None = None) -> redis.Redis:
         """Return a blocking client with replies as bytes, for preparing and looking; close it, or use `with`.
 
         It tries a command once: what tests ask must not be hidden by retries.
+
+        Args:
+            url: Another way to the server than `url`, such as another database.
         """
-        return redis.Redis.from_url(self.url, socket_timeout=10, retry=Retry(NoBackoff(), 0))
+        return redis.Redis.from_url(url or self.url, socket_timeout=10, retry=Retry(NoBackoff(), 0))
 
     def flush(self) -> None:
         """Remove all keys, as a test's first step."""

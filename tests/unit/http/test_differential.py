@@ -216,4 +216,4 @@ async def test_ours_and_httpxs_transport_agree() -> None:
     # Most exchanges have an answer, and what only we refuse stays rare: the comparison compares something.
     assert EXCHANGES // 2 < answered
     assert stricter.total() < EXCHANGES // 10
-    print(f"\n{EXCHANGES} exchanges, {answered} answered, refused by us alone: {dict(stricter)}")  # noqa: T201
+    print(f"\n{EXCHANGES} exchanges, {answered} answered, refused by us alone: {dict(stricter)}")

@@ -6,7 +6,6 @@ from collections.abc import Iterator
 import httpx
 import pytest
 import trio
-from loguru import logger
 from trio.testing import MockClock, wait_all_tasks_blocked
 
 from tests.support.fakes.names import NameServer
@@ -16,14 +15,6 @@ HOST = "receiver.example"
 OLD, NEW = "192.0.2.1", "192.0.2.2"
 UNKNOWN = socket.gaierror(socket.EAI_NONAME, "Name or service not known")
 NOT_NOW = socket.gaierror(socket.EAI_AGAIN, "Temporary failure in name resolution")
-
-
-@pytest.fixture
-def said() -> Iterator[list[str]]:
-    lines: list[str] = []
-    number = logger.add(lambda line: lines.append(str(line).rstrip()), format="{level} {message}")
-    yield lines
-    logger.remove(number)
 
 
 class Asking:
@@ -120,7 +111,7 @@ async def test_a_name_that_moves_is_followed_at_once(autojump_clock: MockClock) 
     assert [(OLD, 0.0), (NEW, 1.0)] == asking.ended
 
 
-async def test_while_dns_fails_the_last_addresses_are_used(autojump_clock: MockClock, said: list[str]) -> None:
+async def test_while_dns_fails_the_last_addresses_are_used(autojump_clock: MockClock, logged: list[str]) -> None:
     """An outage of DNS stops no alerts to a receiver that was known, for ten minutes; the log says it once."""
     names = NameServer([OLD], NOT_NOW)
     asking = Asking(NameLookup(names))
@@ -136,7 +127,7 @@ async def test_while_dns_fails_the_last_addresses_are_used(autojump_clock: MockC
     assert [
         f"WARNING cannot resolve {HOST}: {NOT_NOW}; using its addresses of 200 s ago",
         f"INFO {HOST} can be resolved again",
-    ] == said
+    ] == logged
 
 
 async def test_while_dns_hangs_the_last_addresses_are_used(autojump_clock: MockClock) -> None:

@@ -1,8 +1,5 @@
 """What the log says of a channel: when attempts fail, while it is failing, and when that is over."""
 
-from collections.abc import Iterator
-
-import pytest
 import trio
 from loguru import logger
 from trio.testing import MockClock
@@ -14,14 +11,6 @@ from trio_alerts.outcome import Accepted, Outcome, Refused, Retry
 from trio_alerts.pipeline.channel_health import MOST_REASONS, ChannelHealth
 
 BUSY = Retry("answered 503", 503)
-
-
-@pytest.fixture
-def lines() -> Iterator[list[str]]:
-    said: list[str] = []
-    sink = logger.add(lambda line: said.append(str(line).rstrip()), format="{level} {message}", level="INFO")
-    yield said
-    logger.remove(sink)
 
 
 def of(lines: list[str], name: str = "webhook") -> list[str]:

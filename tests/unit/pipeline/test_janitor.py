@@ -1,24 +1,11 @@
 """What happens once a minute."""
 
-from collections.abc import Iterator
-
-import pytest
 import trio
-from loguru import logger
 from trio.testing import MockClock
 
 from tests.support.fakes.world import GROUP, STREAM, World
 from trio_alerts.outcome import Refused
 from trio_alerts.ports.stream import HANDED_OVER_IDLE_S
-
-
-@pytest.fixture
-def logged() -> Iterator[list[str]]:
-    """Give the lines of the log, each with its level."""
-    lines: list[str] = []
-    number = logger.add(lambda line: lines.append(str(line).rstrip()), format="{level} {message}", level="DEBUG")
-    yield lines
-    logger.remove(number)
 
 
 async def test_what_needs_a_human_is_said_once_a_minute(autojump_clock: MockClock, logged: list[str]) -> None:

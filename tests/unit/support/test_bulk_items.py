@@ -9,6 +9,8 @@ import pytest
 from tests.crash.bulk_items import is_bulk, is_whole, put_in, take_out
 from tests.crash.proxy import http_answer
 
+pytestmark = pytest.mark.support
+
 ACTIONS: list[dict[str, Any]] = [
     {"create": {"_id": "0"}},
     {"index": {"_id": "1", "if_seq_no": 7}},

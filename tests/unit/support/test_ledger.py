@@ -4,11 +4,13 @@ from typing import Any
 import pytest
 from msgspec.structs import replace
 
-from tests.crash.ledger import balance
+from tests.support.ledger import balance
 from tests.support.receiver import Request
 from trio_alerts.delivery import ChannelDelivery, ChannelState, Delivery
 from trio_alerts.record import Record
 from trio_alerts.transitions import first_attempt
+
+pytestmark = pytest.mark.support
 
 NOW = dt.datetime(2026, 11, 23, 12, 0, tzinfo=dt.UTC)
 EMITTED = {"1-1": ("hook",), "1-2": ("hook", "steady")}

@@ -6,9 +6,11 @@ from collections.abc import Iterator
 import httpx
 import pytest
 
-from tests.crash.crew import wait_until
 from tests.crash.proxy import FAITHFUL, Manner, Proxy, http_answer
+from tests.support.program import happens
 from tests.support.servers import ReceiverServer
+
+pytestmark = pytest.mark.support
 
 PATIENCE_S = 60.0
 
@@ -54,7 +56,7 @@ def test_what_is_held_arrives_late(proxy: Proxy, receiver: ReceiverServer) -> No
             client.post(f"http://127.0.0.1:{proxy.port}/", timeout=0.5)
     assert 1 == receiver.totals().requests
     proxy.behave(FAITHFUL)
-    assert wait_until(lambda: receiver.totals().requests == 2, PATIENCE_S)
+    assert happens(lambda: receiver.totals().requests == 2, PATIENCE_S)
 
 
 def test_answers_are_made_up(proxy: Proxy, receiver: ReceiverServer) -> None:

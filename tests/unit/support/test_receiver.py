@@ -8,6 +8,8 @@ import pytest
 from tests.support.receiver import MIB, Script, Step
 from tests.support.servers import ReceiverServer
 
+pytestmark = pytest.mark.support
+
 WITHIN_S = 30.0
 
 

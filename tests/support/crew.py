@@ -1,17 +1,16 @@
-"""The worker processes of a cell. Whoever ends is replaced by a fresh process, as a supervisor would."""
+"""A crew of worker processes: whoever ends is replaced by a fresh process, as a supervisor would."""
 
 import contextlib
 import os
 import signal
 import subprocess
-import sys
 import threading
-import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-LOOK_S = 0.02
+from tests.support.program import LOOK_S, children, command_line
+
 ENDS_WITHIN_S = 60.0
 
 
@@ -34,8 +33,7 @@ class Worker:
 
     def signal_group(self, number: signal.Signals) -> None:
         """Send it to each of its child processes and to itself, as systemd does."""
-        listed = subprocess.run(["ps", "-o", "pid=", "--ppid", str(self.process.pid)], capture_output=True, check=False)
-        for pid in map(int, listed.stdout.split()):
+        for pid in children(self.process.pid):
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, number)
         self.signal(number)
@@ -139,7 +137,7 @@ class Crew:
         log = self._folder / f"worker-{number + 1}.log"
         with log.open("wb") as output:
             process = subprocess.Popen(
-                [sys.executable, "-m", self._module, "run"],
+                command_line("run", module=self._module),
                 env=environ,
                 stdin=subprocess.DEVNULL,
                 stdout=output,
@@ -150,21 +148,6 @@ class Crew:
         with self._changes:
             self.started.append(worker)
             self._living.append(worker)
-
-
-def bare_environ() -> dict[str, str]:
-    """Return the environment without any setting of the program."""
-    return {name: value for name, value in os.environ.items() if not name.startswith("TRIO_ALERTS_")}
-
-
-def wait_until(condition: Callable[[], bool], within_s: float) -> bool:
-    """Wait for something to become true; False if it did not in time."""
-    deadline = time.monotonic() + within_s
-    while not condition():
-        if time.monotonic() > deadline:
-            return False
-        time.sleep(LOOK_S)
-    return True
 
 
 def _wait(process: subprocess.Popen[bytes]) -> int:

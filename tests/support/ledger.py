@@ -1,4 +1,7 @@
-"""Balances what was emitted against what the store, the quarantine and the receivers' own ledger say."""
+"""The oracle: what was emitted against what the store, the quarantine and the receivers' own ledger say.
+
+It shares nothing with the program's own ledger, and counts from the other end: from what the receivers were sent.
+"""
 
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
@@ -8,6 +11,7 @@ from trio_alerts.delivery import ChannelDelivery
 from trio_alerts.http.status import UNSEEN_STATUSES
 from trio_alerts.record import Record
 
+NAMED = 5  # IDs that are named of each kind of fault; the rest is counted
 FINAL = ("delivered", "failed", "in_doubt")  # no cell suppresses anything
 
 
@@ -53,6 +57,15 @@ class Balance:
     def duplicates_unmarked(self) -> int:
         """How many duplicates no record counts as in doubt."""
         return sum(self.unmarked.values())
+
+    @property
+    def faults(self) -> list[str]:
+        """What does not balance, a sentence each."""
+        named = {"lost": self.lost, "duplicates not marked": [*self.unmarked], "never emitted": self.stray}
+        faults = [f"{what}: {_named(ids)}" for what, ids in named.items() if ids]
+        if self.sum != self.emitted:
+            faults.append(f"{self.emitted} were emitted, and {self.sum} are accounted for")
+        return faults
 
 
 def balance(
@@ -138,3 +151,8 @@ def _is_true(record_id: str, channel: ChannelDelivery, accepted: set[tuple[str, 
 
 def _in_doubt(record: Record | None, channel: str) -> int:
     return next((one.in_doubt for one in record.delivery.channels if one.name == channel), 0) if record else 0
+
+
+def _named(ids: list[str]) -> str:
+    more = f" and {len(ids) - NAMED} more" if len(ids) > NAMED else ""
+    return ", ".join(ids[:NAMED]) + more

@@ -1,0 +1,38 @@
+"""Fixtures for all tests."""
+
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import pytest
+from loguru import logger
+
+
+@pytest.fixture
+def logged() -> Iterator[list[str]]:
+    """Give the lines of the log, each with its level."""
+    with _lines("DEBUG") as lines:
+        yield lines
+
+
+@pytest.fixture
+def lines() -> Iterator[list[str]]:
+    """Give the lines of the log from INFO up, each with its level."""
+    with _lines("INFO") as lines:
+        yield lines
+
+
+@pytest.fixture
+def hang_up_means_something() -> Iterator[None]:
+    """Tests that were started with `nohup` would hand down that SIGHUP is ignored."""
+    before = signal.signal(signal.SIGHUP, signal.SIG_DFL)
+    yield
+    signal.signal(signal.SIGHUP, before)
+
+
+@contextmanager
+def _lines(level: str) -> Iterator[list[str]]:
+    lines: list[str] = []
+    sink = logger.add(lambda line: lines.append(str(line).rstrip()), format="{level} {message}", level=level)
+    yield lines
+    logger.remove(sink)
