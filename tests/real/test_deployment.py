@@ -116,7 +116,7 @@ def test_nobody_else_touches_the_store(owing: Place, receiver: ReceiverServer, w
     assert "python -m trio_alerts adopt" in told
     for command in OPERATIONS:
         other.refused(*command.split())
-    assert 2 == other.ask("adopt").exit_code  # nobody can be asked
+    assert 2 == other.ask("adopt").exit_code  # there is no terminal to ask at
 
     assert (before, sent) == (owing.records(), receiver.totals().requests)
     assert other.identity() is None

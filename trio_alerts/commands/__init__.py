@@ -6,17 +6,17 @@ from trio_alerts.commands.command import Command
 
 # By name: the module, and what the command does in a sentence.
 COMMANDS = {
-    "run": ("run", "Carry alerts: read the stream, keep a record of each alert, and notify people."),
+    "run": ("run", "Deliver alerts: read the stream, keep a record of each alert, and notify people."),
     "demo": ("demo", "Watch it work: an embedded server, a store, slow receivers, and a crash in the middle."),
     "emit": ("emit", "Validate alerts and write them to the stream."),
     "check": ("check", "Find everything that `run` would refuse, without consuming or creating anything."),
     "list": ("list_records", "List records, the newest first."),
-    "show": ("show", "Show one record: the alert, and all that became of it."),
+    "show": ("show", "Show one record: the alert, and everything that happened to it."),
     "redeliver": ("redeliver", "Send undelivered alerts again."),
-    "resolve": ("resolve", "Settle an alert that is in doubt: a human knows whether it arrived."),
-    "dead": ("dead", "Look into the quarantine, put entries back, drop them."),
-    "stats": ("stats", "Tell how things stand: what waits, what failed, what was lost."),
-    "adopt": ("adopt", "Take a store over that belongs to another deployment, on purpose."),
+    "resolve": ("resolve", "Settle an alert that is in doubt, once you know whether it arrived."),
+    "dead": ("dead", "Inspect the quarantine; replay or drop its entries."),
+    "stats": ("stats", "Show how things stand: what waits, what failed, what was lost."),
+    "adopt": ("adopt", "Take over a store that belongs to another deployment."),
     "audit": ("audit", "Account for every alert that was ever seen."),
 }
 

@@ -1,4 +1,4 @@
-"""`adopt`: a store is taken over on purpose, by a Redis that it did not belong to."""
+"""`adopt`: a store taken over by a Redis that it did not belong to."""
 
 import argparse
 import sys
@@ -10,6 +10,7 @@ from trio_alerts.backends.redis.standing import open_ledger
 from trio_alerts.backends.redis.stream import open_redis_stream
 from trio_alerts.commands.backends import SETTINGS
 from trio_alerts.commands.command import Command
+from trio_alerts.commands.options import add_flag
 from trio_alerts.errors import SettingsError, StartError, Unavailable
 from trio_alerts.operations.adopt import Contradiction, adopt, find_contradiction
 from trio_alerts.settings.settings import Settings
@@ -23,10 +24,10 @@ ALIVE_S = 60.0  # a process that carries alerts asks for some every few seconds
 def _execute(arguments: argparse.Namespace, settings: Settings) -> int:
     found = trio.run(_find, settings)
     if found is None:
-        sys.stdout.write("There is nothing to adopt: nobody has this store yet, or this deployment has it.\n")
+        sys.stdout.write("There is nothing to adopt: the store belongs to this deployment, or to none yet.\n")
         return 0
     sys.stdout.writelines(f"{line}\n" for line in _page(found, settings))
-    if not (arguments.yes or _is_meant()):
+    if not (arguments.yes or _confirmed()):
         sys.stdout.write("Nothing was changed.\n")
         return 1
     identity = trio.run(_adopt, settings)
@@ -73,24 +74,25 @@ def _whose(identity: str | None) -> str:
     return "no deployment yet" if identity is None else f"deployment {one_line(identity)}"
 
 
-def _is_meant() -> bool:
+def _confirmed() -> bool:
     if not sys.stdin.isatty():
-        raise SettingsError("nobody can be asked here whether that is meant; add --yes if it is")
+        raise SettingsError("there is no terminal to ask at; add --yes to adopt the store")
     sys.stdout.write("Adopt the store? [y/N] ")
     sys.stdout.flush()
     return sys.stdin.readline().strip().lower() in ("y", "yes")
 
 
 def _add_options(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--yes", action="store_true", default=False, help="do not ask")
+    add_flag(parser, "--yes", "do not ask")
 
 
 COMMAND = Command(
     execute=_execute,
     about="""\
-A store belongs to one deployment: one Redis and one group. `run` ends with exit code 3 if the store belongs to another
-one, or if Redis lost its data (docs/operations.md says what to do then). This command shows whose both are and what is
-in them, asks, and makes one deployment of them. Stop whatever else uses the store first: its alerts may be under way.
+A store belongs to one deployment: one Redis and one group. `run` exits with code 3 if the store belongs to another one,
+or if Redis lost its data (docs/operations.md says what to do then). This command shows which deployment each of them
+belongs to and what is in them, asks, and makes them one deployment. First stop everything else that uses the store:
+its alerts may be in progress.
 
 Exit code 1: not adopted; 0: adopted, or there was nothing to adopt.""",
     examples=("adopt", "adopt --yes --config /etc/trio-alerts.toml"),

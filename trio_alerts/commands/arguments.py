@@ -82,7 +82,7 @@ class _Parser(argparse.ArgumentParser):
         )
 
     def refuse(self, unknown: Sequence[str]) -> None:
-        """Raise the error about what is no option of ours, if there is any."""
+        """Raise an error if anything was not understood."""
         if not unknown:
             return
         option = next((one for one in unknown if one.startswith("-")), None)
@@ -127,12 +127,12 @@ def _command_parser(name: str, command: Command) -> _Parser:
     command.add_options(parser)
     _add_general_options(parser)
     text = (
-        f"Each is also an environment variable ({ENV_PREFIX}REDIS_URL) and a key of the TOML file; an option is "
-        "stronger than the environment, that is stronger than the file. Options can be seen in the list of processes: "
-        "give secrets in another way, such as --redis-url-file."
+        f"Each is also an environment variable ({ENV_PREFIX}REDIS_URL) and a key of the TOML file; an option "
+        "overrides the environment, which overrides the file. Options are visible in the list of processes: pass "
+        "secrets in another way, such as --redis-url-file."
     )
     if command.settings is not None:
-        text += f" The others are accepted as well; `{PROGRAM} run --help` explains them."
+        text += f" The other settings are accepted as well; `{PROGRAM} run --help` explains them."
     group = parser.add_argument_group("settings", textwrap.fill(text, 110))
     for setting in describe().values():
         _add_setting(group, setting, shown=command.settings is None or setting.name in command.settings)
@@ -140,7 +140,7 @@ def _command_parser(name: str, command: Command) -> _Parser:
 
 
 def _add_general_options(parser: _Parser) -> None:
-    parser.add_argument("-h", "--help", action="help", help="print this")
+    parser.add_argument("-h", "--help", action="help", help="print this help")
     parser.add_argument("--config", metavar="FILE", type=Path, help="a TOML file with settings, channels and routes")
     parser.add_argument(
         "--log-level", choices=LEVELS, metavar="LEVEL", help=f"{', '.join(LEVELS)}: the lowest to log (default: info)"

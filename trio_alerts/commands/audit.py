@@ -4,12 +4,13 @@ import argparse
 import sys
 from collections.abc import Iterator
 
-import msgspec
 import trio
 
 from trio_alerts.backends.redis.standing import open_ledger
 from trio_alerts.commands.backends import SETTINGS, open_both
 from trio_alerts.commands.command import Command
+from trio_alerts.commands.options import add_flag
+from trio_alerts.commands.output import print_json
 from trio_alerts.errors import LedgerError
 from trio_alerts.ledger import FATES
 from trio_alerts.operations.audit import Audit, accept_losses, audit
@@ -20,7 +21,7 @@ from trio_alerts.text import one_line
 def _execute(arguments: argparse.Namespace, settings: Settings) -> int:
     found = trio.run(_audit, settings, arguments.accept_losses)
     if arguments.json:
-        sys.stdout.buffer.write(msgspec.json.encode(_as_object(found, arguments.deep)) + b"\n")
+        print_json(_as_object(found, arguments.deep))
     else:
         sys.stdout.writelines(f"{line}\n" for line in _page(found, arguments.deep))
     if found.taken_away and not found.missing:
@@ -31,7 +32,7 @@ def _execute(arguments: argparse.Namespace, settings: Settings) -> int:
         )
     if found.missing:
         what = "1 alert is" if len(found.missing) == 1 else f"{len(found.missing):,} alerts are"
-        hint = "" if arguments.deep else "; --deep names what is missing"
+        hint = "" if arguments.deep else "; --deep lists what is missing"
         raise LedgerError(f"the ledger does not balance: {what} missing{hint}")
     return 0
 
@@ -66,13 +67,12 @@ def _page(found: Audit, deep: bool) -> Iterator[str]:
 
 
 def _add_options(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--deep", action="store_true", default=False, help="name the IDs that are missing")
-    parser.add_argument("--json", action="store_true", default=False, help="one object, on one line")
-    parser.add_argument(
+    add_flag(parser, "--deep", "list the IDs that are missing")
+    add_flag(parser, "--json", "one object, on one line")
+    add_flag(
+        parser,
         "--accept-losses",
-        action="store_true",
-        default=False,
-        help="note that you know of streams and groups that were taken away, so that the ledger can balance again",
+        "acknowledge that streams or groups were taken away, so that the ledger can balance again",
     )
 
 
@@ -84,14 +84,14 @@ Takes every ID that was ever seen (in the stream, as a record, in quarantine, in
   seen = delivered + failed + suppressed + in doubt + retrying + in flight + not read yet + quarantined + dropped
          + lost upstream
 
-What is left is missing: an entry that somebody acknowledged by hand, a record that somebody deleted. It is looked for
-again before it is called so, and processes may carry alerts meanwhile. What was trimmed from the stream and has a
-record is accounted for by its record; what was trimmed or deleted unread is `lost upstream`. The IDs are held in
-memory, about 1 KB each; the alerts are not.
+Anything else is missing: an entry that was acknowledged by hand, a record that was deleted. It is looked for several
+times before it is reported, so processes may keep running. An entry that was trimmed from the stream is accounted for
+by its record; one that was trimmed or deleted unread is `lost upstream`. The IDs are held in memory, about 1 KB each;
+the alerts are not.
 
-A stream or a group that was deleted, replaced, or moved past entries that nobody had read takes with it an unknown
-number: the ledger does not balance until somebody says --accept-losses. But for that, nothing is changed. Exit code 5:
-something is missing; 3 and 4 as with `list`, of Redis too.""",
+A stream or a group that was deleted, replaced, or moved past unread entries takes an unknown number with it: the ledger
+does not balance until you pass --accept-losses. Apart from that, nothing is changed. Exit code 5: something is missing;
+3 and 4 as for `list`, and for Redis as well.""",
     examples=("audit", "audit --deep", "audit --json | jq .missing"),
     add_options=_add_options,
     settings=SETTINGS,

@@ -32,7 +32,7 @@ def _execute(_: argparse.Namespace, settings: Settings) -> int:
 
 
 async def _check(settings: Settings, report: "_Report") -> None:
-    """Look at everything in the order in which `run` would meet it, and go on after each problem."""
+    """Look at everything in the order in which `run` would, and go on after each problem."""
     report.note("settings", "can be read, and do not contradict each other")
     for warning in warnings_about(settings):
         report.note("settings", f"warning: {warning}")
@@ -45,7 +45,7 @@ async def _check(settings: Settings, report: "_Report") -> None:
             "routes", f"{len(settings.routes)}, each leads somewhere" if settings.routes else "all to every channel"
         )
     for name, why in await _unreachable(settings):
-        report.note("channels", f"warning: {name} cannot be reached now, its alerts would be tried again: {why}")
+        report.note("channels", f"warning: {name} cannot be reached now; its alerts would be retried: {why}")
     with report.part("settings"):
         FaultPoint(os.environ.get("TRIO_ALERTS_FAULT", ""))
     stream: AlertStream | None = None
@@ -85,7 +85,7 @@ async def _unreachable(settings: Settings) -> list[tuple[str, str]]:
 
 
 class _Report:
-    """Prints what is found: what is right and what would be created to stdout, problems to stderr."""
+    """Prints findings: what is right and what would be created to stdout, problems to stderr."""
 
     def __init__(self) -> None:
         self._problems: list[AlertError] = []
@@ -95,7 +95,7 @@ class _Report:
 
     @contextmanager
     def part(self, part: str) -> Iterator[None]:
-        """Take down the problem that ends the block, if any, and go on behind it."""
+        """Report the problem that ends the block, if there is one, and go on after it."""
         try:
             yield
         except AlertError as error:
@@ -117,10 +117,10 @@ class _Report:
 COMMAND = Command(
     execute=_execute,
     about="""\
-Looks at settings, channels, routes, Redis with the group and the permissions, the store with its mapping. Nothing is
-consumed, sent, created or changed; what `run` would create is named. A channel that cannot be connected to now (its
-name is unknown, its port closed, its certificate wrong) is a warning: its alerts would be tried again. All problems are
-told, and the exit code is that of the first that `run` would meet: 2 settings, channels or routes, then 4 a backend
+Checks the settings, channels, routes, Redis with its group and permissions, and the store with its mapping. Nothing is
+consumed, sent, created or changed; what `run` would create is listed. A channel that cannot be connected to now (its
+name is unknown, its port closed, its certificate wrong) is a warning: its alerts would be retried. All problems are
+reported, and the exit code is that of the first that `run` would meet: 2 settings, channels or routes, then 4 a backend
 that cannot be reached, then 3 the index or 2 the group. Settings that cannot be read (2) end it at once.""",
     examples=("check --config /etc/trio-alerts.toml",),
 )

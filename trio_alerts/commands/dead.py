@@ -12,7 +12,8 @@ import trio
 from trio_alerts.backends.redis.dead_letters import Quarantined, open_quarantine
 from trio_alerts.commands.backends import REDIS_SETTINGS, operator_name
 from trio_alerts.commands.command import Command
-from trio_alerts.commands.options import count
+from trio_alerts.commands.options import add_flag, count
+from trio_alerts.commands.output import print_json, print_rows
 from trio_alerts.errors import AlertError, SettingsError
 from trio_alerts.operations.dead import DeadLetters
 from trio_alerts.settings.settings import Settings
@@ -24,7 +25,7 @@ NOT_THERE = "not in quarantine (any more)"
 
 
 def _execute(arguments: argparse.Namespace, settings: Settings) -> int:
-    _refuse_nonsense(arguments)
+    _refuse_wrong_options(arguments)
     return trio.run(_run, arguments, settings)
 
 
@@ -33,7 +34,12 @@ async def _run(arguments: argparse.Namespace, settings: Settings) -> int:
         letters = DeadLetters(quarantine, settings.stream_names)
         match arguments.action:
             case "list":
-                _print_entries(await letters.find(arguments.reason, arguments.limit), as_json=arguments.json)
+                entries = await letters.find(arguments.reason, arguments.limit)
+                if arguments.json:
+                    for name, entry in entries:
+                        print_json(_noted(name, entry))
+                else:
+                    print_rows(COLUMNS, [_cells(*one) for one in entries], MAY_BE_CUT, ("entry", "entries"))
                 return 0
             case "show":
                 return await _show(letters, arguments.ids[0], as_json=arguments.json)
@@ -72,26 +78,10 @@ async def _drop(letters: DeadLetters, names: Sequence[str]) -> int:
     return 0 if done == len(names) else 1
 
 
-def _print_entries(entries: Sequence[tuple[str, Quarantined]], *, as_json: bool) -> None:
-    """Print one line an entry: a table in a terminal, elsewhere columns separated by tabs, or JSON."""
-    if as_json:
-        for name, entry in entries:
-            _write_json(_noted(name, entry))
-        return
-    rows = [_cells(name, entry) for name, entry in entries]
-    if sys.stdout.isatty():
-        from trio_alerts.commands.table import print_table  # noqa: PLC0415, rich: only a terminal needs it
-
-        print_table(COLUMNS, rows, MAY_BE_CUT, noun=("entry", "entries"))
-        return
-    for row in (COLUMNS, *rows):
-        sys.stdout.write("\t".join(row) + "\n")
-
-
 def _print_entry(name: str, entry: Quarantined, fields: Sequence[tuple[bytes, bytes]], *, as_json: bool) -> None:
     """Print one entry: what was noted about it, and every field as its producer wrote it."""
     if as_json:
-        _write_json(_noted(name, entry) | {"fields": [[_text(field), _text(value)] for field, value in fields]})
+        print_json(_noted(name, entry) | {"fields": [[_text(field), _text(value)] for field, value in fields]})
         return
     noted = _noted(name, entry)
     width = max(map(len, noted))
@@ -125,12 +115,8 @@ def _text(value: bytes) -> str:
     return value.decode(errors="backslashreplace")
 
 
-def _write_json(entry: dict[str, object]) -> None:
-    sys.stdout.buffer.write(msgspec.json.encode(entry) + b"\n")  # UTF-8 in every locale
-
-
-def _refuse_nonsense(arguments: argparse.Namespace) -> None:
-    """Refuse options that do not belong to the action: a filter that is overlooked could drop everything."""
+def _refuse_wrong_options(arguments: argparse.Namespace) -> None:
+    """Refuse options that do not belong to the action: ignoring a filter could drop everything."""
     action, ids = arguments.action, arguments.ids
     given = {
         "IDs": bool(ids),
@@ -149,9 +135,9 @@ def _refuse_nonsense(arguments: argparse.Namespace) -> None:
     }
     for name in (name for name, is_given in given.items() if is_given):
         if name not in allowed[action]:
-            raise SettingsError(f"`dead {action}` takes no {name}; see `trio-alerts dead --help`")
+            raise SettingsError(f"`dead {action}` does not take {name}; see `trio-alerts dead --help`")
     if action == "show" and len(ids) != 1:
-        raise SettingsError("name one entry, as in `dead show 1763251506275-0`; `dead list` shows their IDs")
+        raise SettingsError("name one entry, as in `dead show 1763251506275-0`; `dead list` shows the IDs")
     if action in ("replay", "drop") and bool(ids) + bool(arguments.reason) + arguments.all != 1:
         raise SettingsError(f"say which entries to {action}: their IDs, --reason REASON, or --all")
 
@@ -160,32 +146,30 @@ def _add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("action", choices=("list", "show", "replay", "drop"), help="what to do")
     parser.add_argument("ids", metavar="DEAD_ID", nargs="*", default=[], help="entries, by the IDs that `list` shows")
     parser.add_argument(
-        "--reason", action="append", default=[], metavar="REASON", help="all of this reason, such as bad_event"
+        "--reason", action="append", default=[], metavar="REASON", help="those with this reason, such as bad_event"
     )
-    parser.add_argument("--all", action="store_true", default=False, help="replay, drop: all that are there now")
-    parser.add_argument("--yes", action="store_true", default=False, help="drop: more than one at once")
-    parser.add_argument(
-        "--as-new", action="store_true", default=False, help="replay: as new alerts, with new IDs (for id_reused)"
-    )
-    parser.add_argument("--limit", default=None, type=count(), metavar="N", help="list: at most so many")
-    parser.add_argument("--json", action="store_true", default=False, help="list, show: one object a line")
+    add_flag(parser, "--all", "replay, drop: everything that is there now")
+    add_flag(parser, "--yes", "drop: more than one at once")
+    add_flag(parser, "--as-new", "replay: as new alerts, with new IDs (for id_reused)")
+    parser.add_argument("--limit", default=None, type=count(), metavar="N", help="list: at most this many")
+    add_flag(parser, "--json", "list, show: one object per line")
 
 
 COMMAND = Command(
     execute=_execute,
     about="""\
-  dead list    what lies there: when it came, why, which record it belongs to
-  dead show    one entry: all that was noted about it, and every field that its producer wrote
-  dead replay  puts entries back into their stream, in one step each, as the alerts that they were: record and
-               webhook-id stay the same, so that a repeated replay sends nothing twice
+  dead list    lists entries: since when, why, and which record they belong to
+  dead show    shows one entry: what was noted about it, and every field that its producer wrote
+  dead replay  puts entries back into their stream, in one step each, as the same alerts: record and webhook-id stay
+               the same, so that replaying an entry again sends nothing twice
   dead drop    deletes entries for good; the log of drops, which `audit` reads, keeps ID, reason, time and who did it
 
-`replay` and `drop` take IDs, --reason or --all (what is there when the command begins). More than one entry is dropped
-only with --yes. Mend the cause before a replay: else the entry is back in quarantine at once. An entry of the reason
-id_reused can only be replayed --as-new: its old ID belongs to another alert.
+`replay` and `drop` take IDs, --reason or --all (what is there when the command starts). More than one entry is dropped
+only with --yes. Fix the cause before a replay, or the entry goes straight back into quarantine. An entry with the
+reason id_reused can only be replayed --as-new: its old ID belongs to another alert.
 
-Exit code 1: an entry that was named is not there (any more); 2: bad usage; 4: Redis cannot be reached or refuses us:
-what was not said is not certain then, and it does no harm to call again.""",
+Exit code 1: a named entry is not there (any more); 2: bad usage; 4: Redis cannot be reached or refuses us. What became
+of entries that were not reported is uncertain then; it is safe to run the command again.""",
     examples=(
         "dead list --reason bad_event",
         "dead show 1763251506275-0",

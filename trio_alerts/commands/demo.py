@@ -5,7 +5,7 @@ import argparse
 import trio
 
 from trio_alerts.commands.command import Command
-from trio_alerts.commands.options import count
+from trio_alerts.commands.options import add_flag, count
 from trio_alerts.demo.run import MOST_ALERTS, DemoOptions, run_demo
 from trio_alerts.demo.samples import MALFORMED
 from trio_alerts.settings.settings import Settings
@@ -25,10 +25,8 @@ def _add_options(parser: argparse.ArgumentParser) -> None:
         metavar="N",
         help=f"how many alerts to emit, beside {MALFORMED} malformed entries (default: {default.alerts})",
     )
-    parser.add_argument("--no-kill", action="store_true", default=False, help="kill no worker process in the middle")
-    parser.add_argument(
-        "--keep", action="store_true", default=False, help="keep the folder: settings, logs, and the records to look at"
-    )
+    add_flag(parser, "--no-kill", "kill no worker process in the middle")
+    add_flag(parser, "--keep", "keep the folder: settings, logs, and the records to look at")
     parser.add_argument(
         "--seed",
         type=int,

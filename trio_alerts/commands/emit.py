@@ -6,12 +6,13 @@ from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
-import msgspec
 import trio
 
 from trio_alerts.backends.redis.producer import open_producer
 from trio_alerts.commands.backends import REDIS_SETTINGS
 from trio_alerts.commands.command import Command
+from trio_alerts.commands.options import add_flag
+from trio_alerts.commands.output import print_json
 from trio_alerts.errors import SettingsError, StartError
 from trio_alerts.operations.alert_file import FoundAlert, Problem, read_alerts
 from trio_alerts.operations.emit import Emitted, emit
@@ -36,7 +37,7 @@ def _execute(arguments: argparse.Namespace, settings: Settings) -> int:
     emitted, reason = trio.run(_emit, settings, alerts)
     for one in emitted:
         if one.entry_id:
-            sys.stdout.write(_as_json(one) if arguments.json else _as_line(one))
+            _print(one, as_json=arguments.json)
     if reason:
         sys.stdout.flush()
         raise StartError(_cut_short(reason, emitted))
@@ -70,13 +71,13 @@ def _report(problems: Sequence[Problem], source: str, of: int) -> str:
     return "\n".join(lines)
 
 
-def _as_json(one: Emitted) -> str:
-    names = {"record_id": one.record_id, "alert_id": one.alert.alert_id, "stream": one.stream, "entry_id": one.entry_id}
-    return f"{msgspec.json.encode(names).decode()}\n"
-
-
-def _as_line(one: Emitted) -> str:
-    return f"{one_line(one.record_id)}\t{one_line(one.alert.alert_id)}\n"
+def _print(one: Emitted, *, as_json: bool) -> None:
+    alert_id = one.alert.alert_id
+    if as_json:
+        names = {"record_id": one.record_id, "alert_id": alert_id, "stream": one.stream, "entry_id": one.entry_id}
+        print_json(names)
+    else:
+        sys.stdout.write(f"{one_line(one.record_id)}\t{one_line(alert_id)}\n")
 
 
 def _cut_short(reason: str, emitted: Sequence[Emitted]) -> str:
@@ -93,13 +94,9 @@ def _cut_short(reason: str, emitted: Sequence[Emitted]) -> str:
 
 def _add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("file", metavar="FILE", help="a JSON array, one JSON object, or JSON lines; -: standard input")
-    parser.add_argument("--dry-run", action="store_true", default=False, help="validate only, connect nowhere")
-    parser.add_argument(
-        "--skip-bad", action="store_true", default=False, help="send the valid ones although others are not"
-    )
-    parser.add_argument(
-        "--json", action="store_true", default=False, help="an object for each alert, one a line, and nothing else"
-    )
+    add_flag(parser, "--dry-run", "only validate, connect to nothing")
+    add_flag(parser, "--skip-bad", "send the valid alerts even if others are not")
+    add_flag(parser, "--json", "one object per alert, one per line, and nothing else")
 
 
 COMMAND = Command(
@@ -110,8 +107,8 @@ array without the space around its tokens. With several --streams, the CRC-32 of
 Prints the ID that each alert's record will have (what `show` takes) and its alert_id, separated by a tab.
 
 If one is not valid, nothing is sent, the problems are listed by line or item, and the exit code is 2; with --skip-bad
-it is 2 only if none is valid. If Redis cannot be reached or stops answering the exit code is 4, and what is certain
-is told: nothing is sent a second time.""",
+it is 2 only if none is valid. If Redis cannot be reached or stops answering, the exit code is 4 and the command reports
+what is certain: nothing is sent a second time.""",
     examples=(
         "emit examples/alerts.jsonl",
         "emit --dry-run alerts.json",

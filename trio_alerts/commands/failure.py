@@ -1,4 +1,4 @@
-"""What ended the program: which exit code, and what is said about it."""
+"""What ended the program: its exit code, and the message about it."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -18,13 +18,13 @@ class Failure:
 
 
 def explain(error: BaseException) -> Failure:
-    """Find what to tell, in an error or a group of them, however nested.
+    """Find what to report, in an error or a group of them, however nested.
 
     The gravest decides, in this order:
-    1. What is no `AlertError` is a bug: traceback, exit code 1.
+    1. Anything but an `AlertError` is a bug: traceback, exit code 1.
     2. An interrupt at the terminal: nothing to say.
-    3. `AlertError`s by what must be mended first: the index (3), where alerts went (5), a backend (4), the settings
-       (2); then those of exit code 1, which often only follow from the others. All messages are told, once each.
+    3. `AlertError`s by what must be fixed first: the index (3), where alerts went (5), a backend (4), the settings
+       (2); then those of exit code 1, which often only follow from the others. All messages are reported, once each.
     """
     leaves = list(_leaves(error))
     for leaf in leaves:

@@ -2,12 +2,13 @@
 
 import argparse
 import sys
-from collections.abc import Sequence
 
+import msgspec
 import trio
 
 from trio_alerts.commands.command import Command
-from trio_alerts.commands.options import add_filters, count, record_filter
+from trio_alerts.commands.options import add_filters, add_flag, count, record_filter
+from trio_alerts.commands.output import print_json, print_rows
 from trio_alerts.commands.store import SETTINGS, open_records
 from trio_alerts.operations.records import newest_records
 from trio_alerts.ports.store import RecordFilter
@@ -21,9 +22,12 @@ MAY_BE_CUT = {"view": 2, "scope": 2, "title": 5, "last error": 4}
 
 
 def _execute(arguments: argparse.Namespace, settings: Settings) -> int:
-    show = _show_json if arguments.json else _show_table if sys.stdout.isatty() else _show_lines
     records, matching = trio.run(_find, settings, record_filter(arguments), arguments.limit)
-    show(records)
+    if arguments.json:
+        for record in records:
+            print_json(msgspec.Raw(record.to_json()))
+    else:
+        print_rows(COLUMNS, [_cells(record) for record in records], MAY_BE_CUT, ("record", "records"))
     if matching > len(records):
         sys.stdout.flush()
         sys.stderr.write(f"{len(records):,} of {matching:,}; --limit shows more\n")
@@ -33,22 +37,6 @@ def _execute(arguments: argparse.Namespace, settings: Settings) -> int:
 async def _find(settings: Settings, wanted: RecordFilter, limit: int) -> tuple[list[Record], int]:
     async with open_records(settings) as store:
         return await newest_records(store, wanted, limit)
-
-
-def _show_json(records: Sequence[Record]) -> None:
-    for record in records:
-        sys.stdout.buffer.write(record.to_json() + b"\n")  # UTF-8 in every locale
-
-
-def _show_lines(records: Sequence[Record]) -> None:
-    for cells in (COLUMNS, *map(_cells, records)):
-        sys.stdout.write("\t".join(cells) + "\n")
-
-
-def _show_table(records: Sequence[Record]) -> None:
-    from trio_alerts.commands.table import print_table  # noqa: PLC0415, rich: only a terminal needs it
-
-    print_table(COLUMNS, [_cells(record) for record in records], MAY_BE_CUT)
 
 
 def _cells(record: Record) -> tuple[str, ...]:
@@ -67,24 +55,24 @@ def _cells(record: Record) -> tuple[str, ...]:
     return tuple("-" if cell in (None, "") else one_line(str(cell)) for cell in cells)
 
 
-def _to_the_second(moment: object) -> str | None:
-    """Shorten a moment of a record, which is in UTC."""
-    return f"{str(moment)[:19]}Z" if moment else None
+def _to_the_second(time: object) -> str | None:
+    """Shorten a time of a record, which is in UTC."""
+    return f"{str(time)[:19]}Z" if time else None
 
 
 def _add_options(parser: argparse.ArgumentParser) -> None:
     add_filters(parser)
-    parser.add_argument("--limit", default=50, type=count(MOST), metavar="N", help="at most so many (default: 50)")
-    parser.add_argument("--json", action="store_true", default=False, help="whole documents, one a line")
+    parser.add_argument("--limit", default=50, type=count(MOST), metavar="N", help="at most this many (default: 50)")
+    add_flag(parser, "--json", "whole documents, one per line")
 
 
 COMMAND = Command(
     execute=_execute,
     about="""\
-Filters are joined by "and"; an option that is given several times offers alternatives. A TIME is RFC 3339
-(2026-11-16T08:00:00Z), or so long ago: 30m, 1h, 7d. Prints a table in a terminal, elsewhere lines whose columns are
-separated by tabs, the first with their names; the newest entry comes first. If there are more than `--limit`, a line
-on standard error says how many. What was written in the last second may be missing.
+Filters are combined with "and"; an option that is repeated offers alternatives. A TIME is RFC 3339
+(2026-11-16T08:00:00Z), or how long ago: 30m, 1h, 7d. Prints a table in a terminal, and tab-separated lines with a
+header elsewhere, the newest entry first. If more than `--limit` match, a line on standard error says how many. Records
+written within the last second may be missing.
 
 Needs only the store: neither Redis nor a channel. Exit code 3: the store does not exist yet or cannot be trusted to
 answer filters; 4: it cannot be reached or refuses us.""",

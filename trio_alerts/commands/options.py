@@ -1,4 +1,4 @@
-"""Options that several commands have, and the forms of their values."""
+"""Options that several commands share, and how their values are read."""
 
 import argparse
 import datetime as dt
@@ -29,12 +29,19 @@ def add_filters(parser: argparse.ArgumentParser) -> None:
         parser.add_argument(
             f"--{name}", action="append", default=[], type=check, metavar=name.upper().replace("-", "_"), help=text
         )
-    parser.add_argument("--since", default=None, type=moment, metavar="TIME", help="what occurred then or later")
-    parser.add_argument("--until", default=None, type=moment, metavar="TIME", help="what occurred before then")
+    parser.add_argument(
+        "--since", default=None, type=moment, metavar="TIME", help="that occurred at this time or later"
+    )
+    parser.add_argument("--until", default=None, type=moment, metavar="TIME", help="that occurred before this time")
+
+
+def add_flag(parser: argparse.ArgumentParser, name: str, text: str) -> None:
+    """Add an option without a value."""
+    parser.add_argument(name, action="store_true", default=False, help=text)
 
 
 def record_filter(arguments: argparse.Namespace) -> RecordFilter:
-    """Return what the options ask for; `RecordFilter()` if none was given."""
+    """Return the filter that the options describe; `RecordFilter()` if none was given."""
     return RecordFilter(
         view=tuple(arguments.view),
         scope=tuple(arguments.scope),
@@ -49,14 +56,14 @@ def record_filter(arguments: argparse.Namespace) -> RecordFilter:
 def _one_of(words: Sequence[str]) -> Callable[[str], str]:
     def check(text: str) -> str:
         if text not in words:
-            raise argparse.ArgumentTypeError(f"{text!r} is none of {', '.join(words)}{did_you_mean(text, words)}")
+            raise argparse.ArgumentTypeError(f"{text!r} is not one of {', '.join(words)}{did_you_mean(text, words)}")
         return text
 
     return check
 
 
 def moment(text: str, now: dt.datetime | None = None) -> dt.datetime:
-    """Return the moment that a text means: RFC 3339, or so long ago, such as `30m`, `1h`, `7d`.
+    """Return the time that a text means: RFC 3339, or how long ago, as in `30m`, `1h`, `7d`.
 
     Raises:
         argparse.ArgumentTypeError: It is neither, or lies before the year 1.

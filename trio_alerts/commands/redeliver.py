@@ -9,7 +9,7 @@ import trio
 from trio_alerts.backoff import RetryPolicy
 from trio_alerts.commands.backends import SETTINGS, open_operator
 from trio_alerts.commands.command import Command
-from trio_alerts.commands.options import add_filters, record_filter
+from trio_alerts.commands.options import add_filters, add_flag, record_filter
 from trio_alerts.errors import SettingsError
 from trio_alerts.operations.records import Change, Skip
 from trio_alerts.operations.redeliver import Redelivery
@@ -32,7 +32,7 @@ def _execute(arguments: argparse.Namespace, settings: Settings) -> int:
 
 
 async def _redeliver(arguments: argparse.Namespace, wanted: RecordFilter, settings: Settings) -> int:
-    """Redeliver what was chosen, say what came of each, and return how many were left alone."""
+    """Redeliver what was chosen, print what became of each, and return how many were left alone."""
     dry_run: bool = arguments.dry_run
     counts: Counter[type[Change | Skip]] = Counter()
     async with open_operator(settings) as operator:
@@ -67,25 +67,23 @@ def _print(result: Change | Skip, dry_run: bool) -> None:
 def _add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("ids", metavar="ID", nargs="*", default=[], help="records, by the IDs that `list` shows")
     add_filters(parser)
-    parser.add_argument(
-        "--in-doubt", action="store_true", default=False, help="what is held in doubt: a receiver may get it twice"
-    )
-    parser.add_argument("--dry-run", action="store_true", default=False, help="change nothing, say what would be")
+    add_flag(parser, "--in-doubt", "those held in doubt as well: a receiver may get them twice")
+    add_flag(parser, "--dry-run", "change nothing, print what would be done")
 
 
 COMMAND = Command(
     execute=_execute,
     about="""\
-Makes records due at once: the next process that looks for retries (`run`, every --redrive-every-s) sends them, through
-every channel that has not accepted yet, with the same webhook-id, and with the whole retry schedule before them again.
+Makes records due at once: the next process that looks for retries (`run`, every --redrive-every-s) sends them through
+every channel that has not accepted them yet, with the same webhook-id and the whole retry schedule ahead of them.
 
-By ID: whatever is not delivered. By filters, as in `list`: what is `failed` or `retrying`, or the states that --state
-names; what is held in doubt only with --in-doubt (or --state in_doubt), since a receiver may have it already. What is
-delivered is never sent again, nor what is being sent, nor what is still pending in the stream.
+By ID: any record that is not delivered. By filters, as in `list`: records that are `failed` or `retrying`, or in the
+states that --state names; those held in doubt only with --in-doubt (or --state in_doubt), since a receiver may have
+them already. A record that is delivered, being sent, or still pending in the stream is never sent again.
 
-Says what came of each record, a line each. Exit code 1: a record that was named is left alone, or there is no such
-record; 2: bad usage; 3 and 4 as with `list`, of Redis too: what was not said is not certain then, and it does no harm
-to call again.""",
+Prints one line per record. Exit code 1: a named record was left alone or does not exist; 2: bad usage; 3 and 4 as for
+`list`, and for Redis as well. What became of records that were not reported is uncertain then; it is safe to run the
+command again.""",
     examples=(
         "redeliver 1763251506275-0 1763251506275-1",
         "redeliver --state failed --since 1h --dry-run",

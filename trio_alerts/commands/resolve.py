@@ -1,4 +1,4 @@
-"""`resolve`: a human says what became of an alert that is in doubt."""
+"""`resolve`: an operator says whether an alert that is in doubt arrived."""
 
 import argparse
 import sys
@@ -37,13 +37,13 @@ def _add_options(parser: argparse.ArgumentParser) -> None:
 COMMAND = Command(
     execute=_execute,
     about="""\
-For a record that is `in_doubt`: nobody saw what became of an attempt, and the channel's policy is to hold it. Ask the
+For a record that is `in_doubt`: the outcome of an attempt is unknown, and the channel's policy is to hold it. Ask the
 receiver whether the alert arrived, by its webhook-id, which is the record's ID, then settle it. Every channel of the
-record that is in doubt is settled so; the others keep their state. The record's `reason` and the channel's log say who
+record that is in doubt is settled; the others keep their state. The record's `reason` and the channel's log say who
 settled it, and when. (`redeliver ID` is the third way: send it once more.)
 
-Exit code 1: there is no such record, or nothing of it is in doubt; 2: bad usage; 3 and 4 as with `list`, of Redis
-too.""",
+Exit code 1: there is no such record, or nothing of it is in doubt; 2: bad usage; 3 and 4 as for `list`, and for Redis
+as well.""",
     examples=("resolve 1763251506275-0 delivered",),
     operands=("ID", "delivered|failed"),
     add_options=_add_options,

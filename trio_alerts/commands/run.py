@@ -26,7 +26,7 @@ def _execute(_: argparse.Namespace, settings: Settings) -> int:
     if child_number() is None:
         introduce(settings)
     if settings.processes > 1 and child_number() is None:
-        Routing(settings)  # a mistake is told once, not by every child
+        Routing(settings)  # a mistake is reported once, not by every child
         command = [sys.executable, "-m", "trio_alerts", *sys.argv[1:]]
         return trio.run(supervise, command, settings.processes, settings.grace_s, 2 * settings.store_timeout_s)
     work(settings)
@@ -111,9 +111,9 @@ COMMAND = Command(
     execute=_execute,
     about="""\
 Runs until SIGTERM, SIGINT or SIGHUP: then nothing new is read, what is being sent gets --grace-s to finish, and the
-exit code is 0. A second signal stops at once, exit code 1; other processes take over what was cut.
+exit code is 0. A second signal stops it at once with exit code 1; other processes take over what was interrupted.
 
-It needs Redis, a store and somebody to notify. What is wrong with them ends it before anything is consumed:
+It needs Redis, a store and at least one channel. A problem with one of them ends it before anything is consumed:
 2 settings, 3 the index, 4 a backend cannot be reached or refuses us. Exit code 1: a fault while running; 5: too many
 entries in a row were quarantined.""",
     examples=(

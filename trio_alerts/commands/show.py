@@ -9,6 +9,8 @@ import msgspec
 import trio
 
 from trio_alerts.commands.command import Command
+from trio_alerts.commands.options import add_flag
+from trio_alerts.commands.output import print_json
 from trio_alerts.commands.store import SETTINGS, open_records
 from trio_alerts.delivery import Attempt, ChannelDelivery, Delivery
 from trio_alerts.errors import AlertError
@@ -24,10 +26,10 @@ def _execute(arguments: argparse.Namespace, settings: Settings) -> int:
     if stored is None:
         raise AlertError(
             f"there is no record {arguments.id!r} in {settings.store_url!r}\n"
-            "`list` shows the newest IDs, `emit` those that it sends; what is not read yet has no record"
+            "`list` shows the newest IDs, `emit` those that it sends; an entry that was not read yet has no record"
         )
     if arguments.json:
-        sys.stdout.buffer.write(stored.record.to_json() + b"\n")  # UTF-8 in every locale
+        print_json(msgspec.Raw(stored.record.to_json()))
     else:
         sys.stdout.writelines(f"{line}\n" for line in _page(stored.record))
     return 0
@@ -100,17 +102,17 @@ def _attempt(attempt: Attempt) -> str:
 
 
 def _add_options(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("id", metavar="ID", help="the record's ID, as `list` shows it; it is the webhook-id, too")
-    parser.add_argument("--json", action="store_true", default=False, help="the whole document, on one line")
+    parser.add_argument("id", metavar="ID", help="the record's ID, as `list` shows it; it is also the webhook-id")
+    add_flag(parser, "--json", "the whole document, on one line")
 
 
 COMMAND = Command(
     execute=_execute,
     about="""\
-Shows the alert's fields, the state of its delivery, and for each channel its state and its last 10 attempts. As the
-record is at this moment, not as a search sees it.
+Shows the alert's fields, the state of its delivery, and for each channel its state and its last 10 attempts: the record
+as it is now, not as a search sees it.
 
-Exit code 1: there is no such record; 3 and 4 as with `list`.""",
+Exit code 1: there is no such record; 3 and 4 as for `list`.""",
     examples=("show 1763251506275-0", "show --json 'Alerts-2|1763251506275-0' | jq .delivery"),
     operands=("ID",),
     add_options=_add_options,

@@ -4,12 +4,13 @@ import argparse
 import sys
 from collections.abc import Iterator, Mapping
 
-import msgspec
 import trio
 
 from trio_alerts.backends.redis.standing import open_ledger
 from trio_alerts.commands.backends import SETTINGS
 from trio_alerts.commands.command import Command
+from trio_alerts.commands.options import add_flag
+from trio_alerts.commands.output import print_json
 from trio_alerts.commands.store import open_records
 from trio_alerts.commands.thresholds import COUNTED_STATES, NAMES, exceeded, thresholds
 from trio_alerts.errors import AlertError, SchemaError, StartError
@@ -21,7 +22,7 @@ from trio_alerts.text import in_words, one_line
 def _execute(arguments: argparse.Namespace, settings: Settings) -> int:
     stats, faults = trio.run(_gather, settings)
     if arguments.json:
-        sys.stdout.buffer.write(msgspec.json.encode(stats) + b"\n")  # UTF-8 in every locale
+        print_json(stats)
     else:
         sys.stdout.writelines(f"{line}\n" for line in _page(stats))
     faults += exceeded(_figures(stats), arguments.fail_over)
@@ -31,7 +32,7 @@ def _execute(arguments: argparse.Namespace, settings: Settings) -> int:
 
 
 async def _gather(settings: Settings) -> tuple[Stats, list[AlertError]]:
-    """Look at both backends, each apart: one that is away keeps nobody from what the other knows."""
+    """Look at each backend on its own: if one is down, the figures of the other are still there."""
     redis = store = None
     faults: list[AlertError] = []
     try:
@@ -50,7 +51,7 @@ async def _gather(settings: Settings) -> tuple[Stats, list[AlertError]]:
 
 
 def _figures(stats: Stats) -> Mapping[str, float | None]:
-    """Return what `--fail-over` can name; None is what nobody could say."""
+    """Return the figures that `--fail-over` can name; None: unknown."""
     oldest_s = stats.oldest_undelivered_s
     if oldest_s is None and not stats.missing:
         oldest_s = 0.0  # nothing waits
@@ -103,35 +104,36 @@ def _page(stats: Stats) -> Iterator[str]:
 
 
 def _add_options(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--json", action="store_true", default=False, help="one object, on one line")
+    add_flag(parser, "--json", "one object, on one line")
     parser.add_argument(
         "--fail-over",
         metavar="NAME=N,…",
         type=thresholds,
         default={},
-        help=f"end with exit code 5 if one of these is over its number: {', '.join(NAMES)}",
+        help=f"exit with code 5 if one of these is over its number: {', '.join(NAMES)}",
     )
 
 
 COMMAND = Command(
     execute=_execute,
     about="""\
-  not read yet        entries that the group has not been given
-  pending             entries that a consumer has, and did not acknowledge
-  in flight           records of which an attempt is running
+  not read yet        entries that the group has not read
+  pending             entries that a consumer has and did not acknowledge
+  in flight           records with an attempt running
   delivered, …        records by their state
   quarantined         entries in the dead-letter streams; `dead list` shows them
   dropped             entries that operators dropped from there
-  lost upstream       entries that somebody trimmed or deleted before they were dealt with
-  overdue retries     retries that should have begun more than a minute ago: does a process run?
-  oldest undelivered  for how long it waits: to be read, to be sent, for its retry, or in doubt
+  lost upstream       entries that were trimmed or deleted before they were processed
+  overdue retries     retries that should have started more than a minute ago: is a process running?
+  oldest undelivered  how long it has waited: to be read, sent or retried, or in doubt
   repeated alert_ids  records whose alert_id another one has: the producer wrote the alert more than once
 
-The figures are taken one after the other, so that they need not add up while alerts are carried; `audit` accounts for
-each alert. Nothing is changed.
+The figures are taken one after the other, so they need not add up while processes run; `audit` accounts for each alert.
+Nothing is changed.
 
-With Redis or the store away, what the other knows is printed, what is missing is "-", and the exit code is that of the
-error: 3 and 4 as with `list`, of Redis too. Exit code 5: a number is over its --fail-over; `oldest` is in seconds.""",
+If Redis or the store is down, the figures of the other are printed, missing ones are "-", and the exit code is that of
+the error: 3 and 4 as for `list`, and for Redis as well. Exit code 5: a figure is over its --fail-over; `oldest` is in
+seconds.""",
     examples=("stats", "stats --json | jq .oldest_undelivered_s", "stats --fail-over oldest=60,overdue=0"),
     add_options=_add_options,
     settings=SETTINGS,

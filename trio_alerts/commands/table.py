@@ -8,7 +8,7 @@ from rich.table import Table
 from rich.text import Text
 
 _GAP = 2
-_NARROWEST = 6  # of a column that is cut: below, nothing can be told from it
+_NARROWEST = 6  # of a column that is cut: below, it says nothing
 _COLOURS = {"delivered": "green", "retrying": "yellow", "failed": "red", "in_doubt": "red", "quarantined": "red"}
 
 
@@ -16,7 +16,7 @@ def print_table(
     columns: Sequence[str],
     rows: Sequence[Sequence[str]],
     shares: Mapping[str, int],
-    noun: tuple[str, str] = ("record", "records"),
+    noun: tuple[str, str],
 ) -> None:
     """Print rows of cells that hold nothing but printable characters.
 

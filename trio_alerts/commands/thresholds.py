@@ -46,7 +46,7 @@ def exceeded(figures: Mapping[str, float | None], limits: Mapping[str, float]) -
     for name, limit in limits.items():
         value = figures[name]
         if value is None:
-            yield StartError(f"{name} is not known, so that it cannot be compared with {limit:g}")
+            yield StartError(f"{name} is unknown and cannot be compared with {limit:g}")
         elif value > limit:
             yield OverThreshold(f"{name} is {_exact(value)}: {_exact(value - limit)} over {limit:g}")
 

@@ -1,4 +1,4 @@
-"""A store taken over on purpose, by a Redis that it did not belong to."""
+"""A store taken over by a Redis that it did not belong to."""
 
 import datetime as dt
 from collections.abc import Sequence
@@ -23,7 +23,7 @@ class Contradiction:
 
 
 async def find_contradiction(store: AlertStore, ledger: RedisLedger, streams: Sequence[str]) -> Contradiction | None:
-    """Look at both; None if they belong together, or the store to nobody yet.
+    """Look at both; None if they belong together, or the store to no deployment yet.
 
     Raises:
         Unavailable: One of them does not answer.
@@ -41,11 +41,11 @@ async def adopt(store: AlertStore, stream: AlertStream, group: str) -> str:
     """Give both a new identity, so that whoever works for an old one stops; return it.
 
     Raises:
-        Unavailable: One of them does not answer: as long as they differ, nobody starts.
+        Unavailable: One of them does not answer: as long as they differ, no process starts.
     """
     now = dt.datetime.fromtimestamp(await stream.server_time(), dt.UTC)
     identity = new_identity(group, now, SystemRandom())
-    # Redis first: cut off in between, they still differ, and nobody starts.
+    # Redis first: interrupted in between, they still differ, and no process starts.
     await stream.replace_deployment(identity)
     await store.replace_deployment(identity)
     return identity

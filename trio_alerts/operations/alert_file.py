@@ -1,4 +1,4 @@
-"""Alerts in a file: a JSON array, one object, or JSON lines; which of them is seen from the text."""
+"""Alerts in a file: a JSON array, one object, or JSON lines; the text shows which."""
 
 import datetime as dt
 import re
@@ -25,14 +25,14 @@ class FoundAlert:
 
 @dataclass(frozen=True, slots=True)
 class Problem:
-    """What is no alert: where it stands, and why."""
+    """Something that is not a valid alert: where it stands, and why."""
 
     place: str
     reason: str
 
 
 def read_alerts(text: bytes) -> tuple[list[FoundAlert], list[Problem]]:
-    """Validate everything in a file as the pipeline would; an empty file holds nothing, and no problem.
+    """Validate everything in a file as the pipeline would; an empty file holds neither alerts nor problems.
 
     Args:
         text: The whole file.

@@ -108,7 +108,7 @@ async def look_up(store: AlertStore, record_ids: Collection[str]) -> dict[str, S
         try:
             stored = await store.get(record_id)
         except RefusedContent:
-            return  # somebody made it unreadable: for the ledger it is gone
+            return  # it was made unreadable by hand: for the ledger it is gone
         if stored is not None:
             found[record_id] = stored.record.delivery.state
 

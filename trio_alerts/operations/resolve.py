@@ -1,4 +1,4 @@
-"""Alerts in doubt settled: a human knows whether they arrived."""
+"""Alerts in doubt, settled by somebody who knows whether they arrived."""
 
 from functools import partial
 

@@ -137,7 +137,7 @@ def test_a_channel_that_cannot_be_reached_now_is_a_warning(backends: tuple[Backe
     called = checked("--config", str(config))
 
     assert (0, "") == (called.exit_code, called.err)
-    warning = "channels  warning: lost cannot be reached now, its alerts would be tried again: cannot resolve 'nowhere"
+    warning = "channels  warning: lost cannot be reached now; its alerts would be retried: cannot resolve 'nowhere"
     assert warning in called.out
     assert 1 == called.out.count("warning")
     assert "hunter" not in called.out

@@ -248,7 +248,7 @@ def test_show_of_an_unknown_record(store: FakeStore) -> None:
     assert 1 == called.exit_code
     assert (
         "trio-alerts: there is no record '9-9' in http://127.0.0.1:9200\n"
-        "`list` shows the newest IDs, `emit` those that it sends; what is not read yet has no record\n"
+        "`list` shows the newest IDs, `emit` those that it sends; an entry that was not read yet has no record\n"
     ) == called.err
 
 
