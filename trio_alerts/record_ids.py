@@ -7,6 +7,7 @@ REPLAY_OF = b"replay_of"  # the field by which `dead replay` says which record a
 
 LARGEST = 2**64 - 1  # of each half of an ID
 
+_SURE_LENGTH = 20  # of an ID: neither half can have more than 18 digits, so both are smaller than LARGEST
 _ENTRY_ID = re.compile(r"(0|[1-9][0-9]{0,19})-(0|[1-9][0-9]{0,19})")
 
 
@@ -48,7 +49,7 @@ class RecordIds:
 
 def is_entry_id(text: str) -> bool:
     """Tell whether this is an ID as the server writes it: two numbers of 64 bits."""
-    return _ENTRY_ID.fullmatch(text) is not None and max(order(text)) <= LARGEST
+    return _ENTRY_ID.fullmatch(text) is not None and (len(text) <= _SURE_LENGTH or max(order(text)) <= LARGEST)
 
 
 def order(entry_id: str) -> tuple[int, int]:

@@ -4,6 +4,7 @@ import base64
 import html.entities
 import re
 from collections.abc import Iterable, Mapping
+from functools import lru_cache
 from typing import TYPE_CHECKING
 from urllib.parse import parse_qsl, unquote
 
@@ -51,6 +52,7 @@ class Redactor:
         # The pattern is slow, and most answers have nothing of it in them: each form has one of these.
         signs = {_longest_word(one) for one in self._plain} | {core.lower() for core in cores}
         self._signs = sorted(signs, key=len)
+        self._redacted = lru_cache(maxsize=8)(self._redact)  # whoever answers says the same again and again
         self._margin = _LARGEST_FORM * max(map(len, self._plain), default=0)
 
     def __repr__(self) -> str:
@@ -69,7 +71,9 @@ class Redactor:
             limit: So many bytes of it are wanted.
             cut: More would have followed: what the data ends with may be the first half of a secret.
         """
-        window = bytes(data[: limit + self._margin])
+        return self._redacted(bytes(data[: limit + self._margin]), limit, cut and len(data) <= limit)
+
+    def _redact(self, window: bytes, limit: int, cut: bool) -> bytes:
         kept, at = [], 0
         if self._may_be_in(window.lower()):
             for found in self._pattern.finditer(window):
@@ -78,7 +82,7 @@ class Redactor:
                 kept += [window[at : found.start()], MASK]
                 at = found.end()
         rest = window[at:limit]
-        if cut and len(data) <= limit:
+        if cut:
             rest = self._without_half(rest)
         return b"".join((*kept, rest))
 
