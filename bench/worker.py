@@ -9,8 +9,8 @@ import os
 from collections import Counter
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING, cast
 
 import msgspec
 
@@ -22,6 +22,10 @@ from trio_alerts.ports.store import AlertStore
 from trio_alerts.settings.settings import Settings
 from trio_alerts.settings.sources import load_settings
 from trio_alerts.store import open_store
+
+if TYPE_CHECKING:  # OpenSearch's client would count as memory of a run without it
+    from trio_alerts.backends.opensearch.store import OpenSearchStore
+    from trio_alerts.backends.sqlite.store import SqliteStore
 
 
 class Report(msgspec.Struct):
@@ -46,15 +50,19 @@ def main() -> None:
     memory = RememberingStore()
     sizes: Counter[int] = Counter()
 
-    @asynccontextmanager
-    async def open_memory(_: Settings) -> AsyncIterator[AlertStore]:
-        yield memory
-
     def count(size: int) -> None:
         sizes[size] += 1
 
-    settings = load_settings({}, os.environ, None, channel_settings)
-    work(settings, open_memory if options.remember else partial(open_store, on_batch=count))
+    @asynccontextmanager
+    async def open_measured(settings: Settings) -> AsyncIterator[AlertStore]:
+        if options.remember:
+            yield memory
+            return
+        async with open_store(settings) as store:
+            cast("SqliteStore | OpenSearchStore", store).writes.on_batch = count
+            yield store
+
+    work(load_settings({}, os.environ, None, channel_settings), open_measured)
     options.report.write_bytes(msgspec.json.encode(Report(dict(sizes), memory.delivered_ids())))
 
 

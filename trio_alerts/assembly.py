@@ -7,7 +7,7 @@ from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontext
 from typing import TypeAlias
 
 from trio_alerts.backends.redis.stream import open_redis_stream
-from trio_alerts.channels.http import HttpChannel, Transport
+from trio_alerts.channels.http import HttpChannel
 from trio_alerts.channels.registry import load_kind
 from trio_alerts.clock import ServerClock
 from trio_alerts.http.networks import AllowedNetworks
@@ -59,7 +59,7 @@ def make_transport(settings: Settings) -> TrioTransport:
     return TrioTransport(networks=AllowedNetworks.of(settings.networks), connect_timeout_s=settings.connect_timeout_s)
 
 
-def make_channel(channel: ChannelSettings, transport: Transport, now: Callable[[], dt.datetime]) -> HttpChannel:
+def make_channel(channel: ChannelSettings, transport: TrioTransport, now: Callable[[], dt.datetime]) -> HttpChannel:
     """Make a channel from its settings.
 
     Args:

@@ -31,7 +31,9 @@ class Batcher(Generic[Item, Result]):
         size_of: An item's bytes.
         patience_s: An item that has waited for longer when its turn comes is not sent any more: `Unavailable`. So
             nobody waits for more than this and two flushes, however many wait and however slowly they are served.
-        on_batch: Told the size of each batch, in items, before it is sent.
+
+    Attributes:
+        on_batch: Called with the size of each batch, in items, before it is sent; set by whoever counts them.
     """
 
     def __init__(
@@ -42,14 +44,13 @@ class Batcher(Generic[Item, Result]):
         max_bytes: int,
         size_of: Callable[[Item], int],
         patience_s: float,
-        on_batch: Callable[[int], None] | None = None,
     ) -> None:
         self._flush = flush
         self._max_items = max_items
         self._max_bytes = max_bytes
         self._size_of = size_of
         self._patience_s = patience_s
-        self._on_batch = on_batch
+        self.on_batch: Callable[[int], None] = lambda _: None
         self._gathered: dict[_Waiter[Item, Result], None] = {}  # a dict is a queue from which any item can leave
         self._idle = trio.lowlevel.ParkingLot()
         self._runs = 0
@@ -109,8 +110,7 @@ class Batcher(Generic[Item, Result]):
                 self._close()
 
     async def _send(self, batch: Sequence["_Waiter[Item, Result]"]) -> None:
-        if self._on_batch is not None:
-            self._on_batch(len(batch))
+        self.on_batch(len(batch))
         results: list[Result | Exception] = [Unavailable("it was closed before the result was known")] * len(batch)
         try:
             results = await self._results(batch)

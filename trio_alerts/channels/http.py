@@ -13,21 +13,12 @@ from trio_alerts.http.address_check import AddressRefused
 from trio_alerts.http.request import OriginKey
 from trio_alerts.http.response import AnswerParser
 from trio_alerts.http.socket import SendProgress
+from trio_alerts.http.transport import TrioTransport
 from trio_alerts.outcome import Outcome, Refused, Retry
 from trio_alerts.ports.channel import Message
 from trio_alerts.redaction import Redactor
 
 KEPT_ANSWER_BYTES = 1024
-
-
-class Transport(Protocol):
-    """What a channel needs of `TrioTransport`."""
-
-    async def exchange(self, key: OriginKey, data: bytes, progress: SendProgress, deadline: float) -> AnswerParser:
-        """Send a rendered request and read its answer."""
-
-    async def reach(self, key: OriginKey, deadline: float) -> None:
-        """Open a connection and close it again."""
 
 
 class HttpService(Protocol):
@@ -66,7 +57,7 @@ class HttpChannel:
         transport: Sends the requests. It is shared with other channels, and its owner closes it.
     """
 
-    def __init__(self, name: str, service: HttpService, transport: Transport) -> None:
+    def __init__(self, name: str, service: HttpService, transport: TrioTransport) -> None:
         self.name = name
         self._service = service
         self._transport = transport

@@ -1,5 +1,7 @@
 import datetime as dt
+import math
 from collections.abc import Callable
+from typing import Any
 
 import httpx
 import pytest
@@ -28,14 +30,16 @@ def now() -> dt.datetime:
     return dt.datetime.now(dt.UTC)
 
 
-class Wire:
+class Wire(TrioTransport):
     """A transport whose other end is a function: it notes in `progress` what it took, and answers or raises."""
 
     def __init__(self, answer: Callable[[SendProgress], bytes]) -> None:
         self._answer = answer
         self.deadlines: list[float] = []
 
-    async def exchange(self, key: OriginKey, data: bytes, progress: SendProgress, deadline: float) -> AnswerParser:
+    async def exchange(
+        self, key: OriginKey, data: bytes, progress: SendProgress, deadline: float = math.inf, **_: Any
+    ) -> AnswerParser:
         self.deadlines.append(deadline)
         await trio.lowlevel.checkpoint()
         answer = AnswerParser(65_536)

@@ -51,15 +51,12 @@ T = TypeVar("T")
 
 
 @asynccontextmanager
-async def open_opensearch_store(
-    address: OpenSearchAddress, settings: Settings, on_batch: Callable[[int], None] | None = None
-) -> AsyncIterator["OpenSearchStore"]:
+async def open_opensearch_store(address: OpenSearchAddress, settings: Settings) -> AsyncIterator["OpenSearchStore"]:
     """Connect to the store for as long as the block runs; nothing is created before `prepare`.
 
     Args:
         address: The setting `store_url`.
         settings: `store_ca_file`, `store_timeout_s`, `index`, and the streams and group that it serves.
-        on_batch: Told the size of each batch of writes.
 
     Raises:
         StartError: It cannot be reached, refuses us, or is no OpenSearch that we can use. (What the block raises comes
@@ -71,8 +68,7 @@ async def open_opensearch_store(
     ca_file = None if settings.store_ca_file is None else str(settings.store_ca_file)
     timeout_s = settings.store_timeout_s
     async with open_opensearch(address, ca_file=ca_file, timeout_s=timeout_s) as client:
-        wanted = IndexSpec(settings.index, settings.stream_names, settings.group)
-        store = OpenSearchStore(client, wanted, timeout_s, on_batch)
+        store = OpenSearchStore(client, IndexSpec(settings.index, settings.stream_names, settings.group), timeout_s)
         async with running(*store.tasks()):
             yield store
 
@@ -84,33 +80,25 @@ class OpenSearchStore:
         client: From `open_opensearch`.
         wanted: The alias, and what must be behind it.
         timeout_s: The bound of every request.
-        on_batch: Told the size of each batch of writes.
     """
 
-    def __init__(
-        self,
-        client: AsyncOpenSearch,
-        wanted: IndexSpec,
-        timeout_s: float,
-        on_batch: Callable[[int], None] | None = None,
-    ) -> None:
+    def __init__(self, client: AsyncOpenSearch, wanted: IndexSpec, timeout_s: float) -> None:
         self._client = client
         self._alias = wanted.alias
         self._timeout_s = timeout_s
         self._guard = SchemaGuard(client, wanted, timeout_s)
         self._suspicion = trio.Event()
-        self._writes = Batcher[Write, Stored | Conflict](
+        self.writes = Batcher[Write, Stored | Conflict](
             self._flush,
             max_items=MAX_BULK_ITEMS,
             max_bytes=MAX_BULK_BYTES,
             size_of=lambda write: len(write.lines),
             patience_s=timeout_s,
-            on_batch=on_batch,
         )
 
     def __repr__(self) -> str:
         """Tell the live state."""
-        return f"<OpenSearchStore {self._alias} ({self._guard.index or 'not looked at'}): {self._writes!r}>"
+        return f"<OpenSearchStore {self._alias} ({self._guard.index or 'not looked at'}): {self.writes!r}>"
 
     @property
     def _target(self) -> Target:
@@ -118,7 +106,7 @@ class OpenSearchStore:
 
     def tasks(self) -> list[Callable[[], Awaitable[None]]]:
         """Return what must run beside the store's methods, until cancelled; the last raises `SchemaError`."""
-        return [*[self._writes.run] * BULKS, self._look_when_suspicious]
+        return [*[self.writes.run] * BULKS, self._look_when_suspicious]
 
     async def prepare(self) -> None:
         """See `AlertStore.prepare`."""
@@ -236,7 +224,7 @@ class OpenSearchStore:
     async def _write(self, write: Write, *, held: bool = False) -> Stored | Conflict:
         refused: RefusedContent
         try:
-            return await self._writes.submit(write, held=held)
+            return await self.writes.submit(write, held=held)
         except Unavailable:
             self._suspect()
             raise

@@ -36,15 +36,12 @@ T = TypeVar("T")
 
 
 @asynccontextmanager
-async def open_sqlite_store(
-    path: str | Path, timeout_s: float = 10.0, on_batch: Callable[[int], None] | None = None
-) -> AsyncIterator["SqliteStore"]:
+async def open_sqlite_store(path: str | Path, timeout_s: float = 10.0) -> AsyncIterator["SqliteStore"]:
     """Open the store for as long as the block runs; nothing is created before `prepare`.
 
     Args:
         path: The database file; its directory must exist.
         timeout_s: The bound of every method's waiting.
-        on_batch: Told the size of each batch of writes.
 
     Raises:
         StartError: The file cannot be used; the message names it and the reason. What the block raises comes out
@@ -52,7 +49,7 @@ async def open_sqlite_store(
 
     Cancellation: the transaction under way is waited for, up to `timeout_s`, before the file is closed.
     """
-    store = SqliteStore(SqliteDatabase(Path(path), timeout_s), on_batch)
+    store = SqliteStore(SqliteDatabase(Path(path), timeout_s))
     switch_interval_s = sys.getswitchinterval()
     try:
         await store.open()
@@ -68,22 +65,21 @@ async def open_sqlite_store(
 class SqliteStore:
     """An `AlertStore`; made by `open_sqlite_store`."""
 
-    def __init__(self, database: SqliteDatabase, on_batch: Callable[[int], None] | None = None) -> None:
+    def __init__(self, database: SqliteDatabase) -> None:
         self._database = database
         self._writing = trio.CapacityLimiter(1)
         self._reading = trio.CapacityLimiter(READERS)
-        self._writes = Batcher[Write, Stored | Conflict](
+        self.writes = Batcher[Write, Stored | Conflict](
             self._commit,
             max_items=MAX_BATCH_ITEMS,
             max_bytes=MAX_BATCH_BYTES,
             size_of=lambda write: write.size,
             patience_s=database.timeout_s,
-            on_batch=on_batch,
         )
 
     def __repr__(self) -> str:
         """Tell the live state."""
-        return f"<SqliteStore {self._database.path}: {self._writes!r}, {self._reading.borrowed_tokens} reading>"
+        return f"<SqliteStore {self._database.path}: {self.writes!r}, {self._reading.borrowed_tokens} reading>"
 
     async def open(self) -> None:
         """Look whether the file can be used, if it exists."""
@@ -115,11 +111,11 @@ class SqliteStore:
 
     async def create(self, record: Record) -> Stored | Conflict:
         """See `AlertStore.create`."""
-        return await self._writes.submit(write_of(record, None))
+        return await self.writes.submit(write_of(record, None))
 
     async def replace(self, record: Record, version: tuple[int, int]) -> Stored | Conflict:
         """See `AlertStore.replace`."""
-        return await self._writes.submit(write_of(record, version[0]), held=True)
+        return await self.writes.submit(write_of(record, version[0]), held=True)
 
     async def get(self, record_id: str) -> Stored | None:
         """See `AlertStore.get`."""
@@ -153,7 +149,7 @@ class SqliteStore:
 
     async def commit_batches(self) -> None:
         """Write what gathers, one transaction after the other, until cancelled."""
-        await self._writes.run()
+        await self.writes.run()
 
     async def close(self) -> None:
         """Wait for the threads that were not waited for, and close the file."""
