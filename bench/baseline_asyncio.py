@@ -3,7 +3,7 @@
 redis.asyncio (with hiredis), AsyncOpenSearch and aiohttp, N tasks, one write a step. It does the four steps and signs
 its requests. It does none of what a crash, a lost answer or a schema that is wrong would need.
 
-`python -m bench.baseline_asyncio --report FILE [--remember]`, told by the same environment as the program itself.
+`python -m bench.baseline_asyncio --report FILE [--remember]`, configured by the same environment as the program itself.
 """
 
 import argparse
@@ -27,7 +27,7 @@ from opensearchpy import AsyncOpenSearch
 from redis.asyncio import BlockingConnectionPool, Redis
 
 from bench.remembering_store import packed_id, unpacked_id
-from bench.worker import Report
+from bench.worker import WorkerReport
 
 REQUIRED = ("alert_id", "rule_id", "view", "scope", "severity", "title", "occurred_at")
 SEND_TIMEOUT_S = 15
@@ -173,7 +173,7 @@ def main() -> None:
     options.report.write_bytes(msgspec.json.encode(report))
 
 
-async def _work(remember: bool) -> Report:
+async def _work(remember: bool) -> WorkerReport:
     environ = {
         name.removeprefix("TRIO_ALERTS_"): text for name, text in os.environ.items() if name.startswith("TRIO_ALERTS_")
     }
@@ -184,7 +184,7 @@ async def _work(remember: bool) -> Report:
     with contextlib.suppress(asyncio.CancelledError):
         await program
     await store.close()
-    return Report(remembered=[unpacked_id(packed) for packed in memory.delivered])
+    return WorkerReport(remembered=[unpacked_id(packed) for packed in memory.delivered])
 
 
 if __name__ == "__main__":

@@ -27,12 +27,12 @@ def steady_rate(arrivals_s: Sequence[float], workers: int) -> float:
     """
     first, last = workers, (len(arrivals_s) // workers - 1) * workers
     if last <= first:
-        raise ValueError(f"{len(arrivals_s)} requests are no three rounds of {workers} workers")
+        raise ValueError(f"{len(arrivals_s)} requests are fewer than three rounds of {workers} workers")
     return (last - first) / (arrivals_s[last] - arrivals_s[first])
 
 
 def ideal_rate(workers: int, busy_s: float, offered: float | None) -> float:
-    """Return the rate that nobody can exceed: what the workers can wait for, or what is offered.
+    """Return the rate that no program can exceed: what the workers can wait for, or what is offered.
 
     Args:
         workers: Of all processes together.

@@ -34,7 +34,7 @@ class Stream:
         client.xgroup_create(name, group, "0", mkstream=True)
 
     def add_backlog(self, count: int) -> list[str]:
-        """Add entries that nobody gets before `release`; return their IDs."""
+        """Add entries that are not handed out before `release`; return their IDs."""
         self._client.xgroup_setid(self.name, self.group, HELD)
         ids: list[str] = []
         while len(ids) < count:

@@ -13,8 +13,8 @@ from typing import Literal, Self
 import msgspec
 
 from bench.delays import Delay
-from bench.receiver import Report as Received
-from bench.worker import Report as Told
+from bench.receiver import ReceiverReport
+from bench.worker import WorkerReport
 from tests.support.program import command_line, environ_of
 
 Program = Literal["trio_alerts", "asyncio"]
@@ -57,9 +57,9 @@ class ReceiverProcess:
         """Return how many alerts it has accepted."""
         return msgspec.json.decode(self._ask("count"), type=int)
 
-    def report(self) -> Received:
+    def report(self) -> ReceiverReport:
         """Return all that it saw since the start or the last `clear`."""
-        return msgspec.json.decode(self._ask("report"), type=Received)
+        return msgspec.json.decode(self._ask("report"), type=ReceiverReport)
 
     def clear(self) -> None:
         """Make it forget what it saw."""
@@ -117,7 +117,7 @@ class WorkerProcesses:
             if process.poll() is not None:
                 raise WorkersFailedError(f"a worker process ended with {process.returncode}; its log:\n{self.log()}")
 
-    def stop(self) -> list[Told]:
+    def stop(self) -> list[WorkerReport]:
         """End them softly, and return what they tell.
 
         Raises:
@@ -128,7 +128,7 @@ class WorkerProcesses:
         for process in self._processes:
             if process.wait(STOPS_WITHIN_S):
                 raise WorkersFailedError(f"a worker process ended with {process.returncode}; its log:\n{self.log()}")
-        return [msgspec.json.decode(report.read_bytes(), type=Told) for report in self._reports]
+        return [msgspec.json.decode(report.read_bytes(), type=WorkerReport) for report in self._reports]
 
     def log(self) -> str:
         """Return the end of what they have logged."""

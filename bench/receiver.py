@@ -27,7 +27,7 @@ READ_SIZE = 65_536
 SEED = 1  # the same delays in every run
 
 
-class Report(msgspec.Struct):
+class ReceiverReport(msgspec.Struct):
     """What a receiver saw.
 
     Args:
@@ -158,9 +158,9 @@ class Receiver:
             sys.stdout.buffer.flush()
         return bool(lines)
 
-    def _report(self) -> Report:
+    def _report(self) -> ReceiverReport:
         answered = self._answered or 1
-        return Report(
+        return ReceiverReport(
             ids=[one.decode() for one in self._accepted],
             arrivals_s=list(self._arrivals_s),
             duplicates=self._duplicates,

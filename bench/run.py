@@ -23,9 +23,9 @@ from bench.processes import (
     wait_a_moment,
     workers_at_work,
 )
-from bench.receiver import Report as Received
+from bench.receiver import ReceiverReport
 from bench.usage import Usage, usage_of
-from bench.worker import Report as Told
+from bench.worker import WorkerReport
 from tests.support.servers import OpenSearchServer, ValkeyServer
 
 GROUP = "bench"
@@ -160,17 +160,17 @@ def run(plan: Plan, opensearch: OpenSearchServer | None = None) -> Result:
             measured = _Measured(plan, stream, receiver, workers, others)
             try:
                 measured.go()
-                told = workers.stop()
+                reports = workers.stop()
             except WorkersFailedError as fault:
                 raise VoidRunError(f"{plan}: {fault}") from None
             log = workers.log()
-        recorded = place.delivered_ids() + [one for report in told for one in report.remembered]
+        recorded = place.delivered_ids() + [one for report in reports for one in report.remembered]
         duplicates = measured.warm.duplicates + measured.received.duplicates
         accepted = measured.warm.ids + measured.received.ids
         faults = faults_of(measured.emitted, accepted, recorded, duplicates=duplicates, pending=stream.pending())
     if faults:
         raise VoidRunError(f"{plan}: {'; '.join(faults)}\n{log}")
-    return _result(measured, told, versions)
+    return _result(measured, reports, versions)
 
 
 class _Measured:
@@ -187,8 +187,8 @@ class _Measured:
         self.plan = plan
         self.emitted: list[str] = []
         self.due_s: list[float] = []  # of the measured ones, where the load is on a schedule
-        self.warm: Received
-        self.received: Received
+        self.warm: ReceiverReport
+        self.received: ReceiverReport
         self.took_s = 0.0
         self.before: dict[str, Usage] = {}
         self.after: dict[str, Usage] = {}
@@ -242,7 +242,7 @@ class _Measured:
             wait_a_moment()
 
 
-def _result(measured: _Measured, told: Sequence[Told], versions: dict[str, str]) -> Result:
+def _result(measured: _Measured, reports: Sequence[WorkerReport], versions: dict[str, str]) -> Result:
     plan, received = measured.plan, measured.received
     overall = plan.alerts / measured.took_s
     latency = None
@@ -264,7 +264,7 @@ def _result(measured: _Measured, told: Sequence[Told], versions: dict[str, str])
         cpu_us=measured.spent("workers") / plan.alerts * 1e6,
         peak_bytes=measured.after["workers"].peak_bytes,
         latency=latency,
-        batches=dict(sum((Counter(report.batches) for report in told), Counter())),
+        batches=dict(sum((Counter(report.batches) for report in reports), Counter())),
         others_cpu={name: measured.spent(name) / measured.took_s for name in measured.after if name != "workers"},
         late_mean_s=received.late_mean_s,
         ledger=f"{len(measured.emitted):,} emitted, accepted and recorded as delivered, each once",

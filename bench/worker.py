@@ -28,8 +28,8 @@ if TYPE_CHECKING:  # OpenSearch's client would count as memory of a run without 
     from trio_alerts.backends.sqlite.store import SqliteStore
 
 
-class Report(msgspec.Struct):
-    """What a worker process tells at its end.
+class WorkerReport(msgspec.Struct):
+    """What a worker process reports at its end.
 
     Args:
         batches: How many batches of each size were written to the store.
@@ -63,7 +63,7 @@ def main() -> None:
             yield store
 
     work(load_settings({}, os.environ, None, channel_settings), open_measured)
-    options.report.write_bytes(msgspec.json.encode(Report(dict(sizes), memory.delivered_ids())))
+    options.report.write_bytes(msgspec.json.encode(WorkerReport(dict(sizes), memory.delivered_ids())))
 
 
 if __name__ == "__main__":

@@ -55,7 +55,7 @@ async def open_pipeline(settings: Settings, open_store: StoreOpener = open_store
 
 
 def make_transport(settings: Settings) -> TrioTransport:
-    """Make what all channels send through; whoever made it closes it."""
+    """Make the transport that all channels share; the caller closes it."""
     return TrioTransport(networks=AllowedNetworks.of(settings.networks), connect_timeout_s=settings.connect_timeout_s)
 
 

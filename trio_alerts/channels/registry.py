@@ -19,7 +19,7 @@ class ChannelKind(NamedTuple):
 
     Attributes:
         settings: The keys of its `[[channels]]` tables.
-        service: Makes what its channel sends and understands, from those settings and from what tells the time.
+        service: Makes the service of one channel, from these settings and a clock.
     """
 
     settings: type[ChannelSettings]

@@ -11,7 +11,7 @@ import httpx
 
 from trio_alerts.http.networks import AllowedNetworks
 
-JUDGED = 1000  # addresses; about 0.2 MB
+REMEMBERED = 1000  # addresses; about 0.2 MB
 
 
 class AddressRefused(httpx.ConnectError):
@@ -48,7 +48,7 @@ def allowed_among(allowed: AllowedNetworks, host: str, addresses: Sequence[str],
     return kept
 
 
-@lru_cache(JUDGED)
+@lru_cache(REMEMBERED)
 def _refusal(allowed: AllowedNetworks, address: str) -> str | None:
-    """Judge an address as before, the next time: a judgement takes up to 25 µs, and some receivers close each time."""
+    """Remember the verdict: it takes up to 25 µs, and some receivers close the connection after each answer."""
     return allowed.refusal(address)

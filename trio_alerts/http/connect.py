@@ -1,4 +1,4 @@
-"""From the addresses of a receiver to a TCP connection: a dead address costs a quarter of a second, and that seldom."""
+"""From the addresses of a receiver to a TCP connection: a dead address costs a quarter of a second, and rarely."""
 
 import os
 import socket
@@ -10,8 +10,8 @@ import trio
 
 STAGGER_S = 0.25  # until the next address is tried as well: the "connection attempt delay" that RFC 8305 recommends
 
-# An address that another one has outrun is tried last for so long. Broken IPv6 (no route, or a firewall that drops) is
-# then noticed once a minute for each receiver, not at every connection.
+# An address that another one has outrun is tried last for this long. Broken IPv6 (no route, or dropped packets)
+# is then noticed once a minute for each receiver, not at every connection.
 AVOIDED_S = 60.0
 
 
@@ -25,7 +25,7 @@ class Connector:
         """Return a connected socket that does not block.
 
         Args:
-            addresses: As text, at least one, the preferred ones first. All are tried, whoever answers first is taken.
+            addresses: As text, at least one, the preferred ones first. All are tried, and the first to answer is taken.
             port: The same for all.
             deadline: On trio's clock; the caller bounds the whole by it, and every address is tried before.
 
@@ -46,7 +46,7 @@ class Connector:
                 race.attempts.start_soon(race.run, address, failed)
                 with trio.move_on_after(stagger_s):
                     await failed.wait()
-        # Once there is a winner, the nursery swallows every cancellation: nobody can lose the open socket here.
+        # Once there is a winner, the nursery swallows every cancellation, so the open socket cannot get lost.
         if race.winner is None:
             raise race.fault
         self._remember(tried, race.winning_address)

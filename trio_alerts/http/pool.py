@@ -8,9 +8,9 @@ import trio
 
 from trio_alerts.http.address_check import allowed_among
 from trio_alerts.http.connect import Connector
-from trio_alerts.http.name_lookup import NameLookup, literal_address
 from trio_alerts.http.networks import AllowedNetworks
 from trio_alerts.http.request import OriginKey
+from trio_alerts.http.resolver import Resolver, literal_address
 from trio_alerts.http.response import AnswerParser
 from trio_alerts.http.socket import ByteSocket, PlainSocket, SendProgress, TlsSocket
 from trio_alerts.http.watch import ReadWatch
@@ -46,7 +46,7 @@ class Connection:
             httpx.WriteError: the connection was broken and took not a single byte; the request can be sent on another.
             trio.TooSlowError: it was not taken by the deadline, on trio's clock.
 
-        Cancellation, TooSlowError: the connection is of no more use; `progress` tells whether anything went out.
+        Cancellation, TooSlowError: the connection must not be used again; `progress` tells whether anything went out.
         """
         try:
             await self.socket.send(request, progress, deadline)
@@ -63,7 +63,7 @@ class Connection:
         Once the final head is there, the answer is returned whatever becomes of its body: see `AnswerParser.cut`.
 
         Args:
-            max_body_bytes: so much of the body is kept.
+            max_body_bytes: at most this much of the body is kept.
             deadline: for the final head, on trio's clock.
             body_bound_s: the longest wait for the whole body after that, but not beyond the deadline.
             bodyless: the request was HEAD.
@@ -73,7 +73,7 @@ class Connection:
             httpx.RemoteProtocolError: the head is not acceptable, or not whole.
             trio.TooSlowError: there was no final head by the deadline.
 
-        Cancellation, TooSlowError: the connection is of no more use.
+        Cancellation, TooSlowError: the connection must not be used again.
         """
         answer: AnswerParser | None = None
         while answer is None or not answer.complete:
@@ -136,9 +136,9 @@ class Pool:
         allowed: where receivers may live.
         names: resolves their names.
         ssl_context: for `https`.
-        connect_timeout_s: bounds look-up, connection and TLS handshake together.
-        limit_per_origin: connections to one origin at most, idle ones included.
-        keepalive_s: idle connections are closed after so long. Nobody watches a clock for it: the next one that
+        connect_timeout_s: bounds name lookup, connection and TLS handshake together.
+        limit_per_origin: the most connections to one origin, idle ones included.
+        keepalive_s: idle connections are closed after this long. No task watches a clock for it: the next one that
             becomes idle, of whatever origin, closes them; and one closed by the receiver is noticed before it would
             be used.
         max_idle: idle connections to all origins together; above it, the longest idle one is closed.
@@ -148,7 +148,7 @@ class Pool:
         self,
         *,
         allowed: AllowedNetworks,
-        names: NameLookup,
+        names: Resolver,
         ssl_context: ssl.SSLContext,
         connect_timeout_s: float,
         limit_per_origin: int,
@@ -237,7 +237,7 @@ class Pool:
                 if origin.key.scheme == "http":
                     return Connection(origin, plain)
                 try:
-                    # A name's final dot is no part of what is in a certificate.
+                    # Certificates hold names without the final dot.
                     host = origin.key.host.rstrip(".")
                     tls = TlsSocket(plain, self._ssl_context, host, self._tls_sessions.get(origin.key))
                     await tls.handshake(scope.deadline)

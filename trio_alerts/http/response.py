@@ -26,7 +26,7 @@ class AnswerParser:
     """One answer to one request: feed it what arrives until it is `complete`.
 
     Args:
-        max_body_bytes: so much of the body is kept; a longer one completes the answer as `truncated`.
+        max_body_bytes: at most this much of the body is kept; a longer one completes the answer as `truncated`.
         bodyless: the request was HEAD, so the answer ends with its head whatever that announces.
 
     Attributes:
@@ -152,7 +152,7 @@ class AnswerParser:
     # What follows is called by the parser, from inside feed_data().
 
     def on_message_begin(self) -> None:
-        """Stop at a second answer: nobody asked for it."""
+        """Stop at a second answer, which nobody asked for."""
         if self.complete:
             self._refuse("bytes after the end of the answer")
 

@@ -49,7 +49,7 @@ class ByteSocket(Protocol):
         """
 
     def is_quiet(self, idle_s: float) -> bool:
-        """Tell whether a connection that has been idle for so long is open and has nothing to read."""
+        """Tell whether a connection that has been idle for this long is open and has nothing to read."""
 
     def close(self) -> None:
         """Close at once, without a farewell: safe under cancellation, and safe to repeat."""
@@ -166,7 +166,7 @@ class TlsSocket:
     async def receive(self, deadline: float) -> bytes:
         """Return what arrives next, decrypted.
 
-        A connection that ends without TLS's own farewell is an end like any other, as every HTTPS client has it:
+        A connection that ends without TLS's own farewell is an end like any other, as for every HTTPS client:
         the framing of the answer tells whether something is missing.
         """
         while True:

@@ -8,10 +8,10 @@ import certifi
 import httpx
 import trio
 
-from trio_alerts.http.name_lookup import NameLookup
 from trio_alerts.http.networks import AllowedNetworks
 from trio_alerts.http.pool import BODY_BOUND_S, Pool
 from trio_alerts.http.request import OriginKey, origin_key, render_request
+from trio_alerts.http.resolver import Resolver
 from trio_alerts.http.response import AnswerParser
 from trio_alerts.http.socket import SendProgress
 
@@ -27,7 +27,7 @@ class TrioTransport(httpx.AsyncBaseTransport):
 
     Works under `httpx.AsyncClient(transport=…)`, and without a client at a fraction of the cost:
     `await transport.handle_async_request(httpx.Request(…))`. No redirects, no proxies, no retries, no cookies; a body
-    is not decompressed (and Content-Encoding is left out of the headers, so that nobody else does it).
+    is not decompressed (and Content-Encoding is left out of the headers, so that no caller tries).
 
     **Time.** The caller bounds an attempt as a whole: with a cancel scope, or at a lower cost by `exchange`'s deadline;
     `httpx`'s own timeouts are not looked at. Only opening a connection has a bound of its own.
@@ -42,12 +42,12 @@ class TrioTransport(httpx.AsyncBaseTransport):
         networks: where receivers may live.
         names: resolves their names; by default apart from everything else that resolves names.
         ssl_context: for `https`; by default the system's and certifi's authorities, TLS 1.2 or newer.
-        connect_timeout_s: bounds name look-up, connection and TLS handshake together.
-        limit_per_origin: connections to one origin at most; further requests wait in order.
-        keepalive_s: an idle connection is not used after so long.
+        connect_timeout_s: bounds name lookup, connection and TLS handshake together.
+        limit_per_origin: the most connections to one origin; further requests wait in order.
+        keepalive_s: an idle connection is not reused after this long.
         max_idle: idle connections to all origins together; by default half of the open files that this process may
             have, so that connections to many receivers never take those that new ones need.
-        max_body_bytes: so much of an answer's body is read. A longer answer is reported with what was read and
+        max_body_bytes: at most this much of an answer's body is read. A longer answer is returned with that much and
             `extensions["truncated"]`, and its connection is closed.
     """
 
@@ -55,7 +55,7 @@ class TrioTransport(httpx.AsyncBaseTransport):
         self,
         *,
         networks: AllowedNetworks | None = None,
-        names: NameLookup | None = None,
+        names: Resolver | None = None,
         ssl_context: ssl.SSLContext | None = None,
         connect_timeout_s: float = 5.0,
         limit_per_origin: int = LIMIT_PER_ORIGIN,
@@ -66,7 +66,7 @@ class TrioTransport(httpx.AsyncBaseTransport):
         self._max_body_bytes = max_body_bytes
         self._pool = Pool(
             allowed=networks or AllowedNetworks(),
-            names=names or NameLookup(),
+            names=names or Resolver(),
             ssl_context=ssl_context or default_ssl_context(),
             connect_timeout_s=connect_timeout_s,
             limit_per_origin=limit_per_origin,

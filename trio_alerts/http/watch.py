@@ -2,9 +2,9 @@
 
 `trio.lowlevel.wait_readable` tells the system about a socket before every wait: a tenth of what an alert costs. Here
 all sockets stay in one epoll, edge-triggered, and one task waits for that. It also notices what happens to sockets that
-nobody waits for: an idle connection that was closed is known to be.
+nobody waits for, so the pool knows when an idle connection was closed.
 
-The same task ends the waits that last too long. A cancel scope around each attempt would do it too, at 7 % of what an
+The same task ends waits that are too long. A cancel scope around each attempt would do it too, at 7 % of what an
 alert costs.
 """
 
@@ -24,7 +24,7 @@ class Watched:
 
     Attributes:
         readable: something arrived that was not read yet; a false alarm is possible.
-        trusted_s: an idle socket that is not `readable` needs no look of its own for so long. What arrives is noticed
+        trusted_s: an idle socket that is not `readable` is trusted without a look for this long. Arrivals are noticed
             within a turn of trio's loop, and receivers close after seconds (gunicorn 2, Node.js 5); after more than
             this, the whole process may have been stopped meanwhile.
     """
@@ -58,7 +58,7 @@ class Watched:
         return trio.lowlevel.wait_task_rescheduled(self._leave)  # noqa: ASYNC105
 
     def was_read(self, *, empty: bool) -> None:
-        """Note that it was read; `empty` if that took all there was: the system tells of what is left only once."""
+        """Note that it was read; `empty` if nothing is left: edge-triggered, the system reports no arrival twice."""
         self.readable = self._ended or not empty
 
     def noticed(self, events: int) -> None:
@@ -98,7 +98,7 @@ class Unwatched(Watched):
             self.readable = True
 
     def was_read(self, *, empty: bool) -> None:  # noqa: ARG002
-        """See `Watched.was_read`: what is left, trio tells again."""
+        """See `Watched.was_read`: trio reports again what is left."""
         self.readable = False
 
 

@@ -57,7 +57,7 @@ class Routing:
         )
 
     def decide(self, alert: AlertEvent) -> Decision:
-        """Say where an alert goes. Costs one look at each route, at most.
+        """Say where an alert goes. Looks at each route at most once.
 
         Args:
             alert: What the entry held.

@@ -46,7 +46,7 @@ def test_ramp_and_drain_do_not_count() -> None:
 
 def test_too_few_rounds_are_no_steady_rate() -> None:
     """What is all ramp and drain gets no figure at all."""
-    with pytest.raises(ValueError, match="no three rounds of 10 workers"):
+    with pytest.raises(ValueError, match="fewer than three rounds of 10 workers"):
         steady_rate([float(number) for number in range(29)], 10)
 
 

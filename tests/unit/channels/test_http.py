@@ -14,8 +14,8 @@ from trio_alerts.assembly import make_channel
 from trio_alerts.channels.http import HttpChannel
 from trio_alerts.channels.webhook import Webhook, WebhookSettings
 from trio_alerts.http.address_check import AddressRefused
-from trio_alerts.http.name_lookup import NameLookup
 from trio_alerts.http.request import OriginKey
+from trio_alerts.http.resolver import Resolver
 from trio_alerts.http.response import AnswerParser
 from trio_alerts.http.socket import SendProgress
 from trio_alerts.http.transport import TrioTransport
@@ -167,7 +167,7 @@ def test_a_channel_shows_the_host_only() -> None:
 async def test_wrong_dns_fails_no_alert_for_good(mock_clock: MockClock) -> None:
     """A name that leads nowhere good for a while: the attempt is told to a human, and the next one arrives."""
     names = NameServer(["0.0.0.0"], ["169.254.169.254"], ["127.0.0.1"])
-    async with raw_receiver() as receiver, TrioTransport(names=NameLookup(names)) as transport:
+    async with raw_receiver() as receiver, TrioTransport(names=Resolver(names)) as transport:
         settings = WebhookSettings(name="hook", url=parse_receiver_url(f"http://hook.example:{receiver.port}/"))
         channel = make_channel(settings, transport, now)
         outcomes = []

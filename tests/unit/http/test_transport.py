@@ -18,10 +18,10 @@ from tests.support.fakes.names import NameServer
 from tests.support.raw_receiver import OK, RawConnection, answering, closing_after, dead_port_on_loopback, raw_receiver
 from trio_alerts.http import watch
 from trio_alerts.http.address_check import AddressRefused
-from trio_alerts.http.name_lookup import NameLookup
 from trio_alerts.http.networks import AllowedNetworks
 from trio_alerts.http.pool import Connection
 from trio_alerts.http.request import OriginKey, origin_key, render_request
+from trio_alerts.http.resolver import Resolver
 from trio_alerts.http.socket import SendProgress
 from trio_alerts.http.transport import TrioTransport
 
@@ -517,7 +517,7 @@ async def test_an_attempt_that_ends_early_leaves_nothing_behind(
     script = {"head": stop_in_head, "body": stop_in_body}.get(point, say_nothing)
     body = b"x" * 20_000_000 if point == "send" else b"{}"  # more than the system buffers
     names = NameServer(takes_s=math.inf)
-    transport = TrioTransport(limit_per_origin=1, ssl_context=client_context(authority), names=NameLookup(names))
+    transport = TrioTransport(limit_per_origin=1, ssl_context=client_context(authority), names=Resolver(names))
     progress = SendProgress()
     async with raw_receiver(script) as receiver, trio.open_nursery() as holder:
         url = {
@@ -627,7 +627,7 @@ async def test_connecting_has_its_own_bound(mock_clock: MockClock, dead_port: in
 
 async def test_dns_that_does_not_answer_is_named(autojump_clock: MockClock) -> None:
     """Whoever reads the reason must know that it is DNS, not the receiver."""
-    async with TrioTransport(connect_timeout_s=5, names=NameLookup(NameServer(takes_s=math.inf))) as transport:
+    async with TrioTransport(connect_timeout_s=5, names=Resolver(NameServer(takes_s=math.inf))) as transport:
         with pytest.raises(httpx.ConnectTimeout, match=r"no address of 'receiver\.example' from DNS within 5 s"):
             await status(transport, "http://receiver.example/")
 
@@ -635,7 +635,7 @@ async def test_dns_that_does_not_answer_is_named(autojump_clock: MockClock) -> N
 async def test_a_dead_address_leaves_time_for_the_next(mock_clock: MockClock, dead_port: int) -> None:
     """A first address that swallows packets costs a quarter of a second, and the alert arrives by the second one."""
     names = NameServer(["127.0.0.1", "127.0.0.2"])
-    async with TrioTransport(connect_timeout_s=5, names=NameLookup(names)) as transport:
+    async with TrioTransport(connect_timeout_s=5, names=Resolver(names)) as transport:
         # Both addresses share the port, on which only the second one accepts.
         with socket.socket() as listener:
             listener.bind(("127.0.0.2", dead_port))
@@ -653,11 +653,11 @@ async def test_a_dead_address_leaves_time_for_the_next(mock_clock: MockClock, de
 
 
 async def test_receivers_that_cannot_be_connected_to_delay_no_other(mock_clock: MockClock, dead_port: int) -> None:
-    """With a hundred attempts stuck in look-ups and connects, another receiver gets its alert at once."""
+    """With a hundred attempts stuck in lookups and connects, another receiver gets its alert at once."""
     names = NameServer(takes_s=math.inf)
     async with (
         raw_receiver() as well,
-        TrioTransport(names=NameLookup(names)) as transport,
+        TrioTransport(names=Resolver(names)) as transport,
         trio.open_nursery() as stuck,
     ):
         for number in range(50):
@@ -673,7 +673,7 @@ async def test_receivers_that_cannot_be_connected_to_delay_no_other(mock_clock: 
 @pytest.mark.parametrize("host", ["127.1", "0x7f000001", "2130706433", "0177.0.0.1", "::ffff:127.0.0.1"])
 async def test_odd_spellings_are_judged_by_what_they_mean(host: str) -> None:
     """However loopback is written, `public` refuses it, and no resolver is asked."""
-    transport = TrioTransport(networks=AllowedNetworks(public_only=True), names=NameLookup(NameServer()))
+    transport = TrioTransport(networks=AllowedNetworks(public_only=True), names=Resolver(NameServer()))
     with pytest.raises(AddressRefused, match=r"127\.0\.0\.1"):
         await transport.exchange(OriginKey("http", host, 80), b"", SendProgress())
 
@@ -692,7 +692,7 @@ async def test_a_forbidden_receiver_is_not_connected_to() -> None:
 async def test_a_name_is_resolved_once_and_its_checked_address_used(mock_clock: MockClock) -> None:
     """A name that answers differently the second time leads nowhere else, and is judged again next time."""
     names = NameServer(["127.0.0.1"], ["169.254.169.254"])
-    async with raw_receiver() as receiver, TrioTransport(keepalive_s=30, names=NameLookup(names)) as transport:
+    async with raw_receiver() as receiver, TrioTransport(keepalive_s=30, names=Resolver(names)) as transport:
         url = f"http://receiver.example:{receiver.port}/"
         assert 200 == await status(transport, url)
         assert 1 == names.asked
@@ -705,10 +705,10 @@ async def test_a_name_is_resolved_once_and_its_checked_address_used(mock_clock: 
 
 
 async def test_a_moved_name_is_followed_while_its_old_address_is_in_use(mock_clock: MockClock) -> None:
-    """A look-up serves for a second, not for as long as there are connections."""
+    """A lookup serves for a second, not for as long as there are connections."""
     names = NameServer(["127.0.0.1"], ["169.254.169.254"])
     async with raw_receiver(say_nothing) as receiver, trio.open_nursery() as nursery:
-        transport = TrioTransport(names=NameLookup(names))
+        transport = TrioTransport(names=Resolver(names))
         url = f"http://receiver.example:{receiver.port}/"
         refused = trio.Event()
 
@@ -726,11 +726,11 @@ async def test_a_moved_name_is_followed_while_its_old_address_is_in_use(mock_clo
 
 
 async def test_a_burst_of_connections_asks_the_resolver_once() -> None:
-    """A thousand workers that start together are not a thousand look-ups."""
+    """A thousand workers that start together are not a thousand lookups."""
     names = NameServer(["127.0.0.1"])
     async with (
         raw_receiver() as receiver,
-        TrioTransport(names=NameLookup(names)) as transport,
+        TrioTransport(names=Resolver(names)) as transport,
         trio.open_nursery() as nursery,
     ):
         for _ in range(20):

@@ -1,8 +1,8 @@
 """From a receiver's name to its addresses, so that one name whose DNS hangs costs no other receiver anything.
 
 The system's resolver blocks a thread and cannot be stopped, and behind a silent name server it takes 20 s and more. So
-there is one look-up of a name at a time, and everybody who wants that name waits for the same one; an attempt that
-gives up leaves it running, for whoever comes next. The threads are apart from those of all other look-ups.
+there is one lookup of a name at a time, shared by every attempt that needs it; an attempt that gives up leaves it
+running for the next. The threads are separate from those of all other lookups.
 """
 
 import math
@@ -21,18 +21,18 @@ Ask: TypeAlias = Callable[[str], Awaitable[Iterable[str]]]
 # once, and a name that is back is used at once.
 REMEMBERED_S = 1.0
 
-# While DNS fails or hangs, the addresses that it gave last are used for so long (RFC 8767 allows days, on the terms
+# While DNS fails or hangs, its last addresses are used for this long (RFC 8767 allows days, on the terms
 # of who owns the name): most outages of DNS are over by then, and receivers move less often. A name that is said not to
 # exist is forgotten at once.
 USABLE_S = 600.0
 PATIENCE_S = 0.25  # for a new answer, while an older one can be used; a healthy server takes 50 ms
 
-MAX_SPELLINGS = 1000  # hosts of which it is remembered whether they are addresses; more are looked at again
+MAX_SPELLINGS = 1000  # hosts for which it is remembered whether they are addresses
 
 GONE = frozenset({socket.EAI_NONAME, getattr(socket, "EAI_NODATA", socket.EAI_NONAME)})
 
 
-class NameLookup:
+class Resolver:
     """Resolves names, each at most once at a time.
 
     Args:
@@ -40,14 +40,14 @@ class NameLookup:
     """
 
     def __init__(self, ask: Ask | None = None) -> None:
-        # Without a bound of its own: there is one thread a name at most, and the settings say how many names there are.
+        # Without a bound of its own: there is at most one thread a name, and the settings bound the number of names.
         # With one, as many names as it has tokens could hang and leave none to the others.
         self._ask = ask or partial(ask_system, limiter=trio.CapacityLimiter(math.inf))
         self._names: dict[str, _Name] = {}
 
     def __repr__(self) -> str:
         hanging = sum(name.under_way is not None for name in self._names.values())
-        return f"<NameLookup {len(self._names)} names, {hanging} under way>"
+        return f"<Resolver {len(self._names)} names, {hanging} under way>"
 
     async def addresses(self, host: str) -> Sequence[str]:
         """Return the addresses of a name as text, in the resolver's order; at least one.
@@ -55,15 +55,15 @@ class NameLookup:
         Raises:
             httpx.ConnectError: The name cannot be resolved.
 
-        Cancellation: the look-up goes on, for those who wait for it too, and for the next who asks.
+        Cancellation: the lookup goes on, for others that wait for it and for the next call.
         """
         name = self._names.setdefault(host, _Name())
         now = trio.current_time()
         if now - name.answered_at >= REMEMBERED_S:
             if name.under_way is None:
                 name.under_way, name.asked_at = trio.Event(), now
-                # Not in a nursery: whoever waits may be cancelled, and nobody else owns what cannot be stopped.
-                trio.lowlevel.spawn_system_task(self._look_up, host, name, name.under_way, name=f"look-up of {host}")
+                # Not in a nursery: who waits may be cancelled, and a thread cannot be stopped.
+                trio.lowlevel.spawn_system_task(self._look_up, host, name, name.under_way, name=f"lookup of {host}")
             usable = now - name.found_at < USABLE_S
             with trio.move_on_at(name.asked_at + PATIENCE_S if usable else math.inf):
                 await name.under_way.wait()
@@ -72,10 +72,10 @@ class NameLookup:
         return name.found
 
     async def _look_up(self, host: str, name: "_Name", done: trio.Event) -> None:
-        """Ask, and tell everybody who waits. Never raises: that would end the whole program."""
+        """Ask, and wake all who wait. Never raises: that would end the whole program."""
         try:
             found = tuple(await self._ask(host))
-        except Exception as error:  # noqa: BLE001 - no thread to be had, no memory, …: the same to who waits
+        except Exception as error:  # noqa: BLE001 - out of threads, out of memory, …: the same for those who wait
             name.failed(host, error)
         else:
             name.succeeded(host, found)
@@ -89,7 +89,7 @@ async def ask_system(host: str, limiter: trio.CapacityLimiter) -> list[str]:
 
     Raises:
         OSError: It has none, or does not answer.
-        UnicodeError: It is no name that could exist (a label too long, …).
+        UnicodeError: It cannot be a name (a label is too long, …).
 
     Cancellation: the thread is left to end by itself; its answer is lost.
     """
@@ -116,7 +116,7 @@ class _Name:
 
     def __init__(self) -> None:
         self.found: Sequence[str] = ()
-        self.fault: Exception | None = None  # of the last look-up
+        self.fault: Exception | None = None  # of the last lookup
         self.found_at = self.asked_at = self.answered_at = -math.inf
         self.under_way: trio.Event | None = None
 

@@ -9,7 +9,7 @@ import trio
 from trio.testing import MockClock, wait_all_tasks_blocked
 
 from tests.support.fakes.names import NameServer
-from trio_alerts.http.name_lookup import NameLookup, ask_system, literal_address
+from trio_alerts.http.resolver import Resolver, ask_system, literal_address
 
 HOST = "receiver.example"
 OLD, NEW = "192.0.2.1", "192.0.2.2"
@@ -20,7 +20,7 @@ NOT_NOW = socket.gaierror(socket.EAI_AGAIN, "Temporary failure in name resolutio
 class Asking:
     """Who asked, what came of it, and when."""
 
-    def __init__(self, lookup: NameLookup) -> None:
+    def __init__(self, lookup: Resolver) -> None:
         self.lookup = lookup
         self.ended: list[tuple[str, float]] = []
 
@@ -35,7 +35,7 @@ class Asking:
 async def test_all_who_wait_for_a_name_share_one_look_up(autojump_clock: MockClock) -> None:
     """Twenty who ask while it is under way get its answer when it comes, whenever they asked."""
     names = NameServer([OLD, NEW], takes_s=20)
-    asking = Asking(NameLookup(names))
+    asking = Asking(Resolver(names))
     async with trio.open_nursery() as nursery:
         for _ in range(20):
             nursery.start_soon(asking.ask)
@@ -45,14 +45,14 @@ async def test_all_who_wait_for_a_name_share_one_look_up(autojump_clock: MockClo
 
 
 async def test_who_gives_up_takes_the_answer_from_nobody(autojump_clock: MockClock) -> None:
-    """One gives up after 5 s; another still gets the answer, and one who comes later joins the same look-up."""
+    """One gives up after 5 s; another still gets the answer, and one who comes later joins the same lookup."""
     names = NameServer([OLD], takes_s=20)
-    asking = Asking(NameLookup(names))
+    asking = Asking(Resolver(names))
     async with trio.open_nursery() as nursery:
         nursery.start_soon(asking.ask)
         with trio.move_on_after(5):
             await asking.lookup.addresses(HOST)
-        assert "<NameLookup 1 names, 1 under way>" == repr(asking.lookup)
+        assert "<Resolver 1 names, 1 under way>" == repr(asking.lookup)
         await trio.sleep(10)
         nursery.start_soon(asking.ask)
 
@@ -60,9 +60,9 @@ async def test_who_gives_up_takes_the_answer_from_nobody(autojump_clock: MockClo
 
 
 async def test_a_look_up_that_everybody_gave_up_is_joined_by_the_next(autojump_clock: MockClock) -> None:
-    """An attempt every 6 s, each bounded by 5 s, against DNS that takes 20 s: one look-up, and the fourth gets it."""
+    """An attempt every 6 s, each bounded by 5 s, against DNS that takes 20 s: one lookup, and the fourth gets it."""
     names = NameServer([OLD], takes_s=20)
-    asking = Asking(NameLookup(names))
+    asking = Asking(Resolver(names))
     for _ in range(4):
         with trio.move_on_after(5):
             await asking.ask()
@@ -74,7 +74,7 @@ async def test_a_look_up_that_everybody_gave_up_is_joined_by_the_next(autojump_c
 async def test_names_that_hang_delay_no_other_name(autojump_clock: MockClock) -> None:
     """A hundred names whose DNS takes 20 s, and one healthy name: it is resolved at once."""
     names = NameServer([OLD], takes_s=20)
-    asking = Asking(NameLookup(names))
+    asking = Asking(Resolver(names))
     async with trio.open_nursery() as nursery:
         for number in range(100):
             nursery.start_soon(asking.ask, f"hanging-{number}.example")
@@ -89,7 +89,7 @@ async def test_names_that_hang_delay_no_other_name(autojump_clock: MockClock) ->
 async def test_an_answer_is_remembered_for_a_second(answer: list[str] | Exception, autojump_clock: MockClock) -> None:
     """Good or bad, it serves all who ask within a second; then the resolver is asked again."""
     names = NameServer(answer)
-    asking = Asking(NameLookup(names))
+    asking = Asking(Resolver(names))
     asked = []
     for _ in range(5):
         await asking.ask()
@@ -103,7 +103,7 @@ async def test_an_answer_is_remembered_for_a_second(answer: list[str] | Exceptio
 
 async def test_a_name_that_moves_is_followed_at_once(autojump_clock: MockClock) -> None:
     """After a second the new address is used, not the old one."""
-    asking = Asking(NameLookup(NameServer([OLD], [NEW])))
+    asking = Asking(Resolver(NameServer([OLD], [NEW])))
     await asking.ask()
     await trio.sleep(1)
     await asking.ask()
@@ -114,7 +114,7 @@ async def test_a_name_that_moves_is_followed_at_once(autojump_clock: MockClock) 
 async def test_while_dns_fails_the_last_addresses_are_used(autojump_clock: MockClock, logged: list[str]) -> None:
     """An outage of DNS stops no alerts to a receiver that was known, for ten minutes; the log says it once."""
     names = NameServer([OLD], NOT_NOW)
-    asking = Asking(NameLookup(names))
+    asking = Asking(Resolver(names))
     for _ in range(4):
         await asking.ask()
         await trio.sleep(199.9)
@@ -133,7 +133,7 @@ async def test_while_dns_fails_the_last_addresses_are_used(autojump_clock: MockC
 async def test_while_dns_hangs_the_last_addresses_are_used(autojump_clock: MockClock) -> None:
     """The first who asks waits for 0.25 s, the others not at all; the answer is used once it comes."""
     names = NameServer([OLD], [NEW])
-    asking = Asking(NameLookup(names))
+    asking = Asking(Resolver(names))
     await asking.ask()
     names.takes_s = 20
     await trio.sleep(10)
@@ -148,7 +148,7 @@ async def test_while_dns_hangs_the_last_addresses_are_used(autojump_clock: MockC
 
 async def test_a_name_that_is_gone_is_not_used_any_more(autojump_clock: MockClock) -> None:
     """When DNS says that there is no such name, its old addresses are somebody else's."""
-    asking = Asking(NameLookup(NameServer([OLD], UNKNOWN)))
+    asking = Asking(Resolver(NameServer([OLD], UNKNOWN)))
     await asking.ask()
     await trio.sleep(1)
     await asking.ask()
@@ -170,7 +170,7 @@ class HangingResolver:
         return [(socket.AF_INET, socket.SOCK_STREAM, 6, "", (OLD, 0))]
 
     async def hanging(self, count: int) -> None:
-        """Wait until so many look-ups hang."""
+        """Wait until so many lookups hang."""
         await trio.to_thread.run_sync(lambda: [self._entered.acquire() for _ in range(count)])
 
 
@@ -187,7 +187,7 @@ def resolver(monkeypatch: pytest.MonkeyPatch) -> Iterator[HangingResolver]:
 
 async def test_look_ups_that_hang_hold_no_thread_that_others_need(resolver: HangingResolver) -> None:
     """A hundred names hang in the system's resolver: the healthy one is found, and Redis has all of trio's threads."""
-    asking = Asking(NameLookup())
+    asking = Asking(Resolver())
     async with trio.open_nursery() as nursery:
         for number in range(100):
             nursery.start_soon(asking.ask, f"hanging-{number}.example")
@@ -204,7 +204,7 @@ def test_a_look_up_that_hangs_does_not_hold_up_the_end(resolver: HangingResolver
 
     async def main() -> None:
         async with trio.open_nursery() as nursery:
-            nursery.start_soon(NameLookup().addresses, "hanging.example")
+            nursery.start_soon(Resolver().addresses, "hanging.example")
             await resolver.hanging(1)
             nursery.cancel_scope.cancel()
 
@@ -225,7 +225,7 @@ async def test_the_systems_resolver_is_asked_in_a_thread() -> None:
 async def test_an_impossible_name_is_a_connection_error(host: str) -> None:
     """A name that no resolver can be asked for is told like one that does not exist."""
     with pytest.raises(httpx.ConnectError, match="cannot resolve"):
-        await NameLookup().addresses(host)
+        await Resolver().addresses(host)
 
 
 @pytest.mark.parametrize(
