@@ -213,10 +213,7 @@ def with_acceptances(theirs: Delivery, ours: Delivery, now: dt.datetime) -> Deli
     )
     if channels == theirs.channels:
         return None
-    after = _summed_up(theirs, channels, now)
-    if theirs.state == "quarantined" and after.state != "delivered":
-        return replace(after, state="quarantined", lease_until=None, next_attempt_at=None)
-    return after
+    return _still_quarantined(theirs, _summed_up(theirs, channels, now))
 
 
 def redelivery_requested(delivery: Delivery, owner: str, now: dt.datetime, *, in_doubt: bool) -> Delivery | None:
@@ -264,7 +261,8 @@ def resolved(delivery: Delivery, owner: str, now: dt.datetime, resolution: Resol
         for channel in delivery.channels
     )
     at = now.isoformat(timespec="seconds").replace("+00:00", "Z")
-    return replace(_summed_up(delivery, channels, now), owner=owner, reason=f"{said} at {at}")
+    after = _still_quarantined(delivery, _summed_up(delivery, channels, now))
+    return replace(after, owner=owner, reason=f"{said} at {at}")
 
 
 _OWNER_LOST: tuple[Outcome, float] = (Retry("the worker was gone before the outcome was stored", unseen=True), 0.0)
@@ -334,6 +332,13 @@ def _summed_up(
         retrying_channels=left and _named(left, "retrying"),
         in_doubt_channels=left and _named(left, "in_doubt"),
     )
+
+
+def _still_quarantined(before: Delivery, after: Delivery) -> Delivery:
+    """Return what follows; but only a delivered record leaves the quarantine before its entry does."""
+    if before.state == "quarantined" and after.state != "delivered":
+        return replace(after, state="quarantined", lease_until=None, next_attempt_at=None)
+    return after
 
 
 def _rank(channel: ChannelDelivery) -> int:

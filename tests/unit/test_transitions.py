@@ -290,6 +290,15 @@ def test_settling_leaves_other_channels_as_they_are() -> None:
     assert resolved(sending(), "human/1", NOW, "failed", "eve@desk") is None
 
 
+def test_settling_takes_no_record_out_of_the_quarantine() -> None:
+    """Its entry is still there, and nobody sends what a crash left half sent: only `dead replay` does."""
+    half = taken_over(sending("a", "b"), "you/1", later(50), 60.0, HOLD)
+    after = resolved(quarantined(half, "max_deliveries"), "human/1", later(60), "delivered", "eve@desk")
+    assert after is not None
+    assert "quarantined" == after.state
+    assert ["delivered", "sending"] == [channel.state for channel in after.channels]
+
+
 def test_the_log_of_attempts_is_bounded() -> None:
     """The last ten attempts of a channel are kept, and 1 KiB of each answer."""
     delivery = sending()
