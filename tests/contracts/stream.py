@@ -19,7 +19,7 @@ import trio.testing
 
 from trio_alerts.alert import Entry
 from trio_alerts.errors import SchemaError, SettingsError
-from trio_alerts.ports.stream import HANDED_OVER_IDLE_S, AlertStream, DeadEntry, Pending, StreamUpkeep
+from trio_alerts.ports.stream import HANDED_OVER_IDLE_S, AlertStream, Pending, StreamUpkeep
 
 Fields = Sequence[tuple[bytes, bytes]]
 
@@ -27,7 +27,7 @@ GROUP = "group"
 PATIENCE_S = 30
 LONG_BLOCK_S = 20.0  # a read that must not wait for so long
 SHORT_BLOCK_S = 0.05
-WHY = DeadEntry("bad_event", "no such severity: 'urgent'")
+WHY = ("bad_event", "no such severity: 'urgent'")
 
 
 class BothPorts(AlertStream, Protocol):
@@ -370,8 +370,8 @@ class StreamContract:
         async with world.open("a") as stream:
             await stream.prepare()
             (entry,) = await stream.read(1)
-            assert await stream.quarantine(entry, WHY)
-            assert not await stream.quarantine(entry, WHY)
+            assert await stream.quarantine(entry, *WHY)
+            assert not await stream.quarantine(entry, *WHY)
 
         (dead,) = world.dead(world.names[0])
         assert original == list(dead[: len(original)])
@@ -383,8 +383,8 @@ class StreamContract:
             b"_stream": world.names[0].encode(),
             b"_group": GROUP.encode(),
             b"_consumer": b"a",
-            b"_reason": WHY.reason.encode(),
-            b"_error": WHY.error.encode(),
+            b"_reason": WHY[0].encode(),
+            b"_error": WHY[1].encode(),
             b"_deliveries": b"1",
         } == added
         assert {} == world.pending(world.names[0])
@@ -397,7 +397,7 @@ class StreamContract:
             theirs, done = await read_all(one, 2)
             await one.ack(done)
             await other.claim(await other.look(0, 1), 0)
-            assert [False, False] == [await one.quarantine(entry, WHY) for entry in (theirs, done)]
+            assert [False, False] == [await one.quarantine(entry, *WHY) for entry in (theirs, done)]
         assert [] == world.dead(world.names[0])
         assert [theirs.id] == list(world.pending(world.names[0]))
 
@@ -408,7 +408,7 @@ class StreamContract:
             await stream.prepare()
             (entry,) = await stream.read(1)
             world.delete(world.names[0], entry.id)
-            assert await stream.quarantine(entry, WHY)
+            assert await stream.quarantine(entry, *WHY)
         (dead,) = world.dead(world.names[0])
         assert [*entry.fields.items(), (b"_id", entry.id.encode())] == list(dead[:2])
         assert {} == world.pending(world.names[0])
@@ -540,7 +540,7 @@ class StreamContract:
             await stream.prepare()
             assert 0 == await stream.upkeep.dead_letters()
             for entry in await read_all(stream, 2):
-                await stream.quarantine(entry, WHY)
+                await stream.quarantine(entry, *WHY)
             assert 2 == await stream.upkeep.dead_letters()
 
     async def test_what_is_done_with_is_trimmed(self, world: StreamWorld) -> None:
@@ -646,7 +646,7 @@ class StreamContract:
             assert set() == await stream.renew([entry])
             assert set() == await stream.pending_among([entry.record_id])
             assert not await stream.owns(entry)
-            assert not await stream.quarantine(entry, WHY)
+            assert not await stream.quarantine(entry, *WHY)
             await stream.ack(entry)
             assert 0 == await stream.hand_over(set())
             assert await stream.leave()
@@ -726,7 +726,7 @@ class StreamContract:
 
             first, second, third = entries
             await stream.ack(first)
-            assert await stream.quarantine(second, WHY)
+            assert await stream.quarantine(second, *WHY)
             assert 1 == await stream.hand_over(set())
             (claimed,) = await other.claim(await other.look(HANDED_OVER_IDLE_S, 5), HANDED_OVER_IDLE_S)
             assert (third.record_id, 2) == (claimed.record_id, claimed.deliveries)

@@ -22,7 +22,6 @@ from tests.support.fakes.store import Fault
 from tests.support.fakes.stream import FakeStream
 from tests.support.fakes.stream_server import Call, FakeServer, Group, Stream
 from trio_alerts.errors import Unavailable
-from trio_alerts.ports.stream import DeadEntry
 from trio_alerts.settings.settings import Settings
 
 NAME = "AlertStream"
@@ -206,7 +205,7 @@ async def test_a_cancelled_call_is_whole_or_absent(deadline_s: float, left: int,
     (entry,) = await stream.read(1)
     server.latency_s = 2
     with trio.move_on_after(deadline_s) as scope:
-        await stream.quarantine(entry, DeadEntry("bad_json", "not JSON"))
+        await stream.quarantine(entry, "bad_json", "not JSON")
 
     assert scope.cancelled_caught
     assert left == len(server.pending(NAME, GROUP))

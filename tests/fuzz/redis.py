@@ -22,14 +22,14 @@ from trio_alerts.alert import Entry
 from trio_alerts.backends.redis import connect, dead_letters, losses, scripts, standing, upkeep
 from trio_alerts.backends.redis.client import RedisClient
 from trio_alerts.backends.redis.connection import RedisConnection
-from trio_alerts.backends.redis.dead_letters import RedisQuarantine
+from trio_alerts.backends.redis.dead_letters import RedisDeadLetters
 from trio_alerts.backends.redis.producer import RedisProducer
 from trio_alerts.backends.redis.standing import RedisLedger
 from trio_alerts.backends.redis.stream import RedisStream
 from trio_alerts.clock import ServerClock
 from trio_alerts.errors import SettingsError, StartError, Unavailable
 from trio_alerts.pages import Pages
-from trio_alerts.ports.stream import DeadEntry, Pending
+from trio_alerts.ports.stream import Pending
 from trio_alerts.record_ids import is_entry_id
 from trio_alerts.secret import Secret
 from trio_alerts.settings.addresses import RedisAddress
@@ -277,7 +277,7 @@ def _operations(
     name = random.choice(settings.stream_names)
     entry = Entry(name, "1-0", {b"event": b"{}"}, "1-0" if len(settings.stream_names) == 1 else f"{name}|1-0")
     pending = [Pending(name, one, one, "other", 60.0, 1) for one in ("1-0", "2-0")]
-    ledger, quarantine, producer = RedisLedger(client, settings), RedisQuarantine(client), RedisProducer(client)
+    ledger, quarantine, producer = RedisLedger(client, settings), RedisDeadLetters(client), RedisProducer(client)
 
     def pages(of: Callable[[str, str], Awaitable[Sequence[Any]]]) -> Callable[[], Awaitable[int]]:
         async def read_all() -> int:
@@ -298,7 +298,7 @@ def _operations(
         lambda: stream.owns(entry),
         lambda: stream.pending_among(["1-0", f"{name}|2-0", "x"]),
         lambda: stream.ack(entry),
-        lambda: stream.quarantine(entry, DeadEntry("bad_event", "why")),
+        lambda: stream.quarantine(entry, "bad_event", "why"),
         lambda: stream.hand_over(set(), set()),
         stream.leave,
         stream.upkeep.newly_lost,
@@ -314,7 +314,7 @@ def _operations(
         lambda: ledger.position(name),
         pages(ledger.entries),
         pages(ledger.pending),
-        pages(ledger.quarantined),
+        pages(ledger.dead_letters),
         pages(ledger.dropped),
         pages(ledger.deleted),
         pages(lambda stream, after: quarantine.page(stream, 200, after)),

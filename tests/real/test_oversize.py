@@ -11,7 +11,7 @@ from tests.real.test_redis_stream import RedisWorld, settings
 from tests.support.servers import RedisServer
 from trio_alerts.alert import MAX_ENTRY_BYTES, Entry, parse_entry
 from trio_alerts.backends.redis import dead_letters
-from trio_alerts.backends.redis.dead_letters import Quarantined, RedisQuarantine, open_quarantine
+from trio_alerts.backends.redis.dead_letters import DeadLetter, RedisDeadLetters, open_dead_letters
 from trio_alerts.backends.redis.keys import dead_letter_key
 from trio_alerts.backends.redis.standing import open_ledger
 from trio_alerts.backends.redis.stream import RedisStream, open_redis_stream
@@ -58,7 +58,7 @@ async def test_an_entry_that_is_too_large_takes_nobody_with_it(world: RedisWorld
         with pytest.raises(ParseFault, match=r"30,000,005 bytes; at most 262,144") as fault:
             parse_entry(entries[1], ServerClock().now())
         assert "too_large" == fault.value.reason
-        assert await stream.quarantine(entries[1], WHY)
+        assert await stream.quarantine(entries[1], *WHY)
     assert [len(HUGE)] == [int(size) for size in sizes(world, dead_letter_key(name))]
 
 
@@ -93,7 +93,7 @@ def sizes(world: RedisWorld, key: str) -> list[int]:
 
 
 @asynccontextmanager
-async def quarantined(world: RedisWorld, server: RedisServer, *events: bytes) -> AsyncIterator[RedisQuarantine]:
+async def quarantined(world: RedisWorld, server: RedisServer, *events: bytes) -> AsyncIterator[RedisDeadLetters]:
     """Put entries of these payloads into quarantine."""
     name = world.names[0]
     async with open_redis_stream(settings(server, stream=name)) as stream:
@@ -101,8 +101,8 @@ async def quarantined(world: RedisWorld, server: RedisServer, *events: bytes) ->
         for event in events:
             world.add(name, [(b"event", event)])
             (entry,) = await read_or_recover(stream, 1)
-            assert await stream.quarantine(entry, WHY)
-    async with open_quarantine(settings(server, stream=name)) as quarantine:
+            assert await stream.quarantine(entry, *WHY)
+    async with open_dead_letters(settings(server, stream=name)) as quarantine:
         yield quarantine
 
 
@@ -110,7 +110,7 @@ async def test_the_quarantine_copes_with_it(world: RedisWorld, redis_server: Red
     """Listed page by page, shown up to a bound, put back whole by the server, dropped."""
     name = world.names[0]
     async with quarantined(world, redis_server, HUGE, b"small", HUGE) as quarantine:
-        pages = Pages[Quarantined](lambda last: quarantine.page(name, 200, last.id if last else ""))
+        pages = Pages[DeadLetter](lambda last: quarantine.page(name, 200, last.id if last else ""))
         listed = [one async for page in pages for one in page]
         assert [len(HUGE) + 5, 10, len(HUGE) + 5] == [one.size for one in listed]
         shown = await quarantine.get(name, listed[0].id)
@@ -127,7 +127,7 @@ async def test_the_quarantine_copes_with_it(world: RedisWorld, redis_server: Red
         assert await quarantine.drop(name, listed[2].id, "me")
     async with open_ledger(settings(redis_server, stream=name)) as ledger:
         standing = await ledger.standing(name)
-        assert (1, 1, 4) == (standing.quarantined, standing.dropped, standing.length)
+        assert (1, 1, 4) == (standing.dead_letters, standing.dropped, standing.length)
         entries = Pages[tuple[str, str]](lambda last: ledger.entries(name, last[0] if last else ""))
         assert 4 == sum([len(page) async for page in entries])
 
@@ -142,8 +142,8 @@ async def test_what_would_have_to_pass_through_us_is_refused(
     async with open_redis_stream(settings(redis_server, stream=name)) as stream:
         await stream.prepare()
         (entry,) = await read_or_recover(stream, 1)
-        assert await stream.quarantine(entry, WHY)
-    async with open_quarantine(settings(redis_server, stream=name)) as quarantine:
+        assert await stream.quarantine(entry, *WHY)
+    async with open_dead_letters(settings(redis_server, stream=name)) as quarantine:
         (one,) = await quarantine.page(name, 1)
         with pytest.raises(AlertError, match="cannot be put back"):
             await quarantine.replay(name, one.id)

@@ -9,26 +9,25 @@ from tests.contracts.stream import GROUP, WHY, Fields, add, ids, read_all
 from tests.real.test_redis_stream import RedisWorld, configured, settings, world
 from tests.support.servers import RedisServer
 from trio_alerts.backends.redis import standing as standing_module
-from trio_alerts.backends.redis.dead_letters import RedisQuarantine, open_quarantine
+from trio_alerts.backends.redis.dead_letters import RedisDeadLetters, open_dead_letters
 from trio_alerts.backends.redis.keys import dead_letter_key, dropped_key
 from trio_alerts.backends.redis.standing import Position, RedisLedger, open_ledger
 from trio_alerts.errors import StartError
-from trio_alerts.ports.stream import DeadEntry
 
 __all__ = ["world"]
 
 
 @asynccontextmanager
 async def quarantined(
-    world: RedisWorld, server: RedisServer, entries: Sequence[Fields], why: DeadEntry = WHY
-) -> AsyncIterator[tuple[RedisQuarantine, list[str]]]:
+    world: RedisWorld, server: RedisServer, entries: Sequence[Fields], why: tuple[str, str] = WHY
+) -> AsyncIterator[tuple[RedisDeadLetters, list[str]]]:
     """Put entries into quarantine as a worker does; give the desk, and the entries' first IDs."""
     added = [world.add(world.names[0], fields) for fields in entries]
     async with world.open("a") as stream:
         await stream.prepare()
         for entry in await read_all(stream, len(entries)):
-            assert await stream.quarantine(entry, why)
-    async with open_quarantine(settings(server)) as quarantine:
+            assert await stream.quarantine(entry, *why)
+    async with open_dead_letters(settings(server)) as quarantine:
         yield quarantine, added
 
 
@@ -41,7 +40,7 @@ async def test_an_entry_is_read_as_it_was(world: RedisWorld, redis_server: Redis
         assert await quarantine.get(world.names[0], "1-1") is None
         assert [] == await quarantine.page(world.names[0], 10, after=entry.id)
     assert found == (entry, original)
-    assert (added[0], WHY.reason, WHY.error, 1, GROUP) == (
+    assert (added[0], *WHY, 1, GROUP) == (
         entry.record_id,
         entry.reason,
         entry.error,
@@ -67,7 +66,7 @@ async def test_a_replay_is_the_alert_that_it_was(world: RedisWorld, redis_server
             (replayed,) = await stream.read(10)
             assert (new_id, added[0], True) == (replayed.id, replayed.record_id, replayed.replayed)
             assert dict(original) | {b"replay_of": added[0].encode()} == replayed.fields
-            assert await stream.quarantine(replayed, WHY)
+            assert await stream.quarantine(replayed, *WHY)
         (again,) = await quarantine.page(world.names[0], 10)
         assert added[0] == again.record_id
         await quarantine.replay(world.names[0], again.id)
@@ -113,7 +112,7 @@ async def test_as_new_it_is_another_alert(world: RedisWorld, redis_server: Redis
 async def test_what_somebody_else_put_there_is_replayed_as_new(world: RedisWorld, redis_server: RedisServer) -> None:
     """It says of no record that it is its own."""
     world.client.xadd(dead_letter_key(world.names[0]), {"event": "{"})
-    async with open_quarantine(settings(redis_server)) as quarantine:
+    async with open_dead_letters(settings(redis_server)) as quarantine:
         (entry,) = await quarantine.page(world.names[0], 10)
         assert ("", "unknown") == (entry.record_id, entry.reason)
         new_id = await quarantine.replay(world.names[0], entry.id)
@@ -125,13 +124,13 @@ async def test_a_replay_that_cannot_be_written_leaves_the_entry(world: RedisWorl
     async with quarantined(world, redis_server, [[(b"event", b"{")]]) as (quarantine, _):
         (entry,) = await quarantine.page(world.names[0], 10)
     with configured(world.client, maxmemory=1), pytest.raises(StartError, match="memory"):
-        async with open_quarantine(settings(redis_server)) as quarantine:
+        async with open_dead_letters(settings(redis_server)) as quarantine:
             await quarantine.replay(world.names[0], entry.id)
     assert 1 == len(world.dead(world.names[0]))
     world.client.delete(world.names[0])
     world.client.set(world.names[0], "text")
     with pytest.raises(StartError, match="WRONGTYPE"):
-        async with open_quarantine(settings(redis_server)) as quarantine:
+        async with open_dead_letters(settings(redis_server)) as quarantine:
             await quarantine.replay(world.names[0], entry.id)
     assert 1 == len(world.dead(world.names[0]))
 
@@ -147,8 +146,8 @@ async def test_a_drop_is_noted(world: RedisWorld, redis_server: RedisServer) -> 
     assert {
         b"id": added[0].encode(),
         b"dead_id": entry.id.encode(),
-        b"reason": WHY.reason.encode(),
-        b"error": WHY.error.encode(),
+        b"reason": WHY[0].encode(),
+        b"error": WHY[1].encode(),
         b"group": GROUP.encode(),
         b"by": b"eve@desk",
     } == noted
@@ -224,8 +223,8 @@ async def test_another_groups_affairs_are_its_own(world: RedisWorld, redis_serve
     key = dead_letter_key(world.names[0])
     world.client.xadd(key, {"event": "{", "_id": "1-0", "_record": "1-0", "_group": "other"})
     world.client.xadd(key, {"event": "{", "_id": "2-0", "_record": "2-0", "_group": GROUP})
-    async with ledger_of(world, redis_server) as ledger, open_quarantine(settings(redis_server)) as quarantine:
-        assert ["", "2-0"] == [record_id for _, record_id in await ledger.quarantined(world.names[0])]
+    async with ledger_of(world, redis_server) as ledger, open_dead_letters(settings(redis_server)) as quarantine:
+        assert ["", "2-0"] == [record_id for _, record_id in await ledger.dead_letters(world.names[0])]
         for entry in await quarantine.page(world.names[0], 10):
             await quarantine.drop(world.names[0], entry.id, "eve")
         assert ["", "2-0"] == [record_id for _, record_id in await ledger.dropped(world.names[0])]

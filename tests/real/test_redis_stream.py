@@ -298,7 +298,7 @@ async def test_looking_for_permissions_changes_nothing(world: RedisWorld, redis_
     async with open_redis_stream(settings(redis_server, stream=name)) as stream:
         await stream.prepare()
         first, second = await read_all(stream, 2)
-        assert await stream.quarantine(first, WHY)
+        assert await stream.quarantine(first, *WHY)
         keys = sorted(world.client.keys(f"*{name}*"))
         before = [world.client.dump(key) for key in keys]
         assert [] == created(await stream.inspect())
@@ -445,7 +445,7 @@ async def test_replays_are_remembered_until_they_are_done_with(world: RedisWorld
         _, one, other = await read_all(stream, 3)
         assert 2 == len(stream._entries._replays)
         await stream.ack(one)
-        assert await stream.quarantine(other, WHY)
+        assert await stream.quarantine(other, *WHY)
         assert {} == stream._entries._replays
 
 
@@ -491,10 +491,10 @@ async def test_a_full_server_leaves_the_entry_pending(world: RedisWorld, redis_s
         await stream.prepare()
         (entry,) = await stream.read(1)
         with configured(world.client, maxmemory=1), pytest.raises(Unavailable, match="memory"):
-            await stream.quarantine(entry, WHY)
+            await stream.quarantine(entry, *WHY)
         assert [entry.id] == list(world.pending(world.names[0]))
         assert [] == world.dead(world.names[0])
-        assert await stream.quarantine(entry, WHY)
+        assert await stream.quarantine(entry, *WHY)
 
 
 async def test_a_dead_letter_stream_that_cannot_be_written_leaves_the_entry_pending(
@@ -507,7 +507,7 @@ async def test_a_dead_letter_stream_that_cannot_be_written_leaves_the_entry_pend
         (entry,) = await stream.read(1)
         world.client.set(dead_letter_key(world.names[0]), "text")
         with pytest.raises(Unavailable, match="WRONGTYPE"):
-            await stream.quarantine(entry, WHY)
+            await stream.quarantine(entry, *WHY)
     assert [entry.id] == list(world.pending(world.names[0]))
 
 
@@ -519,7 +519,7 @@ async def test_a_huge_payload_is_kept_whole(world: RedisWorld, redis_server: Red
         await stream.prepare()
         (entry,) = await stream.read(1)
         assert ({}, len(payload) + len(b"event")) == (entry.fields, entry.oversize)
-        assert await stream.quarantine(entry, WHY)
+        assert await stream.quarantine(entry, *WHY)
     assert (b"event", payload) == world.dead(world.names[0])[0][0]
 
 
@@ -534,7 +534,7 @@ async def test_an_entry_of_very_many_fields_is_kept_together(
         (entry,) = await stream.read(1)
         if deleted:
             world.delete(world.names[0], entry.id)
-        assert await stream.quarantine(entry, WHY)
+        assert await stream.quarantine(entry, *WHY)
     (dead,) = world.dead(world.names[0])
     flat = msgspec.msgpack.decode(dict(dead)[b"_fields"], type=list[str])
     assert [str(number) for number in range(20_000)] == flat[::2]
@@ -548,7 +548,7 @@ async def test_the_dead_letter_stream_has_the_agreed_name(world: RedisWorld, red
     async with open_redis_stream(settings(redis_server, stream=world.names[0])) as stream:
         await stream.prepare()
         (entry,) = await stream.read(1)
-        assert await stream.quarantine(entry, WHY)
+        assert await stream.quarantine(entry, *WHY)
     assert 1 == world.client.xlen(f"{{{world.names[0]}}}:dead")
 
 

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 import msgspec
 import trio
 
-from trio_alerts.backends.redis.dead_letters import Quarantined, open_quarantine
+from trio_alerts.backends.redis.dead_letters import DeadLetter, open_dead_letters
 from trio_alerts.commands.backends import REDIS_SETTINGS, operator_name
 from trio_alerts.commands.command import Command
 from trio_alerts.commands.options import add_flag, count
@@ -30,7 +30,7 @@ def _execute(arguments: argparse.Namespace, settings: Settings) -> int:
 
 
 async def _run(arguments: argparse.Namespace, settings: Settings) -> int:
-    async with open_quarantine(settings) as quarantine:
+    async with open_dead_letters(settings) as quarantine:
         letters = DeadLetters(quarantine, settings.stream_names)
         match arguments.action:
             case "list":
@@ -78,7 +78,7 @@ async def _drop(letters: DeadLetters, names: Sequence[str]) -> int:
     return 0 if done == len(names) else 1
 
 
-def _print_entry(name: str, entry: Quarantined, fields: Sequence[tuple[bytes, bytes]], *, as_json: bool) -> None:
+def _print_entry(name: str, entry: DeadLetter, fields: Sequence[tuple[bytes, bytes]], *, as_json: bool) -> None:
     """Print one entry: what was noted about it, and every field as its producer wrote it."""
     if as_json:
         print_json(_noted(name, entry) | {"fields": [[_text(field), _text(value)] for field, value in fields]})
@@ -92,11 +92,11 @@ def _print_entry(name: str, entry: Quarantined, fields: Sequence[tuple[bytes, by
         sys.stdout.writelines(f"  {line}\n" for line in _readable(value))
 
 
-def _noted(name: str, entry: Quarantined) -> dict[str, object]:
+def _noted(name: str, entry: DeadLetter) -> dict[str, object]:
     return {"dead_id": name} | {key: value for key, value in dataclasses.asdict(entry).items() if key != "id"}
 
 
-def _cells(name: str, entry: Quarantined) -> tuple[str, ...]:
+def _cells(name: str, entry: DeadLetter) -> tuple[str, ...]:
     cells = (name, entry.record_id, entry.at, entry.reason, entry.deliveries, entry.size, entry.error)
     return tuple(one_line(str(cell)) if cell != "" else "-" for cell in cells)
 

@@ -104,7 +104,7 @@ async def _gather(ledger: RedisLedger, store: AlertStore, streams: Sequence[str]
             start = order(position.start)
             before_start.update(record_id for one, record_id in by_entry.items() if order(one) <= start)
         pending.update([by_entry.get(one, ids.of(stream, one)) for one in await _pending(stream, ledger)])
-        quarantined.update([record_id for _, record_id in await _all(stream, ledger.quarantined) if record_id])
+        quarantined.update([record_id for _, record_id in await _all(stream, ledger.dead_letters) if record_id])
         dropped.update([record_id for _, record_id in await _all(stream, ledger.dropped) if record_id])
         deleted.update([ids.of(stream, one) for _, one in await _all(stream, ledger.deleted)])
         lost = await ledger.lost_unread(stream)

@@ -4,7 +4,7 @@ from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 
-from trio_alerts.backends.redis.dead_letters import Quarantined, RedisQuarantine
+from trio_alerts.backends.redis.dead_letters import DeadLetter, RedisDeadLetters
 from trio_alerts.errors import SettingsError
 from trio_alerts.pages import Pages
 from trio_alerts.record_ids import RecordIds
@@ -24,19 +24,19 @@ class Replay:
 class DeadLetters:
     """Entries in quarantine, named as records are: with several streams, `<stream>|<ID>`."""
 
-    def __init__(self, quarantine: RedisQuarantine, streams: Sequence[str]) -> None:
+    def __init__(self, quarantine: RedisDeadLetters, streams: Sequence[str]) -> None:
         self._quarantine = quarantine
         self._streams = streams
         self._ids = RecordIds(streams)
 
-    async def find(self, reasons: Sequence[str] = (), limit: int | None = None) -> list[tuple[str, Quarantined]]:
+    async def find(self, reasons: Sequence[str] = (), limit: int | None = None) -> list[tuple[str, DeadLetter]]:
         """Return the name of each entry that is there now, and what was noted about it, the oldest of a stream first.
 
         Args:
             reasons: Only those of one of these; none: all.
             limit: At most so many.
         """
-        found: list[tuple[str, Quarantined]] = []
+        found: list[tuple[str, DeadLetter]] = []
         for stream in self._streams:
             async for page in Pages(partial(self._page, stream)):
                 found += [(self._ids.of(stream, one.id), one) for one in page if not reasons or one.reason in reasons]
@@ -44,7 +44,7 @@ class DeadLetters:
                     return found[:limit]
         return found
 
-    async def get(self, name: str) -> tuple[Quarantined, Sequence[tuple[bytes, bytes]]] | None:
+    async def get(self, name: str) -> tuple[DeadLetter, Sequence[tuple[bytes, bytes]]] | None:
         """Return an entry and the fields that its producer wrote; None if it is not there.
 
         Raises:
@@ -73,7 +73,7 @@ class DeadLetters:
         for name, (stream, dead_id) in self._places(names).items():
             yield name, await self._quarantine.drop(stream, dead_id, by)
 
-    async def _page(self, stream: str, last: Quarantined | None) -> list[Quarantined]:
+    async def _page(self, stream: str, last: DeadLetter | None) -> list[DeadLetter]:
         return await self._quarantine.page(stream, PAGE, last.id if last else "")
 
     def _places(self, names: Sequence[str]) -> dict[str, tuple[str, str]]:

@@ -125,7 +125,7 @@ def stats_of(redis: RedisFigures | None, store: StoreFigures | None) -> Stats:
         pending=sum(one.pending for one in standings) if redis else None,
         in_flight=store.counts.by_state.get("sending", 0) if store else None,
         states=dict(sorted(store.counts.by_state.items())) if store else None,
-        quarantined=sum(one.quarantined for one in standings) if redis else None,
+        quarantined=sum(one.dead_letters for one in standings) if redis else None,
         dropped=sum(one.dropped for one in standings) if redis else None,
         lost_upstream=lost,
         overdue=store.counts.overdue if store else None,

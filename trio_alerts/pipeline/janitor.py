@@ -30,7 +30,7 @@ async def _tell_what_needs_a_human(pipeline: Pipeline) -> None:
     """Log one line that counts what needs a human, if there is anything."""
     counts = await pipeline.store.counts(pipeline.clock.now())
     waiting = {state: counts.by_state.get(state, 0) for state in NEEDS_A_HUMAN}
-    # Most entries in quarantine have no record: what is no alert never gets one.
+    # Most dead letters have no record: what is no alert never gets one.
     waiting |= {"quarantined": await pipeline.upkeep.dead_letters(), "overdue": counts.overdue}
     if any(waiting.values()):
         logger.warning("needs a human: {}", ", ".join(f"{count} {state}" for state, count in waiting.items() if count))

@@ -14,7 +14,7 @@ import trio
 from trio_alerts.alert import Entry
 from trio_alerts.pipeline.outage import Outage
 from trio_alerts.ports.store import AlertStore, Conflict, Due, Stored
-from trio_alerts.ports.stream import AlertStream, DeadEntry
+from trio_alerts.ports.stream import AlertStream
 from trio_alerts.record import Record
 
 T = TypeVar("T")
@@ -102,9 +102,9 @@ class PatientStream:
         """See the port."""
         return self._outage.outlast(partial(self._stream.ack, entry))
 
-    def quarantine(self, entry: Entry, dead: DeadEntry) -> Awaitable[bool]:
+    def quarantine(self, entry: Entry, reason: str, error: str) -> Awaitable[bool]:
         """See the port. Cancellation: held off during a try."""
-        return self._outage.outlast(partial(_held_off, self._stream.quarantine, entry, dead))
+        return self._outage.outlast(partial(_held_off, self._stream.quarantine, entry, reason, error))
 
     def owns(self, entry: Entry) -> Awaitable[bool]:
         """See the port.

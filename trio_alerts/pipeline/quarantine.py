@@ -8,7 +8,6 @@ from trio_alerts.errors import ParseFault, QuarantineHalt, RefusedContent
 from trio_alerts.pipeline.claim import Disposition
 from trio_alerts.pipeline.state import Pipeline
 from trio_alerts.ports.store import Stored
-from trio_alerts.ports.stream import DeadEntry
 from trio_alerts.transitions import quarantined
 
 
@@ -18,7 +17,7 @@ async def quarantine(entry: Entry, fault: ParseFault | RefusedContent, pipeline:
     Raises:
         QuarantineHalt: It was one too many in a row.
     """
-    if not await pipeline.patient_stream.quarantine(entry, DeadEntry(fault.reason, str(fault))):
+    if not await pipeline.patient_stream.quarantine(entry, fault.reason, str(fault)):
         return Disposition.WALK_AWAY
     pipeline.quarantined_in_a_row += 1
     logger.error(

@@ -31,14 +31,6 @@ def is_suspect(pending: Pending) -> bool:
     return pending.deliveries + 1 >= SUSPECT_DELIVERIES
 
 
-@dataclass(frozen=True, slots=True)
-class DeadEntry:
-    """Why an entry goes to the dead-letter stream; kept beside its original fields."""
-
-    reason: str
-    error: str
-
-
 class AlertStream(Protocol):
     """A consumer group's view of one or several streams, for one consumer."""
 
@@ -131,8 +123,14 @@ class AlertStream(Protocol):
     async def ack(self, entry: Entry) -> None:
         """Acknowledge. Safe to repeat. Cancellation: held off."""
 
-    async def quarantine(self, entry: Entry, dead: DeadEntry) -> bool:
-        """Move an entry to the dead-letter stream in one step, if it is still pending and ours; tell whether it was."""
+    async def quarantine(self, entry: Entry, reason: str, error: str) -> bool:
+        """Move an entry to the dead-letter stream in one step, if it is still pending and ours; tell whether it was.
+
+        Args:
+            entry: Which.
+            reason: A short word, kept beside its fields.
+            error: What is wrong, in words; kept too.
+        """
 
     async def hand_over(self, keeping: Collection[str], refunded: Collection[str] = ()) -> int:
         """Make what is pending under our name, but for some record IDs, claimable at once; return how many.

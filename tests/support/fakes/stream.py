@@ -11,7 +11,7 @@ from tests.support.fakes.upkeep import FakeUpkeep
 from trio_alerts.alert import Entry
 from trio_alerts.deployment import foreign_stream
 from trio_alerts.errors import SchemaError, SettingsError, Unavailable
-from trio_alerts.ports.stream import HANDED_OVER_IDLE_S, DeadEntry, Pending, is_suspect
+from trio_alerts.ports.stream import HANDED_OVER_IDLE_S, Pending, is_suspect
 from trio_alerts.record_ids import REPLAY_OF, RecordIds, order
 from trio_alerts.settings.settings import Settings
 
@@ -179,7 +179,7 @@ class FakeStream(View):
         with trio.CancelScope(shield=True):
             await self._call("ack", lambda: self._acknowledge(entry.stream, entry.id), 1, [entry])
 
-    async def quarantine(self, entry: Entry, dead: DeadEntry) -> bool:
+    async def quarantine(self, entry: Entry, reason: str, error: str) -> bool:
         def effect() -> bool:
             if self._own(entry) is None:
                 return False
@@ -189,8 +189,8 @@ class FakeStream(View):
                 "_stream": entry.stream,
                 "_group": self._group,
                 "_consumer": self._consumer,
-                "_reason": dead.reason,
-                "_error": dead.error,
+                "_reason": reason,
+                "_error": error,
                 "_deliveries": str(entry.deliveries),
                 "_at": f"{dt.datetime.fromtimestamp(trio.current_time(), dt.UTC):%Y-%m-%dT%H:%M:%SZ}",
             }

@@ -34,10 +34,10 @@ def test_dead_refuses_what_makes_no_sense(argv: str, monkeypatch: pytest.MonkeyP
     """Exit code 2 before anything is done: an option that is overlooked could drop what was not meant."""
 
     @asynccontextmanager
-    async def open_quarantine(_: Settings) -> AsyncIterator[object]:
+    async def open_dead_letters(_: Settings) -> AsyncIterator[object]:
         await trio.lowlevel.checkpoint()
         yield object()
 
-    monkeypatch.setattr("trio_alerts.commands.dead.open_quarantine", open_quarantine)
+    monkeypatch.setattr("trio_alerts.commands.dead.open_dead_letters", open_dead_letters)
     called = call("dead", *argv.split())
     assert (2, "") == (called.exit_code, called.out)

@@ -62,11 +62,11 @@ class Ledger:
         await self._ask()
         return []
 
-    async def quarantined(self, stream: str, after: str) -> list[tuple[str, str]]:
+    async def dead_letters(self, stream: str, after: str) -> list[tuple[str, str]]:
         await self._ask()
         return []
 
-    dropped = quarantined
+    dropped = dead_letters
 
     async def _ask(self) -> None:
         await trio.lowlevel.checkpoint()
@@ -91,7 +91,7 @@ class Backends:
             raise self.redis_fault
         try:
             yield Ledger(self)
-        except Unavailable as error:  # as `open_redis_for_command` does
+        except Unavailable as error:  # as `opener` does
             raise StartError(f"Redis: {error}") from error
 
     @asynccontextmanager

@@ -3,9 +3,10 @@
 import math
 import random
 import ssl
-from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
@@ -17,6 +18,7 @@ from redis.event import EventDispatcher
 from redis.exceptions import AuthenticationError, MovedError, ReadOnlyError, RedisError
 from redis.typing import EncodableT
 
+from trio_alerts.backends.background import running
 from trio_alerts.backends.redis.answers import EntryId, Refusal, in_order, misunderstood, refusal, shaped
 from trio_alerts.backends.redis.connect import connect, tls_context
 from trio_alerts.backends.redis.connection import RedisConnection, pack
@@ -55,24 +57,37 @@ async def open_redis(
     What the block raises comes out as it is, not wrapped in a group.
     """
     tls = tls_context(ca_file) if address.tls else None
-    async with _opened(RedisClient(address, tls=tls, timeout_s=timeout_s)) as client:
+    client = RedisClient(address, tls=tls, timeout_s=timeout_s)
+    async with running(partial(client.stay_connected, await client.connect())):
         yield client
 
 
-@asynccontextmanager
-async def open_redis_for_command(settings: Settings) -> AsyncIterator["RedisClient"]:
-    """Connect for one command of an operator, who is told of every fault of the server, and does not wait.
+def open_client(settings: Settings) -> AbstractAsyncContextManager["RedisClient"]:
+    """Connect as the settings say; see `open_redis`."""
+    return open_redis(settings.redis_url, ca_file=settings.redis_ca_file, timeout_s=settings.redis_timeout_s)
 
-    Raises:
-        SettingsError: The CA file is wrong.
-        StartError: The server cannot be reached or refuses us, also later.
+
+def opener(
+    make: Callable[["RedisClient", Settings], T],
+) -> Callable[[Settings], AbstractAsyncContextManager[T]]:
+    """Return how an operator's command opens a view of Redis: connected while the block runs, told of every fault.
+
+    To open it raises what `open_redis` raises; an outage in the block is a `StartError` too, since a command does not
+    wait.
+
+    Args:
+        make: Makes the view.
     """
-    address, ca_file = settings.redis_url, settings.redis_ca_file
-    try:
-        async with open_redis(address, ca_file=ca_file, timeout_s=settings.redis_timeout_s) as client:
-            yield client
-    except Unavailable as error:
-        raise StartError(f"Redis: {error}") from error
+
+    @asynccontextmanager
+    async def open_view(settings: Settings) -> AsyncIterator[T]:
+        try:
+            async with open_client(settings) as client:
+                yield make(client, settings)
+        except Unavailable as error:
+            raise StartError(f"Redis: {error}") from error
+
+    return open_view
 
 
 class RedisClient(AsyncCoreCommands):
@@ -152,7 +167,7 @@ class RedisClient(AsyncCoreCommands):
         client = RedisClient(
             self.address, tls=self._tls, timeout_s=self._timeout_s, block_s=block_s, most_bytes=most_bytes
         )
-        async with _opened(client):
+        async with running(partial(client.stay_connected, await client.connect())):
             yield client
 
     async def execute_command(self, *args: EncodableT, **options: Any) -> Any:
@@ -325,18 +340,3 @@ def backoff_s(failures: int) -> float:
 def _must_reconnect(error: Exception) -> bool:
     """Whether the server is no longer the one to talk to: demoted, full, or it has forgotten who we are."""
     return isinstance(error, ReadOnlyError | AuthenticationError) or "max number of clients" in str(error)
-
-
-@asynccontextmanager
-async def _opened(client: RedisClient) -> AsyncIterator[RedisClient]:
-    connection = await client.connect()
-    raised: Exception | None = None
-    async with trio.open_nursery() as nursery:
-        nursery.start_soon(client.stay_connected, connection)
-        try:
-            yield client
-        except Exception as error:  # noqa: BLE001, raised again below: the nursery would wrap it in a group
-            raised = error
-        nursery.cancel_scope.cancel()
-    if raised is not None:
-        raise raised

@@ -1,17 +1,15 @@
 """The dead-letter streams as an operator sees them: look, put an entry back, drop it."""
 
 import datetime as dt
-from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from trio_alerts.alert import Entry
 from trio_alerts.backends.redis.answers import EntryId, List
-from trio_alerts.backends.redis.client import RedisClient, open_redis_for_command
+from trio_alerts.backends.redis.client import RedisClient, opener
 from trio_alerts.backends.redis.keys import dead_letter_key, dropped_key
 from trio_alerts.backends.redis.scripts import KEPT_LOG
 from trio_alerts.errors import AlertError
-from trio_alerts.ports.stream import DeadEntry
 from trio_alerts.record_ids import REPLAY_OF, id_behind
 from trio_alerts.settings.settings import Settings
 
@@ -20,7 +18,7 @@ MOST_WHOLE_BYTES = 16 * 1024 * 1024  # of an entry that has to pass through us
 
 
 @dataclass(frozen=True, slots=True)
-class Quarantined:
+class DeadLetter:
     """An entry of a dead-letter stream.
 
     Args:
@@ -51,25 +49,13 @@ class _Replay(List):
     new_id: EntryId
 
 
-@asynccontextmanager
-async def open_quarantine(settings: Settings) -> AsyncIterator["RedisQuarantine"]:
-    """Connect for as long as the block runs.
-
-    Raises:
-        SettingsError: The CA file is wrong.
-        StartError: The server cannot be reached or refuses us, also later.
-    """
-    async with open_redis_for_command(settings) as client:
-        yield RedisQuarantine(client)
-
-
-class RedisQuarantine:
-    """Reads and empties dead-letter streams; made by `open_quarantine`."""
+class RedisDeadLetters:
+    """Reads and empties dead-letter streams; made by `open_dead_letters`."""
 
     def __init__(self, client: RedisClient) -> None:
         self._client = client
 
-    async def page(self, stream: str, count: int, after: str = "") -> list[Quarantined]:
+    async def page(self, stream: str, count: int, after: str = "") -> list[DeadLetter]:
         """Return some entries without their fields, the oldest first; `after` is the last ID of the page before."""
         start = id_behind(after) if after else "-"
         if start is None:
@@ -83,7 +69,7 @@ class RedisQuarantine:
 
     async def get(
         self, stream: str, dead_id: str, *, whole: bool = False
-    ) -> tuple[Quarantined, Sequence[tuple[bytes, bytes]]] | None:
+    ) -> tuple[DeadLetter, Sequence[tuple[bytes, bytes]]] | None:
         """Return one entry and the fields that its producer wrote, as they were; None if it is not there.
 
         Values are cut behind `SHOWN_BYTES`, and say so; but not if the entry is wanted `whole`, and is not too large.
@@ -152,35 +138,38 @@ class RedisQuarantine:
         return new_id.text
 
 
-def noted_fields(entry: Entry, dead: DeadEntry, group: str, consumer: str, at: dt.datetime) -> list[str | int]:
+open_dead_letters = opener(lambda client, _: RedisDeadLetters(client))
+
+
+def noted_fields(entry: Entry, reason: str, error: str, settings: Settings, at: dt.datetime) -> list[str | int]:
     """Return what is noted of an entry that goes to the dead-letter stream: names and values, behind its own fields.
 
     Args:
         entry: Which.
-        dead: Why it goes there.
-        group: Whose.
-        consumer: Who moves it.
+        reason: A short word.
+        error: What is wrong, in words.
+        settings: Whose group and consumer moves it.
         at: When.
     """
     noted: dict[str, str | int] = {
         "_id": entry.id,
         "_record": entry.record_id,
         "_stream": entry.stream,
-        "_group": group,
-        "_consumer": consumer,
-        "_reason": dead.reason,
-        "_error": dead.error,
+        "_group": settings.group,
+        "_consumer": settings.consumer,
+        "_reason": reason,
+        "_error": error,
         "_deliveries": entry.deliveries,
         "_at": at.isoformat(timespec="milliseconds").replace("+00:00", "Z"),
     }
     return [part for pair in noted.items() for part in pair]
 
 
-def _quarantined(stream: str, entry_id: EntryId, size: int, flat: Sequence[bytes]) -> Quarantined:
+def _quarantined(stream: str, entry_id: EntryId, size: int, flat: Sequence[bytes]) -> DeadLetter:
     text = [part.decode(errors="replace") for part in flat]
     ours = dict(zip(text[::2], text[1::2], strict=False))
     deliveries = ours.get("_deliveries", "")
-    return Quarantined(
+    return DeadLetter(
         stream=stream,
         id=entry_id.text,
         record_id=ours.get("_record", ""),

@@ -1,16 +1,14 @@
 """The producer's side of the stream: what `emit` and the demo write with."""
 
-from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
 import trio
 
 from trio_alerts.backends.redis.answers import EntryId, Refusal
-from trio_alerts.backends.redis.client import RedisClient, open_redis
+from trio_alerts.backends.redis.client import RedisClient, opener
 from trio_alerts.errors import Unavailable
-from trio_alerts.settings.settings import Settings
 
 Fate = Literal["added", "unknown", "not added"]
 
@@ -31,20 +29,6 @@ class Emission:
     fates: Sequence[Fate]
     entry_ids: Sequence[str]
     reason: str
-
-
-@asynccontextmanager
-async def open_producer(settings: Settings) -> AsyncIterator["RedisProducer"]:
-    """Connect to the stream's server for as long as the block runs.
-
-    Raises:
-        SettingsError: The CA file is wrong.
-        StartError: The server cannot be reached or refuses us.
-    """
-    async with open_redis(
-        settings.redis_url, ca_file=settings.redis_ca_file, timeout_s=settings.redis_timeout_s
-    ) as client:
-        yield RedisProducer(client)
 
 
 class RedisProducer:
@@ -105,6 +89,9 @@ class RedisProducer:
 
     def _told(self, error: Unavailable) -> str:
         return f"Redis: {error}"
+
+
+open_producer = opener(lambda client, _: RedisProducer(client))
 
 
 def _window_end(entries: Sequence[tuple[str, bytes]], begin: int) -> int:

@@ -1,15 +1,13 @@
 """What Redis knows of the ledger: where entries stand, for `stats` and `audit`. Nothing here moves an entry."""
 
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import TypedDict
 
 from msgspec import Struct
 
 from trio_alerts.backends.redis.answers import EntryId, List, Refusal, ServerTime
-from trio_alerts.backends.redis.client import RedisClient, open_redis_for_command
-from trio_alerts.backends.redis.dead_letters import RedisQuarantine
+from trio_alerts.backends.redis.client import RedisClient, opener
+from trio_alerts.backends.redis.dead_letters import RedisDeadLetters
 from trio_alerts.backends.redis.deployment import RedisDeployment
 from trio_alerts.backends.redis.keys import dead_letter_key, dropped_key, lost_key
 from trio_alerts.backends.redis.losses import Ledger, accept_losses, look_for_losses
@@ -39,7 +37,7 @@ class Standing:
         not_read: How many of them the group has not read yet; all, if there is no group.
         pending: How many the group has handed out that are not acknowledged.
         consumers: By their names.
-        quarantined: How many lie in its dead-letter stream.
+        dead_letters: How many lie in its dead-letter stream.
         dropped: How many operators dropped from there, as far as the log goes back.
         lost_unread: How many were trimmed or deleted before the group had read them.
         taken_away: How often the stream was taken away, or its group moved, and nobody has accepted that yet.
@@ -51,7 +49,7 @@ class Standing:
     not_read: int
     pending: int
     consumers: tuple[Consumer, ...]
-    quarantined: int
+    dead_letters: int
     dropped: int
     lost_unread: int
     taken_away: int
@@ -108,18 +106,6 @@ class _Consumer(TypedDict):
 _LOGGED = list[tuple[EntryId, dict[bytes, bytes]]]
 
 
-@asynccontextmanager
-async def open_ledger(settings: Settings) -> AsyncIterator["RedisLedger"]:
-    """Connect for as long as the block runs.
-
-    Raises:
-        SettingsError: The CA file is wrong.
-        StartError: The server cannot be reached or refuses us, also later.
-    """
-    async with open_redis_for_command(settings) as client:
-        yield RedisLedger(client, settings)
-
-
 class RedisLedger:
     """Looks at streams, groups and logs; made by `open_ledger`."""
 
@@ -127,7 +113,7 @@ class RedisLedger:
         self._client = client
         self._group = settings.group
         self._ids = RecordIds(settings.stream_names)
-        self._quarantine = RedisQuarantine(client)
+        self._dead_letters = RedisDeadLetters(client)
         self._deployment = RedisDeployment(client, settings.stream_names, settings.group)
 
     async def time(self) -> float:
@@ -155,7 +141,7 @@ class RedisLedger:
             not_read=await self._not_read(stream, about, group) if about and group else length,
             pending=group.pending if group else 0,
             consumers=await self._consumers(stream) if group else (),
-            quarantined=await self._length(dead_letter_key(stream)),
+            dead_letters=await self._length(dead_letter_key(stream)),
             dropped=await self._length(dropped_key(stream)),
             lost_unread=lost.count,
             taken_away=lost.taken_away,
@@ -210,9 +196,9 @@ class RedisLedger:
         self._client.expect_page(ids, start, "XPENDING", stream)
         return [one.text for one in ids]
 
-    async def quarantined(self, stream: str, after: str = "") -> list[tuple[str, str]]:
-        """Return a page of what our group put into quarantine: the ID there, and the record's (empty: another's)."""
-        page = await self._quarantine.page(stream, PAGE, after)
+    async def dead_letters(self, stream: str, after: str = "") -> list[tuple[str, str]]:
+        """Return a page of the dead letters: the ID there, and the record's (empty: another group's)."""
+        page = await self._dead_letters.page(stream, PAGE, after)
         return [(one.id, one.record_id if one.group == self._group else "") for one in page]
 
     async def dropped(self, stream: str, after: str = "") -> list[tuple[str, str]]:
@@ -296,6 +282,9 @@ class RedisLedger:
         if not text.isdigit():
             raise self._client.misunderstood(("HGETALL",), dict(ledger))
         return int(text)
+
+
+open_ledger = opener(RedisLedger)
 
 
 def _behind(after: str) -> str | None:

@@ -12,7 +12,7 @@ from loguru import logger
 from trio_alerts.alert import Entry
 from trio_alerts.backends.background import running
 from trio_alerts.backends.redis.answers import ServerTime
-from trio_alerts.backends.redis.client import RedisClient, open_redis
+from trio_alerts.backends.redis.client import RedisClient, open_client
 from trio_alerts.backends.redis.dead_letters import noted_fields
 from trio_alerts.backends.redis.deployment import RedisDeployment
 from trio_alerts.backends.redis.entries import Entries
@@ -23,7 +23,7 @@ from trio_alerts.backends.redis.preflight import survey
 from trio_alerts.backends.redis.reader import RedisReader, most_read
 from trio_alerts.backends.redis.upkeep import RedisUpkeep
 from trio_alerts.batcher import Batcher
-from trio_alerts.ports.stream import DeadEntry, Pending, is_suspect
+from trio_alerts.ports.stream import Pending, is_suspect
 from trio_alerts.settings.settings import Settings
 
 MAX_ACKS = 1_000  # a command: 25 KB, half a millisecond of the server
@@ -39,9 +39,8 @@ async def open_redis_stream(settings: Settings) -> AsyncIterator["RedisStream"]:
         SettingsError: The CA file is wrong.
         StartError: The server cannot be reached or refuses us; the message names the address.
     """
-    address, ca_file = settings.redis_url, settings.redis_ca_file
     async with (
-        open_redis(address, ca_file=ca_file, timeout_s=settings.redis_timeout_s) as client,
+        open_client(settings) as client,
         client.open_blocking(settings.block_s, most_read(settings)) as blocking,
     ):
         stream = RedisStream(settings, client, blocking)
@@ -216,10 +215,10 @@ class RedisStream:
             self._client.expect(int, await self._client.xack(name, self._group, *ids), "XACK")
         return [None] * len(entries)
 
-    async def quarantine(self, entry: Entry, dead: DeadEntry) -> bool:
+    async def quarantine(self, entry: Entry, reason: str, error: str) -> bool:
         """See the port."""
         at = dt.datetime.fromtimestamp(await self.server_time(), dt.UTC)
-        moved = await self._pending.quarantine(entry, noted_fields(entry, dead, self._group, self._consumer, at))
+        moved = await self._pending.quarantine(entry, noted_fields(entry, reason, error, self._settings, at))
         if moved:
             self._entries.forget(entry)
         return moved

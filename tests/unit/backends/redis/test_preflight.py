@@ -10,7 +10,7 @@ from trio_alerts.backends.redis import losses, scripts, upkeep
 from trio_alerts.backends.redis.answers import calls_of
 from trio_alerts.backends.redis.preflight import comforts, needs
 from trio_alerts.backends.redis.stream import RedisStream
-from trio_alerts.ports.stream import DeadEntry, Pending
+from trio_alerts.ports.stream import Pending
 from trio_alerts.settings.settings import Settings
 
 SETTINGS = Settings(stream="s", group="g", consumer="me", trim="acked")
@@ -51,7 +51,7 @@ async def test_what_the_stream_sends_is_asked_for() -> None:
         await stream.claim([Pending("s", "1-0", "1-0", "other", 60.0, 1)], 1.0)
         await stream.renew([entry])
         await stream.ack(entry)
-        await stream.quarantine(entry, DeadEntry("bad_event", "why"))
+        await stream.quarantine(entry, "bad_event", "why")
         await stream.hand_over(set(), set())
         await stream.leave()
         await stream.upkeep.newly_lost()
