@@ -39,17 +39,17 @@ log_format = "text"
 
 
 class WorkerDied(AlertError):
-    """A worker process ended although nobody had asked it to: its log says why."""
+    """A worker process ended without being asked to: its log says why."""
 
 
 @dataclass
 class Worker:
-    """One worker process. `fate` says in words what became of it; `may_end` that its end is no surprise."""
+    """One worker process. `status` says in words what became of it; `may_end` that its end is no surprise."""
 
     name: str
     process: trio.Process
     log: Path
-    fate: str = "running"
+    status: str = "running"
     may_end: bool = False
 
 
@@ -101,7 +101,7 @@ class Crew:
         self._watching = watching
 
     def __repr__(self) -> str:
-        return f"<Crew {', '.join(f'{worker.name} {worker.fate}' for worker in self.workers)}>"
+        return f"<Crew {', '.join(f'{worker.name} {worker.status}' for worker in self.workers)}>"
 
     async def start(self) -> Worker:
         """Start one more. It needs about a second before it reads."""
@@ -127,7 +127,7 @@ class Crew:
         worker.may_end = True
         worker.process.send_signal(signal.SIGKILL)
         await worker.process.wait()
-        worker.fate = "killed"
+        worker.status = "killed"
 
     async def stop(self) -> None:
         """Ask all that run to stop, and wait for them.
@@ -145,8 +145,8 @@ class Crew:
         for worker in running:
             # One that is still starting has no handler for the signal yet, and has read nothing: the signal ends it.
             if worker.process.returncode not in (0, -signal.SIGTERM):
-                raise WorkerDied(_told(worker, "did not stop cleanly after SIGTERM"))
-            worker.fate = "stopped"
+                raise WorkerDied(_report(worker, "did not stop cleanly after SIGTERM"))
+            worker.status = "stopped"
 
     async def end(self) -> None:
         """Kill whoever is left."""
@@ -161,10 +161,10 @@ class Crew:
 async def _watch(worker: Worker) -> None:
     await worker.process.wait()
     if not worker.may_end:
-        raise WorkerDied(_told(worker, "ended by itself"))
+        raise WorkerDied(_report(worker, "ended by itself"))
 
 
-def _told(worker: Worker, what: str) -> str:
+def _report(worker: Worker, what: str) -> str:
     code = worker.process.returncode
     ended = "still running" if code is None else f"exit code {code}" if code >= 0 else signal.Signals(-code).name
     last_lines = worker.log.read_text(errors="replace").splitlines()[-LOG_LINES:]

@@ -15,8 +15,8 @@ FEWEST_FOR_A_RATE = 50  # three rounds of 16 workers: fewer say nothing
 
 
 @dataclass(frozen=True, slots=True)
-class Census:
-    """How many entries are where, as Redis and the store tell.
+class EntryCounts:
+    """How many entries are where, by Redis and the store.
 
     Args:
         emitted: Entries in the stream; nothing is trimmed.
@@ -85,17 +85,17 @@ class ReceiverBook:
 
 @dataclass(frozen=True, slots=True)
 class Evidence:
-    """Everything the verdict rests on, collected after the workers have stopped.
+    """Everything that the verdict rests on, collected after the workers stopped.
 
     Args:
-        census: The figures.
+        counts: The figures.
         emitted: The ID of every entry that was written to the stream.
         records: By ID.
         dead: For each entry of the dead-letter stream, the ID it had before, and the reason.
         books: The receivers' own.
     """
 
-    census: Census
+    counts: EntryCounts
     emitted: Collection[str]
     records: Mapping[str, Record]
     dead: Sequence[tuple[str, str]]
@@ -104,7 +104,7 @@ class Evidence:
 
 def findings(evidence: Evidence) -> list[str]:
     """Return everything that does not balance, a sentence each; none: the ledger balances."""
-    return [*_of_the_sum(evidence.census), *_of_entries(evidence), *_of_receivers(evidence)]
+    return [*_of_the_sum(evidence.counts), *_of_entries(evidence), *_of_receivers(evidence)]
 
 
 def marked_repeats(book: ReceiverBook, records: Mapping[str, Record]) -> int:
@@ -124,12 +124,12 @@ def rate_per_s(times_s: Sequence[float], begin_s: float, end_s: float) -> float 
     return statistics.linear_regression(within, range(len(within))).slope
 
 
-def _of_the_sum(census: Census) -> Iterator[str]:
-    if census.emitted != census.accounted_for:
-        yield f"{census.emitted:,} entries were emitted and {census.accounted_for:,} are accounted for"
-    if census.unread or census.pending:
-        yield f"{census.unread:,} entries were not read and {census.pending:,} are not acknowledged"
-    if sending := census.by_state.get("sending", 0):
+def _of_the_sum(counts: EntryCounts) -> Iterator[str]:
+    if counts.emitted != counts.accounted_for:
+        yield f"{counts.emitted:,} entries were emitted and {counts.accounted_for:,} are accounted for"
+    if counts.unread or counts.pending:
+        yield f"{counts.unread:,} entries were not read and {counts.pending:,} are not acknowledged"
+    if sending := counts.by_state.get("sending", 0):
         yield f"{sending:,} records still say `sending`"
 
 

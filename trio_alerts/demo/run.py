@@ -13,7 +13,7 @@ import trio
 
 from trio_alerts.backends.redis.client import RedisClient, open_redis
 from trio_alerts.backends.sqlite.store import open_sqlite_store
-from trio_alerts.demo.census import STREAM
+from trio_alerts.demo.counts import STREAM
 from trio_alerts.demo.crew import open_crew, write_settings
 from trio_alerts.demo.embedded_valkey import find_valkey, open_valkey
 from trio_alerts.demo.folder import DATABASE, demo_folder
@@ -21,8 +21,8 @@ from trio_alerts.demo.receiver_server import serve_receiver
 from trio_alerts.demo.receivers import make_receivers
 from trio_alerts.demo.samples import MALFORMED, Fields, read_examples, sample_entries
 from trio_alerts.demo.screen import open_screen
-from trio_alerts.demo.show import Show
-from trio_alerts.demo.tables import reckoning
+from trio_alerts.demo.story import Story
+from trio_alerts.demo.tables import summary_view
 from trio_alerts.settings.addresses import parse_redis_url
 
 UNBALANCED = 5  # as LedgerError's
@@ -96,7 +96,7 @@ async def _play(options: DemoOptions, binary: Path) -> int:
                 with open_screen() as screen:
                     async with open_crew(settings) as crew, trio.open_nursery() as emitting:
                         emitting.start_soon(emit, redis, sample_entries(options.alerts, examples), emitted)
-                        show = Show(
+                        story = Story(
                             total=options.alerts + MALFORMED,
                             redis=redis,
                             store=store,
@@ -105,10 +105,10 @@ async def _play(options: DemoOptions, binary: Path) -> int:
                             emitted=emitted,
                             screen=screen,
                         )
-                        told = await show.run(kill=options.kill)
+                        summary = await story.run(kill=options.kill)
             serving.cancel_scope.cancel()
-        screen.console.print(reckoning(told))
-    return UNBALANCED if told.faults else 0
+        screen.console.print(summary_view(summary))
+    return UNBALANCED if summary.faults else 0
 
 
 async def emit(redis: RedisClient, entries: Iterator[Fields], emitted: list[str]) -> None:

@@ -1,38 +1,15 @@
-"""What the demo shows: a live view in a terminal, a line a second elsewhere, and the reckoning at the end."""
+"""What the demo shows: a live view in a terminal, a line a second elsewhere, and the summary at the end."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 
 from rich.console import Console
 from rich.live import Live
 
-from trio_alerts.demo.ledger import Census, ReceiverBook
-from trio_alerts.demo.tables import live_view
+from trio_alerts.demo.tables import View, live_view
 
 WIDTH = 80  # wider lines are no easier to read
 LINE_EVERY_S = 1.0
-
-
-@dataclass(frozen=True, slots=True)
-class View:
-    """One moment of the demo.
-
-    Args:
-        elapsed_s: Since the demo began.
-        total: Entries that will have been emitted in the end.
-        census: Where entries are.
-        rate_per_s: First attempts a second, of late; None while nobody can tell.
-        books: The receivers' own.
-        workers: Each process in words: name, process ID, what became of it.
-    """
-
-    elapsed_s: float
-    total: int
-    census: Census
-    rate_per_s: float | None
-    books: Sequence[ReceiverBook]
-    workers: Sequence[tuple[str, int, str]] = field(default=())
 
 
 class Screen:
@@ -51,7 +28,7 @@ class Screen:
             self._next_line_s = view.elapsed_s + LINE_EVERY_S
             self.console.print(plain_line(view), markup=False, highlight=False, soft_wrap=True)
 
-    def tell(self, elapsed_s: float, event: str) -> None:
+    def report(self, elapsed_s: float, event: str) -> None:
         """Tell of an event; in a terminal the view itself shows what became of each process."""
         if self._live is None:
             self.console.print(f"{elapsed_s:5.1f} s  {event}", markup=False, highlight=False, soft_wrap=True)
@@ -72,10 +49,10 @@ def open_screen(console: Console | None = None) -> Iterator[Screen]:
 
 def plain_line(view: View) -> str:
     """Return a view as one line of text."""
-    census = view.census
-    states = " ".join(f"{state} {census.by_state.get(state, 0)}" for state in ("delivered", "retrying", "failed"))
+    counts = view.counts
+    states = " ".join(f"{state} {counts.by_state.get(state, 0)}" for state in ("delivered", "retrying", "failed"))
     rate = "" if view.rate_per_s is None else f" rate {view.rate_per_s:.0f}/s"
     return (
-        f"{view.elapsed_s:5.1f} s  emitted {census.emitted} stored {census.stored} "
-        f"{states} quarantined {census.dead}{rate}"
+        f"{view.elapsed_s:5.1f} s  emitted {counts.emitted} stored {counts.stored} "
+        f"{states} quarantined {counts.dead}{rate}"
     )

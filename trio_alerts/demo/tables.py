@@ -2,18 +2,14 @@
 
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from dataclasses import dataclass, field
 
 from rich.console import Group, RenderableType
 from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from trio_alerts.demo.ledger import STATES, Evidence, marked_repeats
-
-if TYPE_CHECKING:
-    from trio_alerts.demo.screen import View
+from trio_alerts.demo.ledger import STATES, EntryCounts, Evidence, ReceiverBook, marked_repeats
 
 COLOURS = {
     "delivered": "green",
@@ -28,7 +24,28 @@ PIPELINE = "rule engine > Valkey stream > worker processes > SQLite records, 3 r
 
 
 @dataclass(frozen=True, slots=True)
-class Reckoning:
+class View:
+    """One moment of the demo.
+
+    Args:
+        elapsed_s: Since the demo began.
+        total: Entries that will have been emitted in the end.
+        counts: Where entries are.
+        rate_per_s: First attempts a second, of late; None while it is unknown.
+        books: The receivers' own.
+        workers: Each process in words: name, process ID, what became of it.
+    """
+
+    elapsed_s: float
+    total: int
+    counts: EntryCounts
+    rate_per_s: float | None
+    books: Sequence[ReceiverBook]
+    workers: Sequence[tuple[str, int, str]] = field(default=())
+
+
+@dataclass(frozen=True, slots=True)
+class Summary:
     """What the demo says at the end.
 
     Args:
@@ -50,7 +67,7 @@ class Reckoning:
     events: Sequence[str]
 
 
-def live_view(view: "View") -> RenderableType:
+def live_view(view: View) -> RenderableType:
     """Return one moment of the demo."""
     title = Table.grid(expand=True)
     title.add_column()
@@ -60,38 +77,34 @@ def live_view(view: "View") -> RenderableType:
     return Group(Text(), *parts)
 
 
-def reckoning(told: Reckoning) -> RenderableType:
+def summary_view(summary: Summary) -> RenderableType:
     """Return the end of the demo: where every entry is, what the receivers say, and the verdict."""
-    census = told.evidence.census
+    evidence = summary.evidence
     title = Text.assemble(
-        ("Where they are", "bold"), (f"   asked of Valkey and SQLite after {told.elapsed_s:.1f} s", "dim")
+        ("Where they are", "bold"), (f"   asked of Valkey and SQLite after {summary.elapsed_s:.1f} s", "dim")
     )
-    parts: list[RenderableType] = [title, _states(told.evidence), Text(), _receivers_at_the_end(told.evidence), Text()]
-    rate = "too few alerts to tell" if told.rate_per_s is None else f"{told.rate_per_s:.0f} alerts/s"
-    parts.append(
-        Text(f"steady rate: {rate} ({told.workers} workers, 100 ms an alert: {told.possible_per_s:.0f}/s at best)")
-    )
-    parts += [*map(Text, told.events), Text()]
-    if told.faults:
-        parts += [
-            Text("The ledger does NOT balance:", "bold red"),
-            *(Text(f"- {fault}", "red") for fault in told.faults),
-        ]
+    rate = "too few alerts to tell" if summary.rate_per_s is None else f"{summary.rate_per_s:.0f} alerts/s"
+    best = f"{summary.workers} workers, 100 ms an alert: {summary.possible_per_s:.0f}/s at best"
+    parts: list[RenderableType] = [title, _states(evidence), Text(), _receivers_at_the_end(evidence), Text()]
+    parts += [Text(f"steady rate: {rate} ({best})"), *map(Text, summary.events), Text()]
+    if summary.faults:
+        faults = (Text(f"- {fault}", "red") for fault in summary.faults)
+        parts += [Text("The ledger does NOT balance:", "bold red"), *faults]
     else:
-        parts.append(Text(f"The ledger balances: {_praise(told.evidence, census.emitted)}", "bold green"))
+        parts.append(Text(f"The ledger balances: {_praise(evidence)}", "bold green"))
     return Group(Text(), *parts, Text())
 
 
-def _progress(view: "View") -> Table:
-    census = view.census
+def _progress(view: View) -> Table:
+    counts = view.counts
     table = Table.grid(padding=(0, 2))
     table.add_column(min_width=11)
     table.add_column(justify="right", min_width=6)
     table.add_column()
-    counts = [("emitted", census.emitted), ("stored", census.stored)]
-    counts += [(state, census.by_state.get(state, 0)) for state in ("delivered", "retrying", "failed")]
-    counts.append(("quarantined", census.dead))
-    for name, count in counts:
+    shown = [("emitted", counts.emitted), ("stored", counts.stored)]
+    shown += [(state, counts.by_state.get(state, 0)) for state in ("delivered", "retrying", "failed")]
+    shown.append(("quarantined", counts.dead))
+    for name, count in shown:
         colour = COLOURS.get(name, "default")
         bar = ProgressBar(view.total, count, width=BAR_COLUMNS, complete_style=colour, finished_style=colour)
         table.add_row(name, Text(f"{count:,}", colour if count else "dim"), bar)
@@ -99,7 +112,7 @@ def _progress(view: "View") -> Table:
     return table
 
 
-def _receivers_now(view: "View") -> Table:
+def _receivers_now(view: View) -> Table:
     table = _columns("receiver", "", "requests", "accepted", "refused", "repeats")
     for book in view.books:
         table.add_row(
@@ -128,34 +141,34 @@ def _numbers(*counts: int) -> list[Text]:
     return [Text(f"{count:,}", "" if count else "dim") for count in counts]
 
 
-def _crew(view: "View") -> Table:
+def _crew(view: View) -> Table:
     table = Table.grid(padding=(0, 2))
-    for name, process_id, fate in view.workers:
-        colour = "red" if "killed" in fate else "dim"
-        table.add_row(name, Text(f"pid {process_id}", "dim"), Text(fate, colour))
+    for name, process_id, status in view.workers:
+        colour = "red" if "killed" in status else "dim"
+        table.add_row(name, Text(f"pid {process_id}", "dim"), Text(status, colour))
     return table
 
 
 def _states(evidence: Evidence) -> Table:
-    census = evidence.census
+    counts = evidence.counts
     table = Table.grid(padding=(0, 2))
     table.add_column(min_width=11)
     table.add_column(justify="right", min_width=6)
     table.add_column(style="dim")
     for state in STATES:
-        count = census.by_state.get(state, 0)
+        count = counts.by_state.get(state, 0)
         table.add_row(
             state, Text(f"{count:,}", COLOURS[state] if count else "dim"), _why(evidence, state) if count else ""
         )
     reasons = ", ".join(
         f"{reason} {count}" for reason, count in sorted(Counter(why for _, why in evidence.dead).items())
     )
-    table.add_row("quarantined", Text(f"{census.dead:,}", COLOURS["quarantined"] if census.dead else "dim"), reasons)
-    sign = "=" if census.accounted_for == census.emitted else "is not"
+    table.add_row("quarantined", Text(f"{counts.dead:,}", COLOURS["quarantined"] if counts.dead else "dim"), reasons)
+    sign = "=" if counts.accounted_for == counts.emitted else "is not"
     table.add_row(
         Text("together", "bold"),
-        Text(f"{census.accounted_for:,}", "bold"),
-        Text(f"{sign} {census.emitted:,} emitted", "bold"),
+        Text(f"{counts.accounted_for:,}", "bold"),
+        Text(f"{sign} {counts.emitted:,} emitted", "bold"),
     )
     return table
 
@@ -172,8 +185,8 @@ def _why(evidence: Evidence, state: str) -> str:
     return ", ".join(error for error, _ in errors.most_common(2))
 
 
-def _praise(evidence: Evidence, emitted: int) -> str:
-    repeats = sum(book.repeated for book in evidence.books)
+def _praise(evidence: Evidence) -> str:
+    emitted, repeats = evidence.counts.emitted, sum(book.repeated for book in evidence.books)
     if repeats == 0:
         marked = "nothing was sent twice"
     else:

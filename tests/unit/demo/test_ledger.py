@@ -5,7 +5,7 @@ import dataclasses
 import pytest
 
 from trio_alerts.delivery import ChannelDelivery, ChannelState, Delivery, State
-from trio_alerts.demo.ledger import Census, Evidence, ReceiverBook, findings, marked_repeats, rate_per_s
+from trio_alerts.demo.ledger import EntryCounts, Evidence, ReceiverBook, findings, marked_repeats, rate_per_s
 from trio_alerts.record import Record
 
 NAMES = ("quick", "slow")
@@ -24,7 +24,7 @@ def book(name: str = "slow", **repeats: int) -> ReceiverBook:
 def balanced() -> Evidence:
     """Three entries: one delivered twice, which is marked; one failed; one quarantined."""
     return Evidence(
-        census=Census(emitted=3, by_state={"delivered": 1, "failed": 1}, dead=1),
+        counts=EntryCounts(emitted=3, by_state={"delivered": 1, "failed": 1}, dead=1),
         emitted=["a", "b", "c"],
         records={"a": record("a", in_doubt=1), "b": record("b", "failed")},
         dead=[("c", "bad_json")],
@@ -41,15 +41,15 @@ def test_a_balanced_ledger_has_no_findings() -> None:
     ("change", "found"),
     [
         (
-            {"census": Census(emitted=4, by_state={"delivered": 1, "failed": 1}, dead=1)},
+            {"counts": EntryCounts(emitted=4, by_state={"delivered": 1, "failed": 1}, dead=1)},
             "4 entries were emitted and 3 are accounted for",
         ),
         (
-            {"census": Census(emitted=3, by_state={"delivered": 1, "failed": 1}, dead=1, unread=2, pending=1)},
+            {"counts": EntryCounts(emitted=3, by_state={"delivered": 1, "failed": 1}, dead=1, unread=2, pending=1)},
             "2 entries were not read and 1 are not acknowledged",
         ),
         (
-            {"census": Census(emitted=3, by_state={"delivered": 2, "failed": 0, "sending": 1}, dead=1)},
+            {"counts": EntryCounts(emitted=3, by_state={"delivered": 2, "failed": 0, "sending": 1}, dead=1)},
             "1 records still say `sending`",
         ),
         ({"emitted": ["a", "b", "c", "d"]}, "emitted, and neither recorded nor quarantined: d"),
@@ -91,9 +91,9 @@ def test_many_ids_are_cut_short() -> None:
 def test_a_record_in_quarantine_is_counted_once() -> None:
     """A record that was marked before its entry moved stands for that entry, not for one more."""
     records = {**balanced().records, "c": record("c", "quarantined")}
-    census = Census(emitted=3, by_state={"delivered": 1, "failed": 1, "quarantined": 1}, dead=1)
+    counts = EntryCounts(emitted=3, by_state={"delivered": 1, "failed": 1, "quarantined": 1}, dead=1)
 
-    assert [] == findings(dataclasses.replace(balanced(), records=records, census=census))
+    assert [] == findings(dataclasses.replace(balanced(), records=records, counts=counts))
 
 
 def test_repeats_are_marked_per_channel() -> None:
@@ -106,7 +106,7 @@ def test_repeats_are_marked_per_channel() -> None:
 
 def test_a_retry_may_wait_while_nothing_else_is_left() -> None:
     """Quiet means: all is read, acknowledged, and in nobody's hands."""
-    quiet = Census(emitted=2, by_state={"delivered": 1, "retrying": 1})
+    quiet = EntryCounts(emitted=2, by_state={"delivered": 1, "retrying": 1})
 
     assert quiet.is_quiet()
     for busy in ({"unread": 1}, {"pending": 1}, {"by_state": {"sending": 1}}):

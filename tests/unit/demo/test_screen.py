@@ -6,15 +6,15 @@ import io
 from rich.console import Console
 
 from tests.unit.demo.test_ledger import balanced
-from trio_alerts.demo.ledger import Census, ReceiverBook, findings
-from trio_alerts.demo.screen import Screen, View, open_screen, plain_line
-from trio_alerts.demo.tables import Reckoning, live_view, reckoning
+from trio_alerts.demo.ledger import EntryCounts, ReceiverBook, findings
+from trio_alerts.demo.screen import Screen, open_screen, plain_line
+from trio_alerts.demo.tables import Summary, View, live_view, summary_view
 
 BOOKS = [ReceiverBook(name, "often 503, at times 422", 99_999, 9_999, {"1-0": 9_999}) for name in ("a", "b", "c")]
 VIEW = View(
     elapsed_s=3.14,
     total=605,
-    census=Census(emitted=605, by_state={"delivered": 412, "retrying": 21, "failed": 3, "sending": 16}, dead=5),
+    counts=EntryCounts(emitted=605, by_state={"delivered": 412, "retrying": 21, "failed": 3, "sending": 16}, dead=5),
     rate_per_s=157.4,
     books=BOOKS,
     workers=[
@@ -36,9 +36,9 @@ def no_terminal() -> tuple[Console, io.StringIO]:
     return Console(file=written, force_terminal=False, width=200), written
 
 
-def told(**changes: object) -> Reckoning:
+def told(**changes: object) -> Summary:
     evidence = balanced()
-    plain = Reckoning(9.04, evidence, findings(evidence), 157.4, 16, 160.0, [EVENT])
+    plain = Summary(9.04, evidence, findings(evidence), 157.4, 16, 160.0, [EVENT])
     return dataclasses.replace(plain, **changes)  # type: ignore[arg-type]
 
 
@@ -74,7 +74,7 @@ def test_without_a_terminal_there_is_a_line_a_second() -> None:
     with open_screen(console) as screen:
         for tenth in range(25):
             screen.show(dataclasses.replace(VIEW, elapsed_s=tenth / 10))
-        screen.tell(2.5, "worker-1 [killed]")
+        screen.report(2.5, "worker-1 [killed]")
 
     lines = written.getvalue().splitlines()
     assert ["  0.0 s", "  1.0 s", "  2.0 s", "  2.5 s"] == [line[:7] for line in lines]
@@ -88,7 +88,7 @@ def test_a_terminal_gets_its_cursor_back() -> None:
     with open_screen(console) as screen:
         assert isinstance(screen, Screen)
         screen.show(VIEW)
-        screen.tell(1.0, "in the view, not below it")
+        screen.report(1.0, "in the view, not below it")
 
     assert "\x1b[?25l" in written.getvalue()
     assert written.getvalue().rindex("\x1b[?25h") > written.getvalue().rindex("\x1b[?25l")
@@ -97,7 +97,7 @@ def test_a_terminal_gets_its_cursor_back() -> None:
 
 def test_the_end_shows_where_every_entry_is() -> None:
     """One line a state, the sum, each receiver with its marked repeats, the rate, and one sentence of verdict."""
-    lines = lines_of(*no_terminal(), reckoning(told()))
+    lines = lines_of(*no_terminal(), summary_view(told()))
 
     assert "delivered         1  accepted by all 2 receivers" in lines
     assert "quarantined       1  bad_json 1" in lines
@@ -110,12 +110,12 @@ def test_the_end_shows_where_every_entry_is() -> None:
 
 def test_the_end_fits_a_terminal() -> None:
     """It is no longer than a screen, and no line of it is broken but the verdict's."""
-    assert 23 >= len(lines_of(*terminal(), reckoning(told())))
+    assert 23 >= len(lines_of(*terminal(), summary_view(told())))
 
 
 def test_an_unbalanced_ledger_says_what_is_wrong() -> None:
     """No word of balance then, and every finding on a line of its own."""
-    lines = lines_of(*no_terminal(), reckoning(told(faults=["one thing", "another"], rate_per_s=None)))
+    lines = lines_of(*no_terminal(), summary_view(told(faults=["one thing", "another"], rate_per_s=None)))
 
     assert ["The ledger does NOT balance:", "- one thing", "- another"] == lines[-4:-1]
     assert not any("balances" in line for line in lines)

@@ -7,7 +7,7 @@ from typing import Any
 
 from trio_alerts.backends.redis.client import RedisClient
 from trio_alerts.backends.redis.keys import dead_letter_key
-from trio_alerts.demo.ledger import Census
+from trio_alerts.demo.ledger import EntryCounts
 from trio_alerts.pages import Pages
 from trio_alerts.ports.store import AlertStore, RecordFilter
 from trio_alerts.record import Record
@@ -17,7 +17,7 @@ STREAM, GROUP = Settings.stream, Settings.group  # the workers run with these de
 PAGE = 500
 
 
-async def take_census(redis: RedisClient, store: AlertStore) -> Census:
+async def take_counts(redis: RedisClient, store: AlertStore) -> EntryCounts:
     """Ask where every entry is. The answers are taken one after the other, so while workers run they may not add up.
 
     Raises:
@@ -27,7 +27,7 @@ async def take_census(redis: RedisClient, store: AlertStore) -> Census:
     groups: Any = await redis.xinfo_groups(STREAM) if emitted else []
     group: Mapping[str, Any] = next((one for one in groups if one["name"] == GROUP.encode()), {})
     counts = await store.counts(dt.datetime.now(dt.UTC))
-    return Census(
+    return EntryCounts(
         emitted=emitted,
         unread=_unread(group, emitted),
         pending=group.get("pending", 0),

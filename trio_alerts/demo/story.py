@@ -5,12 +5,12 @@ from collections.abc import Sequence
 import trio
 
 from trio_alerts.backends.redis.client import RedisClient
-from trio_alerts.demo.census import pending_of, read_dead, read_records, take_census
+from trio_alerts.demo.counts import pending_of, read_dead, read_records, take_counts
 from trio_alerts.demo.crew import TASKS, Crew, Worker
-from trio_alerts.demo.ledger import Census, Evidence, findings, rate_per_s
+from trio_alerts.demo.ledger import EntryCounts, Evidence, findings, rate_per_s
 from trio_alerts.demo.receivers import SLOW_S, Receiver
-from trio_alerts.demo.screen import Screen, View
-from trio_alerts.demo.tables import Reckoning
+from trio_alerts.demo.screen import Screen
+from trio_alerts.demo.tables import Summary, View
 from trio_alerts.ports.store import AlertStore
 
 PROCESSES = 2
@@ -22,7 +22,7 @@ GIVES_UP_AFTER_S = 60.0  # a machine that busy is slow, not wrong: whatever is i
 ALERTS_PER_S = 100  # beyond those 600 both grow with the number of alerts
 
 
-class Show:
+class Story:
     """One performance.
 
     Args:
@@ -59,7 +59,7 @@ class Show:
         self._steady_until_s: float | None = None
         self._events: list[str] = []
 
-    async def run(self, *, kill: bool) -> Reckoning:
+    async def run(self, *, kill: bool) -> Summary:
         """Perform, and return the end.
 
         Raises:
@@ -68,7 +68,7 @@ class Show:
         """
         for _ in range(PROCESSES):
             worker = await self._crew.start()
-            self._tell(f"{worker.name} started (pid {worker.process.pid})")
+            self._report(f"{worker.name} started (pid {worker.process.pid})")
         victim = self._crew.workers[0] if kill else None
         while not self._is_over(await self._look()):
             if victim is not None and len(self._slow.first_seen_s) >= self._total / 2:
@@ -76,12 +76,12 @@ class Show:
                 victim = None
             await trio.sleep(LOOK_EVERY_S)
         await self._crew.stop()
-        return await self._reckon()
+        return await self._sum_up()
 
-    def _is_over(self, census: Census) -> bool:
+    def _is_over(self, counts: EntryCounts) -> bool:
         elapsed_s = trio.current_time() - self._began_s - max(0, self._total - 600) / ALERTS_PER_S
-        if len(self._emitted) == self._total and census.is_quiet():
-            return elapsed_s > DRAINS_WITHIN_S or not census.by_state.get("retrying", 0)
+        if len(self._emitted) == self._total and counts.is_quiet():
+            return elapsed_s > DRAINS_WITHIN_S or not counts.by_state.get("retrying", 0)
         return elapsed_s > GIVES_UP_AFTER_S
 
     async def _replace(self, victim: Worker) -> None:
@@ -89,44 +89,44 @@ class Show:
         self._steady_until_s = self._steady_until_s or trio.current_time()
         held = await pending_of(self._redis, victim.name)
         at_s = trio.current_time() - self._began_s
-        victim.fate = f"killed with SIGKILL at {at_s:.1f} s, {held} alerts in its hands"
+        victim.status = f"killed with SIGKILL at {at_s:.1f} s, {held} alerts in its hands"
         successor = await self._crew.start()
-        successor.fate = f"running, in the place of {victim.name}"
+        successor.status = f"running, in the place of {victim.name}"
         event = (
             f"{victim.name}: SIGKILL at {at_s:.1f} s with {held} alerts in its hands; {successor.name} took its place"
         )
         self._events.append(event)
-        self._tell(event)
+        self._report(event)
 
-    async def _look(self) -> Census:
-        census = await take_census(self._redis, self._store)
+    async def _look(self) -> EntryCounts:
+        counts = await take_counts(self._redis, self._store)
         now_s = trio.current_time()
-        if self._steady_from_s is None and census.consumers >= PROCESSES:
+        if self._steady_from_s is None and counts.consumers >= PROCESSES:
             self._steady_from_s = now_s + SETTLED_AFTER_S
-        if self._steady_until_s is None and len(self._emitted) == self._total and not census.unread:
+        if self._steady_until_s is None and len(self._emitted) == self._total and not counts.unread:
             self._steady_until_s = now_s - LOOK_EVERY_S
         self._screen.show(
             View(
                 elapsed_s=now_s - self._began_s,
                 total=self._total,
-                census=census,
+                counts=counts,
                 rate_per_s=rate_per_s(self._slow.first_seen_s, now_s - LATELY_S, now_s),
                 books=[receiver.book for receiver in self._receivers],
-                workers=[(worker.name, worker.process.pid, worker.fate) for worker in self._crew.workers],
+                workers=[(worker.name, worker.process.pid, worker.status) for worker in self._crew.workers],
             )
         )
-        return census
+        return counts
 
-    async def _reckon(self) -> Reckoning:
+    async def _sum_up(self) -> Summary:
         """Collect the evidence, now that nothing moves any more."""
         evidence = Evidence(
-            census=await self._look(),
+            counts=await self._look(),
             emitted=self._emitted,
             records=await read_records(self._store),
             dead=await read_dead(self._redis),
             books=[receiver.book for receiver in self._receivers],
         )
-        return Reckoning(
+        return Summary(
             elapsed_s=trio.current_time() - self._began_s,
             evidence=evidence,
             faults=findings(evidence),
@@ -142,5 +142,5 @@ class Show:
             return None
         return rate_per_s(self._slow.first_seen_s, self._steady_from_s, self._steady_until_s)
 
-    def _tell(self, event: str) -> None:
-        self._screen.tell(trio.current_time() - self._began_s, event)
+    def _report(self, event: str) -> None:
+        self._screen.report(trio.current_time() - self._began_s, event)
