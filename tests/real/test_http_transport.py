@@ -12,6 +12,7 @@ from collections.abc import Iterator
 import httpx
 import pytest
 import trio
+from anyio import to_thread
 
 from tests.support.obtain import give_up, obtain
 from tests.support.servers import Server, ServerFailedError, UnavailableError
@@ -360,7 +361,7 @@ async def test_nginx_restarted_between_requests(nginx: NginxServer, transport: T
         async with trio.open_nursery() as nursery:
             for _ in range(5):
                 nursery.start_soon(post, transport, url)
-        await trio.to_thread.run_sync(nginx.restart)
+        await to_thread.run_sync(nginx.restart)
 
         assert [200] * 5 == [(await post(transport, url)).status_code for _ in range(5)]
 

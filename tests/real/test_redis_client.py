@@ -11,6 +11,7 @@ from typing import Any, cast
 import pytest
 import redis.asyncio
 import trio
+from anyio import to_thread
 from loguru import logger
 from redis.exceptions import RedisError
 
@@ -38,7 +39,7 @@ async def test_every_command_returns_what_redis_py_returns(redis_server: RedisSe
         async with redis.asyncio.Redis.from_url(redis_server.url, protocol=protocol) as client:
             return await _use_every_command(cast("RedisClient", client))
 
-    expected = await trio.to_thread.run_sync(partial(asyncio.run, theirs()))
+    expected = await to_thread.run_sync(partial(asyncio.run, theirs()))
     with trio.fail_after(GENEROUS_S):
         async with open_redis(parse_redis_url(redis_server.url)) as client:
             got = await _use_every_command(client)
@@ -423,8 +424,8 @@ async def test_under_load_a_killed_server_costs_answers_and_never_mixes_them(log
                     async with trio.open_nursery() as nursery:
                         for name in range(50):
                             nursery.start_soon(ask_until, stop, name)
-                        await trio.to_thread.run_sync(server.kill)
-                        await trio.to_thread.run_sync(server.start)
+                        await to_thread.run_sync(server.kill)
+                        await to_thread.run_sync(server.start)
                         stop.set()
                     await _echo(client, "back")
 

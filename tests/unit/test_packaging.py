@@ -2,12 +2,14 @@
 
 import re
 import tomllib
+from importlib.metadata import packages_distributions
 from pathlib import Path
 
 import pytest
 from packaging.requirements import Requirement
 
 from tests.install.pythons import OLDEST, classified
+from tests.unit.test_imports import MODULES, imports
 
 REQUIREMENTS = Path(__file__).parents[2] / "requirements"
 LOCKS = sorted(REQUIREMENTS.glob("*.txt"))
@@ -35,6 +37,15 @@ def test_the_locks_are_those_of_the_bounds(requirement: str) -> None:
     assert wanted.specifier.contains(_locked("dev.txt")[wanted.name])
     assert len(lowest) == 1
     assert Requirement(f"x=={lowest[0]}").specifier.contains(_locked("lowest.txt")[wanted.name])
+
+
+def test_what_is_required_is_imported() -> None:
+    """A dependency that no module of the package imports is one that nobody needs."""
+    distributions = packages_distributions()
+    roots = {name.partition(".")[0] for path in MODULES.values() for name in imports(path)}
+    imported = {distribution for root in roots for distribution in distributions.get(root, ())}
+
+    assert set() == {Requirement(one).name for one in PROJECT["dependencies"]} - imported
 
 
 def test_the_metadata_names_the_pythons_that_are_tried() -> None:

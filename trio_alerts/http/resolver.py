@@ -13,6 +13,7 @@ from typing import TypeAlias
 
 import httpx
 import trio
+from anyio import CapacityLimiter, to_thread
 from loguru import logger
 
 Ask: TypeAlias = Callable[[str], Awaitable[Iterable[str]]]
@@ -42,7 +43,7 @@ class Resolver:
     def __init__(self, ask: Ask | None = None) -> None:
         # Without a bound of its own: there is at most one thread a name, and the settings bound the number of names.
         # With one, as many names as it has tokens could hang and leave none to the others.
-        self._ask = ask or partial(ask_system, limiter=trio.CapacityLimiter(math.inf))
+        self._ask = ask or partial(ask_system, limiter=CapacityLimiter(math.inf))
         self._names: dict[str, _Name] = {}
 
     def __repr__(self) -> str:
@@ -84,7 +85,7 @@ class Resolver:
             done.set()
 
 
-async def ask_system(host: str, limiter: trio.CapacityLimiter) -> list[str]:
+async def ask_system(host: str, limiter: CapacityLimiter) -> list[str]:
     """Ask the system's resolver for the addresses of a name.
 
     Raises:
@@ -95,7 +96,7 @@ async def ask_system(host: str, limiter: trio.CapacityLimiter) -> list[str]:
     """
     # IPv4 and IPv6 in one question; without the type, each address would come three times.
     ask = partial(socket.getaddrinfo, host, None, type=socket.SOCK_STREAM)
-    found = await trio.to_thread.run_sync(ask, abandon_on_cancel=True, limiter=limiter)
+    found = await to_thread.run_sync(ask, abandon_on_cancel=True, limiter=limiter)
     return [str(address[0]) for *_, address in found]
 
 

@@ -1,7 +1,7 @@
 """Real servers for tests: each a process and a folder of its own, both gone when its context ends.
 
 All of it is plain blocking code, so that session-scoped fixtures and scripts can use it. Starting, stopping and
-restarting take up to seconds: inside a trio test, wrap them in `trio.to_thread.run_sync`. `kill`, `pause` and `resume`
+restarting take up to seconds: inside a trio test, wrap them in `anyio.to_thread.run_sync`. `kill`, `pause` and `resume`
 take milliseconds.
 """
 

