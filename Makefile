@@ -25,7 +25,7 @@ RESOLVE = $(BIN)/uv pip compile -q --universal --python-version 3.11 --generate-
 FLAKE8_ASYNC := --disable=ASYNC9,ASYNC124,ASYNC127 --startable-in-context-manager=serve,watch_signals,watch_parent,heed_signals,serve_receiver,serve_tls_front
 
 .DEFAULT_GOAL := help
-.PHONY: help venv demo test lint types unit install crash chaos soak fuzz simulate mutants bench lock clean
+.PHONY: help venv demo test lint types unit install crash chaos soak fuzz simulate mutants bench docs lock clean
 
 help: ## Show this list
 	@sed -n 's/^\([a-z]*\):.*## /  make \1	/p' $(MAKEFILE_LIST)
@@ -69,6 +69,9 @@ mutants: $(READY) ## Break key lines one by one and see each break caught
 
 bench: $(READY) ## Measure throughput under slow receivers beside a plain asyncio program
 	$(BIN)/python -m bench
+
+docs: $(READY) ## Write docs/settings.md from the code
+	$(BIN)/python docs/generate.py
 
 lock: $(READY) ## Resolve the dependencies anew, to the newest and to the lowest versions that pyproject.toml allows
 	@$(INSTALL) --require-hashes -r requirements/uv.txt || $(call NEEDS_INDEX,requirements/uv.txt)

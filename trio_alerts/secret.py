@@ -29,14 +29,14 @@ def signing_key(secret: Secret) -> bytes:
     """Return the HMAC key of a Standard Webhooks secret: what its base64 stands for, `whsec_` left out.
 
     Raises:
-        ValueError: It is empty or no base64. (The official libraries skip what is no base64, and the two ends would
+        ValueError: It is empty or no base64. (The official libraries skip what is not base64, and the two ends would
             then sign with different keys.)
     """
     text = secret.reveal().removeprefix("whsec_").rstrip("=")
     try:
         key = base64.b64decode(text + "=" * (-len(text) % 4), validate=True)
     except ValueError:
-        raise ValueError("it is no base64") from None
+        raise ValueError("it is not base64") from None
     if not key:
         raise ValueError("it is empty")
     return key

@@ -26,8 +26,9 @@ from trio_alerts.http.request import origin_key
 from trio_alerts.ports.channel import Message
 from trio_alerts.routing.routes import Routing
 from trio_alerts.settings.addresses import OpenSearchAddress, RedisAddress
-from trio_alerts.settings.settings import RouteSettings, Settings, describe, warnings_about
+from trio_alerts.settings.settings import RouteSettings, Settings, warnings_about
 from trio_alerts.settings.sources import load_settings
+from trio_alerts.settings.tables import describe
 
 NOW = dt.datetime(2026, 11, 23, tzinfo=dt.UTC)
 MARK = "S3CR3T"  # stands in every secret, and must stand in nothing that is shown
@@ -133,7 +134,7 @@ def _use_opensearch(address: OpenSearchAddress) -> None:
 
 
 def _name(random: Random) -> str:
-    name = random.choice(sorted(describe()))
+    name = random.choice(sorted(describe(Settings)))
     if random.random() < 0.2:
         return name + "_file"
     return random.choice((name,) * 9 + ("", "x", "workres", "é", name.upper(), name + "\n"))
@@ -240,7 +241,7 @@ def _headers(random: Random) -> str:
 
 
 def _key(random: Random) -> str:
-    return _quoted(_name(random)) if random.random() < 0.3 else random.choice(sorted(describe()))
+    return _quoted(_name(random)) if random.random() < 0.3 else random.choice(sorted(describe(Settings)))
 
 
 def _value(random: Random) -> str:

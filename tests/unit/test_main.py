@@ -14,7 +14,8 @@ from trio_alerts.commands import COMMANDS, arguments, load_command
 from trio_alerts.commands.arguments import parse_arguments
 from trio_alerts.commands.command import Command
 from trio_alerts.errors import SettingsError, StartError, Unavailable
-from trio_alerts.settings.settings import Settings, describe
+from trio_alerts.settings.settings import Settings
+from trio_alerts.settings.tables import describe
 
 
 @pytest.fixture
@@ -52,7 +53,7 @@ def test_help_of_run_explains_every_setting() -> None:
     """What can be set stands in `run --help`, with what it means and its default."""
     text = " ".join(call("run", "--help").out.split())
 
-    for setting in describe().values():
+    for setting in describe(Settings).values():
         assert f"--{setting.name.replace('_', '-')} " in text
         assert f"{setting.meaning} (default: {setting.default})".replace("`", "") in text
 
@@ -76,7 +77,7 @@ def test_front_page_names_every_command() -> None:
     assert (0, f"trio-alerts {trio_alerts.__version__}\n", "") == tuple(vars(call("--version")).values())
 
 
-@pytest.mark.parametrize("name", describe())
+@pytest.mark.parametrize("name", describe(Settings))
 def test_every_setting_is_an_option(name: str) -> None:
     """Also those that the command's help does not explain, and before the command as well as behind it."""
     option = f"--{name.replace('_', '-')}"

@@ -23,7 +23,8 @@ from trio_alerts.secret import Secret, signing_key
 from trio_alerts.settings.addresses import ReceiverAddress
 from trio_alerts.settings.hosts import literal_address
 from trio_alerts.settings.kinds import HEADERS, WEBHOOK_SECRET, WEBHOOK_URL, choice
-from trio_alerts.settings.settings import ChannelSettings, about
+from trio_alerts.settings.settings import ChannelSettings
+from trio_alerts.settings.tables import about
 
 _KEY_BYTES = 24  # Standard Webhooks asks for keys of 24 to 64 bytes; shorter ones are in use, so they are no error
 
@@ -32,14 +33,15 @@ _KEY_BYTES = 24  # Standard Webhooks asks for keys of 24 to 64 bytes; shorter on
 class WebhookSettings(ChannelSettings):
     """A webhook: the alert is posted to one URL."""
 
-    kind: Literal["webhook"] = field(default="webhook", metadata=about(choice("webhook"), "What it is."))
-    url: ReceiverAddress = field(metadata=about(WEBHOOK_URL, "Where alerts are posted to."))
+    kind: Literal["webhook"] = field(default="webhook", metadata=about(choice("webhook"), "The kind of channel."))
+    url: ReceiverAddress = field(metadata=about(WEBHOOK_URL, "Where to post alerts."))
     secret: Secret | None = field(
-        default=None, metadata=about(WEBHOOK_SECRET, "Signs each request (Standard Webhooks v1); none: not signed.")
+        default=None,
+        metadata=about(WEBHOOK_SECRET, "Signs the requests (Standard Webhooks v1); none: not signed."),
     )
     headers: Mapping[str, Secret] = field(
         default_factory=dict,
-        metadata=about(HEADERS, "More headers of each request, such as `Authorization`; treated as secrets."),
+        metadata=about(HEADERS, "More request headers, such as `Authorization`; treated as secrets."),
     )
 
     @property

@@ -13,7 +13,8 @@ from trio_alerts.commands import COMMANDS, load_command
 from trio_alerts.commands.command import Command
 from trio_alerts.errors import SettingsError
 from trio_alerts.log import LEVELS
-from trio_alerts.settings.settings import ENV_PREFIX, Setting, describe
+from trio_alerts.settings.settings import ENV_PREFIX, Settings
+from trio_alerts.settings.tables import Setting, describe
 from trio_alerts.text import did_you_mean
 
 PROGRAM = "trio-alerts"
@@ -60,7 +61,7 @@ def parse_arguments(argv: Sequence[str]) -> Call:
     # Options may stand before the command, too, and between its operands; where one is given twice, the later is meant.
     arguments, unknown = parser.parse_known_intermixed_args(given.rest, given)
     parser.refuse(unknown)
-    names = (name for setting in describe().values() for name in _spellings(setting))
+    names = (name for setting in describe(Settings).values() for name in _spellings(setting))
     return Call(
         command=command,
         arguments=arguments,
@@ -110,7 +111,7 @@ def _front_parser() -> _Parser:
     )
     _add_general_options(parser)
     parser.add_argument("--version", action="version", version=f"{PROGRAM} {__version__}", help="print the version")
-    for setting in describe().values():
+    for setting in describe(Settings).values():
         _add_setting(parser, setting, shown=False)
     parser.add_argument("command", nargs="?", default=None, help=argparse.SUPPRESS)
     parser.add_argument("rest", nargs=argparse.REMAINDER, help=argparse.SUPPRESS)
@@ -134,8 +135,8 @@ def _command_parser(name: str, command: Command) -> _Parser:
     if command.settings is not None:
         text += f" The other settings are accepted as well; `{PROGRAM} run --help` explains them."
     group = parser.add_argument_group("settings", textwrap.fill(text, 110))
-    for setting in describe().values():
-        _add_setting(group, setting, shown=command.settings is None or setting.name in command.settings)
+    for setting in describe(Settings).values():
+        _add_setting(group, setting, shown=_explained(setting, command))
     return parser
 
 
@@ -156,6 +157,10 @@ def _add_setting(parser: argparse._ActionsContainer, setting: Setting, *, shown:
         else:
             text = "the path of a file that holds it"
         parser.add_argument(f"--{name.replace('_', '-')}", dest=name, metavar=_metavar(setting, name), help=text)
+
+
+def _explained(setting: Setting, command: Command) -> bool:
+    return command.settings is None or not {setting.name, setting.section}.isdisjoint(command.settings)
 
 
 def _spellings(setting: Setting) -> tuple[str, ...]:

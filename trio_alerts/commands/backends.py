@@ -9,7 +9,6 @@ from typing import TypeVar
 
 from trio_alerts.backends.redis.stream import open_redis_stream
 from trio_alerts.clock import ServerClock
-from trio_alerts.commands.store import SETTINGS as STORE_SETTINGS
 from trio_alerts.commands.store import open_records
 from trio_alerts.deployment import Marked, refuse_foreign
 from trio_alerts.errors import SchemaError, StartError
@@ -18,8 +17,7 @@ from trio_alerts.ports.store import AlertStore
 from trio_alerts.settings.settings import Settings
 
 T = TypeVar("T", bound=Marked)
-REDIS_SETTINGS = ("redis_url", "redis_ca_file", "redis_timeout_s", "stream", "streams")
-SETTINGS = (*REDIS_SETTINGS, "group", *STORE_SETTINGS)
+SETTINGS = ("Redis", "group", "Store", "log_format")  # that commands on both backends need
 
 
 @asynccontextmanager

@@ -21,7 +21,7 @@ class Command:
         examples: How it is called, one a line, without the program's name.
         operands: What it takes besides options, for the usage line.
         add_options: Adds its own options and operands.
-        settings: The settings that `--help` explains; None: all of them. It takes all of them in any case.
+        settings: The settings that `--help` explains, by section or name; None: all of them. It accepts all of them.
         service: It runs until it is stopped; what ends it then goes to the log, in the log's format.
     """
 

@@ -10,7 +10,7 @@ import msgspec
 import trio
 
 from trio_alerts.backends.redis.dead_letters import DeadLetter, open_dead_letters
-from trio_alerts.commands.backends import REDIS_SETTINGS, operator_name
+from trio_alerts.commands.backends import operator_name
 from trio_alerts.commands.command import Command
 from trio_alerts.commands.options import add_flag, count
 from trio_alerts.commands.output import print_json, print_rows
@@ -178,5 +178,5 @@ of entries that were not reported is uncertain then; it is safe to run the comma
     ),
     operands=("list|show|replay|drop", "[DEAD_ID…]"),
     add_options=_add_options,
-    settings=(*REDIS_SETTINGS, "log_format"),
+    settings=("Redis", "log_format"),
 )

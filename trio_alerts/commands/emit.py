@@ -9,7 +9,6 @@ from pathlib import Path
 import trio
 
 from trio_alerts.backends.redis.producer import open_producer
-from trio_alerts.commands.backends import REDIS_SETTINGS
 from trio_alerts.commands.command import Command
 from trio_alerts.commands.options import add_flag
 from trio_alerts.commands.output import print_json
@@ -117,5 +116,5 @@ what is certain: nothing is sent a second time.""",
     ),
     operands=("FILE|-",),
     add_options=_add_options,
-    settings=(*REDIS_SETTINGS, "log_format"),
+    settings=("Redis", "log_format"),
 )

@@ -9,7 +9,7 @@ import trio
 from trio_alerts.commands.command import Command
 from trio_alerts.commands.options import add_filters, add_flag, count, record_filter
 from trio_alerts.commands.output import print_json, print_rows
-from trio_alerts.commands.store import SETTINGS, open_records
+from trio_alerts.commands.store import open_records
 from trio_alerts.operations.records import newest_records
 from trio_alerts.ports.store import RecordFilter
 from trio_alerts.record import Record
@@ -82,5 +82,5 @@ answer filters; 4: it cannot be reached or refuses us.""",
         "list --json --limit 1000 | jq .title",
     ),
     add_options=_add_options,
-    settings=SETTINGS,
+    settings=("Store", "log_format"),
 )

@@ -11,7 +11,7 @@ import trio
 from trio_alerts.commands.command import Command
 from trio_alerts.commands.options import add_flag
 from trio_alerts.commands.output import print_json
-from trio_alerts.commands.store import SETTINGS, open_records
+from trio_alerts.commands.store import open_records
 from trio_alerts.delivery import Attempt, ChannelDelivery, Delivery
 from trio_alerts.errors import AlertError
 from trio_alerts.exact_json import encode
@@ -116,5 +116,5 @@ Exit code 1: there is no such record; 3 and 4 as for `list`.""",
     examples=("show 1763251506275-0", "show --json 'Alerts-2|1763251506275-0' | jq .delivery"),
     operands=("ID",),
     add_options=_add_options,
-    settings=SETTINGS,
+    settings=("Store", "log_format"),
 )

@@ -8,8 +8,6 @@ from trio_alerts.ports.store import AlertStore
 from trio_alerts.settings.settings import Settings
 from trio_alerts.store import open_store
 
-SETTINGS = ("store_url", "store_ca_file", "store_timeout_s", "index", "log_format")
-
 
 @asynccontextmanager
 async def open_records(settings: Settings) -> AsyncIterator[AlertStore]:

@@ -1,4 +1,4 @@
-"""Kinds of settings: what a value may be, and how it is read from the text of an option or an environment variable."""
+"""The kinds of settings: what a value may be, and how the text of an option or environment variable is read."""
 
 import re
 from collections.abc import Callable, Iterator, Mapping
@@ -19,7 +19,7 @@ _NAME_BYTES = 256
 # Redis takes milliseconds, and 0 means "for ever" there: no wait may round down to it.
 _SHORTEST_S = 0.01
 _LONGEST_S = 365 * 86_400
-# Written by the channel itself or by HTTP: another value would break the signature or the request.
+# Set by the channel or by HTTP: another value would break the signature or the request.
 _OUR_HEADERS = frozenset({"webhook-id", "webhook-timestamp", "webhook-signature", "content-type", "content-length"})
 _HTTP_HEADERS = frozenset({"connection", "content-encoding", "expect", "host", "te", "trailer", "transfer-encoding"})
 
@@ -29,10 +29,10 @@ class Kind:
     """What the value of a setting may be.
 
     Args:
-        allowed: The rule in words, for messages and the documentation.
-        check: Takes what TOML gives and returns the setting's value; raises ValueError, its text saying what is wrong.
-        from_text: Makes what TOML would give from the text of an option or an environment variable.
-        secret: The value appears in no message.
+        allowed: The rule in words, for messages and documentation.
+        check: Takes what TOML gives and returns the setting's value. Raises ValueError; its text says what is wrong.
+        from_text: Turns the text of an option or an environment variable into what TOML would give.
+        secret: No message shows the value.
         in_file: It may also be given as `<name>_file`: the path of a file that holds it.
     """
 
@@ -58,7 +58,7 @@ def whole(low: int, high: int) -> Kind:
             raise ValueError
         return value
 
-    return Kind(f"a whole number, {low:,} to {high:,}", check, from_text=_number)
+    return Kind(f"a whole number from {low:,} to {high:,}", check, from_text=_number)
 
 
 def seconds(low: float = _SHORTEST_S, high: float = _LONGEST_S) -> Kind:
@@ -70,7 +70,7 @@ def seconds(low: float = _SHORTEST_S, high: float = _LONGEST_S) -> Kind:
             raise ValueError
         return float(value)
 
-    return Kind(f"seconds, {low:g} to {high:,}", check, from_text=_number)
+    return Kind(f"a number of seconds from {low:g} to {high:,}", check, from_text=_number)
 
 
 def choice(*words: str) -> Kind:
@@ -92,7 +92,7 @@ def list_of(item: Kind, allowed: str, *, distinct: bool = True) -> Kind:
             raise ValueError
         items = tuple(item.check(one) for one in value)
         if distinct and len(set(items)) < len(items):
-            raise ValueError("one of them stands there twice")
+            raise ValueError("one of them is given twice")
         return items
 
     return Kind(allowed, check, from_text=lambda text: [item.from_text(part.strip()) for part in text.split(",")])
@@ -143,7 +143,7 @@ def _check_networks(value: object) -> Networks:
     if not isinstance(parts, list) or not parts or not all(isinstance(part, str) for part in parts):
         raise ValueError
     if any("://" in part for part in parts):  # it would be quoted
-        raise ValueError("an address is no network")
+        raise ValueError("a URL is not a network")
     return tuple(ip_network(part.strip()) for part in parts)
 
 
@@ -159,14 +159,14 @@ def read_secret_file(path: object) -> str:
 
     Raises:
         OSError: It cannot be read.
-        ValueError: It is no text, or `path` is no path.
+        ValueError: It is not text, or `path` is not a path.
     """
     if not isinstance(path, str):
         raise ValueError("the path of a file must be text")  # noqa: TRY004 - becomes a problem of the setting
     try:
         return Path(path).read_text("utf-8").rstrip("\r\n")
     except UnicodeDecodeError:
-        raise ValueError("the file is no UTF-8 text") from None
+        raise ValueError("the file is not UTF-8 text") from None
 
 
 def _check_headers(value: object) -> dict[str, Secret]:
@@ -175,13 +175,13 @@ def _check_headers(value: object) -> dict[str, Secret]:
     headers = [_header(name, text) for name, text in value.items()]
     for name, text in headers:
         if not re.fullmatch(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+", name):
-            raise ValueError(f"{name!r} is no name of a header")
+            raise ValueError(f"{name!r} is not a header name")
         if name.lower() in _OUR_HEADERS | _HTTP_HEADERS:
-            raise ValueError(f"{name!r} is written by the channel itself")
+            raise ValueError(f"{name!r} is set by the channel itself")
         if not isinstance(text, str) or not text.isascii() or not text.isprintable() or text != text.strip():
-            raise ValueError(f"the value of {name!r} must be printable ASCII without spaces at its ends")
+            raise ValueError(f"the value of {name!r} must be printable ASCII without leading or trailing spaces")
     if len({name.lower() for name, _ in headers}) < len(headers):
-        raise ValueError("one of them stands there twice")
+        raise ValueError("one of them is given twice")
     return {name: Secret(str(text)) for name, text in headers}
 
 
@@ -209,28 +209,31 @@ def _conditions(table: Mapping[str, object], prefix: str = "") -> Iterator[tuple
             continue
         values = value if isinstance(value, list) else [value]
         if not values or not all(isinstance(one, str | int) and not isinstance(one, bool) for one in values):
-            raise ValueError(f"{prefix}{key} must be a text, a whole number, or a list of these")
+            raise ValueError(f"{prefix}{key} must be a text, a whole number, or a list of them")
         yield prefix + key, tuple(str(one) for one in values)
 
 
-NAME = Kind(f"a name, 1 to {_NAME_BYTES} bytes, printable, no spaces at its ends", _check_name)
-CHANNEL_NAME = Kind('letters, digits, "-" and "_", at most 64', _check_channel_name)
+NAME = Kind(f"1 to {_NAME_BYTES} bytes of printable text without leading or trailing spaces", _check_name)
+CHANNEL_NAME = Kind('1 to 64 letters, digits, "-" and "_", the first a letter or digit', _check_channel_name)
 INDEX = Kind(
-    f'lower case, at most {_ALIAS_BYTES} bytes, not first: - _ +, nowhere: spaces and \\ / * ? " < > | , # :',
+    f'lower case, at most {_ALIAS_BYTES} bytes, not starting with - _ +, and without spaces and \\ / * ? " < > | , # :',
     _check_index,
 )
-FILE = Kind("the path of a file that exists", _check_file)
+FILE = Kind("the path of an existing file", _check_file)
 POLICY = choice("resend", "hold")
 NETWORKS = Kind('"any", "public", or a list of networks, such as 10.0.0.0/8', _check_networks)
-SCHEDULE = list_of(seconds(), f"a list of seconds, each {_SHORTEST_S:g} to {_LONGEST_S:,}", distinct=False)
+SCHEDULE = list_of(seconds(), f"a list of seconds, each from {_SHORTEST_S:g} to {_LONGEST_S:,}", distinct=False)
 REDIS_URL = Kind(
-    "redis://, rediss:// or redis+sentinel:// with host, or unix:///path", parse_redis_url, secret=True, in_file=True
+    "redis://host, rediss://host, redis+sentinel://host/service or unix:///path",
+    parse_redis_url,
+    secret=True,
+    in_file=True,
 )
 STORE_URL = Kind(
     "http(s)://user:password@host:port,host… or sqlite:///path", parse_store_url, secret=True, in_file=True
 )
-WEBHOOK_URL = Kind("http:// or https:// with one host", parse_receiver_url, secret=True, in_file=True)
-WEBHOOK_SECRET = Kind("base64, with or without whsec_ before it", _check_secret, secret=True, in_file=True)
-HEADERS = Kind("a table of texts, without the headers that the channel writes", _check_headers, secret=True)
+WEBHOOK_URL = Kind("an http:// or https:// URL with one host", parse_receiver_url, secret=True, in_file=True)
+WEBHOOK_SECRET = Kind("base64, with or without the prefix whsec_", _check_secret, secret=True, in_file=True)
+HEADERS = Kind("a table of texts, without the headers that the channel sets itself", _check_headers, secret=True)
 FLAG = Kind("true or false", _check_flag)
-MATCH = Kind("a table: field = value, or a list of values", _check_match)
+MATCH = Kind("a table of field = value, or field = a list of values", _check_match)

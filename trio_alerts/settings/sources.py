@@ -19,9 +19,8 @@ from trio_alerts.settings.settings import (
     ChannelSettings,
     RouteSettings,
     Settings,
-    Table,
-    describe,
 )
+from trio_alerts.settings.tables import describe
 from trio_alerts.text import did_you_mean, one_line
 
 T = TypeVar("T", ChannelSettings, RouteSettings)
@@ -106,11 +105,11 @@ def _from_environ(environ: Mapping[str, str], problems: list[str]) -> dict[str, 
     )
 
 
-def _from_toml(source: Mapping[str, object], table: Table, where: str, problems: list[str]) -> dict[str, _Given]:
+def _from_toml(source: Mapping[str, object], table: type[Any], where: str, problems: list[str]) -> dict[str, _Given]:
     return _from_source(source, _spellings(table), lambda name: f"{where}: {name}", problems, is_text=False)
 
 
-def _spellings(table: Table) -> dict[str, tuple[str, bool]]:
+def _spellings(table: type[Any]) -> dict[str, tuple[str, bool]]:
     """Map every accepted name to its setting, and to whether it names a file that holds the value."""
     settings = describe(table)
     plain = {name: (name, False) for name in settings}
@@ -139,7 +138,7 @@ def _from_source(
     return given
 
 
-def _values(given: Mapping[str, _Given], table: Table, problems: list[str]) -> tuple[dict[str, Any], set[str]]:
+def _values(given: Mapping[str, _Given], table: type[Any], problems: list[str]) -> tuple[dict[str, Any], set[str]]:
     """Check each value by itself; return the good ones, and the names of the others."""
     values: dict[str, Any] = {}
     settings = describe(table)
@@ -175,9 +174,9 @@ def _read_toml(path: Path, problems: list[str]) -> dict[str, Any]:
     except OSError as error:
         problems.append(f"{path}: cannot read the settings: {error.strerror}")
     except UnicodeDecodeError as error:
-        problems.append(f"{path}: no UTF-8 text at byte {error.start}")
+        problems.append(f"{path}: not UTF-8 text at byte {error.start}")
     except (ValueError, RecursionError) as error:  # also for numbers of thousands of digits, and lists as deep
-        problems.append(f"{path}: no valid TOML: {error}")
+        problems.append(f"{path}: not valid TOML: {error}")
     return {}
 
 
@@ -239,13 +238,13 @@ def _contradictions(settings: Settings, given: Mapping[str, _Given]) -> Iterator
     least_s = 3 * settings.keepalive_s
     if settings.claim_idle_s < least_s and not math.isclose(settings.claim_idle_s, least_s):
         rule = f"{say('claim_idle_s')} must be at least 3 times {say('keepalive_s')}"
-        yield {"claim_idle_s", "keepalive_s"}, f"{rule}: else living workers lose their entries"
+        yield {"claim_idle_s", "keepalive_s"}, f"{rule}: otherwise live workers lose their entries"
 
     attempt_s = settings.connect_timeout_s + settings.send_timeout_s
     if settings.lease_s < attempt_s or math.isclose(settings.lease_s, attempt_s):
         rule = f"{say('lease_s')} must be more than {say('connect_timeout_s')} + {say('send_timeout_s')}"
         names = {"lease_s", "connect_timeout_s", "send_timeout_s"}
-        yield names, f"{rule}: else a claim lapses while its attempt is running"
+        yield names, f"{rule}: otherwise a claim expires while its attempt is running"
 
     yield from _contradictions_of_channels(settings)
 

@@ -6,6 +6,7 @@ import re
 import resource
 from collections.abc import Mapping
 from ipaddress import ip_address, ip_network
+from itertools import groupby
 from pathlib import Path
 
 import pytest
@@ -26,12 +27,11 @@ from trio_alerts.settings.addresses import (
 from trio_alerts.settings.settings import (
     RouteSettings,
     Settings,
-    describe,
     require_channels,
-    settings_table,
     warnings_about,
 )
 from trio_alerts.settings.sources import load_settings
+from trio_alerts.settings.tables import describe
 
 KEY = "whsec_" + base64.b64encode(b"0123456789abcdef01234567").decode()
 HOOK = "https://hooks.example/T0/abc"
@@ -112,7 +112,7 @@ def test_defaults_are_those_of_the_design() -> None:
         "trim_keep_s": "86400",
         "networks": "`any`",
         "log_format": "`text` in a terminal, else `json`",
-    } == {name: setting.default for name, setting in describe().items()}
+    } == {name: setting.default for name, setting in describe(Settings).items()}
 
 
 def test_every_default_passes_its_own_check() -> None:
@@ -120,7 +120,7 @@ def test_every_default_passes_its_own_check() -> None:
     defaults = Settings(consumer="me")
 
     assert defaults == load({"consumer": "me"})
-    for name, setting in describe().items():
+    for name, setting in describe(Settings).items():
         value = getattr(defaults, name)
         if value not in (None, ()):
             raw = str(value) if name.endswith("_url") else list(value) if isinstance(value, tuple) else value
@@ -149,9 +149,9 @@ def test_the_environment_can_name_the_file(toml: TomlFile) -> None:
 def test_an_empty_environment_variable_counts_as_not_set(toml: TomlFile) -> None:
     """A variable that a compose file passes on empty changes nothing, but an empty option is an error."""
     assert 3 == toml.load("workers = 3", WORKERS="", WEBHOOK_URL="", WEBHOOK_SECRET_FILE="").workers
-    assert ["workers: '' from option --workers is not allowed; it must be a whole number, 1 to 20,000"] == problems_of(
-        {"workers": ""}
-    )
+    assert [
+        "workers: '' from option --workers is not allowed; it must be a whole number from 1 to 20,000"
+    ] == problems_of({"workers": ""})
 
 
 def test_an_empty_environment_variable_of_an_unknown_name_is_still_an_error() -> None:
@@ -240,7 +240,7 @@ def test_all_problems_are_reported_at_once(toml: TomlFile) -> None:
     ] == [re.split(r" the settings| \(did|; it", line)[0] for line in _without_file(toml)]
     assert [
         "environment variable TRIO_ALERTS_WORKRES: there is no such setting (did you mean TRIO_ALERTS_WORKERS?)",
-        f"batch: 'many' from {toml.path}: batch is not allowed; it must be a whole number, 1 to 20,000",
+        f"batch: 'many' from {toml.path}: batch is not allowed; it must be a whole number from 1 to 20,000",
         f"{toml.path}, [[channels]] number 1: url is missing",
         f"{toml.path}, [[routes]] number 1: suppres: there is no such setting (did you mean suppress?)",
     ] == toml.problems_of(text, WORKRES="1")
@@ -268,7 +268,7 @@ def test_broken_toml_names_file_and_line(toml: TomlFile) -> None:
     """A syntax error is reported with its file and line, beside the problems of other sources."""
     first, second = toml.problems_of("workers = 3\nbatch = = 4\n", WORKERS="0")
 
-    assert first.startswith(f"{toml.path}: no valid TOML: ")
+    assert first.startswith(f"{toml.path}: not valid TOML: ")
     assert "line 2" in first
     assert second.startswith("workers: '0'")
 
@@ -282,7 +282,7 @@ def test_a_file_that_cannot_be_read_is_named(tmp_path: Path) -> None:
         CONFIG=f"{tmp_path}/no.toml"
     )
     assert [f"{tmp_path}: cannot read the settings: Is a directory"] == problems_of(CONFIG=str(tmp_path))
-    assert [f"{binary}: no UTF-8 text at byte 10"] == problems_of(CONFIG=str(binary))
+    assert [f"{binary}: not UTF-8 text at byte 10"] == problems_of(CONFIG=str(binary))
 
 
 @pytest.mark.parametrize("name", ["webhook_secret", "webhook_url", "redis_url", "store_url"])
@@ -311,13 +311,13 @@ def test_a_secret_file_that_cannot_be_used_is_reported(tmp_path: Path, toml: Tom
     (tmp_path / "binary").write_bytes(b"\xff")
     (tmp_path / "empty").write_text("\n", "utf-8")
     source = "environment variable TRIO_ALERTS_WEBHOOK_SECRET_FILE"
-    must = "it must be base64, with or without whsec_ before it"
+    must = "it must be base64, with or without the prefix whsec_"
 
     assert [f"webhook_secret: cannot read {tmp_path}/no that {source} names: No such file or directory"] == problems_of(
         WEBHOOK_URL=HOOK, WEBHOOK_SECRET_FILE=f"{tmp_path}/no"
     )
     assert [
-        f"webhook_secret: the value from {source} is not allowed (the file is no UTF-8 text); {must}"
+        f"webhook_secret: the value from {source} is not allowed (the file is not UTF-8 text); {must}"
     ] == problems_of(WEBHOOK_URL=HOOK, WEBHOOK_SECRET_FILE=f"{tmp_path}/binary")
     assert [f"webhook_secret: the value from {source} is not allowed (it is empty); {must}"] == problems_of(
         WEBHOOK_URL=HOOK, WEBHOOK_SECRET_FILE=f"{tmp_path}/empty"
@@ -439,7 +439,7 @@ def test_bad_values_are_refused(name: str, text: str) -> None:
 
     assert problem.startswith(f"{name}: ")
     assert f" from option --{name.replace('_', '-')} is not allowed" in problem
-    assert problem.endswith(f"; it must be {describe()[name].kind.allowed}")
+    assert problem.endswith(f"; it must be {describe(Settings)[name].kind.allowed}")
     problem.encode()
 
 
@@ -449,7 +449,7 @@ def test_bad_values_are_refused(name: str, text: str) -> None:
         ('networks = ["10.0.0.1/8"]', "(10.0.0.1/8 has host bits set)"),
         (f'stream = "{"é" * 129}"', "(it has 258 bytes)"),
         (f'index = "{"é" * 125}"', "(it has 250 bytes)"),
-        ('streams = ["a", "a"]', "(one of them stands there twice)"),
+        ('streams = ["a", "a"]', "(one of them is given twice)"),
         ('store_ca_file = "/nowhere"', "(there is no such file)"),
     ],
 )
@@ -518,7 +518,7 @@ def test_any_decimal_in_range_is_taken_exactly(value: object) -> None:
 
 @given(
     st.dictionaries(
-        st.one_of(st.sampled_from(sorted(describe())), st.text("abcdefgh_", max_size=8)),
+        st.one_of(st.sampled_from(sorted(describe(Settings))), st.text("abcdefgh_", max_size=8)),
         st.text(max_size=20),
         max_size=4,
     )
@@ -553,7 +553,7 @@ def test_settings_that_go_together_are_taken(options: dict[str, str]) -> None:
 def test_entries_must_be_renewed_three_times_before_they_can_be_claimed() -> None:
     """claim_idle_s below three times keepalive_s is refused, with both values and where they come from."""
     rule = "claim_idle_s (45, default) must be at least 3 times keepalive_s (15.1, option --keepalive-s)"
-    assert [f"{rule}: else living workers lose their entries"] == problems_of({"keepalive_s": "15.1"})
+    assert [f"{rule}: otherwise live workers lose their entries"] == problems_of({"keepalive_s": "15.1"})
 
 
 @pytest.mark.parametrize(
@@ -661,15 +661,15 @@ def test_a_channel_table_is_read_whole(toml: TomlFile) -> None:
         ('kind = "smtp"', "kind: 'smtp' from"),
         ('in_doubt_policy = "drop"', "in_doubt_policy: 'drop' from"),
         ("headers = 1", "headers: the value from"),
-        ('headers = { "a b" = "x" }', "'a b' is no name of a header"),
-        ('headers = { "Webhook-Id" = "x" }', "'Webhook-Id' is written by the channel itself"),
-        ('headers = { "Content-Length" = "x" }', "'Content-Length' is written by the channel itself"),
-        ('headers = { Host = "x" }', "'Host' is written by the channel itself"),
+        ('headers = { "a b" = "x" }', "'a b' is not a header name"),
+        ('headers = { "Webhook-Id" = "x" }', "'Webhook-Id' is set by the channel itself"),
+        ('headers = { "Content-Length" = "x" }', "'Content-Length' is set by the channel itself"),
+        ('headers = { Host = "x" }', "'Host' is set by the channel itself"),
         ('headers = { a = "x\\r\\nb: y" }', "the value of 'a' must be printable ASCII"),
         ('headers = { a = " x" }', "the value of 'a' must be printable ASCII"),
         ('headers = { a = "é" }', "the value of 'a' must be printable ASCII"),
         ("headers = { a = 1 }", "the value of 'a' must be printable ASCII"),
-        ('headers = { a = "x", A = "y" }', "one of them stands there twice"),
+        ('headers = { a = "x", A = "y" }', "one of them is given twice"),
         ('heders = { a = "x" }', "[[channels]] number 2: heders: there is no such setting (did you mean headers?)"),
     ],
 )
@@ -700,9 +700,9 @@ def test_a_header_can_come_from_a_file(toml: TomlFile) -> None:
     for headers, problem in (
         ('Authorization_file = "/nowhere"', "(the file that 'Authorization_file' names cannot be read: No such file"),
         ("Authorization_file = 1", "(the path of a file must be text)"),
-        (f'Authorization = "x", authorization_file = "{token}"', "(one of them stands there twice)"),
-        (f'Host_file = "{token}"', "('Host' is written by the channel itself)"),
-        (f'_file = "{token}"', "('' is no name of a header)"),
+        (f'Authorization = "x", authorization_file = "{token}"', "(one of them is given twice)"),
+        (f'Host_file = "{token}"', "('Host' is set by the channel itself)"),
+        (f'_file = "{token}"', "('' is not a header name)"),
         (f'Authorization_file = "{MARK}"', "cannot be read: No such file"),
     ):
         (message,) = toml.problems_of(table % headers)
@@ -960,25 +960,20 @@ def test_too_few_open_files_get_a_warning(allowed: int, warned: bool, monkeypatc
 
 
 @pytest.mark.parametrize("table", [Settings, WebhookSettings, RouteSettings])
-def test_every_setting_is_documented(table: type[Settings | WebhookSettings | RouteSettings]) -> None:
-    """Each field has a meaning and a rule, and the Markdown table has one row of four cells for it, in order."""
-    header, rule, *rows = settings_table(table).splitlines()
+def test_every_setting_describes_itself(table: type[Settings | WebhookSettings | RouteSettings]) -> None:
+    """Each field has a meaning and a rule, those of `Settings` a section, and a section is in one piece."""
+    settings = describe(table).values()
 
-    assert "| setting | default | allowed | meaning |" == header
-    assert "|---|---|---|---|" == rule
-    assert [f"`{name}`" for name in describe(table)] == [row.split(" | ")[0].removeprefix("| ") for row in rows]
-    assert {5} == {len(re.findall(r"(?<!\\)\|", row)) for row in rows}
-    assert all(setting.meaning.endswith(".") and setting.kind.allowed for setting in describe(table).values())
+    assert all(setting.meaning.endswith(".") and setting.kind.allowed for setting in settings)
+    assert (table is Settings) == all(setting.section for setting in settings)
+    sections = [section for section, _ in groupby(settings, lambda setting: setting.section)]
+    assert len(set(sections)) == len(sections)
 
 
-def test_the_table_says_what_must_be_given_and_what_may_come_from_a_file() -> None:
-    """Required keys and `…_file` spellings can be seen in the table."""
-    rows = {row.split("`")[1]: row for row in settings_table(WebhookSettings).splitlines()[2:]}
-
-    assert "| must be given |" in rows["url"]
-    assert "Also as `url_file`." in rows["url"]
-    assert "_file" not in rows["headers"]
-    assert "| false |" in settings_table(RouteSettings)
+def test_what_must_be_given_has_no_default() -> None:
+    """A channel needs a name and a URL; what is off or empty says so."""
+    assert ["name", "url"] == [name for name, setting in describe(WebhookSettings).items() if setting.default is None]
+    assert ("false", "none") == (describe(RouteSettings)["suppress"].default, describe(Settings)["streams"].default)
 
 
 def test_each_process_is_another_consumer() -> None:

@@ -1,0 +1,64 @@
+"""Tables of settings that describe themselves: each field of the dataclass is one setting."""
+
+from dataclasses import MISSING, dataclass, fields
+from typing import Any
+
+from trio_alerts.settings.kinds import Kind
+
+
+@dataclass(frozen=True)
+class Setting:
+    """One setting as users see it.
+
+    Args:
+        name: In TOML; other sources spell it in their own way.
+        kind: What it may be.
+        meaning: One or two sentences.
+        default: In words; None if it must be given.
+        section: The heading that it stands under; empty in a table without headings.
+    """
+
+    name: str
+    kind: Kind
+    meaning: str
+    default: str | None
+    section: str
+
+
+def about(kind: Kind, meaning: str, default: str = "", *, section: str = "") -> dict[str, object]:
+    """Return the metadata of a field.
+
+    Args:
+        kind: What it may be.
+        meaning: One or two sentences.
+        default: In words, where the value itself does not say it.
+        section: Begins with this field.
+    """
+    return {"kind": kind, "meaning": meaning, "default": default, "section": section}
+
+
+def describe(table: type[Any]) -> dict[str, Setting]:
+    """Describe every setting of a table by its name, in order."""
+    described = {}
+    section = ""
+    for one in fields(table):
+        if not one.metadata:  # `channels` and `routes`: tables of their own
+            continue
+        section = one.metadata["section"] or section
+        value = one.default if one.default_factory is MISSING else one.default_factory()
+        default = one.metadata["default"] or (None if value is MISSING else _in_words(value))
+        described[one.name] = Setting(one.name, one.metadata["kind"], one.metadata["meaning"], default, section)
+    return described
+
+
+def _in_words(value: object) -> str:
+    match value:
+        case None | () | {}:
+            return "none"
+        case bool():
+            return str(value).lower()
+        case int() | float():
+            return f"{value:g}"
+        case tuple():
+            return ", ".join(_in_words(one) for one in value)
+    return f"`{value}`"
