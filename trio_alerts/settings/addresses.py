@@ -22,10 +22,7 @@ _LONGEST = 8_192  # characters; servers refuse request lines that are longer
 _LONGEST_SOCKET_PATH = 107  # bytes; sockaddr_un has room for no more
 
 # RFC 3986, appendix B, but with several hosts, and with user and password up to the last "@" before the path.
-_URL = re.compile(
-    r"(?P<scheme>[^:/?#]*)://(?:(?P<credentials>[^/?#]*)@)?(?P<hosts>[^/?#]*)"
-    r"(?P<path>[^?#]*)(?:\?(?P<query>[^#]*))?(?:#(?P<fragment>.*))?"
-)
+_URL = re.compile(r"([^:/?#]*)://(?:([^/?#]*)@)?([^/?#]*)(.*)")
 _DATABASE = re.compile(r"[0-9]{0,9}")
 _FILE = re.compile(r"/[^?#]*[^?#/]")
 
@@ -113,11 +110,7 @@ class ReceiverAddress:
 
 
 def parse_redis_url(value: object) -> RedisAddress:
-    """Parse `redis_url`.
-
-    Raises:
-        ValueError: It cannot be used; the message says why.
-    """
+    """Parse `redis_url`; raises ValueError, which says what is wrong."""
     url = _split(value)
     if "@" in url.rest or "#" in url.rest:
         raise ValueError(_UNESCAPED)
@@ -132,11 +125,7 @@ def parse_redis_url(value: object) -> RedisAddress:
 
 
 def parse_store_url(value: object) -> StoreAddress:
-    """Parse `store_url`.
-
-    Raises:
-        ValueError: It cannot be used; the message says why.
-    """
+    """Parse `store_url`; raises ValueError, which says what is wrong."""
     url = _split(value)
     match url.scheme:
         case "sqlite":
@@ -147,16 +136,12 @@ def parse_store_url(value: object) -> StoreAddress:
 
 
 def parse_receiver_url(value: object) -> ReceiverAddress:
-    """Parse the URL of a channel.
-
-    Raises:
-        ValueError: It cannot be used; the message says why.
-    """
+    """Parse the URL of a channel; raises ValueError, which says what is wrong."""
     url = _split(value)
     if url.scheme not in ("http", "https"):
         raise ValueError("unknown scheme")
     ((host, _),) = _hosts(url, most=1)
-    if url.fragment:
+    if url.rest.partition("#")[2]:
         raise ValueError('what follows "#" would never be sent')
     _refuse_colon(url)
     # Behind an unescaped "/" or "?" of a password, its beginning looks like the host.
@@ -176,10 +161,7 @@ class _Url(NamedTuple):
     user: str | None
     password: Secret | None
     hosts: str  # separated by commas, as they were written
-    path: str
-    query: str
-    fragment: str
-    rest: str  # all that follows the hosts
+    rest: str  # path, query and fragment
 
 
 def _split(value: object) -> _Url:
@@ -190,20 +172,11 @@ def _split(value: object) -> _Url:
         raise ValueError
     if len(value) > _LONGEST:
         raise ValueError(f"longer than {_LONGEST:,} characters")
-    credentials = match["credentials"] or ""
+    scheme, credentials, hosts, rest = match.groups("")
     if re.search(r"[@\[\]]", credentials):
         raise ValueError('in a user or password, which precede the first host, write "@", "[" and "]" as %40, %5B, %5D')
     user, _, password = credentials.partition(":")
-    return _Url(
-        scheme=match["scheme"].lower(),
-        user=unquote(user) if credentials else None,
-        password=_secret(unquote(password)),
-        hosts=match["hosts"],
-        path=match["path"],
-        query=match["query"] or "",
-        fragment=match["fragment"] or "",
-        rest=value[match.end("hosts") :],
-    )
+    return _Url(scheme.lower(), unquote(user) if credentials else None, _secret(unquote(password)), hosts, rest)
 
 
 def _hosts(url: _Url, *, most: int | None = None) -> list[tuple[str, int | None]]:
@@ -218,26 +191,27 @@ def _hosts(url: _Url, *, most: int | None = None) -> list[tuple[str, int | None]
 
 def _redis(url: _Url) -> RedisAddress:
     ((host, port),) = _hosts(url, most=1)
-    options = _options(url, "db")
+    path, options = _options(url, "db")
     return RedisAddress(
         host=_without_brackets(host),
         port=port or REDIS_PORT,
         tls=url.scheme == "rediss",
-        db=_database(*options.get("db", ()), url.path.removeprefix("/")),
+        db=_database(*options.get("db", ()), path.removeprefix("/")),
         username=url.user or None,
         password=url.password,
     )
 
 
 def _unix(url: _Url) -> RedisAddress:
-    if url.hosts or not _FILE.fullmatch(url.path):
+    path, options = _options(url, "db")
+    if url.hosts or not _FILE.fullmatch(path):
         raise ValueError("the path of the socket must follow three slashes, as in unix:///run/redis.sock")
-    path = unquote(url.path)
+    path = unquote(path)
     if len(path.encode()) > _LONGEST_SOCKET_PATH:
         raise ValueError(f"the path of a socket has at most {_LONGEST_SOCKET_PATH} bytes")
     return RedisAddress(
         path=path,
-        db=_database(*_options(url, "db").get("db", ())),
+        db=_database(*options.get("db", ())),
         username=url.user or None,
         password=url.password,
     )
@@ -245,8 +219,8 @@ def _unix(url: _Url) -> RedisAddress:
 
 def _sentinel(url: _Url) -> RedisAddress:
     hosts = _hosts(url)
-    options = _options(url, "sentinel_username", "sentinel_password")
-    service, _, database = url.path.removeprefix("/").partition("/")
+    path, options = _options(url, "sentinel_username", "sentinel_password")
+    service, _, database = path.removeprefix("/").partition("/")
     if not service:
         raise ValueError("the name of the service is missing, as in redis+sentinel://host:port/service/db")
     return RedisAddress(
@@ -260,13 +234,14 @@ def _sentinel(url: _Url) -> RedisAddress:
     )
 
 
-def _options(url: _Url, *known: str) -> dict[str, list[str]]:
-    """Return what stands behind the `?`, and refuse what would be ignored."""
-    options = parse_qs(url.query, keep_blank_values=True)
+def _options(url: _Url, *known: str) -> tuple[str, dict[str, list[str]]]:
+    """Return the path and what follows its `?`; refuse what would be ignored."""
+    path, _, query = url.rest.partition("?")
+    options = parse_qs(query, keep_blank_values=True)
     unknown = sorted(options.keys() - set(known))
     if unknown:
         raise ValueError(f"the option {one_line(', '.join(unknown))} is not supported")
-    return options
+    return path, options
 
 
 def _database(*texts: str) -> int:
@@ -279,7 +254,7 @@ def _database(*texts: str) -> int:
 def _sqlite(url: _Url) -> SqliteAddress:
     if url.hosts or url.user is not None or not _FILE.fullmatch(url.rest):
         raise ValueError('the path of the file, without "?" and "#", must follow three slashes: sqlite:///alerts.db')
-    return SqliteAddress(url.path.removeprefix("/"))
+    return SqliteAddress(url.rest.removeprefix("/"))
 
 
 def _opensearch(url: _Url) -> OpenSearchAddress:
@@ -291,7 +266,7 @@ def _opensearch(url: _Url) -> OpenSearchAddress:
     if not url.hosts.isascii() or "%" in url.hosts:
         raise ValueError("each host must be ASCII, and an IPv6 address must have no zone")
     _refuse_colon(url)
-    prefix = url.path.rstrip("/")
+    prefix = url.rest.rstrip("/")
     default = OPENSEARCH_PORTS[url.scheme]
     nodes = tuple(f"{url.scheme}://{host}:{port or default}{prefix}" for host, port in hosts)
     return OpenSearchAddress(nodes, url.user, url.password)

@@ -37,7 +37,7 @@ from trio_alerts.settings.kinds import (
     seconds,
     whole,
 )
-from trio_alerts.settings.tables import about
+from trio_alerts.settings.tables import about, setting
 
 ENV_PREFIX = "TRIO_ALERTS_"
 
@@ -56,10 +56,9 @@ class ChannelSettings:
     """One way to reach people: a `[[channels]]` table of the TOML file. Each kind of channel adds its own keys."""
 
     name: str = field(metadata=about(CHANNEL_NAME, "The name of the channel in routes, records and logs."))
-    kind: str = field(default=DEFAULT_KIND, metadata=about(NAME, "The kind of channel."))
-    in_doubt_policy: InDoubtPolicy = field(
-        default="resend",
-        metadata=about(POLICY, "Like the setting of that name, for this channel.", "the setting `in_doubt_policy`"),
+    kind: str = setting(DEFAULT_KIND, NAME, "The kind of channel.")
+    in_doubt_policy: InDoubtPolicy = setting(
+        "resend", POLICY, "Like the setting of that name, for this channel.", "the setting `in_doubt_policy`"
     )
 
     @property
@@ -93,152 +92,105 @@ class RouteSettings:
             '`severity = ">=high"`. None: every alert matches.',
         ),
     )
-    channels: tuple[str, ...] = field(
-        default=(),
-        metadata=about(list_of(CHANNEL_NAME, "a list of channel names"), "Where the alert goes."),
-    )
-    suppress: bool = field(
-        default=False,
-        metadata=about(FLAG, "Record the alert as `suppressed`, and send nothing."),
-    )
+    channels: tuple[str, ...] = setting((), list_of(CHANNEL_NAME, "a list of channel names"), "Where the alert goes.")
+    suppress: bool = setting(False, FLAG, "Record the alert as `suppressed`, and send nothing.")
 
 
 @dataclass(frozen=True, kw_only=True)
 class Settings:
     """Everything that can be configured. `load_settings` checks it; one that is built directly is trusted."""
 
-    redis_url: RedisAddress = field(
-        default=RedisAddress("127.0.0.1"),
-        metadata=about(REDIS_URL, "The Redis or Valkey server that holds the stream.", section="Redis"),
+    redis_url: RedisAddress = setting(
+        RedisAddress("127.0.0.1"), REDIS_URL, "The Redis or Valkey server that holds the stream.", section="Redis"
     )
-    redis_ca_file: Path | None = field(
-        default=None, metadata=about(FILE, "The CA certificates (PEM) to trust for Redis, instead of the system's.")
+    redis_ca_file: Path | None = setting(
+        None, FILE, "The CA certificates (PEM) to trust for Redis, instead of the system's."
     )
-    redis_timeout_s: float = field(
-        default=5.0,
-        metadata=about(seconds(), "How long to wait for an answer from Redis before dropping the connection."),
+    redis_timeout_s: float = setting(
+        5.0, seconds(), "How long to wait for an answer from Redis before dropping the connection."
     )
-    stream: str = field(default="AlertStream", metadata=about(NAME, "The stream to read."))
-    streams: tuple[str, ...] = field(
-        default=(),
-        metadata=about(list_of(NAME, "a list of names"), "The parts of a partitioned stream, instead of `stream`."),
+    stream: str = setting("AlertStream", NAME, "The stream to read.")
+    streams: tuple[str, ...] = setting(
+        (), list_of(NAME, "a list of names"), "The parts of a partitioned stream, instead of `stream`."
     )
-    group: str = field(
-        default="alert-processor",
-        metadata=about(NAME, "The consumer group; processes in one group share the work.", section="Consumer group"),
+    group: str = setting(
+        "alert-processor", NAME, "The consumer group; processes in one group share the work.", section="Consumer group"
     )
     consumer: str = field(
         default_factory=_consumer_name,
         metadata=about(NAME, "The name of this process in the group; it must be unique.", "host-pid-random"),
     )
-    start_from: Literal["refuse", "0", "now"] = field(
-        default="refuse",
-        metadata=about(
-            choice("refuse", "0", "now"),
-            "What to do if the group must be created while more than 1,000 entries are waiting: refuse to start "
-            "(exit code 2), take them all, or take only new ones.",
-        ),
+    start_from: Literal["refuse", "0", "now"] = setting(
+        "refuse",
+        choice("refuse", "0", "now"),
+        "What to do if the group must be created while more than 1,000 entries are waiting: refuse to start (exit code "
+        "2), take them all, or take only new ones.",
     )
-    store_url: StoreAddress = field(
-        default=OpenSearchAddress(("http://127.0.0.1:9200",)),
-        metadata=about(STORE_URL, "Where records are kept: OpenSearch, or an SQLite file.", section="Store"),
+    store_url: StoreAddress = setting(
+        OpenSearchAddress(("http://127.0.0.1:9200",)),
+        STORE_URL,
+        "Where records are kept: OpenSearch, or an SQLite file.",
+        section="Store",
     )
-    store_ca_file: Path | None = field(
-        default=None, metadata=about(FILE, "The CA certificates (PEM) to trust for OpenSearch.")
+    store_ca_file: Path | None = setting(None, FILE, "The CA certificates (PEM) to trust for OpenSearch.")
+    store_timeout_s: float = setting(10.0, seconds(), "How long to wait for an answer from the store.")
+    index: str = setting("alerts", INDEX, "The alias of the index; the index behind it is called `<alias>-000001`.")
+    workers: int = setting(16, whole(1, 20_000), "How many alerts a process works on at once.", section="Workers")
+    processes: int = setting(
+        1, whole(1, 256), "How many processes to run on this machine, each with that many workers."
     )
-    store_timeout_s: float = field(
-        default=10.0, metadata=about(seconds(), "How long to wait for an answer from the store.")
+    batch: int = setting(100, whole(1, 20_000), "The most entries to take by one XREADGROUP.")
+    block_s: float = setting(2.0, seconds(high=3600), "How long one XREADGROUP waits for new entries.")
+    grace_s: float = setting(25.0, seconds(low=0), "How long running sends may take to finish after SIGTERM.")
+    keepalive_s: float = setting(
+        10.0,
+        seconds(),
+        "How often to renew the entries that are being worked on.",
+        section="Crashes and poison entries",
     )
-    index: str = field(
-        default="alerts",
-        metadata=about(INDEX, "The alias of the index; the index behind it is called `<alias>-000001`."),
+    claim_idle_s: float = setting(
+        45.0, seconds(), "An entry that was not renewed for this long is taken over; at least 3 times `keepalive_s`."
     )
-    workers: int = field(
-        default=16, metadata=about(whole(1, 20_000), "How many alerts a process works on at once.", section="Workers")
+    claim_every_s: float = setting(1.0, seconds(), "How often to look for entries to take over.")
+    max_deliveries: int = setting(
+        5, whole(2, 1_000), "An entry that was delivered this often without an outcome is quarantined."
     )
-    processes: int = field(
-        default=1,
-        metadata=about(whole(1, 256), "How many processes to run on this machine, each with that many workers."),
+    quarantine_halt: int = setting(
+        50, whole(1, 1_000_000), "This many quarantined entries in a row stop the process (exit code 5)."
     )
-    batch: int = field(default=100, metadata=about(whole(1, 20_000), "The most entries to take by one XREADGROUP."))
-    block_s: float = field(
-        default=2.0, metadata=about(seconds(high=3600), "How long one XREADGROUP waits for new entries.")
+    webhook_url: ReceiverAddress | None = setting(
+        None, WEBHOOK_URL, "Where to post alerts: makes a channel named `webhook`.", section="Delivery"
     )
-    grace_s: float = field(
-        default=25.0, metadata=about(seconds(low=0), "How long running sends may take to finish after SIGTERM.")
+    webhook_secret: Secret | None = setting(
+        None, WEBHOOK_SECRET, "Signs the requests to `webhook_url` (Standard Webhooks v1); none: not signed."
     )
-    keepalive_s: float = field(
-        default=10.0,
-        metadata=about(
-            seconds(), "How often to renew the entries that are being worked on.", section="Crashes and poison entries"
-        ),
+    in_doubt_policy: InDoubtPolicy = setting(
+        "resend", POLICY, "After an attempt whose outcome is unknown: send again, or hold it for a human."
     )
-    claim_idle_s: float = field(
-        default=45.0,
-        metadata=about(
-            seconds(), "An entry that was not renewed for this long is taken over; at least 3 times `keepalive_s`."
-        ),
+    connect_timeout_s: float = setting(5.0, seconds(), "How long an attempt waits for a connection to the receiver.")
+    send_timeout_s: float = setting(15.0, seconds(), "How long an attempt waits for the receiver's answer.")
+    networks: Networks = setting(
+        "any", NETWORKS, "Where receivers may be; `any`: everywhere but metadata, link-local and multicast addresses."
     )
-    claim_every_s: float = field(default=1.0, metadata=about(seconds(), "How often to look for entries to take over."))
-    max_deliveries: int = field(
-        default=5,
-        metadata=about(whole(2, 1_000), "An entry that was delivered this often without an outcome is quarantined."),
+    retry_schedule_s: tuple[float, ...] = setting(
+        (5.0, 30.0, 120.0, 300.0, 900.0, 1800.0, 3600.0, 7200.0, 14400.0, 28800.0, 28800.0),
+        SCHEDULE,
+        "The waits between attempts, ± 20 %; after the last one the alert is `failed`.",
+        section="Retries",
     )
-    quarantine_halt: int = field(
-        default=50,
-        metadata=about(whole(1, 1_000_000), "This many quarantined entries in a row stop the process (exit code 5)."),
+    redrive_every_s: float = setting(2.0, seconds(), "How often to look for due retries.")
+    lease_s: float = setting(
+        60.0, seconds(), "How long a claim on a record holds; more than `connect_timeout_s` + `send_timeout_s`."
     )
-    webhook_url: ReceiverAddress | None = field(
-        default=None,
-        metadata=about(WEBHOOK_URL, "Where to post alerts: makes a channel named `webhook`.", section="Delivery"),
+    trim: Literal["off", "acked"] = setting(
+        "off",
+        choice("off", "acked"),
+        "`acked`: trim entries from the stream that all its groups have acknowledged.",
+        section="Trimming and log",
     )
-    webhook_secret: Secret | None = field(
-        default=None,
-        metadata=about(WEBHOOK_SECRET, "Signs the requests to `webhook_url` (Standard Webhooks v1); none: not signed."),
-    )
-    in_doubt_policy: InDoubtPolicy = field(
-        default="resend",
-        metadata=about(POLICY, "After an attempt whose outcome is unknown: send again, or hold it for a human."),
-    )
-    connect_timeout_s: float = field(
-        default=5.0, metadata=about(seconds(), "How long an attempt waits for a connection to the receiver.")
-    )
-    send_timeout_s: float = field(
-        default=15.0, metadata=about(seconds(), "How long an attempt waits for the receiver's answer.")
-    )
-    networks: Networks = field(
-        default="any",
-        metadata=about(
-            NETWORKS, "Where receivers may be; `any`: everywhere but metadata, link-local and multicast addresses."
-        ),
-    )
-    retry_schedule_s: tuple[float, ...] = field(
-        default=(5.0, 30.0, 120.0, 300.0, 900.0, 1800.0, 3600.0, 7200.0, 14400.0, 28800.0, 28800.0),
-        metadata=about(
-            SCHEDULE, "The waits between attempts, ± 20 %; after the last one the alert is `failed`.", section="Retries"
-        ),
-    )
-    redrive_every_s: float = field(default=2.0, metadata=about(seconds(), "How often to look for due retries."))
-    lease_s: float = field(
-        default=60.0,
-        metadata=about(
-            seconds(), "How long a claim on a record holds; more than `connect_timeout_s` + `send_timeout_s`."
-        ),
-    )
-    trim: Literal["off", "acked"] = field(
-        default="off",
-        metadata=about(
-            choice("off", "acked"),
-            "`acked`: trim entries from the stream that all its groups have acknowledged.",
-            section="Trimming and log",
-        ),
-    )
-    trim_keep_s: float = field(
-        default=86_400.0, metadata=about(seconds(low=0), "Entries younger than this are never trimmed.")
-    )
-    log_format: Literal["text", "json"] | None = field(
-        default=None,
-        metadata=about(choice("text", "json"), "The format of log lines.", "`text` in a terminal, else `json`"),
+    trim_keep_s: float = setting(86_400.0, seconds(low=0), "Entries younger than this are never trimmed.")
+    log_format: Literal["text", "json"] | None = setting(
+        None, choice("text", "json"), "The format of log lines.", "`text` in a terminal, else `json`"
     )
     channels: tuple[ChannelSettings, ...] = ()  # the one that `webhook_url` makes, then those of `[[channels]]`
     routes: tuple[RouteSettings, ...] = ()

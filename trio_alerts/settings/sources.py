@@ -86,10 +86,9 @@ class _Given:
 
 
 def _from_options(options: Mapping[str, str], problems: list[str]) -> dict[str, _Given]:
-    def label(name: str) -> str:
-        return f"option --{name.replace('_', '-')}"
-
-    return _from_source(options, _spellings(Settings), label, problems, is_text=True)
+    return _from_source(
+        options, _spellings(Settings), lambda name: f"option --{name.replace('_', '-')}", problems, is_text=True
+    )
 
 
 def _from_environ(environ: Mapping[str, str], problems: list[str]) -> dict[str, _Given]:

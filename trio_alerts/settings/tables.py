@@ -1,9 +1,11 @@
 """Tables of settings that describe themselves: each field of the dataclass is one setting."""
 
-from dataclasses import MISSING, dataclass, fields
-from typing import Any
+from dataclasses import MISSING, dataclass, field, fields
+from typing import Any, TypeVar
 
 from trio_alerts.settings.kinds import Kind
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -35,6 +37,11 @@ def about(kind: Kind, meaning: str, default: str = "", *, section: str = "") -> 
         section: Begins with this field.
     """
     return {"kind": kind, "meaning": meaning, "default": default, "section": section}
+
+
+def setting(default: T, kind: Kind, meaning: str, shown: str = "", *, section: str = "") -> T:
+    """Return a field with a default value, which `shown` puts in words; see `about`."""
+    return field(default=default, metadata=about(kind, meaning, shown, section=section))
 
 
 def describe(table: type[Any]) -> dict[str, Setting]:
