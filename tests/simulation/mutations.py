@@ -129,7 +129,7 @@ MUTATIONS = (
     Mutation(
         "no fresh lease before the send",
         "pipeline/process.py",
-        "while is_old(claim, pipeline.settings):",
+        "while trio.current_time() - claim.stamped_at_s >= pipeline.send_within_s:",
         "while False:",
     ),
     Mutation(

@@ -50,8 +50,7 @@ async def _redeliver(arguments: argparse.Namespace, wanted: RecordFilter, settin
 
 
 def _policy(settings: Settings) -> RetryPolicy:
-    hold = frozenset(one.name for one in settings.channels if one.in_doubt_policy == "hold")
-    return RetryPolicy(settings.retry_schedule_s, hold)
+    return RetryPolicy(settings.retry_schedule_s, settings.holding_channels)
 
 
 def _print(result: Change | Skip, dry_run: bool) -> None:

@@ -23,11 +23,11 @@ def notify(record: Record, payload: bytes, outcomes: Outcomes, pipeline: Pipelin
 
     Cancellation: channels without an outcome by then may or may not have been reached.
     """
-    parts = record.delivery.sending()
-    message = Message(record.id, payload, trio.current_time() + pipeline.settings.send_timeout_s)
+    parts, started_s = record.delivery.sending(), trio.current_time()
+    message = Message(record.id, payload, started_s + pipeline.settings.send_timeout_s)
     if len(parts) == 1:  # the common case needs no task of its own
-        return _attempt(parts[0], message, outcomes, pipeline)
-    return _attempts(parts, message, outcomes, pipeline)
+        return _attempt(parts[0], message, started_s, outcomes, pipeline)
+    return _attempts(parts, message, started_s, outcomes, pipeline)
 
 
 async def update(claim: Claim, outcomes: Outcomes, pipeline: Pipeline) -> State:
@@ -68,16 +68,19 @@ async def update(claim: Claim, outcomes: Outcomes, pipeline: Pipeline) -> State:
         outcome, version = replace(current.record, delivery=merged), current.version
 
 
-async def _attempts(parts: Sequence[ChannelDelivery], message: Message, outcomes: Outcomes, pipeline: Pipeline) -> None:
+async def _attempts(
+    parts: Sequence[ChannelDelivery], message: Message, started_s: float, outcomes: Outcomes, pipeline: Pipeline
+) -> None:
     async with trio.open_nursery() as attempts:
         for part in parts:
-            attempts.start_soon(_attempt, part, message, outcomes, pipeline)
+            attempts.start_soon(_attempt, part, message, started_s, outcomes, pipeline)
 
 
-async def _attempt(part: ChannelDelivery, message: Message, outcomes: Outcomes, pipeline: Pipeline) -> None:
-    started_s = trio.current_time()
+async def _attempt(
+    part: ChannelDelivery, message: Message, started_s: float, outcomes: Outcomes, pipeline: Pipeline
+) -> None:
     outcome: Outcome
-    channel = pipeline.channels.get(part.name)
+    channel, health = pipeline.channels.get(part.name), pipeline.health_of(part.name)
     if channel is None:
         outcome = Refused("this channel is not configured any more")
     else:
@@ -87,7 +90,7 @@ async def _attempt(part: ChannelDelivery, message: Message, outcomes: Outcomes, 
             outcome = Retry(f"no answer within {pipeline.settings.send_timeout_s:g} s", unseen=True)
         except Exception as fault:  # noqa: BLE001 - a bug of one channel is no reason to end the others' work
             outcome = Retry(f"a bug in this channel ({type(fault).__name__})", unseen=True)
-            if pipeline.is_first(part.name, type(fault)):
+            if health.is_new(type(fault)):
                 logger.opt(exception=fault).error(
                     "{record_id}: channel {channel} failed with what nobody planned for, please report it; "
                     "the attempt counts as unseen",
@@ -96,7 +99,7 @@ async def _attempt(part: ChannelDelivery, message: Message, outcomes: Outcomes, 
                 )
     now_s = trio.current_time()
     outcomes[part.name] = (outcome, now_s - started_s)
-    pipeline.health_of(part.name).note(outcome, message.id, part.attempts, now_s)
+    health.note(outcome, message.id, part.attempts, now_s)
     logger.debug(
         "{record_id}: {channel} {}",
         outcome.reason or "accepted it",

@@ -27,6 +27,7 @@ class ChannelHealth:
         self._name = name
         self._last: Retry | Refused | None = None
         self._said: set[str] = set()  # reasons that are not said again until a minute has passed without a failure
+        self._bugs: set[type[Exception]] = set()
         self._failed = self._unsaid = 0  # since the last report: all failed attempts, and those that no line told of
 
     def __repr__(self) -> str:
@@ -35,6 +36,12 @@ class ChannelHealth:
     def is_failing(self, now_s: float) -> bool:
         """Tell whether nothing was accepted for so long that waiting alone may not help."""
         return self.failing_since_s is not None and now_s - self.failing_since_s >= FAILING_AFTER_S
+
+    def is_new(self, bug: type[Exception]) -> bool:
+        """Tell whether the channel has this bug for the first time: its traceback is logged once."""
+        known = bug in self._bugs
+        self._bugs.add(bug)
+        return not known
 
     def note(self, outcome: Outcome, record_id: str, attempt: int, now_s: float) -> None:
         """Take in what came of an attempt, the alert's so-many-th through this channel."""

@@ -15,7 +15,6 @@ from trio_alerts.ports.store import Stored
 from trio_alerts.ports.stream import SUSPECT_DELIVERIES
 from trio_alerts.record import Record
 from trio_alerts.routing.routes import Suppress
-from trio_alerts.settings.settings import Settings
 from trio_alerts.transitions import first_attempt, left_to_redriver, renewed, suppressed, taken_over
 
 
@@ -139,12 +138,6 @@ async def try_to_claim(
     if current is None or current.record.delivery.owner != owner or not current.record.delivery.sending():
         return None
     return Claim(current, stamped_at_s, payload)
-
-
-def is_old(claim: Claim, settings: Settings) -> bool:
-    """Tell whether a lease is too old to begin a send: what others judge us by must outlast it."""
-    young_s = min(settings.lease_s / 2, settings.lease_s - settings.connect_timeout_s - settings.send_timeout_s)
-    return trio.current_time() - claim.stamped_at_s >= young_s
 
 
 async def _owner_is_gone(entry: Entry, delivery: Delivery, pipeline: Pipeline) -> bool:

@@ -5,7 +5,7 @@ import trio
 from trio_alerts.alert import Entry, parse_entry
 from trio_alerts.errors import ParseFault, RefusedContent
 from trio_alerts.pipeline.attempt import Outcomes, notify, update
-from trio_alerts.pipeline.claim import Claim, Disposition, claim_again, is_old, persist
+from trio_alerts.pipeline.claim import Claim, Disposition, claim_again, persist
 from trio_alerts.pipeline.quarantine import quarantine, reject_poison
 from trio_alerts.pipeline.state import Pipeline
 
@@ -57,7 +57,7 @@ async def deliver(claim: Claim, pipeline: Pipeline) -> bool:
     """
     await trio.lowlevel.checkpoint()
     rounds = 0
-    while is_old(claim, pipeline.settings):
+    while trio.current_time() - claim.stamped_at_s >= pipeline.send_within_s:
         rounds += 1
         await pipeline.store_before_send.pace(rounds, claim.record_id)
         again = await claim_again(claim, pipeline)

@@ -54,9 +54,12 @@ class Pipeline:
         self.health: dict[str, ChannelHealth] = {}
         self.quarantined_in_a_row = 0
         self.unreadable: set[str] = set()  # due records that the log has named: the redriver meets them again
-        self._bugs: set[tuple[str, type[Exception]]] = set()
         self.reading = False  # before, a stop has nothing to wait for
-        self._hold = frozenset(channel.name for channel in self.settings.channels if channel.in_doubt_policy == "hold")
+        lease_s, attempt_s = self.settings.lease_s, self.settings.connect_timeout_s + self.settings.send_timeout_s
+        self.send_within_s = min(
+            lease_s / 2, lease_s - attempt_s
+        )  # of a claim's stamp: its lease must outlast the send
+        self._hold = self.settings.holding_channels
         self._run = f"{self.random.getrandbits(32):08x}"  # a process of the same name may have been here before
         self._attempts = count(1)
         self._intakes: set[trio.CancelScope] = set()
@@ -76,12 +79,6 @@ class Pipeline:
     def new_owner(self) -> str:
         """Return a token that no other attempt of any process has."""
         return f"{self.settings.consumer}/{self._run}/{next(self._attempts)}"
-
-    def is_first(self, channel: str, bug: type[Exception]) -> bool:
-        """Tell whether a channel has this bug for the first time in this process: its traceback is logged once."""
-        known = (channel, bug) in self._bugs
-        self._bugs.add((channel, bug))
-        return not known
 
     async def measure_time(self) -> float:
         """Ask the server for its time; return by how many seconds its clock was set since the last time."""

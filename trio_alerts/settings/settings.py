@@ -200,6 +200,11 @@ class Settings:
         """The streams to read: `streams`, or the one `stream`."""
         return self.streams or (self.stream,)
 
+    @property
+    def holding_channels(self) -> frozenset[str]:
+        """The channels whose unseen outcomes wait for a human."""
+        return frozenset(channel.name for channel in self.channels if channel.in_doubt_policy == "hold")
+
 
 def require_channels(settings: Settings) -> None:
     """Refuse to run without anybody to notify.
