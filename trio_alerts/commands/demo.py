@@ -1,38 +1,38 @@
 """`demo`: everything embedded and real, to look at."""
 
 import argparse
+from functools import partial
 
 import trio
 
 from trio_alerts.commands.command import Command
 from trio_alerts.commands.options import add_flag, count
-from trio_alerts.demo.run import MOST_ALERTS, DemoOptions, run_demo
+from trio_alerts.demo.run import MOST_ALERTS, run_demo
 from trio_alerts.demo.samples import MALFORMED
 from trio_alerts.settings.settings import Settings
 
 
 def _execute(arguments: argparse.Namespace, _: Settings) -> int:
-    options = DemoOptions(arguments.alerts, arguments.keep, not arguments.no_kill, arguments.seed)
-    return trio.run(run_demo, options)
+    alerts, seed, kill, keep = arguments.alerts, arguments.seed, not arguments.no_kill, arguments.keep
+    return trio.run(partial(run_demo, alerts=alerts, seed=seed, kill=kill, keep=keep))
 
 
 def _add_options(parser: argparse.ArgumentParser) -> None:
-    default = DemoOptions()
     parser.add_argument(
         "--alerts",
         type=count(MOST_ALERTS),
-        default=default.alerts,
+        default=600,
         metavar="N",
-        help=f"how many alerts to emit, beside {MALFORMED} malformed entries (default: {default.alerts})",
+        help=f"how many alerts to emit, beside {MALFORMED} malformed entries (default: 600)",
     )
     add_flag(parser, "--no-kill", "kill no worker process in the middle")
     add_flag(parser, "--keep", "keep the folder: settings, logs, and the records to look at")
     parser.add_argument(
         "--seed",
         type=int,
-        default=default.seed,
+        default=2,
         metavar="N",
-        help=f"decides which alerts the flaky receiver refuses (default: {default.seed})",
+        help="decides which alerts the flaky receiver refuses (default: 2)",
     )
 
 

@@ -15,7 +15,8 @@ import trio
 from trio_alerts.errors import AlertError
 from trio_alerts.settings.settings import ENV_PREFIX
 
-TASKS = 8  # workers in each of two processes: 16 in all
+PROCESSES = 2
+TASKS = 8  # workers in each process
 STOPS_WITHIN_S = 5.0  # after SIGTERM with nothing in flight it takes 0.1 s
 GONE_WITHIN_S = 5.0  # after SIGKILL: whatever the kernel still has to write
 LOG_LINES = 8
@@ -99,9 +100,6 @@ class Crew:
         self.workers: list[Worker] = []
         self._settings = settings
         self._watching = watching
-
-    def __repr__(self) -> str:
-        return f"<Crew {', '.join(f'{worker.name} {worker.status}' for worker in self.workers)}>"
 
     async def start(self) -> Worker:
         """Start one more. It needs about a second before it reads."""

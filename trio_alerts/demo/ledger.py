@@ -49,7 +49,7 @@ class EntryCounts:
         return not (self.unread or self.pending or self.by_state.get("sending", 0))
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class ReceiverBook:
     """What one receiver says it was sent.
 
@@ -66,11 +66,11 @@ class ReceiverBook:
 
     name: str
     manner: str
-    requests: int
-    refused: int
-    repeats: Mapping[str, int]
+    requests: int = 0
+    refused: int = 0
+    repeats: dict[str, int] = field(default_factory=dict)
     unsigned: int = 0
-    turned_away: Mapping[str, int] = field(default_factory=dict)
+    turned_away: dict[str, int] = field(default_factory=dict)
 
     @property
     def accepted(self) -> int:

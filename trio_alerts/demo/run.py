@@ -5,7 +5,6 @@ import secrets
 import signal
 import sys
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -31,25 +30,14 @@ EMIT_AT_ONCE, EMIT_EVERY_S = 50, 0.1  # 500 alerts/s: three times what the worke
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
-@dataclass(frozen=True, slots=True)
-class DemoOptions:
-    """What can be chosen.
+async def run_demo(*, alerts: int, seed: int, kill: bool, keep: bool) -> int:
+    """Run the demo and return its exit code: 0, 5 if the ledger does not balance, 128 + n after signal n.
 
     Args:
         alerts: How many valid alerts are emitted.
-        keep: Leave the folder with settings, logs and records.
-        kill: Kill one of the worker processes in the middle.
         seed: Decides which alerts the flaky receiver refuses.
-    """
-
-    alerts: int = 600
-    keep: bool = False
-    kill: bool = True
-    seed: int = 2
-
-
-async def run_demo(options: DemoOptions) -> int:
-    """Run the demo and return its exit code: 0, 5 if the ledger does not balance, 128 + n after signal n.
+        kill: Kill one of the worker processes in the middle.
+        keep: Leave the folder with settings, logs and records.
 
     Raises:
         StartError: Something it needs is not installed; the message says how to get it.
@@ -70,7 +58,7 @@ async def run_demo(options: DemoOptions) -> int:
                     nursery.cancel_scope.cancel()
 
         await nursery.start(watch_signals)
-        exit_code = await _play(options, binary)
+        exit_code = await _play(binary, alerts, seed, kill=kill, keep=keep)
         nursery.cancel_scope.cancel()
     if interrupted_by:
         sys.stderr.write(
@@ -80,11 +68,11 @@ async def run_demo(options: DemoOptions) -> int:
     return exit_code
 
 
-async def _play(options: DemoOptions, binary: Path) -> int:
+async def _play(binary: Path, alerts: int, seed: int, *, kill: bool, keep: bool) -> int:
     examples = read_examples()
     key = secrets.token_bytes(32)
-    receivers = make_receivers(key, options.seed)
-    with demo_folder(options.alerts, keep=options.keep) as folder:
+    receivers = make_receivers(key, seed)
+    with demo_folder(alerts, keep=keep) as folder:
         database = folder / DATABASE
         async with open_valkey(binary, folder) as redis_url, trio.open_nursery() as serving:
             urls = {receiver.name: await serving.start(serve_receiver, receiver) for receiver in receivers}
@@ -95,9 +83,9 @@ async def _play(options: DemoOptions, binary: Path) -> int:
                 emitted: list[str] = []
                 with open_screen() as screen:
                     async with open_crew(settings) as crew, trio.open_nursery() as emitting:
-                        emitting.start_soon(emit, redis, sample_entries(options.alerts, examples), emitted)
+                        emitting.start_soon(emit, redis, sample_entries(alerts, examples), emitted)
                         story = Story(
-                            total=options.alerts + MALFORMED,
+                            total=alerts + MALFORMED,
                             redis=redis,
                             store=store,
                             crew=crew,
@@ -105,7 +93,7 @@ async def _play(options: DemoOptions, binary: Path) -> int:
                             emitted=emitted,
                             screen=screen,
                         )
-                        summary = await story.run(kill=options.kill)
+                        summary = await story.run(kill=kill)
             serving.cancel_scope.cancel()
         screen.console.print(summary_view(summary))
     return UNBALANCED if summary.faults else 0

@@ -1,19 +1,19 @@
 """The course of the demo: workers start, one is killed in the middle, everything drains, the workers stop."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import trio
 
 from trio_alerts.backends.redis.client import RedisClient
 from trio_alerts.demo.counts import pending_of, read_dead, read_records, take_counts
-from trio_alerts.demo.crew import TASKS, Crew, Worker
+from trio_alerts.demo.crew import PROCESSES, Crew, Worker
 from trio_alerts.demo.ledger import EntryCounts, Evidence, findings, rate_per_s
-from trio_alerts.demo.receivers import SLOW_S, Receiver
+from trio_alerts.demo.receivers import Receiver
 from trio_alerts.demo.screen import Screen
 from trio_alerts.demo.tables import Summary, View
 from trio_alerts.ports.store import AlertStore
 
-PROCESSES = 2
 LOOK_EVERY_S = 0.2
 LATELY_S = 2.0  # the rate that is shown is that of the last seconds
 SETTLED_AFTER_S = 0.3  # three rounds of the slow receiver after the last worker process began to read
@@ -22,6 +22,7 @@ GIVES_UP_AFTER_S = 60.0  # a machine that busy is slow, not wrong: whatever is i
 ALERTS_PER_S = 100  # beyond those 600 both grow with the number of alerts
 
 
+@dataclass(kw_only=True)
 class Story:
     """One performance.
 
@@ -35,25 +36,16 @@ class Story:
         screen: Where it is shown.
     """
 
-    def __init__(
-        self,
-        *,
-        total: int,
-        redis: RedisClient,
-        store: AlertStore,
-        crew: Crew,
-        receivers: Sequence[Receiver],
-        emitted: Sequence[str],
-        screen: Screen,
-    ) -> None:
-        self._total = total
-        self._redis = redis
-        self._store = store
-        self._crew = crew
-        self._receivers = receivers
-        self._slow = next(receiver for receiver in receivers if receiver.name == "slow")
-        self._emitted = emitted
-        self._screen = screen
+    total: int
+    redis: RedisClient
+    store: AlertStore
+    crew: Crew
+    receivers: Sequence[Receiver]
+    emitted: Sequence[str]
+    screen: Screen
+
+    def __post_init__(self) -> None:
+        self._slow = next(receiver for receiver in self.receivers if receiver.name == "slow")
         self._began_s = trio.current_time()
         self._steady_from_s: float | None = None
         self._steady_until_s: float | None = None
@@ -67,30 +59,30 @@ class Story:
             WorkerDied: A worker process did not stop cleanly.
         """
         for _ in range(PROCESSES):
-            worker = await self._crew.start()
+            worker = await self.crew.start()
             self._report(f"{worker.name} started (pid {worker.process.pid})")
-        victim = self._crew.workers[0] if kill else None
+        victim = self.crew.workers[0] if kill else None
         while not self._is_over(await self._look()):
-            if victim is not None and len(self._slow.first_seen_s) >= self._total / 2:
+            if victim is not None and len(self._slow.first_seen_s) >= self.total / 2:
                 await self._replace(victim)
                 victim = None
             await trio.sleep(LOOK_EVERY_S)
-        await self._crew.stop()
+        await self.crew.stop()
         return await self._sum_up()
 
     def _is_over(self, counts: EntryCounts) -> bool:
-        elapsed_s = trio.current_time() - self._began_s - max(0, self._total - 600) / ALERTS_PER_S
-        if len(self._emitted) == self._total and counts.is_quiet():
+        elapsed_s = trio.current_time() - self._began_s - max(0, self.total - 600) / ALERTS_PER_S
+        if len(self.emitted) == self.total and counts.is_quiet():
             return elapsed_s > DRAINS_WITHIN_S or not counts.by_state.get("retrying", 0)
         return elapsed_s > GIVES_UP_AFTER_S
 
     async def _replace(self, victim: Worker) -> None:
-        await self._crew.kill(victim)
+        await self.crew.kill(victim)
         self._steady_until_s = self._steady_until_s or trio.current_time()
-        held = await pending_of(self._redis, victim.name)
+        held = await pending_of(self.redis, victim.name)
         at_s = trio.current_time() - self._began_s
         victim.status = f"killed with SIGKILL at {at_s:.1f} s, {held} alerts in its hands"
-        successor = await self._crew.start()
+        successor = await self.crew.start()
         successor.status = f"running, in the place of {victim.name}"
         event = (
             f"{victim.name}: SIGKILL at {at_s:.1f} s with {held} alerts in its hands; {successor.name} took its place"
@@ -99,20 +91,20 @@ class Story:
         self._report(event)
 
     async def _look(self) -> EntryCounts:
-        counts = await take_counts(self._redis, self._store)
+        counts = await take_counts(self.redis, self.store)
         now_s = trio.current_time()
         if self._steady_from_s is None and counts.consumers >= PROCESSES:
             self._steady_from_s = now_s + SETTLED_AFTER_S
-        if self._steady_until_s is None and len(self._emitted) == self._total and not counts.unread:
+        if self._steady_until_s is None and len(self.emitted) == self.total and not counts.unread:
             self._steady_until_s = now_s - LOOK_EVERY_S
-        self._screen.show(
+        self.screen.show(
             View(
                 elapsed_s=now_s - self._began_s,
-                total=self._total,
+                total=self.total,
                 counts=counts,
                 rate_per_s=rate_per_s(self._slow.first_seen_s, now_s - LATELY_S, now_s),
-                books=[receiver.book for receiver in self._receivers],
-                workers=[(worker.name, worker.process.pid, worker.status) for worker in self._crew.workers],
+                books=[receiver.book for receiver in self.receivers],
+                workers=[(worker.name, worker.process.pid, worker.status) for worker in self.crew.workers],
             )
         )
         return counts
@@ -121,18 +113,16 @@ class Story:
         """Collect the evidence, now that nothing moves any more."""
         evidence = Evidence(
             counts=await self._look(),
-            emitted=self._emitted,
-            records=await read_records(self._store),
-            dead=await read_dead(self._redis),
-            books=[receiver.book for receiver in self._receivers],
+            emitted=self.emitted,
+            records=await read_records(self.store),
+            dead=await read_dead(self.redis),
+            books=[receiver.book for receiver in self.receivers],
         )
         return Summary(
             elapsed_s=trio.current_time() - self._began_s,
             evidence=evidence,
             faults=findings(evidence),
             rate_per_s=self._steady_rate_per_s(),
-            workers=PROCESSES * TASKS,
-            possible_per_s=PROCESSES * TASKS / SLOW_S,
             events=self._events,
         )
 
@@ -143,4 +133,4 @@ class Story:
         return rate_per_s(self._slow.first_seen_s, self._steady_from_s, self._steady_until_s)
 
     def _report(self, event: str) -> None:
-        self._screen.report(trio.current_time() - self._began_s, event)
+        self.screen.report(trio.current_time() - self._began_s, event)

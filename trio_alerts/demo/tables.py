@@ -9,7 +9,9 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
+from trio_alerts.demo.crew import PROCESSES, TASKS
 from trio_alerts.demo.ledger import STATES, EntryCounts, Evidence, ReceiverBook, marked_repeats
+from trio_alerts.demo.receivers import SLOW_S
 
 COLOURS = {
     "delivered": "green",
@@ -53,8 +55,6 @@ class Summary:
         evidence: What the verdict rests on.
         faults: What does not balance, a sentence each.
         rate_per_s: In the steady phase; None if there were too few alerts to tell.
-        workers: Tasks at work at a time, in all processes.
-        possible_per_s: What so many can do at best with the slowest receiver.
         events: What happened on the way, a sentence each.
     """
 
@@ -62,8 +62,6 @@ class Summary:
     evidence: Evidence
     faults: Sequence[str]
     rate_per_s: float | None
-    workers: int
-    possible_per_s: float
     events: Sequence[str]
 
 
@@ -84,7 +82,8 @@ def summary_view(summary: Summary) -> RenderableType:
         ("Where they are", "bold"), (f"   asked of Valkey and SQLite after {summary.elapsed_s:.1f} s", "dim")
     )
     rate = "too few alerts to tell" if summary.rate_per_s is None else f"{summary.rate_per_s:.0f} alerts/s"
-    best = f"{summary.workers} workers, 100 ms an alert: {summary.possible_per_s:.0f}/s at best"
+    workers = PROCESSES * TASKS
+    best = f"{workers} workers, {SLOW_S * 1000:.0f} ms an alert: {workers / SLOW_S:.0f}/s at best"
     parts: list[RenderableType] = [title, _states(evidence), Text(), _receivers_at_the_end(evidence), Text()]
     parts += [Text(f"steady rate: {rate} ({best})"), *map(Text, summary.events), Text()]
     if summary.faults:

@@ -38,7 +38,7 @@ def no_terminal() -> tuple[Console, io.StringIO]:
 
 def told(**changes: object) -> Summary:
     evidence = balanced()
-    plain = Summary(9.04, evidence, findings(evidence), 157.4, 16, 160.0, [EVENT])
+    plain = Summary(9.04, evidence, findings(evidence), 157.4, [EVENT])
     return dataclasses.replace(plain, **changes)  # type: ignore[arg-type]
 
 
