@@ -1,9 +1,10 @@
-"""Opens the store that the settings name."""
+"""Opens the store that the settings name, for a process that runs or for a command."""
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 from trio_alerts.backends.sqlite.store import open_sqlite_store
+from trio_alerts.errors import StartError, Unavailable
 from trio_alerts.ports.store import AlertStore
 from trio_alerts.settings.addresses import SqliteAddress
 from trio_alerts.settings.settings import Settings
@@ -26,3 +27,24 @@ async def open_store(settings: Settings) -> AsyncIterator[AlertStore]:
 
         async with open_opensearch_store(address, settings) as store:
             yield store
+
+
+@asynccontextmanager
+async def open_records(settings: Settings, *, guarded: bool = True) -> AsyncIterator[AlertStore]:
+    """Open the store for a command, which does not wait for an outage to end; nothing is created.
+
+    Args:
+        settings: Name the store.
+        guarded: Refuse a store whose filters may find too little: a command would not show it.
+
+    Raises:
+        SchemaError: It does not exist yet, or cannot be trusted.
+        StartError: It cannot be reached or refuses us, also later.
+    """
+    try:
+        async with open_store(settings) as store:
+            if guarded:
+                await store.guard()
+            yield store
+    except Unavailable as error:
+        raise StartError(str(error)) from error

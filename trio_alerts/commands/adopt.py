@@ -11,10 +11,10 @@ from trio_alerts.backends.redis.stream import open_redis_stream
 from trio_alerts.commands.backends import SETTINGS
 from trio_alerts.commands.command import Command
 from trio_alerts.commands.options import add_flag
-from trio_alerts.errors import SettingsError, StartError, Unavailable
+from trio_alerts.errors import SettingsError
 from trio_alerts.operations.adopt import Contradiction, adopt, find_contradiction
 from trio_alerts.settings.settings import Settings
-from trio_alerts.store import open_store
+from trio_alerts.store import open_records
 from trio_alerts.text import in_words, one_line
 
 UNDERWAY = ("sending", "retrying")  # what `run` goes on with by itself
@@ -36,19 +36,13 @@ def _execute(arguments: argparse.Namespace, settings: Settings) -> int:
 
 
 async def _find(settings: Settings) -> Contradiction | None:
-    try:
-        async with open_store(settings) as store, open_ledger(settings) as ledger:
-            return await find_contradiction(store, ledger, settings.stream_names)
-    except Unavailable as error:
-        raise StartError(str(error)) from error
+    async with open_records(settings, guarded=False) as store, open_ledger(settings) as ledger:
+        return await find_contradiction(store, ledger, settings.stream_names)
 
 
 async def _adopt(settings: Settings) -> str:
-    try:
-        async with open_store(settings) as store, open_redis_stream(settings) as stream:
-            return await adopt(store, stream, settings.group)
-    except Unavailable as error:
-        raise StartError(str(error)) from error
+    async with open_records(settings, guarded=False) as store, open_redis_stream(settings) as stream:
+        return await adopt(store, stream, settings.group)
 
 
 def _page(found: Contradiction, settings: Settings) -> Iterator[str]:

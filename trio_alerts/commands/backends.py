@@ -9,12 +9,12 @@ from typing import TypeVar
 
 from trio_alerts.backends.redis.stream import open_redis_stream
 from trio_alerts.clock import ServerClock
-from trio_alerts.commands.store import open_records
 from trio_alerts.deployment import Marked, refuse_foreign
 from trio_alerts.errors import SchemaError, StartError
 from trio_alerts.operations.records import Operator
 from trio_alerts.ports.store import AlertStore
 from trio_alerts.settings.settings import Settings
+from trio_alerts.store import open_records
 
 T = TypeVar("T", bound=Marked)
 SETTINGS = ("Redis", "group", "Store", "log_format")  # that commands on both backends need
@@ -34,10 +34,8 @@ async def open_both(redis: AbstractAsyncContextManager[T], settings: Settings) -
             view = await opened.enter_async_context(redis)
         except StartError as fault:
             faults.append(fault)
-        try:
-            store = await opened.enter_async_context(
-                open_records(settings)
-            )  # inside: Redis is not blamed for its outage
+        try:  # inside the other: Redis is not blamed for what the store does
+            store = await opened.enter_async_context(open_records(settings))
         except (StartError, SchemaError) as fault:
             faults.append(fault)
         if faults:
@@ -48,12 +46,7 @@ async def open_both(redis: AbstractAsyncContextManager[T], settings: Settings) -
 
 @asynccontextmanager
 async def open_operator(settings: Settings) -> AsyncIterator[Operator]:
-    """Open both backends for whoever runs the command.
-
-    Raises:
-        ExceptionGroup: See `open_both`.
-        SchemaError: See `open_both`.
-    """
+    """Open both backends for whoever runs the command; raises what `open_both` raises."""
     async with open_both(open_redis_stream(settings), settings) as (stream, store):
         clock = ServerClock()
         clock.set(await stream.server_time())

@@ -61,10 +61,10 @@ async def _show(letters: DeadLetters, name: str, *, as_json: bool) -> int:
 
 async def _replay(letters: DeadLetters, names: Sequence[str], *, as_new: bool) -> int:
     done = 0
-    async for one in letters.replay(names, as_new=as_new):
-        done += one.new_id is not None
-        what = f"put back into {one.stream} as {one.new_id}" if one.new_id is not None else NOT_THERE
-        sys.stdout.write(f"{one.name}\t{one_line(what)}\n")
+    async for name, stream, new_id in letters.replay(names, as_new=as_new):
+        done += new_id is not None
+        what = f"put back into {stream} as {new_id}" if new_id is not None else NOT_THERE
+        sys.stdout.write(f"{name}\t{one_line(what)}\n")
     sys.stdout.write(f"{done:,} of {len(names):,} put back\n")
     return 0 if done == len(names) else 1
 

@@ -9,11 +9,11 @@ import trio
 from trio_alerts.commands.command import Command
 from trio_alerts.commands.options import add_filters, add_flag, count, record_filter
 from trio_alerts.commands.output import print_json, print_rows
-from trio_alerts.commands.store import open_records
 from trio_alerts.operations.records import newest_records
 from trio_alerts.ports.store import RecordFilter
 from trio_alerts.record import Record
 from trio_alerts.settings.settings import Settings
+from trio_alerts.store import open_records
 from trio_alerts.text import one_line
 
 MOST = 1_000_000  # they are held in memory

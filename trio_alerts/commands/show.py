@@ -11,13 +11,13 @@ import trio
 from trio_alerts.commands.command import Command
 from trio_alerts.commands.options import add_flag
 from trio_alerts.commands.output import print_json
-from trio_alerts.commands.store import open_records
 from trio_alerts.delivery import Attempt, ChannelDelivery, Delivery
 from trio_alerts.errors import AlertError
 from trio_alerts.exact_json import encode
 from trio_alerts.ports.store import Stored
 from trio_alerts.record import Record
 from trio_alerts.settings.settings import Settings
+from trio_alerts.store import open_records
 from trio_alerts.text import one_line
 
 

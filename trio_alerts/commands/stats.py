@@ -2,7 +2,7 @@
 
 import argparse
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 
 import trio
 
@@ -11,11 +11,11 @@ from trio_alerts.commands.backends import SETTINGS
 from trio_alerts.commands.command import Command
 from trio_alerts.commands.options import add_flag
 from trio_alerts.commands.output import print_json
-from trio_alerts.commands.store import open_records
-from trio_alerts.commands.thresholds import COUNTED_STATES, NAMES, exceeded, thresholds
+from trio_alerts.commands.thresholds import FIGURES, exceeded, thresholds
 from trio_alerts.errors import AlertError, SchemaError, StartError
 from trio_alerts.operations.stats import Stats, look_at_redis, look_at_store, stats_of
 from trio_alerts.settings.settings import Settings
+from trio_alerts.store import open_records
 from trio_alerts.text import in_words, one_line
 
 
@@ -25,7 +25,7 @@ def _execute(arguments: argparse.Namespace, settings: Settings) -> int:
         print_json(stats)
     else:
         sys.stdout.writelines(f"{line}\n" for line in _page(stats))
-    faults += exceeded(_figures(stats), arguments.fail_over)
+    faults += exceeded(stats, arguments.fail_over)
     if faults:
         raise ExceptionGroup("stats", faults)
     return 0
@@ -48,26 +48,6 @@ async def _gather(settings: Settings) -> tuple[Stats, list[AlertError]]:
     if redis is None and store is None:
         raise ExceptionGroup("no backend can be asked", faults)
     return stats_of(redis, store), faults
-
-
-def _figures(stats: Stats) -> Mapping[str, float | None]:
-    """Return the figures that `--fail-over` can name; None: unknown."""
-    oldest_s = stats.oldest_undelivered_s
-    if oldest_s is None and not stats.missing:
-        oldest_s = 0.0  # nothing waits
-    states = {} if stats.states is None else dict.fromkeys(COUNTED_STATES, 0) | stats.states
-    return {
-        "lag": stats.not_read,
-        "pending": stats.pending,
-        "in_flight": stats.in_flight,
-        **{state: states.get(state) for state in COUNTED_STATES},
-        "quarantined": stats.quarantined,
-        "dropped": stats.dropped,
-        "lost": stats.lost_upstream,
-        "overdue": stats.overdue,
-        "oldest": oldest_s,
-        "repeated": stats.repeated_alert_ids,
-    }
 
 
 def _page(stats: Stats) -> Iterator[str]:
@@ -110,7 +90,7 @@ def _add_options(parser: argparse.ArgumentParser) -> None:
         metavar="NAME=N,…",
         type=thresholds,
         default={},
-        help=f"exit with code 5 if one of these is over its number: {', '.join(NAMES)}",
+        help=f"exit with code 5 if one of these is over its number: {', '.join(FIGURES)}",
     )
 
 

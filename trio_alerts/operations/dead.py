@@ -1,7 +1,6 @@
 """The quarantine, worked through: entries are found, read, put back, dropped."""
 
 from collections.abc import AsyncIterator, Sequence
-from dataclasses import dataclass
 from functools import partial
 
 from trio_alerts.backends.redis.dead_letters import DeadLetter, RedisDeadLetters
@@ -10,15 +9,6 @@ from trio_alerts.pages import Pages
 from trio_alerts.record_ids import RecordIds
 
 PAGE = 200  # entries a script: it reads them whole, and the answer has only what was noted about them
-
-
-@dataclass(frozen=True, slots=True)
-class Replay:
-    """An entry that was put back into its stream, under a new ID; None: it is not in quarantine (any more)."""
-
-    name: str
-    stream: str
-    new_id: str | None
 
 
 class DeadLetters:
@@ -53,15 +43,15 @@ class DeadLetters:
         stream, dead_id = self._place(name)
         return await self._quarantine.get(stream, dead_id)
 
-    async def replay(self, names: Sequence[str], *, as_new: bool = False) -> AsyncIterator[Replay]:
-        """Put entries back, and yield what became of each.
+    async def replay(self, names: Sequence[str], *, as_new: bool = False) -> AsyncIterator[tuple[str, str, str | None]]:
+        """Put entries back; yield of each its name, its stream and its new ID there, None if it is not in quarantine.
 
         Raises:
             SettingsError: One of them is no name of an entry; nothing was done.
             Unavailable: What was not yielded is not certain.
         """
         for name, (stream, dead_id) in self._places(names).items():
-            yield Replay(name, stream, await self._quarantine.replay(stream, dead_id, as_new=as_new))
+            yield name, stream, await self._quarantine.replay(stream, dead_id, as_new=as_new)
 
     async def drop(self, names: Sequence[str], by: str) -> AsyncIterator[tuple[str, bool]]:
         """Delete entries for good, and yield of each whether it was there. Raises what `replay` raises.

@@ -11,15 +11,7 @@ from trio_alerts.record_ids import RecordIds
 
 @dataclass(frozen=True, slots=True)
 class Emitted:
-    """What became of an alert.
-
-    Args:
-        alert: Which.
-        stream: Where it belongs.
-        fate: Whether it is there.
-        entry_id: Its ID there; empty if it was not certainly added.
-        record_id: What `show` and `redeliver` take, and its `webhook-id`; empty as well.
-    """
+    """What became of an alert; `entry_id` and `record_id` are empty if it was not certainly added."""
 
     alert: FoundAlert
     stream: str

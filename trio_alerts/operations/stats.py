@@ -2,6 +2,7 @@
 
 import datetime as dt
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from typing import get_args
@@ -101,14 +102,10 @@ async def look_at_store(store: AlertStore, redis: RedisFigures | None) -> StoreF
     if unknown := {state: count for state, count in counts.by_state.items() if state not in get_args(State)}:
         found = ", ".join(f"{count:,} {one_line(state)!r}" for state, count in unknown.items())
         logger.error("records are in a state that only somebody else can have written: {states}", states=found)
-    return StoreFigures(counts, await _vitals(store), frozenset(await look_up(store, deleted)))
-
-
-async def _vitals(store: AlertStore) -> Vitals | None:
-    try:
-        return await store.vitals()
-    except Unavailable:
-        return None  # a very large store: everything else is known
+    vitals = None
+    with suppress(Unavailable):  # a very large store: everything else is known
+        vitals = await store.vitals()
+    return StoreFigures(counts, vitals, frozenset(await look_up(store, deleted)))
 
 
 def stats_of(redis: RedisFigures | None, store: StoreFigures | None) -> Stats:

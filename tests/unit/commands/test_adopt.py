@@ -12,6 +12,7 @@ from tests.support.fakes.store import FakeStore
 from tests.support.fakes.stream import FakeStream
 from tests.support.fakes.stream_server import FakeServer
 from tests.support.fakes.world import GROUP, STREAM
+from trio_alerts import store
 from trio_alerts.backends.redis.standing import Consumer, Standing
 from trio_alerts.commands import adopt
 from trio_alerts.settings.settings import Settings
@@ -59,7 +60,7 @@ class Ledger(FakeStream):
 @pytest.fixture
 def desk(monkeypatch: pytest.MonkeyPatch) -> Desk:
     desk = Desk()
-    monkeypatch.setattr(adopt, "open_store", desk.open_store)
+    monkeypatch.setattr(store, "open_store", desk.open_store)
     monkeypatch.setattr(adopt, "open_ledger", desk.open_ledger)
     monkeypatch.setattr(adopt, "open_redis_stream", desk.open_stream)
     return desk

@@ -13,10 +13,10 @@ import trio
 from tests.support.calling import call
 from tests.support.fakes.store import FakeStore
 from tests.unit.operations.test_alert_file import line
+from trio_alerts import store as stores
 from trio_alerts.alert import Entry, parse_entry
 from trio_alerts.backoff import RetryPolicy
 from trio_alerts.commands import list_records
-from trio_alerts.commands import store as command_store
 from trio_alerts.commands.options import moment
 from trio_alerts.delivery import Delivery
 from trio_alerts.errors import StartError
@@ -52,7 +52,7 @@ def store(monkeypatch: pytest.MonkeyPatch) -> FakeStore:
         await trio.lowlevel.checkpoint()
         yield store
 
-    monkeypatch.setattr(command_store, "open_store", open_store)
+    monkeypatch.setattr(stores, "open_store", open_store)
     return store
 
 
@@ -271,6 +271,6 @@ def test_a_store_that_cannot_be_opened(monkeypatch: pytest.MonkeyPatch) -> None:
     def open_store(_: Settings) -> None:
         raise StartError("cannot connect to http://127.0.0.1:9200")
 
-    monkeypatch.setattr(command_store, "open_store", open_store)
+    monkeypatch.setattr(stores, "open_store", open_store)
 
     assert 4 == call("list").exit_code

@@ -12,9 +12,10 @@ from msgspec.structs import replace
 from tests.support.calling import call
 from tests.support.fakes.store import FakeStore
 from tests.unit.commands.test_list import NOW, record, retrying
+from trio_alerts import store
 from trio_alerts.backends.redis.standing import Consumer, LostUnread, Position, Standing
-from trio_alerts.commands import audit, stats, store
-from trio_alerts.commands.thresholds import NAMES
+from trio_alerts.commands import audit, stats
+from trio_alerts.commands.thresholds import FIGURES
 from trio_alerts.errors import SchemaError, StartError, Unavailable
 from trio_alerts.ports.store import Vitals
 from trio_alerts.settings.settings import Settings
@@ -230,7 +231,7 @@ def test_thresholds(backends: Backends) -> None:
 
 def test_every_figure_has_a_threshold(backends: Backends) -> None:
     """Every name is known to the figures; none is over a million. Those of the JSON do as well."""
-    assert 0 == call("stats", "--fail-over", ",".join(f"{name}=1e6" for name in NAMES)).exit_code
+    assert 0 == call("stats", "--fail-over", ",".join(f"{name}=1e6" for name in FIGURES)).exit_code
     called = call("stats", "--fail-over", "not_read=0,lost_upstream=0,oldest_undelivered_s=0,repeated_alert_ids=0")
     assert ["lag", "lost", "oldest"] == [
         line.removeprefix("trio-alerts: ").split()[0] for line in called.err.splitlines()
@@ -264,4 +265,4 @@ def test_a_threshold_that_makes_no_sense_is_refused(backends: Backends, text: st
     called = call("stats", "--fail-over", text)
     assert (2, "") == (called.exit_code, called.out)
     if not text.startswith("oldest") or text == "oldest=1,":
-        assert f"there are: {', '.join(NAMES)}" in called.err
+        assert f"there are: {', '.join(FIGURES)}" in called.err
