@@ -18,6 +18,7 @@ from tests.support.obtain import give_up, obtain
 from tests.support.servers import Server, ServerFailedError, UnavailableError
 from tests.support.servers.process import free_port
 from tests.support.tls import TlsFiles
+from trio_alerts.http.request import origin_key, render_request
 from trio_alerts.http.socket import PlainSocket, SendProgress
 from trio_alerts.http.transport import TrioTransport
 
@@ -387,9 +388,9 @@ async def test_go_aborts_and_nothing_is_repeated(go: GoServer, transport: TrioTr
     progress = SendProgress()
     async with transport:
         before = int((await post(transport, f"{base}/taken")).text)
-        request = httpx.Request("POST", f"{base}/abort", content=b"{}", extensions={"send_progress": progress})
+        request = httpx.Request("POST", f"{base}/abort", content=b"{}")
         with pytest.raises(httpx.TransportError) as caught:
-            await transport.handle_async_request(request)
+            await transport.exchange(origin_key(request.url), render_request(request, request.content), progress)
         after = int((await post(transport, f"{base}/taken")).text)
 
     assert isinstance(caught.value, httpx.RemoteProtocolError | httpx.ReadError)

@@ -26,9 +26,9 @@ class Connection:
     """One HTTP/1.1 connection, carrying one request at a time.
 
     Attributes:
-        usable_until: when to stop reusing it, on trio's clock; set whenever it becomes idle.
-        idle_since: when it became idle, on trio's clock.
-        broken: it did not take a whole request.
+        usable_until: When to stop reusing it, on trio's clock; set whenever it becomes idle.
+        idle_since: When it became idle, on trio's clock.
+        broken: It did not take a whole request.
     """
 
     __slots__ = ("broken", "idle_since", "origin", "socket", "usable_until")
@@ -43,8 +43,8 @@ class Connection:
         """Send a rendered request, as far as the receiver takes it: one that refuses early says why in its answer.
 
         Raises:
-            httpx.WriteError: the connection was broken and took not a single byte; the request can be sent on another.
-            trio.TooSlowError: it was not taken by the deadline, on trio's clock.
+            httpx.WriteError: The connection was broken and took not a single byte; the request can be sent on another.
+            trio.TooSlowError: It was not taken by the deadline, on trio's clock.
 
         Cancellation, TooSlowError: the connection must not be used again; `progress` tells whether anything went out.
         """
@@ -63,15 +63,15 @@ class Connection:
         Once the final head is there, the answer is returned whatever becomes of its body: see `AnswerParser.cut`.
 
         Args:
-            max_body_bytes: at most this much of the body is kept.
-            deadline: for the final head, on trio's clock.
-            body_bound_s: the longest wait for the whole body after that, but not beyond the deadline.
-            bodyless: the request was HEAD.
+            max_body_bytes: At most this much of the body is kept.
+            deadline: For the final head, on trio's clock.
+            body_bound_s: The longest wait for the whole body after that, but not beyond the deadline.
+            bodyless: The request was HEAD.
 
         Raises:
-            httpx.ReadError: the connection broke.
-            httpx.RemoteProtocolError: the head is not acceptable, or not whole.
-            trio.TooSlowError: there was no final head by the deadline.
+            httpx.ReadError: The connection broke.
+            httpx.RemoteProtocolError: The head is not acceptable, or not whole.
+            trio.TooSlowError: There was no final head by the deadline.
 
         Cancellation, TooSlowError: the connection must not be used again.
         """
@@ -107,9 +107,9 @@ class Origin:
     """The connections to one origin.
 
     Attributes:
-        idle: kept connections; the longest idle is on the left, the next to be reused on the right.
-        users: requests that hold a connection or wait for one.
-        slots: one a connection that may be in use; waiting requests get them in the order in which they came.
+        idle: Kept connections; the longest idle is on the left, the next to be reused on the right.
+        users: Requests that hold a connection or wait for one.
+        slots: One a connection that may be in use; waiting requests get them in the order in which they came.
     """
 
     __slots__ = ("idle", "key", "slots", "users")
@@ -133,15 +133,15 @@ class Pool:
     them the request owns what it got from `take_idle` or `connect`, and ends by `finish` or by closing it.
 
     Args:
-        allowed: where receivers may live.
-        names: resolves their names.
-        ssl_context: for `https`.
-        connect_timeout_s: bounds name lookup, connection and TLS handshake together.
-        limit_per_origin: the most connections to one origin, idle ones included.
-        keepalive_s: idle connections are closed after this long. No task watches a clock for it: the next one that
+        allowed: Where receivers may live.
+        names: Resolves their names.
+        ssl_context: For `https`.
+        connect_timeout_s: Bounds name lookup, connection and TLS handshake together.
+        limit_per_origin: The most connections to one origin, idle ones included.
+        keepalive_s: Idle connections are closed after this long. No task watches a clock for it: the next one that
             becomes idle, of whatever origin, closes them; and one closed by the receiver is noticed before it would
             be used.
-        max_idle: idle connections to all origins together; above it, the longest idle one is closed.
+        max_idle: Idle connections to all origins together; above it, the longest idle one is closed.
     """
 
     def __init__(
@@ -176,8 +176,8 @@ class Pool:
         """Wait for the right to use one connection to an origin.
 
         Raises:
-            RuntimeError: the pool is closed.
-            trio.TooSlowError: there was none by the deadline, on trio's clock.
+            RuntimeError: The pool is closed.
+            trio.TooSlowError: There was none by the deadline, on trio's clock.
 
         Cancellation: nothing is held.
         """
@@ -218,10 +218,10 @@ class Pool:
         """Open a connection to a checked address.
 
         Raises:
-            AddressRefused: the origin lives where it must not.
-            RuntimeError: the pool is closed.
-            httpx.ConnectTimeout, httpx.ConnectError: it cannot be reached, or is not who it should be.
-            trio.TooSlowError: the deadline, on trio's clock, came before the pool's own bound.
+            AddressRefused: The origin lives where it must not.
+            RuntimeError: The pool is closed.
+            httpx.ConnectTimeout, httpx.ConnectError: It cannot be reached, or is not who it should be.
+            trio.TooSlowError: The deadline, on trio's clock, came before the pool's own bound.
 
         Cancellation: nothing stays open.
         """

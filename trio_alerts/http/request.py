@@ -32,7 +32,7 @@ class PostTemplate:
         headers: Those of every request.
 
     Raises:
-        httpx.UnsupportedProtocol, httpx.LocalProtocolError: no request to it can be sent.
+        httpx.UnsupportedProtocol, httpx.LocalProtocolError: No request to it can be sent.
     """
 
     def __init__(self, url: httpx.URL, headers: Mapping[str, str]) -> None:
@@ -44,7 +44,7 @@ class PostTemplate:
         """Return a whole request.
 
         Raises:
-            httpx.LocalProtocolError: a value has characters that would make it something else.
+            httpx.LocalProtocolError: A value has characters that would make it something else.
         """
         lines = b"".join([b"%b: %b\r\n" % (name.encode(), value.encode()) for name, value in headers.items()])
         if not _HEADERS.fullmatch(lines) or lines.count(b"\n") != len(headers):
@@ -56,7 +56,7 @@ def origin_key(url: httpx.URL) -> OriginKey:
     """Return the origin that a URL belongs to.
 
     Raises:
-        httpx.UnsupportedProtocol: it is not a http or https URL with a host and a port that can be.
+        httpx.UnsupportedProtocol: It is not a http or https URL with a host and a port that can be.
     """
     default = DEFAULT_PORTS.get(url.scheme)
     host = url.raw_host.decode("ascii")
@@ -72,7 +72,7 @@ def render_request(request: httpx.Request, body: bytes) -> bytes:
     """Return a request as bytes; the framing is ours, whatever the headers say.
 
     Raises:
-        httpx.LocalProtocolError: a header or the target has characters that would make it something else.
+        httpx.LocalProtocolError: A header or the target has characters that would make it something else.
     """
     lines = [b"%b %b HTTP/1.1\r\n" % (request.method.encode(), request.url.raw_path)]
     hosts = 0

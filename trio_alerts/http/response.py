@@ -26,19 +26,19 @@ class AnswerParser:
     """One answer to one request: feed it what arrives until it is `complete`.
 
     Args:
-        max_body_bytes: at most this much of the body is kept; a longer one completes the answer as `truncated`.
-        bodyless: the request was HEAD, so the answer ends with its head whatever that announces.
+        max_body_bytes: At most this much of the body is kept; a longer one completes the answer as `truncated`.
+        bodyless: The request was HEAD, so the answer ends with its head whatever that announces.
 
     Attributes:
-        status: the final status code; interim answers (1xx) are skipped.
-        headers: of the final answer, names in lower case, without trailers and without Content-Encoding: the body
+        status: The final status code; interim answers (1xx) are skipped.
+        headers: Of the final answer, names in lower case, without trailers and without Content-Encoding: the body
             stays as it was received, because unpacking a hostile one takes a thousand times its size.
-        body: what was kept of the body.
-        complete: nothing more is needed to know this answer, or nothing more will come.
-        cut: why the body is not whole, if it is not; the status stands.
-        truncated: the body was longer than what was kept.
-        reusable: the connection can carry another request: nothing is left to read, and both sides keep it.
-        keepalive_s: how long the receiver said that it keeps an idle connection, in seconds.
+        body: What was kept of the body.
+        complete: Nothing more is needed to know this answer, or nothing more will come.
+        cut: Why the body is not whole, if it is not; the status stands.
+        truncated: The body was longer than what was kept.
+        reusable: The connection can carry another request: nothing is left to read, and both sides keep it.
+        keepalive_s: How long the receiver said that it keeps an idle connection, in seconds.
     """
 
     __slots__ = (
@@ -81,7 +81,7 @@ class AnswerParser:
         """Take the next bytes that arrived (at least one).
 
         Raises:
-            httpx.RemoteProtocolError: this head is not that of an acceptable answer; the connection must be closed.
+            httpx.RemoteProtocolError: This head is not that of an acceptable answer; the connection must be closed.
         """
         parser = self._parser
         if parser is None:
@@ -109,7 +109,7 @@ class AnswerParser:
         """Take the end of the connection, which ends a body without a length and cuts any other.
 
         Raises:
-            httpx.RemoteProtocolError: the head is not whole.
+            httpx.RemoteProtocolError: The head is not whole.
         """
         if not self._received:
             raise httpx.RemoteProtocolError("the receiver closed the connection without an answer")

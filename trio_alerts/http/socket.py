@@ -20,7 +20,7 @@ class SendProgress:
     """Tells, also after a cancellation, whether the receiver may have seen anything of a request.
 
     Attributes:
-        started: at least one byte of the request was handed to the system.
+        started: At least one byte of the request was handed to the system.
     """
 
     __slots__ = ("started",)
@@ -59,8 +59,8 @@ class PlainSocket:
     """A connected TCP socket.
 
     Args:
-        sock: does not block.
-        watch: notices what arrives.
+        sock: Does not block.
+        watch: Notices what arrives.
     """
 
     __slots__ = ("_sock", "_watched")
@@ -124,10 +124,10 @@ class TlsSocket:
     """TLS over a plain socket.
 
     Args:
-        plain: the connected socket; closed with this one.
-        context: verifies the certificate and the name.
-        host: the name (or address) that the certificate must be for.
-        session: of an earlier connection to the same origin, to shorten the handshake.
+        plain: The connected socket; closed with this one.
+        context: Verifies the certificate and the name.
+        host: The name (or address) that the certificate must be for.
+        session: Of an earlier connection to the same origin, to shorten the handshake.
     """
 
     __slots__ = ("_incoming", "_outgoing", "_plain", "_tls")
@@ -142,8 +142,8 @@ class TlsSocket:
         """Agree on keys and check who is at the other end.
 
         Raises:
-            OSError: the connection broke, or (`ssl.SSLError`) the other end is not who it should be.
-            trio.TooSlowError: it was not done by the deadline, on trio's clock.
+            OSError: The connection broke, or (`ssl.SSLError`) the other end is not who it should be.
+            trio.TooSlowError: It was not done by the deadline, on trio's clock.
         """
         not_the_request = SendProgress()
         while True:

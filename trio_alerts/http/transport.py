@@ -34,20 +34,20 @@ class TrioTransport(httpx.AsyncBaseTransport):
 
     **May the receiver have seen the request?** After `httpx.ConnectError` (`AddressRefused` included),
     `httpx.ConnectTimeout`, `httpx.WriteError`, `httpx.UnsupportedProtocol` and `httpx.LocalProtocolError` it has not;
-    after `httpx.ReadError` and `httpx.RemoteProtocolError` it may. For everything, a cancellation included, pass
-    `extensions={"send_progress": SendProgress()}` and look at its `started` afterwards.
-    A request is sent on a second connection only if the first, a reused one, did not take a single byte of it.
+    after `httpx.ReadError` and `httpx.RemoteProtocolError` it may. After everything, a cancellation included,
+    `exchange` has said so in its `progress`. A request is sent on a second connection only if the first, a reused one,
+    did not take a single byte of it.
 
     Args:
-        networks: where receivers may live.
-        names: resolves their names; by default apart from everything else that resolves names.
-        ssl_context: for `https`; by default the system's and certifi's authorities, TLS 1.2 or newer.
-        connect_timeout_s: bounds name lookup, connection and TLS handshake together.
-        limit_per_origin: the most connections to one origin; further requests wait in order.
-        keepalive_s: an idle connection is not reused after this long.
-        max_idle: idle connections to all origins together; by default half of the open files that this process may
+        networks: Where receivers may live.
+        names: Resolves their names; by default apart from everything else that resolves names.
+        ssl_context: For `https`; by default the system's and certifi's authorities, TLS 1.2 or newer.
+        connect_timeout_s: Bounds name lookup, connection and TLS handshake together.
+        limit_per_origin: The most connections to one origin; further requests wait in order.
+        keepalive_s: An idle connection is not reused after this long.
+        max_idle: Idle connections to all origins together; by default half of the open files that this process may
             have, so that connections to many receivers never take those that new ones need.
-        max_body_bytes: at most this much of an answer's body is read. A longer answer is returned with that much and
+        max_body_bytes: At most this much of an answer's body is read. A longer answer is returned with that much and
             `extensions["truncated"]`, and its connection is closed.
     """
 
@@ -83,20 +83,18 @@ class TrioTransport(httpx.AsyncBaseTransport):
         """Send a request and return its answer, read to the end; `response.read()` needs no await.
 
         Raises:
-            AddressRefused, httpx.ConnectError, httpx.ConnectTimeout: no connection; nothing was sent.
-            httpx.UnsupportedProtocol, httpx.LocalProtocolError: this request cannot be sent as it is.
-            httpx.WriteError: a new connection broke before it took a single byte.
-            httpx.ReadError, httpx.RemoteProtocolError: the connection or the answer broke, be it in the body.
-            RuntimeError: the transport is closed.
+            AddressRefused, httpx.ConnectError, httpx.ConnectTimeout: No connection; nothing was sent.
+            httpx.UnsupportedProtocol, httpx.LocalProtocolError: This request cannot be sent as it is.
+            httpx.WriteError: A new connection broke before it took a single byte.
+            httpx.ReadError, httpx.RemoteProtocolError: The connection or the answer broke, be it in the body.
+            RuntimeError: The transport is closed.
 
-        Cancellation: the connection is closed and its slot given back; `send_progress` tells what went out.
+        Cancellation: the connection is closed and its slot given back.
         """
         key = origin_key(request.url)
         data = render_request(request, await _body(request))
-        given = request.extensions.get("send_progress")
-        progress = given if isinstance(given, SendProgress) else SendProgress()
-        progress.started = False
-        answer = await self.exchange(key, data, progress, bodyless=request.method == "HEAD", body_bound_s=math.inf)
+        bodyless = request.method == "HEAD"
+        answer = await self.exchange(key, data, SendProgress(), bodyless=bodyless, body_bound_s=math.inf)
         if answer.cut is not None:
             raise answer.cut
         return httpx.Response(
@@ -123,7 +121,7 @@ class TrioTransport(httpx.AsyncBaseTransport):
         becomes of its body, which is waited for no longer than `body_bound_s`; see `AnswerParser.cut`.
 
         Raises: as `handle_async_request`, and
-            trio.TooSlowError: no final head was there by the deadline, on trio's clock; as after a cancellation.
+            trio.TooSlowError: No final head was there by the deadline, on trio's clock; as after a cancellation.
 
         Cancellation: as `handle_async_request`.
         """

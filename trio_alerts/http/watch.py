@@ -23,8 +23,8 @@ class Watched:
     """What is known about one socket.
 
     Attributes:
-        readable: something arrived that was not read yet; a false alarm is possible.
-        trusted_s: an idle socket that is not `readable` is trusted without a look for this long. Arrivals are noticed
+        readable: Something arrived that was not read yet; a false alarm is possible.
+        trusted_s: An idle socket that is not `readable` is trusted without a look for this long. Arrivals are noticed
             within a turn of trio's loop, and receivers close after seconds (gunicorn 2, Node.js 5); after more than
             this, the whole process may have been stopped meanwhile.
     """

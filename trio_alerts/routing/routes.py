@@ -111,7 +111,7 @@ def _problems(routes: tuple[RouteSettings, ...], channels: tuple[str, ...]) -> I
         place = f"route {route.name!r} (number {number})"
         yield from (f"{place}: {problem}" for problem in _problems_of(route, channels))
         if not route.match and number < len(routes):
-            yield f"{place}: it matches every alert, so that no route after it is ever reached; make it the last"
+            yield f"{place}: it matches every alert, so no route after it is ever reached; make it the last"
     if routes[-1].match:
         yield (
             f"route {routes[-1].name!r} is the last, and alerts that it does not match would lead nowhere: "

@@ -45,8 +45,16 @@ def client_context(authority: trustme.CA) -> ssl.SSLContext:
     return context
 
 
-def post(url: str, body: bytes = b"{}", progress: SendProgress | None = None) -> httpx.Request:
-    return httpx.Request("POST", url, content=body, extensions={"send_progress": progress})
+def post(url: str, body: bytes = b"{}") -> httpx.Request:
+    return httpx.Request("POST", url, content=body)
+
+
+async def exchange(
+    transport: TrioTransport, request: httpx.Request, progress: SendProgress, deadline: float = math.inf
+) -> int:
+    data = render_request(request, request.content)
+    answer = await transport.exchange(origin_key(request.url), data, progress, deadline, body_bound_s=math.inf)
+    return answer.status
 
 
 async def status(transport: TrioTransport, url: str) -> int:
@@ -158,14 +166,12 @@ async def test_a_compressed_body_is_left_alone() -> None:
 )
 async def test_a_header_cannot_carry_another(headers: list[tuple[str, str]], fault: str) -> None:
     """Line ends and other control characters in a header are refused before anything is opened."""
-    progress = SendProgress()
-    request = httpx.Request("POST", "http://127.0.0.1:9/", headers=headers, extensions={"send_progress": progress})
+    request = httpx.Request("POST", "http://127.0.0.1:9/", headers=headers)
     transport = TrioTransport()
 
     with pytest.raises(httpx.LocalProtocolError, match=fault):
         await transport.handle_async_request(request)
 
-    assert not progress.started
     assert (0, 0, 0) == counts(transport)
 
 
@@ -351,7 +357,7 @@ async def test_a_request_that_was_sent_is_never_repeated() -> None:
     async with raw_receiver(second_is_lost) as receiver, TrioTransport() as transport:
         await status(transport, receiver.url)
         with pytest.raises(httpx.RemoteProtocolError, match="without an answer"):
-            await transport.handle_async_request(post(receiver.url, progress=progress))
+            await exchange(transport, post(receiver.url), progress)
         assert (0, 0, 0) == counts(transport)
 
     assert progress.started
@@ -387,9 +393,7 @@ async def test_a_request_of_which_nothing_was_sent_is_repeated() -> None:
         pool._keep(Connection(origin, broken), None)
         pool.release(origin)
 
-        response = await transport.handle_async_request(post(receiver.url, progress=progress))
-
-        assert 200 == response.status_code
+        assert 200 == await exchange(transport, post(receiver.url), progress)
         assert (1, 1, True) == (receiver.connections, len(receiver.requests), broken.closed)
         assert (1, 0, 0) == counts(transport)
     assert progress.started
@@ -539,10 +543,8 @@ async def test_an_attempt_that_ends_early_leaves_nothing_behind(
         cancelled = []
 
         async def attempt(deadline: float) -> None:
-            request = post(url, body, progress)
-            data = render_request(request, request.content)
             try:
-                await transport.exchange(origin_key(request.url), data, progress, deadline, body_bound_s=math.inf)
+                await exchange(transport, post(url, body), progress, deadline)
                 assert point == "body"  # whose answer has a status: what comes too late is only the rest of it
                 cancelled.append(False)
             except trio.TooSlowError:
@@ -573,17 +575,6 @@ async def test_an_attempt_that_ends_early_leaves_nothing_behind(
     assert {} == transport._pool.origins
 
 
-async def test_progress_is_that_of_the_last_request() -> None:
-    """A progress that is used again starts anew: an earlier request's answer says nothing about this one."""
-    progress = SendProgress()
-    async with raw_receiver() as receiver, TrioTransport() as transport:
-        await transport.handle_async_request(post(receiver.url, progress=progress))
-        assert progress.started
-    with pytest.raises(httpx.ConnectError):
-        await TrioTransport().handle_async_request(post(receiver.url, progress=progress))
-    assert not progress.started
-
-
 # Opening connections
 
 
@@ -607,7 +598,7 @@ async def test_connecting_has_its_own_bound(mock_clock: MockClock, dead_port: in
 
     async def attempt() -> None:
         with pytest.raises(httpx.ConnectTimeout) as error:
-            await transport.handle_async_request(post(f"http://127.0.0.1:{dead_port}/", progress=progress))
+            await exchange(transport, post(f"http://127.0.0.1:{dead_port}/"), progress)
         caught.append(error.value)
 
     async with trio.open_nursery() as nursery:
@@ -683,7 +674,7 @@ async def test_a_forbidden_receiver_is_not_connected_to() -> None:
     progress = SendProgress()
     async with raw_receiver() as receiver, TrioTransport(networks=AllowedNetworks(public_only=True)) as transport:
         with pytest.raises(AddressRefused, match=r"127\.0\.0\.1 \(not a public address\)"):
-            await transport.handle_async_request(post(receiver.url, progress=progress))
+            await exchange(transport, post(receiver.url), progress)
         assert 0 == receiver.connections
         assert (0, 0, 0) == counts(transport)
     assert not progress.started
@@ -803,7 +794,7 @@ async def test_a_receiver_that_cannot_prove_its_name_gets_nothing(authority: tru
         TrioTransport(ssl_context=client_context(trusted)) as transport,
     ):
         with pytest.raises(httpx.ConnectError, match="certificate verify failed"):
-            await transport.handle_async_request(post(receiver.url, progress=progress))
+            await exchange(transport, post(receiver.url), progress)
         assert (0, 0, 0) == counts(transport)
 
     assert [] == receiver.requests
@@ -898,19 +889,17 @@ async def test_an_early_refusal_is_read() -> None:
 
 
 async def test_a_reset_is_told_and_leaves_nothing() -> None:
-    """A connection that breaks in the middle of the answer: an error after the request may have been seen."""
+    """A connection that breaks in the middle of the answer is a read error, and its slot is free again."""
 
     async def broken(connection: RawConnection) -> None:
         await connection.request()
         await connection.say(b"HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\n12345")
         connection.reset()
 
-    progress = SendProgress()
     async with raw_receiver(broken) as receiver, TrioTransport() as transport:
         with pytest.raises(httpx.ReadError):
-            await transport.handle_async_request(post(receiver.url, progress=progress))
+            await status(transport, receiver.url)
         assert (0, 0, 0) == counts(transport)
-    assert progress.started
 
 
 async def test_head_has_no_body() -> None:
