@@ -1,4 +1,4 @@
-"""When to try again after a failed attempt. No clock, no chance: the caller draws the jitter."""
+"""When to try again after a failed attempt: pure, the caller draws the jitter."""
 
 from collections.abc import Sequence
 
@@ -13,10 +13,10 @@ OVERLOAD_FLOOR_S = 60.0  # an overloaded receiver gets at least this long; Svix 
 
 
 class RetryPolicy(Struct, frozen=True):
-    """What the transitions need to know of the settings.
+    """When to try again, when to give up, and when to leave it to a human.
 
     Args:
-        schedule_s: The waits between attempts, in seconds.
+        schedule_s: The waits after the first, second, … attempt, in seconds.
         hold: The channels whose unseen outcomes wait for a human.
         jitter: From -1 to 1, drawn anew for each outcome; 0 gives the schedule itself.
         max_cuts: How many attempts in a row may end with their process.
@@ -28,18 +28,11 @@ class RetryPolicy(Struct, frozen=True):
     max_cuts: int = 5
 
 
-def next_delay_s(schedule_s: Sequence[float], attempts: int, failure: Retry, jitter: float) -> float | None:
-    """Return how long to wait after a failed attempt, or None when the schedule is exhausted.
-
-    Args:
-        schedule_s: The waits after the first, second, … attempt, in seconds.
-        attempts: Attempts so far, the failed one included (at least 1).
-        failure: What came of the last one.
-        jitter: From -1 to 1; 0 gives the schedule itself.
-    """
-    if attempts > len(schedule_s):
+def next_delay_s(policy: RetryPolicy, attempts: int, failure: Retry) -> float | None:
+    """Return how long to wait after so many attempts (at least 1), the failed one included; None: no more."""
+    if attempts > len(policy.schedule_s):
         return None
-    step_s = schedule_s[attempts - 1]
+    step_s = policy.schedule_s[attempts - 1]
     asked_s = min(failure.after_s or 0.0, 2 * step_s + RETRY_AFTER_SLACK_S)
     floor_s = OVERLOAD_FLOOR_S if failure.status == OVERLOADED else 0.0
-    return max(step_s * (1 + JITTER * jitter), asked_s, floor_s)
+    return max(step_s * (1 + JITTER * policy.jitter), asked_s, floor_s)

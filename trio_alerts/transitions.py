@@ -28,7 +28,7 @@ SUSPECT_CUTS = 3  # in a row: the first two may have hit whatever was in flight 
 
 
 def first_attempt(channels: Iterable[str], owner: str, now: dt.datetime, lease_s: float) -> Delivery:
-    """Return the state that is stored before the first send: the record and the in-doubt ledger in one write."""
+    """Return the state that is stored before the first send: it says at once that the outcome may stay unknown."""
     return Delivery(
         state="sending",
         owner=owner,
@@ -41,7 +41,7 @@ def first_attempt(channels: Iterable[str], owner: str, now: dt.datetime, lease_s
 
 
 def suppressed(rule: str) -> Delivery:
-    """Return the state of an alert that a rule keeps from people; the record names the rule."""
+    """Return the state of an alert that the named rule suppresses."""
     return Delivery(state="suppressed", suppressed_by=rule)
 
 
@@ -53,14 +53,9 @@ def quarantined(delivery: Delivery, reason: str) -> Delivery:
 def next_attempt(
     delivery: Delivery, owner: str, now: dt.datetime, lease_s: float, through: Collection[str] | None = None
 ) -> Delivery:
-    """Return the state of an owner's next attempt, through every channel that is due; accepted ones are skipped.
+    """Return the state of an owner's next attempt: through every channel that is due, or those among `through`.
 
-    Args:
-        delivery: As it is.
-        owner: The token of the attempt.
-        now: The server's time.
-        lease_s: How long the attempt may take.
-        through: Only through these channels, if given; at least one of them is due.
+    At least one is due. What a receiver has accepted is never sent to it again.
     """
     channels = tuple(
         replace(channel, state="sending", attempts=channel.attempts + 1, next_attempt_at=None)
@@ -136,20 +131,15 @@ def renewed(delivery: Delivery, now: dt.datetime, lease_s: float) -> Delivery:
 def lease_expired(delivery: Delivery, now: dt.datetime, policy: RetryPolicy, cuts: int | None = None) -> Delivery:
     """Return the state after an attempt whose owner died: in doubt, and a failed attempt on the schedule.
 
-    After too many of them in a row it has failed: it kills every process that sends it.
-
-    Args:
-        delivery: As it was while sending.
-        now: The server's time.
-        policy: Schedule, jitter, and which channels hold.
-        cuts: How many attempts in a row ended with their process, if that is known; else it is one more.
+    After too many of them in a row it has failed: it kills every process that sends it. `cuts` says how many there are,
+    if that is known; else it is one more.
     """
     cuts = delivery.cuts + 1 if cuts is None else cuts
     lost = {channel.name: _OWNER_LOST for channel in delivery.sending()}
     after = settled(delivery, lost, now, policy)
     if cuts < policy.max_cuts:
         return replace(after, cuts=cuts)
-    why = f"given up: {cuts} processes in a row ended while they sent it"
+    why = f"given up: {cuts} processes in a row died while sending it"
     channels = tuple(
         replace(channel, state="failed", next_attempt_at=None, last_error=why)
         if channel.name in lost and channel.state == "retrying"
@@ -183,12 +173,8 @@ def settled(
 ) -> Delivery:
     """Return the state after an attempt.
 
-    Args:
-        delivery: As it was while sending.
-        outcomes: By channel: what came of it, and how long it took in seconds. A sending channel that is not named
-            here was cut off: its outcome is unseen.
-        now: The server's time.
-        policy: Schedule, jitter, and which channels hold.
+    `outcomes` says by channel what came of it, and how long it took in seconds. A sending channel that is not named
+    there was cut off: its outcome is unseen.
     """
     channels = tuple(
         _after_outcome(channel, *outcomes.get(channel.name, _CUT_OFF), now, policy)
@@ -202,7 +188,7 @@ def settled(
 def with_acceptances(theirs: Delivery, ours: Delivery, now: dt.datetime) -> Delivery | None:
     """Merge what our receivers accepted into a record that has moved on; None if that changes nothing.
 
-    An acceptance is never forgotten: the channel becomes `delivered` whatever its present owner is doing.
+    An acceptance is never forgotten: the channel becomes `delivered` whatever its current owner is doing.
     """
     accepted = {channel.name: channel for channel in ours.channels if channel.state == "delivered"}
     channels = tuple(
@@ -219,14 +205,9 @@ def with_acceptances(theirs: Delivery, ours: Delivery, now: dt.datetime) -> Deli
 def redelivery_requested(delivery: Delivery, owner: str, now: dt.datetime, *, in_doubt: bool) -> Delivery | None:
     """Return the state after a human asked for another attempt; None if there is nothing to send.
 
-    Every channel that has given up or waits is due now, and has the whole schedule before it again. A running attempt
-    is left alone. The new owner token keeps an earlier owner's late write from being taken for its own.
-
-    Args:
-        delivery: As it is.
-        owner: A token that no attempt has.
-        now: The server's time.
-        in_doubt: Also through channels that are held in doubt: a receiver may get those a second time.
+    Every channel that has given up or waits is due now, with the whole schedule ahead of it again; with `in_doubt` also
+    those held in doubt, whose receivers may get it twice. A running attempt is left alone. The new owner token keeps an
+    earlier owner's late write from being taken for its own.
     """
     states: set[ChannelState] = {"failed", "retrying", "in_doubt"} if in_doubt else {"failed", "retrying"}
     if delivery.state == "sending" or not any(channel.state in states for channel in delivery.channels):
@@ -265,8 +246,8 @@ def resolved(delivery: Delivery, owner: str, now: dt.datetime, resolution: Resol
     return replace(after, owner=owner, reason=f"{said} at {at}")
 
 
-_OWNER_LOST: tuple[Outcome, float] = (Retry("the worker was gone before the outcome was stored", unseen=True), 0.0)
-_CUT_OFF: tuple[Outcome, float] = (Retry("cut before the receiver answered", unseen=True), 0.0)
+_OWNER_LOST: tuple[Outcome, float] = (Retry("the worker died before it stored the outcome", unseen=True), 0.0)
+_CUT_OFF: tuple[Outcome, float] = (Retry("cut off before the receiver answered", unseen=True), 0.0)
 _RESULTS: dict[type[Outcome], AttemptResult] = {Accepted: "accepted", Retry: "retry", Refused: "refused"}
 _ORDER: tuple[ChannelState, ...] = ("sending", "retrying", "in_doubt", "failed", "delivered")
 
@@ -279,8 +260,7 @@ def _after_outcome(
     if isinstance(outcome, Accepted):
         state = "delivered"
     elif isinstance(outcome, Retry):
-        attempts = channel.attempts - (channel.attempts_before or 0)
-        delay_s = next_delay_s(policy.schedule_s, attempts, outcome, policy.jitter)
+        delay_s = next_delay_s(policy, channel.attempts - (channel.attempts_before or 0), outcome)
         if outcome.unseen and channel.name in policy.hold:
             state = "in_doubt"
         elif delay_s is not None:
@@ -311,7 +291,7 @@ def _attempt(outcome: Outcome, duration_s: float, now: dt.datetime) -> Attempt:
 def _summed_up(
     delivery: Delivery, channels: tuple[ChannelDelivery, ...], now: dt.datetime, cuts: int | None = None
 ) -> Delivery:
-    """Return the alert's state from its channels': whatever still moves comes first, then what needs a human."""
+    """Derive the alert's state from its channels': what is still moving comes first, then what needs a human."""
     worst = min(channels, key=_rank)
     state = worst.state
     nexts = [channel.next_attempt_at for channel in channels if channel.next_attempt_at is not None]

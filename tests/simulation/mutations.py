@@ -236,8 +236,8 @@ MUTATIONS = (
     Mutation(
         "a lapsed lease not marked in doubt",
         "transitions.py",
-        '(Retry("the worker was gone before the outcome was stored", unseen=True), 0.0)',
-        '(Retry("the worker was gone before the outcome was stored"), 0.0)',
+        '(Retry("the worker died before it stored the outcome", unseen=True), 0.0)',
+        '(Retry("the worker died before it stored the outcome"), 0.0)',
     ),
     Mutation(
         "a front's answer not marked in doubt",

@@ -167,7 +167,7 @@ def test_attempts_that_end_with_their_process_are_counted_and_given_up_after_too
     after = lease_expired(delivery, NOW, policy)
     assert ("failed", "max_deliveries", 5, 5) == (after.state, after.reason, after.cuts, after.in_doubt)
     assert {("failed", None, 5)} == {(c.state, c.next_attempt_at, c.in_doubt) for c in after.channels}
-    assert "given up: 5 processes in a row ended while they sent it" == after.last_error
+    assert "given up: 5 processes in a row died while sending it" == after.last_error
 
 
 def test_an_outcome_or_a_human_ends_the_row() -> None:
