@@ -12,8 +12,8 @@ from trio_alerts.commands.command import Command
 from trio_alerts.commands.options import add_flag
 from trio_alerts.commands.output import print_json
 from trio_alerts.errors import LedgerError
-from trio_alerts.ledger import FATES
-from trio_alerts.operations.audit import Audit, accept_losses, audit
+from trio_alerts.ledger import FATES, Balance
+from trio_alerts.operations.audit import accept_losses, audit
 from trio_alerts.settings.settings import Settings
 from trio_alerts.text import one_line
 
@@ -37,14 +37,14 @@ def _execute(arguments: argparse.Namespace, settings: Settings) -> int:
     return 0
 
 
-async def _audit(settings: Settings, accept: bool) -> Audit:
+async def _audit(settings: Settings, accept: bool) -> Balance:
     async with open_both(open_ledger(settings), settings) as (ledger, store):
         if accept:
             await accept_losses(ledger, settings.stream_names)
         return await audit(ledger, store, settings.stream_names)
 
 
-def _as_object(found: Audit, deep: bool) -> dict[str, object]:
+def _as_object(found: Balance, deep: bool) -> dict[str, object]:
     rendered: dict[str, object] = {"seen": found.seen}
     rendered |= {fate: found.fates[fate] for fate in FATES}
     rendered |= {"missing": len(found.missing), "taken_away": found.taken_away}
@@ -54,7 +54,7 @@ def _as_object(found: Audit, deep: bool) -> dict[str, object]:
     return rendered
 
 
-def _page(found: Audit, deep: bool) -> Iterator[str]:
+def _page(found: Balance, deep: bool) -> Iterator[str]:
     yield f"{'seen':<16}  {found.seen:>12,}"
     for fate in FATES:
         yield f"{'not read yet' if fate == 'not_read' else fate.replace('_', ' '):<16}  {found.fates[fate]:>12,}"

@@ -1,12 +1,12 @@
 """Every alert that was ever seen accounted for, while processes may go on carrying alerts."""
 
-from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import replace
 
 import trio
 
 from trio_alerts.backends.redis.standing import RedisLedger
-from trio_alerts.ledger import Balance, Fate, Seen, balance, last_trace
+from trio_alerts.ledger import Balance, Sightings, balance
 from trio_alerts.operations.records import all_states, look_up
 from trio_alerts.pages import Pages
 from trio_alerts.ports.store import AlertStore
@@ -17,49 +17,26 @@ PAUSE_S = 1.5  # a search sees what was written a second ago
 MOST_LOOKED_UP = 2000  # IDs by single reads, about a second; with more missing, the next round decides
 
 
-@dataclass(frozen=True, slots=True)
-class Audit:
-    """What became of everything, and what is known of each alert that is missing, by its ID.
-
-    `taken_away`: see `Seen`; the figures cannot be trusted to be complete unless it is 0.
-    """
-
-    fates: Mapping[Fate, int]
-    missing: Mapping[str, str]
-    taken_away: int = 0
-
-    @property
-    def seen(self) -> int:
-        """All alerts."""
-        return sum(self.fates.values()) + len(self.missing)
-
-    @property
-    def balanced(self) -> bool:
-        """Whether every alert is accounted for."""
-        return not self.missing and not self.taken_away
-
-
-async def audit(ledger: RedisLedger, store: AlertStore, streams: Sequence[str]) -> Audit:
+async def audit(ledger: RedisLedger, store: AlertStore, streams: Sequence[str]) -> Balance:
     """Account for every alert. Missing is only what was missing each time it was looked for.
 
     Raises:
         Unavailable: A backend does not answer.
     """
-    seen, result = await _look_once(ledger, store, streams)
-    suspects = result.missing
+    result = await _look_once(ledger, store, streams)
+    suspects = set(result.missing)
     for _ in range(ROUNDS - 1):
         if not suspects:
             break
         await trio.sleep(PAUSE_S)
-        seen, result = await _look_once(ledger, store, streams)
-        before, suspects = suspects, result.missing & suspects
+        result = await _look_once(ledger, store, streams)
+        before, suspects = suspects, result.missing.keys() & suspects
         if suspects == before:
             break
     # What is missing for the first time is moving: from the stream to a record, or back from the quarantine.
     moving = len(result.missing) - len(suspects)
     fates = {**result.fates, "in_flight": result.fates["in_flight"] + moving}
-    missing = {record_id: last_trace(record_id, seen) for record_id in suspects}
-    return Audit(fates, missing, seen.taken_away)
+    return replace(result, fates=fates, missing={record_id: result.missing[record_id] for record_id in suspects})
 
 
 async def accept_losses(ledger: RedisLedger, streams: Sequence[str]) -> None:
@@ -69,59 +46,42 @@ async def accept_losses(ledger: RedisLedger, streams: Sequence[str]) -> None:
         await ledger.accept_losses(stream)
 
 
-async def _look_once(ledger: RedisLedger, store: AlertStore, streams: Sequence[str]) -> tuple[Seen, Balance]:
+async def _look_once(ledger: RedisLedger, store: AlertStore, streams: Sequence[str]) -> Balance:
     seen = await _gather(ledger, store, streams)
     found = await look_up(store, sorted(balance(seen).missing)[:MOST_LOOKED_UP])
-    seen = replace(seen, states={**seen.states, **found})
-    return seen, balance(seen)
+    seen.states = {**seen.states, **found}
+    return balance(seen)
 
 
-async def _gather(ledger: RedisLedger, store: AlertStore, streams: Sequence[str]) -> Seen:
+async def _gather(ledger: RedisLedger, store: AlertStore, streams: Sequence[str]) -> Sightings:
     """Look at every place once.
 
     The order is that in which alerts move: an entry that is read, quarantined, dropped or recorded meanwhile is found
     in its next place.
     """
-    entries: set[str] = set()
-    not_read: set[str] = set()
-    before_start: set[str] = set()
-    pending: set[str] = set()
-    quarantined: set[str] = set()
-    dropped: set[str] = set()
-    deleted: set[str] = set()
-    lost_unread = taken_away = 0
+    seen = Sightings()
     ids = RecordIds(streams)
     for stream in streams:
         by_entry = dict(await _all(stream, ledger.entries))
-        entries.update(by_entry.values())
+        seen.entries.update(by_entry.values())
         position = await ledger.position(stream)
         if position.last_delivered is None:
-            not_read.update(by_entry.values())
+            seen.not_read.update(by_entry.values())
         else:
             last = order(position.last_delivered)
-            not_read.update(record_id for one, record_id in by_entry.items() if order(one) > last)
+            seen.not_read.update(record_id for one, record_id in by_entry.items() if order(one) > last)
         if position.start is not None:
             start = order(position.start)
-            before_start.update(record_id for one, record_id in by_entry.items() if order(one) <= start)
-        pending.update([by_entry.get(one, ids.of(stream, one)) for one in await _pending(stream, ledger)])
-        quarantined.update([record_id for _, record_id in await _all(stream, ledger.dead_letters) if record_id])
-        dropped.update([record_id for _, record_id in await _all(stream, ledger.dropped) if record_id])
-        deleted.update([ids.of(stream, one) for _, one in await _all(stream, ledger.deleted)])
+            seen.before_start.update(record_id for one, record_id in by_entry.items() if order(one) <= start)
+        seen.pending.update([by_entry.get(one, ids.of(stream, one)) for one in await _pending(stream, ledger)])
+        seen.quarantined.update([record_id for _, record_id in await _all(stream, ledger.dead_letters) if record_id])
+        seen.dropped.update([record_id for _, record_id in await _all(stream, ledger.dropped) if record_id])
+        seen.deleted.update([ids.of(stream, one) for _, one in await _all(stream, ledger.deleted)])
         lost = await ledger.lost_unread(stream)
-        lost_unread += lost.count
-        taken_away += lost.taken_away
-    return Seen(
-        states=await all_states(store),
-        entries=entries,
-        not_read=not_read,
-        before_start=before_start,
-        pending=pending,
-        quarantined=quarantined,
-        dropped=dropped,
-        deleted=deleted,
-        lost_unread=lost_unread,
-        taken_away=taken_away,
-    )
+        seen.lost_unread += lost.count
+        seen.taken_away += lost.taken_away
+    seen.states = await all_states(store)
+    return seen
 
 
 async def _all(stream: str, page_of: Callable[[str, str], Awaitable[list[tuple[str, str]]]]) -> list[tuple[str, str]]:
