@@ -1,7 +1,7 @@
 """Chaos: everything that can go wrong, at once, for three minutes, on real processes and servers.
 
 `python -m tests.chaos` ends with 1 if an alert was lost, a repeat not marked, or an alert took longer than
-docs/reliability.md says. The seed chooses the same deeds in the same order again; the machine's own timing is chance.
+docs/reliability.md says. The seed chooses the same disruptions in the same order; their timing is the machine's.
 """
 
 import argparse
@@ -22,7 +22,7 @@ def main() -> int:
     )
     parser.add_argument("--seconds", type=float, default=180.0, help="how long")
     parser.add_argument("--rate", type=float, default=20.0, help="alerts a second")
-    parser.add_argument("--seed", type=int, default=random.randrange(1_000_000), help="chooses the harm")
+    parser.add_argument("--seed", type=int, default=random.randrange(1_000_000), help="chooses the disruptions")
     parser.add_argument("--store", choices=["sqlite", "opensearch"], default="sqlite", help="where records live")
     options = parser.parse_args()
     print(f"seed {options.seed}, {options.store}")
@@ -35,8 +35,8 @@ def main() -> int:
 
 def _summary(storm: Storm, result: Result) -> str:
     way = {"longest way, s": f"{storm.longest_s:.1f} of {STALL_S:g}", "median way, s": f"{storm.median_s:.1f}"}
-    harm = [f"{count:>3} times: {name}" for name, count in sorted(storm.deeds.items())]
-    return summary(result, {"seed": storm.seed}, way, *harm)
+    disruptions = [f"{count:>3} times: {name}" for name, count in sorted(storm.disruptions.items())]
+    return summary(result, {"seed": storm.seed}, way, *disruptions)
 
 
 if __name__ == "__main__":

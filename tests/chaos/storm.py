@@ -1,4 +1,4 @@
-"""Minutes of harm of every kind to processes, Redis, store and receivers: one long cell of the crash matrix."""
+"""Minutes of disruptions of every kind to processes, Redis, store and receivers: one long cell of the crash matrix."""
 
 import os
 import random
@@ -15,15 +15,15 @@ from typing import Literal
 
 from tests.crash.cell import Cell, RunningCell, Spoiled
 from tests.crash.outages_of_the_store import NO_BACKEND, OVERLOADED, SIGN_IN
-from tests.crash.proxy import FAITHFUL, Manner
+from tests.crash.proxy import FAITHFUL, Behaviour
 from tests.support.crew import Worker
 from tests.support.program import children
 from tests.support.receiver import Script, Step
 from trio_alerts.errors import StartError
 
 PROCESSES = 3
-LONGEST_S = 4.0  # of one deed: twice the time-outs of Redis and of the store, and more than claim_idle_s
-CALM_S = (0.5, 3.0)  # between two deeds
+LONGEST_S = 4.0  # of one disruption: twice the time-outs of Redis and of the store, and more than claim_idle_s
+CALM_S = (0.5, 3.0)  # between two disruptions
 STALL_S = 90.0  # docs/reliability.md promises it: from XADD to the last acceptance, harm included
 SETTINGS = {
     "processes": str(PROCESSES),
@@ -41,27 +41,27 @@ ANSWERS = (
     (Step(fault="reset"), 50),
     (Step(fault="hang"), 30),
 )
-NONSENSE = (*(Manner(answers=answer) for answer in (SIGN_IN, OVERLOADED, NO_BACKEND)), Manner(held=True))
+NONSENSE = (*(Behaviour(answers=answer) for answer in (SIGN_IN, OVERLOADED, NO_BACKEND)), Behaviour(held=True))
 THROUGH: dict[str, tuple[Spoiled, ...]] = {"sqlite": (), "opensearch": ("store",)}
 # Killed, stopped, stopped before Python had begun with our first line, and started while Redis was away.
 ENDS = (-signal.SIGKILL, 0, -signal.SIGTERM, StartError.exit_code)
 
-Deed = Callable[[RunningCell], None]
+Disruption = Callable[[RunningCell], None]
 
 
 @dataclass
 class Storm:
-    """Traffic and harm.
+    """Traffic and disruptions.
 
     Args:
         seconds: How long.
         rate: Alerts a second.
-        seed: Chooses the harm, its order and times, and what receivers answer.
+        seed: Chooses the disruptions, their order and times, and what receivers answer.
         store: Where records live.
-        say: Told a line for each deed.
+        say: Called with a line for each disruption.
 
     Attributes:
-        deeds: How often each was done.
+        disruptions: How often each was done.
         longest_s: From an alert's XADD to its last acceptance, the longest of all.
         median_s: The median of the same.
     """
@@ -71,7 +71,7 @@ class Storm:
     seed: int
     store: Literal["sqlite", "opensearch"]
     say: Callable[[str], None]
-    deeds: Counter[str] = field(default_factory=Counter)
+    disruptions: Counter[str] = field(default_factory=Counter)
     longest_s: float = 0.0
     median_s: float = 0.0
 
@@ -99,14 +99,14 @@ class Storm:
         began_s = time.monotonic()
         traffic = threading.Thread(target=self._emit, args=(cell, began_s + self.seconds), daemon=True)
         traffic.start()
-        left: list[Deed] = []
+        left: list[Disruption] = []
         while (at_s := time.monotonic() - began_s) < self.seconds:
             left = left or self._chance.sample(self._all(), k=len(self._all()))  # each as often as every other
-            deed = left.pop()
-            name = deed.__name__.strip("_").replace("_", " ")
-            self.deeds[name] += 1
+            disruption = left.pop()
+            name = _name_of(disruption)
+            self.disruptions[name] += 1
             self.say(f"{at_s:5.1f} s: {name}; {len(cell.producer.emitted)} emitted")
-            deed(cell)
+            disruption(cell)
             time.sleep(self._chance.uniform(*CALM_S))
         traffic.join()
         cell.until(lambda: cell.crew.ready, "the processes read")
@@ -116,7 +116,7 @@ class Storm:
         while time.monotonic() < until_s:
             cell.producer.add(1, 1 / self.rate)
 
-    def _all(self) -> list[Deed]:
+    def _all(self) -> list[Disruption]:
         spoil = self._spoil_the_store if self.store == "opensearch" else self._lock_the_store
         processes = [self._kill_a_process, self._pause_a_process, self._stop_a_process]
         group = [self._kill_the_parent, self._stop_the_parent, self._stop_the_group]
@@ -125,7 +125,7 @@ class Storm:
     def _while(self) -> None:
         time.sleep(self._chance.uniform(0.5, LONGEST_S))
 
-    # -- deeds --
+    # -- disruptions --
 
     def _kill_a_process(self, cell: RunningCell) -> None:
         self._signal_one(cell, signal.SIGKILL)
@@ -149,7 +149,7 @@ class Storm:
         self._working_parent(cell).signal_group(signal.SIGTERM)
 
     def _working_parent(self, cell: RunningCell) -> Worker:
-        """Return the parent process once its processes read, and it was not told to stop.
+        """Return the parent process once its processes read, and nobody has stopped it.
 
         A second signal would mean at once; and where nobody ever gets as far as to read, nothing can be delivered.
         """
@@ -215,5 +215,9 @@ class Storm:
         self.longest_s = took_s.get(slowest, 0.0)
         if self.longest_s > STALL_S:
             return f"{slowest} took {self.longest_s:.1f} s, more than {STALL_S:g} s"
-        idle = {deed.__name__.strip("_").replace("_", " ") for deed in self._all()} - self.deeds.keys()
+        idle = set(map(_name_of, self._all())) - self.disruptions.keys()
         return f"never done: {', '.join(sorted(idle))}" if idle and self.seconds >= 120 else ""
+
+
+def _name_of(disruption: Disruption) -> str:
+    return disruption.__name__.strip("_").replace("_", " ")

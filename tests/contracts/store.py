@@ -23,6 +23,7 @@ import msgspec
 import pytest
 import trio
 
+from tests.support.at_once import results_of
 from trio_alerts.alert import Entry, parse_entry
 from trio_alerts.backoff import RetryPolicy
 from trio_alerts.delivery import Attempt, ChannelDelivery, ChannelState, Delivery, State
@@ -656,20 +657,14 @@ async def _due(tested: TestedStore, now: dt.datetime) -> list[int]:
     return [_number(due.id) for due in await tested.store.due(now, 1000)]
 
 
-async def _at_once(writes: Sequence[Callable[[], Awaitable[Stored | Conflict]]]) -> list[Stored | Conflict]:
-    results: dict[int, Stored | Conflict] = {}
-
-    async def do(number: int) -> None:
-        results[number] = await writes[number]()
-
+async def _at_once(writes: Sequence[Callable[[], Awaitable[Stored | Conflict]]]) -> Sequence[object]:
     with trio.fail_after(PATIENCE_S):
-        async with trio.open_nursery() as nursery:
-            for number in range(len(writes)):
-                nursery.start_soon(do, number)
-    return [results[number] for number in range(len(writes))]
+        results = await results_of(writes)
+    assert {Stored, Conflict} == {type(result) for result in results}
+    return results
 
 
-async def _assert_one_winner(results: Sequence[Stored | Conflict], tested: TestedStore) -> None:
+async def _assert_one_winner(results: Sequence[object], tested: TestedStore) -> None:
     winners = [number for number, result in enumerate(results) if isinstance(result, Stored)]
     assert 1 == len(winners)
     read = await tested.store.get(record().id)

@@ -48,12 +48,12 @@ def take_out(request: bytes, share: float) -> tuple[bytes, dict[int, Item]]:
 def put_in(answer: bytes, taken: Mapping[int, Item]) -> bytes:
     """Put the items that were taken out of a request into the answer, each in its place, if it is about items."""
     head, _, body = answer.partition(END_OF_HEAD)
-    told = msgspec.json.decode(body)
-    if "items" not in told:
+    said = msgspec.json.decode(body)
+    if "items" not in said:
         return answer  # the server refuses the request as a whole
     for place in sorted(taken):
-        told["items"].insert(place, taken[place])
-    return _message(head, msgspec.json.encode(told))
+        said["items"].insert(place, taken[place])
+    return _message(head, msgspec.json.encode(said))
 
 
 def is_whole(answer: bytes) -> bool:

@@ -14,7 +14,7 @@ import redis
 import trio
 
 from tests.crash.producer import Producer
-from tests.crash.proxy import FAITHFUL, Manner, Proxy
+from tests.crash.proxy import FAITHFUL, Behaviour, Proxy
 from tests.crash.servers import Servers
 from tests.support.crew import Crew, Worker
 from tests.support.fakes.world import GROUP
@@ -72,6 +72,7 @@ channels = ["hook", "steady"]
 channels = ["hook"]
 """
 
+KILLED = (-signal.SIGKILL,)
 Spoiled = Literal["redis", "store", "hook"]
 
 
@@ -94,7 +95,7 @@ class Cell:
         module: What is run instead of `trio_alerts`.
         named: Receivers are reached by the names hook.example and steady.example, which `module` resolves.
         size: Worker processes.
-        ends: Exit codes with which processes may end before they are stopped.
+        ends: Exit codes with which processes may end before they are stopped; KILLED where the cell kills them.
         store: Where records live.
         expected: Numbers that must come out, others than nothing failed, nothing quarantined, nothing held.
         check: Looks at what came out; what it returns is wrong.
@@ -110,7 +111,7 @@ class Cell:
     module: str = "trio_alerts"
     named: bool = False
     size: int = 2
-    ends: Collection[int] = (-signal.SIGKILL,)
+    ends: Collection[int] = ()
     store: Literal["opensearch", "sqlite"] = "opensearch"
     expected: "Callable[[RunningCell], Mapping[str, int]]" = lambda cell: {}
     check: "Callable[[RunningCell], str]" = lambda cell: ""
@@ -237,10 +238,28 @@ class RunningCell:
         """Wait for the end of `emit`."""
         self.producer.join()
 
+    def disturb(
+        self, harm: Callable[[], object], heal: Callable[[], object], lasts_s: float, *, each: int = 50
+    ) -> None:
+        """Let the traffic come, and do harm for a while when so many alerts were accepted, and when twice as many."""
+        self.begin()
+        self.emit()
+        for number in (1, 2):
+            self.until_accepted(each * number)
+            harm()
+            time.sleep(lasts_s)
+            heal()
+        self.notes.append(f"twice {lasts_s:g} s")
+
+    def spoil(self, name: Spoiled, behaviour: Behaviour, lasts_s: float) -> None:
+        """`disturb` with traffic that is treated like this."""
+        proxy = self.proxies[name]
+        self.disturb(lambda: proxy.behave(behaviour), lambda: proxy.behave(FAITHFUL), lasts_s)
+
     def lose_answers(self, backend: Literal["redis", "store"], share: float) -> None:
         """Let the traffic come while this share of a backend's answers is lost."""
         self.begin()
-        self.proxies[backend].behave(Manner(loses=share))
+        self.proxies[backend].behave(Behaviour(loses=share))
         self.emit()
         self.until_emitted()
         time.sleep(LOSING_S)
@@ -268,6 +287,12 @@ class RunningCell:
     def spoiled(self) -> int:
         """How often a proxy has spoiled something."""
         return sum(proxy.spoiled for proxy in self.proxies.values())
+
+    @property
+    def repeats(self) -> int:
+        """How many more requests the first channel's receiver was sent than alerts."""
+        sent = [request.webhook_id for request in self.servers.receiver.ledger().requests if request.path == "/hook"]
+        return len(sent) - len(set(sent))
 
     def settled(self) -> bool:
         """Whether nothing is left to do for anybody."""

@@ -7,7 +7,7 @@ import time
 
 from tests.crash.cell import Cell, RunningCell, Spoiled
 from tests.crash.outages_of_the_store import NO_BACKEND, OVERLOADED
-from tests.crash.proxy import FAITHFUL, Manner
+from tests.crash.proxy import FAITHFUL, Behaviour
 from tests.support.fakes.world import GROUP
 from tests.support.receiver import Script, Step
 
@@ -15,11 +15,11 @@ ROUNDS = 12
 LONGEST_S = 2.5  # of one round: more than claim_idle_s, redis_timeout_s and store_timeout_s
 SEED = "CRASH_SEED"  # this environment variable chooses another history than chance
 
-HELD, LOSING = Manner(held=True), Manner(loses=0.1)
-MANNERS: dict[Spoiled, tuple[Manner, ...]] = {
-    "redis": (HELD, LOSING, Manner(delay_s=0.2)),
-    "store": (HELD, LOSING, Manner(delay_s=0.2), Manner(answers=OVERLOADED), Manner(answers=NO_BACKEND)),
-    "hook": (HELD, LOSING, Manner(delay_s=0.2)),
+HELD, LOSING = Behaviour(held=True), Behaviour(loses=0.1)
+BEHAVIOURS: dict[Spoiled, tuple[Behaviour, ...]] = {
+    "redis": (HELD, LOSING, Behaviour(delay_s=0.2)),
+    "store": (HELD, LOSING, Behaviour(delay_s=0.2), Behaviour(answers=OVERLOADED), Behaviour(answers=NO_BACKEND)),
+    "hook": (HELD, LOSING, Behaviour(delay_s=0.2)),
 }
 
 
@@ -30,11 +30,11 @@ def _chaos(cell: RunningCell) -> None:
     cell.begin()
     cell.emit(per_s=20)
     for _ in range(ROUNDS):
-        spoiled = chance.sample(list(MANNERS), k=chance.randint(0, 2))
+        spoiled = chance.sample(list(BEHAVIOURS), k=chance.randint(0, 2))
         for name in spoiled:
-            cell.proxies[name].behave(chance.choice(MANNERS[name]))
-        deed = chance.choice((_kill, _stop, _pause, _set_back, _cut, _nothing))
-        deed(cell, chance)
+            cell.proxies[name].behave(chance.choice(BEHAVIOURS[name]))
+        disruption = chance.choice((_kill, _stop, _pause, _set_back, _cut, _nothing))
+        disruption(cell, chance)
         time.sleep(chance.uniform(0.2, LONGEST_S))
         for name in spoiled:
             cell.proxies[name].behave(FAITHFUL)
@@ -61,7 +61,7 @@ def _pause(cell: RunningCell, chance: random.Random) -> None:
 
 
 def _set_back(cell: RunningCell, chance: random.Random) -> None:
-    """To an earlier ID only: what an operator skips, nobody is told of."""
+    """To an earlier ID only: what an operator skips, nobody reports."""
     with cell.redis.client() as client:
         last = client.xinfo_groups(cell.stream)[0]["last-delivered-id"].decode()
         read = [entry_id.decode() for entry_id, _ in client.xrange(cell.stream, max=last)]
@@ -69,7 +69,7 @@ def _set_back(cell: RunningCell, chance: random.Random) -> None:
 
 
 def _cut(cell: RunningCell, chance: random.Random) -> None:
-    cell.proxies[chance.choice(list(MANNERS))].cut()
+    cell.proxies[chance.choice(list(BEHAVIOURS))].cut()
 
 
 def _nothing(cell: RunningCell, chance: random.Random) -> None:

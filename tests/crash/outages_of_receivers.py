@@ -1,11 +1,11 @@
 """Cells in which the first channel's receiver misbehaves; the second one, which gets every third alert, does not."""
 
-import time
 from collections.abc import Mapping
 
 from tests.crash.cell import ALERTS, Cell, RunningCell
 from tests.support.receiver import MIB, Script, Step
 
+REFUSED_S = 1.5  # longer than the first two waits between attempts
 BOTH = ALERTS + ALERTS // 3  # deliveries, if every alert reaches all its channels
 
 
@@ -18,17 +18,6 @@ def _just_emit(cell: RunningCell) -> None:
 def _all_at_once(cell: RunningCell) -> None:
     cell.begin()
     cell.producer.add(ALERTS)
-
-
-def _refusing(cell: RunningCell) -> None:
-    cell.begin()
-    cell.emit()
-    for number in (1, 2):
-        cell.until_accepted(60 * number)
-        cell.proxies["hook"].refuse()
-        time.sleep(1.5)  # longer than the first two waits between attempts
-        cell.proxies["hook"].accept()
-    cell.notes.append("twice 1.5 s")
 
 
 def _all_failed(cell: RunningCell) -> Mapping[str, int]:
@@ -99,7 +88,12 @@ CELLS = (
         hook=Script([Step(fault="cut", body_bytes=MIB // 32)]),
         check=_sent_once,
     ),
-    Cell(name="receiver-refused", about="connections refused", play=_refusing, through=["hook"]),
+    Cell(
+        name="receiver-refused",
+        about="connections refused",
+        play=lambda cell: cell.disturb(cell.proxies["hook"].refuse, cell.proxies["hook"].accept, REFUSED_S, each=60),
+        through=["hook"],
+    ),
     Cell(
         name="receiver-dns-hangs",
         about="the receiver's name takes 6 s to resolve, six times `connect_timeout_s`",

@@ -3,9 +3,10 @@
 import re
 import signal
 import time
+from functools import partial
 
 from tests.crash.cell import ALERTS, PER_S, Cell, RunningCell
-from tests.crash.proxy import FAITHFUL, Manner
+from tests.crash.proxy import Behaviour
 from tests.support.fakes.world import GROUP
 from tests.support.receiver import Script, Step
 from tests.support.servers import SentinelServer, ValkeyServer
@@ -36,14 +37,14 @@ def _restarted(cell: RunningCell) -> None:
     cell.notes.append("killed once, restarted once")
 
 
-def _emptied(cell: RunningCell, *command: str) -> None:
+def _emptied(cell: RunningCell, command: str) -> None:
     """Whatever was read before must be delivered; what was still unread has gone with the stream."""
     _begin_with_backlog(cell)
     with cell.redis.client() as client:
         before = client.pipeline(transaction=True)
         before.xinfo_groups(cell.stream)
         before.xrange(cell.stream)
-        before.execute_command(*command)
+        before.execute_command(*command.format(cell.stream).split())
         groups, entries, _ = before.execute()
     read_until = _order(groups[0]["last-delivered-id"].decode())
     cell.excused = {entry_id.decode() for entry_id, _ in entries if _order(entry_id.decode()) > read_until}
@@ -60,18 +61,6 @@ def _begin_with_backlog(cell: RunningCell) -> None:
         ledger = ledger_key(cell.stream, GROUP)
         cell.until(lambda: int(client.hget(ledger, "unread") or 0) > 0, "a worker sees the backlog")
     time.sleep(2 * WATCH_EVERY_S)  # each looks for itself
-
-
-def _flushed(cell: RunningCell) -> None:
-    _emptied(cell, "FLUSHALL")
-
-
-def _deleted(cell: RunningCell) -> None:
-    _emptied(cell, "DEL", cell.stream)
-
-
-def _renamed(cell: RunningCell) -> None:
-    _emptied(cell, "RENAME", cell.stream, f"{cell.stream}-moved")
 
 
 def _lost_its_data(cell: RunningCell) -> None:
@@ -98,17 +87,6 @@ def _set_back(cell: RunningCell) -> None:
         with cell.redis.client() as client:
             client.xgroup_setid(cell.stream, GROUP, "0")
     cell.notes.append("3 times")
-
-
-def _paused(cell: RunningCell) -> None:
-    cell.begin()
-    cell.emit()
-    for number in (1, 2):
-        cell.until_accepted(50 * number)
-        cell.redis.pause()
-        time.sleep(PAUSE_S)
-        cell.redis.resume()
-    cell.notes.append(f"twice {PAUSE_S:g} s")
 
 
 def _full(cell: RunningCell) -> None:
@@ -164,21 +142,6 @@ def _clients_killed(cell: RunningCell) -> None:
         with cell.redis.client() as client:
             killed += int(client.execute_command("CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes"))
     cell.notes.append(f"{killed} connections killed")
-
-
-def _answers_lost(cell: RunningCell) -> None:
-    cell.lose_answers("redis", 0.05)
-
-
-def _black_hole(cell: RunningCell) -> None:
-    cell.begin()
-    cell.emit()
-    for number in (1, 2):
-        cell.until_accepted(50 * number)
-        cell.proxies["redis"].behave(Manner(held=True))
-        time.sleep(PAUSE_S)
-        cell.proxies["redis"].behave(FAITHFUL)
-    cell.notes.append(f"twice {PAUSE_S:g} s")
 
 
 def _failed_over(cell: RunningCell) -> None:
@@ -237,36 +200,25 @@ def _gone(cell: RunningCell) -> str:
 BACKLOG = Script([Step(200, delay_s=0.6)])  # so slow that much is still unread when the stream goes away
 
 CELLS = (
-    Cell(name="redis-restart", about="killed, then restarted, with an append-only file", play=_restarted, ends=()),
-    Cell(
-        name="redis-flushall",
-        about="FLUSHALL in the middle of the traffic",
-        play=_flushed,
-        hook=BACKLOG,
-        ends=(),
-        check=_gone,
-    ),
-    Cell(
-        name="redis-del",
-        about="DEL of the stream in the middle of the traffic",
-        play=_deleted,
-        hook=BACKLOG,
-        ends=(),
-        check=_gone,
-    ),
-    Cell(
-        name="redis-rename",
-        about="RENAME of the stream in the middle of the traffic",
-        play=_renamed,
-        hook=BACKLOG,
-        ends=(),
-        check=_gone,
+    Cell(name="redis-restart", about="killed, then restarted, with an append-only file", play=_restarted),
+    *(
+        Cell(
+            name=f"redis-{name}",
+            about=f"{about} in the middle of the traffic",
+            play=partial(_emptied, command=command),
+            hook=BACKLOG,
+            check=_gone,
+        )
+        for name, about, command in (
+            ("flushall", "FLUSHALL", "FLUSHALL"),
+            ("del", "DEL of the stream", "DEL {0}"),
+            ("rename", "RENAME of the stream", "RENAME {0} {0}-moved"),
+        )
     ),
     Cell(
         name="redis-forbidden",
         about="commands that the workers need are forbidden for a while",
         play=_forbidden,
-        ends=(),
         check=_was_named,
     ),
     Cell(
@@ -274,30 +226,34 @@ CELLS = (
         about="killed, restarted without any data",
         play=_lost_its_data,
         hook=BACKLOG,
-        ends=(),
         check=_gone,
     ),
-    Cell(name="redis-setid", about="XGROUP SETID to 0 in the middle of the traffic", play=_set_back, ends=()),
-    Cell(name="redis-pause", about="SIGSTOP, and SIGCONT after more than `claim_idle_s`", play=_paused, ends=()),
+    Cell(name="redis-setid", about="XGROUP SETID to 0 in the middle of the traffic", play=_set_back),
+    Cell(
+        name="redis-pause",
+        about="SIGSTOP, and SIGCONT after more than `claim_idle_s`",
+        play=lambda cell: cell.disturb(cell.redis.pause, cell.redis.resume, PAUSE_S),
+    ),
     Cell(
         name="redis-oom",
         about="-OOM to new entries, to the quarantine of unreadable ones and to locks",
         play=_full,
         hook=Script([Step(503), Step(200, delay_s=0.03)], each="id"),
-        ends=(),
         expected=lambda cell: {"quarantined": 2 * UNREADABLE},
         check=_workers_were_refused,
     ),
-    Cell(name="redis-client-kill", about="CLIENT KILL of all connections, ten times", play=_clients_killed, ends=()),
-    Cell(name="redis-answers", about="one answer in twenty lost", play=_answers_lost, through=["redis"], ends=()),
+    Cell(name="redis-client-kill", about="CLIENT KILL of all connections, ten times", play=_clients_killed),
+    Cell(
+        name="redis-answers",
+        about="one answer in twenty lost",
+        play=lambda cell: cell.lose_answers("redis", 0.05),
+        through=["redis"],
+    ),
     Cell(
         name="redis-black-hole",
         about="nothing goes through, then all of it late",
-        play=_black_hole,
+        play=lambda cell: cell.spoil("redis", Behaviour(held=True), PAUSE_S),
         through=["redis"],
-        ends=(),
     ),
-    Cell(
-        name="redis-fail-over", about="the master dies, three Sentinels promote its replica", play=_failed_over, ends=()
-    ),
+    Cell(name="redis-fail-over", about="the master dies, three Sentinels promote its replica", play=_failed_over),
 )

@@ -2,11 +2,12 @@
 
 import signal
 import time
+from functools import partial
 
 import msgspec
 
-from tests.crash.cell import ALERTS, Cell, RunningCell
-from tests.crash.proxy import FAITHFUL, Manner, http_answer
+from tests.crash.cell import ALERTS, KILLED, Cell, RunningCell
+from tests.crash.proxy import FAITHFUL, Behaviour, http_answer
 from tests.support.servers import OpenSearchCluster
 from trio_alerts.errors import StartError
 
@@ -40,37 +41,17 @@ def _restarted(cell: RunningCell) -> None:
     cell.notes.append("killed and started again")
 
 
-def _spoiled(cell: RunningCell, manner: Manner) -> None:
-    cell.begin()
-    cell.emit()
-    for number in (1, 2):
-        cell.until_accepted(50 * number)
-        cell.proxies["store"].behave(manner)
-        time.sleep(OUTAGE_S)
-        cell.proxies["store"].behave(FAITHFUL)
+def _spoiled(cell: RunningCell, behaviour: Behaviour) -> None:
+    cell.spoil("store", behaviour, OUTAGE_S)
+    cell.notes.append(f"{cell.spoiled} spoiled")
 
 
-def _overloaded(cell: RunningCell) -> None:
-    _spoiled(cell, Manner(answers=OVERLOADED))
-    cell.notes.append(f"twice {OUTAGE_S:g} s, {cell.proxies['store'].spoiled} requests")
-
-
-def _items_rejected(cell: RunningCell) -> None:
-    _spoiled(cell, Manner(rejects=0.5))
-    cell.notes.append(f"twice {OUTAGE_S:g} s, {cell.proxies['store'].spoiled} items")
-
-
-def _no_backend(cell: RunningCell) -> None:
-    _spoiled(cell, Manner(answers=NO_BACKEND))
-    cell.notes.append(f"twice {OUTAGE_S:g} s, {cell.proxies['store'].spoiled} requests")
-
-
-def _nonsense(cell: RunningCell, manner: Manner) -> None:
+def _nonsense(cell: RunningCell, behaviour: Behaviour) -> None:
     """Something else answers for 40 s; twice a worker is killed meanwhile, and so starts in the middle of it."""
     cell.begin()
     cell.emit(per_s=ALERTS / NONSENSE_S)
     cell.until_accepted(30)
-    cell.proxies["store"].behave(manner)
+    cell.proxies["store"].behave(behaviour)
     for _ in range(2):
         time.sleep(NONSENSE_S / 3)
         cell.oldest().signal(signal.SIGKILL)
@@ -80,21 +61,13 @@ def _nonsense(cell: RunningCell, manner: Manner) -> None:
     cell.notes.append(f"{cell.proxies['store'].spoiled} requests, {starts} starts refused")
 
 
-def _page_everywhere(cell: RunningCell) -> None:
-    _nonsense(cell, Manner(answers=SIGN_IN))
-
-
-def _page_for_bulk(cell: RunningCell) -> None:
-    _nonsense(cell, Manner(answers=SIGN_IN, bulk_only=True))
-
-
 def _impatient(cell: RunningCell) -> None:
     """Whoever has waited for a while is killed, as by a liveness probe; few alerts, so that each is in many hands."""
     cell.begin()
     cell.emit(ALERTS - FEW)
     cell.until_emitted()
     cell.until(cell.settled, "the others are delivered")
-    cell.proxies["store"].behave(Manner(answers=SIGN_IN, bulk_only=True))
+    cell.proxies["store"].behave(Behaviour(answers=SIGN_IN, bulk_only=True))
     cell.producer.add(FEW)
     for number in range(1, DEATHS + 1):
         cell.until(lambda: cell.crew.ready, "all workers read")
@@ -104,15 +77,6 @@ def _impatient(cell: RunningCell) -> None:
     cell.proxies["store"].behave(FAITHFUL)
     cell.until(lambda: cell.crew.ready, "all workers read")
     cell.notes.append(f"{DEATHS} killed in the wait")
-
-
-def _black_hole(cell: RunningCell) -> None:
-    _spoiled(cell, Manner(held=True))
-    cell.notes.append(f"twice {OUTAGE_S:g} s")
-
-
-def _answers_lost(cell: RunningCell) -> None:
-    cell.lose_answers("store", 0.1)
 
 
 def _read_only(cell: RunningCell) -> None:
@@ -126,17 +90,6 @@ def _read_only(cell: RunningCell) -> None:
     cell.notes.append(f"three kinds of block, each {OUTAGE_S / 2:g} s")
 
 
-def _closed(cell: RunningCell) -> None:
-    cell.begin()
-    cell.emit()
-    for number in (1, 2):
-        cell.until_accepted(50 * number)
-        cell.index("POST", "/_close")
-        time.sleep(OUTAGE_S)
-        cell.index("POST", "/_open")
-    cell.notes.append(f"twice {OUTAGE_S:g} s")
-
-
 def _red(cell: RunningCell) -> None:
     """The primary shard is taken from its node, and may be nowhere until the rule is gone."""
     index, rule = f"{cell.alias}-000001", "index.routing.allocation.require._name"
@@ -145,16 +98,12 @@ def _red(cell: RunningCell) -> None:
     def health() -> object:
         return cell.opensearch.request("GET", f"/_cluster/health/{index}")[1]["status"]
 
-    cell.begin()
-    cell.emit()
-    for number in (1, 2):
-        cell.until_accepted(50 * number)
+    def take_away() -> None:
         cell.index("PUT", "/_settings", {rule: "nobody"})
         cell.opensearch.request("POST", "/_cluster/reroute", {"commands": [{"cancel": cancel}]})
         cell.until(lambda: health() == "red", "the index is red")
-        time.sleep(OUTAGE_S)
-        cell.index("PUT", "/_settings", {rule: None})
-    cell.notes.append(f"twice {OUTAGE_S:g} s")
+
+    cell.disturb(take_away, lambda: cell.index("PUT", "/_settings", {rule: None}), OUTAGE_S)
 
 
 def _node_gone(cell: RunningCell) -> None:
@@ -197,46 +146,67 @@ def _both_saw_it(cell: RunningCell) -> str:
 
 
 CELLS = (
-    Cell(name="opensearch-restart", about="killed and started again", play=_restarted, ends=()),
-    Cell(name="opensearch-node-gone", about="one node of two killed, then the other", play=_node_gone, ends=()),
-    Cell(name="opensearch-429", about="every request answered with 429", play=_overloaded, through=["store"], ends=()),
+    Cell(name="opensearch-restart", about="killed and started again", play=_restarted),
+    Cell(name="opensearch-node-gone", about="one node of two killed, then the other", play=_node_gone),
+    Cell(
+        name="opensearch-429",
+        about="every request answered with 429",
+        play=partial(_spoiled, behaviour=Behaviour(answers=OVERLOADED)),
+        through=["store"],
+    ),
     Cell(
         name="opensearch-429-items",
         about="half of the items of each `_bulk` answered with 429",
-        play=_items_rejected,
+        play=partial(_spoiled, behaviour=Behaviour(rejects=0.5)),
         through=["store"],
-        ends=(),
     ),
-    Cell(name="opensearch-503", about="every request answered with 503", play=_no_backend, through=["store"], ends=()),
-    Cell(name="opensearch-answers", about="one answer in ten lost", play=_answers_lost, through=["store"], ends=()),
+    Cell(
+        name="opensearch-503",
+        about="every request answered with 503",
+        play=partial(_spoiled, behaviour=Behaviour(answers=NO_BACKEND)),
+        through=["store"],
+    ),
+    Cell(
+        name="opensearch-answers",
+        about="one answer in ten lost",
+        play=lambda cell: cell.lose_answers("store", 0.1),
+        through=["store"],
+    ),
     Cell(
         name="opensearch-nonsense",
         about="a sign-in page with 200 in place of every answer, for 40 s",
-        play=_page_everywhere,
+        play=partial(_nonsense, behaviour=Behaviour(answers=SIGN_IN)),
         through=["store"],
-        ends=(-signal.SIGKILL, StartError.exit_code),
+        ends=(*KILLED, StartError.exit_code),
     ),
     Cell(
         name="opensearch-nonsense-bulk",
         about="a sign-in page with 200 in place of each answer to `_bulk`, for 40 s",
-        play=_page_for_bulk,
+        play=partial(_nonsense, behaviour=Behaviour(answers=SIGN_IN, bulk_only=True)),
         through=["store"],
+        ends=KILLED,
     ),
     Cell(
         name="opensearch-impatient",
         about="the same, and kill -9 to whoever has waited for a while, 25 times",
         play=_impatient,
         through=["store"],
+        ends=KILLED,
     ),
     Cell(
         name="opensearch-black-hole",
         about="nothing goes through, then all of it late",
-        play=_black_hole,
+        play=partial(_spoiled, behaviour=Behaviour(held=True)),
         through=["store"],
-        ends=(),
     ),
-    Cell(name="opensearch-read-only", about="the index blocked for writes", play=_read_only, ends=()),
-    Cell(name="opensearch-closed", about="the index closed, then opened", play=_closed, ends=()),
-    Cell(name="opensearch-red", about="the index without its primary shard", play=_red, ends=()),
+    Cell(name="opensearch-read-only", about="the index blocked for writes", play=_read_only),
+    Cell(
+        name="opensearch-closed",
+        about="the index closed, then opened",
+        play=lambda cell: cell.disturb(
+            lambda: cell.index("POST", "/_close"), lambda: cell.index("POST", "/_open"), OUTAGE_S
+        ),
+    ),
+    Cell(name="opensearch-red", about="the index without its primary shard", play=_red),
     Cell(name="opensearch-deleted", about="the index deleted", play=_deleted, ends=(3,), check=_both_saw_it),
 )

@@ -2,9 +2,11 @@
 
 import signal
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from functools import partial
 
-from tests.crash.cell import ALERTS, Cell, RunningCell
+from tests.crash.cell import ALERTS, KILLED, Cell, RunningCell
+from tests.support.crew import Worker
 from tests.support.receiver import Script, Step
 from trio_alerts.pipeline.fault_points import POINTS
 
@@ -28,7 +30,11 @@ def _at_point(point: str) -> Cell:
     else:
         faults = (f"{point}:kill:10", f"{point}:kill:20", f"{point}:kill:5")
     return Cell(
-        name=f"kill-{point.replace('_', '-')}", about=f"kill -9 at `{point}`", play=_killed_at_its_point, faults=faults
+        name=f"kill-{point.replace('_', '-')}",
+        about=f"kill -9 at `{point}`",
+        play=_killed_at_its_point,
+        faults=faults,
+        ends=KILLED,
     )
 
 
@@ -68,12 +74,12 @@ def _killed_in_retries(cell: RunningCell) -> None:
     cell.notes.append("2 killed")
 
 
-def _stopped(cell: RunningCell) -> None:
+def _stopped(cell: RunningCell, stop: Callable[[Worker, signal.Signals], None] = Worker.signal) -> None:
     cell.begin()
     cell.emit()
     for number in range(1, 5):
         cell.until_accepted(30 * number)
-        cell.oldest().signal(signal.SIGTERM)
+        stop(cell.oldest(), signal.SIGTERM)
         cell.until_ended(number)
     cell.notes.append("4 stopped")
 
@@ -89,22 +95,6 @@ def _stopped_at_once(cell: RunningCell) -> None:
         worker.signal(signal.SIGTERM)
         cell.until_ended(number)
     cell.notes.append(f"4 stopped, {cell.crew.ends.count(1)} of them at once")
-
-
-def _group_stopped(cell: RunningCell) -> None:
-    cell.begin()
-    cell.emit()
-    for number in range(1, 5):
-        cell.until_accepted(30 * number)
-        cell.oldest().signal_group(signal.SIGTERM)
-        cell.until_ended(number)
-    cell.notes.append("4 groups stopped")
-
-
-def _sent_once(cell: RunningCell) -> str:
-    """A stop of the whole group cuts no send, so nothing is sent again."""
-    seen = [request.webhook_id for request in cell.servers.receiver.ledger().requests if request.path == "/hook"]
-    return f"{len(seen) - len(set(seen))} repeats" if len(seen) != len(set(seen)) else ""
 
 
 def _paused(cell: RunningCell) -> None:
@@ -137,9 +127,8 @@ def _held(cell: RunningCell) -> Mapping[str, int]:
 
 def _none_repeated(cell: RunningCell) -> str:
     """The channel that holds never gets an alert twice."""
-    seen = [request.webhook_id for request in cell.servers.receiver.ledger().requests if request.path == "/hook"]
-    if len(seen) != len(set(seen)):
-        return f"{len(seen) - len(set(seen))} repeats, although the policy is to hold"
+    if cell.repeats:
+        return f"{cell.repeats} repeats, although the policy is to hold"
     held = _held(cell)["held"]
     cell.notes.append(f"{held} held for a human")
     return "" if held else "nothing was held: this proves nothing"
@@ -149,12 +138,13 @@ BUSY = Script([Step(200, delay_s=0.3)])
 
 CELLS = (
     *(_at_point(point) for point in POINTS),
-    Cell(name="kill-random", about="kill -9 at any moment, six times", play=_killed_at_random),
-    Cell(name="kill-all", about="kill -9 to all workers at once, twice", play=_all_killed),
+    Cell(name="kill-random", about="kill -9 at any moment, six times", play=_killed_at_random, ends=KILLED),
+    Cell(name="kill-all", about="kill -9 to all workers at once, twice", play=_all_killed, ends=KILLED),
     Cell(
         name="kill-in-retries",
         about="kill -9 to all workers while retries are under way",
         play=_killed_in_retries,
+        ends=KILLED,
         hook=Script([Step(503), Step(200, delay_s=0.2)], each="id"),
         settings={"workers": "32", "retry_schedule_s": "2,1,1,1,1"},
     ),
@@ -164,6 +154,7 @@ CELLS = (
         play=_killed_at_its_point,
         faults=("after_send:kill:10", "after_send:kill:20", "after_send:kill:5"),
         settings={"in_doubt_policy": "hold"},
+        ends=KILLED,
         expected=_held,
         check=_none_repeated,
     ),
@@ -178,23 +169,23 @@ CELLS = (
     Cell(
         name="sigterm-group",
         about="two processes with children; SIGTERM to one with its children after the other",
-        play=_group_stopped,
+        play=partial(_stopped, stop=Worker.signal_group),
         hook=BUSY,
         ends=(0,),
         settings={"processes": "2"},
-        check=_sent_once,
+        check=lambda cell: f"{cell.repeats} repeats" if cell.repeats else "",  # no send was cut
     ),
     Cell(
         name="sigstop",
         about="SIGSTOP, and SIGCONT after more than `claim_idle_s`",
         play=_paused,
         hook=Script([Step(200, delay_s=0.1)]),
-        ends=(),
     ),
     Cell(
         name="poison",
         about="one entry crashes every worker that parses it, 63 harmless ones in flight beside it",
         play=_poisoned,
+        ends=KILLED,
         module="tests.crash.poisoned",
         settings={"workers": "64"},
         hook=Script([Step(200, delay_s=1.0)]),
@@ -204,6 +195,7 @@ CELLS = (
         name="poison-sent",
         about="one alert crashes every worker that sends it, 63 harmless ones in flight beside it",
         play=_poisoned,
+        ends=KILLED,
         module="tests.crash.poisoned_sends",
         settings={"workers": "64"},
         hook=Script([Step(200, delay_s=1.0)]),

@@ -25,7 +25,7 @@ RESET = struct.pack("ii", 1, 0)  # SO_LINGER with no time: closing is a reset
 
 
 @dataclass(frozen=True)
-class Manner:
+class Behaviour:
     """What the proxy does with traffic.
 
     Args:
@@ -48,11 +48,11 @@ class Manner:
     rejects: float = 0.0
 
 
-FAITHFUL = Manner()
+FAITHFUL = Behaviour()
 
 
 def http_answer(status: int, phrase: str, body: bytes, content_type: str = "application/json") -> bytes:
-    """Render an answer for `Manner.answers`."""
+    """Render an answer for `Behaviour.answers`."""
     lines = [f"HTTP/1.1 {status} {phrase}", f"content-type: {content_type}", f"content-length: {len(body)}"]
     return "\r\n".join([*lines, "", ""]).encode() + body
 
@@ -65,7 +65,7 @@ class Proxy:
 
     Args:
         upstream: The server's port.
-        http: Pass requests on only when they are complete, so that `Manner.answers` can answer each of them.
+        http: Pass requests on only when they are complete, so that `Behaviour.answers` can answer each of them.
 
     Attributes:
         port: Where it listens, always the same.
@@ -77,7 +77,7 @@ class Proxy:
         self.port = free_port()
         self.spoiled = 0
         self._http = http
-        self._manner = FAITHFUL
+        self._behaviour = FAITHFUL
         self._changed = trio.Event()
         self._connections: set[trio.SocketStream] = set()
         self._listening: trio.CancelScope | None = None
@@ -99,9 +99,9 @@ class Proxy:
 
     # -- called from outside --
 
-    def behave(self, manner: Manner) -> None:
+    def behave(self, behaviour: Behaviour) -> None:
         """Treat all traffic like this from now on."""
-        trio.from_thread.run_sync(self._behave, manner, trio_token=self._token)
+        trio.from_thread.run_sync(self._behave, behaviour, trio_token=self._token)
 
     def cut(self) -> None:
         """Reset every connection."""
@@ -134,8 +134,8 @@ class Proxy:
         with listening:
             await trio.serve_listeners(self._carry, listeners, handler_nursery=self._nursery)
 
-    def _behave(self, manner: Manner) -> None:
-        self._manner = manner
+    def _behave(self, behaviour: Behaviour) -> None:
+        self._behaviour = behaviour
         self._changed.set()
         self._changed = trio.Event()
 
@@ -208,13 +208,13 @@ class Proxy:
 
     def _spoil(self, request: bytes, rejected: dict[int, Item]) -> tuple[bytes, bytes]:
         """Return what goes to the server, and what is answered in its place: one of them is empty."""
-        manner = self._manner
-        if manner.answers and (is_bulk(request) or not manner.bulk_only):
+        behaviour = self._behaviour
+        if behaviour.answers and (is_bulk(request) or not behaviour.bulk_only):
             self.spoiled += 1
-            return b"", manner.answers
-        if not manner.rejects or not is_bulk(request):
+            return b"", behaviour.answers
+        if not behaviour.rejects or not is_bulk(request):
             return request, b""
-        left, taken = take_out(request, manner.rejects)
+        left, taken = take_out(request, behaviour.rejects)
         self.spoiled += len(taken)
         if not left:
             return b"", put_in(NO_ITEMS, taken)
@@ -229,11 +229,11 @@ class Proxy:
         rejected: dict[int, Item],
     ) -> None:
         while data := await server.receive_some(CHUNK):
-            manner = self._manner
-            if manner.delay_s:
-                await trio.sleep(manner.delay_s)
+            behaviour = self._behaviour
+            if behaviour.delay_s:
+                await trio.sleep(behaviour.delay_s)
             await self._until_passing()
-            if random.random() < self._manner.loses:
+            if random.random() < self._behaviour.loses:
                 self._reset(client)
                 return
             if rejected:
@@ -247,7 +247,7 @@ class Proxy:
                 await client.send_all(data)
 
     async def _until_passing(self) -> None:
-        while self._manner.held:
+        while self._behaviour.held:
             self.spoiled += 1
             await self._changed.wait()
 

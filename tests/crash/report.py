@@ -68,7 +68,7 @@ DEFINITIONS = """\
 - **`kill-hold`**: the first channel's policy is `hold`, so it never gets an alert twice. What was cut waits for a
   human.
 - **`chaos-*`**: the history is chosen by a seed, which is among the notes. With `CRASH_SEED=…` in the
-  environment, `python -m tests.crash --only chaos-1` chooses the same deeds again; their timing is the machine's.
+  environment, `python -m tests.crash --only chaos-1` chooses the same disruptions again; their timing is the machine's.
   Workers die so often there that `max_deliveries` is 50; else entries that were in flight each time would be taken for
   poison.
 

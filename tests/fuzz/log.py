@@ -47,9 +47,9 @@ def lines_of_the_log(random: Random) -> None:
     line = as_json(record)
     line.encode()
     assert "\n" not in line
-    told = json.loads(line)
-    assert isinstance(told["message"], str)
-    assert (record["exception"] is None) == ("exception" not in told)
+    parsed = json.loads(line)
+    assert isinstance(parsed["message"], str)
+    assert (record["exception"] is None) == ("exception" not in parsed)
     first, *more = as_text(record).split("\n")
     assert first.isprintable(), first
     assert not more or record["exception"] is not None, more

@@ -5,7 +5,7 @@ more here, from the bytes of the answer: a record is missing, in conflict, store
 """
 
 import json
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping
 from functools import partial
 from random import Random
 from typing import Any
@@ -16,6 +16,7 @@ from trio.testing import MockClock
 
 from tests.contracts.store import NOW, record, retrying
 from tests.fuzz.target import Target
+from tests.support.at_once import results_of
 from tests.support.fakes.opensearch import FakeOpenSearch, answer, error
 from trio_alerts.backends.opensearch.client import open_opensearch
 from trio_alerts.backends.opensearch.mapping import IndexSpec
@@ -30,28 +31,8 @@ BOUND_S = 600.0  # virtual: what is not done by then hangs
 DONE = {"create": 201, "index": 200}
 
 STATUSES = (
-    200,
-    200,
-    200,
-    201,
-    202,
-    204,
-    206,
-    301,
-    302,
-    400,
-    401,
-    403,
-    404,
-    405,
-    409,
-    410,
-    413,
-    429,
-    500,
-    502,
-    503,
-    599,
+    *(200, 200, 200, 201, 202, 204, 206, 301, 302, 400, 401, 403, 404, 405),
+    *(409, 410, 413, 429, 500, 502, 503, 599),
 )
 TYPES = ("application/json; charset=UTF-8", "application/json", "text/html", "text/plain; charset=utf-8", "", "\x7f")
 PAGES = (
@@ -183,7 +164,7 @@ async def _ask_bulk(store: OpenSearchStore, server: Distorted, random: Random) -
         ],
         ("index", record(0), partial(store.replace, record(0), found.version)),
     ]
-    results = await _all([ask for _, _, ask in writes])
+    results = await results_of([ask for _, _, ask in writes])
     batches = [_own(one) for one in server.sent]
     whole = [_error_of(one) for one in server.sent]
     for (action, one, _), result in zip(writes, results, strict=True):
@@ -204,7 +185,7 @@ async def _ask_bulk(store: OpenSearchStore, server: Distorted, random: Random) -
 
 async def _ask_get(store: OpenSearchStore, server: Distorted, random: Random) -> None:
     record_id = record(random.choice((0, 9))).id
-    (result,) = await _all([partial(store.get, record_id)])
+    (result,) = await results_of([partial(store.get, record_id)])
     (sent,) = server.sent
     said = _json(sent)
     if result is None:
@@ -231,7 +212,7 @@ async def _ask_search(store: OpenSearchStore, server: Distorted, random: Random)
         store.vitals,
         store.waiting,
     ]
-    (result,) = await _all([random.choice(asks)])
+    (result,) = await results_of([random.choice(asks)])
     if isinstance(result, list | int | Counts | Vitals | Mapping):
         for said in map(_own, server.sent):
             assert said is not None
@@ -279,22 +260,6 @@ TARGETS = [
 
 
 # --- what was answered -----------------------------------------------------------------------------------------------
-
-
-async def _all(asks: Sequence[Callable[[], Awaitable[object]]]) -> list[object]:
-    """Ask at once; an expected exception stands in the place of a result."""
-    results: dict[int, object] = {}
-
-    async def ask(number: int) -> None:
-        try:
-            results[number] = await asks[number]()
-        except (RefusedContent, Unavailable) as fault:
-            results[number] = fault
-
-    async with trio.open_nursery() as nursery:
-        for number in range(len(asks)):
-            nursery.start_soon(ask, number)
-    return [results[number] for number in range(len(asks))]
 
 
 def _json(response: httpx.Response) -> Any:

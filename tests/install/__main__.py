@@ -31,16 +31,16 @@ def main() -> int:
             print(f"tests.install: {error}", flush=True)
             return 1 if os.environ.get("CI") == "true" else 0
         wanted = [c for c in checks(wheels) if not options.only or any(text in c.name for text in options.only)]
-        outcomes = [_tell(check, *done) for check, done in zip(wanted, threads.map(run_check, wanted), strict=True)]
+        outcomes = [_report(check, *done) for check, done in zip(wanted, threads.map(run_check, wanted), strict=True)]
     print(f"{outcomes.count(True)} passed, {outcomes.count(False)} failed", flush=True)
     return 0 if all(outcomes) and outcomes else 1
 
 
-def _tell(check: Check, passed: bool, told: str) -> bool:
+def _report(check: Check, passed: bool, output: str) -> bool:
     """Print what became of a check; return whether that is good enough."""
     word = "passed" if passed else "FAILED" if check.pinned else "WARNING"
     later = "" if passed or check.pinned else "this fails nothing yet, but will with the next `make lock`: "
-    print(f"{word:7} {check.name}: {later}{told}", flush=True)
+    print(f"{word:7} {check.name}: {later}{output}", flush=True)
     return passed or not check.pinned
 
 

@@ -10,6 +10,7 @@ import pytest
 import trio
 
 from tests.contracts.store import NOW, delivered, record, retrying
+from tests.support.at_once import results_of
 from tests.support.servers import OpenSearch
 from trio_alerts.backends.opensearch.store import OpenSearchStore, open_opensearch_store
 from trio_alerts.backoff import RetryPolicy
@@ -46,22 +47,6 @@ def with_body(number: int, extra: bytes) -> Record:
     return msgspec.structs.replace(record(number), body=record(number).body[:-1] + extra + b"}")
 
 
-async def results(calls: list[Callable[[], Awaitable[object]]]) -> list[object]:
-    """Make calls at once; an exception stands in the place of a result."""
-    found: dict[int, object] = {}
-
-    async def make(number: int) -> None:
-        try:
-            found[number] = await calls[number]()
-        except (RefusedContent, Unavailable) as fault:
-            found[number] = fault
-
-    async with trio.open_nursery() as nursery:
-        for number in range(len(calls)):
-            nursery.start_soon(make, number)
-    return [found[number] for number in range(len(calls))]
-
-
 REFUSED = [
     with_body(901, b',"block_number":"sesame"'),
     with_body(902, b',"expires_at":"soon"'),
@@ -77,7 +62,7 @@ async def test_one_bad_document_does_not_fail_its_batch(settings: Settings) -> N
         assert isinstance(old, Stored)
         good = [record(number) for number in range(40)]
         mixed = [one for pair in itertools.zip_longest(good, REFUSED) for one in pair if one is not None]
-        found = await results(
+        found = await results_of(
             [
                 *[lambda one=one: store.create(one) for one in mixed],
                 lambda: store.replace(with_body(99, b',"chain_id":"sesame"'), old.version),
@@ -140,10 +125,10 @@ async def test_an_index_that_refuses_is_waited_for(
             lambda: store.create(REFUSED[0]),
             lambda: store.replace(delivered(record(1)), old.version),
         ]
-        assert [Unavailable] * 3 == [type(result) for result in await results(writes)]
+        assert [Unavailable] * 3 == [type(result) for result in await results_of(writes)]
 
         assert 200 == opensearch_server.request(mended[0], f"{index}/{mended[1]}", mended[2])[0]
-        assert [Stored, RefusedContent, Stored] == [type(result) for result in await results(writes)]
+        assert [Stored, RefusedContent, Stored] == [type(result) for result in await results_of(writes)]
 
 
 def delete(server: OpenSearch, alias: str) -> None:
@@ -176,7 +161,7 @@ async def test_an_index_gone_bad_ends_the_process_at_once(
             await store.create(record(1))
             change(opensearch_server, settings.index)
             unknown = with_body(2, b',"unknown":1')  # what a strict mapping refuses
-            found += await results([lambda: store.create(unknown)])
+            found += await results_of([lambda: store.create(unknown)])
             await trio.sleep_forever()
 
     assert [Unavailable] == [type(result) for result in found]
@@ -212,7 +197,7 @@ async def test_an_answer_of_another_index_counts_for_nothing(
             assert 201 == request("PUT", f"/{second}/_doc/{record(1).id}?refresh=true", document)[0]
             moves = [{"remove": {"index": first, "alias": alias}}, {"add": {"index": second, "alias": alias}}]
             assert 200 == request("POST", "/_aliases", {"actions": moves})[0]
-            found += await results([lambda: ask(store)])
+            found += await results_of([lambda: ask(store)])
             await trio.sleep_forever()
     assert [Unavailable] == [type(result) for result in found]
 
@@ -226,7 +211,7 @@ async def test_a_refusal_by_a_wrong_index_condemns_nobody(settings: Settings, op
             opensearch_server.request("DELETE", first)
             wrong = {"aliases": {settings.index: {}}, "mappings": {"properties": {"view": {"type": "long"}}}}
             assert 200 == opensearch_server.request("PUT", first, wrong)[0]
-            found += await results([lambda: store.create(record(1))])
+            found += await results_of([lambda: store.create(record(1))])
             await trio.sleep_forever()
     assert [Unavailable] == [type(result) for result in found]
     assert "view: type is long, must be keyword" in str(found[0])
@@ -242,7 +227,7 @@ async def test_a_missing_index_is_no_missing_record(settings: Settings, opensear
                 lambda: store.due(NOW, 10),
                 lambda: store.counts(NOW),
             ):
-                (result,) = await results([ask])
+                (result,) = await results_of([ask])
                 assert isinstance(result, Unavailable)
             await store.prepare()
             for record_id in ("1-0", "", "x" * 513, "\ud800"):

@@ -18,6 +18,7 @@ from tests.simulation.plan import Event, Plan
 from tests.simulation.promises import Promises, WatchedStore
 from tests.simulation.receiver import Receiver
 from tests.simulation.schedule import OWNER, FreezingQueue, run_repeatably, scheduler_fingerprint
+from tests.support.fakes.channel import FakeChannel
 from tests.support.fakes.stream_server import FakeServer
 from tests.support.fakes.world import GROUP, STREAM
 from trio_alerts.clock import ServerClock
@@ -225,12 +226,18 @@ class Simulation:
             server = FakeServer()
             server.jump(EPOCH_S)
             server.wire = self.network
-        receivers = {name: _Neighbour(name, self.promises) for name in self.receivers}
+        receivers = {name: FakeChannel(name) for name in self.receivers}
+        for receiver in receivers.values():
+            receiver.decide = self._sent_by_neighbour
         around = dataclasses.replace(self._around, server=server, receivers=receivers)
         who = Incarnation(event.slot, settings, around, Random(f"{self.plan.chance}/neighbour/{event.at_s}"))
         await who.live()
         if not who.ended_by or not all(isinstance(fault, SchemaError | StartError) for fault in who.ended_by):
             self.promises.breach("P4", f"another deployment ran on our store, and ended with {who.ended_by!r}")
+
+    def _sent_by_neighbour(self, message: Message) -> Outcome:
+        self.promises.breach("P3", f"another deployment sent {message.id}, from our store")
+        return Accepted(200)
 
     # --- the plan ----------------------------------------------------------------------------------------------------
 
@@ -347,19 +354,6 @@ class Simulation:
         for who in list(self.living.values()):
             who.resume()
             who.kill("the end")
-
-
-class _Neighbour:
-    """A receiver of another deployment: whatever is sent to it is ours."""
-
-    def __init__(self, name: str, promises: Promises) -> None:
-        self.name = name
-        self._promises = promises
-
-    async def send(self, message: Message) -> Outcome:
-        self._promises.breach("P3", f"another deployment sent {message.id}, from our store")
-        await trio.lowlevel.checkpoint()
-        return Accepted(200)
 
 
 _USUAL = {name: getattr(Event(0.0, "emit"), name) for name in Event.__struct_fields__[2:]}

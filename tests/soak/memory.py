@@ -47,5 +47,5 @@ def memory_of(pid: int) -> dict[str, int]:
         lines = Path(f"/proc/{pid}/status").read_text().splitlines()
     except (FileNotFoundError, ProcessLookupError):
         return {}
-    told = dict(line.split(":", 1) for line in lines)
-    return {name: int(told[name].split()[0]) * 1024 for name in ("VmRSS", "VmHWM") if name in told}
+    found = dict(line.split(":", 1) for line in lines)
+    return {name: int(found[name].split()[0]) * 1024 for name in ("VmRSS", "VmHWM") if name in found}

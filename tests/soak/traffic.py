@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 
 import trio
 
-from tests.crash.cell import LOOK_S, Cell, CellFailedError, Outcome, RunningCell
+from tests.crash.cell import KILLED, LOOK_S, Cell, CellFailedError, Outcome, RunningCell
 from tests.soak.memory import Memory, memory_of
 from tests.support.crew import Worker
 from tests.support.fakes.world import GROUP
@@ -54,7 +54,7 @@ class Soak:
         minutes: How long.
         rate: Alerts a second.
         seed: Chooses the receiver's answers, and whom to kill when.
-        say: Told a line each minute.
+        say: Called with a line each minute.
 
     Attributes:
         kills: How many workers were killed.
@@ -87,6 +87,7 @@ class Soak:
             hook=Script([*answers, Step()]),
             settings=SETTINGS,
             size=SIZE,
+            ends=KILLED,
             check=self._check,
         )
 

@@ -80,7 +80,7 @@ class Program:
 
 @dataclass
 class Site(Program):
-    """Where a test's processes work: one stream on one server, one store, and what they are told beyond that.
+    """Where a test's processes work: one stream on one server, and one store.
 
     Args:
         redis: The server; the setting `redis_url` may say another way to it.

@@ -49,8 +49,8 @@ class Held:
 class Group:
     """A consumer group: up to where it has read, who is in it, what is pending, by ID.
 
-    `seen_s` is when each consumer was last heard of, `lost` how many entries went before the group had read them, and
-    `told` how many of these somebody was told of.
+    `seen_s` is when each consumer was last seen, `lost` how many entries went before the group had read them, and
+    `reported` how many of these were reported.
     """
 
     last_id: str
@@ -58,7 +58,7 @@ class Group:
     consumers: set[str] = field(default_factory=set)
     seen_s: dict[str, float] = field(default_factory=dict)
     lost: int = 0
-    told: int = 0
+    reported: int = 0
 
     def meet(self, consumer: str) -> None:
         """A consumer takes something, or tries to."""

@@ -12,10 +12,10 @@ class FakeUpkeep(View):
     async def newly_lost(self) -> int:
         def effect() -> int:
             groups = [group for name in self._names if (group := self._found(name)) is not None]
-            untold = sum(group.lost - group.told for group in groups)
+            unreported = sum(group.lost - group.reported for group in groups)
             for group in groups:
-                group.told = group.lost
-            return untold
+                group.reported = group.lost
+            return unreported
 
         return await self._call("newly_lost", effect)
 

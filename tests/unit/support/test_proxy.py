@@ -6,7 +6,7 @@ from collections.abc import Iterator
 import httpx
 import pytest
 
-from tests.crash.proxy import FAITHFUL, Manner, Proxy, http_answer
+from tests.crash.proxy import FAITHFUL, Behaviour, Proxy, http_answer
 from tests.support.program import happens
 from tests.support.servers import ReceiverServer
 
@@ -39,9 +39,9 @@ def test_traffic_passes(proxy: Proxy, receiver: ReceiverServer) -> None:
     assert (1, 0) == (receiver.totals().accepted, proxy.spoiled)
 
 
-def test_answers_are_lost_after_the_deed(proxy: Proxy, receiver: ReceiverServer) -> None:
+def test_answers_are_lost_after_the_server_has_acted(proxy: Proxy, receiver: ReceiverServer) -> None:
     """The server has done it; the client sees a reset."""
-    proxy.behave(Manner(loses=1.0))
+    proxy.behave(Behaviour(loses=1.0))
     with pytest.raises(httpx.TransportError):
         post(proxy)
     assert (1, 1) == (receiver.totals().accepted, proxy.spoiled)
@@ -51,7 +51,7 @@ def test_what_is_held_arrives_late(proxy: Proxy, receiver: ReceiverServer) -> No
     """A client that has given up is no reason to forget its request."""
     with httpx.Client(timeout=PATIENCE_S, trust_env=False) as client:
         client.post(f"http://127.0.0.1:{proxy.port}/")
-        proxy.behave(Manner(held=True))
+        proxy.behave(Behaviour(held=True))
         with pytest.raises(httpx.ReadTimeout):
             client.post(f"http://127.0.0.1:{proxy.port}/", timeout=0.5)
     assert 1 == receiver.totals().requests
@@ -61,7 +61,7 @@ def test_what_is_held_arrives_late(proxy: Proxy, receiver: ReceiverServer) -> No
 
 def test_answers_are_made_up(proxy: Proxy, receiver: ReceiverServer) -> None:
     """The request never reaches the server."""
-    proxy.behave(Manner(answers=http_answer(503, "Service Unavailable", b"{}")))
+    proxy.behave(Behaviour(answers=http_answer(503, "Service Unavailable", b"{}")))
     assert 503 == post(proxy)
     assert 0 == receiver.totals().requests
 
