@@ -4,11 +4,10 @@ import base64
 import subprocess
 import tempfile
 import time
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
+from contextlib import ExitStack
 from pathlib import Path
-from types import TracebackType
-from typing import Literal, Self
+from typing import Literal
 
 import msgspec
 
@@ -25,7 +24,7 @@ STOPS_WITHIN_S = 60.0
 SECRET = "whsec_" + base64.b64encode(bytes(range(32))).decode()
 
 
-class ReceiverProcess:
+class ReceiverProcess(ExitStack):
     """`bench.receiver`, from `with` to the end of the block.
 
     Args:
@@ -35,7 +34,10 @@ class ReceiverProcess:
 
     def __init__(self, delay: Delay, hanging: float) -> None:
         command = command_line("--delay", str(delay), "--hanging", str(hanging), module="bench.receiver")
-        self._process = subprocess.Popen(command, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+        super().__init__()
+        pipe = subprocess.PIPE
+        self._process = self.enter_context(subprocess.Popen(command, cwd=ROOT, stdin=pipe, stdout=pipe))
+        self.callback(self._process.kill)
         assert self._process.stdout is not None
         self.url = f"http://127.0.0.1:{int(self._process.stdout.readline())}/alerts"
 
@@ -43,15 +45,6 @@ class ReceiverProcess:
     def pid(self) -> int:
         """Its process."""
         return self._process.pid
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._process.kill()
-        self._process.communicate()
 
     def count(self) -> int:
         """Return how many alerts it has accepted."""
@@ -77,8 +70,8 @@ class WorkersFailedError(Exception):
     """A worker process ended when it should not have, or did not end well; the message has the end of its log."""
 
 
-class WorkerProcesses:
-    """So many processes of one program, each a consumer of its own.
+class WorkerProcesses(ExitStack):
+    """So many processes of one program, each a consumer of its own, from `with` to the end of the block.
 
     Args:
         program: Which.
@@ -91,16 +84,21 @@ class WorkerProcesses:
     def __init__(
         self, program: Program, settings: Mapping[str, object], processes: int, *, remember: bool, code: Path
     ) -> None:
-        self._folder = tempfile.TemporaryDirectory(prefix="trio-alerts-bench-")
+        super().__init__()
+        folder = Path(self.enter_context(tempfile.TemporaryDirectory(prefix="trio-alerts-bench-")))
         environ = environ_of({name: str(value) for name, value in settings.items()})
-        self._reports = [Path(self._folder.name, f"report-{number}.json") for number in range(processes)]
-        self._log = Path(self._folder.name, "log")
+        self._reports = [folder / f"report-{number}.json" for number in range(processes)]
+        self._log = folder / "log"
         command = command_line(*(["--remember"] if remember else []), "--report", module=MODULES[program])
         with self._log.open("wb") as log:
             self._processes = [
-                subprocess.Popen([*command, str(report)], cwd=code, env=environ, stdout=log, stderr=log)
+                self.enter_context(
+                    subprocess.Popen([*command, str(report)], cwd=code, env=environ, stdout=log, stderr=log)
+                )
                 for report in self._reports
             ]
+        for process in self._processes:
+            self.callback(process.kill)
 
     @property
     def pids(self) -> list[int]:
@@ -133,25 +131,6 @@ class WorkerProcesses:
     def log(self) -> str:
         """Return the end of what they have logged."""
         return "\n".join(self._log.read_text(errors="replace").splitlines()[-20:])
-
-    def end(self) -> None:
-        """Kill what is left of them, and remove their files."""
-        for process in self._processes:
-            process.kill()
-            process.wait()
-        self._folder.cleanup()
-
-
-@contextmanager
-def workers_at_work(
-    program: Program, settings: Mapping[str, object], processes: int, *, remember: bool, code: Path = ROOT
-) -> Iterator[WorkerProcesses]:
-    """Start worker processes, and end them with the block; see `WorkerProcesses`."""
-    workers = WorkerProcesses(program, settings, processes, remember=remember, code=code)
-    try:
-        yield workers
-    finally:
-        workers.end()
 
 
 def wait_a_moment() -> None:

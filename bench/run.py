@@ -21,7 +21,6 @@ from bench.processes import (
     WorkerProcesses,
     WorkersFailedError,
     wait_a_moment,
-    workers_at_work,
 )
 from bench.receiver import ReceiverReport
 from bench.usage import Usage, usage_of
@@ -155,7 +154,7 @@ def run(plan: Plan, opensearch: OpenSearchServer | None = None) -> Result:
             **plan.settings,
         }
         remember = plan.store == "none"
-        with workers_at_work(plan.program, settings, plan.processes, remember=remember, code=plan.code) as workers:
+        with WorkerProcesses(plan.program, settings, plan.processes, remember=remember, code=plan.code) as workers:
             others = {"Valkey": [valkey.pid], "receiver": [receiver.pid], "store": place.pids()}
             measured = _Measured(plan, stream, receiver, workers, others)
             try:
