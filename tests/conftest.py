@@ -7,6 +7,23 @@ from contextlib import contextmanager
 import pytest
 from loguru import logger
 
+from tests.support.servers import ReceiverServer
+
+
+@pytest.fixture(scope="session")
+def receiver_process() -> Iterator[ReceiverServer]:
+    """The scripted receiver, shared by the session; tests ask for `receiver`."""
+    with ReceiverServer() as server:
+        yield server
+
+
+@pytest.fixture
+def receiver(receiver_process: ReceiverServer) -> ReceiverServer:
+    """Give a receiver that accepts everything, and has been sent nothing yet."""
+    receiver_process.set_scripts({})
+    receiver_process.clear()
+    return receiver_process
+
 
 @pytest.fixture
 def logged() -> Iterator[list[str]]:

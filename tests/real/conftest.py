@@ -47,21 +47,6 @@ def opensearch2() -> Iterator[OpenSearch]:
         yield server
 
 
-@pytest.fixture(scope="session")
-def receiver_process() -> Iterator[ReceiverServer]:
-    """The scripted receiver, shared by the session; tests ask for `receiver`."""
-    with obtain(ReceiverServer) as server:
-        yield server
-
-
-@pytest.fixture
-def receiver(receiver_process: ReceiverServer) -> ReceiverServer:
-    """Give a receiver that accepts everything, and has been sent nothing yet."""
-    receiver_process.set_scripts({})
-    receiver_process.clear()
-    return receiver_process
-
-
 @pytest.fixture(scope="session", params=["valkey", "redis7"])
 def redis_server(request: pytest.FixtureRequest) -> RedisServer:
     """Valkey, then Redis 7: the test runs on both."""

@@ -15,15 +15,8 @@ pytestmark = pytest.mark.support
 PATIENCE_S = 60.0
 
 
-@pytest.fixture(scope="module")
-def receiver() -> Iterator[ReceiverServer]:
-    with ReceiverServer() as server:
-        yield server
-
-
 @pytest.fixture
 def proxy(receiver: ReceiverServer) -> Iterator[Proxy]:
-    receiver.clear()
     with Proxy(receiver.port, http=True) as between:
         yield between
 

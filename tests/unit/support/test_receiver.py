@@ -13,18 +13,6 @@ pytestmark = pytest.mark.support
 WITHIN_S = 30.0
 
 
-@pytest.fixture(scope="module")
-def process() -> Iterator[ReceiverServer]:
-    with ReceiverServer() as server:
-        yield server
-
-
-@pytest.fixture
-def receiver(process: ReceiverServer) -> ReceiverServer:
-    process.clear()
-    return process
-
-
 @pytest.fixture
 def client() -> Iterator[httpx.Client]:
     with httpx.Client(trust_env=False, timeout=WITHIN_S) as client:
