@@ -181,7 +181,6 @@ class FuzzedServer:
             losses._LOOK: array([b":0\r\n"] * 5 + [ledger]),
             upkeep._REMOVE_CONSUMERS: array([bulk(b"\xff")]),
             standing._ENTRIES: array([array([bulk(one), bulk(one)]) for one in self._ids()]),
-            standing._ABOUT: array([b":3\r\n", bulk(b"1-0")]),
             standing._COUNT: array([b":2\r\n", bulk(b"2-0")]),
             dead_letters._PAGE: array([array([bulk(one), b":9\r\n", fields]) for one in self._ids()]),
             dead_letters._GET: array([array([bulk(b"1-0"), b":9\r\n", fields, fields])]),

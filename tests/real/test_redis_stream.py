@@ -30,7 +30,7 @@ from trio_alerts.alert import Entry
 from trio_alerts.backends.redis import upkeep
 from trio_alerts.backends.redis.keys import dead_letter_key, deployment_key, ledger_key, lock_key, lost_key
 from trio_alerts.backends.redis.stream import RedisStream, open_redis_stream
-from trio_alerts.errors import SettingsError, StartError, Unavailable
+from trio_alerts.errors import StartError, Unavailable
 from trio_alerts.ports.stream import Pending
 from trio_alerts.secret import Secret
 from trio_alerts.settings.addresses import RedisAddress, parse_redis_url
@@ -601,13 +601,10 @@ async def test_a_large_stream_is_trimmed_in_steps(
 
 
 async def test_a_wrong_address_is_refused(redis_server: RedisServer) -> None:
-    """Nobody listens there: exit code 4, and the message says where. A CA file without TLS: exit code 2."""
+    """Nobody listens there: exit code 4, and the message says where."""
     nowhere = RedisAddress("127.0.0.1", 1)
     with pytest.raises(StartError, match=r"127\.0\.0\.1:1"):
         async with open_redis_stream(settings(redis_server, redis_url=nowhere)):
-            pass
-    with pytest.raises(SettingsError, match="redis_ca_file"):
-        async with open_redis_stream(settings(redis_server, redis_ca_file="/nowhere.pem")):
             pass
 
 

@@ -126,10 +126,7 @@ class AlertStream(Protocol):
     async def quarantine(self, entry: Entry, reason: str, error: str) -> bool:
         """Move an entry to the dead-letter stream in one step, if it is still pending and ours; tell whether it was.
 
-        Args:
-            entry: Which.
-            reason: A short word, kept beside its fields.
-            error: What is wrong, in words; kept too.
+        The reason (a short word) and the error (in words) are kept beside its fields.
         """
 
     async def hand_over(self, keeping: Collection[str], refunded: Collection[str] = ()) -> int:

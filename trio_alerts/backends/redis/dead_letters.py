@@ -142,15 +142,7 @@ open_dead_letters = opener(lambda client, _: RedisDeadLetters(client))
 
 
 def noted_fields(entry: Entry, reason: str, error: str, settings: Settings, at: dt.datetime) -> list[str | int]:
-    """Return what is noted of an entry that goes to the dead-letter stream: names and values, behind its own fields.
-
-    Args:
-        entry: Which.
-        reason: A short word.
-        error: What is wrong, in words.
-        settings: Whose group and consumer moves it.
-        at: When.
-    """
+    """Return what is noted of an entry that goes to the dead-letter stream: names and values, behind its own fields."""
     noted: dict[str, str | int] = {
         "_id": entry.id,
         "_record": entry.record_id,

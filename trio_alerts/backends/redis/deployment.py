@@ -11,12 +11,7 @@ from trio_alerts.errors import SchemaError
 
 
 class RedisDeployment:
-    """The identity of the deployment that one group of some streams is.
-
-    Args:
-        client: Connected.
-        streams, group: Whose identity.
-    """
+    """The identity of the deployment that one group of some streams is."""
 
     def __init__(self, client: RedisClient, streams: Sequence[str], group: str) -> None:
         self._client = client

@@ -15,9 +15,6 @@ class Entries:
 
     An entry tells whose replay it is only in its fields, which the pending list does not show: of what was read and is
     not done with yet, it is remembered.
-
-    Args:
-        streams: Their names.
     """
 
     def __init__(self, streams: Sequence[str]) -> None:
@@ -27,16 +24,7 @@ class Entries:
     def entry(
         self, stream: str, entry_id: str, fields: Mapping[bytes, bytes], size: int, *, deliveries: int, claimed: bool
     ) -> Entry:
-        """Return what was read as an entry.
-
-        Args:
-            stream: Where it lies.
-            entry_id: Its ID there.
-            fields: What the producer wrote.
-            size: The bytes of their names and values.
-            deliveries: How often it was handed out so far.
-            claimed: It came by a claim.
-        """
+        """Return what was read, whose names and values have so many bytes, as an entry."""
         original = self._ids.of_replay(stream, entry_id, fields) if REPLAY_OF in fields else None
         if original is not None:
             self._replays[stream, entry_id] = original

@@ -4,11 +4,12 @@ import math
 
 import trio
 from loguru import logger
+from msgspec import Struct
 
-from trio_alerts.backends.redis.answers import Refusal
+from trio_alerts.backends.redis.answers import EntryId, Refusal
 from trio_alerts.backends.redis.client import RedisClient
 from trio_alerts.backends.redis.deployment import RedisDeployment
-from trio_alerts.backends.redis.losses import NOTHING_KNOWN, Ledger, create_group, look_for_losses
+from trio_alerts.backends.redis.losses import NOTHING_KNOWN, Noted, create_group, look_for_losses
 from trio_alerts.errors import Unavailable
 from trio_alerts.settings.settings import Settings
 
@@ -17,14 +18,28 @@ LOOK_SHARE = 0.05  # of the server's time at most: a look passes over the first 
 WATCH_EVERY_S = 1.0  # how old the server's counters may be that tell what went with a stream
 
 
-class Groups:
-    """Keeps a group on each of its streams, and remembers what was last seen there.
+class FoundGroup(Struct, rename="kebab"):
+    """A group as XINFO GROUPS tells of it."""
 
-    Args:
-        settings: Streams and group.
-        client: Connected.
-        deployment: Whose streams these must be.
-    """
+    name: bytes
+    pending: int
+    last_delivered_id: EntryId
+    lag: int | None = None
+
+
+async def find_group(client: RedisClient, stream: str, group: str) -> FoundGroup | None:
+    """Return what the server knows of a group; None: there is none, or no stream."""
+    try:
+        groups = client.expect(list[FoundGroup], await client.xinfo_groups(stream), "XINFO GROUPS", stream)
+    except Refusal as refused:
+        if "no such key" in refused.reply:
+            return None
+        raise
+    return next((one for one in groups if one.name == group.encode()), None)
+
+
+class Groups:
+    """Keeps a group on each of its streams, and remembers what was last seen there."""
 
     def __init__(self, settings: Settings, client: RedisClient, deployment: RedisDeployment) -> None:
         self._client = client
@@ -32,7 +47,7 @@ class Groups:
         self._names = settings.stream_names
         self._group = settings.group
         self._look_at_s = -math.inf  # monotonic
-        self._ledgers: dict[str, Ledger] = {}  # what was last seen of them, by stream: they may go away too
+        self._ledgers: dict[str, Noted] = {}  # what was last seen of them, by stream: they may go away too
         self._unreachable: set[str] = set()  # streams behind whose end the group stands, as was said
 
     async def create(self, name: str, start: str) -> bool:
@@ -43,7 +58,7 @@ class Groups:
         created = await create_group(self._client, name, self._group, start, self._ledgers.get(name, NOTHING_KNOWN))
         if created is None:
             return False
-        self._ledgers[name] = created.ledger
+        self._ledgers[name] = created.noted
         if created.known_before:
             logger.error(
                 "group {group!r} of stream {stream!r} was gone; it is created again, and reads the stream from its "
@@ -88,7 +103,7 @@ class Groups:
     async def _look(self, name: str) -> bool:
         known = self._ledgers.get(name, NOTHING_KNOWN)
         losses = await look_for_losses(self._client, name, self._group, known)
-        self._ledgers[name] = losses.ledger
+        self._ledgers[name] = losses.noted
         if losses.taken_away:
             logger.error(
                 "lost upstream: stream {stream!r} was deleted or replaced by somebody, with its group {group!r}: about "
@@ -114,4 +129,4 @@ class Groups:
                 stream=name,
             )
         (self._unreachable.add if losses.unreachable else self._unreachable.discard)(name)
-        return losses.at_the_edge
+        return bool(losses.at_the_edge)

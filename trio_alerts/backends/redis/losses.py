@@ -4,8 +4,7 @@ The server counts what was ever added to a stream and what a group has read. The
 they said the last time is kept beside it, in the ledger; and in each process, since the ledger can go too (FLUSHALL).
 """
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 
 from trio_alerts.backends.redis.answers import List, Refusal
 from trio_alerts.backends.redis.client import RedisClient
@@ -13,128 +12,88 @@ from trio_alerts.backends.redis.keys import ledger_key
 
 COUNTED = 100  # entries that a script counts one by one: it copies them, payloads included
 
-Ledger = Mapping[bytes, bytes]
+Noted = Sequence[bytes]  # a ledger's names and values in turn
+NOTHING_KNOWN: Noted = ()
 
-NOTHING_KNOWN: Ledger = {}
 
-
-@dataclass(frozen=True, slots=True)
-class Losses:
+class Losses(List):
     """What one look has found.
 
     Args:
         count: How many entries were lost unread since the last look.
-        taken_away: The stream was taken away or replaced, or its group with it: `count` is about what went with it.
+        taken_away: 1 if the stream was taken away or replaced, or its group with it: `count` is what went with it.
         moved_past: About how many entries the group was moved past, by XGROUP SETID or by another group of its name.
-        at_the_edge: The next trimming could take more.
-        unreachable: The group stands behind the end of the stream: it gets nothing of what is added now.
-        ledger: What the ledger says now; give it to the next look.
+        at_the_edge: 1 if the next trimming could take more.
+        unreachable: 1 if the group stands behind the end of the stream: it gets nothing of what is added now.
+        noted: What the ledger says now, names and values.
     """
 
     count: int
-    taken_away: bool
+    taken_away: int
     moved_past: int
-    at_the_edge: bool
-    unreachable: bool
-    ledger: Ledger
+    at_the_edge: int
+    unreachable: int
+    noted: list[bytes]
+
+    @property
+    def ledger(self) -> dict[bytes, bytes]:
+        """What the ledger says now, by name."""
+        return dict(zip(self.noted[::2], self.noted[1::2], strict=False))
 
 
-@dataclass(frozen=True, slots=True)
-class Creation:
+class Creation(List):
     """A group that was created.
 
     Args:
-        known_before: There is a ledger of it: it has been here, and was lost.
+        known_before: 1 if there is a ledger of it: it has been here, and was lost.
         lost: About how many entries went with it unread.
-        ledger: As in `Losses`.
+        noted: As in `Losses`.
     """
 
-    known_before: bool
-    lost: int
-    ledger: Ledger
-
-
-class _Created(List):
     known_before: int
     lost: int
-    ledger: list[bytes]
-
-
-class _Found(List):
-    lost: int
-    taken: int
-    moved: int
-    edge: int
-    behind: int
-    ledger: list[bytes]
+    noted: list[bytes]
 
 
 async def create_group(
-    client: RedisClient, stream: str, group: str, start: str, known: Ledger = NOTHING_KNOWN
+    client: RedisClient, stream: str, group: str, start: str, known: Noted = NOTHING_KNOWN
 ) -> Creation | None:
     """Create a group at "0" or "$", and the stream if need be; None if somebody else was first.
 
-    Where it begins is remembered, and the server's count of entries read starts right, so that losses show.
-
-    Args:
-        client: Connected.
-        stream: Which one.
-        group: Its name.
-        start: "0" or "$".
-        known: What the last look or creation said: the ledger is written again from it if it is gone.
+    Where it begins is remembered, and the server's count of entries read starts right, so that losses show. `known` is
+    what the last look or creation noted: the ledger is written again from it if it is gone.
     """
-    keys = (stream, ledger_key(stream, group))
     try:
-        created = await client.run_script(_Created, _CREATE, keys, group, start, *_flat(known))
+        return await client.run_script(Creation, _CREATE, _keys(stream, group), group, start, *known)
     except Refusal as refused:
         if "BUSYGROUP" not in refused.reply:
             raise
         return None
-    return Creation(bool(created.known_before), created.lost, _paired(created.ledger))
 
 
-async def look_for_losses(client: RedisClient, stream: str, group: str, known: Ledger = NOTHING_KNOWN) -> Losses:
-    """Count what was lost since the last look; each entry is counted once, whoever looks.
+async def look_for_losses(client: RedisClient, stream: str, group: str, known: Noted = NOTHING_KNOWN) -> Losses:
+    """Count what was lost since the last look; each entry is counted once, whoever looks. `known`: see `create_group`.
 
     Some servers forget a gap with the next read behind it, so it is looked for before reads too. What went with a whole
     stream is what was unread at the last look, which is seldom older than `block_s`. An entry that was deleted in the
     middle of more than a hundred unread ones is not noticed before fewer are left, and then only if the server can
     still tell; a server older than Redis 7 counts nothing.
-
-    Args:
-        client: Connected.
-        stream: Which one.
-        group: Its name.
-        known: See `create_group`.
     """
-    keys = (stream, ledger_key(stream, group))
-    found = await client.run_script(_Found, _LOOK, keys, group, *_flat(known))
-    return Losses(
-        count=found.lost,
-        taken_away=bool(found.taken),
-        moved_past=found.moved,
-        at_the_edge=bool(found.edge),
-        unreachable=bool(found.behind),
-        ledger=_paired(found.ledger),
-    )
+    return await client.run_script(Losses, _LOOK, _keys(stream, group), group, *known)
 
 
 async def take_untold(client: RedisClient, stream: str, group: str) -> int:
     """Return how many of the lost entries nobody was told of, and remember that now somebody was."""
-    return await client.run_script(int, _UNTOLD, (stream, ledger_key(stream, group)), group)
+    return await client.run_script(int, _UNTOLD, _keys(stream, group), group)
 
 
 async def accept_losses(client: RedisClient, stream: str, group: str) -> None:
     """Note that a human knows of what was taken away so far."""
-    await client.run_script(int, _ACCEPT, (stream, ledger_key(stream, group)), group)
+    await client.run_script(int, _ACCEPT, _keys(stream, group), group)
 
 
-def _flat(known: Ledger) -> list[bytes]:
-    return [part for pair in known.items() for part in pair]
-
-
-def _paired(flat: Sequence[bytes]) -> Ledger:
-    return dict(zip(flat[::2], flat[1::2], strict=False))
+def _keys(stream: str, group: str) -> tuple[str, str]:
+    return stream, ledger_key(stream, group)
 
 
 MAPPED = """

@@ -42,7 +42,7 @@ class _Page(List):
     last: EntryId
 
 
-class _Item(TypedDict):
+class PendingItem(TypedDict):
     """An item of the pending list, as redis-py gives it."""
 
     message_id: EntryId
@@ -55,11 +55,6 @@ class PendingList:
     """What is pending in a group, seen by one of its consumers; each call is about one stream.
 
     Of a group that is gone nothing is pending.
-
-    Args:
-        client: Connected.
-        group, consumer: Whose.
-        entries: Names the records.
     """
 
     def __init__(self, client: RedisClient, group: str, consumer: str, entries: Entries) -> None:
@@ -80,24 +75,11 @@ class PendingList:
     ) -> list[Pending]:
         """Return at most `count` pending entries from one ID up to another, in the order of the stream.
 
-        Args:
-            stream: Which one.
-            count: At most.
-            start: The first ID.
-            end: The last one.
-            own: Only those under our name.
-            min_idle_s: Only those that were idle for so long.
+        `own` asks only for those under our name, `min_idle_s` only for those that were idle for so long.
         """
         consumer, idle_ms = self._consumer if own else None, None if min_idle_s is None else _milliseconds(min_idle_s)
-        try:
-            page = await self._client.xpending_range(stream, self._group, start, end, count, consumer, idle_ms)
-        except Refusal as refused:
-            if _is_nogroup(refused):
-                return []
-            raise
-        items = self._client.expect(list[_Item], page, "XPENDING", stream)
-        self._client.expect_page([one["message_id"] for one in items], start, "XPENDING", stream)
-        return [self._pending(stream, one) for one in items]
+        page = await read_pending(self._client, stream, self._group, count, start, end, consumer, idle_ms)
+        return [self._pending(stream, one) for one in page]
 
     async def claim(
         self, stream: str, ids: Sequence[str], *, min_idle_s: float, before_s: float = math.inf
@@ -151,13 +133,9 @@ class PendingList:
         return [one.text for answer in answers for one in answer]
 
     async def quarantine(self, entry: Entry, ours: Sequence[EncodableT]) -> bool:
-        """Move an entry to the dead-letter stream if it is still ours; tell whether it was.
+        """Move an entry to the dead-letter stream if it is still ours, with our own fields; tell whether it was.
 
         If the entry was deleted from the stream, what was read of it is kept.
-
-        Args:
-            entry: Which.
-            ours: The names and values of the fields that are kept beside the entry's own.
         """
         keys = (entry.stream, dead_letter_key(entry.stream))
         arguments = [entry.id, len(ours), *ours]
@@ -184,7 +162,7 @@ class PendingList:
                 )
         return taken
 
-    def _pending(self, stream: str, item: _Item) -> Pending:
+    def _pending(self, stream: str, item: PendingItem) -> Pending:
         entry_id = item["message_id"].text
         return Pending(
             stream=stream,
@@ -228,6 +206,28 @@ class PendingList:
             if _is_nogroup(refused):
                 return None
             raise
+
+
+async def read_pending(
+    client: RedisClient,
+    stream: str,
+    group: str,
+    count: int,
+    start: str,
+    end: str = "+",
+    consumer: str | None = None,
+    idle_ms: int | None = None,
+) -> list[PendingItem]:
+    """XPENDING: return a page of the pending list; nothing is pending in a group that is gone."""
+    try:
+        page = await client.xpending_range(stream, group, start, end, count, consumer, idle_ms)
+    except Refusal as refused:
+        if _is_nogroup(refused):
+            return []
+        raise
+    items = client.expect(list[PendingItem], page, "XPENDING", stream)
+    client.expect_page([one["message_id"] for one in items], start, "XPENDING", stream)
+    return items
 
 
 def next_page(page: Sequence[Pending], size: int) -> str | None:

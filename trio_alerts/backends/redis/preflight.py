@@ -10,6 +10,7 @@ from redis.typing import EncodableT
 
 from trio_alerts.backends.redis.answers import Refusal
 from trio_alerts.backends.redis.client import RedisClient
+from trio_alerts.backends.redis.groups import find_group
 from trio_alerts.backends.redis.keys import dead_letter_key, deployment_key, ledger_key, lock_key, lost_key
 from trio_alerts.errors import SettingsError, StartError, Unavailable
 from trio_alerts.settings.settings import Settings
@@ -59,7 +60,7 @@ async def survey(client: RedisClient, settings: Settings) -> Survey:
             await _try_permissions(client, settings, stream, found)
             await _look_for_expiry(client, settings, stream, found)
             waiting = client.expect(int, await client.xlen(stream), "XLEN")
-            if not await _has_group(client, stream, settings.group):
+            if await find_group(client, stream, settings.group) is None:
                 was_here = bool(
                     client.expect(dict, await client.hgetall(ledger_key(stream, settings.group)), "HGETALL")
                 )
@@ -210,16 +211,6 @@ async def _look_for_expiry(client: RedisClient, settings: Settings, stream: str,
             found.warnings.append(
                 f"the key {key!r} expires in {left_ms / 1000:,.0f} s, with everything in it: PERSIST it"
             )
-
-
-async def _has_group(client: RedisClient, stream: str, group: str) -> bool:
-    try:
-        groups = client.expect(list[dict[str, Any]], await client.xinfo_groups(stream), "XINFO GROUPS")
-    except Refusal as refused:
-        if "no such key" in refused.reply:
-            return False
-        raise
-    return any(one.get("name") == group.encode() for one in groups)
 
 
 def _missing(settings: Settings, stream: str, waiting: int, *, was_here: bool) -> MissingGroup:

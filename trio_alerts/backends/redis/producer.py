@@ -62,7 +62,7 @@ class RedisProducer:
             # On a connection that is there the commands go out in the order of their tasks; after a loss, in any.
             await self._client.ping()
         except Unavailable as error:
-            return self._told(error)
+            return f"Redis: {error}"
         async with trio.open_nursery() as window:
 
             async def add(number: int) -> None:
@@ -73,9 +73,9 @@ class RedisProducer:
                     ids[number] = self._client.expect(EntryId, answer, "XADD", stream).text
                 except Refusal as refused:
                     fates[number] = "not added"
-                    reasons.append(self._told(refused))
+                    reasons.append(f"Redis: {refused}")
                 except Unavailable as error:
-                    reasons.append(self._told(error))
+                    reasons.append(f"Redis: {error}")
                     window.cancel_scope.cancel()  # nothing that waits for the connection's return may go out later
                 else:
                     fates[number] = "added"
@@ -86,9 +86,6 @@ class RedisProducer:
                 window.start_soon(add, number)
                 await trio.lowlevel.checkpoint()  # it is on its way before the next one starts: that keeps the order
         return reasons[0] if reasons else ""
-
-    def _told(self, error: Unavailable) -> str:
-        return f"Redis: {error}"
 
 
 open_producer = opener(lambda client, _: RedisProducer(client))

@@ -29,14 +29,7 @@ def most_read(settings: Settings) -> int:
 
 
 class RedisReader:
-    """Reads the streams of one group; a group that is missing is created again.
-
-    Args:
-        settings: Streams, group, consumer and `block_s`.
-        client: For everything but the read itself.
-        blocking: For the read, which blocks it.
-        groups: Of the streams.
-    """
+    """Reads the streams of one group; only the read itself goes over `blocking`."""
 
     def __init__(self, settings: Settings, client: RedisClient, blocking: RedisClient, groups: Groups) -> None:
         self._settings = settings

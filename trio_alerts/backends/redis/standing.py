@@ -3,14 +3,14 @@
 from dataclasses import dataclass
 from typing import TypedDict
 
-from msgspec import Struct
-
-from trio_alerts.backends.redis.answers import EntryId, List, Refusal, ServerTime
+from trio_alerts.backends.redis.answers import EntryId, List, ServerTime
 from trio_alerts.backends.redis.client import RedisClient, opener
 from trio_alerts.backends.redis.dead_letters import RedisDeadLetters
 from trio_alerts.backends.redis.deployment import RedisDeployment
+from trio_alerts.backends.redis.groups import FoundGroup, find_group
 from trio_alerts.backends.redis.keys import dead_letter_key, dropped_key, lost_key
-from trio_alerts.backends.redis.losses import Ledger, accept_losses, look_for_losses
+from trio_alerts.backends.redis.losses import accept_losses, look_for_losses
+from trio_alerts.backends.redis.pending import read_pending
 from trio_alerts.record_ids import REPLAY_OF, RecordIds, id_behind, order
 from trio_alerts.settings.settings import Settings
 
@@ -76,25 +76,9 @@ class LostUnread:
     taken_away: int
 
 
-class _Stream(List):
-    length: int
-    first: EntryId
-
-
-class _Group(Struct, rename="kebab"):
-    name: bytes
-    pending: int
-    last_delivered_id: EntryId
-    lag: int | None = None
-
-
 class _Count(List):
     count: int
     newest: EntryId
-
-
-class _Pending(TypedDict):
-    message_id: EntryId
 
 
 class _Consumer(TypedDict):
@@ -130,15 +114,14 @@ class RedisLedger:
 
     async def standing(self, stream: str) -> Standing:
         """Tell how a stream and its group stand; one that does not exist stands at nothing."""
-        about = await self._about(stream)
-        group = await self._about_group(stream)
-        length = about.length if about else 0
+        length = await self._length(stream)
+        group = await find_group(self._client, stream, self._group)
         lost = await self.lost_unread(stream)
         waiting = [entry_id for entry_id in await self._oldest(stream, group) if entry_id is not None]
         return Standing(
             stream=stream,
             length=length,
-            not_read=await self._not_read(stream, about, group) if about and group else length,
+            not_read=await self._not_read(stream, length, group) if group else length,
             pending=group.pending if group else 0,
             consumers=await self._consumers(stream) if group else (),
             dead_letters=await self._length(dead_letter_key(stream)),
@@ -160,7 +143,7 @@ class RedisLedger:
 
     async def position(self, stream: str) -> Position:
         """Tell how far the group has read."""
-        group = await self._about_group(stream)
+        group = await find_group(self._client, stream, self._group)
         start = (await look_for_losses(self._client, stream, self._group)).ledger.get(b"start")
         return Position(
             group.last_delivered_id.text if group else None,
@@ -186,15 +169,9 @@ class RedisLedger:
         start = _behind(after)
         if start is None:
             return []
-        try:
-            page = await self._client.xpending_range(stream, self._group, start, "+", IDS_A_PAGE)
-        except Refusal as refused:
-            if "NOGROUP" in refused.reply:
-                return []
-            raise
-        ids = [one["message_id"] for one in self._client.expect(list[_Pending], page, "XPENDING", stream)]
-        self._client.expect_page(ids, start, "XPENDING", stream)
-        return [one.text for one in ids]
+        return [
+            one["message_id"].text for one in await read_pending(self._client, stream, self._group, IDS_A_PAGE, start)
+        ]
 
     async def dead_letters(self, stream: str, after: str = "") -> list[tuple[str, str]]:
         """Return a page of the dead letters: the ID there, and the record's (empty: another group's)."""
@@ -226,23 +203,6 @@ class RedisLedger:
     async def _length(self, key: str) -> int:
         return self._client.expect(int, await self._client.xlen(key), "XLEN", key)
 
-    async def _about(self, stream: str) -> _Stream | None:
-        try:
-            return await self._client.run_script(_Stream, _ABOUT, (stream,))
-        except Refusal as refused:
-            if "no such key" in refused.reply:
-                return None
-            raise
-
-    async def _about_group(self, stream: str) -> _Group | None:
-        try:
-            groups = self._client.expect(list[_Group], await self._client.xinfo_groups(stream), "XINFO GROUPS", stream)
-        except Refusal as refused:
-            if "no such key" in refused.reply:
-                return None
-            raise
-        return next((one for one in groups if one.name == self._group.encode()), None)
-
     async def _consumers(self, stream: str) -> tuple[Consumer, ...]:
         answer = await self._client.xinfo_consumers(stream, self._group)
         found = self._client.expect(list[_Consumer], answer, "XINFO CONSUMERS", stream)
@@ -250,11 +210,12 @@ class RedisLedger:
             Consumer(one["name"].decode(errors="replace"), one["pending"], one["idle"] / 1000) for one in found
         )
 
-    async def _not_read(self, stream: str, about: _Stream, group: _Group) -> int:
+    async def _not_read(self, stream: str, length: int, group: FoundGroup) -> int:
         """Count what follows the last entry read. The server's own `lag` also counts what was trimmed unread."""
         last = group.last_delivered_id.text
-        if not about.length or order(about.first.text) > order(last):
-            return about.length
+        first = await self._client.run_script(_Count, _COUNT, (stream,), "-", 1)
+        if not first.count or order(first.newest.text) > order(last):
+            return length
         total, start = 0, id_behind(last)
         while start is not None:
             page = await self._client.run_script(_Count, _COUNT, (stream,), start, IDS_A_PAGE)
@@ -268,7 +229,7 @@ class RedisLedger:
             start = id_behind(page.newest.text)
         return total
 
-    async def _oldest(self, stream: str, group: _Group | None) -> tuple[str | None, str | None]:
+    async def _oldest(self, stream: str, group: FoundGroup | None) -> tuple[str | None, str | None]:
         start = id_behind(group.last_delivered_id.text) if group else "-"
         unread = None
         if start is not None:
@@ -277,10 +238,10 @@ class RedisLedger:
         pending = await self.pending(stream) if group and group.pending else []
         return (unread, pending[0] if pending else None)
 
-    def _number(self, ledger: Ledger, name: bytes) -> int:
+    def _number(self, ledger: dict[bytes, bytes], name: bytes) -> int:
         text = ledger.get(name, b"0")
         if not text.isdigit():
-            raise self._client.misunderstood(("HGETALL",), dict(ledger))
+            raise self._client.misunderstood(("HGETALL",), ledger)
         return int(text)
 
 
@@ -291,13 +252,6 @@ def _behind(after: str) -> str | None:
     """Return where the page behind an ID starts; None if there is nothing behind it."""
     return id_behind(after) if after else "-"
 
-
-# KEYS[1]: the stream. Answers its length and its first ID: XINFO STREAM would bring the payloads of two entries along.
-_ABOUT = """
-local fields, stream = redis.call('XINFO', 'STREAM', KEYS[1]), {}
-for i = 1, #fields, 2 do stream[fields[i]] = fields[i + 1] end
-return {stream['length'], stream['first-entry'] and stream['first-entry'][1] or '0-0'}
-"""
 
 # KEYS[1]: the stream. ARGV[1]: where to start, ARGV[2]: how many. Answers IDs and what they are replays of: the payload
 # stays on the server. Fewer come if they are large: each is copied whole there, one after the other.

@@ -15,13 +15,7 @@ TRIM_CALLS = 100  # a million entries a round; the next round goes on
 
 
 class RedisUpkeep:
-    """Implements `StreamUpkeep`; made by `RedisStream`.
-
-    Args:
-        settings: Streams, group and consumer.
-        client: Connected.
-        groups: Of the streams.
-    """
+    """Implements `StreamUpkeep`; made by `RedisStream`."""
 
     def __init__(self, settings: Settings, client: RedisClient, groups: Groups) -> None:
         self._client = client
