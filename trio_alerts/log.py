@@ -31,7 +31,7 @@ _ENCODER = msgspec.json.Encoder(enc_hook=str)
 
 
 def set_up_logging(log_format: LogFormat, level: str = "info") -> None:
-    """Send what is logged to stderr. May be called again: the last call decides.
+    """Log to stderr. May be called again: the last call counts.
 
     Values of variables are never shown: they can be secrets, or payloads.
 
@@ -50,7 +50,7 @@ def set_up_logging(log_format: LogFormat, level: str = "info") -> None:
 
 
 def print_error(text: str) -> None:
-    """Print the last words of a command to stderr, behind what was logged. Nothing is logged any more after it."""
+    """Print the final error of a command to stderr, after what was logged. Nothing is logged after it."""
     logger.remove()
     stderr = _Stderr()
     stderr.write_text(text)
@@ -58,7 +58,7 @@ def print_error(text: str) -> None:
 
 
 class _Stderr:
-    """Stderr as the log's handler: whoever does not read it holds nobody up.
+    """Stderr as a log handler that a slow reader does not block.
 
     A stream without a descriptor, as tests have, is written to as it is.
     """
@@ -84,7 +84,7 @@ class _Stderr:
 
 
 def _report_dropped(lines: int) -> None:
-    logger.error("{dropped} lines of the log were dropped: nobody read them in time", dropped=lines)
+    logger.error("{dropped} log lines were dropped: stderr was not read in time", dropped=lines)
 
 
 def as_text(record: "Record") -> str:
@@ -111,7 +111,7 @@ def as_json(record: "Record") -> str:
     try:
         return _ENCODER.encode(fields).decode()
     except (UnicodeEncodeError, TypeError, ValueError, RecursionError):
-        # Lone surrogates, keys that are no text, circles: better spelled out than lost.
+        # Lone surrogates, keys that are not text, cycles: better spelled out than lost.
         return _ENCODER.encode(_spelled_out(fields)).decode()
 
 
@@ -139,7 +139,7 @@ def _traceback(record: "Record", before: str = "") -> str:
 
 
 class _FromLibraries(logging.Handler):
-    """Takes over what libraries warn of through `logging`, so that it is shaped as ours."""
+    """Takes the warnings of libraries from `logging` into our log."""
 
     def __init__(self) -> None:
         super().__init__(logging.WARNING)

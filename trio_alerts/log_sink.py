@@ -1,4 +1,4 @@
-"""Where lines go: to a file descriptor, by a thread of its own, so that nobody ever waits for whoever reads them."""
+"""Writes lines to a file descriptor in a thread of its own, so that a slow reader holds nobody up."""
 
 import os
 import select
@@ -6,8 +6,8 @@ import threading
 from collections import deque
 from collections.abc import Callable
 
-MOST_BYTES = 1 << 20  # that wait: some 5,000 lines; what comes on top is dropped and counted
-DRAIN_S = 1.0  # the longest that the end of a process is held up by whoever does not read
+MOST_BYTES = 1 << 20  # of waiting lines, some 5,000; further lines are dropped and counted
+DRAIN_S = 1.0  # how long a reader that does not read may delay the end of a process
 _POLL_MS = 1000
 
 
@@ -18,7 +18,7 @@ class LogSink:
     non-blocking instead: other processes share it, such as the shell.
 
     Args:
-        descriptor: Where to. It is not closed.
+        descriptor: Where to write; it is not closed.
         report: Called from the sink's thread with the number of lines that were dropped, once it can write again.
     """
 
@@ -33,7 +33,7 @@ class LogSink:
         self._closed = False
 
     def write(self, line: str) -> None:
-        """Take a line, or drop it if too much waits already. Never blocks."""
+        """Take a line, or drop it if too much is waiting. Never blocks."""
         data = line.encode(errors="backslashreplace")
         with self._changed:
             if self._closed or self._bytes + len(data) > MOST_BYTES:
@@ -47,7 +47,7 @@ class LogSink:
             self._changed.notify_all()
 
     def stop(self) -> None:
-        """Wait until everything is written, for at most `DRAIN_S`, and take no more."""
+        """Wait until everything is written, at most `DRAIN_S`, and take no more."""
         with self._changed:
             self._changed.wait_for(lambda: not self._lines, DRAIN_S)
             self._closed = True
@@ -57,7 +57,7 @@ class LogSink:
         while True:
             with self._changed:
                 self._changed.wait_for(lambda: self._lines or self._closed)
-                if self._closed:  # what is left then, nobody read in time
+                if self._closed:  # what is left was not read in time
                     return
                 line = self._lines[0]
             written = self._write_one(line)

@@ -1,4 +1,4 @@
-"""Secrets taken out of what others wrote: whoever echoes a request must not carry its secrets into records and logs."""
+"""Takes secrets out of what others wrote: an echo of a request must not carry its secrets into records and logs."""
 
 import base64
 import html.entities
@@ -12,12 +12,12 @@ if TYPE_CHECKING:
     import httpx
 
 MASK = b"***"
-_SHORTEST = 4  # characters: what is shorter stands in too many words to be taken out, and is no secret worth the name
+_SHORTEST = 4  # characters; anything shorter is part of too many words, and hardly a secret
 _SHORTEST_NUMBER = 6  # digits: shorter ones are ports, years, counts
 _SHORTEST_BASE64 = 6  # characters of it that are the same wherever in a text the secret stands
 _LARGEST_FORM = 8  # bytes that a character becomes at most, in what servers usually escape with
 
-# Parts of addresses that say nothing, and that answers are full of.
+# Parts of URLs that are no secrets, and that answers are full of.
 _COMMON = frozenset(
     re.findall(
         "[a-z]+",
@@ -40,7 +40,7 @@ class Redactor:
     in base64, wherever it begins.
 
     Args:
-        secrets: What is too short, or a common word, is left alone.
+        secrets: Common words and what is too short are left alone.
     """
 
     def __init__(self, secrets: Iterable[str]) -> None:
@@ -103,10 +103,10 @@ class Redactor:
 
 
 def secrets_of_request(url: "httpx.URL", headers: Mapping[str, str], key: bytes | None = None) -> list[str]:
-    """Return what of a request its receiver must not repeat: in the URL, the headers and the signing key.
+    """Return the parts of a request that its receiver must not repeat: of the URL, the headers and the signing key.
 
     Args:
-        url: Where it is sent. User and password, and every part of path and query that is no common word.
+        url: User and password, and every part of path and query that is not a common word.
         headers: Their values, with and without the scheme (`Bearer`).
         key: What signs it.
     """

@@ -1,10 +1,10 @@
-"""What must never be printed: a text that shows itself only when asked."""
+"""Text that must never be printed: it shows itself only when asked."""
 
 import base64
 
 
 class Secret:
-    """A text that must not be seen: only `reveal()` gives it away, every way of printing it shows `***`."""
+    """Text that must not be seen: only `reveal()` returns it, every way of printing it shows `***`."""
 
     __slots__ = ("_text",)
 
@@ -26,10 +26,10 @@ class Secret:
 
 
 def signing_key(secret: Secret) -> bytes:
-    """Return the HMAC key of a Standard Webhooks secret: what its base64 stands for, `whsec_` left out.
+    """Return the HMAC key of a Standard Webhooks secret: its base64 decoded, without the prefix `whsec_`.
 
     Raises:
-        ValueError: It is empty or no base64. (The official libraries skip what is not base64, and the two ends would
+        ValueError: It is empty or not base64. (The official libraries skip what is not base64, and the two ends would
             then sign with different keys.)
     """
     text = secret.reveal().removeprefix("whsec_").rstrip("=")

@@ -61,7 +61,7 @@ def parse_arguments(argv: Sequence[str]) -> Call:
     # Options may stand before the command, too, and between its operands; where one is given twice, the later is meant.
     arguments, unknown = parser.parse_known_intermixed_args(given.rest, given)
     parser.refuse(unknown)
-    names = (name for setting in describe(Settings).values() for name in _spellings(setting))
+    names = (name for setting in describe(Settings).values() for name in setting.spellings)
     return Call(
         command=command,
         arguments=arguments,
@@ -149,7 +149,7 @@ def _add_general_options(parser: _Parser) -> None:
 
 
 def _add_setting(parser: argparse._ActionsContainer, setting: Setting, *, shown: bool) -> None:
-    for name in _spellings(setting):
+    for name in setting.spellings:
         if not shown:
             text = argparse.SUPPRESS
         elif name == setting.name:
@@ -161,10 +161,6 @@ def _add_setting(parser: argparse._ActionsContainer, setting: Setting, *, shown:
 
 def _explained(setting: Setting, command: Command) -> bool:
     return command.settings is None or not {setting.name, setting.section}.isdisjoint(command.settings)
-
-
-def _spellings(setting: Setting) -> tuple[str, ...]:
-    return (setting.name, f"{setting.name}_file") if setting.kind.in_file else (setting.name,)
 
 
 def _metavar(setting: Setting, name: str) -> str:

@@ -1,1 +1,1 @@
-"""What the program is told: the settings, their types, their addresses, and where each was set."""
+"""The settings: what each may be, and where they are read from."""

@@ -1,4 +1,4 @@
-"""Hosts in URLs: what can be one, and which address it is if it is no name."""
+"""Hosts of URLs: what is a valid one, and which IP address it is if it is not a name."""
 
 import re
 import socket
@@ -14,23 +14,21 @@ _LARGEST_PORT = 65_535
 
 
 def split_host(text: str) -> tuple[str, int | None]:
-    """Take `host` or `host:port` apart; an IPv6 address stands in brackets, and keeps them.
+    """Split `host` or `host:port`; an IPv6 address has brackets, and keeps them.
 
     Raises:
         ValueError: No connection could ever be opened to it.
     """
     match = _HOST_AND_PORT.fullmatch(text)
-    if match is None:
-        raise ValueError("invalid host or port")
-    port = int(match[2]) if match[2] else None
-    if port is not None and not 1 <= port <= _LARGEST_PORT:
+    port = int(match[2]) if match and match[2] else None
+    if match is None or (port is not None and not 1 <= port <= _LARGEST_PORT):
         raise ValueError("invalid host or port")
     literal_address(match[1])
     return match[1], port
 
 
 def literal_address(host: str) -> IPv4Address | IPv6Address | None:
-    """Return the address that a host is by itself, however it is spelled (`127.1`, `0x7f000001`); None for a name.
+    """Return the IP address that a host is, however it is spelled (`127.1`, `0x7f000001`); None for a name.
 
     Raises:
         ValueError: It is neither an address nor a name that can exist.

@@ -1,4 +1,4 @@
-"""Where settings come from: options, the environment, a TOML file. Everything that is wrong is told at once."""
+"""Where settings come from: options, the environment, a TOML file. Everything that is wrong is reported at once."""
 
 import math
 import re
@@ -25,7 +25,7 @@ from trio_alerts.text import did_you_mean, one_line
 
 T = TypeVar("T", ChannelSettings, RouteSettings)
 
-_LONGEST_NAME = 100  # characters that are shown of what is no setting's name
+_LONGEST_NAME = 100  # characters of an unknown name that are shown
 # Not settings: what tests and fault injection use, and what Kubernetes injects for a service named "trio-alerts".
 _NOT_SETTINGS = re.compile(r"FAULT|CONFIG|TEST_.*|SERVICE_HOST|SERVICE_PORT.*|PORT|PORT_.*")
 
@@ -45,7 +45,7 @@ def load_settings(
         options: From the command line, by the name of the setting (`claim_idle_s`).
         environ: The environment; of it, what starts with `TRIO_ALERTS_`.
         config: The TOML file; if None, the one that `TRIO_ALERTS_CONFIG` names.
-        channel_settings: Returns the settings of a kind of channel; raises ValueError, which names the kinds there are.
+        channel_settings: Returns the settings class of a kind of channel; raises ValueError, which names the kinds.
 
     Raises:
         SettingsError: With everything that is wrong, one problem a line, without any secret.
@@ -110,9 +110,7 @@ def _from_toml(source: Mapping[str, object], table: type[Any], where: str, probl
 
 def _spellings(table: type[Any]) -> dict[str, tuple[str, bool]]:
     """Map every accepted name to its setting, and to whether it names a file that holds the value."""
-    settings = describe(table)
-    plain = {name: (name, False) for name in settings}
-    return plain | {f"{name}_file": (name, True) for name, setting in settings.items() if setting.kind.in_file}
+    return {name: (one.name, name != one.name) for one in describe(table).values() for name in one.spellings}
 
 
 def _from_source(
@@ -147,7 +145,7 @@ def _values(given: Mapping[str, _Given], table: type[Any], problems: list[str]) 
             raw = read_secret_file(one.raw) if one.is_file else one.raw
             values[name] = kind.check(kind.from_text(raw) if one.is_text and isinstance(raw, str) else raw)
         except OSError as error:
-            # What is no absolute path may be the secret itself, put into the wrong variable.
+            # What is not an absolute path may be the secret itself, in the wrong variable.
             path = one.raw if str(one.raw).startswith("/") else "the file"
             problems.append(f"{name}: cannot read {path} that {one.origin} names: {error.strerror}")
         except (ValueError, RecursionError) as error:  # tables in tables can be as deep as a file is long
@@ -162,7 +160,7 @@ def _shortened(raw: object, limit: int = 100) -> str:
         shown = repr(raw)
     except (ValueError, RecursionError):  # a number of thousands of digits, tables in tables in tables
         return "the value"
-    if "://" in shown or "whsec_" in shown:  # a secret that was put into the wrong setting is one all the same
+    if "://" in shown or "whsec_" in shown:  # a secret in the wrong setting is still a secret
         return "the value"
     return shown if len(shown) <= limit else shown[:limit] + "…"
 
@@ -207,7 +205,7 @@ def _read_tables(
     `type_of` tells the type of a table, and raises ValueError for a `kind` that there is not.
     """
     if not isinstance(tables, list) or not all(isinstance(table, dict) for table in tables):
-        problems.append(f"{where}: this must be a list of tables, each below that heading in double brackets")
+        problems.append(f"{where}: this must be a list of tables, each under that heading in double brackets")
         return
     for number, table in enumerate(tables, 1):
         found: list[str] = []
@@ -247,16 +245,12 @@ def _contradictions(settings: Settings, given: Mapping[str, _Given]) -> Iterator
 
     yield from _contradictions_of_channels(settings)
 
+    redis_tls = settings.redis_url.tls
     store_tls = isinstance(settings.store_url, OpenSearchAddress) and settings.store_url.tls
     for name, other, wrong, rule in (
         ("streams", "stream", "stream" in given, "stream and streams exclude each other"),
         ("webhook_secret", "webhook_url", settings.webhook_url is None, "it does nothing without webhook_url"),
-        (
-            "redis_ca_file",
-            "redis_url",
-            not settings.redis_url.tls,
-            "it does nothing without TLS: redis_url must be rediss://",
-        ),
+        ("redis_ca_file", "redis_url", not redis_tls, "it does nothing without TLS: redis_url must be rediss://"),
         ("store_ca_file", "store_url", not store_tls, "it does nothing without TLS: store_url must be https://"),
     ):
         if name in given and wrong:

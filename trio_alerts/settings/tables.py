@@ -26,6 +26,11 @@ class Setting:
     default: str | None
     section: str
 
+    @property
+    def spellings(self) -> tuple[str, ...]:
+        """The names by which it may be given: its own, and that of the file that holds the value."""
+        return (self.name, f"{self.name}_file") if self.kind.in_file else (self.name,)
+
 
 def about(kind: Kind, meaning: str, default: str = "", *, section: str = "") -> dict[str, object]:
     """Return the metadata of a field.
