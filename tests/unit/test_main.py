@@ -58,6 +58,22 @@ def test_help_of_run_explains_every_setting() -> None:
         assert f"{setting.meaning} (default: {setting.default})".replace("`", "") in text
 
 
+REDIS = "redis_url redis_ca_file redis_timeout_s stream streams"
+STORE = "store_url store_ca_file store_timeout_s index"
+
+
+@pytest.mark.parametrize(
+    ("command", "explained"), [("emit", REDIS), ("list", STORE), ("resolve", f"{REDIS} group {STORE}")]
+)
+def test_help_explains_the_settings_that_a_command_needs(command: str, explained: str) -> None:
+    """Those of the backends that it opens, in the order of the settings."""
+    text = " ".join(call(command, "--help").out.split())
+
+    assert [*explained.split(), "log_format"] == [
+        name for name, one in describe(Settings).items() if f"{one.meaning} (default:".replace("`", "") in text
+    ]
+
+
 @pytest.mark.parametrize("name", COMMANDS)
 def test_every_example_can_be_parsed(name: str) -> None:
     """No example of a `--help` is wrong."""
