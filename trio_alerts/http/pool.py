@@ -55,9 +55,7 @@ class Connection:
                 raise httpx.WriteError(f"nothing could be sent: {error}") from error
             self.broken = True
 
-    async def receive(
-        self, max_body_bytes: int, deadline: float, body_bound_s: float, *, bodyless: bool
-    ) -> AnswerParser:
+    async def receive(self, max_body_bytes: int, deadline: float, body_bound_s: float) -> AnswerParser:
         """Read the answer to what was sent. Until it begins, next to nothing is held for it.
 
         Once the final head is there, the answer is returned whatever becomes of its body: see `AnswerParser.cut`.
@@ -66,7 +64,6 @@ class Connection:
             max_body_bytes: At most this much of the body is kept.
             deadline: For the final head, on trio's clock.
             body_bound_s: The longest wait for the whole body after that, but not beyond the deadline.
-            bodyless: The request was HEAD.
 
         Raises:
             httpx.ReadError: The connection broke.
@@ -91,7 +88,7 @@ class Connection:
                 answer.end_early(httpx.ReadTimeout("the body of the answer did not come in time"))
                 break
             if answer is None:
-                answer = AnswerParser(max_body_bytes, bodyless=bodyless)
+                answer = AnswerParser(max_body_bytes)
             had_status = answer.status
             if data:
                 answer.feed(data)

@@ -81,8 +81,6 @@ def render_request(request: httpx.Request, body: bytes) -> bytes:
         if lower not in _FRAMING:
             lines.append(b"%b: %b\r\n" % (name, value))
             hosts += lower == b"host"
-    if not hosts:
-        lines.insert(1, b"Host: %b\r\n" % request.url.netloc)
     if body or request.method in {"POST", "PUT", "PATCH"}:
         lines.append(b"Content-Length: %d\r\n" % len(body))
     head = b"".join(lines)
@@ -92,6 +90,4 @@ def render_request(request: httpx.Request, body: bytes) -> bytes:
         names = [line.partition(b":")[0] for line in lines[1:] if not _HEADER.fullmatch(line)]
         fault = f"characters in {names!r}" if names else "in the method or the target, or more than one Host"
         raise httpx.LocalProtocolError(f"the request has what must not be sent: {fault}")
-    if request.method == "CONNECT":
-        raise httpx.LocalProtocolError("CONNECT is for proxies; use httpx's own transport")
     return b"%b\r\n%b" % (head, body)

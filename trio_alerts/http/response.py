@@ -27,7 +27,6 @@ class AnswerParser:
 
     Args:
         max_body_bytes: At most this much of the body is kept; a longer one completes the answer as `truncated`.
-        bodyless: The request was HEAD, so the answer ends with its head whatever that announces.
 
     Attributes:
         status: The final status code; interim answers (1xx) are skipped.
@@ -53,10 +52,10 @@ class AnswerParser:
             "_parser",
             "_received",
         ),
-        *("bodyless", "body", "complete", "cut", "headers", "keepalive_s", "reusable", "status", "truncated"),
+        *("body", "complete", "cut", "headers", "keepalive_s", "reusable", "status", "truncated"),
     )
 
-    def __init__(self, max_body_bytes: int, *, bodyless: bool = False) -> None:
+    def __init__(self, max_body_bytes: int) -> None:
         self.status = 0
         self.headers: list[tuple[bytes, bytes]] = []
         self.body = bytearray()
@@ -65,7 +64,6 @@ class AnswerParser:
         self.truncated = False
         self.reusable = False
         self.keepalive_s: int | None = None
-        self.bodyless = bodyless
         self._max_body_bytes = max_body_bytes
         self._received = 0
         self._codings = 0
@@ -201,10 +199,8 @@ class AnswerParser:
         self.status = status
         self._head_done = True
         # Asked here: once the message is complete, the parser has forgotten it and always says no.
-        self.reusable = parser.should_keep_alive() and version == "1.1" and not self.bodyless
-        if self.bodyless:
-            self.complete = True
-        elif self._codings:
+        self.reusable = parser.should_keep_alive() and version == "1.1"
+        if self._codings:
             # In chunks, a lone LF can make two readers see different bodies: not tolerated.
             parser.set_dangerous_leniencies(lenient_optional_cr_before_lf=False)
 

@@ -92,9 +92,8 @@ class TrioTransport(httpx.AsyncBaseTransport):
         Cancellation: the connection is closed and its slot given back.
         """
         key = origin_key(request.url)
-        data = render_request(request, await _body(request))
-        bodyless = request.method == "HEAD"
-        answer = await self.exchange(key, data, SendProgress(), bodyless=bodyless, body_bound_s=math.inf)
+        data = render_request(request, request.content)
+        answer = await self.exchange(key, data, SendProgress(), body_bound_s=math.inf)
         if answer.cut is not None:
             raise answer.cut
         return httpx.Response(
@@ -102,7 +101,7 @@ class TrioTransport(httpx.AsyncBaseTransport):
             headers=answer.headers,
             stream=httpx.ByteStream(bytes(answer.body)),
             request=request,
-            extensions={"http_version": b"HTTP/1.1", "truncated": answer.truncated},
+            extensions={"truncated": answer.truncated},
         )
 
     async def exchange(
@@ -112,7 +111,6 @@ class TrioTransport(httpx.AsyncBaseTransport):
         progress: SendProgress,
         deadline: float = math.inf,
         *,
-        bodyless: bool = False,
         body_bound_s: float = BODY_BOUND_S,
     ) -> AnswerParser:
         """Send a rendered request and read its answer: as `handle_async_request`, at half the cost.
@@ -135,7 +133,7 @@ class TrioTransport(httpx.AsyncBaseTransport):
                 try:
                     await connection.send(data, progress, deadline)
                     del data  # it is not needed any more, and the receiver may take its time
-                    answer = await connection.receive(self._max_body_bytes, deadline, body_bound_s, bodyless=bodyless)
+                    answer = await connection.receive(self._max_body_bytes, deadline, body_bound_s)
                 except httpx.WriteError:  # not a single byte was taken, so nobody can have seen the request
                     connection.socket.close()
                     if idle is None:
@@ -182,10 +180,3 @@ def half_of_the_open_files() -> int:
     """Return half of what this process may open; where there is no limit, what one origin may have."""
     allowed, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
     return LIMIT_PER_ORIGIN if allowed == resource.RLIM_INFINITY else allowed // 2
-
-
-async def _body(request: httpx.Request) -> bytes:
-    try:
-        return request.content
-    except httpx.RequestNotRead:
-        return await request.aread()

@@ -17,9 +17,9 @@ WITH_LENGTH = b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhello"
 Outcome = tuple[str, int, bytes, bool, bool]
 
 
-def parse(*pieces: bytes, bodyless: bool = False, limit: int = LIMIT) -> Outcome:
+def parse(*pieces: bytes, limit: int = LIMIT) -> Outcome:
     """Feed the pieces and the end of the connection; return what came of it."""
-    answer = AnswerParser(limit, bodyless=bodyless)
+    answer = AnswerParser(limit)
     try:
         for piece in pieces:
             if answer.complete:  # what arrives later is noticed by the look at the idle connection
@@ -160,14 +160,6 @@ def test_an_early_end_before_the_final_head_is_no_answer(head: bytes) -> None:
 def test_bytes_behind_the_end_cost_the_connection_not_the_answer(wire: bytes, behind: bytes) -> None:
     """What nobody asked for is never taken for the next answer: the connection is not used again."""
     assert ("answer", 200, b"hello", False, False) == parse(wire + behind)
-
-
-@pytest.mark.parametrize("status", [200, 204, 503])
-def test_an_answer_to_head_has_no_body(status: int) -> None:
-    """The announced body of an answer to HEAD is not waited for."""
-    wire = b"HTTP/1.1 %d X\r\nContent-Length: 5\r\n\r\n" % status
-
-    assert ("answer", status, b"", False, False) == parse(wire, bodyless=True)
 
 
 @pytest.mark.parametrize(

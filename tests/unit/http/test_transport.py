@@ -6,7 +6,7 @@ import select
 import socket
 import ssl
 import stat
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import Callable, Iterator
 
 import httpx
 import pytest
@@ -119,22 +119,6 @@ async def test_it_serves_without_a_client() -> None:
         assert not response.extensions["truncated"]
 
 
-async def test_a_streamed_request_is_sent_whole_with_its_length() -> None:
-    """A body that comes in pieces is gathered first: its length is known, and it can be sent again."""
-
-    async def pieces() -> AsyncIterator[bytes]:
-        yield b"one "
-        await trio.lowlevel.checkpoint()
-        yield b"two"
-
-    async with raw_receiver() as receiver, TrioTransport() as transport:
-        await transport.handle_async_request(httpx.Request("POST", receiver.url, content=pieces()))
-
-    [request] = receiver.requests
-    assert request.endswith(b"\r\nContent-Length: 7\r\n\r\none two")
-    assert b"chunked" not in request
-
-
 async def test_a_compressed_body_is_left_alone() -> None:
     """A body that would be a thousand times larger unpacked is not unpacked, by httpx neither."""
     bomb = gzip.compress(b"\0" * 10_000_000)
@@ -207,12 +191,6 @@ async def test_other_protocols_are_refused(url: str) -> None:
     """Only http and https, and only with a host and a port that exist (65616 would become 80)."""
     with pytest.raises(httpx.UnsupportedProtocol):
         await TrioTransport().handle_async_request(post(url))
-
-
-async def test_connect_is_refused() -> None:
-    """A tunnel is not a request to a receiver."""
-    with pytest.raises(httpx.LocalProtocolError, match="CONNECT"):
-        await TrioTransport().handle_async_request(httpx.Request("CONNECT", "http://127.0.0.1:9/"))
 
 
 # Keeping connections
@@ -900,18 +878,6 @@ async def test_a_reset_is_told_and_leaves_nothing() -> None:
         with pytest.raises(httpx.ReadError):
             await status(transport, receiver.url)
         assert (0, 0, 0) == counts(transport)
-
-
-async def test_head_has_no_body() -> None:
-    """An answer to HEAD ends with its head, whatever length that announces."""
-    answer = b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\n"
-    async with raw_receiver(answering(answer)) as receiver, TrioTransport() as transport:
-        response = await transport.handle_async_request(httpx.Request("HEAD", receiver.url))
-
-    assert (200, b"") == (response.status_code, response.read())
-
-
-# The end
 
 
 async def test_a_closed_transport_refuses_and_closes_what_ends_later() -> None:
