@@ -13,14 +13,16 @@ from opensearchpy import AsyncOpenSearch, ConflictError, NotFoundError, RequestE
 from tests.support.servers import OpenSearch
 from tests.support.tls import TlsFiles, serve_tls_front
 from trio_alerts.backends.opensearch.answers import error_type
-from trio_alerts.backends.opensearch.bulk import Action, BulkItem, ItemError, bulk
+from trio_alerts.backends.opensearch.bulk import BulkItem, ItemError, Write, bulk
 from trio_alerts.backends.opensearch.client import ServerInfo, open_opensearch
 from trio_alerts.backends.opensearch.differences import Difference, Remedy, differences
 from trio_alerts.backends.opensearch.documents import Target, read_document, search_documents
 from trio_alerts.backends.opensearch.live_index import IndexDescription, LiveIndex, live_indices
 from trio_alerts.backends.opensearch.mapping import FIELDS, IndexSpec
 from trio_alerts.backends.opensearch.repairs import addition, new_index_commands
+from trio_alerts.delivery import Delivery
 from trio_alerts.errors import StartError, Unavailable
+from trio_alerts.record import Record
 from trio_alerts.secret import Secret
 from trio_alerts.settings.addresses import OpenSearchAddress
 
@@ -45,11 +47,11 @@ def closed_port() -> Iterator[int]:
 
 async def write(client: AsyncOpenSearch, alias: str, lines: bytes) -> list[BulkItem]:
     """Send ready lines; what they are about is read from the lines themselves."""
-    actions = []
-    for line in lines.splitlines()[::2]:
-        ((kind, condition),) = msgspec.json.decode(line).items()
-        actions.append(Action(kind, condition["_id"]))
-    return await bulk(client, alias, lines, actions, timeout_s=10)
+    parts, writes = lines.splitlines(keepends=True), []
+    for line, document in zip(parts[::2], parts[1::2], strict=True):
+        ((action, condition),) = msgspec.json.decode(line).items()
+        writes.append(Write(Record(condition["_id"], document, Delivery(state="sending")), action, line + document))
+    return await bulk(client, alias, writes, timeout_s=10)
 
 
 def error_of(item: BulkItem) -> ItemError:

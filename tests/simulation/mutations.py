@@ -53,7 +53,7 @@ MUTATIONS = (
     Mutation(
         "items of another request believed",
         "backends/opensearch/bulk.py",
-        "if item is None or item.id != action.record_id:",
+        "if item is None or item.id != write.record.id:",
         "if item is None:",
         test="tests/unit/backends/opensearch/test_bulk.py",
     ),

@@ -36,30 +36,20 @@ SHOWN_CHARACTERS = 60  # of a foreign answer: enough to recognise a sign-in page
 T = TypeVar("T")
 
 
-class AccessDenied(Unavailable):
-    """OpenSearch refuses our user, or a block forbids it: whoever runs it must look; until then it is an outage.
-
-    Args:
-        message: What it refuses.
-        status: 401 for the credentials, 403 for the rest.
-    """
+class UnusableAnswer(Unavailable):
+    """What came is of no use; `status` is its own."""
 
     def __init__(self, message: str, status: int) -> None:
         super().__init__(message)
         self.status = status
 
 
-class ForeignAnswer(Unavailable):
-    """Something answered that is not OpenSearch, or not in the way that we know.
+class AccessDenied(UnusableAnswer):
+    """OpenSearch refuses our credentials (401), or forbids the request (403): a human must look; until then, wait."""
 
-    Args:
-        message: What it answered.
-        status: With which status.
-    """
 
-    def __init__(self, message: str, status: int) -> None:
-        super().__init__(message)
-        self.status = status
+class ForeignAnswer(UnusableAnswer):
+    """Something answered that is not OpenSearch, or not in the way that we know."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -199,14 +189,13 @@ def _own_error(response: httpx.Response) -> dict[str, Any] | None:
     return error if own.status == response.status_code else None
 
 
-def _missing_document(response: httpx.Response) -> dict[str, Any] | None:
+def _missing_document(response: httpx.Response) -> MissingDocument | None:
     if _content_type(response) != "application/json":
         return None
     try:
-        missing = msgspec.json.decode(response.content, type=MissingDocument)
+        return msgspec.json.decode(response.content, type=MissingDocument)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return None
-    return {"_id": missing.id, "_index": missing.index, "found": False}
 
 
 # --- kinds -----------------------------------------------------------------------------------------------------------

@@ -43,13 +43,6 @@ BULK_FILTER = "items.*._index,items.*._id,items.*.status,items.*._seq_no,items.*
 Result = Stored | Conflict | RefusedContent | Unavailable
 
 
-class Action(msgspec.Struct, frozen=True):
-    """One action of a bulk request: what its answer must be about."""
-
-    kind: Literal["create", "index"]
-    record_id: str
-
-
 class Cause(Struct):
     """Why an error came about."""
 
@@ -94,7 +87,7 @@ class Write:
     """One conditional write: the record, its action, and its two lines of a `_bulk` body."""
 
     record: Record
-    action: Action
+    action: Literal["create", "index"]
     lines: bytes
 
 
@@ -121,7 +114,7 @@ def write_of(record: Record, version: tuple[int, int] | None) -> Write:
     if named.record_id is None:
         # Searches are ordered by it: without it, the record of an entry that is no alert would be on no page.
         document = b'{"record_id":%b,%b' % (_ENCODER.encode(record.id), document[1:].removeprefix(b","))
-    return Write(record, Action(kind, record.id), b"%b\n%b\n" % (_ENCODER.encode({kind: condition}), document))
+    return Write(record, kind, b"%b\n%b\n" % (_ENCODER.encode({kind: condition}), document))
 
 
 def is_possible_id(record_id: str) -> bool:
@@ -171,7 +164,7 @@ def result_of(write: Write, item: BulkItem, target: Target) -> Result:
     except Unavailable as fault:
         return fault
     if item.error is None:
-        if item.status == DONE[write.action.kind] and item.seq_no is not None and item.primary_term is not None:
+        if item.status == DONE[write.action] and item.seq_no is not None and item.primary_term is not None:
             return Stored(write.record, (item.seq_no, item.primary_term))
         return Unavailable(f"OpenSearch does not tell what became of record {write.record.id!r}: {item.status}")
     kind, cause = item.error.type, item.error.caused_by
@@ -201,9 +194,8 @@ async def _send(client: AsyncOpenSearch, alias: str, writes: Sequence[Write], de
     left_s = deadline_s - trio.current_time()
     if left_s <= 0:
         raise Unavailable("OpenSearch: no time was left for this write")
-    body = b"".join([write.lines for write in writes])
     try:
-        return await bulk(client, alias, body, [write.action for write in writes], timeout_s=left_s)
+        return await bulk(client, alias, writes, timeout_s=left_s)
     except ForeignAnswer as fault:
         if fault.status == HTTP_TOO_LARGE:
             raise _TooLargeError(str(fault)) from None
@@ -214,24 +206,15 @@ async def _send(client: AsyncOpenSearch, alias: str, writes: Sequence[Write], de
         raise Unavailable(f"OpenSearch refuses every write: {error_text(fault)}") from None
 
 
-async def bulk(
-    client: AsyncOpenSearch, alias: str, body: bytes, actions: Sequence[Action], *, timeout_s: float
-) -> list[BulkItem]:
-    """Send one `_bulk` request through `alias`, and return what became of each action, in their order.
-
-    Args:
-        client: From `open_opensearch`.
-        alias: The alias to write through; the request creates no index, and refuses an index of that name.
-        body: Ready lines, each of JSON that this program serialized itself, each ended by a line feed.
-        actions: What is in the body: an answer that is not about just these is none.
-        timeout_s: The bound of the request in seconds; the server itself gives up a little earlier.
+async def bulk(client: AsyncOpenSearch, alias: str, writes: Sequence[Write], *, timeout_s: float) -> list[BulkItem]:
+    """Send one `_bulk` request, which creates no index, and return what became of each write, in their order.
 
     Raises:
-        Unavailable: Nobody knows which of the actions were done.
+        Unavailable: Nobody knows which of the writes were done.
         TransportError: OpenSearch refused the whole request: none was done.
     """
     answer: Answer = await client.bulk(
-        body=body,
+        body=b"".join([write.lines for write in writes]),
         index=alias,
         require_alias=True,
         filter_path=BULK_FILTER,
@@ -239,12 +222,12 @@ async def bulk(
         timeout=server_timeout(timeout_s),
     )
     slots = answer.read(BulkAnswer).items
-    if len(slots) != len(actions):
-        raise answer.foreign(f"{len(slots)} items for {len(actions)} actions")
+    if len(slots) != len(writes):
+        raise answer.foreign(f"{len(slots)} items for {len(writes)} actions")
     items: list[BulkItem] = []
-    for action, slot in zip(actions, slots, strict=True):
-        item = slot.create if action.kind == "create" else slot.index
-        if item is None or item.id != action.record_id:
+    for write, slot in zip(writes, slots, strict=True):
+        item = slot.create if write.action == "create" else slot.index
+        if item is None or item.id != write.record.id:
             raise answer.foreign("an item for another action")
         items.append(item)
     return items

@@ -163,15 +163,13 @@ def _in_meta(index: LiveIndex, wanted: IndexSpec) -> Iterator[Difference]:
     if meta.get("group") != wanted.group:
         yield Difference("_meta", "group", as_text(meta.get("group")), wanted.group, advice)
     streams = meta.get("streams")
-    if isinstance(streams, list) and not all(isinstance(stream, str) for stream in streams):
-        streams = None  # no names of streams
-    if not isinstance(streams, list) or not set(wanted.streams) <= set(streams):
+    is_named = isinstance(streams, list) and all(isinstance(stream, str) for stream in streams)
+    live: set[str] = set(streams or ()) if is_named else set()
+    if not set(wanted.streams) <= live or len(wanted.streams) == 1 < len(live):
         # With several streams a record's ID begins with its stream: one more changes no ID. From one to several does.
-        grows = isinstance(streams, list) and len(streams) > 1 and set(streams) < set(wanted.streams)
+        remedy = Remedy.ADD if len(live) > 1 and live < set(wanted.streams) else Remedy.MANUAL
         text = as_text(sorted(wanted.streams))
-        yield Difference("_meta", "streams", as_text(streams), text, advice, Remedy.ADD if grows else Remedy.MANUAL)
-    elif len(streams) > 1 and len(wanted.streams) == 1:
-        yield Difference("_meta", "streams", as_text(streams), as_text(sorted(wanted.streams)), advice)
+        yield Difference("_meta", "streams", as_text(streams), text, advice, remedy)
     version = meta.get("mapping_version")
     if not isinstance(version, int) or version < MAPPING_VERSION:
         why = "it was made by an older release"

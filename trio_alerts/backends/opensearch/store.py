@@ -86,7 +86,10 @@ class OpenSearchStore:
         self._client = client
         self._alias = wanted.alias
         self._timeout_s = timeout_s
-        self._guard = SchemaGuard(client, wanted, timeout_s)
+        self._guard = guard = SchemaGuard(client, wanted, timeout_s)
+        self.prepare, self.inspect, self.guard = guard.prepare, guard.inspect, guard.compare
+        self.deployment = guard.deployment
+        self.keep_deployment, self.replace_deployment = guard.keep_deployment, guard.replace_deployment
         self._suspicion = trio.Event()
         self.writes = Batcher[Write, Stored | Conflict](
             self._flush,
@@ -107,30 +110,6 @@ class OpenSearchStore:
     def tasks(self) -> list[Callable[[], Awaitable[None]]]:
         """Return what must run beside the store's methods, until cancelled; the last raises `SchemaError`."""
         return [*[self.writes.run] * BULKS, self._look_when_suspicious]
-
-    async def prepare(self) -> None:
-        """See `AlertStore.prepare`."""
-        await self._guard.prepare()
-
-    async def deployment(self) -> str | None:
-        """See `AlertStore.deployment`."""
-        return await self._guard.deployment()
-
-    async def keep_deployment(self, identity: str) -> str:
-        """See `AlertStore.keep_deployment`."""
-        return await self._guard.keep_deployment(identity)
-
-    async def replace_deployment(self, identity: str) -> None:
-        """See `AlertStore.replace_deployment`."""
-        await self._guard.replace_deployment(identity)
-
-    async def guard(self) -> None:
-        """See `AlertStore.guard`."""
-        await self._guard.compare()
-
-    async def inspect(self) -> list[str]:
-        """See `AlertStore.inspect`."""
-        return await self._guard.inspect()
 
     async def create(self, record: Record) -> Stored | Conflict:
         """See `AlertStore.create`."""

@@ -137,23 +137,25 @@ def get(connection: sqlite3.Connection, record_id: str) -> Stored | None:
     return Stored(Record.from_json(record_id, document), (version, 1))
 
 
-def due(connection: sqlite3.Connection, now: dt.datetime, count: int, after: str) -> list[Due]:
+def due(connection: sqlite3.Connection, now: dt.datetime, count: int, after: Due | None = None) -> list[Due]:
     """Return one page of what waits for an attempt."""
     rows = connection.execute(
         """SELECT id, document FROM records INDEXED BY records_waiting
         WHERE state IN ('retrying', 'sending') AND id > :after AND
         ((state = 'retrying' AND next_attempt_us <= :now) OR (state = 'sending' AND lease_until_us <= :now))
         ORDER BY id LIMIT :count""",
-        {"after": after, "now": _microseconds(now), "count": count},
+        {"after": after.id if after else "", "now": _microseconds(now), "count": count},
     ).fetchall()
     # What is no text comes last, and has no entry.
     return [due_record(record_id, document, now) for record_id, document in rows if _is_id(record_id)]
 
 
-def search(connection: sqlite3.Connection, wanted: RecordFilter, count: int, after: str) -> list[Record]:
-    """Return one page of matching records, the newest entry first; `after` is the last ID of the page before."""
+def search(
+    connection: sqlite3.Connection, wanted: RecordFilter, count: int, after: Record | None = None
+) -> list[Record]:
+    """Return one page of matching records, the newest entry first; `after` is the last of the page before."""
     records: list[Record] = []
-    position: Position | None = (entry_order(after), after) if after else None
+    position: Position | None = (entry_order(after.id), after.id) if after else None
     while len(records) < count:
         size = count - len(records)
         rows = _page(connection, wanted, size, position)

@@ -58,7 +58,7 @@ async def open_sqlite_store(path: str | Path, timeout_s: float = 10.0) -> AsyncI
     try:
         await store.open()
         sys.setswitchinterval(min(switch_interval_s, SWITCH_INTERVAL_S))
-        async with running(store.commit_batches):
+        async with running(store.writes.run):
             yield store
     finally:
         sys.setswitchinterval(switch_interval_s)
@@ -127,13 +127,11 @@ class SqliteStore:
 
     async def due(self, now: dt.datetime, count: int, after: Due | None = None) -> list[Due]:
         """See `AlertStore.due`."""
-        last = "" if after is None else after.id
-        return await self._read(lambda connection: rows.due(connection, now, count, last))
+        return await self._read(lambda connection: rows.due(connection, now, count, after))
 
     async def search(self, wanted: RecordFilter, count: int, after: Record | None = None) -> list[Record]:
         """See `AlertStore.search`."""
-        last = "" if after is None else after.id
-        return await self._read(lambda connection: rows.search(connection, wanted, count, last))
+        return await self._read(lambda connection: rows.search(connection, wanted, count, after))
 
     async def count(self, wanted: RecordFilter) -> int:
         """See `AlertStore.count`."""
@@ -150,10 +148,6 @@ class SqliteStore:
     async def vitals(self) -> Vitals:
         """See `AlertStore.vitals`."""
         return await self._read(rows.vitals)
-
-    async def commit_batches(self) -> None:
-        """Write what gathers, one transaction after the other, until cancelled."""
-        await self.writes.run()
 
     async def close(self) -> None:
         """Wait for the threads that were not waited for, and close the file."""

@@ -11,10 +11,11 @@ import trio
 from opensearchpy import AsyncOpenSearch, ConflictError, NotFoundError, RequestError, TransportError
 from trio.testing import MockClock
 
+from tests.contracts.store import record
 from tests.support.fakes.opensearch import INFO, SHARDS, error
 from tests.support.raw_receiver import answering, raw_receiver
 from trio_alerts.backends.opensearch.answers import AccessDenied, ForeignAnswer
-from trio_alerts.backends.opensearch.bulk import Action, BulkItem, ItemError, bulk
+from trio_alerts.backends.opensearch.bulk import BulkItem, ItemError, bulk, write_of
 from trio_alerts.backends.opensearch.client import open_opensearch
 from trio_alerts.backends.opensearch.connection import MAX_UNDER_WAY
 from trio_alerts.backends.opensearch.documents import Target, read_document, search_documents
@@ -443,17 +444,17 @@ async def test_a_refusal_in_the_name_of_another_status_is_none(body: object) -> 
 async def test_a_page_is_shown_without_what_we_sent() -> None:
     """A page may repeat the request: credentials and what an alert holds are not shown, and neither is what is odd."""
     network = Network()
-    lines = b'{"create":{"_id":"1-0"}}\n{"title":"Whale moved sesame"}\n'
+    written = write_of(record(title="Whale moved sesame"), None)
     async with opened(network, "a", user="alibaba", password=Secret("open sesame")) as client:
         for text in (
             f"Whale sesame alibaba open sesame {network.asked} YWxpYmFiYTpvcGVuIHNlc2FtZQ== denied",
-            f'<p title="sesame">denied</p> {lines.decode()}',
+            f'<p title="sesame">denied</p> {written.lines.decode()}',
             msgspec.json.encode({"denied": "sesame", "Basic YWxpYmFiYTpvcGVuIHNlc2FtZQ==": "Whale"}).decode(),
             "denied \x1b[2J\x07 7f3a9c2e" + "x" * 100_000,
         ):
             network.answer = lambda request, text=text: httpx.Response(200, text=text)  # type: ignore[misc]
             with pytest.raises(ForeignAnswer, match="denied") as caught:
-                await bulk(client, "i", lines, [Action("create", "1-0")], timeout_s=10)
+                await bulk(client, "i", [written], timeout_s=10)
             assert not any(word in str(caught.value) for word in ("sesame", "alibaba", "YWxp", "Whale", "7f3a", "\x1b"))
             assert len(str(caught.value)) < 300
 
@@ -476,22 +477,21 @@ async def test_a_node_with_something_else_in_front_rests() -> None:
 async def test_a_bulk_request_carries_the_ready_bytes_and_cannot_create_an_index() -> None:
     """The lines are sent as they are; require_alias is on, and the server gives up before we do."""
     network = Network()
-    lines = b'{"create":{"_id":"1-0"}}\n{"a":"\xc3\xa9"}\n'
+    writes = [write_of(record(1, title="\xe9"), None), write_of(record(2), (7, 1))]
     items = [
-        {"create": {"_index": "i-000001", "_id": "1-0", "status": 201, "_seq_no": 3, "_primary_term": 1}},
-        {"index": {"_index": "i-000001", "_id": "2-0", "status": 409, "error": {"type": "conflict"}}},
+        {"create": {"_index": "i-000001", "_id": record(1).id, "status": 201, "_seq_no": 3, "_primary_term": 1}},
+        {"index": {"_index": "i-000001", "_id": record(2).id, "status": 409, "error": {"type": "conflict"}}},
     ]
-    actions = [Action("create", "1-0"), Action("index", "2-0")]
     async with opened(network) as client:
         network.answer = lambda request: httpx.Response(200, json={"items": items})
-        created, refused = await bulk(client, "i", lines, actions, timeout_s=10.0)
+        created, refused = await bulk(client, "i", writes, timeout_s=10.0)
 
-    assert lines == network.asked[0].content
+    assert writes[0].lines + writes[1].lines == network.asked[0].content
     assert "/i/_bulk" == network.asked[0].url.path
     parameters = network.asked[0].url.params
     assert ("true", "7000ms") == (parameters["require_alias"], parameters["timeout"])
     assert "application/json" == network.asked[0].headers["content-type"]
-    assert BulkItem(status=201, id="1-0", index="i-000001", seq_no=3, primary_term=1) == created
+    assert BulkItem(status=201, id=record(1).id, index="i-000001", seq_no=3, primary_term=1) == created
     assert (409, ItemError("conflict")) == (refused.status, refused.error)
 
 

@@ -7,9 +7,10 @@ import trio
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tests.contracts.store import record
 from tests.support.fakes.opensearch import INFO
 from tests.unit.backends.opensearch.test_client import Network, opened
-from trio_alerts.backends.opensearch.bulk import Action, bulk
+from trio_alerts.backends.opensearch.bulk import bulk, write_of
 from trio_alerts.backends.opensearch.documents import Target, read_document, search_documents
 from trio_alerts.errors import Unavailable
 
@@ -36,10 +37,9 @@ def test_no_made_up_answer_says_anything(status: int, content_type: str, body: b
 async def _ask(answer: httpx.Response) -> None:
     network, target = Network(), Target("alerts", "alerts-000001")
     network.answer = lambda request: answer if request.url.path != "/" else httpx.Response(200, json=INFO)
-    lines, actions = b'{"create":{"_id":"1-0"}}\n{}\n', [Action("create", "1-0")]
     async with opened(network) as client:
         for ask in (
-            lambda: bulk(client, "alerts", lines, actions, timeout_s=10),
+            lambda: bulk(client, "alerts", [write_of(record(record_id="1-0"), None)], timeout_s=10),
             lambda: read_document(client, target, "1-0"),
             lambda: search_documents(client, target, {"match_all": {}}, size=1),
         ):

@@ -57,7 +57,7 @@ def files(directory: Path) -> dict[str, bytes]:
 
 def newest(database: SqliteDatabase) -> list[Record]:
     """Return the first thousand records of a search for all."""
-    return database.read(lambda connection: rows.search(connection, RecordFilter(), 1000, ""))
+    return database.read(lambda connection: rows.search(connection, RecordFilter(), 1000))
 
 
 class TestSqliteStore(StoreContract):
@@ -645,7 +645,7 @@ def test_due_reads_only_what_waits(path: Path) -> None:
     )
 
     assert 1 == entries
-    assert [record(1000).id] == [one.id for one in database.read(lambda connection: rows.due(connection, NOW, 10, ""))]
+    assert [record(1000).id] == [one.id for one in database.read(lambda connection: rows.due(connection, NOW, 10))]
     database.close()
 
 
