@@ -15,11 +15,11 @@ from tests.support.tls import TlsFiles, serve_tls_front
 from trio_alerts.backends.opensearch.answers import error_type
 from trio_alerts.backends.opensearch.bulk import BulkItem, ItemError, Write, bulk
 from trio_alerts.backends.opensearch.client import ServerInfo, open_opensearch
-from trio_alerts.backends.opensearch.differences import Difference, Remedy, differences
+from trio_alerts.backends.opensearch.differences import Difference, differences
 from trio_alerts.backends.opensearch.documents import Target, read_document, search_documents
 from trio_alerts.backends.opensearch.live_index import IndexDescription, LiveIndex, live_indices
 from trio_alerts.backends.opensearch.mapping import FIELDS, IndexSpec
-from trio_alerts.backends.opensearch.repairs import addition, new_index_commands
+from trio_alerts.backends.opensearch.repairs import new_index_commands
 from trio_alerts.delivery import Delivery
 from trio_alerts.errors import StartError, Unavailable
 from trio_alerts.record import Record
@@ -215,38 +215,6 @@ async def test_tls_is_verified(opensearch_server: OpenSearch, tls_files: TlsFile
 # --- the wanted index ------------------------------------------------------------------------------------------------
 
 
-def test_what_is_created_is_what_is_wanted(opensearch_server: OpenSearch, wanted: IndexSpec) -> None:
-    """OpenSearch's rendering of the index we create has no differences, before and after documents."""
-    assert [] == found_on(opensearch_server, wanted)
-
-    document = {"view": "v", "delivery": {"state": "sending", "channels": [{"name": "hook"}]}, "unknown": {"a": 1}}
-    assert 201 == opensearch_server.request("PUT", f"/{wanted.alias}/_doc/1?require_alias=true", document)[0]
-    assert [] == found_on(opensearch_server, wanted)
-
-
-def test_a_template_that_claims_the_name_is_overruled_or_found(opensearch_server: OpenSearch, fresh_index: str) -> None:
-    """What a matching index template says besides is overruled where we say it, and found where we do not."""
-    wanted = IndexSpec(fresh_index, ("AlertStream",), "alert-processor")
-    template = {
-        "index_patterns": [f"{fresh_index}*"],
-        "template": {
-            "settings": {
-                "index.default_pipeline": "p",
-                "index.translog.durability": "async",
-                "index.refresh_interval": "-1",
-            },
-            "mappings": {"dynamic": "strict", "properties": {"view": {"type": "text"}, "more": {"type": "text"}}},
-        },
-    }
-    assert 200 == opensearch_server.request("PUT", f"/_index_template/{fresh_index}", template)[0]
-    try:
-        assert 200 == opensearch_server.request("PUT", f"/{wanted.first_index}", wanted.body())[0]
-    finally:
-        opensearch_server.request("DELETE", f"/_index_template/{fresh_index}")
-
-    assert ["index.refresh_interval"] == [difference.where for difference in found_on(opensearch_server, wanted)]
-
-
 @pytest.mark.parametrize(
     ("spelled_out", "names"),
     [
@@ -293,23 +261,13 @@ def test_each_rendering_of_a_mapping_is_understood(
         ({"index.blocks.read_only_allow_delete": True}, "index.blocks.read_only_allow_delete"),
     ],
 )
-def test_the_named_command_mends_a_setting(
+def test_the_named_command_fixes_a_setting(
     opensearch_server: OpenSearch, wanted: IndexSpec, settings: dict[str, Any], where: str
 ) -> None:
     """A setting that was changed behind our back is found, and the command of the message puts it right."""
     assert 200 == opensearch_server.request("PUT", f"/{wanted.first_index}/_settings", settings)[0]
     (difference,) = found_on(opensearch_server, wanted)
     assert where == difference.where
-
-    obey(opensearch_server, difference.command)
-    assert [] == found_on(opensearch_server, wanted)
-
-
-def test_a_closed_index_is_found_and_opened(opensearch_server: OpenSearch, wanted: IndexSpec) -> None:
-    """A closed index is an outage with a command, not a wrong mapping."""
-    assert 200 == opensearch_server.request("POST", f"/{wanted.first_index}/_close")[0]
-    (difference,) = found_on(opensearch_server, wanted)
-    assert (Remedy.WAIT, "closed") == (difference.remedy, difference.found)
 
     obey(opensearch_server, difference.command)
     assert [] == found_on(opensearch_server, wanted)
@@ -329,24 +287,6 @@ def test_the_named_command_fixes_an_alias(
 
     obey(opensearch_server, found[0].command)
     assert [] == found_on(opensearch_server, wanted)
-
-
-def test_a_field_is_added_to_our_index(opensearch_server: OpenSearch, fresh_index: str) -> None:
-    """What an older release lacks is added by one request, and the notes of others in `_meta` stay."""
-    wanted = IndexSpec(fresh_index, ("AlertStream",), "alert-processor")
-    body = msgspec.json.decode(msgspec.json.encode(wanted.body()))
-    fields = body["mappings"]["properties"]
-    del fields["links"], fields["title"]["fields"], fields["delivery"]["properties"]["reason"]
-    body["mappings"]["_meta"] |= {"mapping_version": 0, "note": "by a human"}
-    assert 200 == opensearch_server.request("PUT", f"/{wanted.first_index}", body)[0]
-
-    (index,) = indices_of(opensearch_server, wanted.alias)
-    added = addition(differences([index], wanted), index, wanted)
-    assert 200 == opensearch_server.request("PUT", f"/{wanted.first_index}/_mapping", added)[0]
-
-    assert [] == found_on(opensearch_server, wanted)
-    mappings = opensearch_server.request("GET", f"/{wanted.alias}/_mapping")[1][wanted.first_index]["mappings"]
-    assert "by a human" == mappings["_meta"]["note"]
 
 
 @pytest.mark.parametrize("in_place_of_the_alias", [True, False])

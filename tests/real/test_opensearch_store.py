@@ -96,7 +96,7 @@ async def test_bulk_actions_inside_an_alert_do_nothing(settings: Settings, opens
 
 
 @pytest.mark.parametrize(
-    ("outage", "mended"),
+    ("outage", "repair"),
     [
         (("POST", "_close", None), ("POST", "_open", None)),
         (("PUT", "_block/write", None), ("PUT", "_settings", {"index.blocks.write": None})),
@@ -112,9 +112,9 @@ async def test_an_index_that_refuses_is_waited_for(
     settings: Settings,
     opensearch_server: OpenSearch,
     outage: tuple[str, str, object],
-    mended: tuple[str, str, object],
+    repair: tuple[str, str, object],
 ) -> None:
-    """Closed or read-only is an outage for every record, a bad one included; once it is mended, all goes on."""
+    """Closed or read-only is an outage for every record, a bad one included; once it is fixed, all goes on."""
     index = f"/{settings.index}-000001"
     async with prepared(settings) as store:
         old = await store.create(record(1))
@@ -127,7 +127,7 @@ async def test_an_index_that_refuses_is_waited_for(
         ]
         assert [Unavailable] * 3 == [type(result) for result in await results_of(writes)]
 
-        assert 200 == opensearch_server.request(mended[0], f"{index}/{mended[1]}", mended[2])[0]
+        assert 200 == opensearch_server.request(repair[0], f"{index}/{repair[1]}", repair[2])[0]
         assert [Stored, RefusedContent, Stored] == [type(result) for result in await results_of(writes)]
 
 
@@ -189,7 +189,7 @@ async def test_an_answer_of_another_index_counts_for_nothing(
     alias, first, second = settings.index, f"{settings.index}-000001", f"{settings.index}-000002"
     request = opensearch_server.request
     found: list[object] = []
-    with pytest.RaisesGroup(pytest.RaisesExc(SchemaError, match=f"led to index {first}.*leads to {second}")):
+    with pytest.RaisesGroup(pytest.RaisesExc(SchemaError, match=f"pointed to index {first}.*points to {second}")):
         async with prepared(settings) as store:
             mappings = request("GET", f"/{first}")[1][first]["mappings"]
             assert 200 == request("PUT", f"/{second}", {"mappings": mappings})[0]

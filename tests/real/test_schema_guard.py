@@ -1,4 +1,4 @@
-"""The schema guard on real servers: what it makes, what it mends, and what ends the program."""
+"""The schema guard on real servers: what it makes, what it fixes, and what ends the program."""
 
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
@@ -15,7 +15,7 @@ from tests.support.servers import OpenSearch, OpenSearchServer
 from trio_alerts.backends.opensearch.answers import AccessDenied
 from trio_alerts.backends.opensearch.client import open_opensearch
 from trio_alerts.backends.opensearch.guard import SchemaGuard
-from trio_alerts.backends.opensearch.mapping import IndexSpec
+from trio_alerts.backends.opensearch.mapping import MAPPING_VERSION, IndexSpec
 from trio_alerts.errors import SchemaError, StartError, Unavailable
 from trio_alerts.settings.addresses import OpenSearchAddress
 
@@ -69,6 +69,8 @@ async def test_a_fresh_index_is_made(opensearch_server: OpenSearch, wanted: Inde
         assert [wanted.first_index] == indices(opensearch_server, wanted)
         assert wanted.first_index == guard.index
         assert [] == await guard.inspect()
+        document = {"view": "v", "delivery": {"state": "sending", "channels": [{"name": "hook"}]}, "unknown": {"a": 1}}
+        do(opensearch_server, "PUT", f"/{wanted.alias}/_doc/1?require_alias=true", document)
         await guard.compare()
         await guard.prepare()
         assert [wanted.first_index] == indices(opensearch_server, wanted)
@@ -115,21 +117,24 @@ async def test_the_trap_of_dynamic_mapping_is_found(opensearch_server: OpenSearc
 async def test_what_an_older_release_lacks_is_added(opensearch_server: OpenSearch, wanted: IndexSpec) -> None:
     """Fields that are missing in an index of ours are named by `inspect` and added by `prepare`, not by `compare`."""
     body = msgspec.json.decode(msgspec.json.encode(wanted.body()))
-    del body["mappings"]["properties"]["links"], body["mappings"]["properties"]["delivery"]["properties"]["reason"]
-    body["mappings"]["_meta"]["mapping_version"] = 0
+    fields = body["mappings"]["properties"]
+    del fields["links"], fields["title"]["fields"], fields["delivery"]["properties"]["reason"]
+    body["mappings"]["_meta"] |= {"mapping_version": 0, "note": "by a human"}
     do(opensearch_server, "PUT", f"/{wanted.first_index}", body)
     do(opensearch_server, "PUT", f"/{wanted.alias}/_doc/1-0", {"view": "v"})
 
     async with guarding(opensearch_server, wanted) as guard:
         assert [
             f"would add {name} to the mapping of index '{wanted.first_index}'"
-            for name in ("_meta", "delivery.reason", "links")
+            for name in ("_meta", "delivery.reason", "links", "title.raw")
         ] == await guard.inspect()
-        with pytest.raises(SchemaError, match=r"lacks fields.*delivery\.reason, links"):
+        with pytest.raises(SchemaError, match=r"lacks fields.*delivery\.reason, links, title\.raw"):
             await guard.compare()
         await guard.prepare()
         assert [] == await guard.inspect()
         await guard.compare()
+    meta = do(opensearch_server, "GET", f"/{wanted.alias}/_mapping")[wanted.first_index]["mappings"]["_meta"]
+    assert ("by a human", MAPPING_VERSION) == (meta["note"], meta["mapping_version"])
 
 
 @pytest.mark.parametrize("empty", [True, False])
@@ -184,7 +189,7 @@ async def test_a_template_that_we_may_not_see_is_found_after_the_creation(
         async with guarding(opensearch_server, wanted) as guard:
             monkeypatch.setattr(guard._indices._client.indices, "get_index_template", forbidden)
             (line,) = await guard.inspect()
-            assert "our user may not see index templates" in line
+            assert "our user may not read index templates" in line
             with pytest.raises(SchemaError, match=r"index\.refresh_interval: is -1") as caught:
                 await guard.prepare()
             obey(opensearch_server, str(caught.value), "_settings")
@@ -229,7 +234,7 @@ async def test_what_templates_set_is_overruled(
     try:
         async with guarding(opensearch_server, wanted) as guard:
             (line,) = await guard.inspect()
-            assert f"index template theirs-{wanted.alias} has its say: alias {wanted.alias}-theirs, " in line
+            assert f"index template theirs-{wanted.alias} adds: alias {wanted.alias}-theirs, " in line
             assert "index.search.default_pipeline" in line
             await guard.prepare()
             await guard.compare()
@@ -401,8 +406,8 @@ def hand_over(server: OpenSearch, wanted: IndexSpec) -> None:
     [
         (drop, "There is no index behind alias"),
         (drop_the_alias, "is not an alias of"),
-        (make_again, r"led to index .* when this process started"),
-        (move, r"led to index .* when this process started, and leads to .*-000002"),
+        (make_again, r"pointed to index .* when this process started"),
+        (move, r"pointed to index .* when this process started, and points to .*-000002"),
         (double, "must be over one index"),
         (put_an_index_in_its_place, "is an index of that name, must be an alias"),
         (make_dynamic, "dynamic: is true, must be false"),

@@ -1,4 +1,4 @@
-"""What can be read of the documents that a search found: one that somebody broke hides no other."""
+"""What can be read of the documents that a search found: a broken one hides no other."""
 
 import datetime as dt
 from collections.abc import Iterable
@@ -47,7 +47,7 @@ _DECODER = msgspec.json.Decoder(_Document)
 
 
 def due_record(record_id: str, document: bytes | str, now: dt.datetime) -> Due:
-    """Say which channels of a document are due; whoever claims the record looks again, and says what is wrong with it.
+    """Return which channels of a document are due; what is wrong with it comes out when the record is claimed.
 
     Args:
         record_id: Its ID.

@@ -98,7 +98,11 @@ class AlertStore(Protocol):
         """
 
     async def get(self, record_id: str) -> Stored | None:
-        """Read one record, as it is now."""
+        """Read one record, as it is now.
+
+        Raises:
+            RefusedContent: Somebody changed the record, and it cannot be read any more.
+        """
 
     async def due(self, now: dt.datetime, count: int, after: Due | None = None) -> list[Due]:
         """Return the records that wait for an attempt: `retrying` and due, or `sending` with a lapsed lease.

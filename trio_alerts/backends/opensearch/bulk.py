@@ -133,11 +133,7 @@ async def write_all(
     A request that is refused as a whole is split in halves until what is guilty stands alone: refused if OpenSearch
     says so, waited for if a proxy finds it too large.
 
-    Args:
-        client: From `open_opensearch`.
-        target: Where to.
-        writes: What to write.
-        deadline_s: By trio's clock; nothing is sent after it.
+    Nothing is sent after the deadline, which is by trio's clock.
     """
     try:
         items = await _send(client, target.alias, writes, deadline_s)
@@ -166,7 +162,7 @@ def result_of(write: Write, item: BulkItem, target: Target) -> Result:
     if item.error is None:
         if item.status == DONE[write.action] and item.seq_no is not None and item.primary_term is not None:
             return Stored(write.record, (item.seq_no, item.primary_term))
-        return Unavailable(f"OpenSearch does not tell what became of record {write.record.id!r}: {item.status}")
+        return Unavailable(f"OpenSearch does not say what became of record {write.record.id!r}: {item.status}")
     kind, cause = item.error.type, item.error.caused_by
     says = one_line(f"{kind[:100]}: {without_values(item.error.reason or '')}")
     if item.status == HTTP_CONFLICT and kind == "version_conflict_engine_exception":
@@ -176,7 +172,7 @@ def result_of(write: Write, item: BulkItem, target: Target) -> Result:
         or (kind == "illegal_argument_exception" and cause and cause.type == "max_bytes_length_exceeded_exception")
     ):
         return RefusedContent(f"OpenSearch refuses record {write.record.id!r}: {says}")
-    return Unavailable(f"OpenSearch takes no write through {target.alias}: {item.status} {says}")
+    return Unavailable(f"OpenSearch accepts no writes through {target.alias}: {item.status} {says}")
 
 
 class _TooLargeError(Unavailable):
@@ -193,7 +189,7 @@ _ENCODER = msgspec.json.Encoder()
 async def _send(client: AsyncOpenSearch, alias: str, writes: Sequence[Write], deadline_s: float) -> list[BulkItem]:
     left_s = deadline_s - trio.current_time()
     if left_s <= 0:
-        raise Unavailable("OpenSearch: no time was left for this write")
+        raise Unavailable("OpenSearch: no time left for this write")
     try:
         return await bulk(client, alias, writes, timeout_s=left_s)
     except ForeignAnswer as fault:

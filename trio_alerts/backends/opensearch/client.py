@@ -79,7 +79,7 @@ async def _check_server(client: AsyncOpenSearch, address: OpenSearchAddress) -> 
         if error.status == HTTP_UNAUTHORIZED:
             raise StartError(f"{error}, at {address}") from None
         # A user who may use the index, but not ask for the version: the index's schema will be checked anyway.
-        logger.debug("the version of OpenSearch cannot be told: {}", error)
+        logger.debug("the version of OpenSearch cannot be determined: {}", error)
         return
     except Unavailable as error:
         raise StartError(str(error)) from None
@@ -88,10 +88,10 @@ async def _check_server(client: AsyncOpenSearch, address: OpenSearchAddress) -> 
     number = one_line(version.number)
     major, _, rest = number.partition(".")
     if not (major.isdecimal() and version.distribution == "opensearch"):
-        raise StartError(f"{address} is not OpenSearch, or is too old: version {number}, wanted 2.7 or newer")
+        raise StartError(f"{address} is not OpenSearch, or is too old: version {number}, 2.7 or newer is required")
     minor = rest.partition(".")[0]
     if (int(major), int(minor) if minor.isdecimal() else 0) < OLDEST_VERSION:
-        raise StartError(f"{address} is OpenSearch {number}, which is too old: wanted 2.7 or newer")
+        raise StartError(f"{address} is OpenSearch {number}, which is too old: 2.7 or newer is required")
 
 
 class ServerInfo(Struct):

@@ -1,7 +1,7 @@
 """How requests reach OpenSearch: opensearch-py's transport on trio, over our own HTTP transport instead of aiohttp.
 
 `AsyncOpenSearch` is bound to asyncio in one method of its transport and in its connection class; both are replaced
-here. Its own retries are off, because a retried write may already have been done: whoever wrote must look. What is
+here. Its own retries are off, because a retried write may already have been done: the caller must check. What is
 tried on another node is only what certainly did no harm: a request of which not a byte was sent, and a read.
 """
 
@@ -43,7 +43,7 @@ class MsgspecSerializer(Serializer):
     mimetype = "application/json"
 
     def loads(self, s: Any) -> Any:
-        """Leave an answer as it is: only whoever asked knows the type to read it as."""
+        """Leave an answer as it is: only the caller knows its type."""
         return s
 
     def dumps(self, data: Any) -> Any:
@@ -64,7 +64,7 @@ class LooplessTransport(AsyncTransport):
 
 
 @dataclass(frozen=True, slots=True)
-class _Asked:
+class _Request:
     """One request; `harmless` if it may be sent twice, `deadline_s` by trio's clock."""
 
     method: str
@@ -137,7 +137,7 @@ class HttpConnection(AsyncConnection):
         Cancellation: the connection is dropped; whether a write was done is not known.
         """
         bound_s = timeout or self._timeout_s
-        asked = _Asked(
+        asked = _Request(
             method,
             f"{url}?{urlencode(params)}" if params else url,
             body,
@@ -162,7 +162,7 @@ class HttpConnection(AsyncConnection):
         """Close every connection."""
         await self._http.aclose()
 
-    async def _ask(self, asked: _Asked) -> Answer:
+    async def _ask(self, asked: _Request) -> Answer:
         # Outcomes on a node: an answer | certainly nothing sent: the next node | nobody knows: the next node only for
         # a read | the bound is over: give up. Credentials are in headers, so an error's text may be shown.
         why = ""
@@ -220,7 +220,7 @@ def _reason(error: BaseException) -> str:
 
 
 class _Anywhere(AllowedNetworks):
-    """Where a store may live: its address comes from who runs the program, so there is nobody to guard against."""
+    """Where a store may live: its address comes from the operator, so there is nothing to guard against."""
 
     def refusal(self, address: str) -> str | None:  # noqa: ARG002 - the rule's interface
         """Allow every address."""

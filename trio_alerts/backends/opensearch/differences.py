@@ -63,7 +63,7 @@ class Difference:
     command: str = ""
 
     def __str__(self) -> str:
-        """Say it on one line."""
+        """Return it on one line."""
         what = f" {self.what}" if self.what else ""
         return f"{self.where}:{what} is {self.found}, must be {self.wanted} ({self.why})"
 
@@ -112,9 +112,9 @@ def template_differences(effect: TemplateEffect, wanted: IndexSpec) -> list[Diff
 
 
 def deployment_of(index: LiveIndex, wanted: IndexSpec) -> str | None:
-    """Return the identity of the deployment that an index belongs to; None: it belongs to nobody, or may be ours.
+    """Return the identity of the deployment that an index belongs to; None: to none, or perhaps to ours.
 
-    An index from before there were identities tells of its group and streams, and these may not be ours.
+    An index from before there were identities names its group and streams, which may not be ours.
     """
     if not index.is_ours:
         return None
@@ -215,10 +215,10 @@ def _in_blocks(index: LiveIndex) -> Iterator[Difference]:
         name = f"index.blocks.{block}"
         if as_text(index.settings.get(name, False)) == "true":
             command = as_request("PUT", f"/{index.name}/_settings", {name: None})
-            yield Difference(name, "", "true", "false", "it refuses us", Remedy.WAIT, command)
+            yield Difference(name, "", "true", "false", "requests are refused", Remedy.WAIT, command)
     if as_text(index.settings.get("index.verified_before_close", False)) == "true":
         command = f"POST /{index.name}/_open"
-        yield Difference(index.name, "", "closed", "open", "it refuses us", Remedy.WAIT, command)
+        yield Difference(index.name, "", "closed", "open", "requests are refused", Remedy.WAIT, command)
 
 
 def _seconds(interval: str) -> float:

@@ -34,7 +34,7 @@ class Target:
             Unavailable: It is about another one.
         """
         if self.index and answered != self.index and not (also_alias and answered == self.alias):
-            raise Unavailable(f"alias {self.alias} leads to {one_line(answered)} now, and led to {self.index} before")
+            raise Unavailable(f"alias {self.alias} points to {one_line(answered)} now, no longer to {self.index}")
 
 
 class Document(Struct, frozen=True, kw_only=True):
@@ -108,7 +108,7 @@ async def read_document(client: AsyncOpenSearch, target: Target, document_id: st
     """Read one document as it is at this moment, refreshed or not; None if it does not exist.
 
     Raises:
-        Unavailable: It cannot be told, the index being gone, closed or another one included.
+        Unavailable: There is no answer to trust; also if the index is gone, closed or another one.
     """
     try:
         answer: Answer = await client.get(index=target.alias, id=document_id, realtime=True)
@@ -138,16 +138,8 @@ async def search_documents(
 ) -> list[Document]:
     """Return one page of the documents that match, as of the last refresh; never a page with shards missing.
 
-    Args:
-        client: From `open_opensearch`.
-        target: What to search.
-        query: In OpenSearch's query DSL.
-        size: At most so many.
-        sort: Fields and directions, such as `{"ingested_at": "desc"}`.
-        source: Which fields of the documents are wanted; a `*` stands for any text.
-
     Raises:
-        Unavailable: It cannot be told, the index being gone, closed or another one included.
+        Unavailable: There is no answer to trust; also if the index is gone, closed or another one.
     """
     request: dict[str, Any] = {"query": query, "size": size, "seq_no_primary_term": True, "track_total_hits": False}
     if sort:
@@ -157,25 +149,19 @@ async def search_documents(
     answer = await _search(client, target.alias, request)
     found = answer.read(SearchAnswer).hits.hits
     if len(found) > size:
-        raise answer.foreign(f"{len(found)} documents, and at most {size} were asked for")
+        raise answer.foreign(f"{len(found)} documents, more than the {size} requested")
     for document in found:
         target.check(document.index)
         if len(document.sort) != len(sort) or not document.source:
-            raise answer.foreign("a document in another form than was asked for")
+            raise answer.foreign("a document in a form other than requested")
     return found
 
 
 async def aggregate(client: AsyncOpenSearch, target: Target, aggregations: Mapping[str, Any], kind: type[T]) -> T:
     """Return the named aggregations over all documents, as of the last refresh; never with shards missing.
 
-    Args:
-        client: From `open_opensearch`.
-        target: What to search.
-        aggregations: By their names.
-        kind: The type of what comes back.
-
     Raises:
-        Unavailable: It cannot be told, the index being gone or closed included.
+        Unavailable: There is no answer to trust; also if the index is gone or closed.
     """
     answer = await _search(client, target.alias, {"size": 0, "track_total_hits": False, "aggs": aggregations})
     return answer.read(AggregationAnswer[kind]).aggregations  # type: ignore[valid-type]
@@ -192,4 +178,4 @@ async def _search(client: AsyncOpenSearch, alias: str, request: Mapping[str, Any
 
 def _check_id(answered: str, wanted: str) -> None:
     if answered != wanted:
-        raise Unavailable(f"OpenSearch was asked for record {wanted!r} and tells of {answered!r}")
+        raise Unavailable(f"OpenSearch was asked for record {wanted!r} and answers with {answered!r}")

@@ -1,7 +1,4 @@
-"""The schema guard: looks at the live index, creates or adds what may be, and says what a human must fix.
-
-Which difference ends the process, which one is waited for, and which one is put right at start.
-"""
+"""The schema guard: which difference ends the process, which one is waited for, and which one is fixed at start."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -62,7 +59,7 @@ class SchemaGuard:
             look = await self._look()
             if not look.indices:
                 await self._create(await self._accepted_templates())
-                look = await self._look()  # a template may have had its say, or another process was first
+                look = await self._look()  # a template may have added something, or another process was first
             if len(look.indices) == 1 and (body := addition(look.found, look.indices[0], self._wanted)) is not None:
                 await self._add(look, body)
                 look = await self._look()
@@ -70,15 +67,15 @@ class SchemaGuard:
         except Unavailable as cause:
             raise StartError(str(cause)) from None
         if look.found or not look.indices:
-            raise StartError(f"index {self._wanted.alias} changes while this process starts: something else is at it")
+            raise StartError(f"index {self._wanted.alias} keeps changing: something else is working on it")
         self._remember(look.indices[0])
 
     async def compare(self) -> None:
-        """Compare only, while running; what is missing by now was taken away by somebody.
+        """Compare only, while running; what is missing now was removed by somebody.
 
         Raises:
             SchemaError: The index cannot be trusted any more.
-            Unavailable: It cannot be told, or the index is closed or blocked.
+            Unavailable: There is no answer to trust, or the index is closed or blocked.
         """
         look = await self._look()
         alias = self._wanted.alias
@@ -94,15 +91,15 @@ class SchemaGuard:
             self._remember(index)
         elif (index.name, index.uuid) != (self.index, self._uuid):
             raise SchemaError(
-                f"Alias {alias} led to index {self.index} ({self._uuid}) when this process started, and leads to "
-                f"{index.name} ({index.uuid}) now. Start again: what was read from the one says nothing of the other."
+                f"Alias {alias} pointed to index {self.index} ({self._uuid}) when this process started, and points to "
+                f"{index.name} ({index.uuid}) now. Restart: what was read from one says nothing about the other."
             )
 
     async def deployment(self) -> str | None:
         """Return the identity of the deployment that the index belongs to; see `AlertStore.deployment`.
 
         Raises:
-            Unavailable: It cannot be told.
+            Unavailable: There is no answer to trust.
         """
         return next((owner for index in await self._live() if (owner := deployment_of(index, self._wanted))), None)
 
@@ -165,11 +162,11 @@ class SchemaGuard:
     def _would_create(self, effect: TemplateEffect | None) -> str:
         line = f"would create index {self._wanted.first_index!r} with alias {self._wanted.alias!r}"
         if effect is None:
-            return f"{line} (our user may not see index templates: what they add is looked at after that)"
+            return f"{line} (our user may not read index templates: what they add is checked afterwards)"
         if not effect.names:
             return line
         added = sorted({*effect.body.settings, *(f"alias {alias}" for alias in effect.body.aliases)})
-        return f"{line}; index template {', '.join(effect.names)} has its say: {', '.join(added) or 'nothing of note'}"
+        return f"{line}; index template {', '.join(effect.names)} adds: {', '.join(added) or 'nothing of importance'}"
 
     async def _look(self) -> Look:
         indices = await self._live()

@@ -7,6 +7,7 @@ import msgspec
 from msgspec import Struct
 from opensearchpy import AsyncOpenSearch, TransportError
 
+from trio_alerts.backends.opensearch import templates
 from trio_alerts.backends.opensearch.answers import (
     HTTP_FORBIDDEN,
     AccessDenied,
@@ -18,15 +19,6 @@ from trio_alerts.backends.opensearch.answers import (
 )
 from trio_alerts.backends.opensearch.client import server_timeout
 from trio_alerts.backends.opensearch.live_index import IndexDescription, LiveIndex, live_indices
-from trio_alerts.backends.opensearch.templates import (
-    ComposablesAnswer,
-    Legacy,
-    SimulationAnswer,
-    TemplateEffect,
-    from_composable,
-    from_legacy,
-    winner,
-)
 from trio_alerts.errors import Unavailable
 
 
@@ -50,12 +42,12 @@ class Indices:
             empty: Whether they are known to hold no document.
 
         Raises:
-            Unavailable: It cannot be told.
+            Unavailable: There is no answer to trust.
         """
-        # While a cluster is still finding out what it holds, it says 404 to a plain look at any name. Told to ignore
+        # While a cluster is still finding out what it holds, it says 404 to a plain request for any. Told to ignore
         # what is missing, it answers with nothing only if it knows that there is nothing, and else waits, then says
         # 503 (2.19.1 and 3.4.0); `cluster_manager_timeout`, 30 s by default, is how long it waits. But `{}` is what
-        # anything may answer: that there is nothing is believed only if a plain look then says so, in so many words.
+        # anything may answer: that there is nothing is believed only if a plain request then says so explicitly.
         found = await self._ask_for(name, ignore_unavailable=True)
         if not found:
             found = await self._ask_for(name, ignore_unavailable=False)
@@ -72,7 +64,7 @@ class Indices:
         except TransportError as fault:
             if not ignore_unavailable and error_type(fault) == "index_not_found_exception":
                 return {}
-            raise Unavailable(f"OpenSearch does not tell what {name} is: {error_text(fault)}") from None
+            raise Unavailable(f"OpenSearch does not describe {name}: {error_text(fault)}") from None
         described = answer.read(dict[str, IndexDescription])
         if not all(name in (index, *one.aliases) for index, one in described.items()):
             raise answer.foreign("an index of another name")
@@ -81,41 +73,41 @@ class Indices:
         return described
 
     async def is_empty(self, name: str) -> bool:
-        """Tell whether an index certainly holds no document."""
+        """Whether an index certainly holds no document."""
         try:
             refreshed: Answer = await self._client.indices.refresh(index=name)
             counted: Answer = await self._client.count(index=name)
         except TransportError:
-            return False  # closed: nobody knows
+            return False  # closed: not known
         except AccessDenied as fault:
             if fault.status == HTTP_FORBIDDEN:
-                return False  # nobody knows
+                return False  # not known
             raise
         found = counted.read(_CountAnswer)
         return not found.count and found.shards.complete and not refreshed.read(_RefreshAnswer).shards.failed
 
-    async def template_effect(self, index: str) -> TemplateEffect | None:
+    async def template_effect(self, index: str) -> templates.TemplateEffect | None:
         """Ask what templates would give to a new index; None if our user may not ask.
 
         Raises:
-            Unavailable: It cannot be told.
+            Unavailable: There is no answer to trust.
         """
         try:
             answer: Answer = await self._client.indices.get_index_template()
-            template = winner(answer.read(ComposablesAnswer), index)
+            template = templates.winner(answer.read(templates.ComposablesAnswer), index)
             if template is None:
                 answer = await self._client.indices.get_template(flat_settings=True)
-                return from_legacy(answer.read(dict[str, Legacy]), index)
+                return templates.from_legacy(answer.read(dict[str, templates.Legacy]), index)
             if template.index_template.data_stream is not None:
-                return from_composable(template, None)
+                return templates.from_composable(template, None)
             answer = await self._client.indices.simulate_index_template(name=index)
-            return from_composable(template, answer.read(SimulationAnswer))
+            return templates.from_composable(template, answer.read(templates.SimulationAnswer))
         except AccessDenied as fault:
             if fault.status == HTTP_FORBIDDEN:
                 return None
             raise
         except TransportError as fault:
-            raise Unavailable(f"OpenSearch does not tell its index templates: {error_text(fault)}") from None
+            raise Unavailable(f"OpenSearch does not list its index templates: {error_text(fault)}") from None
 
     async def create(self, index: str, body: Mapping[str, Any]) -> bool:
         """Create an index; False: another process was first.

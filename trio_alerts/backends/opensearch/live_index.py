@@ -87,7 +87,7 @@ class LiveIndex:
 
     @property
     def may_be_changed(self) -> bool:
-        """Whether what is missing may be added: it is ours, or nobody has anything in it."""
+        """Whether what is missing may be added: it is ours, or empty."""
         return self.empty or self.is_ours
 
 

@@ -14,13 +14,13 @@ NEWEST_FIRST = ({"entry_order": {"order": "desc", "missing": "_last"}}, {"record
 DUE_FIELDS = tuple(f"delivery.channels.{field}" for field in ("name", "state", "next_attempt_at"))
 OVERDUE = dt.timedelta(seconds=60)
 REPEATED_IDS = 1000  # a producer that repeats more of them has one fault, not many
-EARLIEST, LATEST = dt.datetime(1, 1, 1, tzinfo=dt.UTC), dt.datetime(9999, 12, 31, tzinfo=dt.UTC)  # that Python has
+EARLIEST, LATEST = dt.datetime(1, 1, 1, tzinfo=dt.UTC), dt.datetime(9999, 12, 31, tzinfo=dt.UTC)  # of Python
 
 
 # --- queries ---------------------------------------------------------------------------------------------------------
 
 
-def due_query(now: dt.datetime, after: Due | None) -> dict[str, Any]:
+def due(now: dt.datetime, after: Due | None) -> dict[str, Any]:
     """Match what waits for an attempt, in the order of `BY_ID`."""
     waiting = [
         _all({"term": {"delivery.state": state}}, {"range": {f"delivery.{field}": {"lte": _instant(now)}}})
@@ -30,7 +30,7 @@ def due_query(now: dt.datetime, after: Due | None) -> dict[str, Any]:
     return _all({"bool": {"should": waiting}}, beyond)
 
 
-def search_query(wanted: RecordFilter, after: Sequence[Any] = ()) -> dict[str, Any]:
+def search(wanted: RecordFilter, after: Sequence[Any] = ()) -> dict[str, Any]:
     """Match records by a filter; `after` is where the last one of the page before stands in `NEWEST_FIRST`."""
     values = {
         "view": wanted.view,
@@ -107,7 +107,7 @@ def counts_by_state(now: dt.datetime) -> dict[str, Any]:
     late = {"range": {"delivery.next_attempt_at": {"lt": _instant(now - OVERDUE)}}}
     return {
         "states": {"terms": {"field": "delivery.state", "size": 100}},
-        "stateless": {"missing": {"field": "delivery.state"}},  # somebody else wrote these
+        "stateless": {"missing": {"field": "delivery.state"}},  # written by something else
         "overdue": {"filter": _all({"term": {"delivery.state": "retrying"}}, late)},
     }
 
@@ -157,7 +157,7 @@ class Earliest(Struct):
 
     @property
     def moment(self) -> dt.datetime | None:
-        """The time; somebody may have written one that lies beyond all that Python has."""
+        """The time; one that is beyond what Python can represent is clamped."""
         if self.value is None:
             return None
         return dt.datetime.fromtimestamp(min(max(self.value / 1000, EARLIEST.timestamp()), LATEST.timestamp()), dt.UTC)

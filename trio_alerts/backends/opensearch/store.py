@@ -15,25 +15,12 @@ from loguru import logger
 from opensearchpy import AsyncOpenSearch
 
 from trio_alerts.backends.background import running
+from trio_alerts.backends.opensearch import queries
 from trio_alerts.backends.opensearch.bulk import Result, Write, is_possible_id, write_all, write_of
 from trio_alerts.backends.opensearch.client import open_opensearch
 from trio_alerts.backends.opensearch.documents import Document, Target, aggregate, read_document, search_documents
 from trio_alerts.backends.opensearch.guard import SchemaGuard
 from trio_alerts.backends.opensearch.mapping import SEARCH_PAGE, IndexSpec
-from trio_alerts.backends.opensearch.queries import (
-    BY_ID,
-    DUE_FIELDS,
-    NEWEST_FIRST,
-    RETRYING_BY_CHANNEL,
-    VITALS,
-    CountAnswer,
-    CountsAnswer,
-    VitalsAnswer,
-    WaitingAnswer,
-    counts_by_state,
-    due_query,
-    search_query,
-)
 from trio_alerts.backends.readable import due_record, readable_records
 from trio_alerts.batcher import Batcher
 from trio_alerts.errors import RefusedContent, SchemaError, Unavailable
@@ -101,7 +88,7 @@ class OpenSearchStore:
 
     def __repr__(self) -> str:
         """Tell the live state."""
-        return f"<OpenSearchStore {self._alias} ({self._guard.index or 'not looked at'}): {self.writes!r}>"
+        return f"<OpenSearchStore {self._alias} ({self._guard.index or 'not checked'}): {self.writes!r}>"
 
     @property
     def _target(self) -> Target:
@@ -112,19 +99,12 @@ class OpenSearchStore:
         return [*[self.writes.run] * BULKS, self._look_when_suspicious]
 
     async def create(self, record: Record) -> Stored | Conflict:
-        """See `AlertStore.create`."""
         return await self._write(write_of(record, None))
 
     async def replace(self, record: Record, version: tuple[int, int]) -> Stored | Conflict:
-        """See `AlertStore.replace`."""
         return await self._write(write_of(record, version), held=True)
 
     async def get(self, record_id: str) -> Stored | None:
-        """See `AlertStore.get`.
-
-        Raises:
-            RefusedContent: Somebody changed the record, and it cannot be read any more.
-        """
         if not is_possible_id(record_id):
             return None
         document = await self._read(lambda: read_document(self._client, self._target, record_id))
@@ -133,22 +113,18 @@ class OpenSearchStore:
         return Stored(Record.from_json(record_id, document.source), (document.seq_no, document.primary_term))
 
     async def due(self, now: dt.datetime, count: int, after: Due | None = None) -> list[Due]:
-        """See `AlertStore.due`."""
-        query = due_query(now, after)
+        query = queries.due(now, after)
         position = () if after is None else (after.id,)
-        found = await self._page(query, min(count, SEARCH_PAGE), BY_ID, position, source=DUE_FIELDS)
+        found = await self._page(query, min(count, SEARCH_PAGE), queries.BY_ID, position, source=queries.DUE_FIELDS)
         return [due_record(str(document.sort[0]), document.source, now) for document in found]
 
     async def search(self, wanted: RecordFilter, count: int, after: Record | None = None) -> list[Record]:
-        """See `AlertStore.search`.
-
-        Records of a release that wrote no `entry_order` come after all others, the highest ID, as a string, first.
-        """
+        # Records of a release that wrote no `entry_order` come after all others, the highest ID, as a string, first.
         records: list[Record] = []
         position: Sequence[Any] = () if after is None else (after.fields().get("entry_order"), after.id)
         while len(records) < count:
             size = min(count - len(records), SEARCH_PAGE)
-            found = await self._page(search_query(wanted, position), size, NEWEST_FIRST, position)
+            found = await self._page(queries.search(wanted, position), size, queries.NEWEST_FIRST, position)
             records += readable_records((document.id, document.source) for document in found)
             if len(found) < size:
                 break
@@ -156,26 +132,23 @@ class OpenSearchStore:
         return records
 
     async def count(self, wanted: RecordFilter) -> int:
-        """See `AlertStore.count`."""
-        found = await self._aggregate({"found": {"filter": search_query(wanted)}}, CountAnswer)
+        found = await self._aggregate({"found": {"filter": queries.search(wanted)}}, queries.CountAnswer)
         return found.found.doc_count
 
     async def counts(self, now: dt.datetime) -> Counts:
-        """See `AlertStore.counts`."""
-        found = await self._aggregate(counts_by_state(now), CountsAnswer)
+        found = await self._aggregate(queries.counts_by_state(now), queries.CountsAnswer)
         by_state = {bucket.key: bucket.doc_count for bucket in found.states.buckets}
         if found.stateless.doc_count:
             by_state["without a state"] = found.stateless.doc_count
         return Counts(by_state, found.overdue.doc_count)
 
     async def waiting(self) -> Mapping[str, int]:
-        """See `AlertStore.waiting`. A record that an older release wrote is counted once it is written again."""
-        found = await self._aggregate(RETRYING_BY_CHANNEL, WaitingAnswer)
+        # A record that an older release wrote is counted once it is written again.
+        found = await self._aggregate(queries.RETRYING_BY_CHANNEL, queries.WaitingAnswer)
         return {bucket.key: bucket.doc_count for bucket in found.retrying.channels.buckets}
 
     async def vitals(self) -> Vitals:
-        """See `AlertStore.vitals`."""
-        found = await self._aggregate(VITALS, VitalsAnswer)
+        found = await self._aggregate(queries.VITALS, queries.VitalsAnswer)
         repeated = sum(bucket.doc_count - 1 for bucket in found.repeated.buckets)
         return Vitals(found.waiting.since.moment, repeated)
 
@@ -192,9 +165,9 @@ class OpenSearchStore:
             lambda: search_documents(self._client, self._target, query, size=size, sort=sort, source=source)
         )
         places = [[str(part or "") for part in place] for place in (after, *(one.sort for one in found)) if place]
-        if any(one >= two if sort is BY_ID else one <= two for one, two in itertools.pairwise(places)):
-            # A cache that gives a page again would make an endless loop of whoever reads page by page.
-            raise Unavailable(f"a search through {self._alias} was answered with another page than was asked for")
+        if any(one >= two if sort is queries.BY_ID else one <= two for one, two in itertools.pairwise(places)):
+            # A cache that repeats a page would make an endless loop of a reader that goes page by page.
+            raise Unavailable(f"a search through {self._alias} returned a page other than the one requested")
         return found
 
     async def _aggregate(self, aggregations: Mapping[str, Any], kind: type[T]) -> T:
@@ -242,5 +215,5 @@ class OpenSearchStore:
             try:
                 await self._guard.compare()
             except Unavailable as cause:
-                logger.debug("the guard could not look: {}", cause)
+                logger.debug("the guard could not check the index: {}", cause)
             await trio.sleep(LOOK_PAUSE_S)

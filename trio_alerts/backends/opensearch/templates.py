@@ -3,7 +3,7 @@
 Of the composable templates that match a name the one with the highest priority counts, and no legacy template beside
 it; without one, all legacy templates that match are merged in their order. What a request says itself wins over them,
 but aliases, analyzers and fields that it does not name stay. `PUT /_index_template` with a higher priority and a
-pattern for our indices alone keeps every other template away, so that is what a human is told.
+pattern for our indices alone keeps every other template away: that is the advice in the message.
 """
 
 import re

@@ -9,17 +9,8 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TypeVar
 
+from trio_alerts.backends.sqlite import schema
 from trio_alerts.backends.sqlite.rows import Write, in_chunks, lenient_text, put
-from trio_alerts.backends.sqlite.schema import (
-    check_schema,
-    create_schema,
-    missing_indices,
-    owner,
-    refuse_foreign,
-    set_owner,
-    snapshot,
-    user_version,
-)
 from trio_alerts.errors import SchemaError
 from trio_alerts.ports.store import Conflict, Stored
 
@@ -68,12 +59,12 @@ class SqliteDatabase:
             SchemaError: The file belongs to another program or to another version.
         """
         writer = self._writing("rwc")
-        with self._reading() as reader, snapshot(reader):
-            refuse_foreign(reader, self.path)  # before the first byte is changed
+        with self._reading() as reader, schema.snapshot(reader):
+            schema.refuse_foreign(reader, self.path)  # before the first byte is changed
         self._patiently(lambda: writer.execute("PRAGMA journal_mode = WAL").fetchone())
         with self._transaction() as connection:
-            refuse_foreign(connection, self.path)  # a peer may have created it since
-            create_schema(connection)
+            schema.refuse_foreign(connection, self.path)  # a peer may have created it since
+            schema.create(connection)
         self.guard()
 
     def inspect(self) -> list[str]:
@@ -83,10 +74,10 @@ class SqliteDatabase:
             SchemaError: See `prepare`.
         """
         if self.path.exists():
-            with self._reading() as connection, snapshot(connection):
-                refuse_foreign(connection, self.path)
-                ours = user_version(connection)
-                missing = missing_indices(connection)
+            with self._reading() as connection, schema.snapshot(connection):
+                schema.refuse_foreign(connection, self.path)
+                ours = schema.user_version(connection)
+                missing = schema.missing_indices(connection)
             if ours:
                 self.guard(missing)
                 return [f"would add the index {name} to {self.path}" for name in missing]
@@ -102,29 +93,29 @@ class SqliteDatabase:
             raise SchemaError(f"{self.path}: there is no such database; `run` creates it")
         if not self._still_ours():
             raise SchemaError(f"{self.path}: the file was moved or replaced while it was open; restart")
-        with self._reading() as connection, snapshot(connection):
-            check_schema(connection, self.path, to_be_added)
+        with self._reading() as connection, schema.snapshot(connection):
+            schema.check(connection, self.path, to_be_added)
 
     def deployment(self) -> str | None:
         """Return the identity of the deployment that the file belongs to, if it has one."""
         if not self.path.exists():
             return None
-        with self._reading() as connection, snapshot(connection):
-            refuse_foreign(connection, self.path)
-            return owner(connection)
+        with self._reading() as connection, schema.snapshot(connection):
+            schema.refuse_foreign(connection, self.path)
+            return schema.owner(connection)
 
     def keep_deployment(self, identity: str) -> str:
         """Keep an identity, unless there is one; return the one that is kept."""
         if (kept := self.deployment()) is not None:
             return kept
         with self._transaction() as connection:
-            set_owner(connection, identity, replace=False)
-            return owner(connection) or identity
+            schema.set_owner(connection, identity, replace=False)
+            return schema.owner(connection) or identity
 
     def replace_deployment(self, identity: str) -> None:
         """Write another identity over the one that is kept."""
         with self._transaction() as connection:
-            set_owner(connection, identity, replace=True)
+            schema.set_owner(connection, identity, replace=True)
 
     def write(self, writes: Sequence[Write]) -> list[Stored | Conflict]:
         """Do conditional writes, as if one after the other in their order, in one durable transaction."""

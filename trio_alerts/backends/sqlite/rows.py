@@ -26,7 +26,7 @@ from trio_alerts.record_ids import entry_order
 
 MAX_DOCUMENT_BYTES = 32 * 1024 * 1024  # a payload has 256 KiB at most; SQLite itself takes 1 GB
 ROWS_PER_STATEMENT = 64  # with 12 parameters a row: below the 999 that every SQLite takes
-LARGEST_VERSION = 2**62  # a million years of microseconds: only somebody else writes a larger one
+LARGEST_VERSION = 2**62  # a million years of microseconds: this program never writes a larger one
 OVERDUE_S = 60
 
 Position = tuple[str, str | bytes]  # of a row among others: its place by `ENTRY_ORDER`, and its ID
@@ -133,7 +133,7 @@ def get(connection: sqlite3.Connection, record_id: str) -> Stored | None:
         return None
     document, version = row
     if not isinstance(version, int) or not 0 <= version < LARGEST_VERSION:
-        raise unreadable(record_id, "its version is not a number that one can be added to")
+        raise unreadable(record_id, "its version is not a valid number")
     return Stored(Record.from_json(record_id, document), (version, 1))
 
 

@@ -58,7 +58,7 @@ def refuse_foreign(connection: sqlite3.Connection, path: Path) -> None:
         )
 
 
-def check_schema(connection: sqlite3.Connection, path: Path, to_be_added: Collection[str]) -> None:
+def check(connection: sqlite3.Connection, path: Path, to_be_added: Collection[str]) -> None:
     """Compare the file with what we need. What is `to_be_added` may be missing.
 
     Raises:
@@ -75,7 +75,7 @@ def check_schema(connection: sqlite3.Connection, path: Path, to_be_added: Collec
         raise SchemaError(f"{path}: journal_mode is {journal}, must be wal: PRAGMA journal_mode = WAL")
 
 
-def create_schema(connection: sqlite3.Connection) -> None:
+def create(connection: sqlite3.Connection) -> None:
     """Create what is missing, in a transaction."""
     new = not user_version(connection)
     for name in SCHEMA if new else missing_indices(connection):  # an older release knew fewer

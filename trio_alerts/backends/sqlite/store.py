@@ -1,7 +1,7 @@
 """The embedded store: an `AlertStore` in one SQLite file, for the demo, small installations and tests.
 
 Writes of many tasks share a transaction, and so one fsync (group commit). A transaction runs in a thread and is
-never abandoned: who is cancelled, or out of patience, stops waiting for it; it still ends as a whole.
+never abandoned: a caller that is cancelled, or times out, stops waiting for it; it still ends as a whole.
 
 A call into a thread by anyio takes 11 µs of CPU more than one by trio (80 and 69 µs), but it serves a whole batch: with
 512 workers there are 24 calls for 12,000 writes, and no difference can be measured (52 and 51 µs an alert).
@@ -90,63 +90,48 @@ class SqliteStore:
         await self._starting(self._database.open)
 
     async def prepare(self) -> None:
-        """See `AlertStore.prepare`."""
         await self._starting(self._database.prepare)
 
     async def inspect(self) -> list[str]:
-        """See `AlertStore.inspect`."""
         return await self._starting(self._database.inspect)
 
     async def deployment(self) -> str | None:
-        """See `AlertStore.deployment`."""
         return await self._run(self._database.deployment, self._reading)
 
     async def keep_deployment(self, identity: str) -> str:
-        """See `AlertStore.keep_deployment`."""
         return await self._run(lambda: self._database.keep_deployment(identity), self._writing)
 
     async def replace_deployment(self, identity: str) -> None:
-        """See `AlertStore.replace_deployment`."""
         await self._run(lambda: self._database.replace_deployment(identity), self._writing)
 
     async def guard(self) -> None:
-        """See `AlertStore.guard`."""
         await self._run(self._database.guard, self._reading)
 
     async def create(self, record: Record) -> Stored | Conflict:
-        """See `AlertStore.create`."""
         return await self.writes.submit(write_of(record, None))
 
     async def replace(self, record: Record, version: tuple[int, int]) -> Stored | Conflict:
-        """See `AlertStore.replace`."""
         return await self.writes.submit(write_of(record, version[0]), held=True)
 
     async def get(self, record_id: str) -> Stored | None:
-        """See `AlertStore.get`."""
         return await self._read(lambda connection: rows.get(connection, record_id))
 
     async def due(self, now: dt.datetime, count: int, after: Due | None = None) -> list[Due]:
-        """See `AlertStore.due`."""
         return await self._read(lambda connection: rows.due(connection, now, count, after))
 
     async def search(self, wanted: RecordFilter, count: int, after: Record | None = None) -> list[Record]:
-        """See `AlertStore.search`."""
         return await self._read(lambda connection: rows.search(connection, wanted, count, after))
 
     async def count(self, wanted: RecordFilter) -> int:
-        """See `AlertStore.count`."""
         return await self._read(lambda connection: rows.count(connection, wanted))
 
     async def counts(self, now: dt.datetime) -> Counts:
-        """See `AlertStore.counts`."""
         return await self._read(lambda connection: rows.counts(connection, now))
 
     async def waiting(self) -> Mapping[str, int]:
-        """See `AlertStore.waiting`."""
         return await self._read(rows.waiting)
 
     async def vitals(self) -> Vitals:
-        """See `AlertStore.vitals`."""
         return await self._read(rows.vitals)
 
     async def close(self) -> None:
@@ -172,7 +157,7 @@ class SqliteStore:
         """Run blocking work in a thread, and wait for it no longer than the time-out.
 
         The thread itself is never stopped: a transaction ends as a whole, a search by its own deadline, and the
-        limiter lets nobody in before.
+        limiter admits no other before.
         """
         path, timeout_s = self._database.path, self._database.timeout_s
         try:

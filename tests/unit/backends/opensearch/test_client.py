@@ -343,7 +343,7 @@ async def _unbothered(client: AsyncOpenSearch, nursery: trio.Nursery) -> None:
     ],
 )
 async def test_each_status_becomes_the_error_of_who_must_act(status: int, expected: type[Exception]) -> None:
-    """What waiting may mend is Unavailable; what the caller asked for keeps opensearch-py's own class."""
+    """What waiting may fix is Unavailable; what the caller asked for keeps opensearch-py's own class."""
     network = Network()
     async with opened(network) as client:
         network.answer = failing(status)

@@ -217,7 +217,7 @@ def test_what_would_change_an_answer_is_fatal(change: Change, expected: str) -> 
 
 
 def test_every_wrong_field_is_named_at_once() -> None:
-    """Whoever mends the index sees everything that is wrong with it, not one thing a start."""
+    """Whoever fixes the index sees everything that is wrong with it, not one thing a start."""
 
     def change(info: dict[str, Any]) -> None:
         for name in ("view", "scope", "title"):
@@ -309,7 +309,7 @@ def test_missing_fields_of_a_foreign_index_are_fatal_unless_it_is_empty() -> Non
 
 
 def test_nothing_is_added_beside_a_fatal_difference() -> None:
-    """An index that cannot be trusted is left as it is, for whoever mends it."""
+    """An index that cannot be trusted is left as it is, for a human to fix."""
 
     def change(info: dict[str, Any]) -> None:
         del info["mappings"]["properties"]["links"]
@@ -366,7 +366,7 @@ def test_the_report_names_fields_and_commands() -> None:
     ) == lines[-1].split(" ", 4)[-1].split(" ")[-1]
 
 
-def test_a_setting_is_mended_in_place() -> None:
+def test_a_setting_is_fixed_in_place() -> None:
     """What can be changed on a live index needs no new one."""
     index = live(put("settings/index.translog.durability", "async"))
     text = report(differences([index], WANTED), [index], WANTED)
