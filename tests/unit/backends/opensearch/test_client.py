@@ -542,6 +542,8 @@ async def test_a_document_that_is_not_there_differs_from_an_index_that_is_not_th
     async with opened(network) as client:
         network.answer = lambda request: httpx.Response(404, json={"_index": "i", "_id": "1", "found": False})
         assert None is await read_document(client, Target("i"), "1")
+        with pytest.raises(Unavailable, match="alias a points to i now"):
+            await read_document(client, Target("a", "another"), "1")
         network.answer = failing(404, "index_not_found_exception")
         with pytest.raises(Unavailable, match="index_not_found"):
             await read_document(client, Target("i"), "1")

@@ -293,6 +293,20 @@ def test_missing_fields_are_added_to_our_index() -> None:
     } == addition(found, index, WANTED)
 
 
+def test_the_version_of_a_newer_release_stays() -> None:
+    """An older release that adds its field does not make the index look older than it is."""
+
+    def change(info: dict[str, Any]) -> None:
+        info["mappings"]["_meta"]["mapping_version"] = 99
+        del info["mappings"]["properties"]["links"]
+
+    index = live(change)
+    added = addition(differences([index], WANTED), index, WANTED)
+
+    assert added is not None
+    assert 99 == added["_meta"]["mapping_version"]
+
+
 def test_missing_fields_of_a_foreign_index_are_fatal_unless_it_is_empty() -> None:
     """Nothing is changed in an index that is not ours; one without documents can become ours."""
 
@@ -433,7 +447,8 @@ def test_an_index_of_somebody_else_is_told_in_two_lines(owner: str | None) -> No
     """Forty wrong fields would only hide that it is not ours; one that a write of an alert made has its fields."""
 
     def change(info: dict[str, Any]) -> None:
-        info["mappings"] = {"_meta": {"owner": owner}, "properties": {"message": {"type": "text"}}}
+        field = "message" if owner is None else "view"
+        info["mappings"] = {"_meta": {"owner": owner}, "properties": {field: {"type": "text"}}}
 
     def made_by_a_write(info: dict[str, Any]) -> None:
         info["mappings"] = {"properties": {"view": {"type": "text"}}}
