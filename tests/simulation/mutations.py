@@ -153,8 +153,8 @@ MUTATIONS = (
     Mutation(
         "a living owner's record taken over",
         "pipeline/claim.py",
-        "return entry.claimed and await pipeline.patient_stream.owns(entry)",
-        "return await pipeline.patient_stream.owns(entry)",
+        "return entry.claimed and await pipeline.stream_outage.outlast(",
+        "return await pipeline.stream_outage.outlast(",
     ),
     Mutation(
         "a living owner's entry acknowledged",

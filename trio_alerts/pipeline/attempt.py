@@ -49,7 +49,7 @@ async def update(claim: Claim, outcomes: Outcomes, pipeline: Pipeline) -> State:
         if isinstance(written, Stored):
             return written.record.delivery.state
         rounds += 1
-        await store.pace(rounds, record.id)
+        await pipeline.store_outage.pace(rounds, record.id)
         current = await store.get(record.id)
         if current is None:
             logger.error(

@@ -1,6 +1,7 @@
 """Claims of records: whoever sends owns the record first, by creating it or by writing over what was read."""
 
 from enum import Enum, auto
+from functools import partial
 
 import trio
 from loguru import logger
@@ -66,7 +67,8 @@ async def persist(entry: Entry, alert: Alert, pipeline: Pipeline) -> Claim | Dis
         if existing is not None:
             return await resume(entry, alert, existing, owner, stamped_at_s, pipeline)
         rounds += 1
-        await store.pace(rounds, record.id)  # it vanished between the two answers: the next round creates it again
+        # It vanished between the two answers: the next round creates it again.
+        await pipeline.store_outage.pace(rounds, record.id, pipeline.stopping)
 
 
 async def resume(
@@ -80,7 +82,7 @@ async def resume(
     store, rounds = pipeline.store_before_send, 0
     while True:
         rounds += 1
-        await store.pace(rounds, entry.record_id)
+        await pipeline.store_outage.pace(rounds, entry.record_id, pipeline.stopping)
         delivery = existing.record.delivery
         if existing.record.content_sha256 != alert.content_sha256:
             raise RefusedContent(
@@ -143,7 +145,8 @@ async def try_to_claim(
 async def _owner_is_gone(entry: Entry, delivery: Delivery, pipeline: Pipeline) -> bool:
     if delivery.lease_until is None or pipeline.clock.lapsed(delivery.lease_until, pipeline.settings.lease_s):
         return True
-    return entry.claimed and await pipeline.patient_stream.owns(entry)
+    ours = partial(pipeline.stream.owns, entry)
+    return entry.claimed and await pipeline.stream_outage.outlast(ours, pipeline.stopping)
 
 
 def _claim_or_done(stored: Stored, stamped_at_s: float, payload: bytes) -> Claim | Disposition:

@@ -5,8 +5,6 @@ import trio
 from trio_alerts.errors import Unavailable
 from trio_alerts.pipeline.state import Pipeline
 
-RENEWED_AT_ONCE = 200  # IDs a call: a script blocks the server while it runs, and 200 renewals take about 1 ms
-
 
 async def keep_alive(pipeline: Pipeline) -> None:
     """Renew, on the server, what has been held for longer than `keepalive_s`; until it is cancelled."""
@@ -25,6 +23,5 @@ async def renew(pipeline: Pipeline, held_for_s: float) -> None:
     Raises:
         Unavailable: The server did not answer; the next round tries again.
     """
-    entries = pipeline.in_flight.older_than(held_for_s)
-    for start in range(0, len(entries), RENEWED_AT_ONCE):
-        await pipeline.stream.renew(entries[start : start + RENEWED_AT_ONCE])
+    if entries := pipeline.in_flight.older_than(held_for_s):
+        await pipeline.stream.renew(entries)

@@ -109,7 +109,7 @@ class Outage:
                 except Exception as fault:
                     if tries >= UNFORESEEN_TRIES and self._finished() > finished:
                         raise
-                    self._began(f"an answer that nobody foresaw ({fault!r})", fault)
+                    self.began(f"an answer that nobody foresaw ({fault!r})", fault)
                 self.uptime.failed(write=write)
                 if not tries:
                     finished = self._finished()
@@ -172,9 +172,21 @@ class Outage:
             )
         await self.pause(min(FIRST_WAIT_S * 2.0 ** min(paused - 1, 16), LONGEST_WAIT_S), give_up)
 
-    def began(self, cause: Unavailable) -> None:
-        """Note that the backend did not answer; the first to notice logs it."""
-        self._began(str(cause))
+    def began(self, cause: object, fault: Exception | None = None) -> None:
+        """Note that the backend did not answer; the first to notice logs it, with the traceback of `fault`."""
+        self._cause = str(cause)
+        if self.under_way:
+            return
+        self.under_way = True
+        self._began_at_s = trio.current_time()
+        self._said = self._began_at_s - self._said_at_s >= SAID_FOR_S
+        if self._said:
+            self._said_at_s = self._began_at_s
+            logger.opt(exception=fault).error(
+                "{backend} does not answer: {reason} (waiting; entries stay pending)", backend=self.name, reason=cause
+            )
+        else:
+            self._unsaid += 1
 
     def ended(self) -> None:
         """Note that the backend answered; the last who waited for it logs it."""
@@ -212,18 +224,3 @@ class Outage:
                 reason=self._cause,
             )
         self._unsaid = 0
-
-    def _began(self, cause: str, fault: Exception | None = None) -> None:
-        self._cause = cause
-        if self.under_way:
-            return
-        self.under_way = True
-        self._began_at_s = trio.current_time()
-        self._said = self._began_at_s - self._said_at_s >= SAID_FOR_S
-        if self._said:
-            self._said_at_s = self._began_at_s
-            logger.opt(exception=fault).error(
-                "{backend} does not answer: {reason} (waiting; entries stay pending)", backend=self.name, reason=cause
-            )
-        else:
-            self._unsaid += 1

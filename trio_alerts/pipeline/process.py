@@ -59,7 +59,7 @@ async def deliver(claim: Claim, pipeline: Pipeline) -> bool:
     rounds = 0
     while trio.current_time() - claim.stamped_at_s >= pipeline.send_within_s:
         rounds += 1
-        await pipeline.store_before_send.pace(rounds, claim.record_id)
+        await pipeline.store_outage.pace(rounds, claim.record_id, pipeline.stopping)
         again = await claim_again(claim, pipeline)
         if again is None:
             return False

@@ -36,7 +36,7 @@ async def reject_poison(entry: Entry, pipeline: Pipeline) -> Disposition:
     store, rounds = pipeline.store_before_send, 0
     while True:
         rounds += 1
-        await store.pace(rounds, entry.record_id)
+        await pipeline.store_outage.pace(rounds, entry.record_id, pipeline.stopping)
         existing = await store.get(entry.record_id)
         if existing is None or existing.record.delivery.state == "quarantined":
             break

@@ -3,6 +3,7 @@
 import datetime as dt
 from collections.abc import Collection
 from contextlib import suppress
+from functools import partial
 from typing import Self
 
 import trio
@@ -49,7 +50,7 @@ async def _look(backlog: "Backlog", pipeline: Pipeline) -> None:
     now = pipeline.clock.now() + pipeline.clock.set_back
     last: Due | None = None
     while not pipeline.stopping.is_set():
-        page = await pipeline.store_before_send.due(now, PAGE, last)
+        page = await pipeline.store_outage.outlast(partial(pipeline.store.due, now, PAGE, last), pipeline.stopping)
         if not page:
             return
         last = page[-1]

@@ -4,10 +4,10 @@ import trio
 
 from trio_alerts.alert import Entry
 from trio_alerts.errors import Unavailable
-from trio_alerts.pipeline.keepalive import RENEWED_AT_ONCE
 from trio_alerts.pipeline.state import Pipeline
 
 LOOK_EVERY_S = 1.0
+REFUNDED_AT_ONCE = 200  # what was done is noted after so many: whatever fails then is not done twice
 SLOW_S = 1.0  # a backend that is well answers in a tenth of it
 
 
@@ -42,8 +42,8 @@ async def _refund(pipeline: Pipeline) -> None:
 async def _count(entries: list[Entry], counted: bool, pipeline: Pipeline) -> None:
     refunded = pipeline.in_flight.refunded
     changed = [entry for entry in entries if counted is (entry.record_id in refunded)]
-    for start in range(0, len(changed), RENEWED_AT_ONCE):
-        group = changed[start : start + RENEWED_AT_ONCE]
+    for start in range(0, len(changed), REFUNDED_AT_ONCE):
+        group = changed[start : start + REFUNDED_AT_ONCE]
         await pipeline.stream.renew(group, counted=counted)
         ids = {entry.record_id for entry in group}
         pipeline.in_flight.refunded = refunded = refunded - ids if counted else refunded | ids

@@ -14,7 +14,7 @@ from trio_alerts.pipeline.channel_health import ChannelHealth
 from trio_alerts.pipeline.fault_points import FaultPoint
 from trio_alerts.pipeline.in_flight import InFlight
 from trio_alerts.pipeline.outage import Outage, Signal
-from trio_alerts.pipeline.patient import PatientStream, StoreAfterSend, StoreBeforeSend
+from trio_alerts.pipeline.patient import PatientStore, PatientStream
 from trio_alerts.ports.channel import Channel
 from trio_alerts.ports.store import AlertStore
 from trio_alerts.ports.stream import AlertStream, StreamUpkeep
@@ -48,17 +48,15 @@ class Pipeline:
         self.finished = 0  # entries that were acknowledged
         self.stream_outage = Outage("Redis", self.random, self.waits, lambda: self.finished)
         self.store_outage = Outage("the store", self.random, self.waits, lambda: self.finished)
-        self.patient_stream = PatientStream(self.stream, self.stream_outage, self.stopping)
-        self.store_before_send = StoreBeforeSend(self.store, self.store_outage, self.stopping)
-        self.store_after_send = StoreAfterSend(self.store, self.store_outage)
+        self.patient_stream = PatientStream(self.stream, self.stream_outage)
+        self.store_before_send = PatientStore(self.store, self.store_outage, self.stopping)
+        self.store_after_send = PatientStore(self.store, self.store_outage)
         self.health: dict[str, ChannelHealth] = {}
         self.quarantined_in_a_row = 0
         self.unreadable: set[str] = set()  # due records that the log has named: the redriver meets them again
         self.reading = False  # before, a stop has nothing to wait for
         lease_s, attempt_s = self.settings.lease_s, self.settings.connect_timeout_s + self.settings.send_timeout_s
-        self.send_within_s = min(
-            lease_s / 2, lease_s - attempt_s
-        )  # of a claim's stamp: its lease must outlast the send
+        self.send_within_s = min(lease_s / 2, lease_s - attempt_s)  # of a claim's stamp: its lease outlasts the send
         self._hold = self.settings.holding_channels
         self._run = f"{self.random.getrandbits(32):08x}"  # a process of the same name may have been here before
         self._attempts = count(1)
