@@ -13,7 +13,7 @@ from bench.delays import parse_delay
 from bench.places import JAVA_OPTIONS
 from bench.processes import MODULES, ROOT
 from bench.report import show_claims, show_runs, write
-from bench.run import Plan, Result, VoidRunError, run
+from bench.run import Plan, RunResult, VoidRunError, run
 from tests.support.servers import OpenSearchServer, UnavailableError
 
 VOID = 5
@@ -25,11 +25,11 @@ def main() -> int:
     options = _arguments()
     plans = {"run": _plan(options)} if options.command == "run" else _chosen(options.only)
     load_before = os.getloadavg()[0]
-    every: list[dict[str, Result]] = []
+    every: list[dict[str, RunResult]] = []
     try:
         with _server(plans.values()) as opensearch:
             for _ in range(options.repeat):
-                done: dict[str, Result] = {}
+                done: dict[str, RunResult] = {}
                 for name, plan in plans.items():
                     print(f"{name}: {plan} ...", file=sys.stderr, flush=True)
                     done[name] = run(plan, opensearch)

@@ -6,9 +6,9 @@ from typing import Literal
 
 from bench.delays import Delay
 from bench.figures import per_worker_kib
-from bench.run import Plan, Result
+from bench.run import Plan, RunResult
 
-Results = Mapping[str, Result]  # of one repetition, by the name of the run
+Results = Mapping[str, RunResult]  # of one repetition, by the name of the run
 
 MB = 1_000_000
 
@@ -127,5 +127,5 @@ def _p99(run: str, must_ms: float) -> Claim:
     return Claim(f"{run}: p99 from XADD to the receiver, ms", (run,), p99_ms, "at most", must_ms, form="{:.1f}")
 
 
-def _memory(result: Result) -> tuple[int, int]:
+def _memory(result: RunResult) -> tuple[int, int]:
     return result.plan.workers, result.peak_bytes

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from random import Random
 from typing import Literal
 
-Kind = Literal["fixed", "exponential", "heavy"]
+Distribution = Literal["fixed", "exponential", "heavy"]
 
 SPREAD = 1.5  # of the heavy tail, a log-normal: half answer within a third of the mean, 1 in 100 takes 10 times it
 CAP = 30.0  # times the mean: no single answer may decide how long a run takes
@@ -20,7 +20,7 @@ class Delay:
         mean_s: Its mean, in seconds.
     """
 
-    kind: Kind
+    kind: Distribution
     mean_s: float
 
     def __str__(self) -> str:
@@ -49,7 +49,7 @@ def parse_delay(text: str) -> Delay:
         ValueError: It is nothing of that form.
     """
     name, _, seconds = text.partition(":")
-    kinds: dict[str, Kind] = {"fixed": "fixed", "exponential": "exponential", "heavy": "heavy"}
+    kinds: dict[str, Distribution] = {"fixed": "fixed", "exponential": "exponential", "heavy": "heavy"}
     mean_s = float(seconds)
     if name not in kinds or not mean_s > 0:
         raise ValueError(f"not a delay: {text!r}; give fixed:S, exponential:S or heavy:S, with S > 0 seconds")

@@ -16,12 +16,12 @@ from rich.table import Table
 
 from bench.claims import MB, Claim, Results
 from bench.plot import bars, shown
-from bench.run import Result
+from bench.run import RunResult
 
 PACKAGES = ("trio", "redis", "hiredis", "httptools", "msgspec", "opensearch-py", "aiohttp")
 
 
-def show_runs(runs: Mapping[str, Sequence[Result]]) -> None:
+def show_runs(runs: Mapping[str, Sequence[RunResult]]) -> None:
     """Print the median of each run."""
     table = Table(title="runs (median)", title_justify="left")
     for name, right in (("run", False), ("alerts/s", True), ("of the ideal", True), ("CPU µs/alert", True)):
@@ -77,7 +77,7 @@ def show_claims(claims: Sequence[Claim], repetitions: Sequence[Results]) -> list
     return rows
 
 
-def median_figures(results: Sequence[Result]) -> dict[str, float]:
+def median_figures(results: Sequence[RunResult]) -> dict[str, float]:
     """Return the median of each figure of repeated runs, by name; the unit is in the name."""
     every = [_figures(result) for result in results]
     return {name: statistics.median(one[name] for one in every) for name in every[0]}
@@ -87,7 +87,7 @@ def write(
     folder: Path,
     command: str,
     load_before: float,
-    runs: Mapping[str, Sequence[Result]],
+    runs: Mapping[str, Sequence[RunResult]],
     claims: Sequence[Mapping[str, Any]],
 ) -> None:
     """Write `results.json` and the plots; `load_before` is the machine's load average before the first run."""
@@ -112,7 +112,7 @@ def write(
         (folder / f"{name}.svg").write_text(svg)
 
 
-def plots(runs: Mapping[str, Sequence[Result]]) -> dict[str, str]:
+def plots(runs: Mapping[str, Sequence[RunResult]]) -> dict[str, str]:
     """Draw what the runs have in common with their measure, and the latencies; by the file's name."""
     rates: dict[str, dict[str, float]] = {}
     costs: dict[str, dict[str, float]] = {}
@@ -152,7 +152,7 @@ def machine() -> dict[str, Any]:
     }
 
 
-def _figures(result: Result) -> dict[str, float]:
+def _figures(result: RunResult) -> dict[str, float]:
     figures = {
         "rate": result.rate,
         "overall_rate": result.overall_rate,
@@ -169,7 +169,7 @@ def _figures(result: Result) -> dict[str, float]:
     return figures
 
 
-def _data(result: Result) -> dict[str, Any]:
+def _data(result: RunResult) -> dict[str, Any]:
     return {
         **_figures(result),
         "batches": {str(size): count for size, count in sorted(result.batches.items())},
@@ -178,7 +178,7 @@ def _data(result: Result) -> dict[str, Any]:
     }
 
 
-def _versions(runs: Mapping[str, Sequence[Result]]) -> dict[str, str]:
+def _versions(runs: Mapping[str, Sequence[RunResult]]) -> dict[str, str]:
     found: dict[str, str] = {}
     for results in runs.values():
         said = results[0].versions

@@ -87,7 +87,7 @@ class Latency:
 
 
 @dataclass(frozen=True)
-class Result:
+class RunResult:
     """What came of a run.
 
     Attributes:
@@ -121,7 +121,7 @@ class VoidRunError(Exception):
     """The run proves nothing: its ledger does not balance, or it did not end."""
 
 
-def run(plan: Plan, opensearch: OpenSearchServer | None = None) -> Result:
+def run(plan: Plan, opensearch: OpenSearchServer | None = None) -> RunResult:
     """Do one run.
 
     Args:
@@ -241,7 +241,7 @@ class _Measured:
             wait_a_moment()
 
 
-def _result(measured: _Measured, reports: Sequence[WorkerReport], versions: dict[str, str]) -> Result:
+def _result(measured: _Measured, reports: Sequence[WorkerReport], versions: dict[str, str]) -> RunResult:
     plan, received = measured.plan, measured.received
     overall = plan.alerts / measured.took_s
     latency = None
@@ -255,7 +255,7 @@ def _result(measured: _Measured, reports: Sequence[WorkerReport], versions: dict
         latency = Latency(percentile(waits_s, 0.5), percentile(waits_s, 0.99), waits_s[-1])
         rate = overall
     busy_s = received.drawn_mean_s + received.late_mean_s + plan.hanging * plan.send_timeout_s
-    return Result(
+    return RunResult(
         plan=plan,
         rate=rate,
         overall_rate=overall,

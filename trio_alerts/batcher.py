@@ -66,7 +66,7 @@ class Batcher(Generic[Item, Result]):
 
         Raises:
             Exception: What `flush` gave for this item, or raised for its batch.
-            Unavailable: Also: `run` has ended; if the item was under way, nothing is known about its fate.
+            Unavailable: Also: `run` has ended; if the item was under way, whether it was done is unknown.
 
         Cancellation: an item that still waits for a batch is withdrawn, and nothing happened; one that is under way
         is sent all the same, and only its result is lost. No other item is affected. With `held`, a cancellation is

@@ -21,22 +21,22 @@ from trio_alerts.errors import SchemaError, StartError, Unavailable
 ADOPT = "python -m trio_alerts adopt"
 
 
-class Marked(Protocol):
-    """A backend, or a view of one, that tells whose it is."""
+class DeploymentReader(Protocol):
+    """A backend, or a view of one, that says whose it is."""
 
     async def deployment(self) -> str | None:
-        """Return the identity that is kept there; None: none."""
+        """Return the identity that is kept there, if there is one."""
 
 
-class Owned(Marked, Protocol):
-    """A backend that can be taken into possession."""
+class DeploymentKeeper(DeploymentReader, Protocol):
+    """A backend that a deployment can take possession of."""
 
     async def keep_deployment(self, identity: str) -> str:
         """Keep an identity, unless there is one; return the one that is kept."""
 
 
 def new_identity(group: str, now: dt.datetime, chance: Random) -> str:
-    """Make an identity that no other deployment has; a reader sees whose it is, and since when.
+    """Make an identity that no other deployment has, and that shows whose it is and since when.
 
     Args:
         group: The consumer group.
@@ -46,8 +46,8 @@ def new_identity(group: str, now: dt.datetime, chance: Random) -> str:
     return f"{group}-{now:%Y%m%d}-{chance.getrandbits(48):012x}"
 
 
-async def refuse_foreign(stream: Marked, store: Marked) -> str | None:
-    """See that both belong together, and change nothing; return the deployment, None if it has no identity yet.
+async def refuse_foreign(stream: DeploymentReader, store: DeploymentReader) -> str | None:
+    """Check that both belong together, without changing anything; return the deployment's identity, if it has one yet.
 
     Raises:
         SchemaError: They belong to different deployments, or only the store to one.
@@ -64,7 +64,7 @@ async def refuse_foreign(stream: Marked, store: Marked) -> str | None:
 
 
 def refuse_contradiction(theirs: str | None, ours: str | None) -> None:
-    """See that what the store says (`theirs`) and what Redis says (`ours`) can be one deployment.
+    """Check that the store (`theirs`) and Redis (`ours`) can belong to one deployment.
 
     Raises:
         SchemaError: They cannot.
@@ -81,7 +81,7 @@ def refuse_contradiction(theirs: str | None, ours: str | None) -> None:
     )
 
 
-async def take_possession(stream: Owned, store: Owned, identity: str) -> str:
+async def take_possession(stream: DeploymentKeeper, store: DeploymentKeeper, identity: str) -> str:
     """Write the identity wherever there is none: the one that Redis keeps, or `identity` if it keeps none. Return it.
 
     Raises:
@@ -98,7 +98,7 @@ async def take_possession(stream: Owned, store: Owned, identity: str) -> str:
 
 
 def foreign_stream(theirs: str, ours: str) -> SchemaError:
-    """Say that Redis is somebody else's by now."""
+    """Return the error of a process whose Redis belongs to another deployment by now."""
     return SchemaError(
         f"Redis belongs to deployment {theirs} now, and this process works for {ours}: somebody took the store over "
         "with `adopt`, or the address leads to another Redis. Start again."

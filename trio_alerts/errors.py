@@ -6,25 +6,25 @@ Anything else that gets there is a bug, and shows its traceback.
 
 
 class AlertError(Exception):
-    """Something a user of the program can understand and mend."""
+    """Something a user of the program can understand and fix."""
 
     exit_code = 1
 
 
 class SettingsError(AlertError):
-    """A setting or an option is wrong: whoever configures the program mends it."""
+    """A setting or an option is wrong: whoever configures the program fixes it."""
 
     exit_code = 2
 
 
 class SchemaError(AlertError):
-    """The index cannot be trusted to answer filters: whoever runs the store mends it. Nothing was consumed."""
+    """The index cannot be trusted to answer filters: whoever runs the store fixes it. Nothing was consumed."""
 
     exit_code = 3
 
 
 class StartError(AlertError):
-    """A backend cannot be reached or refuses us at start: whoever runs that backend mends it."""
+    """A backend cannot be reached or refuses us at start: whoever runs that backend fixes it."""
 
     exit_code = 4
 
@@ -42,21 +42,21 @@ class OverThreshold(AlertError):
 
 
 class QuarantineHalt(AlertError):
-    """So many entries in a row were quarantined that the producer must be broken: whoever runs it must look."""
+    """Too many entries in a row were quarantined: the producer must be broken, and whoever runs it must look."""
 
     exit_code = 5
 
 
 class Unavailable(AlertError):
-    """A backend does not answer, or says "not now": waiting may mend it. Nothing is known about the fate of a write."""
+    """A backend does not answer, or says "not now": waiting may help. Whether a write happened is unknown."""
 
 
 class Stopping(AlertError):
-    """A wait was given up because the process is stopping: nobody has to act, the entry stays pending."""
+    """A wait ended because the process is stopping: nobody has to act, the entry stays pending."""
 
 
 class ParseFault(AlertError):
-    """An entry is no valid AlertEvent and never will be: its producer must look. The entry goes to quarantine.
+    """An entry is not a valid AlertEvent and never will be: its producer must look. The entry goes to quarantine.
 
     Args:
         reason: A short, closed-set word for counting, such as `missing_event`.

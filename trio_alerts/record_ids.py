@@ -22,11 +22,11 @@ class RecordIds:
         self._streams = tuple(streams)
 
     def of(self, stream: str, entry_id: str) -> str:
-        """Return the record ID of an entry that is no replay."""
+        """Return the record ID of an entry that is not a replay."""
         return entry_id if len(self._streams) == 1 else f"{stream}|{entry_id}"
 
     def place(self, record_id: str) -> tuple[str, str] | None:
-        """Return stream and entry ID of a record's first entry; None if it is none of these streams'."""
+        """Return stream and entry ID of a record's first entry; None if it is from none of these streams."""
         stream, bar, entry_id = record_id.rpartition("|")
         if not bar and len(self._streams) == 1:
             stream = self._streams[0]

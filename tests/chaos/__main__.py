@@ -11,7 +11,7 @@ from functools import partial
 
 from tests.chaos.storm import STALL_S, Storm
 from tests.crash.report import summary
-from tests.crash.run import Result, run_cell
+from tests.crash.run import CellResult, run_cell
 from tests.crash.servers import Servers
 
 
@@ -33,7 +33,7 @@ def main() -> int:
     return 1 if result.faults else 0
 
 
-def _summary(storm: Storm, result: Result) -> str:
+def _summary(storm: Storm, result: CellResult) -> str:
     way = {"longest way, s": f"{storm.longest_s:.1f} of {STALL_S:g}", "median way, s": f"{storm.median_s:.1f}"}
     disruptions = [f"{count:>3} times: {name}" for name, count in sorted(storm.disruptions.items())]
     return summary(result, {"seed": storm.seed}, way, *disruptions)

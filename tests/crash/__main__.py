@@ -9,7 +9,7 @@ from pathlib import Path
 
 from tests.crash.matrix import CELLS
 from tests.crash.report import head, line, page
-from tests.crash.run import Result, run_cell
+from tests.crash.run import CellResult, run_cell
 from tests.crash.servers import Servers
 
 PAGE = Path(__file__).parents[2] / "docs" / "reliability.md"
@@ -30,7 +30,7 @@ def main() -> int:
         return 0
     if not wanted:
         parser.error(f"no cell is called {' or '.join(options.only)}; --list names them")
-    results: dict[str, Result] = {}
+    results: dict[str, CellResult] = {}
     print(head(), flush=True)
     with Servers() as servers:
         for cell in wanted:

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 from tests.crash.cell import QUICK
 from tests.crash.matrix import FAMILIES
-from tests.crash.run import Result
+from tests.crash.run import CellResult
 from tests.crash.servers import Servers
 
 COLUMNS = {
@@ -96,7 +96,7 @@ def head() -> str:
     return f"{'cell':22}" + "".join(f"{name:>12}" for name in COLUMNS) + "  notes"
 
 
-def line(result: Result) -> str:
+def line(result: CellResult) -> str:
     """Return a cell's line, and what is wrong with it below that."""
     numbers = "".join(f"{number:>12}" for number in _numbers(result))
     faults = "".join(f"\n  NOT BALANCED: {fault}" for fault in result.faults)
@@ -104,7 +104,7 @@ def line(result: Result) -> str:
     return f"{result.cell.name:22}{numbers}  {', '.join(result.notes)}{faults}{where}"
 
 
-def summary(result: Result, before: Mapping[str, object], after: Mapping[str, object], *more: str) -> str:
+def summary(result: CellResult, before: Mapping[str, object], after: Mapping[str, object], *more: str) -> str:
     """Return what came of one long cell, a line each.
 
     Args:
@@ -131,7 +131,7 @@ def summary(result: Result, before: Mapping[str, object], after: Mapping[str, ob
     return "\n".join([*lines, *more, *faults, *([f"logs: {result.folder}"] if result.folder else [])])
 
 
-def page(results: Mapping[str, Result], servers: Servers) -> str:
+def page(results: Mapping[str, CellResult], servers: Servers) -> str:
     """Return the page: how it was measured, what the columns mean, and one table for each family of cells."""
     columns = "\n".join(
         ["| column | means |", "|---|---|", *(f"| {name} | {about} |" for name, about in COLUMNS.items())]
@@ -151,13 +151,13 @@ def page(results: Mapping[str, Result], servers: Servers) -> str:
     return "\n".join([*parts, DEFINITIONS])
 
 
-def _row(result: Result) -> str:
+def _row(result: CellResult) -> str:
     notes = [*result.notes, *(f"**not balanced: {fault}**" for fault in result.faults)]
     cells = [f"`{result.cell.name}`", result.cell.about, *_numbers(result), ", ".join(notes)]
     return f"| {' | '.join(cells)} |"
 
 
-def _numbers(result: Result) -> list[str]:
+def _numbers(result: CellResult) -> list[str]:
     found = result.balance
     counts = (found.emitted, found.delivered, found.failed, found.quarantined, found.held, found.excused)
     return [
@@ -169,7 +169,7 @@ def _numbers(result: Result) -> list[str]:
     ]
 
 
-def _drain_s(result: Result) -> str:
+def _drain_s(result: CellResult) -> str:
     return "never" if result.drain_s is None else f"{result.drain_s:.1f}"
 
 

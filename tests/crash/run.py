@@ -12,7 +12,7 @@ from tests.support.servers import UnavailableError
 
 
 @dataclass
-class Result:
+class CellResult:
     """What came of a cell: it is balanced if `faults` is empty."""
 
     cell: Cell
@@ -23,7 +23,7 @@ class Result:
     folder: Path | None = None  # where the workers' logs are, if something was wrong
 
 
-def run_cell(cell: Cell, servers: Servers) -> Result:
+def run_cell(cell: Cell, servers: Servers) -> CellResult:
     """Run one cell to its end; whatever happens in it, others can run after it.
 
     Raises:
@@ -36,7 +36,7 @@ def run_cell(cell: Cell, servers: Servers) -> Result:
         shutil.rmtree(folder)
         raise
     except Exception as fault:  # noqa: BLE001 - a server that did not come back, say: it is this cell's result
-        result = Result(cell, Balance(), None, [], [f"{type(fault).__name__}: {fault}"])
+        result = CellResult(cell, Balance(), None, [], [f"{type(fault).__name__}: {fault}"])
     if result.faults:
         result.folder = folder
     else:
@@ -44,7 +44,7 @@ def run_cell(cell: Cell, servers: Servers) -> Result:
     return result
 
 
-def _run(cell: Cell, servers: Servers, folder: Path) -> Result:
+def _run(cell: Cell, servers: Servers, folder: Path) -> CellResult:
     faults: list[str] = []
     with RunningCell(cell, servers, folder) as running:
         try:
@@ -56,7 +56,7 @@ def _run(cell: Cell, servers: Servers, folder: Path) -> Result:
         faults += _faults(running, outcome)
         if running.forgotten:
             running.notes.append(f"{outcome.balance.unmarkable} repeats that no record can mark any more")
-        return Result(cell, outcome.balance, outcome.drain_s, running.notes, faults)
+        return CellResult(cell, outcome.balance, outcome.drain_s, running.notes, faults)
 
 
 def _faults(cell: RunningCell, outcome: Outcome) -> list[str]:

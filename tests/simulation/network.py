@@ -93,7 +93,7 @@ class Request(Generic[T]):
 
 
 @dataclass(slots=True)
-class _Fate:
+class _Trip:
     forward_s: float
     back_s: float
     refused: bool = False
@@ -150,12 +150,12 @@ class Network:
         if who is None:
             return effect()
         backend: Backend = "stream" if isinstance(call, stream_server.Call) else "store"
-        fate = self._fate(backend, who, call)
+        trip = self._trip(backend, who, call)
         request = Request(
             lambda: self._effect(who, call, effect), until, within_s, 0.5 if until is None else 0.1, backend
         )
         try:
-            result = await self.travel(who, call, request, fate.forward_s, fate.back_s, fate)
+            result = await self.travel(who, call, request, trip.forward_s, trip.back_s, trip)
         except (Unavailable, Nonsense):
             if _method(call) in WRITES:
                 who.unwritable_since_s = min(who.unwritable_since_s, trio.current_time())
@@ -171,7 +171,7 @@ class Network:
         request: Request[T],
         forward_s: float,
         back_s: float,
-        fate: _Fate | None = None,
+        trip: _Trip | None = None,
     ) -> T:
         """Bring a request to its other end and its answer back.
 
@@ -191,11 +191,11 @@ class Network:
                 request.scope.deadline = began_s + self._timeouts_s[backend] + request.within_s
             try:
                 await trio.sleep(forward_s)
-                if fate is not None and fate.refused:
+                if trip is not None and trip.refused:
                     request.done = True
                     self._disturbed(who, backend)
                     raise Unavailable("connection refused")
-                if fate is not None and fate.nonsense:
+                if trip is not None and trip.nonsense:
                     request.done = True
                     self._disturbed(who, backend)
                     raise Nonsense("took")
@@ -204,7 +204,7 @@ class Network:
                 request.apply()
                 who.trip(call, "after")
                 await trio.sleep(back_s)
-                if fate is not None and fate.lost:
+                if trip is not None and trip.lost:
                     self._disturbed(who, backend)
                     raise Unavailable("the connection broke")
                 return request.answer()
@@ -254,32 +254,32 @@ class Network:
         self.after_effect(who, call, result)
         return result
 
-    def _fate(self, backend: Backend, who: "Incarnation", call: object) -> _Fate:
+    def _trip(self, backend: Backend, who: "Incarnation", call: object) -> _Trip:
         chance = self.chance
-        fate = _Fate(chance.random() * self._latency_s / 2, chance.random() * self._latency_s / 2)
+        trip = _Trip(chance.random() * self._latency_s / 2, chance.random() * self._latency_s / 2)
         refuses = backend == "store" and _method(call) not in AT_START
         if refuses and 0 < self._refuses_every_s <= trio.current_time() - self._refused_at_s:
             self._refused_at_s = trio.current_time()
-            fate.refused = True
+            trip.refused = True
         for event in self.weather:
             if event.target != backend or event.slot not in (-1, who.slot) or chance.random() >= event.rate:
                 continue
             match event.how:
                 case "refused":
-                    fate.refused = True
+                    trip.refused = True
                 case "lost":
-                    fate.lost = True
+                    trip.lost = True
                 case "read_only" if _method(call) in WRITES:
-                    fate.refused = True
+                    trip.refused = True
                 case "nonsense" if _method(call) in WRITES:
-                    fate.nonsense = True
+                    trip.nonsense = True
                 case "slow":
-                    fate.forward_s += chance.uniform(0.0, SLOW_S)
+                    trip.forward_s += chance.uniform(0.0, SLOW_S)
                     self._disturbed(who, backend)
                 case "hang":
-                    fate.forward_s += chance.uniform(3.0, LATE_S)
+                    trip.forward_s += chance.uniform(3.0, LATE_S)
                     self._disturbed(who, backend)
-        return fate
+        return trip
 
 
 def _method(call: object) -> str:

@@ -9,7 +9,7 @@ import sys
 from functools import partial
 
 from tests.crash.report import summary
-from tests.crash.run import Result, run_cell
+from tests.crash.run import CellResult, run_cell
 from tests.crash.servers import Servers
 from tests.soak.memory import MIB
 from tests.soak.traffic import Soak
@@ -31,7 +31,7 @@ def main() -> int:
     return 1 if result.faults else 0
 
 
-def _summary(soak: Soak, result: Result) -> str:
+def _summary(soak: Soak, result: CellResult) -> str:
     traffic = {
         "minutes, seed": f"{soak.took_s / 60:.1f}, {soak.seed}",
         "alerts a second": f"{result.balance.emitted / soak.took_s:.1f}" if soak.took_s else "none",

@@ -9,14 +9,14 @@ from typing import TypeVar
 
 from trio_alerts.backends.redis.stream import open_redis_stream
 from trio_alerts.clock import ServerClock
-from trio_alerts.deployment import Marked, refuse_foreign
+from trio_alerts.deployment import DeploymentReader, refuse_foreign
 from trio_alerts.errors import SchemaError, StartError
 from trio_alerts.operations.records import Operator
 from trio_alerts.ports.store import AlertStore
 from trio_alerts.settings.settings import Settings
 from trio_alerts.store import open_records
 
-T = TypeVar("T", bound=Marked)
+T = TypeVar("T", bound=DeploymentReader)
 SETTINGS = ("Redis", "group", "Store", "log_format")  # that commands on both backends need
 
 

@@ -81,8 +81,8 @@ def _print(one: Emitted, *, as_json: bool) -> None:
 
 def _cut_short(reason: str, emitted: Sequence[Emitted]) -> str:
     """Say how far it got. Nothing is repeated: an alert that is sent twice is two alerts."""
-    count = Counter(one.fate for one in emitted)
-    first = next(one.alert for one in emitted if one.fate != "added")
+    count = Counter(one.result for one in emitted)
+    first = next(one.alert for one in emitted if one.result != "added")
     return (
         f"{reason}\n"
         f"{count['added']:,} of {len(emitted):,} alerts are in the stream for certain; {count['unknown']:,} may be, "

@@ -4,7 +4,7 @@ import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from trio_alerts.backends.redis.producer import Fate, RedisProducer
+from trio_alerts.backends.redis.producer import AddResult, RedisProducer
 from trio_alerts.operations.alert_file import FoundAlert
 from trio_alerts.record_ids import RecordIds
 
@@ -15,7 +15,7 @@ class Emitted:
 
     alert: FoundAlert
     stream: str
-    fate: Fate
+    result: AddResult
     entry_id: str
     record_id: str
 
@@ -31,8 +31,8 @@ async def emit(
     written = await producer.add([(stream, alert.payload) for stream, alert in zip(chosen, alerts, strict=True)])
     ids = RecordIds(streams)
     emitted = [
-        Emitted(alert, stream, fate, entry_id, ids.of(stream, entry_id) if entry_id else "")
-        for alert, stream, fate, entry_id in zip(alerts, chosen, written.fates, written.entry_ids, strict=True)
+        Emitted(alert, stream, result, entry_id, ids.of(stream, entry_id) if entry_id else "")
+        for alert, stream, result, entry_id in zip(alerts, chosen, written.results, written.entry_ids, strict=True)
     ]
     return emitted, written.reason
 

@@ -3,7 +3,7 @@ from dataclasses import replace
 import pytest
 
 from bench.claims import RUNS, Claim, claims
-from bench.run import Latency, Result
+from bench.run import Latency, RunResult
 
 MEASURED = {  # alerts/s, share of the ideal, CPU µs, peak MB, p50 and p99 in ms: no two figures of a claim alike
     "none-512": (5_000.0, 0.97, 200.0, 80, None),
@@ -39,9 +39,9 @@ CLAIMED = {  # what is computed from these, and what it must be
 }
 
 
-def result(name: str) -> Result:
+def result(name: str) -> RunResult:
     rate, share, cpu_us, peak_mb, waits_s = MEASURED[name]
-    return Result(
+    return RunResult(
         plan=RUNS[name],
         rate=rate,
         overall_rate=rate / 2,

@@ -11,7 +11,7 @@ import trio
 
 from tests.support.calling import call
 from tests.unit.operations.test_alert_file import line, pretty
-from trio_alerts.backends.redis.producer import Emission, Fate
+from trio_alerts.backends.redis.producer import AddResult, Emission
 from trio_alerts.commands import emit
 from trio_alerts.errors import StartError
 from trio_alerts.settings.settings import Settings
@@ -21,12 +21,12 @@ BAD = line("a") + b"\n{}\n" + line("b") + b"\noops\n"
 
 
 class FakeProducer:
-    """Takes everything down; `fates` and `reason` say what it answers."""
+    """Takes everything down; `results` and `reason` say what it answers."""
 
     def __init__(self) -> None:
         self.connections = 0
         self.entries: list[tuple[str, bytes]] = []
-        self.fates: Sequence[Fate] | None = None
+        self.results: Sequence[AddResult] | None = None
         self.reason = ""
         self.start_error = ""
 
@@ -41,9 +41,9 @@ class FakeProducer:
     async def add(self, entries: Sequence[tuple[str, bytes]]) -> Emission:
         await trio.lowlevel.checkpoint()
         self.entries += entries
-        fates = self.fates or ["added"] * len(entries)
-        ids = [f"17-{number}" if fate == "added" else "" for number, fate in enumerate(fates)]
-        return Emission(fates, ids, self.reason)
+        results = self.results or ["added"] * len(entries)
+        ids = [f"17-{number}" if result == "added" else "" for number, result in enumerate(results)]
+        return Emission(results, ids, self.reason)
 
 
 @pytest.fixture
@@ -174,7 +174,7 @@ def test_unreachable_redis(producer: FakeProducer) -> None:
 
 def test_cut_short_says_what_is_certain(producer: FakeProducer) -> None:
     """If Redis stops answering: exit code 4, how many are certain, and where to look; nothing is sent again."""
-    producer.fates = ["added", "unknown", "not added"]
+    producer.results = ["added", "unknown", "not added"]
     producer.reason = "Redis: gone"
 
     called = call("emit", "-", stdin=GOOD)

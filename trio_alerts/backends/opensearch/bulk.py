@@ -40,7 +40,7 @@ HTTP_CONFLICT = 409
 # Only what is used of an answer: an eighth of the bytes.
 BULK_FILTER = "items.*._index,items.*._id,items.*.status,items.*._seq_no,items.*._primary_term,items.*.error"
 
-Result = Stored | Conflict | RefusedContent | Unavailable
+WriteResult = Stored | Conflict | RefusedContent | Unavailable
 
 
 class Cause(Struct):
@@ -127,7 +127,7 @@ def is_possible_id(record_id: str) -> bool:
 
 async def write_all(
     client: AsyncOpenSearch, target: Target, writes: Sequence[Write], *, deadline_s: float
-) -> list[Result]:
+) -> list[WriteResult]:
     """Do conditional writes with as few requests as possible, and return one result a write, in order.
 
     A request that is refused as a whole is split in halves until what is guilty stands alone: refused if OpenSearch
@@ -150,7 +150,7 @@ async def write_all(
     return [result_of(write, item, target) for write, item in zip(writes, items, strict=True)]
 
 
-def result_of(write: Write, item: BulkItem, target: Target) -> Result:
+def result_of(write: Write, item: BulkItem, target: Target) -> WriteResult:
     """Say what one item of an answer means.
 
     Outcomes: stored | a conflict | refused for its content | everything else is an outage, whatever its status.

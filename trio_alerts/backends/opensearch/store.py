@@ -16,7 +16,7 @@ from opensearchpy import AsyncOpenSearch
 
 from trio_alerts.backends.background import running
 from trio_alerts.backends.opensearch import queries
-from trio_alerts.backends.opensearch.bulk import Result, Write, is_possible_id, write_all, write_of
+from trio_alerts.backends.opensearch.bulk import Write, WriteResult, is_possible_id, write_all, write_of
 from trio_alerts.backends.opensearch.client import open_opensearch
 from trio_alerts.backends.opensearch.documents import Document, Target, aggregate, read_document, search_documents
 from trio_alerts.backends.opensearch.guard import SchemaGuard
@@ -193,7 +193,7 @@ class OpenSearchStore:
             self._suspect()
             raise Unavailable(f"OpenSearch refused a record, and its index is wrong: {fault}") from None
 
-    async def _flush(self, writes: Sequence[Write]) -> list[Result]:
+    async def _flush(self, writes: Sequence[Write]) -> list[WriteResult]:
         deadline_s = trio.current_time() + self._timeout_s
         return await write_all(self._client, self._target, writes, deadline_s=deadline_s)
 

@@ -10,7 +10,7 @@ from trio_alerts.backends.redis.answers import EntryId, Refusal
 from trio_alerts.backends.redis.client import RedisClient, opener
 from trio_alerts.errors import Unavailable
 
-Fate = Literal["added", "unknown", "not added"]
+AddResult = Literal["added", "unknown", "not added"]
 
 WINDOW = 256  # commands on the way at once: what may be uncertain after a lost connection, at most
 WINDOW_BYTES = 1024 * 1024
@@ -21,12 +21,12 @@ class Emission:
     """What became of each alert, in their order.
 
     Args:
-        fates: `unknown`: it was sent, and nobody saw the answer.
+        results: `unknown`: it was sent, and nobody saw the answer.
         entry_ids: Where it lies in its stream; empty if it was not certainly added.
         reason: Why it stopped early; empty if all were added.
     """
 
-    fates: Sequence[Fate]
+    results: Sequence[AddResult]
     entry_ids: Sequence[str]
     reason: str
 
@@ -45,17 +45,17 @@ class RedisProducer:
 
         Cancellation: what was on its way may have been added.
         """
-        fates: list[Fate] = ["not added"] * len(entries)
+        results: list[AddResult] = ["not added"] * len(entries)
         ids = [""] * len(entries)
         begin, reason = 0, ""
         while begin < len(entries) and not reason:
             end = _window_end(entries, begin)
-            reason = await self._add_window(entries, begin, end, fates, ids)
+            reason = await self._add_window(entries, begin, end, results, ids)
             begin = end
-        return Emission(fates, ids, reason)
+        return Emission(results, ids, reason)
 
     async def _add_window(
-        self, entries: Sequence[tuple[str, bytes]], begin: int, end: int, fates: list[Fate], ids: list[str]
+        self, entries: Sequence[tuple[str, bytes]], begin: int, end: int, results: list[AddResult], ids: list[str]
     ) -> str:
         reasons: list[str] = []
         try:
@@ -67,18 +67,18 @@ class RedisProducer:
 
             async def add(number: int) -> None:
                 stream, payload = entries[number]
-                fates[number] = "unknown"
+                results[number] = "unknown"
                 try:
                     answer = await self._client.xadd(stream, {b"event": payload})
                     ids[number] = self._client.expect(EntryId, answer, "XADD", stream).text
                 except Refusal as refused:
-                    fates[number] = "not added"
+                    results[number] = "not added"
                     reasons.append(f"Redis: {refused}")
                 except Unavailable as error:
                     reasons.append(f"Redis: {error}")
                     window.cancel_scope.cancel()  # nothing that waits for the connection's return may go out later
                 else:
-                    fates[number] = "added"
+                    results[number] = "added"
 
             for number in range(begin, end):
                 if reasons:

@@ -11,7 +11,7 @@ from trio.testing import MockClock
 from tests.contracts.store import record
 from tests.support.fakes.opensearch import INFO, error
 from tests.unit.backends.opensearch.test_client import Network, opened
-from trio_alerts.backends.opensearch.bulk import BulkItem, Cause, ItemError, Result, result_of, write_all, write_of
+from trio_alerts.backends.opensearch.bulk import BulkItem, Cause, ItemError, WriteResult, result_of, write_all, write_of
 from trio_alerts.backends.opensearch.documents import Target
 from trio_alerts.delivery import Delivery
 from trio_alerts.errors import RefusedContent, Unavailable
@@ -145,7 +145,7 @@ def test_an_impossible_id_is_refused_before_it_is_sent(record_id: str) -> None:
 # --- one request -----------------------------------------------------------------------------------------------------
 
 
-async def results_on(network: Network, count: int) -> list[Result]:
+async def results_on(network: Network, count: int) -> list[WriteResult]:
     writes = [write_of(record(number), None) for number in range(count)]
     async with opened(network) as client:
         return await write_all(client, TARGET, writes, deadline_s=trio.current_time() + 10)

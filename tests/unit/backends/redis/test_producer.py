@@ -10,7 +10,7 @@ from trio.testing import MockClock
 
 from trio_alerts.backends.redis import producer
 from trio_alerts.backends.redis.answers import Refusal, shaped
-from trio_alerts.backends.redis.producer import Fate, RedisProducer
+from trio_alerts.backends.redis.producer import AddResult, RedisProducer
 from trio_alerts.errors import Unavailable
 
 if TYPE_CHECKING:
@@ -80,10 +80,10 @@ def small_windows(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(producer, "WINDOW_BYTES", 100)
 
 
-async def added(client: FakeClient, entries: Sequence[tuple[str, bytes]]) -> tuple[Sequence[Fate], str]:
+async def added(client: FakeClient, entries: Sequence[tuple[str, bytes]]) -> tuple[Sequence[AddResult], str]:
     emission = await client.producer().add(entries)
-    assert [fate == "added" for fate in emission.fates] == [bool(one) for one in emission.entry_ids]
-    return emission.fates, emission.reason
+    assert [result == "added" for result in emission.results] == [bool(one) for one in emission.entry_ids]
+    return emission.results, emission.reason
 
 
 def entries(count: int, size: int = 1) -> list[tuple[str, bytes]]:
@@ -93,9 +93,9 @@ def entries(count: int, size: int = 1) -> list[tuple[str, bytes]]:
 async def test_alerts_go_out_in_order_many_at_once(autojump_clock: MockClock) -> None:
     """The order of the stream is that of the file; a window of commands is on the way at once."""
     client = FakeClient()
-    fates, reason = await added(client, entries(10))
+    results, reason = await added(client, entries(10))
 
-    assert (["added"] * 10, "") == (fates, reason)
+    assert (["added"] * 10, "") == (results, reason)
     assert [payload for _, payload in entries(10)] == client.sent
     assert 4 == client.most_at_once
     assert 1.375 + 1.375 + 1.125 == trio.current_time()
@@ -104,19 +104,19 @@ async def test_alerts_go_out_in_order_many_at_once(autojump_clock: MockClock) ->
 async def test_window_is_bounded_in_bytes_too(autojump_clock: MockClock) -> None:
     """Large alerts go out fewer at once; one that is larger than the bound goes alone."""
     client = FakeClient()
-    fates, _ = await added(client, entries(4, size=60))
+    results, _ = await added(client, entries(4, size=60))
     assert 2 == client.most_at_once
 
-    fates, _ = await added(client, entries(4, size=600))
-    assert ["added"] * 4 == fates
+    results, _ = await added(client, entries(4, size=600))
+    assert ["added"] * 4 == results
 
 
 async def test_after_a_lost_connection_nothing_more_goes_out(autojump_clock: MockClock) -> None:
     """What was on its way is unknown, what came before is certain, what follows was not sent; nothing is repeated."""
     client = FakeClient(lambda number: Unavailable("lost") if number >= 5 else None)
-    fates, reason = await added(client, entries(12))
+    results, reason = await added(client, entries(12))
 
-    assert ["added"] * 5 + ["unknown"] * 3 + ["not added"] * 4 == fates
+    assert ["added"] * 5 + ["unknown"] * 3 + ["not added"] * 4 == results
     assert "Redis: lost" == reason
     assert 8 == len(client.sent) == len(set(client.sent))
 
@@ -136,24 +136,24 @@ async def test_what_waits_for_the_connection_is_not_sent_later(autojump_clock: M
 async def test_nothing_starts_after_a_failure(autojump_clock: MockClock, fault: Exception) -> None:
     """A failure that comes while a window is being sent keeps the rest of it back, but for one that was starting."""
     client = FakeClient(lambda number: fault if number >= 1 else None, at_once=True)
-    fates, _ = await added(client, entries(6))
+    results, _ = await added(client, entries(6))
 
     assert client.sent in ([b"0", b"1"], [b"0", b"1", b"2"])
-    assert ["not added"] * 3 == fates[3:]
+    assert ["not added"] * 3 == results[3:]
 
 
 async def test_a_refusal_is_certain(autojump_clock: MockClock) -> None:
     """The server's "no" means that it was not added; those beside it are still heard out."""
     client = FakeClient(lambda number: Refusal("h refuses XADD: WRONGTYPE") if number == 1 else None)
-    fates, reason = await added(client, entries(6))
+    results, reason = await added(client, entries(6))
 
-    assert ["added", "not added", "added", "added", "not added", "not added"] == fates
+    assert ["added", "not added", "added", "added", "not added", "not added"] == results
     assert "Redis: h refuses XADD: WRONGTYPE" == reason
 
 
 async def test_without_a_connection_nothing_is_unknown(autojump_clock: MockClock) -> None:
     """A window begins only on a connection that answers: else nothing of it was sent."""
     client = FakeClient(lambda number: Unavailable("away") if number == -2 else None)
-    fates, reason = await added(client, entries(6))
+    results, reason = await added(client, entries(6))
 
-    assert (["added"] * 4 + ["not added"] * 2, "Redis: away") == (fates, reason)
+    assert (["added"] * 4 + ["not added"] * 2, "Redis: away") == (results, reason)
