@@ -9,7 +9,7 @@ from typing import Literal, TypeVar
 import msgspec
 import trio
 
-from tests.support.fakes.wire import Wire
+from tests.support.fakes.wire import Wire, served
 from trio_alerts.delivery import Delivery
 from trio_alerts.errors import RefusedContent, SchemaError, Unavailable
 from trio_alerts.ports.store import Conflict, Counts, Due, RecordFilter, Stored, Vitals
@@ -98,28 +98,23 @@ class FakeStore:
         await self.guard()
         return []
 
-    async def guard(self) -> None:
-        def effect() -> None:
-            if self.schema_fault:
-                raise SchemaError(self.schema_fault)
+    @served
+    def guard(self) -> None:
+        if self.schema_fault:
+            raise SchemaError(self.schema_fault)
 
-        await self._read("guard", effect)
+    @served
+    def deployment(self) -> str | None:
+        return self.owner
 
-    async def deployment(self) -> str | None:
-        return await self._read("deployment", lambda: self.owner)
+    @served
+    def keep_deployment(self, identity: str) -> str:
+        self.owner = self.owner or identity
+        return self.owner
 
-    async def keep_deployment(self, identity: str) -> str:
-        def effect() -> str:
-            self.owner = self.owner or identity
-            return self.owner
-
-        return await self._read("keep_deployment", effect)
-
-    async def replace_deployment(self, identity: str) -> None:
-        def effect() -> None:
-            self.owner = identity
-
-        await self._read("replace_deployment", effect)
+    @served
+    def replace_deployment(self, identity: str) -> None:
+        self.owner = identity
 
     async def create(self, record: Record) -> Stored | Conflict:
         return await self._write("create", record, None)
@@ -130,56 +125,48 @@ class FakeStore:
         return written  # noqa: RET504 - to the type checker, a scope may swallow a return
 
     async def get(self, record_id: str) -> Stored | None:
-        return await self._read("get", lambda: self.records.get(record_id), record_id)
+        call = Call(trio.current_time(), "get", record_id)
+        return await self._call(call, lambda: self.records.get(record_id))
 
-    async def due(self, now: dt.datetime, count: int, after: Due | None = None) -> list[Due]:
-        def effect() -> list[Due]:
-            found = [one for one in self._seen() if (after is None or one.id > after.id) and _is_due(one.delivery, now)]
-            return [
-                Due(one.id, tuple(part.name for part in one.delivery.channels if part.is_due(now)))
-                for one in sorted(found, key=lambda record: record.id)[:count]
-            ]
+    @served
+    def due(self, now: dt.datetime, count: int, after: Due | None = None) -> list[Due]:
+        found = [one for one in self._seen() if (after is None or one.id > after.id) and _is_due(one.delivery, now)]
+        return [
+            Due(one.id, tuple(part.name for part in one.delivery.channels if part.is_due(now)))
+            for one in sorted(found, key=lambda record: record.id)[:count]
+        ]
 
-        return await self._read("due", effect)
+    @served
+    def search(self, wanted: RecordFilter, count: int, after: Record | None = None) -> list[Record]:
+        found = [record for record in self._seen() if _matches(record, wanted)]
+        older = [record for record in found if after is None or _place(record) < _place(after)]
+        return sorted(older, key=_place, reverse=True)[:count]
 
-    async def search(self, wanted: RecordFilter, count: int, after: Record | None = None) -> list[Record]:
-        def effect() -> list[Record]:
-            found = [record for record in self._seen() if _matches(record, wanted)]
-            older = [record for record in found if after is None or _place(record) < _place(after)]
-            return sorted(older, key=_place, reverse=True)[:count]
+    @served
+    def count(self, wanted: RecordFilter) -> int:
+        return sum(_matches(record, wanted) for record in self._seen())
 
-        return await self._read("search", effect)
+    @served
+    def counts(self, now: dt.datetime) -> Counts:
+        deliveries = [record.delivery for record in self._seen()]
+        late = now - dt.timedelta(seconds=60)
+        overdue = sum(
+            delivery.state == "retrying" and delivery.next_attempt_at is not None and delivery.next_attempt_at < late
+            for delivery in deliveries
+        )
+        return Counts(dict(Counter(delivery.state for delivery in deliveries)), overdue)
 
-    async def count(self, wanted: RecordFilter) -> int:
-        return await self._read("count", lambda: sum(_matches(record, wanted) for record in self._seen()))
-
-    async def counts(self, now: dt.datetime) -> Counts:
-        def effect() -> Counts:
-            deliveries = [record.delivery for record in self._seen()]
-            late = now - dt.timedelta(seconds=60)
-            overdue = sum(
-                delivery.state == "retrying"
-                and delivery.next_attempt_at is not None
-                and delivery.next_attempt_at < late
-                for delivery in deliveries
+    @served
+    def waiting(self) -> dict[str, int]:
+        return dict(
+            Counter(
+                channel.name
+                for record in self._seen()
+                if record.delivery.state == "retrying"
+                for channel in record.delivery.channels
+                if channel.state == "retrying"
             )
-            return Counts(dict(Counter(delivery.state for delivery in deliveries)), overdue)
-
-        return await self._read("counts", effect)
-
-    async def waiting(self) -> dict[str, int]:
-        def effect() -> dict[str, int]:
-            return dict(
-                Counter(
-                    channel.name
-                    for record in self._seen()
-                    if record.delivery.state == "retrying"
-                    for channel in record.delivery.channels
-                    if channel.state == "retrying"
-                )
-            )
-
-        return await self._read("waiting", effect)
+        )
 
     def write(self, record: Record, expected: tuple[int, int] | None) -> Stored | Conflict:
         """Write at once, if the record is still of this version (None: if it does not exist).
@@ -192,21 +179,20 @@ class FakeStore:
         there = self.records.get(record.id)
         return self.put(record) if (there.version if there else None) == expected else Conflict()
 
-    async def vitals(self) -> Vitals:
-        def effect() -> Vitals:
-            records = self._seen()
-            waiting = [
-                record.delivery.first_at
-                for record in records
-                if record.delivery.state in ("sending", "retrying", "in_doubt") and record.delivery.first_at
-            ]
-            ids = [alert_id for one in records if (alert_id := msgspec.json.decode(one.body, type=_Keys).alert_id)]
-            return Vitals(min(waiting, default=None), len(ids) - len(set(ids)))
+    @served
+    def vitals(self) -> Vitals:
+        records = self._seen()
+        waiting = [
+            record.delivery.first_at
+            for record in records
+            if record.delivery.state in ("sending", "retrying", "in_doubt") and record.delivery.first_at
+        ]
+        ids = [alert_id for one in records if (alert_id := msgspec.json.decode(one.body, type=_Keys).alert_id)]
+        return Vitals(min(waiting, default=None), len(ids) - len(set(ids)))
 
-        return await self._read("vitals", effect)
-
-    async def _read(self, method: str, effect: Callable[[], T], record_id: str = "") -> T:
-        return await self._call(Call(trio.current_time(), method, record_id), effect)
+    async def serve(self, method: str, effect: Callable[[], T], *_: object) -> T:
+        """See `served`."""
+        return await self._call(Call(trio.current_time(), method), effect)
 
     async def _write(self, method: str, record: Record, expected: tuple[int, int] | None) -> Stored | Conflict:
         call = Call(trio.current_time(), method, record.id, record.delivery.state)

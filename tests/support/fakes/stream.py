@@ -8,6 +8,7 @@ import trio
 
 from tests.support.fakes.stream_server import FakeServer, Group, Held, Stream, View
 from tests.support.fakes.upkeep import FakeUpkeep
+from tests.support.fakes.wire import served
 from trio_alerts.alert import Entry
 from trio_alerts.deployment import foreign_stream
 from trio_alerts.errors import SchemaError, SettingsError, Unavailable
@@ -36,41 +37,35 @@ class FakeStream(View):
         self._deployment: str | None = None
         self._ahead_s = math.inf  # what the server's clock was ahead when it was last asked
 
-    async def prepare(self) -> None:
-        def effect() -> None:
-            starts = {name: self._start(name) for name in self._names if self._found(name) is None}
-            for name, start in starts.items():
-                self._create_group(name, start)
+    @served
+    def prepare(self) -> None:
+        starts = {name: self._start(name) for name in self._names if self._found(name) is None}
+        for name, start in starts.items():
+            self._create_group(name, start)
 
-        await self._call("prepare", effect)
+    @served
+    def inspect(self) -> list[str]:
+        missing = [name for name in self._names if self._found(name) is None]
+        for name in missing:
+            self._start(name)
+        return [f"group {self._group!r} of stream {name!r} would be created" for name in missing]
 
-    async def inspect(self) -> list[str]:
-        def effect() -> list[str]:
-            missing = [name for name in self._names if self._found(name) is None]
-            for name in missing:
-                self._start(name)
-            return [f"group {self._group!r} of stream {name!r} would be created" for name in missing]
+    @served
+    def deployment(self) -> str | None:
+        return self._owner()
 
-        return await self._call("inspect", effect)
+    @served
+    def keep_deployment(self, identity: str) -> str:
+        self._deployment = self._keep(identity)
+        return self._deployment
 
-    async def deployment(self) -> str | None:
-        return await self._call("deployment", self._owner)
+    @served
+    def replace_deployment(self, identity: str) -> None:
+        self.server.owners |= {(name, self._group): identity for name in self._names}
 
-    async def keep_deployment(self, identity: str) -> str:
-        def effect() -> str:
-            self._deployment = self._keep(identity)
-            return self._deployment
-
-        return await self._call("keep_deployment", effect)
-
-    async def replace_deployment(self, identity: str) -> None:
-        def effect() -> None:
-            self.server.owners |= {(name, self._group): identity for name in self._names}
-
-        await self._call("replace_deployment", effect)
-
-    async def guard(self) -> None:
-        await self._call("guard", self._write_back)
+    @served
+    def guard(self) -> None:
+        self._write_back()
 
     async def read(self, count: int) -> list[Entry]:
         self._woken = False
@@ -103,150 +98,128 @@ class FakeStream(View):
         self._woken = True
         self.server.changed.unpark_all()
 
-    async def own_pending(self, holding: Collection[str], count: int) -> list[Entry]:
-        def effect() -> list[Entry]:
-            entries: list[Entry] = []
-            for one in self._pending():
-                mine = one.consumer == self._consumer and one.record_id not in holding and not is_suspect(one)
-                if mine and len(entries) < count:
-                    entries += self._take(one.stream, one.id, claimed=False)
+    @served
+    def own_pending(self, holding: Collection[str], count: int) -> list[Entry]:
+        entries: list[Entry] = []
+        for one in self._pending():
+            mine = one.consumer == self._consumer and one.record_id not in holding and not is_suspect(one)
+            if mine and len(entries) < count:
+                entries += self._take(one.stream, one.id, claimed=False)
+        return entries
+
+    @served
+    def look(self, min_idle_s: float, count: int) -> list[Pending]:
+        self._turn += 1
+        found: list[Pending] = []
+        for number in range(len(self._names)):
+            name = self._names[(self._turn + number) % len(self._names)]
+            idle = [one for one in self._pending() if one.stream == name and one.idle_s >= min_idle_s]
+            behind = order(self._cursors.get(name, "0-0"))
+            idle.sort(key=lambda one: (order(one.id) <= behind, order(one.id)))
+            page = idle[: count - len(found)]
+            self._cursors[name] = page[-1].id if page else "0-0"
+            found += page
+        return found
+
+    @served
+    def claim(self, pending: Sequence[Pending], min_idle_s: float) -> list[Entry]:
+        entries: list[Entry] = []
+        if self.server.ahead_s > self._ahead_s + self._settings.keepalive_s:
             return entries
+        for one in pending:
+            held = self._held(one.stream, one.id)
+            if held is not None and held.idle_s >= min_idle_s:
+                entries += self._take(one.stream, one.id, claimed=True)
+        return entries
 
-        return await self._call("own_pending", effect, count)
-
-    async def look(self, min_idle_s: float, count: int) -> list[Pending]:
-        def effect() -> list[Pending]:
-            self._turn += 1
-            found: list[Pending] = []
-            for number in range(len(self._names)):
-                name = self._names[(self._turn + number) % len(self._names)]
-                idle = [one for one in self._pending() if one.stream == name and one.idle_s >= min_idle_s]
-                behind = order(self._cursors.get(name, "0-0"))
-                idle.sort(key=lambda one: (order(one.id) <= behind, order(one.id)))
-                page = idle[: count - len(found)]
-                self._cursors[name] = page[-1].id if page else "0-0"
-                found += page
-            return found
-
-        return await self._call("look", effect, count)
-
-    async def claim(self, pending: Sequence[Pending], min_idle_s: float) -> list[Entry]:
-        def effect() -> list[Entry]:
-            entries: list[Entry] = []
-            if self.server.ahead_s > self._ahead_s + self._settings.keepalive_s:
-                return entries
-            for one in pending:
-                held = self._held(one.stream, one.id)
-                if held is not None and held.idle_s >= min_idle_s:
-                    entries += self._take(one.stream, one.id, claimed=True)
-            return entries
-
-        return await self._call("claim", effect, len(pending), pending)
-
-    async def restart_idle_times(self) -> None:
-        def effect() -> None:
-            for name in self._names:
-                for held in self.server.pending(name, self._group).values():
-                    if not held.idle_s:
-                        held.since_s = trio.current_time()
-
-        await self._call("restart_idle_times", effect)
-
-    async def renew(self, entries: Sequence[Entry], *, counted: bool | None = None) -> set[str]:
-        def effect() -> set[str]:
-            ours: set[str] = set()
-            for entry in entries:
-                held = self._own(entry)
-                if held is not None and not self._dropped(entry.stream, entry.id):
+    @served
+    def restart_idle_times(self) -> None:
+        for name in self._names:
+            for held in self.server.pending(name, self._group).values():
+                if not held.idle_s:
                     held.since_s = trio.current_time()
-                    held.deliveries = held.deliveries if counted is None else entry.deliveries - (not counted)
-                    ours.add(entry.record_id)
-            return ours
 
-        return await self._call("renew", effect, len(entries), entries)
+    @served
+    def renew(self, entries: Sequence[Entry], *, counted: bool | None = None) -> set[str]:
+        ours: set[str] = set()
+        for entry in entries:
+            held = self._own(entry)
+            if held is not None and not self._dropped(entry.stream, entry.id):
+                held.since_s = trio.current_time()
+                held.deliveries = held.deliveries if counted is None else entry.deliveries - (not counted)
+                ours.add(entry.record_id)
+        return ours
 
-    async def owns(self, entry: Entry) -> bool:
-        return await self._call("owns", lambda: self._own(entry) is not None, 1, [entry])
+    @served
+    def owns(self, entry: Entry) -> bool:
+        return self._own(entry) is not None
 
-    async def pending_among(self, record_ids: Sequence[str]) -> set[str]:
-        return await self._call(
-            "pending_among",
-            lambda: {one.record_id for one in self._pending()} & set(record_ids),
-            len(record_ids),
-        )
+    @served
+    def pending_among(self, record_ids: Sequence[str]) -> set[str]:
+        return {one.record_id for one in self._pending()} & set(record_ids)
 
     async def ack(self, entry: Entry) -> None:
         with trio.CancelScope(shield=True):
-            await self._call("ack", lambda: self._acknowledge(entry.stream, entry.id), 1, [entry])
+            await self.serve("ack", lambda: self._acknowledge(entry.stream, entry.id), entry)
 
-    async def quarantine(self, entry: Entry, reason: str, error: str) -> bool:
-        def effect() -> bool:
-            if self._own(entry) is None:
-                return False
-            ours = {
-                "_id": entry.id,
-                "_record": entry.record_id,
-                "_stream": entry.stream,
-                "_group": self._group,
-                "_consumer": self._consumer,
-                "_reason": reason,
-                "_error": error,
-                "_deliveries": str(entry.deliveries),
-                "_at": f"{dt.datetime.fromtimestamp(trio.current_time(), dt.UTC):%Y-%m-%dT%H:%M:%SZ}",
-            }
-            fields = self.server.streams[entry.stream].entries.get(entry.id, tuple(entry.fields.items()))
-            added = [(name.encode(), value.encode()) for name, value in ours.items()]
-            self.server.dead.setdefault(entry.stream, []).append([*fields, *added])
-            self._acknowledge(entry.stream, entry.id)
-            return True
+    @served
+    def quarantine(self, entry: Entry, reason: str, error: str) -> bool:
+        if self._own(entry) is None:
+            return False
+        ours = {
+            "_id": entry.id,
+            "_record": entry.record_id,
+            "_stream": entry.stream,
+            "_group": self._group,
+            "_consumer": self._consumer,
+            "_reason": reason,
+            "_error": error,
+            "_deliveries": str(entry.deliveries),
+            "_at": f"{dt.datetime.fromtimestamp(trio.current_time(), dt.UTC):%Y-%m-%dT%H:%M:%SZ}",
+        }
+        fields = self.server.streams[entry.stream].entries.get(entry.id, tuple(entry.fields.items()))
+        added = [(name.encode(), value.encode()) for name, value in ours.items()]
+        self.server.dead.setdefault(entry.stream, []).append([*fields, *added])
+        self._acknowledge(entry.stream, entry.id)
+        return True
 
-        return await self._call("quarantine", effect, 1, [entry])
+    @served
+    def hand_over(self, keeping: Collection[str], refunded: Collection[str] = ()) -> int:
+        count = 0
+        for one in self._pending():
+            held = self._held(one.stream, one.id)
+            if held is None or one.consumer != self._consumer or one.record_id in keeping:
+                continue
+            if held.idle_s >= HANDED_OVER_IDLE_S:
+                continue
+            if self._dropped(one.stream, one.id):
+                continue
+            held.since_s = trio.current_time() - HANDED_OVER_IDLE_S
+            held.deliveries = max(held.deliveries - (one.record_id not in refunded), 0)
+            count += 1
+        return count
 
-    async def hand_over(self, keeping: Collection[str], refunded: Collection[str] = ()) -> int:
-        def effect() -> int:
-            count = 0
-            for one in self._pending():
-                held = self._held(one.stream, one.id)
-                if held is None or one.consumer != self._consumer or one.record_id in keeping:
-                    continue
-                if held.idle_s >= HANDED_OVER_IDLE_S:
-                    continue
-                if self._dropped(one.stream, one.id):
-                    continue
-                held.since_s = trio.current_time() - HANDED_OVER_IDLE_S
-                held.deliveries = max(held.deliveries - (one.record_id not in refunded), 0)
-                count += 1
-            return count
+    @served
+    def leave(self) -> bool:
+        busy = {one.stream for one in self._pending() if one.consumer == self._consumer}
+        for name in self._names:
+            group = self._found(name)
+            if group is not None and name not in busy:
+                group.consumers.discard(self._consumer)
+        return not busy
 
-        return await self._call("hand_over", effect)
+    @served
+    def server_time(self) -> float:
+        self._ahead_s = self.server.ahead_s
+        return self.server.time()
 
-    async def leave(self) -> bool:
-        def effect() -> bool:
-            busy = {one.stream for one in self._pending() if one.consumer == self._consumer}
-            for name in self._names:
-                group = self._found(name)
-                if group is not None and name not in busy:
-                    group.consumers.discard(self._consumer)
-            return not busy
-
-        return await self._call("leave", effect)
-
-    async def server_time(self) -> float:
-        def effect() -> float:
-            self._ahead_s = self.server.ahead_s
-            return self.server.time()
-
-        return await self._call("server_time", effect)
-
-    async def lock(self, name: str, ttl_s: float) -> bool:
-        def effect() -> bool:
-            key = f"{self._group}:{name}"
-            free = self.server.locks.get(key, 0.0) <= trio.current_time()
-            if free:
-                self.server.locks[key] = trio.current_time() + ttl_s
-            return free
-
-        return await self._call("lock", effect)
+    @served
+    def lock(self, name: str, ttl_s: float) -> bool:
+        key = f"{self._group}:{name}"
+        free = self.server.locks.get(key, 0.0) <= trio.current_time()
+        if free:
+            self.server.locks[key] = trio.current_time() + ttl_s
+        return free
 
     def _readable(self) -> bool:
         """Tell whether a blocked read ends: there is something new, a group is missing, or somebody woke it."""

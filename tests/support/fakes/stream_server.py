@@ -209,24 +209,25 @@ class View:
         self._group = settings.group
         self._consumer = settings.consumer
 
-    async def _call(
-        self, method: str, effect: Callable[[], T], count: int = 0, entries: Sequence[Entry | Pending] = ()
-    ) -> T:
+    async def serve(self, method: str, effect: Callable[[], T], *args: object) -> T:
+        """See `served`."""
         if self.server.wire is not None:
-            return await self.server.wire.carry(self._log(method, count, entries), effect)
-        fault = await self._begin(method, count, entries)
+            return await self.server.wire.carry(self._log(method, *args), effect)
+        fault = await self._begin(method, *args)
         result = effect()
         await self._end(fault)
         return result
 
-    def _log(self, method: str, count: int, entries: Sequence[Entry | Pending] = ()) -> Call:
-        ids = tuple(entry.record_id for entry in entries)
+    def _log(self, method: str, *args: object) -> Call:
+        named = [one for arg in args for one in (arg if isinstance(arg, Sequence) else [arg])]
+        ids = tuple(one.record_id for one in named if isinstance(one, Entry | Pending))
+        count = next((arg for arg in args if isinstance(arg, int)), len(ids))
         call = Call(trio.current_time(), self._consumer, method, count, ids)
         self.server.calls.append(call)
         return call
 
-    async def _begin(self, method: str, count: int, entries: Sequence[Entry | Pending] = ()) -> Fault | None:
-        fault = self.server.fault_of(self._log(method, count, entries))
+    async def _begin(self, method: str, *args: object) -> Fault | None:
+        fault = self.server.fault_of(self._log(method, *args))
         await trio.sleep(self.server.latency_s / 2)
         if self.server.down or fault == "down":
             raise Unavailable("the server is down")

@@ -3,51 +3,45 @@
 import trio
 
 from tests.support.fakes.stream_server import Stream, View
+from tests.support.fakes.wire import served
 from trio_alerts.record_ids import order
 
 
 class FakeUpkeep(View):
     """A `StreamUpkeep` for one consumer of a `FakeServer`."""
 
-    async def newly_lost(self) -> int:
-        def effect() -> int:
-            groups = [group for name in self._names if (group := self._found(name)) is not None]
-            unreported = sum(group.lost - group.reported for group in groups)
-            for group in groups:
-                group.reported = group.lost
-            return unreported
+    @served
+    def newly_lost(self) -> int:
+        groups = [group for name in self._names if (group := self._found(name)) is not None]
+        unreported = sum(group.lost - group.reported for group in groups)
+        for group in groups:
+            group.reported = group.lost
+        return unreported
 
-        return await self._call("newly_lost", effect)
+    @served
+    def dead_letters(self) -> int:
+        return sum(len(self.server.dead.get(name, [])) for name in self._names)
 
-    async def dead_letters(self) -> int:
-        return await self._call(
-            "dead_letters", lambda: sum(len(self.server.dead.get(name, [])) for name in self._names)
-        )
+    @served
+    def remove_idle_consumers(self, min_idle_s: float) -> list[str]:
+        removed: dict[str, None] = {}
+        for name in self._names:
+            group = self._found(name)
+            if group is None:
+                continue
+            busy = {held.consumer for held in group.pending.values()} | {self._consumer}
+            silent = {
+                one: None
+                for one in sorted(group.consumers - busy)
+                if trio.current_time() - group.seen_s.get(one, 0.0) >= min_idle_s
+            }
+            group.consumers.difference_update(silent)
+            removed |= silent
+        return list(removed)
 
-    async def remove_idle_consumers(self, min_idle_s: float) -> list[str]:
-        def effect() -> list[str]:
-            removed: dict[str, None] = {}
-            for name in self._names:
-                group = self._found(name)
-                if group is None:
-                    continue
-                busy = {held.consumer for held in group.pending.values()} | {self._consumer}
-                silent = {
-                    one: None
-                    for one in sorted(group.consumers - busy)
-                    if trio.current_time() - group.seen_s.get(one, 0.0) >= min_idle_s
-                }
-                group.consumers.difference_update(silent)
-                removed |= silent
-            return list(removed)
-
-        return await self._call("remove_idle_consumers", effect)
-
-    async def trim(self, keep_s: float) -> int:
-        def effect() -> int:
-            return sum(self._trim(name, keep_s) for name in self._names)
-
-        return await self._call("trim", effect)
+    @served
+    def trim(self, keep_s: float) -> int:
+        return sum(self._trim(name, keep_s) for name in self._names)
 
     def _trim(self, name: str, keep_s: float) -> int:
         stream = self.server.streams.get(name, Stream())

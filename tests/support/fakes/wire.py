@@ -1,8 +1,11 @@
 """The way from a caller to a server and back, as far as a fake lets others decide about it."""
 
-from collections.abc import Callable
-from typing import Protocol, TypeVar
+from collections.abc import Callable, Coroutine
+from functools import partial, wraps
+from typing import Any, Concatenate, ParamSpec, Protocol, TypeVar
 
+FakeT = TypeVar("FakeT")
+P = ParamSpec("P")
 T = TypeVar("T")
 
 
@@ -20,3 +23,14 @@ class Wire(Protocol):
             until: The server waits with the effect until this is true; it becomes so only by what others do there.
             within_s: How long the server waits for that, at most.
         """
+
+
+def served(effect: Callable[Concatenate[FakeT, P], T]) -> Callable[Concatenate[FakeT, P], Coroutine[Any, Any, T]]:
+    """Make a method of a port from what the server does: the fake's `serve` brings the call there and back."""
+
+    @wraps(effect)
+    async def call(self: Any, /, *args: P.args, **kwargs: P.kwargs) -> T:
+        result: T = await self.serve(effect.__name__, partial(effect, self, *args, **kwargs), *args)
+        return result
+
+    return call
