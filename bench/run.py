@@ -13,15 +13,7 @@ from bench.figures import ideal_rate, percentile, steady_rate
 from bench.ledger import faults_of
 from bench.load import Stream, schedule
 from bench.places import StoreKind, open_place
-from bench.processes import (
-    ROOT,
-    SECRET,
-    Program,
-    ReceiverProcess,
-    WorkerProcesses,
-    WorkersFailedError,
-    wait_a_moment,
-)
+from bench.processes import ROOT, SECRET, Program, ReceiverProcess, WorkerProcesses, WorkersFailedError, wait_a_moment
 from bench.receiver import ReceiverReport
 from bench.usage import Usage, usage_of
 from bench.worker import WorkerReport

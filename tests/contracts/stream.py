@@ -766,8 +766,7 @@ class StreamContract:
             assert [] == await stream.read(3)
 
     @pytest.mark.parametrize(
-        ("start_from", "waiting", "read"),
-        [("refuse", 1_000, 1_000), ("0", 1_001, 1_001), ("now", 5, 0), ("now", 0, 0)],
+        ("start_from", "waiting", "read"), [("refuse", 1_000, 1_000), ("0", 1_001, 1_001), ("now", 5, 0), ("now", 0, 0)]
     )
     async def test_where_a_new_group_starts(
         self, world: StreamWorld, start_from: Literal["refuse", "0", "now"], waiting: int, read: int

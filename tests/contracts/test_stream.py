@@ -8,16 +8,7 @@ import pytest
 import trio
 from trio.testing import MockClock
 
-from tests.contracts.stream import (
-    GROUP,
-    SHORT_BLOCK_S,
-    BothPorts,
-    Fields,
-    Held,
-    StreamContract,
-    StreamWorld,
-    fields,
-)
+from tests.contracts.stream import GROUP, SHORT_BLOCK_S, BothPorts, Fields, Held, StreamContract, StreamWorld, fields
 from tests.support.fakes.store import Fault
 from tests.support.fakes.stream import FakeStream
 from tests.support.fakes.stream_server import Call, FakeServer, Group, Stream

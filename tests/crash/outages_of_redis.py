@@ -222,11 +222,7 @@ CELLS = (
         check=_was_named,
     ),
     Cell(
-        name="redis-no-data",
-        about="killed, restarted without any data",
-        play=_lost_its_data,
-        hook=BACKLOG,
-        check=_gone,
+        name="redis-no-data", about="killed, restarted without any data", play=_lost_its_data, hook=BACKLOG, check=_gone
     ),
     Cell(name="redis-setid", about="XGROUP SETID to 0 in the middle of the traffic", play=_set_back),
     Cell(

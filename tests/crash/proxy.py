@@ -222,11 +222,7 @@ class Proxy:
         return left, b""
 
     async def _pump_back(
-        self,
-        server: trio.SocketStream,
-        client: trio.SocketStream,
-        answering: trio.Lock,
-        rejected: dict[int, Item],
+        self, server: trio.SocketStream, client: trio.SocketStream, answering: trio.Lock, rejected: dict[int, Item]
     ) -> None:
         while data := await server.receive_some(CHUNK):
             behaviour = self._behaviour

@@ -227,15 +227,7 @@ def _headers(random: Random) -> str:
         "_file",
         "Content-Type",
     )
-    values = (
-        f"Bearer {MARK}",
-        f"{MARK}\n",
-        f" {MARK}",
-        f"{MARK}é",
-        "",
-        "secret",
-        "missing",
-    )
+    values = (f"Bearer {MARK}", f"{MARK}\n", f" {MARK}", f"{MARK}é", "", "secret", "missing")
     pairs = [f"{_quoted(random.choice(names))} = {_quoted(random.choice(values))}" for _ in range(random.randrange(3))]
     return "{ " + ", ".join(pairs) + " }"
 

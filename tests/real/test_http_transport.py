@@ -347,11 +347,7 @@ async def test_nginx_large_bodies(nginx: NginxServer, transport: TrioTransport) 
         too_large = await post(transport, f"http://127.0.0.1:{nginx.port}/hook", b"x" * 3 * MIB)
 
     for response in (big, over_tls):
-        assert (200, b"x" * 65_536, True) == (
-            response.status_code,
-            response.content,
-            response.extensions["truncated"],
-        )
+        assert (200, b"x" * 65_536, True) == (response.status_code, response.content, response.extensions["truncated"])
     assert 413 == too_large.status_code
 
 

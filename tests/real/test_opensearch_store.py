@@ -109,10 +109,7 @@ async def test_bulk_actions_inside_an_alert_do_nothing(settings: Settings, opens
     ids=lambda request: request[1],
 )
 async def test_an_index_that_refuses_is_waited_for(
-    settings: Settings,
-    opensearch_server: OpenSearch,
-    outage: tuple[str, str, object],
-    repair: tuple[str, str, object],
+    settings: Settings, opensearch_server: OpenSearch, outage: tuple[str, str, object], repair: tuple[str, str, object]
 ) -> None:
     """Closed or read-only is an outage for every record, a bad one included; once it is fixed, all goes on."""
     index = f"/{settings.index}-000001"
@@ -150,9 +147,7 @@ def make_strict(server: OpenSearch, alias: str) -> None:
 
 @pytest.mark.parametrize("change", [delete, name_a_missing_pipeline, take_the_write_index, make_strict])
 async def test_an_index_gone_bad_ends_the_process_at_once(
-    settings: Settings,
-    opensearch_server: OpenSearch,
-    change: Callable[[OpenSearch, str], None],
+    settings: Settings, opensearch_server: OpenSearch, change: Callable[[OpenSearch, str], None]
 ) -> None:
     """A write that meets it is an outage, not a refusal, and makes nothing; the guard looks before its next minute."""
     found: list[object] = []
@@ -261,10 +256,7 @@ async def test_counters_are_summed_and_channels_asked_for(
 ) -> None:
     """`sum(attempts)` and `in_doubt: 0` see every record; "pager and failed" finds none whose desk failed."""
     two = first_attempt(["pager", "desk"], "owner", NOW, 60)
-    refused: dict[str, tuple[Outcome, float]] = {
-        "pager": (Accepted(200), 0.1),
-        "desk": (Refused("no", 410), 0.1),
-    }
+    refused: dict[str, tuple[Outcome, float]] = {"pager": (Accepted(200), 0.1), "desk": (Refused("no", 410), 0.1)}
     later: dict[str, tuple[Outcome, float]] = {
         "pager": (Refused("no", 410), 0.1),
         "desk": (Retry("lost", unseen=True), 0.1),

@@ -40,13 +40,7 @@ async def test_an_entry_is_read_as_it_was(world: RedisWorld, redis_server: Redis
         assert await quarantine.get(world.names[0], "1-1") is None
         assert [] == await quarantine.page(world.names[0], 10, after=entry.id)
     assert found == (entry, original)
-    assert (added[0], *WHY, 1, GROUP) == (
-        entry.record_id,
-        entry.reason,
-        entry.error,
-        entry.deliveries,
-        entry.group,
-    )
+    assert (added[0], *WHY, 1, GROUP) == (entry.record_id, entry.reason, entry.error, entry.deliveries, entry.group)
     assert sum(len(name) + len(value) for name, value in original) == entry.size
 
 

@@ -111,11 +111,7 @@ def test_redis_speaks_verified_tls(tls_files: TlsFiles) -> None:
 
 def test_a_sentinel_knows_its_master() -> None:
     """A Sentinel names the server that it was told to watch."""
-    with (
-        obtain(RedisServer) as server,
-        SentinelServer({"main": (server, 1)}) as sentinel,
-        sentinel.client() as client,
-    ):
+    with obtain(RedisServer) as server, SentinelServer({"main": (server, 1)}) as sentinel, sentinel.client() as client:
         address = client.execute_command("SENTINEL", "GET-MASTER-ADDR-BY-NAME", "main")
 
         assert [b"127.0.0.1", str(server.port).encode()] == address

@@ -115,10 +115,7 @@ MUTATIONS = (
         "await trio.lowlevel.checkpoint()",
     ),
     Mutation(
-        "no gap check in the claimer",
-        "pipeline/claimer.py",
-        "if jump_s or now_s - seen_at_s > gap_s:",
-        "if False:",
+        "no gap check in the claimer", "pipeline/claimer.py", "if jump_s or now_s - seen_at_s > gap_s:", "if False:"
     ),
     Mutation(
         "lease too short",
@@ -138,12 +135,7 @@ MUTATIONS = (
         "body = render_body(event, payload, origin)",
         'body = b"%b,%b" % (written.rstrip()[:-1], encode(origin)[1:])',
     ),
-    Mutation(
-        "own conflict not recognised",
-        "pipeline/claim.py",
-        "if delivery.owner == owner:",
-        "if False:",
-    ),
+    Mutation("own conflict not recognised", "pipeline/claim.py", "if delivery.owner == owner:", "if False:"),
     Mutation(
         "owner token not unique to the process",
         "pipeline/state.py",
@@ -164,12 +156,7 @@ MUTATIONS = (
         'if delivery.state == "sending" and not await _owner_is_gone(entry, delivery, pipeline):\n'
         "            return Disposition.ACKNOWLEDGE",
     ),
-    Mutation(
-        "a stale owner acknowledges",
-        "pipeline/process.py",
-        'return state != "sending"',
-        "return True",
-    ),
+    Mutation("a stale owner acknowledges", "pipeline/process.py", 'return state != "sending"', "return True"),
     Mutation(
         "acceptance not merged",
         "pipeline/attempt.py",
@@ -189,12 +176,7 @@ MUTATIONS = (
         "await _hand_over(pipeline.in_flight.started, pipeline)",
         "await _hand_over((), pipeline)",
     ),
-    Mutation(
-        "an ID given to two workers",
-        "pipeline/in_flight.py",
-        "if record_id in self._held:",
-        "if False:",
-    ),
+    Mutation("an ID given to two workers", "pipeline/in_flight.py", "if record_id in self._held:", "if False:"),
     Mutation(
         "quarantine not atomic",
         "pipeline/quarantine.py",
@@ -434,12 +416,7 @@ MUTATIONS = (
         "return True",
         "tests/unit/pipeline/test_redriver.py::test_a_hanging_channel_holds_up_no_other_channel_s_retries",
     ),
-    Mutation(
-        "another deployment's store is used",
-        "deployment.py",
-        "if theirs is None or theirs == ours:",
-        "if True:",
-    ),
+    Mutation("another deployment's store is used", "deployment.py", "if theirs is None or theirs == ours:", "if True:"),
     Mutation(
         "an identity that is gone is not written back",
         "pipeline/guard.py",

@@ -79,11 +79,7 @@ def settings_of(plan: Plan) -> Settings:
         quarantine_halt=1_000,
         max_deliveries=5,
         channels=tuple(
-            ChannelSettings(
-                name=name,
-                in_doubt_policy="hold" if name in plan.hold else "resend",
-            )
-            for name in names
+            ChannelSettings(name=name, in_doubt_policy="hold" if name in plan.hold else "resend") for name in names
         ),
         routes=(
             RouteSettings(name="maintenance", match={"view": ("Maintenance",)}, suppress=True),
@@ -127,12 +123,7 @@ class Simulation:
                 nursery.cancel_scope.cancel()
         self.history.note("scheduler", "ends", scheduler_fingerprint())
         return Report(
-            self.plan,
-            self.promises.broken,
-            len(self.history),
-            self.history.digest(),
-            trio.current_time(),
-            self.history,
+            self.plan, self.promises.broken, len(self.history), self.history.digest(), trio.current_time(), self.history
         )
 
     def _build(self, wires: trio.Nursery) -> None:

@@ -62,10 +62,7 @@ def make_tls_files(folder: Path) -> TlsFiles:
 
 
 async def serve_tls_front(
-    target_port: int,
-    context: ssl.SSLContext,
-    *,
-    task_status: trio.TaskStatus[int] = trio.TASK_STATUS_IGNORED,
+    target_port: int, context: ssl.SSLContext, *, task_status: trio.TaskStatus[int] = trio.TASK_STATUS_IGNORED
 ) -> None:
     """Accept TLS and pass the bytes on to a plain server on 127.0.0.1, until cancelled; `started` gives the port."""
 

@@ -72,10 +72,7 @@ class World:
     def settings(self, **changed: Any) -> Settings:
         """Return the settings of one process."""
         channels = tuple(
-            ChannelSettings(
-                name=name,
-                in_doubt_policy="hold" if name in self._hold else "resend",
-            )
+            ChannelSettings(name=name, in_doubt_policy="hold" if name in self._hold else "resend")
             for name in self.channels
         )
         return Settings(**{"consumer": "me", "channels": channels, **self._settings, **changed})

@@ -241,12 +241,7 @@ class OpenSearchCluster:
             names = [node.folder.name for node in self.nodes]
             seeds = [f"127.0.0.1:{node.transport_port}" for node in self.nodes]
             for node in self.nodes:
-                node.write_settings(
-                    {
-                        "discovery.seed_hosts": seeds,
-                        "cluster.initial_cluster_manager_nodes": names,
-                    }
-                )
+                node.write_settings({"discovery.seed_hosts": seeds, "cluster.initial_cluster_manager_nodes": names})
                 node.launch()
             for node in self.nodes:
                 node.nodes = len(self.nodes)

@@ -93,8 +93,7 @@ def test_every_run_is_what_its_name_says() -> None:
 
 
 @pytest.mark.parametrize(
-    ("figure", "expected"),
-    [(0.94, "missed"), (0.95, "reached"), (0.979, "reached"), (0.98, "aim reached")],
+    ("figure", "expected"), [(0.94, "missed"), (0.95, "reached"), (0.979, "reached"), (0.98, "aim reached")]
 )
 def test_a_verdict_compares_with_must_and_aim(figure: float, expected: str) -> None:
     """A bound that is met exactly is met."""

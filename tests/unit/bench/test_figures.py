@@ -50,10 +50,7 @@ def test_too_few_rounds_are_no_steady_rate() -> None:
         steady_rate([float(number) for number in range(29)], 10)
 
 
-@pytest.mark.parametrize(
-    ("offered", "expected"),
-    [(None, 160.0), (50.0, 50.0), (1_000.0, 160.0)],
-)
+@pytest.mark.parametrize(("offered", "expected"), [(None, 160.0), (50.0, 50.0), (1_000.0, 160.0)])
 def test_the_ideal_is_the_smaller_of_capacity_and_offer(offered: float | None, expected: float) -> None:
     """16 workers that wait 100 ms carry 160 a second, and no more than is offered."""
     assert expected == pytest.approx(ideal_rate(16, 0.1, offered))

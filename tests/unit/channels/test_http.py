@@ -68,13 +68,7 @@ async def outcome_of(wire: Wire) -> Outcome:
 
 
 @pytest.mark.parametrize(
-    ("body", "kept"),
-    [
-        (b"", ""),
-        (b"gone", "gone"),
-        ("é".encode() * 2000, "é" * 512),
-        (b"\xff\xfe", "\ufffd\ufffd"),
-    ],
+    ("body", "kept"), [(b"", ""), (b"gone", "gone"), ("é".encode() * 2000, "é" * 512), (b"\xff\xfe", "\ufffd\ufffd")]
 )
 async def test_the_first_kib_of_an_answer_is_kept(body: bytes, kept: str) -> None:
     """Whatever it is, as text."""

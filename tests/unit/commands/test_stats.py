@@ -247,10 +247,7 @@ def test_what_is_not_known_is_not_within_its_threshold(backends: Backends, monke
 
     monkeypatch.setattr(backends.store, "vitals", vitals)
     called = call("stats", "--fail-over", "repeated=5")
-    assert (4, "trio-alerts: repeated is unknown and cannot be compared with 5\n") == (
-        called.exit_code,
-        called.err,
-    )
+    assert (4, "trio-alerts: repeated is unknown and cannot be compared with 5\n") == (called.exit_code, called.err)
     backends.store_fault = StartError(STORE_GONE)
     called = call("stats", "--fail-over", "overdue=0,oldest=60")
     assert 5 == called.exit_code, "what is over is over, whatever is missing"

@@ -57,10 +57,7 @@ def test_a_balanced_ledger_has_no_findings() -> None:
         ({"dead": [("c", "bad_json"), ("b", "bad_json")]}, "recorded, and quarantined too: b"),
         ({"dead": [("c", "bad_json"), ("c", "bad_json")]}, "quarantined more than once: c"),
         ({"books": [book("quick", a=1), book("slow")]}, "delivered by the record, and never accepted by slow: a"),
-        (
-            {"books": [book("quick", a=2), book("slow", a=0)]},
-            "sent to quick again without being marked in doubt: a",
-        ),
+        ({"books": [book("quick", a=2), book("slow", a=0)]}, "sent to quick again without being marked in doubt: a"),
         (
             {"books": [dataclasses.replace(book("quick", a=0), unsigned=2), book("slow", a=0)]},
             "quick got 2 requests without a valid signature",

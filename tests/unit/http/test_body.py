@@ -157,10 +157,7 @@ async def test_the_deadline_ends_a_body_before_its_own_bound(mock_clock: MockClo
 )
 async def test_who_needs_the_whole_body_is_told_that_it_is_cut(rest: bytes) -> None:
     """The store's answers are data: half of one is none, and must not look like one."""
-    async with (
-        raw_receiver(closing_after(b"HTTP/1.1 200 OK\r\n" + rest)) as receiver,
-        TrioTransport() as transport,
-    ):
+    async with raw_receiver(closing_after(b"HTTP/1.1 200 OK\r\n" + rest)) as receiver, TrioTransport() as transport:
         with pytest.raises(httpx.RemoteProtocolError):
             await status(transport, receiver.url)
         assert (0, 0, 0) == counts(transport)

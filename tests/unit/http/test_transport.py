@@ -123,10 +123,7 @@ async def test_a_compressed_body_is_left_alone() -> None:
     """A body that would be a thousand times larger unpacked is not unpacked, by httpx neither."""
     bomb = gzip.compress(b"\0" * 10_000_000)
     answer = b"HTTP/1.1 200 OK\r\nContent-Encoding: gzip\r\nContent-Length: %d\r\n\r\n%b" % (len(bomb), bomb)
-    async with (
-        raw_receiver(answering(answer)) as receiver,
-        httpx.AsyncClient(transport=TrioTransport()) as client,
-    ):
+    async with raw_receiver(answering(answer)) as receiver, httpx.AsyncClient(transport=TrioTransport()) as client:
         response = await client.post(receiver.url)
 
     assert bomb == response.content
@@ -624,11 +621,7 @@ async def test_a_dead_address_leaves_time_for_the_next(mock_clock: MockClock, de
 async def test_receivers_that_cannot_be_connected_to_delay_no_other(mock_clock: MockClock, dead_port: int) -> None:
     """With a hundred attempts stuck in lookups and connects, another receiver gets its alert at once."""
     names = NameServer(takes_s=math.inf)
-    async with (
-        raw_receiver() as well,
-        TrioTransport(names=Resolver(names)) as transport,
-        trio.open_nursery() as stuck,
-    ):
+    async with raw_receiver() as well, TrioTransport(names=Resolver(names)) as transport, trio.open_nursery() as stuck:
         for number in range(50):
             stuck.start_soon(status, transport, f"http://127.0.0.1:{dead_port}/")
             stuck.start_soon(status, transport, f"http://receiver-{number}.example/")

@@ -391,9 +391,7 @@ async def test_a_hanging_receiver_is_cut_at_the_bound_and_in_doubt(autojump_cloc
     assert ("retrying", 1, "no answer within 15 s") == (delivery.state, delivery.in_doubt, delivery.last_error)
 
 
-async def test_an_exception_out_of_a_channel_is_its_attempt_s_outcome(
-    autojump_clock: MockClock,
-) -> None:
+async def test_an_exception_out_of_a_channel_is_its_attempt_s_outcome(autojump_clock: MockClock) -> None:
     """Unseen, for the request may have gone out; other channels, alerts and the process go on; one traceback."""
     world = World(channels=[FakeChannel("other")])
     pipeline = world.pipeline()

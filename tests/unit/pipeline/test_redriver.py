@@ -125,9 +125,7 @@ async def test_more_channels_than_slots_get_one_each(autojump_clock: MockClock) 
     assert {"delivered"} == set(retries.world.states.values())
 
 
-async def test_an_alert_is_sent_again_through_those_of_its_channels_that_have_a_slot(
-    autojump_clock: MockClock,
-) -> None:
+async def test_an_alert_is_sent_again_through_those_of_its_channels_that_have_a_slot(autojump_clock: MockClock) -> None:
     """The part of a hanging channel waits, the other one does not; with slots for both it is one attempt."""
     retries = Channels("hanging", "healthy", workers=8, redrive_every_s=1.0)
     retries.channels["hanging"].latency_s = 20.0

@@ -56,10 +56,7 @@ async def test_an_unreadable_retry_holds_up_no_other(
 
 
 @pytest.mark.parametrize("spoil", SPOILS)
-async def test_an_entry_whose_record_is_unreadable_is_quarantined(
-    spoil: str,
-    autojump_clock: MockClock,
-) -> None:
+async def test_an_entry_whose_record_is_unreadable_is_quarantined(spoil: str, autojump_clock: MockClock) -> None:
     """Nobody knows what became of it: it is kept with the reason `unreadable_record`, and the others go on."""
     world, server = World(), Fronted()
     first = world.emit(alert_id="a")

@@ -18,18 +18,8 @@ from trio_alerts.channels.registry import channel_settings
 from trio_alerts.channels.webhook import WebhookSettings
 from trio_alerts.errors import SettingsError
 from trio_alerts.secret import Secret, signing_key
-from trio_alerts.settings.addresses import (
-    OpenSearchAddress,
-    RedisAddress,
-    SqliteAddress,
-    parse_receiver_url,
-)
-from trio_alerts.settings.settings import (
-    RouteSettings,
-    Settings,
-    require_channels,
-    warnings_about,
-)
+from trio_alerts.settings.addresses import OpenSearchAddress, RedisAddress, SqliteAddress, parse_receiver_url
+from trio_alerts.settings.settings import RouteSettings, Settings, require_channels, warnings_about
 from trio_alerts.settings.sources import load_settings
 from trio_alerts.settings.tables import describe
 
@@ -185,17 +175,7 @@ def test_what_others_put_into_the_environment_is_no_setting(name: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "name",
-    [
-        "http_bind",
-        "service_hosts",
-        "test",
-        "faults",
-        "xyzzy",
-        "workers_file",
-        "channels",
-        "redis_ca_file_file",
-    ],
+    "name", ["http_bind", "service_hosts", "test", "faults", "xyzzy", "workers_file", "channels", "redis_ca_file_file"]
 )
 def test_an_unknown_name_is_refused_whatever_its_source(name: str, toml: TomlFile) -> None:
     """A name that is no setting (yet) is an error that says where it stands."""

@@ -369,11 +369,9 @@ def test_the_report_names_fields_and_commands() -> None:
     lines = text.splitlines()
     assert "The index cannot be trusted: alias alerts, alerts-000001." == lines[0]
     assert lines[1].startswith("  view: type is text, must be keyword (filters")
-    assert [
-        "PUT /alerts-000002",
-        "POST /_reindex?refresh=true",
-        "POST /_aliases",
-    ] == [" ".join(line.split()[:2]) for line in lines[3:]]
+    assert ["PUT /alerts-000002", "POST /_reindex?refresh=true", "POST /_aliases"] == [
+        " ".join(line.split()[:2]) for line in lines[3:]
+    ]
     assert (
         '{"actions":[{"remove":{"index":"alerts-000001","alias":"alerts"}},'
         '{"add":{"index":"alerts-000002","alias":"alerts","is_write_index":true}}]}'
