@@ -36,7 +36,8 @@ async def _redeliver(arguments: argparse.Namespace, wanted: RecordFilter, settin
     dry_run: bool = arguments.dry_run
     counts: Counter[type[Change | Skip]] = Counter()
     async with open_operator(settings) as operator:
-        redelivery = Redelivery(operator=operator, policy=_policy(settings), dry_run=dry_run)
+        policy = RetryPolicy(settings.retry_schedule_s, settings.holding_channels)
+        redelivery = Redelivery(operator=operator, policy=policy, dry_run=dry_run)
         if arguments.ids:
             results = redelivery.by_id(arguments.ids)
         else:
@@ -47,10 +48,6 @@ async def _redeliver(arguments: argparse.Namespace, wanted: RecordFilter, settin
     what = "would be sent again (--dry-run)" if dry_run else "due now: a running process sends them"
     sys.stdout.write(f"{counts[Change]:,} {what}; {counts[Skip]:,} left alone\n")
     return counts[Skip]
-
-
-def _policy(settings: Settings) -> RetryPolicy:
-    return RetryPolicy(settings.retry_schedule_s, settings.holding_channels)
 
 
 def _print(result: Change | Skip, dry_run: bool) -> None:

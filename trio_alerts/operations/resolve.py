@@ -1,7 +1,5 @@
 """Alerts in doubt, settled by somebody who knows whether they arrived."""
 
-from functools import partial
-
 from trio_alerts.delivery import Delivery
 from trio_alerts.operations.records import Change, Operator, Skip
 from trio_alerts.transitions import Resolution, resolved
@@ -13,13 +11,13 @@ async def resolve(operator: Operator, record_id: str, resolution: Resolution) ->
     Raises:
         Unavailable: It may have been written, or not.
     """
-    return await operator.change(record_id, partial(_decide, operator=operator, resolution=resolution))
 
+    def decide(delivery: Delivery, owner: str) -> Delivery | str:
+        after = resolved(delivery, owner, operator.clock.now(), resolution, operator.name)
+        if after is not None:
+            return after
+        if delivery.state == "sending":
+            return "it is being sent now; wait for the outcome"
+        return f"no channel of it is in doubt, the record is {delivery.state}"
 
-def _decide(delivery: Delivery, owner: str, *, operator: Operator, resolution: Resolution) -> Delivery | str:
-    after = resolved(delivery, owner, operator.clock.now(), resolution, operator.name)
-    if after is not None:
-        return after
-    if delivery.state == "sending":
-        return "it is being sent now; wait for the outcome"
-    return f"no channel of it is in doubt, the record is {delivery.state}"
+    return await operator.change(record_id, decide)
