@@ -33,7 +33,7 @@ def _execute(_: argparse.Namespace, settings: Settings) -> int:
 
 async def _check(settings: Settings, report: "_Report") -> None:
     """Look at everything in the order in which `run` would, and go on after each problem."""
-    report.note("settings", "can be read, and do not contradict each other")
+    report.note("settings", "can be read and do not contradict each other")
     for warning in warnings_about(settings):
         report.note("settings", f"warning: {warning}")
     with report.part("channels"):
@@ -61,7 +61,7 @@ async def _check(settings: Settings, report: "_Report") -> None:
             with report.part("store"):
                 identity = await refuse_foreign(stream, store)
                 report.note(
-                    "store", "would be given to a new deployment" if identity is None else f"of deployment {identity}"
+                    "store", "would belong to a new deployment" if identity is None else f"of deployment {identity}"
                 )
         for name, backend in (("store", store), ("redis", stream)):
             if backend is not None:

@@ -77,9 +77,8 @@ def moment(text: str, now: dt.datetime | None = None) -> dt.datetime:
             return given.astimezone(dt.UTC)
     except (msgspec.ValidationError, OverflowError):
         pass
-    raise argparse.ArgumentTypeError(
-        f"{text!r} is not a date or time; write RFC 3339 with a zone, as in 2026-11-16T08:00:00Z, or 30m, 1h, 7d ago"
-    )
+    forms = "RFC 3339 with a zone (2026-11-16T08:00:00Z), or how long ago (30m, 1h, 7d)"
+    raise argparse.ArgumentTypeError(f"{text!r} is not a date or time; use {forms}")
 
 
 def count(most: int | None = None) -> Callable[[str], int]:
@@ -92,7 +91,7 @@ def count(most: int | None = None) -> Callable[[str], int]:
     def read(text: str) -> int:
         if not text.isascii() or not text.isdecimal() or int(text) < 1 or (most is not None and int(text) > most):
             bounds = "of at least 1" if most is None else f"from 1 to {most:,}"
-            raise argparse.ArgumentTypeError(f"{text!r} must be a whole number {bounds}")
+            raise argparse.ArgumentTypeError(f"must be a whole number {bounds}, not {text!r}")
         return int(text)
 
     return read

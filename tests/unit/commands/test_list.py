@@ -168,8 +168,8 @@ def test_nothing_found(store: FakeStore) -> None:
     [
         ("--severity hihg", "(did you mean high?)"),
         ("--state in-doubt", "(did you mean in_doubt?)"),
-        ("--limit 0", "'0' must be a whole number from 1 to 1,000,000"),
-        ("--limit ²", "'²' must be a whole number"),
+        ("--limit 0", "must be a whole number from 1 to 1,000,000, not '0'"),
+        ("--limit ²", "must be a whole number from 1 to 1,000,000, not '²'"),
         ("--since yesterday", "'yesterday' is not a date or time"),
     ],
 )
