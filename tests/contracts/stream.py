@@ -654,7 +654,7 @@ class StreamContract:
 
     @pytest.mark.parametrize("how", ["own_pending", "claim", "hand_over"])
     async def test_a_deleted_entry_is_acknowledged_and_noted(self, world: StreamWorld, how: str) -> None:
-        """An entry that was deleted before it was dealt with is lost upstream: noted once, and pending no more."""
+        """An entry that was deleted before it was processed is lost upstream: noted once, and pending no more."""
         add(world, 3)
         async with world.open("a") as stream:
             await stream.prepare()

@@ -336,7 +336,7 @@ def _check(result: Any, settings: Settings) -> None:
                 assert all(isinstance(part, bytes) for pair in one.fields.items() for part in pair), one
 
 
-def _first_words(random: Random) -> None:
+def _handshake(random: Random) -> None:
     """Connecting: what a server, a Sentinel or something else says to the first commands."""
     server = FuzzedServer(random)
     address = RedisAddress(
@@ -363,4 +363,4 @@ def _first_words(random: Random) -> None:
     _run(case)
 
 
-TARGETS = [Target("redis answers", _answers, share=3), Target("redis first words", _first_words)]
+TARGETS = [Target("redis answers", _answers, share=3), Target("redis handshake", _handshake)]

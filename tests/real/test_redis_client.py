@@ -261,12 +261,12 @@ async def test_tls_carries_many_tasks(redis7: RedisServer, tls_files: TlsFiles) 
         ("unix:///no/such/socket", "unix:///no/such/socket?db=0 cannot be reached: No such file or directory"),
         ("redis://:hunter2@127.0.0.1:{port}", "{server} refuses the user name or password: invalid username-password"),
         ("redis://hunter:hunter2@127.0.0.1:{port}", "{server} refuses the user name or password: "),
-        ("redis://127.0.0.1:{port}", "{server} wants a user name or password: Authentication required."),
-        ("redis://127.0.0.1:{port}/1", "/1 wants a user name or password: "),
+        ("redis://127.0.0.1:{port}", "{server} requires a user name or password: Authentication required."),
+        ("redis://127.0.0.1:{port}/1", "/1 requires a user name or password: "),
         ("redis://:secret@127.0.0.1:{port}/99", "/99 refuses database 99: DB index is out of range"),
         ("redis://weak:hunter2@127.0.0.1:{port}/1", "/1 refuses database 1: "),
-        ("redis://:secret@127.0.0.1:{tls_port}", " (does it want TLS, rediss://?)"),
-        ("rediss://:secret@127.0.0.1:{tls_port}", " shows a certificate that is not trusted: "),
+        ("redis://:secret@127.0.0.1:{tls_port}", " (does it require TLS? then use rediss://)"),
+        ("rediss://:secret@127.0.0.1:{tls_port}", " presents an untrusted certificate: "),
     ],
 )
 async def test_a_refusal_at_start_says_who_and_why(
@@ -287,7 +287,9 @@ async def test_a_refusal_at_start_says_who_and_why(
 
 async def test_a_certificate_from_another_authority_is_refused(locked_redis: RedisServer, tls_files: TlsFiles) -> None:
     """The CA file decides alone: a certificate that it did not sign does not pass."""
-    with pytest.raises(StartError, match=r"not trusted: unable to get local issuer|not trusted: self.signed"):
+    with pytest.raises(
+        StartError, match=r"untrusted certificate: unable to get local issuer|untrusted certificate: self.signed"
+    ):
         async with open_redis(parse_redis_url(locked_redis.tls_url), ca_file=tls_files.wrong_ca):
             pass
 
@@ -296,7 +298,7 @@ async def test_a_certificate_for_another_name_is_refused(redis7: RedisServer, tl
     """The right authority is not enough: the certificate must be for the host in the URL."""
     async with trio.open_nursery() as nursery:
         port = await nursery.start(serve_tls_front, redis7.port, tls_files.server_context(wrong_name=True))
-        with trio.fail_after(GENEROUS_S), pytest.raises(StartError, match=r"not trusted: Hostname mismatch"):
+        with trio.fail_after(GENEROUS_S), pytest.raises(StartError, match=r"untrusted certificate: Hostname mismatch"):
             async with open_redis(parse_redis_url(f"rediss://localhost:{port}"), ca_file=tls_files.ca):
                 pass
         nursery.cancel_scope.cancel()
@@ -306,7 +308,7 @@ async def test_a_silent_server_does_not_hang_the_start() -> None:
     """A listener that accepts and says nothing, and one that hangs in TLS, end the start after the timeout."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
         port = listener.getsockname()[1]
-        for scheme, hint in (("redis", ""), ("rediss", " (does it speak TLS? without: redis://)")):
+        for scheme, hint in (("redis", ""), ("rediss", " (does it speak TLS? if not, use redis://)")):
             wanted = re.escape(f" does not answer within 0.2 s{hint}")
             with trio.fail_after(GENEROUS_S), pytest.raises(StartError, match=f"{wanted}$"):
                 async with open_redis(parse_redis_url(f"{scheme}://127.0.0.1:{port}"), timeout_s=0.2):

@@ -18,8 +18,8 @@ from trio_alerts.pages import Pages
 
 UNREAD = 5
 TAKEN = "ERROR lost upstream: stream "
-MOVED = "was moved by somebody"
-GONE = "was gone; it is created again"
+MOVED = "was moved (XGROUP SETID"
+GONE = "was lost and is created again"
 
 
 @pytest.fixture
@@ -166,9 +166,9 @@ async def test_a_group_that_is_moved_past_entries(
         move(world, how)
         assert 0 == await stream.upkeep.newly_lost()
         (line,) = [line for line in logged if MOVED in line]
-        assert f"about {UNREAD} entries" in line
+        assert f"about {UNREAD} unread entries" in line
         assert stood_at in line
-        out_of_reach = any("stands behind the end" in line for line in logged)
+        out_of_reach = any("is past the end" in line for line in logged)
         assert (how in ("beyond the end", "to the largest ID")) is out_of_reach
         assert LostUnread(0, 1) == await lost(world, redis_server)
         world.run("XGROUP SETID", name, GROUP, stood_at)
@@ -180,13 +180,13 @@ async def test_a_group_that_is_moved_past_entries(
 async def test_what_is_added_out_of_reach_is_counted(
     world: RedisWorld, redis_server: RedisServer, logged: list[str]
 ) -> None:
-    """A group that stands behind the end gets nothing: each entry that is added is one more."""
+    """A group that is past the end gets nothing: each entry that is added is one more."""
     async with working(world, redis_server) as stream:
         world.run("XGROUP SETID", world.names[0], GROUP, "9999999999999-0")
         await stream.upkeep.newly_lost()
         add(world, 3)
         await stream.upkeep.newly_lost()
-        assert 1 == sum("stands behind the end" in line for line in logged)
+        assert 1 == sum("is past the end" in line for line in logged)
     assert [5, 3] == [int(line.split("about ")[1].split()[0]) for line in logged if MOVED in line]
 
 

@@ -21,7 +21,7 @@ __all__ = ["world"]
 async def quarantined(
     world: RedisWorld, server: RedisServer, entries: Sequence[Fields], why: tuple[str, str] = WHY
 ) -> AsyncIterator[tuple[RedisDeadLetters, list[str]]]:
-    """Put entries into quarantine as a worker does; give the desk, and the entries' first IDs."""
+    """Quarantine entries as a worker does; give the desk, and the entries' first IDs."""
     added = [world.add(world.names[0], fields) for fields in entries]
     async with world.open("a") as stream:
         await stream.prepare()

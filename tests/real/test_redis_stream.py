@@ -202,7 +202,7 @@ async def test_all_streams_are_looked_at_before_a_group_is_created(
     add(world, 1)
     world.client.set(world.names[1], "text")
     async with open_redis_stream(settings(redis_server, streams=world.names[:2])) as stream:
-        with pytest.raises(StartError, match=rf"{world.names[1]}.*is of another type"):
+        with pytest.raises(StartError, match=rf"{world.names[1]}.*holds a value of another type"):
             await stream.prepare()
     groups: Any = world.client.xinfo_groups(world.names[0])
     assert [] == groups
@@ -215,7 +215,7 @@ async def test_a_dead_letter_key_that_is_no_stream_is_refused(
     """Else the first bad entry would stop the process."""
     world.client.hset(dead_letter_key(world.names[0]), "a", "b")
     async with open_redis_stream(settings(redis_server, stream=world.names[0])) as stream:
-        with pytest.raises(StartError, match="is of another type") as raised:
+        with pytest.raises(StartError, match="holds a value of another type") as raised:
             await getattr(stream, method)()
     assert 4 == raised.value.exit_code
 

@@ -40,7 +40,7 @@ async def _tell_what_was_lost(pipeline: Pipeline) -> None:
     if lost := await pipeline.upkeep.newly_lost():
         logger.error(
             "lost upstream: {} entries were trimmed or deleted from the stream before they were read; "
-            "let the producer keep more (its MAXLEN), or run more workers",
+            "raise the producer's MAXLEN, or run more workers",
             lost,
         )
 

@@ -106,8 +106,8 @@ def refusal(address: object, user: str, command: tuple[EncodableT, ...], error: 
 
 
 def misunderstood(address: object, command: tuple[EncodableT, ...], answer: object) -> Unavailable:
-    """Say that an answer is not what the command should be answered with."""
-    return Unavailable(f"{address} answers {describe(command)} with what is no such answer: {answer!r:.{SHOWN}}")
+    """Say that an answer does not have the form that the command's answers have."""
+    return Unavailable(f"{address} gave an unexpected answer to {describe(command)}: {answer!r:.{SHOWN}}")
 
 
 def describe(command: tuple[EncodableT, ...]) -> str:

@@ -130,7 +130,7 @@ class RedisClient(AsyncCoreCommands):
         self._event_dispatcher = EventDispatcher()  # redis-py asks every client for one; nothing listens
         # Taken from a client that never connects: the tables' own module is private and moves between releases.
         self._callbacks = dict(Redis(protocol=2).response_callbacks)
-        self._connection: RedisConnection | None = None  # the last one, lost or not; None before the first
+        self.connection: RedisConnection | None = None  # the last one, lost or not; None before the first
         self._moved_to: tuple[str, int] | None = None
         self._reason = "not connected yet"
         self._back = trio.lowlevel.ParkingLot()
@@ -143,15 +143,15 @@ class RedisClient(AsyncCoreCommands):
     @property
     def connected(self) -> bool:
         """Whether a command would go out at once."""
-        return self._connection is not None and self._connection.lost is None
+        return self.connection is not None and self.connection.lost is None
 
     @property
     def state(self) -> str:
         """The live state in words, for logs and health pages."""
         if self._closed:
             return "closed"
-        if self._connection is not None and self._connection.lost is None:
-            return f"connected, {self._connection.under_way} under way"
+        if self.connection is not None and self.connection.lost is None:
+            return f"connected, {self.connection.under_way} under way"
         return f"lost: {self._reason}"
 
     @asynccontextmanager
@@ -234,8 +234,8 @@ class RedisClient(AsyncCoreCommands):
     def misunderstood(self, command: tuple[EncodableT, ...], answer: object) -> Unavailable:
         """Drop the connection because of an answer, and return the error that says so."""
         error = misunderstood(self.address, command, answer)
-        if self._connection is not None:
-            self._connection.drop(str(error))
+        if self.connection is not None:
+            self.connection.drop(str(error))
         return error
 
     async def _send(self, command: tuple[EncodableT, ...]) -> Any:
@@ -256,13 +256,13 @@ class RedisClient(AsyncCoreCommands):
         raise Unavailable(f"{self.address}: moved more than {MAX_REDIRECTS} times")
 
     async def _live_connection(self) -> RedisConnection:
-        if self._connection is not None and self._connection.lost is None:
-            return self._connection
+        if self.connection is not None and self.connection.lost is None:
+            return self.connection
         with trio.move_on_after(self._timeout_s):
             while not self._closed:
                 await self._back.park()
-                if self._connection is not None and self._connection.lost is None:
-                    return self._connection
+                if self.connection is not None and self.connection.lost is None:
+                    return self.connection
         if self._closed:
             raise trio.ClosedResourceError(f"{self!r} was left")
         raise Unavailable(f"{self.address} is not connected: {self._reason}")
@@ -274,10 +274,10 @@ class RedisClient(AsyncCoreCommands):
             StartError: It did not work; the message names the address and the reason.
         """
         try:
-            self._connection = await self._connect()
+            self.connection = await self._connect()
         except Unavailable as error:
             raise StartError(f"Redis: {error}") from error
-        return self._connection
+        return self.connection
 
     async def stay_connected(self, connection: RedisConnection) -> None:
         """Carry the connection, and another whenever it is lost. Never returns; cancelling it closes the client."""
@@ -296,7 +296,7 @@ class RedisClient(AsyncCoreCommands):
                 logger.debug(
                     "Redis is back: {address} was away for {away_s:.1f} s", address=self.address, away_s=away_s
                 )
-                self._connection = connection
+                self.connection = connection
                 self._back.unpark_all()
         finally:
             self._closed = True

@@ -79,7 +79,7 @@ async def connect(
                 await trio.aclose_forcefully(stream)
                 raise
     except trio.TooSlowError:
-        hint = " (does it speak TLS? without: redis://)" if address.tls else ""
+        hint = " (does it speak TLS? if not, use redis://)" if address.tls else ""
         raise Unavailable(f"{address} does not answer within {timeout_s:g} s{hint}") from None
     return connection
 
@@ -138,9 +138,9 @@ async def _agree_on_tls(stream: trio.SSLStream[trio.SocketStream], address: Redi
         cause = error.__cause__
         if isinstance(cause, ssl.SSLCertVerificationError):
             why = f"{cause.verify_message} (see redis_ca_file)"
-            raise Refusal(f"{address} shows a certificate that is not trusted: {why}") from error
+            raise Refusal(f"{address} presents an untrusted certificate: {why}") from error
         reason = cause.reason if isinstance(cause, ssl.SSLError) else "closed by the server"
-        raise Unavailable(f"{address} does not agree on TLS: {reason}") from error
+        raise Unavailable(f"{address} failed the TLS handshake: {reason}") from error
 
 
 async def _introduce(connection: RedisConnection, address: RedisAddress) -> None:
@@ -159,8 +159,8 @@ async def _introduce(connection: RedisConnection, address: RedisAddress) -> None
             if isinstance(about, bytes) and b"cluster_enabled:1" in about:
                 reason = None
     except Unavailable as error:
-        hint = "" if address.tls else " (does it want TLS, rediss://?)"
-        raise Unavailable(f"{address} broke off at the first words: {error}{hint}") from error
+        hint = "" if address.tls else " (does it require TLS? then use rediss://)"
+        raise Unavailable(f"{address} dropped the connection during the handshake: {error}{hint}") from error
     if reason is not None:
         raise Refusal(f"{address} {_without_passwords(reason, address)}")
 
@@ -175,7 +175,7 @@ def _refusal(address: RedisAddress, answers: dict[str, Any]) -> str | None:
     for word, complaint in complaints.items():
         answer = answers.get(word)
         if isinstance(answer, AuthenticationError) and word != "AUTH":
-            return f"wants a user name or password: {answer}"
+            return f"requires a user name or password: {answer}"
         # An ACL may forbid PING, as SETNAME and ROLE: one can do without, but never without SELECT: wrong database.
         if isinstance(answer, Exception) and not (word == "PING" and isinstance(answer, NoPermissionError)):
             return f"{complaint}: {answer}"

@@ -75,7 +75,7 @@ class RedisConnection:
         return len(self._waiting)
 
     async def exchange(self, *commands: tuple[EncodableT, ...]) -> list[Any]:
-        """Send commands and read their answers, errors among them as values: for the first words, before `run`.
+        """Send commands and read their answers, errors among them as values: for the handshake, before `run`.
 
         Raises:
             Unavailable: The stream broke.

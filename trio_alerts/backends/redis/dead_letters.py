@@ -126,7 +126,7 @@ class RedisDeadLetters:
         if entry.size > MOST_WHOLE_BYTES:
             raise AlertError(
                 f"{dead_id} has {entry.size:,} bytes in so many fields that it cannot be put back (at most "
-                f"{MOST_WHOLE_BYTES:,}): write it anew, or drop it"
+                f"{MOST_WHOLE_BYTES:,}): write it again, or drop it"
             )
         flat = [part for name, value in fields if name != REPLAY_OF for part in (name, value)]
         if not as_new:

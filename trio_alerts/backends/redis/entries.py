@@ -30,7 +30,7 @@ class Entries:
             self._replays[stream, entry_id] = original
         elif REPLAY_OF in fields:
             logger.warning(
-                "{record_id}: its field 'replay_of' is none of ours; it counts as new",
+                "{record_id}: its field 'replay_of' is not ours; it counts as a new entry",
                 record_id=self._ids.of(stream, entry_id),
             )
         return Entry(

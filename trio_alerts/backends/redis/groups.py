@@ -61,8 +61,8 @@ class Groups:
         self._ledgers[name] = created.noted
         if created.known_before:
             logger.error(
-                "group {group!r} of stream {stream!r} was gone; it is created again, and reads the stream from its "
-                "start. About {lost} entries went away unread",
+                "group {group!r} of stream {stream!r} was lost and is created again; it reads the stream from its "
+                "start. About {lost} entries were lost unread",
                 group=self._group,
                 stream=name,
                 lost=created.lost,
@@ -106,16 +106,16 @@ class Groups:
         self._ledgers[name] = losses.noted
         if losses.taken_away:
             logger.error(
-                "lost upstream: stream {stream!r} was deleted or replaced by somebody, with its group {group!r}: about "
-                "{lost} entries that were not read yet went with it",
+                "lost upstream: stream {stream!r} was deleted or replaced, with its group {group!r}: about {lost} "
+                "entries were lost unread",
                 stream=name,
                 group=self._group,
                 lost=losses.count,
             )
         if losses.moved_past:
             logger.error(
-                "group {group!r} of stream {stream!r} was moved by somebody (XGROUP SETID, or DESTROY and CREATE) past "
-                "about {moved_past} entries that nobody has read; XGROUP SETID sets it back to {moved_from}",
+                "group {group!r} of stream {stream!r} was moved (XGROUP SETID, or DESTROY and CREATE) past about "
+                "{moved_past} unread entries; XGROUP SETID sets it back to {moved_from}",
                 group=self._group,
                 stream=name,
                 moved_past=losses.moved_past,
@@ -123,8 +123,8 @@ class Groups:
             )
         if losses.unreachable and name not in self._unreachable:
             logger.error(
-                "group {group!r} stands behind the end of stream {stream!r}: it gets no entry until one has a larger "
-                "ID; XGROUP SETID sets it back to where it was",
+                "group {group!r} is past the end of stream {stream!r}: it gets no entry until one has a larger ID; "
+                "XGROUP SETID sets it back to where it was",
                 group=self._group,
                 stream=name,
             )

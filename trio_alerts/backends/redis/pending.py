@@ -101,7 +101,7 @@ class PendingList:
             ours.update(known[one.text].record_id for one in answer.ours if one.text in known)
             for one in answer.gone:
                 logger.warning(
-                    "{record_id}: was deleted from stream {stream!r} while it is being worked on",
+                    "{record_id}: was deleted from stream {stream!r} while it was being processed",
                     record_id=self._entries.record_id(stream, one.text),
                     stream=stream,
                 )
@@ -176,7 +176,7 @@ class PendingList:
     def _report_lost(self, stream: str, gone: Sequence[EntryId]) -> None:
         for entry_id in gone:
             logger.error(
-                "{record_id}: lost upstream: it was deleted or trimmed from stream {stream!r} before it was dealt with",
+                "{record_id}: lost upstream: it was deleted or trimmed from stream {stream!r} before it was processed",
                 record_id=self._entries.record_id(stream, entry_id.text),
                 stream=stream,
             )

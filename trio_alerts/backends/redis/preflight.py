@@ -79,20 +79,20 @@ async def _look_at_the_server(client: RedisClient, streams: Sequence[str], found
     version = str(about.get("redis_version", ""))
     numbers = tuple(int(part) for part in version.split(".")[:2] if part.isdigit())
     if numbers and numbers < OLDEST_SERVER:
-        raise StartError(f"{client.address} is Redis {version}; needed is 6.2 or newer, or Valkey")
+        raise StartError(f"{client.address} is Redis {version}: it must be 6.2 or newer, or Valkey")
     policy = str(about.get("maxmemory_policy", ""))
     if policy.startswith("allkeys"):
         raise StartError(
-            f"{client.address} has the maxmemory-policy {policy}: with a full memory it deletes whole streams, with "
-            "all their alerts. Set it to noeviction (CONFIG SET maxmemory-policy noeviction, and in redis.conf), "
+            f"{client.address} has the maxmemory-policy {policy}: when its memory is full, it deletes whole streams "
+            "with all their alerts. Set it to noeviction (CONFIG SET maxmemory-policy noeviction, and in redis.conf), "
             "or use another server"
         )
     slots = {key_slot(stream.encode()) for stream in streams}
     if about.get("cluster_enabled") == 1 and len(slots) > 1:
         raise StartError(
-            f"{client.address} is a Redis Cluster's, and the streams lie in {len(slots)} of its slots: one XREADGROUP, "
-            "and so one process, serves one slot. Give them one tag in braces ({a}:0 and {a}:1 share a slot), or run "
-            "a deployment for each slot"
+            f"{client.address} belongs to a Redis Cluster, and the streams are in {len(slots)} of its slots: one "
+            "XREADGROUP, and so one process, serves one slot. Give them one tag in braces ({a}:0 and {a}:1 share a "
+            "slot), or run a deployment for each slot"
         )
     if about.get("aof_enabled") == 0:
         found.warnings.append(
@@ -126,7 +126,7 @@ async def _try_permissions(client: RedisClient, settings: Settings, stream: str,
             await client.execute_command(*need.command)
         except Refusal as refused:
             if refused.forbidden:
-                found.warnings.append(f"{refused}; it is used {need.purpose}, and `run` can do without")
+                found.warnings.append(f"{refused}; it is used {need.purpose}; `run` works without it")
 
 
 def needs(settings: Settings, stream: str) -> list[_Need]:
@@ -152,8 +152,8 @@ def needs(settings: Settings, stream: str) -> list[_Need]:
         _Need("to remove consumers that are gone", ("XINFO CONSUMERS", stream, group)),
         _Need("to count what was lost", ("EXISTS", stream)),
         _Need("to count entries", ("XLEN", stream)),
-        _Need("to count what lies in quarantine", ("XLEN", dead)),
-        _Need("to put entries into quarantine", ("XADD", dead, _NEVER_AN_ID, "field", "value")),
+        _Need("to count dead letters", ("XLEN", dead)),
+        _Need("to quarantine entries", ("XADD", dead, _NEVER_AN_ID, "field", "value")),
         _Need("to read the log of deleted entries", ("XLEN", lost)),
         _Need("to note deleted entries", ("XADD", lost, _NEVER_AN_ID, "field", "value")),
         _Need("to remember where the group stands", ("HGETALL", ledger)),
@@ -175,7 +175,7 @@ def needs(settings: Settings, stream: str) -> list[_Need]:
 
 
 def comforts(stream: str) -> list[_Need]:
-    """Return the commands that make things better, and that `run` can do without."""
+    """Return the commands that make things better, and that `run` works without."""
     return [
         _Need("to wake a waiting read, so that a stop need not wait for `block_s`", ("CLIENT ID",)),
         _Need("to wake a waiting read, so that a stop need not wait for `block_s`", ("CLIENT UNBLOCK", _NEVER_AN_ID)),
@@ -189,7 +189,7 @@ def _judge(refused: Refusal, need: _Need) -> None:
         raise _refused(refused, need.purpose) from refused
     if "WRONGTYPE" in refused.reply:
         raise StartError(
-            f"{refused}: the key is there, but what it holds is of another type; use another name of stream or group, "
+            f"{refused}: the key holds a value of another type; use another name of stream or group, "
             "or move that key away (RENAME)"
         ) from refused
 

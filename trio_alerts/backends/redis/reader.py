@@ -82,7 +82,7 @@ class RedisReader:
     async def wake(self) -> None:
         """Let a blocked read return, by CLIENT UNBLOCK, until it has; nothing if that is not permitted."""
         (connection, client_id), reading = self._reader, self._reading
-        if reading is None or client_id is None or connection is not self._current_connection():
+        if reading is None or client_id is None or connection is not self._blocking.connection:
             return
         try:
             while self._reading is reading:
@@ -103,7 +103,7 @@ class RedisReader:
 
     async def _know_reader(self) -> None:
         """Ask for the ID of the blocking connection, when it is another one than the last time."""
-        if self._blocking.connected and self._reader[0] is self._current_connection():
+        if self._blocking.connected and self._reader[0] is self._blocking.connection:
             return
         client_id = None
         try:
@@ -111,10 +111,7 @@ class RedisReader:
         except Refusal as refused:
             if not refused.forbidden:
                 raise
-        self._reader = (self._current_connection(), client_id)
-
-    def _current_connection(self) -> RedisConnection | None:
-        return self._blocking._connection  # noqa: SLF001 - the client has no public sign of a new connection
+        self._reader = (self._blocking.connection, client_id)
 
 
 def _light(fields: Fields) -> tuple[Fields, int]:

@@ -52,7 +52,7 @@ class Network:
 
 
 def served(answer: Answer = echo, first_words: dict[str, bytes] | None = None) -> Answer:
-    """Answer the first words as a good server does, but for those given; everything else by `answer`."""
+    """Answer the handshake as a good server does, but for those given; everything else by `answer`."""
     words = {b"AUTH": b"+OK\r\n", b"SELECT": b"+OK\r\n", b"CLIENT": b"+OK\r\n", b"PING": b"+PONG\r\n", b"ROLE": MASTER}
     words |= {word.encode(): wire for word, wire in (first_words or {}).items()}
     return lambda command: words[command[0]] if command[0] in words else answer(command)
@@ -69,7 +69,7 @@ def log() -> Iterator[list[str]]:
     logger.remove(sink)
 
 
-# -- the first words --
+# -- the handshake --
 
 
 @pytest.mark.parametrize(
@@ -83,13 +83,13 @@ def log() -> Iterator[list[str]]:
         ({"PING": b"*1\r\n$4\r\nPING\r\n"}, "redis://h:6379/1 does not speak Redis's protocol"),
         ({"ROLE": REPLICA, "INFO": bulk(b"cluster_enabled:0")}, "redis://h:6379/1 is a replica"),
         ({"ROLE": array([bulk(b"sentinel")])}, "redis://h:6379/1 is a Sentinel: use redis+sentinel://"),
-        ({"AUTH": b"HTTP/1.1 400\r\n"}, "redis://h:6379/1 broke off at the first words: Protocol error"),
+        ({"AUTH": b"HTTP/1.1 400\r\n"}, "redis://h:6379/1 dropped the connection during the handshake: Protocol error"),
     ],
 )
 async def test_first_words_that_keep_us_out(
     monkeypatch: pytest.MonkeyPatch, first_words: dict[str, bytes], message: str
 ) -> None:
-    """A server that is of no use to us is refused at the first words, by name and with its reason."""
+    """A server that is of no use to us is refused during the handshake, by name and with its reason."""
     Network(monkeypatch, served(echo, first_words))
     with pytest.raises(StartError) as caught:
         async with open_redis(RedisAddress("h", db=1, password=Secret("p"))):
@@ -210,7 +210,7 @@ async def test_an_answer_of_another_shape_drops_the_connection(
     """It may be another command's: nothing that comes behind it is believed, and it is no bug of ours."""
     network = Network(monkeypatch, served(lambda _: wire))
     async with open_redis(RedisAddress("h")) as client:
-        with pytest.raises(Unavailable, match="redis://h:6379/0 answers TIME with what is no such answer: "):
+        with pytest.raises(Unavailable, match="redis://h:6379/0 gave an unexpected answer to TIME: "):
             client.expect(ServerTime, await client.time(), "TIME")
         assert not client.connected
     assert 1 == len(network.servers)
@@ -293,7 +293,12 @@ async def test_a_server_that_refuses_us_is_logged_once_for_each_reason(
         await network.servers[0].close()
         await _until_answered(client)
 
-    assert ["Redis connection lost", "Redis refuses us", "Redis refuses us", "Redis is back"] == log
+    assert [
+        "Redis connection lost",
+        "Redis refuses us",
+        "Redis refuses us",
+        "Redis is back",
+    ] == log
 
 
 async def test_a_command_waits_for_a_connection_that_comes_back(
@@ -477,7 +482,7 @@ async def test_a_server_without_tls_is_named(garbage: bytes) -> None:
     async with trio.open_nursery() as nursery:
         listeners = await nursery.start(partial(trio.serve_tcp, answer, 0, host="127.0.0.1"))
         port = listeners[0].socket.getsockname()[1]
-        with pytest.raises(StartError, match=rf"^Redis: rediss://127\.0\.0\.1:{port}/0 does not agree on TLS: "):
+        with pytest.raises(StartError, match=rf"^Redis: rediss://127\.0\.0\.1:{port}/0 failed the TLS handshake: "):
             async with open_redis(RedisAddress("127.0.0.1", port, tls=True)):
                 pass
         nursery.cancel_scope.cancel()
