@@ -33,19 +33,10 @@ class HttpService(Protocol):
     secrets: Sequence[str]
 
     def render(self, message: Message) -> bytes:
-        """Return the request of one attempt.
-
-        Raises:
-            httpx.LocalProtocolError: No request can carry it.
-        """
+        """Return the request of one attempt; raises `httpx.LocalProtocolError` if none can carry the message."""
 
     def judge(self, answer: AnswerParser, kept: str) -> Outcome:
-        """Say what an answer means for the attempt.
-
-        Args:
-            answer: As it came: its body may repeat secrets.
-            kept: The beginning of its body without them, for the record.
-        """
+        """Say what an answer means; `kept` is the beginning of its body without the secrets, for the record."""
 
 
 class HttpChannel:

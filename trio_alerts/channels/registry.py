@@ -15,12 +15,7 @@ KINDS = ("webhook",)  # each a file of this folder, with its `KIND` at the end
 
 
 class ChannelKind(NamedTuple):
-    """One kind of channel.
-
-    Attributes:
-        settings: The keys of its `[[channels]]` tables.
-        service: Makes the service of one channel, from these settings and a clock.
-    """
+    """The settings of one kind of channel, and what makes a service of them and of a clock."""
 
     settings: type[ChannelSettings]
     service: Callable[[Any, Callable[[], dt.datetime]], "HttpService"]

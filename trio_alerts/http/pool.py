@@ -117,11 +117,6 @@ class Origin:
         self.users = 0
         self.slots = trio.Semaphore(limit, max_value=limit)
 
-    @property
-    def waiting(self) -> int:
-        """Requests that wait for a slot."""
-        return self.slots.statistics().tasks_waiting
-
 
 class Pool:
     """All connections of a transport.
@@ -129,22 +124,15 @@ class Pool:
     A connection is in use by one request or idle, never in between. `acquire` and `release` come in pairs; between
     them the request owns what it got from `take_idle` or `connect`, and ends by `finish` or by closing it.
 
-    Args:
-        allowed: Where receivers may live.
-        names: Resolves their names.
-        ssl_context: For `https`.
-        connect_timeout_s: Bounds name lookup, connection and TLS handshake together.
-        limit_per_origin: The most connections to one origin, idle ones included.
-        keepalive_s: Idle connections are closed after this long. No task watches a clock for it: the next one that
-            becomes idle, of whatever origin, closes them; and one closed by the receiver is noticed before it would
-            be used.
-        max_idle: Idle connections to all origins together; above it, the longest idle one is closed.
+    The arguments are those of `TrioTransport`. No task watches a clock for `keepalive_s`: the next connection that
+    becomes idle, of whatever origin, closes those that are over it. One that the receiver closed is noticed before it
+    would be used.
     """
 
     def __init__(
         self,
         *,
-        allowed: AllowedNetworks,
+        networks: AllowedNetworks,
         names: Resolver,
         ssl_context: ssl.SSLContext,
         connect_timeout_s: float,
@@ -154,7 +142,7 @@ class Pool:
     ) -> None:
         self.closed = False
         self.origins: dict[OriginKey, Origin] = {}
-        self._allowed = allowed
+        self._networks = networks
         self._names = names
         self._connector = Connector()
         self._ssl_context = ssl_context
@@ -270,7 +258,7 @@ class Pool:
 
     def counts(self) -> tuple[int, int, int]:
         """Return how many connections are idle, how many requests have one or open one, and how many wait."""
-        waiting = sum(origin.waiting for origin in self.origins.values())
+        waiting = sum(origin.slots.statistics().tasks_waiting for origin in self.origins.values())
         users = sum(origin.users for origin in self.origins.values())
         return len(self._idle), users - waiting, waiting
 
@@ -278,8 +266,8 @@ class Pool:
         """Return what of a host may be connected to; every address is judged for every connection."""
         literal = literal_address(host)
         if literal is not None:
-            return allowed_among(self._allowed, host, [literal], literal=True)
-        return allowed_among(self._allowed, host, await self._names.addresses(host), literal=False)
+            return allowed_among(self._networks, host, [literal], literal=True)
+        return allowed_among(self._networks, host, await self._names.addresses(host), literal=False)
 
     def _keep(self, connection: Connection, receiver_keeps_s: int | None) -> None:
         # A second less than the receiver said: what we send while it closes would be lost, and in doubt.

@@ -43,7 +43,7 @@ class TrioTransport(httpx.AsyncBaseTransport):
         names: Resolves their names; by default apart from everything else that resolves names.
         ssl_context: For `https`; by default the system's and certifi's authorities, TLS 1.2 or newer.
         connect_timeout_s: Bounds name lookup, connection and TLS handshake together.
-        limit_per_origin: The most connections to one origin; further requests wait in order.
+        limit_per_origin: The most connections to one origin, idle ones included; further requests wait in order.
         keepalive_s: An idle connection is not reused after this long.
         max_idle: Idle connections to all origins together; by default half of the open files that this process may
             have, so that connections to many receivers never take those that new ones need.
@@ -65,7 +65,7 @@ class TrioTransport(httpx.AsyncBaseTransport):
     ) -> None:
         self._max_body_bytes = max_body_bytes
         self._pool = Pool(
-            allowed=networks or AllowedNetworks(),
+            networks=networks or AllowedNetworks(),
             names=names or Resolver(),
             ssl_context=ssl_context or default_ssl_context(),
             connect_timeout_s=connect_timeout_s,
