@@ -56,11 +56,7 @@ class Alert(Struct, frozen=True):
 
 
 def parse_entry(entry: Entry, now: dt.datetime) -> Alert:
-    """Validate an entry's `event` and make the unchanging part of its record.
-
-    Args:
-        entry: As it was read.
-        now: The server's time, for `ingested_at`.
+    """Validate an entry's `event` and make the unchanging part of its record; `now` is the server's time.
 
     Raises:
         ParseFault: It is not an AlertEvent; the reason is `missing_event`, `too_large`, `bad_json` or `bad_event`.

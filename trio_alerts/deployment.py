@@ -25,14 +25,23 @@ class DeploymentReader(Protocol):
     """A backend, or a view of one, that says whose it is."""
 
     async def deployment(self) -> str | None:
-        """Return the identity that is kept there, if there is one."""
+        """Return the identity of the deployment that it belongs to, if it has one yet.
+
+        A store from before there were identities that is plainly not ours has a description of its owner instead.
+
+        Raises:
+            SchemaError: The streams belong to two of them.
+        """
 
 
 class DeploymentKeeper(DeploymentReader, Protocol):
     """A backend that a deployment can take possession of."""
 
     async def keep_deployment(self, identity: str) -> str:
-        """Keep an identity, unless there is one; return the one that is kept."""
+        """Keep an identity, unless there is one; return the one that is kept: of two processes, one is first."""
+
+    async def replace_deployment(self, identity: str) -> None:
+        """Write another identity over the one that is kept: whoever works for the old one stops."""
 
 
 def new_identity(group: str, now: dt.datetime, chance: Random) -> str:

@@ -8,6 +8,7 @@ from typing import Protocol
 from msgspec import Struct
 
 from trio_alerts.delivery import State
+from trio_alerts.deployment import DeploymentKeeper
 from trio_alerts.record import Record
 
 
@@ -50,7 +51,7 @@ class RecordFilter:
     until: dt.datetime | None = None
 
 
-class AlertStore(Protocol):
+class AlertStore(DeploymentKeeper, Protocol):
     """Where records live. Reads by ID are real-time; searches may lag behind by a second."""
 
     async def prepare(self) -> None:
@@ -63,18 +64,6 @@ class AlertStore(Protocol):
 
     async def inspect(self) -> list[str]:
         """Tell what `prepare` would create, a line each, and create nothing; raises what `prepare` raises."""
-
-    async def deployment(self) -> str | None:
-        """Return the identity of the deployment that the store belongs to; None: it has none, or does not exist yet.
-
-        A store from before there were identities that is plainly not ours has a description of its owner instead.
-        """
-
-    async def keep_deployment(self, identity: str) -> str:
-        """Keep an identity, unless there is one; return the one that is kept. Safe to repeat."""
-
-    async def replace_deployment(self, identity: str) -> None:
-        """Take the store over: write another identity over the one that is kept."""
 
     async def guard(self) -> None:
         """Compare again, while running; creates nothing.

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from trio_alerts.alert import Entry
+from trio_alerts.deployment import DeploymentKeeper
 
 SUSPECT_DELIVERIES = 3  # from this delivery on an entry may be what crashed its workers
 HANDED_OVER_IDLE_S = 86_400.0  # no living worker's entry is ever this idle: it was handed over
@@ -31,7 +32,7 @@ def is_suspect(pending: Pending) -> bool:
     return pending.deliveries + 1 >= SUSPECT_DELIVERIES
 
 
-class AlertStream(Protocol):
+class AlertStream(DeploymentKeeper, Protocol):
     """A consumer group's view of one or several streams, for one consumer."""
 
     async def prepare(self) -> None:
@@ -45,26 +46,10 @@ class AlertStream(Protocol):
     async def inspect(self) -> list[str]:
         """Tell what `prepare` would create, a line each, and create nothing; raises what `prepare` raises."""
 
-    async def deployment(self) -> str | None:
-        """Return the identity of the deployment that the streams and the group belong to; None: it has none yet.
-
-        Raises:
-            SchemaError: The streams belong to two of them.
-        """
-
-    async def keep_deployment(self, identity: str) -> str:
-        """Keep an identity, unless there is one; return the one that is kept: of two processes, one is first.
-
-        From then on this process works for that deployment: see `guard`.
-        """
-
-    async def replace_deployment(self, identity: str) -> None:
-        """Write another identity over the one that is kept: whoever works for the old one stops."""
-
     async def guard(self) -> None:
         """See whether the streams still belong to our deployment; if its identity is gone, write it back.
 
-        `read` does the same before it creates a lost group again.
+        Ours is the one that `keep_deployment` returned. `read` does the same before it creates a lost group again.
 
         Raises:
             SchemaError: They belong to another deployment.
