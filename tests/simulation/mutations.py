@@ -206,8 +206,8 @@ MUTATIONS = (
     Mutation(
         "an outage taken for a refusal",
         "backends/opensearch/bulk.py",
-        "if item.status == HTTP_BAD_REQUEST and (",
-        "if item.status >= HTTP_BAD_REQUEST or (",
+        "if item.status == HTTPStatus.BAD_REQUEST and (",
+        "if item.status >= HTTPStatus.BAD_REQUEST or (",
     ),
     Mutation(
         "a takeover not marked in doubt",

@@ -11,6 +11,7 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from decimal import Decimal
 from functools import cache
+from http import HTTPStatus
 from typing import Annotated, Any, TypeVar
 
 import httpx
@@ -21,15 +22,6 @@ from opensearchpy.exceptions import HTTP_EXCEPTIONS
 
 from trio_alerts.errors import Unavailable
 from trio_alerts.text import one_line
-
-HTTP_OK = 200
-HTTP_BAD_REQUEST = 400
-HTTP_UNAUTHORIZED = 401
-HTTP_FORBIDDEN = 403
-HTTP_NOT_FOUND = 404
-HTTP_TOO_LARGE = 413
-HTTP_TOO_MANY_REQUESTS = 429
-HTTP_SERVER_ERRORS = 500
 
 SHOWN_CHARACTERS = 60  # of a foreign answer: enough to recognise a sign-in page or a proxy
 
@@ -101,22 +93,26 @@ def check_answer(answer: Answer) -> None:
         Unavailable: Waiting may help.
     """
     status = answer.response.status_code
-    if status == HTTP_OK:
+    if status == HTTPStatus.OK:
         if _content_type(answer.response) != "application/json":
             raise answer.foreign()
         return
-    if status == HTTP_UNAUTHORIZED:  # the security plugin says it in plain text
+    if status == HTTPStatus.UNAUTHORIZED:  # the security plugin says it in plain text
         raise AccessDenied("OpenSearch refuses the user name or password (401)", status)
     error = _own_error(answer.response)
-    if status == HTTP_NOT_FOUND and "/_doc/" in answer.request and (missing := _missing_document(answer.response)):
+    if (
+        status == HTTPStatus.NOT_FOUND
+        and "/_doc/" in answer.request
+        and (missing := _missing_document(answer.response))
+    ):
         raise HTTP_EXCEPTIONS[status](status, "", missing)
     if error is None:
         why = "a redirect, which is never followed" if answer.response.is_redirect else ""
         raise answer.foreign(why)
     says = one_line(f"{error['type'][:100]}: {without_values(error.get('reason') or '')}".rstrip(": "))
-    if status == HTTP_FORBIDDEN:
+    if status == HTTPStatus.FORBIDDEN:
         raise AccessDenied(f"OpenSearch forbids {answer.request} (403): {says}", status)
-    if status == HTTP_TOO_MANY_REQUESTS or status >= HTTP_SERVER_ERRORS:
+    if status == HTTPStatus.TOO_MANY_REQUESTS or status >= HTTPStatus.INTERNAL_SERVER_ERROR:
         raise Unavailable(f"OpenSearch answers {status} to {answer.request}: {says}")
     raise HTTP_EXCEPTIONS.get(status, TransportError)(status, error["type"], {"error": error, "status": status})
 
@@ -178,7 +174,7 @@ def _cause(error: TransportError) -> Mapping[str, Any]:
 
 def _own_error(response: httpx.Response) -> dict[str, Any] | None:
     """Return the error of an answer if it is in OpenSearch's own form; a proxy's page is not, JSON or not."""
-    if response.status_code < HTTP_BAD_REQUEST or _content_type(response) != "application/json":
+    if response.status_code < HTTPStatus.BAD_REQUEST or _content_type(response) != "application/json":
         return None
     try:
         info = msgspec.json.decode(response.content)

@@ -7,6 +7,7 @@ happen to the entries that meet it. OpenSearch gives both the same statuses: wha
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from http import HTTPStatus
 from typing import Literal
 
 import msgspec
@@ -14,17 +15,7 @@ import trio
 from msgspec import Struct
 from opensearchpy import AsyncOpenSearch, TransportError
 
-from trio_alerts.backends.opensearch.answers import (
-    HTTP_BAD_REQUEST,
-    HTTP_TOO_LARGE,
-    Answer,
-    ForeignAnswer,
-    Name,
-    SeqNo,
-    Term,
-    error_text,
-    without_values,
-)
+from trio_alerts.backends.opensearch.answers import Answer, ForeignAnswer, Name, SeqNo, Term, error_text, without_values
 from trio_alerts.backends.opensearch.client import server_timeout
 from trio_alerts.backends.opensearch.documents import Target
 from trio_alerts.errors import RefusedContent, Unavailable
@@ -35,7 +26,6 @@ from trio_alerts.text import one_line
 MAX_ID_BYTES = 512  # OpenSearch's own limit; an ID beyond it would refuse the whole request
 
 DONE = {"create": 201, "index": 200}  # the status of an action that was done
-HTTP_CONFLICT = 409
 
 # Only what is used of an answer: an eighth of the bytes.
 BULK_FILTER = "items.*._index,items.*._id,items.*.status,items.*._seq_no,items.*._primary_term,items.*.error"
@@ -165,9 +155,9 @@ def result_of(write: Write, item: BulkItem, target: Target) -> WriteResult:
         return Unavailable(f"OpenSearch does not say what became of record {write.record.id!r}: {item.status}")
     kind, cause = item.error.type, item.error.caused_by
     says = one_line(f"{kind[:100]}: {without_values(item.error.reason or '')}")
-    if item.status == HTTP_CONFLICT and kind == "version_conflict_engine_exception":
+    if item.status == HTTPStatus.CONFLICT and kind == "version_conflict_engine_exception":
         return Conflict()
-    if item.status == HTTP_BAD_REQUEST and (
+    if item.status == HTTPStatus.BAD_REQUEST and (
         kind == "mapper_parsing_exception"
         or (kind == "illegal_argument_exception" and cause and cause.type == "max_bytes_length_exceeded_exception")
     ):
@@ -193,11 +183,11 @@ async def _send(client: AsyncOpenSearch, alias: str, writes: Sequence[Write], de
     try:
         return await bulk(client, alias, writes, timeout_s=left_s)
     except ForeignAnswer as fault:
-        if fault.status == HTTP_TOO_LARGE:
+        if fault.status == HTTPStatus.REQUEST_ENTITY_TOO_LARGE:
             raise _TooLargeError(str(fault)) from None
         raise
     except TransportError as fault:
-        if fault.status_code in (HTTP_BAD_REQUEST, HTTP_TOO_LARGE):
+        if fault.status_code in (HTTPStatus.BAD_REQUEST, HTTPStatus.REQUEST_ENTITY_TOO_LARGE):
             raise RefusedContent(f"OpenSearch refuses record {writes[0].record.id!r}: {error_text(fault)}") from None
         raise Unavailable(f"OpenSearch refuses every write: {error_text(fault)}") from None
 

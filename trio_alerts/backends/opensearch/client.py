@@ -8,13 +8,14 @@ credentials or a payload of ours.
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from http import HTTPStatus
 
 import httpx
 from loguru import logger
 from msgspec import Struct
 from opensearchpy import AsyncOpenSearch, TransportError
 
-from trio_alerts.backends.opensearch.answers import HTTP_UNAUTHORIZED, AccessDenied, Answer, Name
+from trio_alerts.backends.opensearch.answers import AccessDenied, Answer, Name
 from trio_alerts.backends.opensearch.connection import (
     HttpConnection,
     LooplessTransport,
@@ -76,7 +77,7 @@ async def _check_server(client: AsyncOpenSearch, address: OpenSearchAddress) -> 
         answer: Answer = await client.info()
         version = answer.read(ServerInfo).version
     except AccessDenied as error:
-        if error.status == HTTP_UNAUTHORIZED:
+        if error.status == HTTPStatus.UNAUTHORIZED:
             raise StartError(f"{error}, at {address}") from None
         # A user who may use the index, but not ask for the version: the index's schema will be checked anyway.
         logger.debug("the version of OpenSearch cannot be determined: {}", error)

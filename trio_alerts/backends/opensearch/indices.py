@@ -1,6 +1,7 @@
 """What is asked of OpenSearch about indices and their templates."""
 
 from collections.abc import Mapping
+from http import HTTPStatus
 from typing import Any
 
 import msgspec
@@ -8,15 +9,7 @@ from msgspec import Struct
 from opensearchpy import AsyncOpenSearch, TransportError
 
 from trio_alerts.backends.opensearch import templates
-from trio_alerts.backends.opensearch.answers import (
-    HTTP_FORBIDDEN,
-    AccessDenied,
-    Answer,
-    Count,
-    Shards,
-    error_text,
-    error_type,
-)
+from trio_alerts.backends.opensearch.answers import AccessDenied, Answer, Count, Shards, error_text, error_type
 from trio_alerts.backends.opensearch.client import server_timeout
 from trio_alerts.backends.opensearch.live_index import IndexDescription, LiveIndex, live_indices
 from trio_alerts.errors import Unavailable
@@ -80,7 +73,7 @@ class Indices:
         except TransportError:
             return False  # closed: not known
         except AccessDenied as fault:
-            if fault.status == HTTP_FORBIDDEN:
+            if fault.status == HTTPStatus.FORBIDDEN:
                 return False  # not known
             raise
         found = counted.read(_CountAnswer)
@@ -103,7 +96,7 @@ class Indices:
             answer = await self._client.indices.simulate_index_template(name=index)
             return templates.from_composable(template, answer.read(templates.SimulationAnswer))
         except AccessDenied as fault:
-            if fault.status == HTTP_FORBIDDEN:
+            if fault.status == HTTPStatus.FORBIDDEN:
                 return None
             raise
         except TransportError as fault:

@@ -11,7 +11,7 @@ import datetime as dt
 import math
 import sqlite3
 import sys
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import TypeVar
@@ -74,7 +74,7 @@ class SqliteStore:
         self._writing = CapacityLimiter(1)
         self._reading = CapacityLimiter(READERS)
         self.writes = Batcher[Write, Stored | Conflict](
-            self._commit,
+            lambda writes: self._run(lambda: self._database.write(writes), self._writing),
             max_items=MAX_BATCH_ITEMS,
             max_bytes=MAX_BATCH_BYTES,
             size_of=lambda write: write.size,
@@ -141,9 +141,6 @@ class SqliteStore:
                 await limiter.acquire_on_behalf_of(object())
         await to_thread.run_sync(self._database.close)
 
-    async def _commit(self, writes: Sequence[Write]) -> Sequence[Stored | Conflict]:
-        return await self._run(lambda: self._database.write(writes), self._writing)
-
     async def _read(self, query: Callable[[sqlite3.Connection], T]) -> T:
         return await self._run(lambda: self._database.read(query), self._reading)
 
@@ -161,9 +158,8 @@ class SqliteStore:
         """
         path, timeout_s = self._database.path, self._database.timeout_s
         try:
-            with trio.fail_after(
-                timeout_s * 1.5
-            ):  # the work gives up by itself after `timeout_s`, with a better reason
+            # The work gives up by itself after `timeout_s`, with a better reason.
+            with trio.fail_after(timeout_s * 1.5):
                 return await to_thread.run_sync(work, abandon_on_cancel=True, limiter=limiter)
         except trio.TooSlowError:
             raise Unavailable(f"SQLite store {path}: no answer within {timeout_s:g} s") from None
