@@ -287,7 +287,7 @@ MUTATIONS = (
         "tests/unit/pipeline/test_refund.py::test_a_fault_of_a_worker_is_held_against_its_entry_alone",
     ),
     Mutation(
-        "an answer that nobody foresaw ends the process",
+        "an unexpected answer ends the process",
         "pipeline/outage.py",
         "if tries >= UNFORESEEN_TRIES and self._finished() > finished:",
         "if True:",

@@ -32,7 +32,7 @@ LATE_S = 20.0  # a request whose caller is gone is carried out at most this much
 
 
 class Nonsense(Exception):
-    """What the program's border makes of an answer that nobody foresaw: an exception that nobody planned for."""
+    """What the program's border makes of an unexpected answer: an unexpected exception."""
 
 
 class Killed(BaseException):

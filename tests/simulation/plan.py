@@ -33,7 +33,7 @@ What = Literal[
 KINDS = ("good", "suppressed", "bad", "refused", "poison", "lethal", "newline")
 MOODS = ("busy", "gone", "hang", "reset", "unreachable", "slow", "gateway", "overloaded")
 # `some`: of several gathered writes, some are rejected. The last two hit only writes to the store: an index that takes
-# none, and answers to them that nobody foresaw.
+# none, and unexpected answers to them.
 FAULTS = ("refused", "lost", "slow", "hang", "some", "read_only", "nonsense")
 METHODS = (
     *("create", "replace", "get", "ack", "claim", "read", "renew", "hand_over", "quarantine", "own_pending", "due"),

@@ -186,7 +186,7 @@ class Simulation:
     def _check_end(self, who: Incarnation) -> None:
         bugs = [fault for fault in who.ended_by if not isinstance(fault, AlertError | Killed | Nonsense)]
         if bugs:
-            self.promises.breach("P4", f"{who.name} failed with what nobody planned for: {bugs!r}")
+            self.promises.breach("P4", f"{who.name} failed unexpectedly: {bugs!r}")
         if any(isinstance(fault, SchemaError) for fault in who.ended_by):
             self._adopt(who)
         settings = self._settings

@@ -182,7 +182,7 @@ def test_error_is_its_message(runs: Callable[..., None], error: BaseException, e
 
 
 def test_bug_shows_its_traceback(runs: Callable[..., None]) -> None:
-    """What nobody planned for: traceback, exit code 1."""
+    """An unexpected exception: traceback, exit code 1."""
     runs(raising(ExceptionGroup("g", [SettingsError("s"), KeyError("k")])))
 
     called = call("list")

@@ -82,7 +82,7 @@ async def _attempt(
     outcome: Outcome
     channel, health = pipeline.channels.get(part.name), pipeline.health_of(part.name)
     if channel is None:
-        outcome = Refused("this channel is not configured any more")
+        outcome = Refused("this channel is no longer configured")
     else:
         try:
             outcome = await channel.send(message)
@@ -92,7 +92,7 @@ async def _attempt(
             outcome = Retry(f"a bug in this channel ({type(fault).__name__})", unseen=True)
             if health.is_new(type(fault)):
                 logger.opt(exception=fault).error(
-                    "{record_id}: channel {channel} failed with what nobody planned for, please report it; "
+                    "{record_id}: channel {channel} failed unexpectedly, please report this bug; "
                     "the attempt counts as unseen",
                     record_id=message.id,
                     channel=part.name,

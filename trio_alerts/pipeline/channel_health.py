@@ -1,7 +1,7 @@
-"""How a channel does, as the log says it: when attempts fail, each minute while it is failing, and when that is over.
+"""The health of a channel, as the log reports it: when attempts fail, each minute while it fails, and at the end.
 
 A channel is failing when nothing was accepted for `FAILING_AFTER_S` while attempts failed. One of which a few attempts
-in a hundred fail is not: their retries deliver. It is said as well, but at most once a minute.
+in a hundred fail is not: their retries deliver. That is reported too, but at most once a minute.
 """
 
 from loguru import logger
@@ -10,7 +10,7 @@ from trio_alerts.outcome import Accepted, Outcome, Refused, Retry
 from trio_alerts.text import in_words
 
 FAILING_AFTER_S = 30.0  # by then the first retry, after 5 s, has failed too, or is slow
-MOST_REASONS = 5  # that are each said at once; a receiver could find a new one for every attempt
+MOST_REASONS = 5  # that are each reported at once; a receiver could find a new one for every attempt
 
 
 class ChannelHealth:
@@ -26,9 +26,9 @@ class ChannelHealth:
         self.attempts = 0
         self._name = name
         self._last: Retry | Refused | None = None
-        self._said: set[str] = set()  # reasons that are not said again until a minute has passed without a failure
+        self._reported: set[str] = set()  # reasons; forgotten after a minute without a failure
         self._bugs: set[type[Exception]] = set()
-        self._failed = self._unsaid = 0  # since the last report: all failed attempts, and those that no line told of
+        self._failed = self._unreported = 0  # attempts since the last report
 
     def __repr__(self) -> str:
         return f"<ChannelHealth of {self._name}: {self.attempts} attempts failed since the last was accepted>"
@@ -44,7 +44,7 @@ class ChannelHealth:
         return not known
 
     def note(self, outcome: Outcome, record_id: str, attempt: int, now_s: float) -> None:
-        """Take in what came of an attempt, the alert's so-many-th through this channel."""
+        """Take in the outcome of an attempt, the alert's `attempt`-th through this channel."""
         if isinstance(outcome, Accepted):
             if self.failing_since_s is not None:
                 self._accepted(now_s, self.failing_since_s)
@@ -52,11 +52,11 @@ class ChannelHealth:
             self._not_accepted(outcome, record_id, attempt, now_s)
 
     def report(self, now_s: float, waiting: int | None) -> None:
-        """Say once a minute how it does, unless it does well.
+        """Report once a minute how it does, unless it does well.
 
         Args:
             now_s: The time on trio's clock.
-            waiting: How many alerts wait for a retry through it; None if nobody knows.
+            waiting: How many alerts wait for a retry through it; None if that is unknown.
         """
         last, since_s = self._last, self.failing_since_s
         if last is not None and since_s is not None and self.is_failing(now_s):
@@ -65,7 +65,7 @@ class ChannelHealth:
                 logger.info("channel {channel}: no alert waits for it any more", channel=self._name)
             else:
                 self._report_failing(last, now_s - since_s, waiting)
-        elif last is not None and self._unsaid:
+        elif last is not None and self._unreported:
             logger.warning(
                 "channel {channel}: {} failed in the last minute, others were accepted; the last answer: {reason}",
                 _counted(self._failed, "attempt"),
@@ -75,8 +75,8 @@ class ChannelHealth:
                 status=last.status,
             )
         if not self._failed and since_s is None:
-            self._said.clear()
-        self._failed = self._unsaid = 0
+            self._reported.clear()
+        self._failed = self._unreported = 0
 
     def _report_failing(self, last: Retry | Refused, for_s: float, waiting: int | None) -> None:
         logger.error(
@@ -110,10 +110,10 @@ class ChannelHealth:
         self.attempts += 1
         self._failed += 1
         self._last = outcome
-        if outcome.reason in self._said or len(self._said) >= MOST_REASONS:
-            self._unsaid += 1
+        if outcome.reason in self._reported or len(self._reported) >= MOST_REASONS:
+            self._unreported += 1
             return
-        self._said.add(outcome.reason)
+        self._reported.add(outcome.reason)
         logger.log(
             "ERROR" if outcome.needs_human else "WARNING",
             "channel {channel}: {reason} (first with {record_id}; from here on once a minute)",

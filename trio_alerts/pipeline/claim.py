@@ -93,7 +93,7 @@ async def resume(
             return _claim_or_done(existing, stamped_at_s, alert.payload)
         if delivery.state == "quarantined" and not entry.replayed:
             reason = delivery.reason or "unknown"
-            raise RefusedContent("its record was marked before, and the move did not follow", reason)
+            raise RefusedContent("its record was marked as quarantined before, and the entry was not moved", reason)
         if delivery.state in FINAL or delivery.state == "retrying":
             return Disposition.ACKNOWLEDGE
         if delivery.state == "sending" and not await _owner_is_gone(entry, delivery, pipeline):
@@ -132,7 +132,7 @@ async def try_to_claim(
 ) -> Claim | None:
     """Write a record whose owner we are; None if somebody else was first, or if it has nothing to send.
 
-    A conflict may be a write of our own whose answer was lost: our token in the record tells.
+    A conflict may be a write of our own whose answer was lost: our token in the record shows it.
     """
     written = await pipeline.store_before_send.replace(record, version)
     current = written if isinstance(written, Stored) else await pipeline.store_before_send.get(record.id)

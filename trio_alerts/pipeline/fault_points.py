@@ -25,7 +25,7 @@ ACTIONS = ("kill", "raise", "hang")
 
 
 class InjectedFault(Exception):
-    """The fault that was asked for: nobody planned for it, which is the point."""
+    """The fault that was injected: an unexpected exception, which is the point."""
 
 
 class FaultPoint:

@@ -11,7 +11,7 @@ GUARD_EVERY_S = 60.0
 
 
 async def guard_store(pipeline: Pipeline) -> None:
-    """Compare both backends with what they must be, every minute, until cancelled; that it cannot look is said once.
+    """Compare both backends with what they must be, every minute, until cancelled; that it cannot look is logged once.
 
     Raises:
         SchemaError: The store cannot be trusted any more, or one of them belongs to another deployment: the process
@@ -26,11 +26,11 @@ async def guard_store(pipeline: Pipeline) -> None:
             await _guard_owner(pipeline)
         except Unavailable as cause:
             if not blind:
-                logger.warning("the guard cannot see whether the store is as it must be: {reason}", reason=cause)
+                logger.warning("the guard cannot check the store: {reason}", reason=cause)
             blind = True
         else:
             if blind:
-                logger.info("the guard sees again that the store is as it must be")
+                logger.info("the guard can check the store again, and it is as it must be")
             blind = False
 
 

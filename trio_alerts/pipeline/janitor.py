@@ -1,4 +1,4 @@
-"""The janitor: once a minute it says what needs a human, and puts the group and the streams in order."""
+"""The janitor: once a minute it logs what needs a human, and puts the group and the streams in order."""
 
 from functools import partial
 
@@ -19,14 +19,14 @@ async def run_janitor(pipeline: Pipeline) -> None:
     turn = Turn(pipeline.stream, "janitor", EVERY_S, EVERY_S / 2)
     while True:
         await trio.sleep(EVERY_S)
-        for chore in (_tell_what_needs_a_human, _tell_what_was_lost, partial(_tidy_up, turn)):
+        for chore in (_report_what_needs_a_human, _report_what_was_lost, partial(_tidy_up, turn)):
             try:
                 await chore(pipeline)
             except Unavailable as cause:
                 logger.debug("the janitor waits: {}", cause)
 
 
-async def _tell_what_needs_a_human(pipeline: Pipeline) -> None:
+async def _report_what_needs_a_human(pipeline: Pipeline) -> None:
     """Log one line that counts what needs a human, if there is anything."""
     counts = await pipeline.store.counts(pipeline.clock.now())
     waiting = {state: counts.by_state.get(state, 0) for state in NEEDS_A_HUMAN}
@@ -36,7 +36,7 @@ async def _tell_what_needs_a_human(pipeline: Pipeline) -> None:
         logger.warning("needs a human: {}", ", ".join(f"{count} {state}" for state, count in waiting.items() if count))
 
 
-async def _tell_what_was_lost(pipeline: Pipeline) -> None:
+async def _report_what_was_lost(pipeline: Pipeline) -> None:
     if lost := await pipeline.upkeep.newly_lost():
         logger.error(
             "lost upstream: {} entries were trimmed or deleted from the stream before they were read; "

@@ -1,4 +1,4 @@
-"""Waiting for a backend that does not answer, in one way, and saying so: at once, each minute, and when it is over."""
+"""Waiting for a backend that does not answer, in one way, and logging it: at once, each minute, and when it is over."""
 
 import math
 from collections.abc import Awaitable, Callable, Iterator
@@ -17,9 +17,9 @@ LONGEST_WAIT_S = 5.0  # how much later than the backend an idle worker may be ba
 UNFORESEEN_TRIES = 5  # at least 1.5 s of waits: what fails for so long while others get through is not the backend
 FAILED = -math.inf
 
-SAID_FOR_S = 60.0  # a backend that comes and goes is said to once a minute, not each time
+LOGGED_EVERY_S = 60.0  # an unstable backend is reported once a minute, not each time
 ROUNDS_AT_ONCE = 3  # a write that loses a race against another process wins the second or the third time
-LONG_S = 30.0  # an outage that has lasted so long is said in each report
+LONG_S = 30.0  # an outage that has lasted so long is in each report
 
 T = TypeVar("T")
 
@@ -44,7 +44,7 @@ class Outage:
     """Whether one backend answers. Everybody who waits for it shares this, so that each change is logged once.
 
     A backend may refuse some operations and do others (a full Redis, single items of a `_bulk`): the outage lasts until
-    nobody waits any more. One that begins within a minute of another that was logged is left to `report`, its end too.
+    nobody waits any more. One that begins within a minute of another that was logged is left to `report`, with its end.
 
     Args:
         name: The backend, as the log calls it.
@@ -67,9 +67,9 @@ class Outage:
         self._waiting = 0  # operations that failed and were not done since
         self._began_at_s = trio.current_time()  # monotonic
         self._cause = ""
-        self._said = False  # of the outage under way, or of the last one
-        self._said_at_s = -math.inf
-        self._unsaid = 0  # outages since the last report that no line told of
+        self._logged = False  # of the outage under way, or of the last one
+        self._logged_at_s = -math.inf
+        self._unlogged = 0  # outages since the last report that were not logged
         self._finished = finished
         self._monotonic = trio.lowlevel.current_clock().current_time  # trio.current_time() looks for it at every call
         self._asking: dict[trio.lowlevel.Task, float] = {}  # since when, or FAILED
@@ -83,8 +83,8 @@ class Outage:
         """Repeat an operation until the backend answers.
 
         Only for operations that may be repeated: the first try may have happened although it raised `Unavailable`.
-        An exception that nobody planned for is what an answer that nobody foresaw looks like, so it is an outage as
-        well; but not if it comes again and again while other alerts get through: then it is this operation's own.
+        An unexpected exception is what an unexpected answer looks like, so it is an outage as well; but not if it comes
+        again and again while other alerts get through: then it is this operation's own.
 
         Args:
             operation: What to try.
@@ -109,7 +109,7 @@ class Outage:
                 except Exception as fault:
                     if tries >= UNFORESEEN_TRIES and self._finished() > finished:
                         raise
-                    self.began(f"an answer that nobody foresaw ({fault!r})", fault)
+                    self.began(f"an unexpected answer ({fault!r})", fault)
                 self.uptime.failed(write=write)
                 if not tries:
                     finished = self._finished()
@@ -150,7 +150,7 @@ class Outage:
         """Pace a loop that ends only when the answers of the backend fit together, such as a conflict and a read.
 
         A few rounds go at once: they are races between processes. After them it is the backend that contradicts itself,
-        or is slower than a lease: that is said once, and each further round waits, as in an outage.
+        or is slower than a lease: that is logged once, and each further round waits, as in an outage.
 
         Args:
             rounds: How often the loop has called this, this time included.
@@ -165,8 +165,8 @@ class Outage:
             return
         if paused == 1:
             logger.error(
-                "{record_id}: {backend} takes no write of it, and does not show why: its answers contradict each "
-                "other, or come too late (tried again, with pauses)",
+                "{record_id}: {backend} refuses each write of it, and does not show why: its answers contradict "
+                "each other, or come too late (tried again, with pauses)",
                 record_id=record_id,
                 backend=self.name,
             )
@@ -179,21 +179,21 @@ class Outage:
             return
         self.under_way = True
         self._began_at_s = trio.current_time()
-        self._said = self._began_at_s - self._said_at_s >= SAID_FOR_S
-        if self._said:
-            self._said_at_s = self._began_at_s
+        self._logged = self._began_at_s - self._logged_at_s >= LOGGED_EVERY_S
+        if self._logged:
+            self._logged_at_s = self._began_at_s
             logger.opt(exception=fault).error(
                 "{backend} does not answer: {reason} (waiting; entries stay pending)", backend=self.name, reason=cause
             )
         else:
-            self._unsaid += 1
+            self._unlogged += 1
 
     def ended(self) -> None:
         """Note that the backend answered; the last who waited for it logs it."""
         if not self.under_way or self._waiting:
             return
         self.under_way = False
-        if self._said:
+        if self._logged:
             lasted_s = trio.current_time() - self._began_at_s
             logger.info(
                 "{backend} answers again, after {}",
@@ -203,11 +203,11 @@ class Outage:
             )
 
     def report(self) -> None:
-        """Say once a minute that the outage goes on, or that there were some that nobody was told of."""
+        """Report once a minute that the outage goes on, or that there were some that were not logged."""
         now_s = trio.current_time()
         lasted_s = now_s - self._began_at_s
         if self.under_way and lasted_s >= LONG_S:
-            self._said, self._said_at_s = True, now_s
+            self._logged, self._logged_at_s = True, now_s
             logger.error(
                 "{backend} has not answered for {}: {reason} (waiting; entries stay pending)",
                 in_words(lasted_s),
@@ -215,12 +215,12 @@ class Outage:
                 reason=self._cause,
                 lasted_s=round(lasted_s, 1),
             )
-        elif self._unsaid:
-            self._said_at_s = now_s
+        elif self._unlogged:
+            self._logged_at_s = now_s
             logger.warning(
-                "{backend} comes and goes: it did not answer {times} more times in the last minute; the last: {reason}",
+                "{backend} is unstable: it did not answer {times} more times in the last minute; the last: {reason}",
                 backend=self.name,
-                times=self._unsaid,
+                times=self._unlogged,
                 reason=self._cause,
             )
-        self._unsaid = 0
+        self._unlogged = 0

@@ -53,7 +53,7 @@ async def process_entry(entry: Entry, pipeline: Pipeline) -> Disposition:
 async def deliver(claim: Claim, pipeline: Pipeline) -> bool:
     """Send what is ours and store what came of it; False if its outcome is another owner's to store.
 
-    Cancellation: what receivers have said by then is stored first, in a bounded time.
+    Cancellation: what receivers have answered by then is stored first, in a bounded time.
     """
     await trio.lowlevel.checkpoint()
     rounds = 0

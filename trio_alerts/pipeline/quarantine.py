@@ -26,7 +26,7 @@ async def quarantine(entry: Entry, fault: ParseFault | RefusedContent, pipeline:
     if pipeline.quarantined_in_a_row >= pipeline.settings.quarantine_halt:
         raise QuarantineHalt(
             f"{pipeline.quarantined_in_a_row} entries in a row were quarantined, the last one because {fault}: "
-            f"mend the producer of {entry.stream!r}, then start again (`quarantine_halt` sets the number)"
+            f"fix the producer of {entry.stream!r}, then start again (`quarantine_halt` sets the number)"
         )
     return Disposition.ACKNOWLEDGE
 

@@ -157,8 +157,8 @@ async def _claim(record_id: str, through: Collection[str], pipeline: Pipeline) -
 
     The attempt goes only through the channels that have a slot; what else of it is due stays due.
 
-    A lapsed lease is a failed attempt on the schedule: nobody saw its outcome. Of those whose processes died of late,
-    one after the other, one at a time is sent.
+    A lapsed lease is a failed attempt on the schedule: nobody saw its outcome. Of those whose processes died one after
+    the other, one at a time is sent.
     """
     stored = await pipeline.store_before_send.get(record_id)
     if stored is None:

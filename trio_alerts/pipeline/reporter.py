@@ -1,4 +1,4 @@
-"""The reporter: once a minute it says what is not working, for as long as it does not."""
+"""The reporter: once a minute it logs what is not working."""
 
 from collections.abc import Mapping
 
@@ -22,7 +22,7 @@ async def report_trouble(pipeline: Pipeline) -> None:
 
 
 async def _waiting(pipeline: Pipeline) -> Mapping[str, int] | None:
-    """Count the alerts that wait for a retry, by channel; None if nobody can say, or needs to know."""
+    """Count the alerts that wait for a retry, by channel; None if that is unknown, or of no interest."""
     now_s = trio.current_time()
     if pipeline.store_outage.under_way or not any(health.is_failing(now_s) for health in pipeline.health.values()):
         return None

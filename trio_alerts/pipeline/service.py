@@ -54,7 +54,7 @@ async def serve(pipeline: Pipeline, *, task_status: trio.TaskStatus[None] = trio
         raise
     if pipeline.faults:
         raise ExceptionGroup("a worker failed", pipeline.faults)
-    logger.info("stopped; nothing is left behind that no other process can take over")
+    logger.info("stopped; other processes can take over what is left")
 
 
 async def _work(pipeline: Pipeline) -> None:

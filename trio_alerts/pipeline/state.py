@@ -26,7 +26,7 @@ from trio_alerts.settings.settings import Settings
 class Pipeline:
     """The shared state of the tasks of one process. One is made per service; nothing here is global.
 
-    `faults` are the exceptions that nobody planned for, `deployment` is the identity that both backends keep.
+    `faults` are unexpected exceptions, `deployment` is the identity that both backends keep.
     """
 
     settings: Settings
@@ -53,7 +53,7 @@ class Pipeline:
         self.store_after_send = PatientStore(self.store, self.store_outage)
         self.health: dict[str, ChannelHealth] = {}
         self.quarantined_in_a_row = 0
-        self.unreadable: set[str] = set()  # due records that the log has named: the redriver meets them again
+        self.unreadable: set[str] = set()  # due records that were logged: the redriver meets them again
         self.reading = False  # before, a stop has nothing to wait for
         lease_s, attempt_s = self.settings.lease_s, self.settings.connect_timeout_s + self.settings.send_timeout_s
         self.send_within_s = min(lease_s / 2, lease_s - attempt_s)  # of a claim's stamp: its lease outlasts the send

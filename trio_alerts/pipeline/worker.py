@@ -22,7 +22,7 @@ async def run_worker(receive: trio.MemoryReceiveChannel[Work], pipeline: Pipelin
 async def _carry(work: Work, pipeline: Pipeline) -> None:
     """Carry one alert.
 
-    An exception that nobody planned for ends the intake of the whole process; the entry stays pending, and the service
+    An unexpected exception ends the intake of the whole process; the entry stays pending, and the service
     raises the exception when the workers are done: this one too goes on with what is claimed already.
     """
     untouched = True

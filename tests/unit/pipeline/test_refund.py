@@ -114,7 +114,7 @@ async def test_25_deaths_of_a_worker_whose_store_is_away_quarantine_nothing(
 
 
 async def test_25_deaths_by_a_fault_quarantine_nothing(autojump_clock: MockClock) -> None:
-    """A helper meets what nobody planned for and the process ends: what it held is handed over, undelivered."""
+    """A helper meets an unexpected exception and the process ends: what it held is handed over, undelivered."""
     world = World(workers=4, latency_s=50.0, send_timeout_s=60.0, lease_s=200.0)
     ids = [world.emit(alert_id=f"a-{n}") for n in range(8)]
     world.server.decide = lambda call: nonsense(call) if call.method == "lock" else None

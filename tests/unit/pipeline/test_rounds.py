@@ -152,8 +152,8 @@ async def test_a_guard_that_cannot_look_says_so(
         await guard_store(world.pipeline())
 
     assert [
-        "the guard cannot see whether the store is as it must be: the store is down",
-        "the guard sees again that the store is as it must be",
+        "the guard cannot check the store: the store is down",
+        "the guard can check the store again, and it is as it must be",
     ] == lines
 
 

@@ -263,7 +263,7 @@ async def test_a_second_signal_stops_now(first: signal.Signals) -> None:
 
 
 async def test_a_crash_in_a_worker_stops_the_process_and_leaves_its_entry_pending(autojump_clock: MockClock) -> None:
-    """The others finish; the exception nobody planned for comes out of the service."""
+    """The others finish; the unexpected exception comes out of the service."""
     world = World(latency_s=5.0)
     for n in range(3):
         world.emit(alert_id=f"a-{n}")
