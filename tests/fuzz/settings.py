@@ -193,8 +193,8 @@ def _document(random: Random) -> bytes:
             ),
         )
     document = "\n".join(lines).encode("utf-8", "surrogatepass")
-    if random.random() < 0.15:
-        at = random.randrange(len(document) + 1)
+    at = random.randrange(len(document) + 1)
+    if random.random() < 0.15 and b"://" not in document[max(at - 2, 0) : at + 2]:  # what looks like no URL is shown
         document = document[:at] + random.choice((b"\xff", b"\0", b"\n", b'"', b"[", b"=", b"\r")) + document[at:]
     return document
 
