@@ -22,15 +22,7 @@ PROGRAM = "trio-alerts"
 
 @dataclass(frozen=True)
 class Call:
-    """One call of the program.
-
-    Args:
-        command: What to do.
-        arguments: The command's own options.
-        options: The settings among the options, by name, as they were written.
-        config: The TOML file, if it was named.
-        log_level: The lowest level to log.
-    """
+    """One call of the program: `options` are the settings among its options, by name, as they were written."""
 
     command: Command
     arguments: argparse.Namespace

@@ -7,10 +7,6 @@ from dataclasses import dataclass
 from trio_alerts.settings.settings import Settings
 
 
-def no_options(_: argparse.ArgumentParser) -> None:
-    """Add nothing: for a command without options of its own."""
-
-
 @dataclass(frozen=True, kw_only=True)
 class Command:
     """One command.
@@ -29,6 +25,6 @@ class Command:
     about: str
     examples: tuple[str, ...]
     operands: tuple[str, ...] = ()
-    add_options: Callable[[argparse.ArgumentParser], None] = no_options
+    add_options: Callable[[argparse.ArgumentParser], None] = lambda _: None
     settings: Collection[str] | None = None
     service: bool = False

@@ -55,15 +55,7 @@ class Worker:
 
 
 def write_settings(folder: Path, redis_url: str, store_url: str, receivers: Mapping[str, str], secret: str) -> Path:
-    """Write the TOML file that all workers run with.
-
-    Args:
-        folder: Where to.
-        redis_url: The setting.
-        store_url: The setting.
-        receivers: The URL of each, by name: every alert goes to all of them.
-        secret: What requests are signed with.
-    """
+    """Write the TOML file that all workers run with: every alert goes to all receivers, given by name and URL."""
 
     def quoted(text: str) -> str:
         return msgspec.json.encode(text).decode()  # JSON's strings are TOML's basic strings

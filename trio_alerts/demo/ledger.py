@@ -16,16 +16,7 @@ FEWEST_FOR_A_RATE = 50  # three rounds of 16 workers: fewer say nothing
 
 @dataclass(frozen=True, slots=True)
 class EntryCounts:
-    """How many entries are where, by Redis and the store.
-
-    Args:
-        emitted: Entries in the stream; nothing is trimmed.
-        unread: Of these, not handed out to a worker yet.
-        pending: Handed out, not acknowledged.
-        consumers: Names that have read from the group so far.
-        by_state: Records by their state.
-        dead: Entries of the dead-letter stream.
-    """
+    """How many entries are where, by Redis and the store; nothing is trimmed, so all that were emitted are there."""
 
     emitted: int = 0
     unread: int = 0
@@ -87,12 +78,7 @@ class ReceiverBook:
 class Evidence:
     """Everything that the verdict rests on, collected after the workers stopped.
 
-    Args:
-        counts: The figures.
-        emitted: The ID of every entry that was written to the stream.
-        records: By ID.
-        dead: For each entry of the dead-letter stream, the ID it had before, and the reason.
-        books: The receivers' own.
+    `emitted` are the IDs of all entries; `dead` has, for each dead letter, the ID it had before and the reason.
     """
 
     counts: EntryCounts

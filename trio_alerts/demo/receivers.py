@@ -33,12 +33,7 @@ Manner = Callable[[str, int], Answer]  # alert_id, and which request for it this
 
 
 def make_receivers(key: bytes, seed: int) -> list["Receiver"]:
-    """Return the demo's receivers.
-
-    Args:
-        key: What requests must be signed with.
-        seed: Decides which alerts the flaky one refuses: the same seed, the same alerts.
-    """
+    """Return the demo's receivers: the same seed, and the flaky one refuses the same alerts."""
     return [
         Receiver("quick", "answers in 5 ms", quick, key),
         Receiver("slow", "answers in 100 ms", slow, key),
@@ -76,18 +71,11 @@ def flaky(seed: int) -> Manner:
 
 
 class Receiver:
-    """Decides about requests, and remembers what it decided. No I/O.
-
-    Args:
-        name: As the channel is called.
-        manner: How it behaves, in words.
-        behave: How it behaves.
-        key: What requests must be signed with.
-        clock: The monotonic time, in seconds.
+    """Decides about requests that must be signed with a key, and remembers what it decided. No I/O.
 
     Attributes:
         book: What it was sent so far.
-        first_seen_s: When the first request for each alert came, by that clock, in order.
+        first_seen_s: When the first request for each alert came, by `clock`, in order.
     """
 
     def __init__(

@@ -24,17 +24,7 @@ ALERTS_PER_S = 100  # beyond those 600 both grow with the number of alerts
 
 @dataclass(kw_only=True)
 class Story:
-    """One performance.
-
-    Args:
-        total: Entries that will be emitted, malformed ones included.
-        redis: The embedded server.
-        store: The workers' store.
-        crew: No process is started yet.
-        receivers: Being served.
-        emitted: IDs of the entries that were emitted so far; it grows.
-        screen: Where it is shown.
-    """
+    """One performance: `total` entries will be emitted, malformed ones included, and `emitted` grows by their IDs."""
 
     total: int
     redis: RedisClient

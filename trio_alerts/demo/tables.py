@@ -27,15 +27,9 @@ PIPELINE = "rule engine > Valkey stream > worker processes > SQLite records, 3 r
 
 @dataclass(frozen=True, slots=True)
 class View:
-    """One moment of the demo.
+    """One moment of the demo: `total` entries will have been emitted in the end; `rate_per_s` is that of late.
 
-    Args:
-        elapsed_s: Since the demo began.
-        total: Entries that will have been emitted in the end.
-        counts: Where entries are.
-        rate_per_s: First attempts a second, of late; None while it is unknown.
-        books: The receivers' own.
-        workers: Each process in words: name, process ID, what became of it.
+    `workers` has the name of each process, its process ID, and what became of it.
     """
 
     elapsed_s: float
@@ -48,14 +42,9 @@ class View:
 
 @dataclass(frozen=True, slots=True)
 class Summary:
-    """What the demo says at the end.
+    """What the demo says at the end: `rate_per_s` is that of the steady phase, None if there were too few alerts.
 
-    Args:
-        elapsed_s: Since the demo began.
-        evidence: What the verdict rests on.
-        faults: What does not balance, a sentence each.
-        rate_per_s: In the steady phase; None if there were too few alerts to tell.
-        events: What happened on the way, a sentence each.
+    `faults` are what does not balance and `events` what happened on the way, a sentence each.
     """
 
     elapsed_s: float

@@ -32,11 +32,7 @@ class Problem:
 
 
 def read_alerts(text: bytes) -> tuple[list[FoundAlert], list[Problem]]:
-    """Validate everything in a file as the pipeline would; an empty file holds neither alerts nor problems.
-
-    Args:
-        text: The whole file.
-    """
+    """Validate everything in a file as the pipeline would; an empty file holds neither alerts nor problems."""
     alerts: list[FoundAlert] = []
     problems: list[Problem] = []
     now = dt.datetime.now(dt.UTC)

@@ -22,9 +22,7 @@ class DeadLetters:
     async def find(self, reasons: Sequence[str] = (), limit: int | None = None) -> list[tuple[str, DeadLetter]]:
         """Return the name of each entry that is there now, and what was noted about it, the oldest of a stream first.
 
-        Args:
-            reasons: Only those of one of these; none: all.
-            limit: At most so many.
+        With `reasons`, only those that are there for one of them.
         """
         found: list[tuple[str, DeadLetter]] = []
         for stream in self._streams:
@@ -56,9 +54,7 @@ class DeadLetters:
     async def drop(self, names: Sequence[str], by: str) -> AsyncIterator[tuple[str, bool]]:
         """Delete entries for good, and yield of each whether it was there. Raises what `replay` raises.
 
-        Args:
-            names: Of the entries.
-            by: Who wants it, for the log of drops.
+        The log of drops keeps who wanted it (`by`).
         """
         for name, (stream, dead_id) in self._places(names).items():
             yield name, await self._quarantine.drop(stream, dead_id, by)

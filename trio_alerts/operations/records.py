@@ -43,14 +43,7 @@ Decide = Callable[[Delivery, str], Delivery | str]
 
 @dataclass(frozen=True, slots=True)
 class Operator:
-    """Somebody who changes records.
-
-    Args:
-        name: Who it is, for the records that say who settled something.
-        stream: The streams and the group that the records belong to.
-        store: Where they are.
-        clock: The server's time.
-    """
+    """Somebody who changes records; their `name` stands in those that they settled."""
 
     name: str
     stream: AlertStream

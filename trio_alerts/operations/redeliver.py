@@ -20,15 +20,10 @@ UNDELIVERED: tuple[State, ...] = ("failed", "retrying")
 
 @dataclass(frozen=True, kw_only=True)
 class Redelivery:
-    """How records are made due, page by page; what came of each is yielded when its page is done.
+    """How records are made due, page by page; what became of each is yielded when its page is done.
 
     Each of its methods raises `Unavailable` if a backend does not answer. What was not yielded by then may have been
     changed, or not; it does no harm to begin again.
-
-    Args:
-        operator: Who wants it.
-        policy: The schedule, and the channels whose attempts in doubt are held.
-        dry_run: Write nothing.
     """
 
     operator: Operator
@@ -50,12 +45,7 @@ class Redelivery:
                 yield result
 
     async def _page(self, record_ids: Sequence[str], states: Collection[State] | None) -> AsyncIterator[Change | Skip]:
-        """Redeliver many at once.
-
-        Args:
-            record_ids: Of the records.
-            states: What a record must be in, when it is looked at: a search may be a second behind. None: any.
-        """
+        """Redeliver many at once, if they are still in these states (None: any): a search may be a second behind."""
         pending = await self.operator.stream.pending_among(record_ids)
         results: dict[str, Change | Skip] = {}
 
