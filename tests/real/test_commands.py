@@ -62,15 +62,6 @@ def test_emit_keeps_the_order_over_many_windows(on_each: Site) -> None:
     assert lines == events(on_each)
 
 
-def test_emit_of_a_bad_file_writes_nothing(on_each: Site) -> None:
-    """One malformed line: exit code 2, its number, an empty stream."""
-    ended = on_each.call("emit", "-", stdin=EXAMPLES.read_bytes() + b'{"alert_id": "x"}\n')
-
-    assert 2 == ended.exit_code
-    assert f"line {len(EXAMPLES.read_bytes().splitlines()) + 1}: Object missing required field" in ended.err
-    assert [] == events(on_each)
-
-
 def test_emit_into_a_key_that_is_no_stream(on_each: Site) -> None:
     """A server that refuses: exit code 4, its reason, and that nothing was added."""
     with on_each.client() as client:
@@ -136,20 +127,6 @@ def test_a_file_of_somebody_else(command: str, program: Site) -> None:
 
     foreign.write_text("no database at all\n" * 100)
     assert 3 == program.call(command, store_url=f"sqlite:///{foreign}").exit_code
-
-
-@pytest.mark.parametrize("command", ["run", "check", "list"])
-def test_unknown_setting(command: str, tmp_path: Path) -> None:
-    """In the environment or as an option: exit code 2, and the nearest name."""
-    program = Program(tmp_path)
-
-    by_environment = program.call(command, webhok_url=NOBODY)
-    assert 2 == by_environment.exit_code
-    assert "did you mean TRIO_ALERTS_WEBHOOK_URL?" in by_environment.err
-
-    by_option = program.call(command, "--webhok-url", NOBODY)
-    assert 2 == by_option.exit_code
-    assert "(did you mean --webhook-url?)" in by_option.err
 
 
 @pytest.mark.parametrize("command", ["run", "check"])

@@ -12,9 +12,8 @@ import trio
 
 from tests.support.calling import call
 from tests.support.fakes.store import FakeStore
-from tests.unit.operations.test_alert_file import line
+from tests.unit.operations import desk
 from trio_alerts import store as stores
-from trio_alerts.alert import Entry, parse_entry
 from trio_alerts.backoff import RetryPolicy
 from trio_alerts.commands import list_records
 from trio_alerts.commands.options import moment
@@ -29,8 +28,7 @@ NOW = dt.datetime(2026, 11, 16, 9, 0, tzinfo=dt.UTC)
 
 
 def record(number: int, delivery: Delivery | None = None, **fields: object) -> Record:
-    entry = Entry("Alerts", f"{number}-0", {b"event": line(f"alert-{number}", **fields)}, f"{number}-0")
-    return Record(entry.record_id, parse_entry(entry, NOW).body, delivery or suppressed("night"))
+    return desk.record(number, delivery or suppressed("night"), **fields)
 
 
 def retrying() -> Delivery:

@@ -33,6 +33,11 @@ IN_DOUBT = after(Retry("lost", unseen=True), frozenset({"webhook"}))
 DELIVERED = after(Accepted(200))
 
 
+def record(number: int, delivery: Delivery, **fields: object) -> Record:
+    entry = Entry("AlertStream", f"{number}-0", {b"event": line(f"alert-{number}", **fields)}, f"{number}-0")
+    return Record(entry.record_id, parse_entry(entry, NOW).body, delivery)
+
+
 class StoppedClock(ServerClock):
     """It is always now."""
 
@@ -48,9 +53,9 @@ class Desk:
         self.store = FakeStore()
 
     def put(self, number: int, delivery: Delivery, **fields: object) -> str:
-        entry = Entry("AlertStream", f"{number}-0", {b"event": line(f"alert-{number}", **fields)}, f"{number}-0")
-        self.store.put(Record(entry.record_id, parse_entry(entry, NOW).body, delivery))
-        return entry.record_id
+        kept = record(number, delivery, **fields)
+        self.store.put(kept)
+        return kept.id
 
     @property
     def operator(self) -> Operator:
