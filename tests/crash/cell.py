@@ -1,14 +1,15 @@
 """One cell while it runs: its stream and index, its workers, its receivers, and what lies between them."""
 
+import datetime as dt
 import secrets
 import signal
 import time
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Awaitable, Callable, Collection, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Literal, Self
+from typing import Any, Literal, Self, TypeVar
 
 import redis
 import trio
@@ -25,7 +26,7 @@ from tests.support.servers import OpenSearchServer, RedisServer
 from trio_alerts.backends.redis.keys import dead_letter_key
 from trio_alerts.channels.registry import channel_settings
 from trio_alerts.errors import AlertError, StartError
-from trio_alerts.ports.store import RecordFilter
+from trio_alerts.ports.store import AlertStore, RecordFilter
 from trio_alerts.record import Record
 from trio_alerts.settings.sources import load_settings
 from trio_alerts.store import open_store
@@ -72,6 +73,7 @@ channels = ["hook", "steady"]
 channels = ["hook"]
 """
 
+T = TypeVar("T")
 KILLED = (-signal.SIGKILL,)
 Spoiled = Literal["redis", "store", "hook"]
 
@@ -300,6 +302,9 @@ class RunningCell:
             with self.redis.client() as client:
                 if client.xpending(self.stream, GROUP)["pending"]:
                     return False
+            counts = self._ask_store(lambda store: store.counts(dt.datetime.now(dt.UTC)))
+            if sum(counts.by_state.values()) > sum(counts.by_state.get(state, 0) for state in (*FINAL, "quarantined")):
+                return False  # which is cheap to know: a soak has many records
             records = self.records()
             dead = self.dead()
         except (redis.RedisError, AlertError):
@@ -341,16 +346,20 @@ class RunningCell:
 
     def records(self) -> dict[str, Record]:
         """Return every record by ID, as of now."""
+        most = max(10_000, 2 * len(self.producer.emitted))
+        return {record.id: record for record in self._ask_store(lambda store: store.search(RecordFilter(), most))}
+
+    def _ask_store(self, question: Callable[[AlertStore], Awaitable[T]]) -> T:
         if self.plan.store == "opensearch":
             self.opensearch.request("POST", f"/{self.alias}/_refresh")
         where = {"store_url": self._store_url(), "index": self.alias, "stream": self.stream}
         settings = load_settings(where, {}, None, channel_settings)
 
-        async def read() -> list[Record]:
+        async def ask() -> T:
             async with open_store(settings) as store:
-                return await store.search(RecordFilter(), 10_000)
+                return await question(store)
 
-        return {record.id: record for record in trio.run(read)}
+        return trio.run(ask)
 
     def dead(self) -> set[str]:
         """Return the record IDs in the dead-letter stream."""

@@ -1,32 +1,20 @@
 """Steady traffic for a long time, while workers are killed at random: one long cell of the crash matrix."""
 
-import datetime as dt
 import random
 import signal
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-import trio
-
-from tests.crash.cell import KILLED, LOOK_S, Cell, CellFailedError, Outcome, RunningCell
+from tests.crash.cell import KILLED, Cell, CellFailedError, RunningCell
 from tests.soak.memory import Memory, memory_of
 from tests.support.crew import Worker
-from tests.support.fakes.world import GROUP
-from tests.support.ledger import FINAL, balance
-from tests.support.program import happens
 from tests.support.receiver import Script, Step
-from trio_alerts.channels.registry import channel_settings
-from trio_alerts.ports.store import Counts, RecordFilter
-from trio_alerts.record import Record
-from trio_alerts.settings.sources import load_settings
-from trio_alerts.store import open_store
 
 SIZE = 3  # worker processes: two that are killed, and one that nobody kills, whose memory is what is judged
 KILL_AFTER_S = (20.0, 60.0)  # between two kills
 SAMPLE_EVERY_S = 10.0
 TELL_EVERY_S = 60.0
-DRAINS_WITHIN_S = 120.0  # the longest schedule of the traffic below takes a tenth of it
 GROWTH = 1.10  # what the survivor's memory may grow by, from the second quarter of the time to the last
 BREATH_S = 0.02  # between two rounds of the producer: as even as a rate of 50/s can be
 
@@ -118,7 +106,7 @@ class Soak:
             time.sleep(BREATH_S)
         self.took_s = time.monotonic() - began_s
         self._sample(cell, survivor, self.took_s)
-        cell.outcome = self._finish(cell)
+        cell.finish()
 
     def _sample(self, cell: RunningCell, survivor: Worker, at_s: float) -> None:
         """Note the memory of all processes.
@@ -143,42 +131,8 @@ class Soak:
             f"{totals.requests} requests, {self.kills} kills; MiB: {resident}"
         )
 
-    def _finish(self, cell: RunningCell) -> Outcome:
-        """Drain, stop and balance, as `RunningCell.finish`, for more records than one look can hold."""
-        since = time.monotonic()
-        settled = happens(lambda: _settled(cell), DRAINS_WITHIN_S)
-        drain_s = time.monotonic() - since if settled else None
-        codes = cell.crew.stop()
-        records, _ = _look(cell, len(cell.producer.emitted) + 1)
-        requests = cell.servers.receiver.ledger().requests
-        return Outcome(drain_s, codes, balance(cell.producer.emitted, records, cell.dead(), requests))
-
     def _check(self, cell: RunningCell) -> str:
         if not self.kills:
             return "nobody was killed: this proves nothing"
         grown = self.ratio()
         return "" if grown <= GROWTH else f"memory is not flat: {grown:.3f} times that of the second quarter"
-
-
-def _settled(cell: RunningCell) -> bool:
-    """Whether nothing is left to do for anybody, by counts alone."""
-    time.sleep(LOOK_S)
-    with cell.redis.client() as client:
-        if client.xpending(cell.stream, GROUP)["pending"]:
-            return False
-    _, counts = _look(cell, 0)
-    final = sum(counts.by_state.get(state, 0) for state in FINAL)
-    return final == sum(counts.by_state.values()) and final + len(cell.dead()) >= len(cell.producer.emitted)
-
-
-def _look(cell: RunningCell, most: int) -> tuple[dict[str, Record], Counts]:
-    """Return at most so many records by ID, and how many there are in each state."""
-    cell.opensearch.request("POST", f"/{cell.alias}/_refresh")
-    where = {"store_url": cell.opensearch.url, "index": cell.alias, "stream": cell.stream}
-
-    async def look() -> tuple[list[Record], Counts]:
-        async with open_store(load_settings(where, {}, None, channel_settings)) as store:
-            return await store.search(RecordFilter(), most), await store.counts(dt.datetime.now(dt.UTC))
-
-    records, counts = trio.run(look)
-    return {record.id: record for record in records}, counts
