@@ -49,10 +49,7 @@ _DECODER = msgspec.json.Decoder(_Document)
 def due_record(record_id: str, document: bytes | str, now: dt.datetime) -> Due:
     """Return which channels of a document are due; what is wrong with it comes out when the record is claimed.
 
-    Args:
-        record_id: Its ID.
-        document: Of which `delivery.channels` is enough.
-        now: The server's time.
+    Of the document, `delivery.channels` is enough.
     """
     try:
         channels = _DECODER.decode(document).delivery.channels

@@ -42,15 +42,11 @@ class Remedy(enum.Enum):
 
 @dataclass(frozen=True, slots=True)
 class Difference:
-    """One thing that is not as it must be.
+    """One thing that is not as it must be, and why it must.
 
     Args:
         where: The field, setting or alias, such as `view` or `delivery.state`.
         what: The parameter of it, such as `type`; empty for the thing as a whole.
-        found: What it is.
-        wanted: What it must be.
-        why: What would go wrong.
-        remedy: What may be done about it.
         command: What fixes it, in the form of a request; empty if only a new index does.
     """
 
@@ -71,9 +67,7 @@ class Difference:
 def differences(found: Sequence[LiveIndex], wanted: IndexSpec) -> list[Difference]:
     """Compare what is behind the alias with what must be there; empty if it can be trusted.
 
-    Args:
-        found: Every index that the alias leads to, or the index that has the alias's name.
-        wanted: What must be there.
+    What is found is every index that the alias points to, or the index that has the alias's name.
     """
     if not found:
         missing = f"an alias of one index, such as {wanted.first_index}"

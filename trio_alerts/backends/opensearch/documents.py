@@ -38,15 +38,9 @@ class Target:
 
 
 class Document(Struct, frozen=True, kw_only=True):
-    """A document as it is kept, with what a conditional update of it needs.
+    """A document as it is kept, with what a conditional update of it needs, and its place in a sorted search.
 
-    Args:
-        id: Its `_id`.
-        index: The index it lies in, which must be the one that the guard looked at.
-        seq_no: For `if_seq_no`.
-        primary_term: For `if_primary_term`.
-        raw: Its JSON as it was written, every digit of every number kept; empty if it was not asked for.
-        sort: Where it stands in a sorted search, for the page after.
+    `raw` is its JSON as it was written, every digit of every number kept; empty if it was not asked for.
     """
 
     id: str = msgspec.field(name="_id")

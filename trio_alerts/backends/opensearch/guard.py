@@ -31,12 +31,7 @@ class Look:
 
 
 class SchemaGuard:
-    """Guards one alias.
-
-    Args:
-        client: From `open_opensearch`.
-        wanted: What must be behind the alias.
-        timeout_s: The bound of each request.
+    """Guards one alias; every request is bounded by `timeout_s`.
 
     Attributes:
         index: The one index that was found right, by `prepare` or by the first `compare`; empty before that.

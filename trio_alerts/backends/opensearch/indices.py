@@ -16,23 +16,14 @@ from trio_alerts.errors import Unavailable
 
 
 class Indices:
-    """Reads and changes indices.
-
-    Args:
-        client: From `open_opensearch`.
-        timeout_s: The bound of each request.
-    """
+    """Reads and changes indices; every request is bounded by `timeout_s`."""
 
     def __init__(self, client: AsyncOpenSearch, timeout_s: float) -> None:
         self._client = client
         self._timeout_s = timeout_s
 
     async def describe(self, name: str, *, empty: bool = False) -> list[LiveIndex]:
-        """Return the indices of a name: the index itself, or those behind an alias.
-
-        Args:
-            name: Of an index or an alias.
-            empty: Whether they are known to hold no document.
+        """Return the indices of a name: the index itself, or those behind an alias; `empty`: they hold no document.
 
         Raises:
             Unavailable: There is no answer to trust.

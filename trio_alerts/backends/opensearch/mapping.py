@@ -100,14 +100,9 @@ class IndexSpec:
 
 @dataclass(frozen=True, slots=True)
 class Setting:
-    """One setting that must be as it is here.
+    """One setting: what it must be, and what would go wrong otherwise.
 
-    Args:
-        name: Its flat name.
-        wanted: What it must be.
-        why: What would go wrong otherwise.
-        live: It can be changed on a live index.
-        stated: It is stated when the index is created, default or not: a template may say otherwise.
+    If `live`, it can be changed on a live index; if `stated`, it is in the request that creates one, default or not.
     """
 
     name: str

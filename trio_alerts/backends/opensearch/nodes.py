@@ -11,13 +11,7 @@ LONGEST_REST_S = 60.0
 
 @dataclass(eq=False, slots=True)
 class Node:
-    """One node and how it has lately behaved.
-
-    Args:
-        url: Its base URL.
-        failures: How many requests failed on it since the last that worked.
-        rests_until_s: When, on the caller's clock, it is again as good as the others.
-    """
+    """One node, how many requests failed on it since the last that worked, and until when it rests."""
 
     url: str
     failures: int = 0

@@ -61,13 +61,7 @@ async def open_opensearch_store(address: OpenSearchAddress, settings: Settings) 
 
 
 class OpenSearchStore:
-    """An `AlertStore`; made by `open_opensearch_store`.
-
-    Args:
-        client: From `open_opensearch`.
-        wanted: The alias, and what must be behind it.
-        timeout_s: The bound of every request.
-    """
+    """An `AlertStore`; made by `open_opensearch_store`. Every request is bounded by `timeout_s`."""
 
     def __init__(self, client: AsyncOpenSearch, wanted: IndexSpec, timeout_s: float) -> None:
         self._client = client

@@ -37,14 +37,7 @@ Position = tuple[str, str | bytes]  # of a row among others: its place by `ENTRY
 
 @dataclass(frozen=True, slots=True)
 class Write:
-    """One conditional write.
-
-    Args:
-        expected: The version to replace; None to create.
-        row: The values of all columns.
-        stored: The answer, if the record is as expected.
-        size: In characters.
-    """
+    """One conditional write, and its answer if the record has the expected version (None: does not exist yet)."""
 
     expected: int | None
     row: tuple[str | int | None, ...]
