@@ -70,7 +70,7 @@ mutants: $(READY) ## Break key lines one by one and see each break caught
 bench: $(READY) ## Measure throughput under slow receivers beside a plain asyncio program
 	$(BIN)/python -m bench
 
-docs: $(READY) ## Write docs/settings.md from the code
+docs: $(READY) ## Write what the documentation takes from the code: settings, the map
 	$(BIN)/python docs/generate.py
 
 lock: $(READY) ## Resolve the dependencies anew, to the newest and to the lowest versions that pyproject.toml allows
