@@ -327,6 +327,16 @@ class StreamContract:
             (held.consumer, held.deliveries, held.idle_s < 60) for held in world.pending(world.names[0]).values()
         ]
 
+    async def test_a_renewal_may_take_the_delivery_back(self, world: StreamWorld) -> None:
+        """What waits for a backend counts no delivery to us, until it goes on."""
+        add(world, 1)
+        async with world.open("a") as stream:
+            await stream.prepare()
+            (entry,) = await stream.read(1)
+            for counted, deliveries in ((False, 0), (None, 0), (True, 1)):
+                assert {entry.record_id} == await stream.renew([entry], counted=counted)
+                assert deliveries == world.pending(world.names[0])[entry.id].deliveries
+
     async def test_a_renewal_takes_nothing_back(self, world: StreamWorld) -> None:
         """What was acknowledged, or has another owner by now, is not renewed."""
         add(world, 3)
