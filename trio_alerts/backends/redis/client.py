@@ -195,14 +195,9 @@ class RedisClient(AsyncCoreCommands):
             raise self.misunderstood(args, answer) from error
 
     def expect(self, shape: type[T], answer: Any, *command: EncodableT) -> T:
-        """Return an answer that has a known shape; see `shaped`.
+        """Return an answer of a command if it has a known shape; see `shaped`.
 
         An answer that has not may be that of another command, and so may those behind it: the connection is dropped.
-
-        Args:
-            shape: Its type.
-            answer: What a command method returned.
-            command: Which command, for the message.
 
         Raises:
             Unavailable: It has another shape.

@@ -65,7 +65,7 @@ class RedisDeadLetters:
         self._client.expect_page(
             [entry_id for entry_id, _, _ in page], start, "EVAL", _PAGE, 1, dead_letter_key(stream)
         )
-        return [_quarantined(stream, entry_id, size, flat) for entry_id, size, flat in page]
+        return [_dead_letter(stream, entry_id, size, flat) for entry_id, size, flat in page]
 
     async def get(
         self, stream: str, dead_id: str, *, whole: bool = False
@@ -80,18 +80,13 @@ class RedisDeadLetters:
         if not found:
             return None
         entry_id, size, flat, fields = found[0]
-        return _quarantined(stream, entry_id, size, flat), list(zip(fields[::2], fields[1::2], strict=False))
+        return _dead_letter(stream, entry_id, size, flat), list(zip(fields[::2], fields[1::2], strict=False))
 
     async def replay(self, stream: str, dead_id: str, *, as_new: bool = False) -> str | None:
-        """Put an entry back into its stream; return its new ID there, or None if it is not in quarantine any more.
+        """Put an entry back into its stream; return its new ID there, or None if it is not a dead letter any more.
 
         Its record and its `webhook-id` stay those of the first time, so that a second replay, or one whose answer got
-        lost, sends nothing twice.
-
-        Args:
-            stream: Where it came from.
-            dead_id: Its ID in the dead-letter stream.
-            as_new: It gets a record of its own, with its new ID.
+        lost, sends nothing twice. With `as_new` it gets a record of its own, with its new ID.
 
         Raises:
             Unavailable: It may have been replayed, or not: try again.
@@ -103,13 +98,7 @@ class RedisDeadLetters:
         return answer.new_id.text if answer.outcome == _REPLAYED else None
 
     async def drop(self, stream: str, dead_id: str, by: str) -> bool:
-        """Delete an entry, and note for `audit` that it was dropped; false if it is not there any more.
-
-        Args:
-            stream: Where it came from.
-            dead_id: Its ID in the dead-letter stream.
-            by: Who wants it.
-        """
+        """Delete an entry, and note for `audit` who dropped it; false if it is not there any more."""
         keys = (dead_letter_key(stream), dropped_key(stream))
         return bool(await self._client.run_script(int, _DROP, keys, dead_id, by, KEPT_LOG))
 
@@ -157,7 +146,7 @@ def noted_fields(entry: Entry, reason: str, error: str, settings: Settings, at: 
     return [part for pair in noted.items() for part in pair]
 
 
-def _quarantined(stream: str, entry_id: EntryId, size: int, flat: Sequence[bytes]) -> DeadLetter:
+def _dead_letter(stream: str, entry_id: EntryId, size: int, flat: Sequence[bytes]) -> DeadLetter:
     text = [part.decode(errors="replace") for part in flat]
     ours = dict(zip(text[::2], text[1::2], strict=False))
     deliveries = ours.get("_deliveries", "")

@@ -45,10 +45,6 @@ class Survey:
 async def survey(client: RedisClient, settings: Settings) -> Survey:
     """Look at the server, its permissions and the streams.
 
-    Args:
-        client: Connected.
-        settings: Which streams and group, and `start_from`.
-
     Raises:
         StartError: The server refuses a command that will be needed, would lose alerts, or holds no streams there.
         SettingsError: A group would start over too many waiting entries, and `start_from` does not say where.

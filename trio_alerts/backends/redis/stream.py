@@ -33,12 +33,7 @@ Item = TypeVar("Item", Entry, Pending)
 
 @asynccontextmanager
 async def open_redis_stream(settings: Settings) -> AsyncIterator["RedisStream"]:
-    """Connect twice, once for what blocks, and keep the stream port open while the block runs.
-
-    Raises:
-        SettingsError: The CA file is wrong.
-        StartError: The server cannot be reached or refuses us; the message names the address.
-    """
+    """Connect twice, once for what blocks, and keep both ports open while the block runs. Raises as `open_redis`."""
     async with (
         open_client(settings) as client,
         client.open_blocking(settings.block_s, most_read(settings)) as blocking,
