@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 from trio_alerts.errors import SettingsError
 from trio_alerts.http.networks import AllowedNetworks
@@ -22,8 +22,6 @@ from trio_alerts.settings.settings import (
 )
 from trio_alerts.settings.tables import describe
 from trio_alerts.text import did_you_mean, one_line
-
-T = TypeVar("T", ChannelSettings, RouteSettings)
 
 _LONGEST_NAME = 100  # characters of an unknown name that are shown
 # Not settings: what tests and fault injection use, and what Kubernetes injects for a service named "trio-alerts".
@@ -64,10 +62,7 @@ def load_settings(
     values, wrong = _values(given, Settings, problems)
     where = f"{config}, [[channels]]"
     values["channels"] = tuple(_channels(channels, values, channel_settings, where, problems))
-    values["routes"] = tuple(
-        RouteSettings(**{"name": f"route-{number}", **table})
-        for number, _, table in _read_tables(routes, lambda _: RouteSettings, f"{config}, [[routes]]", problems)
-    )
+    values["routes"] = tuple(_routes(routes, f"{config}, [[routes]]", problems))
     settings = Settings(**values)
     problems += [problem for names, problem in _contradictions(settings, given) if not names & wrong]
     if problems:
@@ -190,38 +185,41 @@ def _channels(
         short_form = {"name": "webhook", "url": values["webhook_url"], "secret": values.get("webhook_secret")}
         yield channel_settings("webhook")(in_doubt_policy=policy, **short_form)
 
-    def of_kind(table: Mapping[str, Any]) -> type[ChannelSettings]:
-        return channel_settings(table.get("kind", DEFAULT_KIND))
+    for _, place, table in _tables(tables, where, problems):
+        try:
+            its_settings = channel_settings(table.get("kind", DEFAULT_KIND))
+        except ValueError as error:
+            problems.append(f"kind: {_shortened(table['kind'])} from {place}: kind is not allowed; {error}")
+            continue
+        keys = _keys(table, its_settings, place, problems)
+        if keys is not None:
+            yield its_settings(**{"in_doubt_policy": policy, **keys})
 
-    for _, its_settings, table in _read_tables(tables, of_kind, where, problems):
-        yield its_settings(**{"in_doubt_policy": policy, **table})
+
+def _routes(tables: object, where: str, problems: list[str]) -> Iterator[RouteSettings]:
+    for number, place, table in _tables(tables, where, problems):
+        keys = _keys(table, RouteSettings, place, problems)
+        if keys is not None:
+            yield RouteSettings(**{"name": f"route-{number}", **keys})
 
 
-def _read_tables(
-    tables: object, type_of: Callable[[Mapping[str, Any]], type[T]], where: str, problems: list[str]
-) -> Iterator[tuple[int, type[T], dict[str, Any]]]:
-    """Yield the number (from 1), the type and the values of each table that has no problem.
-
-    `type_of` tells the type of a table, and raises ValueError for a `kind` that there is not.
-    """
+def _tables(tables: object, where: str, problems: list[str]) -> Iterator[tuple[int, str, dict[str, Any]]]:
+    """Yield the number of each table, from 1, how messages name its place, and the table."""
     if not isinstance(tables, list) or not all(isinstance(table, dict) for table in tables):
         problems.append(f"{where}: this must be a list of tables, each under that heading in double brackets")
         return
     for number, table in enumerate(tables, 1):
-        found: list[str] = []
-        place = f"{where} number {number}"
-        try:
-            table_type = type_of(table)
-        except ValueError as error:
-            problems.append(f"kind: {_shortened(table['kind'])} from {place}: kind is not allowed; {error}")
-            continue
-        required = [name for name, setting in describe(table_type).items() if setting.default is None]
-        given = _from_toml(table, table_type, place, found)
-        values, _ = _values(given, table_type, found)
-        found += [f"{place}: {name} is missing" for name in required if name not in given]
-        problems += found
-        if not found:
-            yield number, table_type, values
+        yield number, f"{where} number {number}", table
+
+
+def _keys(table: dict[str, Any], kind: type[Any], place: str, problems: list[str]) -> dict[str, Any] | None:
+    """Return the values in a table, or None if anything is wrong with it."""
+    before = len(problems)
+    given = _from_toml(table, kind, place, problems)
+    values, _ = _values(given, kind, problems)
+    required = [name for name, setting in describe(kind).items() if setting.default is None]
+    problems += [f"{place}: {name} is missing" for name in required if name not in given]
+    return values if len(problems) == before else None
 
 
 def _contradictions(settings: Settings, given: Mapping[str, _Given]) -> Iterator[tuple[set[str], str]]:
