@@ -83,6 +83,20 @@ def test_list_loads_nothing_of_redis() -> None:
     assert 0 == subprocess.run([sys.executable, "-c", code], check=False).returncode
 
 
+def test_settings_load_nothing_that_opens_connections() -> None:
+    """Neither trio nor a backend is needed to read settings, and a channel's file only once there is a channel."""
+    code = """
+import sys
+from trio_alerts.channels.registry import channel_settings
+from trio_alerts.settings.sources import load_settings
+assert () == load_settings({}, {}, None, channel_settings).channels
+assert not {"trio", "redis", "opensearchpy", "httpx"} & sys.modules.keys()
+assert 1 == len(load_settings({"webhook_url": "https://example.org/hook"}, {}, None, channel_settings).channels)
+assert not {"trio", "redis", "opensearchpy"} & sys.modules.keys()
+"""
+    assert 0 == subprocess.run([sys.executable, "-c", code], check=False).returncode
+
+
 @pytest.mark.parametrize("name", COMMANDS)
 def test_every_example_can_be_parsed(name: str) -> None:
     """No example of a `--help` is wrong."""
