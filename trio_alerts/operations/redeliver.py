@@ -64,20 +64,18 @@ class Redelivery:
         self, delivery: Delivery, owner: str, *, pending: bool, states: Collection[State] | None
     ) -> Delivery | str:
         now = self.operator.clock.now()
-        hands_off = _hands_off(delivery, now, pending, states)
-        if hands_off is not None:
-            return hands_off
+        if reason := _why_left_alone(delivery, now, pending, states):
+            return reason
         if delivery.state == "sending":  # a crash cut it
             delivery = lease_expired(delivery, now, self.policy)
         in_doubt = states is None or "in_doubt" in states
-        return (
-            redelivery_requested(delivery, owner, now, in_doubt=in_doubt)
-            or "it is in doubt; --in-doubt sends it once more"
-        )
+        after = redelivery_requested(delivery, owner, now, in_doubt=in_doubt)
+        return after or "it is in doubt; --in-doubt sends it once more"
 
 
-def _hands_off(delivery: Delivery, now: dt.datetime, pending: bool, states: Collection[State] | None) -> str | None:
-    """Say why a record must not be touched; None if it may."""
+def _why_left_alone(
+    delivery: Delivery, now: dt.datetime, pending: bool, states: Collection[State] | None
+) -> str | None:
     settled = {
         "delivered": "it is delivered",
         "suppressed": f"the rule {delivery.suppressed_by!r} suppressed it",
