@@ -13,7 +13,7 @@ from opensearchpy import AsyncOpenSearch, ConflictError, NotFoundError, RequestE
 from tests.support.servers import OpenSearch
 from tests.support.tls import TlsFiles, serve_tls_front
 from trio_alerts.backends.opensearch.answers import error_type
-from trio_alerts.backends.opensearch.bulk import BulkItem, ItemError, Write, bulk
+from trio_alerts.backends.opensearch.bulk import BulkItem, BulkWrite, ItemError, bulk
 from trio_alerts.backends.opensearch.client import ServerInfo, open_opensearch
 from trio_alerts.backends.opensearch.differences import Difference, differences
 from trio_alerts.backends.opensearch.documents import Target, read_document, search_documents
@@ -50,7 +50,7 @@ async def write(client: AsyncOpenSearch, alias: str, lines: bytes) -> list[BulkI
     parts, writes = lines.splitlines(keepends=True), []
     for line, document in zip(parts[::2], parts[1::2], strict=True):
         ((action, condition),) = msgspec.json.decode(line).items()
-        writes.append(Write(Record(condition["_id"], document, Delivery(state="sending")), action, line + document))
+        writes.append(BulkWrite(Record(condition["_id"], document, Delivery(state="sending")), action, line + document))
     return await bulk(client, alias, writes, timeout_s=10)
 
 

@@ -13,7 +13,7 @@ from tests.simulation.schedule import OWNER
 from tests.support.fakes.opensearch import answer
 from tests.support.fakes.store import FakeStore
 from trio_alerts.backends.opensearch.answers import Answer
-from trio_alerts.backends.opensearch.bulk import DONE, Write, WriteResult, write_all, write_of
+from trio_alerts.backends.opensearch.bulk import DONE, BulkWrite, WriteResult, write_all, write_of
 from trio_alerts.backends.opensearch.documents import Target
 from trio_alerts.batcher import Batcher
 from trio_alerts.errors import RefusedContent
@@ -40,7 +40,7 @@ class BulkStore:
         self._store = store
         self._network = network
         self._timeout_s = timeout_s
-        self._writes = Batcher[Write, Stored | Conflict](
+        self._writes = Batcher[BulkWrite, Stored | Conflict](
             self._flush,
             max_items=MAX_ITEMS,
             max_bytes=10**6,
@@ -80,7 +80,7 @@ class BulkStore:
         answered.request = httpx.Request("POST", "http://store/alerts/_bulk", content=body)
         return Answer("the store", "POST /alerts/_bulk", answered)
 
-    async def _flush(self, writes: Sequence[Write]) -> list[WriteResult]:
+    async def _flush(self, writes: Sequence[BulkWrite]) -> list[WriteResult]:
         deadline_s = trio.current_time() + self._timeout_s
         return await write_all(cast(AsyncOpenSearch, self), Target("alerts", INDEX), writes, deadline_s=deadline_s)
 

@@ -73,7 +73,7 @@ class BulkAnswer(Struct):
 
 
 @dataclass(frozen=True, slots=True)
-class Write:
+class BulkWrite:
     """One conditional write: the record, its action, and its two lines of a `_bulk` body."""
 
     record: Record
@@ -81,7 +81,7 @@ class Write:
     lines: bytes
 
 
-def write_of(record: Record, version: tuple[int, int] | None) -> Write:
+def write_of(record: Record, version: tuple[int, int] | None) -> BulkWrite:
     """Render a write: over the version that was read, or of a record that must not exist yet.
 
     Raises:
@@ -104,7 +104,7 @@ def write_of(record: Record, version: tuple[int, int] | None) -> Write:
     if named.record_id is None:
         # Searches are ordered by it: without it, the record of an entry that is no alert would be on no page.
         document = b'{"record_id":%b,%b' % (_ENCODER.encode(record.id), document[1:].removeprefix(b","))
-    return Write(record, kind, b"%b\n%b\n" % (_ENCODER.encode({kind: condition}), document))
+    return BulkWrite(record, kind, b"%b\n%b\n" % (_ENCODER.encode({kind: condition}), document))
 
 
 def is_possible_id(record_id: str) -> bool:
@@ -116,7 +116,7 @@ def is_possible_id(record_id: str) -> bool:
 
 
 async def write_all(
-    client: AsyncOpenSearch, target: Target, writes: Sequence[Write], *, deadline_s: float
+    client: AsyncOpenSearch, target: Target, writes: Sequence[BulkWrite], *, deadline_s: float
 ) -> list[WriteResult]:
     """Do conditional writes with as few requests as possible, and return one result a write, in order.
 
@@ -140,7 +140,7 @@ async def write_all(
     return [result_of(write, item, target) for write, item in zip(writes, items, strict=True)]
 
 
-def result_of(write: Write, item: BulkItem, target: Target) -> WriteResult:
+def result_of(write: BulkWrite, item: BulkItem, target: Target) -> WriteResult:
     """Say what one item of an answer means.
 
     Outcomes: stored | a conflict | refused for its content | everything else is an outage, whatever its status.
@@ -176,7 +176,7 @@ class _Named(msgspec.Struct):
 _ENCODER = msgspec.json.Encoder()
 
 
-async def _send(client: AsyncOpenSearch, alias: str, writes: Sequence[Write], deadline_s: float) -> list[BulkItem]:
+async def _send(client: AsyncOpenSearch, alias: str, writes: Sequence[BulkWrite], deadline_s: float) -> list[BulkItem]:
     left_s = deadline_s - trio.current_time()
     if left_s <= 0:
         raise Unavailable("OpenSearch: no time left for this write")
@@ -192,7 +192,7 @@ async def _send(client: AsyncOpenSearch, alias: str, writes: Sequence[Write], de
         raise Unavailable(f"OpenSearch refuses every write: {error_text(fault)}") from None
 
 
-async def bulk(client: AsyncOpenSearch, alias: str, writes: Sequence[Write], *, timeout_s: float) -> list[BulkItem]:
+async def bulk(client: AsyncOpenSearch, alias: str, writes: Sequence[BulkWrite], *, timeout_s: float) -> list[BulkItem]:
     """Send one `_bulk` request, which creates no index, and return what became of each write, in their order.
 
     Raises:

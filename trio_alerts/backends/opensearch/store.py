@@ -16,7 +16,7 @@ from opensearchpy import AsyncOpenSearch
 
 from trio_alerts.backends.background import running
 from trio_alerts.backends.opensearch import queries
-from trio_alerts.backends.opensearch.bulk import Write, WriteResult, is_possible_id, write_all, write_of
+from trio_alerts.backends.opensearch.bulk import BulkWrite, WriteResult, is_possible_id, write_all, write_of
 from trio_alerts.backends.opensearch.client import open_opensearch
 from trio_alerts.backends.opensearch.documents import Document, Target, aggregate, read_document, search_documents
 from trio_alerts.backends.opensearch.guard import SchemaGuard
@@ -72,7 +72,7 @@ class OpenSearchStore:
         self.deployment = guard.deployment
         self.keep_deployment, self.replace_deployment = guard.keep_deployment, guard.replace_deployment
         self._suspicion = trio.Event()
-        self.writes = Batcher[Write, Stored | Conflict](
+        self.writes = Batcher[BulkWrite, Stored | Conflict](
             self._flush,
             max_items=MAX_BULK_ITEMS,
             max_bytes=MAX_BULK_BYTES,
@@ -167,7 +167,7 @@ class OpenSearchStore:
     async def _aggregate(self, aggregations: Mapping[str, Any], kind: type[T]) -> T:
         return await self._read(lambda: aggregate(self._client, self._target, aggregations, kind))
 
-    async def _write(self, write: Write, *, held: bool = False) -> Stored | Conflict:
+    async def _write(self, write: BulkWrite, *, held: bool = False) -> Stored | Conflict:
         refused: RefusedContent
         try:
             return await self.writes.submit(write, held=held)
@@ -187,7 +187,7 @@ class OpenSearchStore:
             self._suspect()
             raise Unavailable(f"OpenSearch refused a record, and its index is wrong: {fault}") from None
 
-    async def _flush(self, writes: Sequence[Write]) -> list[WriteResult]:
+    async def _flush(self, writes: Sequence[BulkWrite]) -> list[WriteResult]:
         deadline_s = trio.current_time() + self._timeout_s
         return await write_all(self._client, self._target, writes, deadline_s=deadline_s)
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from trio_alerts.backends.sqlite import schema
-from trio_alerts.backends.sqlite.rows import Write, in_chunks, lenient_text, put
+from trio_alerts.backends.sqlite.rows import RowWrite, in_chunks, lenient_text, put
 from trio_alerts.errors import SchemaError
 from trio_alerts.ports.store import Conflict, Stored
 
@@ -117,7 +117,7 @@ class SqliteDatabase:
         with self._transaction() as connection:
             schema.set_owner(connection, identity, replace=True)
 
-    def write(self, writes: Sequence[Write]) -> list[Stored | Conflict]:
+    def write(self, writes: Sequence[RowWrite]) -> list[Stored | Conflict]:
         """Do conditional writes, as if one after the other in their order, in one durable transaction."""
         if not self._still_ours():
             raise FileNotFoundError("the file was moved or replaced while it was open")

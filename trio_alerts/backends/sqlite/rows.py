@@ -36,7 +36,7 @@ Position = tuple[str, str | bytes]  # of a row among others: its place by `ENTRY
 
 
 @dataclass(frozen=True, slots=True)
-class Write:
+class RowWrite:
     """One conditional write, and its answer if the record has the expected version (None: does not exist yet)."""
 
     expected: int | None
@@ -45,7 +45,7 @@ class Write:
     size: int
 
 
-def write_of(record: Record, expected: int | None) -> Write:
+def write_of(record: Record, expected: int | None) -> RowWrite:
     """Render a record into its columns.
 
     Raises:
@@ -78,10 +78,10 @@ def write_of(record: Record, expected: int | None) -> Write:
         _microseconds(keys.occurred_at),
         document,
     )
-    return Write(expected, row, Stored(record, (version, 1)), len(document))
+    return RowWrite(expected, row, Stored(record, (version, 1)), len(document))
 
 
-def in_chunks(writes: Sequence[Write]) -> Iterator[Sequence[Write]]:
+def in_chunks(writes: Sequence[RowWrite]) -> Iterator[Sequence[RowWrite]]:
     """Cut writes of one kind into powers of two, so that a few prepared statements serve every number of them."""
     start = 0
     while start < len(writes):
@@ -90,7 +90,7 @@ def in_chunks(writes: Sequence[Write]) -> Iterator[Sequence[Write]]:
         start += size
 
 
-def put(connection: sqlite3.Connection, writes: Sequence[Write]) -> int:
+def put(connection: sqlite3.Connection, writes: Sequence[RowWrite]) -> int:
     """Do writes of one kind in one statement; return how many of them met what they expected."""
     statement = (_insert if writes[0].expected is None else _update)(len(writes))
     return connection.execute(statement, [value for write in writes for value in write.row]).rowcount

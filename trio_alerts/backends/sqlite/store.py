@@ -22,7 +22,7 @@ from anyio import CapacityLimiter, to_thread
 from trio_alerts.backends.background import running
 from trio_alerts.backends.sqlite import rows
 from trio_alerts.backends.sqlite.database import SqliteDatabase
-from trio_alerts.backends.sqlite.rows import Write, write_of
+from trio_alerts.backends.sqlite.rows import RowWrite, write_of
 from trio_alerts.batcher import Batcher
 from trio_alerts.errors import SchemaError, StartError, Unavailable
 from trio_alerts.ports.store import Conflict, Counts, Due, RecordFilter, Stored, Vitals
@@ -73,7 +73,7 @@ class SqliteStore:
         self._database = database
         self._writing = CapacityLimiter(1)
         self._reading = CapacityLimiter(READERS)
-        self.writes = Batcher[Write, Stored | Conflict](
+        self.writes = Batcher[RowWrite, Stored | Conflict](
             lambda writes: self._run(lambda: self._database.write(writes), self._writing),
             max_items=MAX_BATCH_ITEMS,
             max_bytes=MAX_BATCH_BYTES,

@@ -112,7 +112,7 @@ async def test_gathered_writes_share_a_transaction(path: Path) -> None:
         commits: list[int] = []
         write = store._database.write
 
-        def counting(writes: list[rows.Write]) -> list[Stored | Conflict]:
+        def counting(writes: list[rows.RowWrite]) -> list[Stored | Conflict]:
             commits.append(len(writes))
             return write(writes)
 
