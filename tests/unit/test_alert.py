@@ -264,11 +264,10 @@ def test_numbers_keep_every_digit() -> None:
     assert b'"value_usd":0.1000000000000000055' in sent
 
 
-def test_times_are_rendered_in_one_form() -> None:
+@pytest.mark.parametrize("field", ["occurred_at", "emitted_at", "expires_at"])
+def test_times_are_rendered_in_one_form(field: str) -> None:
     """Whatever the offset was, a stored time is RFC 3339 in UTC."""
-    assert (
-        "2026-11-23T10:00:00.250000Z" == record_of(occurred_at="2026-11-23T12:00:00.25+02:00").fields()["occurred_at"]
-    )
+    assert "2026-11-23T10:00:00.250000Z" == record_of(**{field: "2026-11-23T12:00:00.25+02:00"}).fields()[field]
 
 
 def test_unknown_fields_cannot_forge_the_delivery() -> None:
