@@ -427,8 +427,8 @@ MUTATIONS = (
     Mutation(
         "a store that was taken over is used on",
         "pipeline/guard.py",
-        "            await _guard_owner(pipeline)\n",
-        "",
+        "            refuse_contradiction(await",
+        "            (await",
         "tests/unit/pipeline/test_deployment.py::test_whoever_was_taken_over_from_stops",
     ),
     Mutation(

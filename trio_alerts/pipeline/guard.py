@@ -23,7 +23,7 @@ async def guard_store(pipeline: Pipeline) -> None:
         try:
             await pipeline.store.guard()
             await pipeline.stream.guard()
-            await _guard_owner(pipeline)
+            refuse_contradiction(await pipeline.store.keep_deployment(pipeline.deployment), pipeline.deployment)
         except Unavailable as cause:
             if not blind:
                 logger.warning("the guard cannot check the store: {reason}", reason=cause)
@@ -32,8 +32,3 @@ async def guard_store(pipeline: Pipeline) -> None:
             if blind:
                 logger.info("the guard can check the store again, and it is as it must be")
             blind = False
-
-
-async def _guard_owner(pipeline: Pipeline) -> None:
-    """See that the store is still ours; an identity that is gone is written back."""
-    refuse_contradiction(await pipeline.store.keep_deployment(pipeline.deployment), pipeline.deployment)

@@ -4,6 +4,7 @@ from collections import Counter
 from collections.abc import Collection
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
+from itertools import takewhile
 
 import trio
 
@@ -31,6 +32,8 @@ class InFlight:
         news: How many entries were held so far that came by no claim.
         survivors: How many entries are held that were claimed after two deaths or more, suspects or not.
         suspect: The record ID of what may be what its processes died of: there is one of these at a time.
+        started: The record IDs that a worker began and did not finish; some are not held any more. A crash, a cut or
+            another owner's attempt left them pending: never to be handed over as if nothing had happened.
         refunded: The record IDs of entries whose delivery does not count now, on the server.
         blamed: The record IDs of entries at which a worker failed.
     """
@@ -46,7 +49,7 @@ class InFlight:
         self.refunded: set[str] = set()
         self.blamed: set[str] = set()
         self._held: dict[str, _Held] = {}  # oldest first
-        self._started: set[str] = set()
+        self.started: set[str] = set()
         self._parked = trio.lowlevel.ParkingLot()
 
     def __repr__(self) -> str:
@@ -71,15 +74,6 @@ class InFlight:
         """How many workers may be given something: those with nothing to do, but for what is reserved."""
         return max(0, self.workers - len(self._held) - self.reserved)
 
-    @property
-    def started(self) -> AbstractSet[str]:
-        """The record IDs that a worker began and did not bring to an end; some of them are not held any more.
-
-        A crash, a cut or another owner's attempt left them pending: their own records say what to do, so they must
-        never be handed over as if nothing had happened.
-        """
-        return self._started
-
     def hold(self, record_id: str, entry: Entry | None, channels: Collection[str] = ()) -> bool:
         """Take an ID into our hands; False if it is there already.
 
@@ -102,7 +96,7 @@ class InFlight:
 
     def start(self, record_id: str) -> None:
         """Note that a worker, the current task, begins with it."""
-        self._started.add(record_id)
+        self.started.add(record_id)
         self._held[record_id].worker = trio.lowlevel.current_task()
 
     def release(self, record_id: str, *, untouched: bool) -> None:
@@ -116,19 +110,14 @@ class InFlight:
         if record_id == self.suspect:
             self.suspect = None
         if untouched:
-            self._started.discard(record_id)
+            self.started.discard(record_id)
         self.wake()
 
     def older_than(self, seconds: float) -> list[Entry]:
         """Return the held entries that were taken longer ago than this, the oldest first."""
-        old: list[Entry] = []
-        limit = trio.current_time() - seconds
-        for held in self._held.values():
-            if held.since_s > limit:
-                break
-            if held.entry is not None:
-                old.append(held.entry)
-        return old
+        limit_s = trio.current_time() - seconds
+        old = takewhile(lambda held: held.since_s <= limit_s, self._held.values())
+        return [held.entry for held in old if held.entry is not None]
 
     def carried_by(self, workers: Collection[trio.lowlevel.Task]) -> list[Entry]:
         """Return the entries that these tasks work on."""

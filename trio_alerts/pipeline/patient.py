@@ -22,8 +22,7 @@ class PatientStore:
     outcome must be stored: no stop ends the wait, and a cancellation is held off during each try.
 
     Args:
-        store: The store.
-        outage: Whether it answers.
+        store, outage: The store, and whether it answers.
         stopping: The soft stop; None: after a send.
     """
 

@@ -114,15 +114,13 @@ class Backlog:
     async def _free_slot(self, channels: tuple[str, ...]) -> tuple[str, ...] | None:
         """Wait for a worker that retries may use; return which channels may use it. None when stopping."""
         while not self._pipeline.stopping.is_set():
-            if self._pipeline.in_flight.idle and (free := self._free_slots()):
+            free = max(1, self._pipeline.settings.workers // 4) - self._pipeline.in_flight.redrives
+            if self._pipeline.in_flight.idle and free:
                 through = tuple(channel for channel in channels if self._may_use_one(channel, free))
                 if through or not channels:
                     return through
             await self._pipeline.in_flight.changed()
         return None
-
-    def _free_slots(self) -> int:
-        return max(1, self._pipeline.settings.workers // 4) - self._pipeline.in_flight.redrives
 
     def _may_use_one(self, channel: str, free: int) -> bool:
         """A channel's first retry may use any free slot; another one must leave a slot to each channel without one."""
