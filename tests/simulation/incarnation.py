@@ -204,7 +204,6 @@ class _Routing(Routing):
         self._promises = promises
 
     def decide(self, alert: AlertEvent) -> Deliver | Suppress:
-        """See `Routing.decide`."""
         if alert.alert_id in self._promises.lethal and not self._who.dead:
             self._promises.poisoned(self._who, self._promises.lethal[alert.alert_id])
             self._who.kill("poisoned by " + alert.alert_id)
@@ -221,14 +220,12 @@ class WatchedInFlight(InFlight):
         self._promises = promises
 
     def hold(self, record_id: str, entry: Entry | None, channels: Collection[str] = ()) -> bool:
-        """See `InFlight.hold`."""
         held = super().hold(record_id, entry, channels)
         if held and not self._who.dead:
             self._promises.held(self._who)
         return held
 
     def release(self, record_id: str, *, untouched: bool) -> None:
-        """See `InFlight.release`."""
         if not self._who.dead:
             fault = sys.exc_info()[1]
             if fault is None:
@@ -251,7 +248,6 @@ class WatchedPipeline(Pipeline):
         self.in_flight = WatchedInFlight(self.settings.workers, self.who, self.promises)
 
     def new_owner(self) -> str:
-        """See `Pipeline.new_owner`."""
         token = super().new_owner()
         self.who.tokens.add(token)
         if not self.who.dead:

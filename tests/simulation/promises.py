@@ -438,7 +438,6 @@ class WatchedStore(FakeStore):
     writer: "Incarnation | None" = None
 
     def write(self, record: Record, expected: tuple[int, int] | None) -> Stored | Conflict:
-        """See `FakeStore.write`."""
         before = self.records.get(record.id)
         result = super().write(record, expected)
         if isinstance(result, Stored):

@@ -59,7 +59,6 @@ class Receiver:
         self._slowest_s = slowest_s
 
     async def send(self, message: Message) -> Outcome:
-        """See `Channel.send`."""
         who = cast("Incarnation", OWNER.get())
         if who.dead:
             raise Killed

@@ -191,7 +191,6 @@ class FakeStore:
         return Vitals(min(waiting, default=None), len(ids) - len(set(ids)))
 
     async def serve(self, method: str, effect: Callable[[], T], *_: object) -> T:
-        """See `served`."""
         return await self._call(Call(trio.current_time(), method), effect)
 
     async def _write(self, method: str, record: Record, expected: tuple[int, int] | None) -> Stored | Conflict:

@@ -210,7 +210,6 @@ class View:
         self._consumer = settings.consumer
 
     async def serve(self, method: str, effect: Callable[[], T], *args: object) -> T:
-        """See `served`."""
         if self.server.wire is not None:
             return await self.server.wire.carry(self._log(method, *args), effect)
         fault = await self._begin(method, *args)
