@@ -8,8 +8,8 @@ A test module makes a class of it and says how to get a world: servers, and what
             return MyWorld(...)
 """
 
-from collections.abc import Sequence
-from contextlib import AbstractAsyncContextManager
+from collections.abc import AsyncIterator, Sequence
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
@@ -111,6 +111,13 @@ def add(world: StreamWorld, count: int, stream: int = 0) -> list[str]:
     return [world.add(world.names[stream], fields(number)) for number in range(count)]
 
 
+@asynccontextmanager
+async def prepared(opened: AbstractAsyncContextManager[BothPorts]) -> AsyncIterator[BothPorts]:
+    async with opened as stream:
+        await stream.prepare()
+        yield stream
+
+
 async def read_all(stream: AlertStream, count: int) -> list[Entry]:
     """Read until there are so many entries."""
     entries: list[Entry] = []
@@ -130,8 +137,7 @@ class StreamContract:
     async def test_entries_come_once_in_order_and_not_more_than_asked_for(self, world: StreamWorld) -> None:
         """A read returns at most `count` new entries, each as it was written, delivered for the first time."""
         first, second, third = add(world, 3)
-        async with world.open("a") as stream:
-            await stream.prepare()
+        async with prepared(world.open("a")) as stream:
             entries = await stream.read(2)
             rest = await stream.read(2)
 
@@ -144,8 +150,7 @@ class StreamContract:
     async def test_two_consumers_share_the_entries(self, world: StreamWorld) -> None:
         """What one consumer has read, another does not get."""
         added = add(world, 2)
-        async with world.open("a") as one, world.open("b") as other:
-            await one.prepare()
+        async with prepared(world.open("a")) as one, world.open("b") as other:
             await other.prepare()
             assert added[:1] == ids(await one.read(1))
             assert added[1:] == ids(await other.read(5))
@@ -154,8 +159,7 @@ class StreamContract:
     async def test_a_read_waits_for_an_entry(self, world: StreamWorld) -> None:
         """A blocked read returns what comes while it waits, and nothing when the time is over."""
         entries: list[Entry] = []
-        async with world.open("a") as impatient:
-            await impatient.prepare()
+        async with prepared(world.open("a")) as impatient:
             assert [] == await impatient.read(1)
         async with world.open("b", block_s=LONG_BLOCK_S) as stream:
 
@@ -171,8 +175,7 @@ class StreamContract:
 
     async def test_wake_ends_a_blocked_read(self, world: StreamWorld) -> None:
         """A stop need not wait for `block_s`; and nothing is lost by it."""
-        async with world.open("a", block_s=LONG_BLOCK_S) as stream:
-            await stream.prepare()
+        async with prepared(world.open("a", block_s=LONG_BLOCK_S)) as stream:
             await stream.wake()  # nothing is blocked: nothing happens
             begun = trio.current_time()
             async with trio.open_nursery() as nursery:
@@ -186,16 +189,14 @@ class StreamContract:
     async def test_odd_fields_survive(self, world: StreamWorld) -> None:
         """Any bytes may be in a field's name and value, empty ones too; of two with one name the last is seen."""
         world.add(world.names[0], [(b"", b""), (b"\xff\x00\r\n", b"\xfe\n"), (b"twice", b"1"), (b"twice", b"2")])
-        async with world.open("a") as stream:
-            await stream.prepare()
+        async with prepared(world.open("a")) as stream:
             (entry,) = await stream.read(1)
         assert {b"": b"", b"\xff\x00\r\n": b"\xfe\n", b"twice": b"2"} == entry.fields
 
     async def test_an_acknowledged_entry_is_gone(self, world: StreamWorld) -> None:
         """What is acknowledged is pending no more; doing it again changes nothing."""
         add(world, 2)
-        async with world.open("a") as stream:
-            await stream.prepare()
+        async with prepared(world.open("a")) as stream:
             one, other = await read_all(stream, 2)
             await stream.ack(one)
             await stream.ack(one)
@@ -204,8 +205,7 @@ class StreamContract:
     async def test_a_cancelled_acknowledgement_is_carried_out(self, world: StreamWorld) -> None:
         """What has an outcome is acknowledged whatever becomes of the task that does it."""
         add(world, 1)
-        async with world.open("a") as stream:
-            await stream.prepare()
+        async with prepared(world.open("a")) as stream:
             [entry] = await read_all(stream, 1)
             with trio.CancelScope() as scope:
                 scope.cancel()
@@ -215,8 +215,7 @@ class StreamContract:
     async def test_own_pending_entries_are_found_but_for_those_held(self, world: StreamWorld) -> None:
         """An answer that got lost comes again, counted as one more delivery, but not as a claim."""
         add(world, 3)
-        async with world.open("a") as stream:
-            await stream.prepare()
+        async with prepared(world.open("a")) as stream:
             held, *lost = await read_all(stream, 3)
             found = await stream.own_pending({held.record_id}, 10)
 
@@ -228,8 +227,7 @@ class StreamContract:
     async def test_own_pending_entries_are_found_behind_many_held_ones(self, world: StreamWorld) -> None:
         """However many are held: what nobody holds is found, and not more than asked for."""
         add(world, 450)
-        async with world.open("a") as stream:
-            await stream.prepare()
+        async with prepared(world.open("a")) as stream:
             entries = await read_all(stream, 450)
             holding = {entry.record_id for entry in entries[:445]}
             assert ids(entries[445:448]) == ids(await stream.own_pending(holding, 3))
@@ -237,16 +235,14 @@ class StreamContract:
     async def test_own_pending_leaves_others_alone(self, world: StreamWorld) -> None:
         """What is pending under another name is not ours."""
         add(world, 1)
-        async with world.open("a") as one, world.open("b") as other:
-            await one.prepare()
+        async with prepared(world.open("a")) as one, world.open("b") as other:
             await read_all(one, 1)
             assert [] == await other.own_pending(set(), 10)
 
     async def test_look_tells_what_is_idle_and_changes_nothing(self, world: StreamWorld) -> None:
         """Entries that were idle for long enough are seen with owner, deliveries and idle time, whoever has them."""
         add(world, 3)
-        async with world.open("a") as one, world.open("b") as other:
-            await one.prepare()
+        async with prepared(world.open("a")) as one, world.open("b") as other:
             first, second, third = await read_all(one, 3)
             world.make_idle(world.names[0], first.id, 100)
             world.make_idle(world.names[0], third.id, 50)
@@ -262,8 +258,7 @@ class StreamContract:
     async def test_look_goes_on_where_it_ended(self, world: StreamWorld) -> None:
         """Entries that a caller never takes do not hide those behind them: every look goes on, and around."""
         add(world, 5)
-        async with world.open("a") as stream:
-            await stream.prepare()
+        async with prepared(world.open("a")) as stream:
             entries = ids(await read_all(stream, 5))
             looks = [ids(await stream.look(0, 2)) for _ in range(4)]
             assert [entries[0:2], entries[2:4], [entries[4], entries[0]], entries[1:3]] == looks
@@ -273,8 +268,7 @@ class StreamContract:
     async def test_a_claim_takes_what_is_idle_enough(self, world: StreamWorld) -> None:
         """A claim checks the idle time again, counts one more delivery, and says that the entry was claimed."""
         add(world, 2)
-        async with world.open("a") as one, world.open("b") as other:
-            await one.prepare()
+        async with prepared(world.open("a")) as one, world.open("b") as other:
             old, young = await read_all(one, 2)
             for entry in (old, young):
                 world.make_idle(world.names[0], entry.id, 60)
@@ -290,8 +284,7 @@ class StreamContract:
     async def test_of_two_claimants_one_wins(self, world: StreamWorld) -> None:
         """Both saw the entry; the second to claim gets nothing."""
         add(world, 1)
-        async with world.open("a") as one, world.open("b") as second, world.open("c") as third:
-            await one.prepare()
+        async with prepared(world.open("a")) as one, world.open("b") as second, world.open("c") as third:
             (entry,) = await read_all(one, 1)
             world.make_idle(world.names[0], entry.id, 60)
             seen, seen_too = await second.look(50, 1), await third.look(50, 1)
@@ -302,8 +295,7 @@ class StreamContract:
     async def test_claiming_what_was_acknowledged_meanwhile_is_nothing(self, world: StreamWorld) -> None:
         """An entry that was done with between look and claim is not lost upstream, even if it is deleted by then."""
         add(world, 2)
-        async with world.open("a") as one, world.open("b") as other:
-            await one.prepare()
+        async with prepared(world.open("a")) as one, world.open("b") as other:
             done, trimmed = await read_all(one, 2)
             found = await other.look(0, 10)
             await one.ack(done)
@@ -316,8 +308,7 @@ class StreamContract:
     async def test_a_renewal_counts_no_delivery(self, world: StreamWorld) -> None:
         """A renewal resets the idle time and nothing else."""
         add(world, 2)
-        async with world.open("a") as stream:
-            await stream.prepare()
+        async with prepared(world.open("a")) as stream:
             entries = await read_all(stream, 2)
             for entry in entries:
                 world.make_idle(world.names[0], entry.id, 60)
@@ -330,8 +321,7 @@ class StreamContract:
     async def test_a_renewal_may_take_the_delivery_back(self, world: StreamWorld) -> None:
         """What waits for a backend counts no delivery to us, until it goes on."""
         add(world, 1)
-        async with world.open("a") as stream:
-            await stream.prepare()
+        async with prepared(world.open("a")) as stream:
             (entry,) = await stream.read(1)
             for counted, deliveries in ((False, 0), (None, 0), (True, 1)):
                 assert {entry.record_id} == await stream.renew([entry], counted=counted)
@@ -340,8 +330,7 @@ class StreamContract:
     async def test_a_renewal_takes_nothing_back(self, world: StreamWorld) -> None:
         """What was acknowledged, or has another owner by now, is not renewed."""
         add(world, 3)
-        async with world.open("a") as one, world.open("b") as other:
-            await one.prepare()
+        async with prepared(world.open("a")) as one, world.open("b") as other:
             ours, done, theirs = await read_all(one, 3)
             await one.ack(done)
             world.make_idle(world.names[0], theirs.id, 60)
@@ -356,8 +345,7 @@ class StreamContract:
     async def test_many_entries_are_renewed_and_claimed(self, world: StreamWorld) -> None:
         """More than fit into one call are dealt with all the same."""
         add(world, 450)
-        async with world.open("a") as one, world.open("b") as other:
-            await one.prepare()
+        async with prepared(world.open("a")) as one, world.open("b") as other:
             entries = await read_all(one, 450)
             assert 450 == len(await one.renew(entries))
             assert ids(entries) == ids(await other.claim(await other.look(0, 450), 0))
@@ -365,8 +353,7 @@ class StreamContract:
     async def test_pending_among_finds_records_whose_entry_is_pending(self, world: StreamWorld) -> None:
         """Under any name; what is acknowledged, was never there, or is no ID of ours is not pending."""
         add(world, 2)
-        async with world.open("a") as one, world.open("b") as other:
-            await one.prepare()
+        async with prepared(world.open("a")) as one, world.open("b") as other:
             done, waiting = await read_all(one, 2)
             await one.ack(done)
             asked = [done.record_id, waiting.record_id, "1-1", "nonsense", "other|1-1", ""]
@@ -377,8 +364,7 @@ class StreamContract:
         """The dead-letter stream gets the entry's fields as they were, doubles too, and why it is there."""
         original = [(b"event", b"\xff{"), (b"twice", b"1"), (b"twice", b"2"), (b"_reason", b"forged"), (b"empty", b"")]
         world.add(world.names[0], original)
-        async with world.open("a") as stream:
-            await stream.prepare()
+        async with prepared(world.open("a")) as stream:
             (entry,) = await stream.read(1)
             assert await stream.quarantine(entry, *WHY)
             assert not await stream.quarantine(entry, *WHY)
@@ -402,8 +388,7 @@ class StreamContract:
     async def test_quarantine_does_nothing_with_what_is_not_ours(self, world: StreamWorld) -> None:
         """An entry that another consumer owns by now, or that is done with, is left alone."""
         add(world, 2)
-        async with world.open("a") as one, world.open("b") as other:
-            await one.prepare()
+        async with prepared(world.open("a")) as one, world.open("b") as other:
             theirs, done = await read_all(one, 2)
             await one.ack(done)
             await other.claim(await other.look(0, 1), 0)
@@ -414,8 +399,7 @@ class StreamContract:
     async def test_quarantine_keeps_what_was_read_of_a_deleted_entry(self, world: StreamWorld) -> None:
         """An entry that was deleted from the stream while we had it is still kept."""
         add(world, 1)
-        async with world.open("a") as stream:
-            await stream.prepare()
+        async with prepared(world.open("a")) as stream:
             (entry,) = await stream.read(1)
             world.delete(world.names[0], entry.id)
             assert await stream.quarantine(entry, *WHY)
@@ -426,8 +410,7 @@ class StreamContract:
     async def test_what_is_handed_over_can_be_claimed_at_once(self, world: StreamWorld) -> None:
         """Everything pending under our name but what was started; no delivery is counted; others' stay as they are."""
         add(world, 3)
-        async with world.open("a") as one, world.open("b") as other:
-            await one.prepare()
+        async with prepared(world.open("a")) as one, world.open("b") as other:
             theirs = (await other.read(1))[0]
             started, waiting = await read_all(one, 2)
             assert 1 == await one.hand_over({started.record_id})
@@ -441,8 +424,7 @@ class StreamContract:
     async def test_a_hand_over_does_not_forget_what_happened_before(self, world: StreamWorld) -> None:
         """Only the delivery to us is taken back: an entry that crashed others is still a suspect."""
         add(world, 1)
-        async with world.open("a") as one, world.open("b") as other:
-            await one.prepare()
+        async with prepared(world.open("a")) as one, world.open("b") as other:
             await one.read(1)
             await other.claim(await other.look(0, 1), 0)
             await other.claim(await other.look(0, 1), 0)
@@ -452,8 +434,7 @@ class StreamContract:
     async def test_many_entries_are_handed_over(self, world: StreamWorld) -> None:
         """More than fit into one page."""
         add(world, 450)
-        async with world.open("a") as stream:
-            await stream.prepare()
+        async with prepared(world.open("a")) as stream:
             entries = await read_all(stream, 450)
             assert 448 == await stream.hand_over({entries[0].record_id, entries[300].record_id})
             assert 448 == len(await stream.look(HANDED_OVER_IDLE_S, 500))
@@ -461,8 +442,7 @@ class StreamContract:
     async def test_leaving_needs_empty_hands(self, world: StreamWorld) -> None:
         """A consumer that has something pending is not removed: that would lose it."""
         add(world, 1)
-        async with world.open("a") as stream:
-            await stream.prepare()
+        async with prepared(world.open("a")) as stream:
             (entry,) = await stream.read(1)
             assert not await stream.leave()
             assert {"a"} == world.consumers(world.names[0])
@@ -473,8 +453,7 @@ class StreamContract:
     async def test_silent_consumers_with_empty_hands_are_removed(self, world: StreamWorld) -> None:
         """What dead processes left of themselves goes; who has something pending stays, however long it was silent."""
         add(world, 3)
-        async with world.open("a") as busy, world.open("b") as gone, world.open("c") as janitor:
-            await busy.prepare()
+        async with prepared(world.open("a")) as busy, world.open("b") as gone, world.open("c") as janitor:
             await busy.read(1)
             for stream in (gone, janitor):
                 (entry,) = await stream.read(1)
@@ -489,8 +468,7 @@ class StreamContract:
     async def test_what_was_trimmed_unread_is_told_once(self, world: StreamWorld) -> None:
         """A producer's limit takes what the group has not read: one of two is told how many, whatever is read since."""
         add(world, 10)
-        async with world.open("a") as one, world.open("b") as other:
-            await one.prepare()
+        async with prepared(world.open("a")) as one, world.open("b") as other:
             assert 0 == await one.upkeep.newly_lost()
             for entry in await one.read(2):
                 await one.ack(entry)
@@ -509,8 +487,7 @@ class StreamContract:
         """From the moment there is a group; what went before was never its own."""
         add(world, 4)
         world.trim(world.names[0], 3)
-        async with world.open("a") as stream:
-            await stream.prepare()
+        async with prepared(world.open("a")) as stream:
             assert 0 == await stream.upkeep.newly_lost()
             world.trim(world.names[0], 1)
             assert 2 == await stream.upkeep.newly_lost()
@@ -518,8 +495,7 @@ class StreamContract:
     async def test_with_now_what_lies_there_is_nobodys_loss(self, world: StreamWorld) -> None:
         """A group that begins behind the entries does not miss them."""
         add(world, 4)
-        async with world.open("a", start_from="now") as stream:
-            await stream.prepare()
+        async with prepared(world.open("a", start_from="now")) as stream:
             world.trim(world.names[0], 1)
             assert 0 == await stream.upkeep.newly_lost()
             add(world, 3)
@@ -529,8 +505,7 @@ class StreamContract:
     async def test_what_was_deleted_unread_is_told_once(self, world: StreamWorld) -> None:
         """An operator's XDEL in the middle of what is not read yet."""
         added = add(world, 6)
-        async with world.open("a") as stream:
-            await stream.prepare()
+        async with prepared(world.open("a")) as stream:
             await stream.read(2)
             world.delete(world.names[0], added[0])  # read: no loss of this kind
             world.delete(world.names[0], added[3])
@@ -546,8 +521,7 @@ class StreamContract:
         """Over all streams."""
         add(world, 1)
         add(world, 1, 1)
-        async with world.open("a", streams=2) as stream:
-            await stream.prepare()
+        async with prepared(world.open("a", streams=2)) as stream:
             assert 0 == await stream.upkeep.dead_letters()
             for entry in await read_all(stream, 2):
                 await stream.quarantine(entry, *WHY)
@@ -557,8 +531,7 @@ class StreamContract:
         """From the oldest on, up to what is pending or not read yet, also by a group that is not ours."""
         added = add(world, 8)
         name = world.names[0]
-        async with world.open("a") as stream:
-            await stream.prepare()
+        async with prepared(world.open("a")) as stream:
             await trio.sleep(0.002)  # an entry of this very millisecond would be too young
             first, second, third, fourth = await read_all(stream, 4)
             assert 0 == await stream.upkeep.trim(0)
@@ -582,8 +555,7 @@ class StreamContract:
     async def test_trimming_keeps_what_is_not_read(self, world: StreamWorld) -> None:
         """With everything acknowledged, what follows the last entry that was read stays, however much goes."""
         add(world, 450)
-        async with world.open("a") as stream:
-            await stream.prepare()
+        async with prepared(world.open("a")) as stream:
             for entry in await read_all(stream, 449):
                 await stream.ack(entry)
             await trio.sleep(0.002)
@@ -620,8 +592,7 @@ class StreamContract:
     async def test_a_lost_group_is_created_again_at_the_beginning(self, world: StreamWorld) -> None:
         """After a flush or a restore nothing is left out, whatever `start_from` says; one read only mends."""
         added = add(world, 2)
-        async with world.open("a", start_from="now") as stream:
-            await stream.prepare()
+        async with prepared(world.open("a", start_from="now")) as stream:
             assert [] == await stream.read(10)
             world.lose_group(world.names[0])
             assert [] == await stream.read(10)
@@ -630,8 +601,7 @@ class StreamContract:
     async def test_a_group_that_is_lost_during_a_read_is_created_again(self, world: StreamWorld) -> None:
         """A blocked reader notices at once."""
         added = add(world, 1)
-        async with world.open("a", block_s=LONG_BLOCK_S) as stream:
-            await stream.prepare()
+        async with prepared(world.open("a", block_s=LONG_BLOCK_S)) as stream:
             await stream.read(1)
             begun = trio.current_time()
             async with trio.open_nursery() as nursery:
@@ -644,8 +614,7 @@ class StreamContract:
     async def test_without_the_group_nothing_is_pending_or_ours(self, world: StreamWorld) -> None:
         """No method but `read` fails, or mends it."""
         add(world, 1)
-        async with world.open("a") as stream:
-            await stream.prepare()
+        async with prepared(world.open("a")) as stream:
             (entry,) = await stream.read(1)
             found = await stream.look(0, 1)
             world.lose_group(world.names[0])
@@ -666,8 +635,7 @@ class StreamContract:
     async def test_a_deleted_entry_is_acknowledged_and_noted(self, world: StreamWorld, how: str) -> None:
         """An entry that was deleted before it was processed is lost upstream: noted once, and pending no more."""
         add(world, 3)
-        async with world.open("a") as stream:
-            await stream.prepare()
+        async with prepared(world.open("a")) as stream:
             gone, gone_too, left = await read_all(stream, 3)
             world.delete(world.names[0], gone.id)
             world.delete(world.names[0], gone_too.id)
@@ -683,8 +651,7 @@ class StreamContract:
     async def test_an_entry_deleted_under_our_hands_is_noted(self, world: StreamWorld) -> None:
         """Its content is with a worker: a renewal drops it from the pending list, so that nobody waits for it."""
         add(world, 1)
-        async with world.open("a") as stream:
-            await stream.prepare()
+        async with prepared(world.open("a")) as stream:
             (entry,) = await stream.read(1)
             world.delete(world.names[0], entry.id)
             assert set() == await stream.renew([entry])
@@ -695,8 +662,7 @@ class StreamContract:
         """An entry that says which older entry it came from has that one's record, wherever record IDs are compared."""
         (first,) = add(world, 1)
         again = world.add(world.names[0], [*fields(), (b"replay_of", first.encode())])
-        async with world.open("a") as stream:
-            await stream.prepare()
+        async with prepared(world.open("a")) as stream:
             original, replay = await read_all(stream, 2)
             assert (again, first, True) == (replay.id, replay.record_id, replay.replayed)
             await stream.ack(original)
@@ -716,8 +682,7 @@ class StreamContract:
     async def test_a_field_that_names_no_older_entry_makes_no_replay(self, world: StreamWorld, value: bytes) -> None:
         """A producer cannot take the record of an entry that is still to come, or make up an ID."""
         added = world.add(world.names[0], [*fields(), (b"replay_of", value)])
-        async with world.open("a") as stream:
-            await stream.prepare()
+        async with prepared(world.open("a")) as stream:
             (entry,) = await stream.read(1)
         assert (added, added, False) == (entry.id, entry.record_id, entry.replayed)
 
@@ -725,8 +690,7 @@ class StreamContract:
         """Record IDs tell the stream, and every method finds the right one."""
         for number in range(3):
             add(world, 1, number)
-        async with world.open("a", streams=3) as stream, world.open("b", streams=3) as other:
-            await stream.prepare()
+        async with prepared(world.open("a", streams=3)) as stream, world.open("b", streams=3) as other:
             entries = sorted(await read_all(stream, 3), key=lambda entry: world.names.index(entry.stream))
             record_ids = [f"{entry.stream}|{entry.id}" for entry in entries]
             assert record_ids == [entry.record_id for entry in entries]
@@ -753,8 +717,7 @@ class StreamContract:
         add(world, 60)
         add(world, 2, 1)
         add(world, 2, 2)
-        async with world.open("a", streams=3) as stream:
-            await stream.prepare()
+        async with prepared(world.open("a", streams=3)) as stream:
             seen: set[str] = set()
             for _ in range(10):
                 entries = await stream.read(count)
@@ -767,8 +730,7 @@ class StreamContract:
     async def test_a_group_is_lost_in_one_of_several_streams(self, world: StreamWorld) -> None:
         """It is created again there, and the others are not read anew."""
         added = [add(world, 1, number)[0] for number in range(3)]
-        async with world.open("a", streams=3) as stream:
-            await stream.prepare()
+        async with prepared(world.open("a", streams=3)) as stream:
             await read_all(stream, 3)
             world.lose_group(world.names[1])
             assert [] == await stream.read(3)
@@ -783,8 +745,7 @@ class StreamContract:
     ) -> None:
         """At the first entry, or with `now` behind the last; the stream need not be there yet."""
         add(world, waiting)
-        async with world.open("a", start_from=start_from) as stream:
-            await stream.prepare()
+        async with prepared(world.open("a", start_from=start_from)) as stream:
             assert read == len(await stream.read(2_000))
             added = add(world, 1)
             await stream.prepare()  # there is a group now: nothing changes
@@ -796,9 +757,8 @@ class StreamContract:
         async with world.open("a") as stream:
             with pytest.raises(SettingsError, match=r"1,001 entries.*start_from"):
                 await stream.prepare()
-            async with world.open("b", start_from="0") as other:
-                await other.prepare()
-            await stream.prepare()
+            async with prepared(world.open("b", start_from="0")):
+                await stream.prepare()
 
     async def test_the_first_identity_is_kept(self, world: StreamWorld) -> None:
         """Beside each stream; whoever comes later is told whose they are, until the identity is replaced on purpose."""

@@ -1,5 +1,6 @@
 """One Redis connection, on streams in memory."""
 
+import math
 import random
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
@@ -20,8 +21,13 @@ TIMEOUT_S = 5.0
 
 
 @asynccontextmanager
-async def _running(server: WireServer, *, cancel_closes: bool = False) -> AsyncIterator[RedisConnection]:
-    connection = RedisConnection(server.stream, timeout_s=TIMEOUT_S, cancel_closes=cancel_closes)
+async def _running(
+    server: WireServer,
+    stream: trio.abc.Stream | None = None,
+    timeout_s: float = TIMEOUT_S,
+    most_bytes: float = math.inf,
+) -> AsyncIterator[RedisConnection]:
+    connection = RedisConnection(stream or server.stream, timeout_s=timeout_s, most_bytes=most_bytes)
     async with trio.open_nursery() as nursery:
         nursery.start_soon(server.answer_all)
         nursery.start_soon(connection.run)
@@ -31,17 +37,12 @@ async def _running(server: WireServer, *, cancel_closes: bool = False) -> AsyncI
 
 async def test_an_answer_that_is_too_large_is_not_read_to_its_end() -> None:
     """Whoever writes it must not decide about our memory; smaller ones, however many, are no large one."""
-    server = WireServer(echo)
-    connection = RedisConnection(server.stream, timeout_s=TIMEOUT_S, most_bytes=100_000)
-    async with trio.open_nursery() as nursery:
-        nursery.start_soon(server.answer_all)
-        nursery.start_soon(connection.run)
+    async with _running(WireServer(echo), most_bytes=100_000) as connection:
         for _ in range(20):
             assert b"x" * 50_000 == await _ask(connection, "x" * 50_000)
         with pytest.raises(Unavailable, match="an answer of more than 100,000 bytes"):
             await _ask(connection, "x" * 10_000_000)
         assert connection._unfinished_bytes <= 100_000 + READ_SIZE
-        nursery.cancel_scope.cancel()
 
 
 async def _ask(connection: RedisConnection, word: str) -> object:
@@ -108,18 +109,13 @@ async def test_what_gathers_during_a_send_leaves_in_the_next() -> None:
     """While one send is under way, later commands wait together and need no timer."""
     server = WireServer(echo)
     slow = _SlowStream(server.stream)
-    connection = RedisConnection(slow, timeout_s=TIMEOUT_S)
-    async with trio.open_nursery() as nursery:
-        nursery.start_soon(server.answer_all)
-        nursery.start_soon(connection.run)
-        async with trio.open_nursery() as asking:
-            asking.start_soon(_ask, connection, "first")
-            await wait_all_tasks_blocked()
-            for word in ("second", "third", "fourth"):
-                asking.start_soon(_ask, connection, word)
-            await wait_all_tasks_blocked()
-            slow.gate.set()
-        nursery.cancel_scope.cancel()
+    async with _running(server, slow) as connection, trio.open_nursery() as asking:
+        asking.start_soon(_ask, connection, "first")
+        await wait_all_tasks_blocked()
+        for word in ("second", "third", "fourth"):
+            asking.start_soon(_ask, connection, word)
+        await wait_all_tasks_blocked()
+        slow.gate.set()
 
     assert [1, 3] == [sent.count(b"ECHO") for sent in slow.sends]
 
@@ -159,16 +155,10 @@ async def test_an_answer_whose_waiter_was_cancelled_is_dropped() -> None:
     """The answer to a cancelled command is read and dropped; the next answer is the next command's."""
     server = WireServer(lambda _: None)
     async with _running(server) as connection, trio.open_nursery() as nursery:
-        scope = trio.CancelScope()
-
-        async def gives_up() -> None:
-            with scope:
-                await _ask(connection, "cancelled")
-
-        nursery.start_soon(gives_up)
-        await wait_all_tasks_blocked()
-        scope.cancel()
-        await wait_all_tasks_blocked()
+        async with trio.open_nursery() as asking:
+            asking.start_soon(_ask, connection, "cancelled")
+            await wait_all_tasks_blocked()
+            asking.cancel_scope.cancel()
 
         async def stays() -> None:
             assert b"mine" == await _ask(connection, "stays")
@@ -196,23 +186,13 @@ async def test_a_cancel_in_the_middle_of_a_write_leaves_the_stream_whole() -> No
     """The writer task, not the asking task, owns the socket: a half-sent command is always completed."""
     server = WireServer(echo)
     slow = _SlowStream(server.stream)
-    connection = RedisConnection(slow, timeout_s=TIMEOUT_S)
-    async with trio.open_nursery() as nursery:
-        nursery.start_soon(server.answer_all)
-        nursery.start_soon(connection.run)
-
-        async def ask_in(scope: trio.CancelScope) -> None:
-            with scope:
-                await _ask(connection, "half sent")
-
-        scope = trio.CancelScope()
-        nursery.start_soon(ask_in, scope)
-        await wait_all_tasks_blocked()
-        scope.cancel()
-        await wait_all_tasks_blocked()
+    async with _running(server, slow) as connection:
+        async with trio.open_nursery() as asking:
+            asking.start_soon(_ask, connection, "half sent")
+            await wait_all_tasks_blocked()
+            asking.cancel_scope.cancel()
         slow.gate.set()
         assert b"next" == await _ask(connection, "next")
-        nursery.cancel_scope.cancel()
 
     assert [[b"ECHO", b"half sent"], [b"ECHO", b"next"]] == server.commands
 
@@ -256,10 +236,8 @@ def test_random_cancels_never_shift_the_answers(seed: int, tasks: int, piece: in
 
     async def scenario() -> None:
         server = WireServer(echo)
-        connection = RedisConnection(_CrumblingStream(server.stream, chance, piece), timeout_s=TIMEOUT_S * 1_000)
-        async with trio.open_nursery() as nursery:
-            nursery.start_soon(server.answer_all)
-            nursery.start_soon(connection.run)
+        crumbling = _CrumblingStream(server.stream, chance, piece)
+        async with _running(server, crumbling, timeout_s=TIMEOUT_S * 1_000) as connection:
             async with trio.open_nursery() as asking:
                 for name in range(tasks):
                     asking.start_soon(ask_often, connection, name)
@@ -268,7 +246,6 @@ def test_random_cancels_never_shift_the_answers(seed: int, tasks: int, piece: in
             assert 0 == connection.under_way
             assert server.commands[-1] == [b"ECHO", b"last"]
             assert len(finished) < len(server.commands)
-            nursery.cancel_scope.cancel()
 
     trio.run(scenario, clock=MockClock(autojump_threshold=0))
 
@@ -328,9 +305,8 @@ async def test_an_idle_connection_is_not_given_up(autojump_clock: MockClock) -> 
 
 async def test_a_full_socket_is_given_up_after_the_timeout(autojump_clock: MockClock) -> None:
     """A server that takes no more bytes is as silent as one that does not answer."""
-    connection = RedisConnection(_SlowStream(WireServer(echo).stream), timeout_s=TIMEOUT_S)
-    async with trio.open_nursery() as nursery:
-        nursery.start_soon(connection.run)
+    server = WireServer(echo)
+    async with _running(server, _SlowStream(server.stream)) as connection:
         begin_s = trio.current_time()
         with pytest.raises(Unavailable, match="no answer within 5 s"):
             await _ask(connection, "x")
@@ -344,17 +320,13 @@ async def test_a_full_socket_is_given_up_after_the_timeout(autojump_clock: MockC
 async def test_a_closed_connection_fails_what_is_under_way_and_what_comes() -> None:
     """When the server closes, waiters and later callers hear why, and `run` ends."""
     server = WireServer(lambda _: None)
-    connection = RedisConnection(server.stream, timeout_s=TIMEOUT_S)
-    async with trio.open_nursery() as nursery:
-        nursery.start_soon(server.answer_all)
-        nursery.start_soon(connection.run)
+    async with _running(server) as connection, trio.open_nursery() as nursery:
         nursery.start_soon(_when_blocked, server.close)
         assert "<RedisConnection 0 under way>" == repr(connection)
         with pytest.raises(Unavailable, match=r"^closed by the server$"):
             await _ask(connection, "x")
         with pytest.raises(Unavailable, match=r"^closed by the server$"):
             await _ask(connection, "y")
-        nursery.cancel_scope.cancel()
 
 
 async def test_a_broken_send_ends_the_connection() -> None:

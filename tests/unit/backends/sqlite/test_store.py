@@ -4,7 +4,8 @@ import os
 import sqlite3
 import subprocess
 import sys
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager
 from functools import partial
 from pathlib import Path
 
@@ -41,6 +42,22 @@ def path(tmp_path: Path) -> Path:
     return tmp_path / "alerts #1?.db"  # characters that mean something in a URI
 
 
+@asynccontextmanager
+async def prepared(path: Path, timeout_s: float = 10.0) -> AsyncIterator[SqliteStore]:
+    async with open_sqlite_store(path, timeout_s=timeout_s) as store:
+        await store.prepare()
+        yield store
+
+
+@pytest.fixture
+def database(path: Path) -> Iterator[SqliteDatabase]:
+    """What the store runs in threads, prepared."""
+    database = SqliteDatabase(path, timeout_s=1)
+    database.prepare()
+    yield database
+    database.close()
+
+
 def ask(path: Path, sql: str) -> list[tuple[object, ...]]:
     """Look into the file, or change it, as another program would."""
     connection = sqlite3.connect(path, isolation_level=None)
@@ -72,8 +89,7 @@ class TestSqliteStore(StoreContract):
         def vanish(record_id: str) -> None:
             ask(path, f"DELETE FROM records WHERE id = '{record_id}'")
 
-        async with open_sqlite_store(path) as store:
-            await store.prepare()
+        async with prepared(path) as store:
             yield TestedStore(
                 store,
                 refresh=as_async(lambda: None),  # searches see everything at once
@@ -84,11 +100,9 @@ class TestSqliteStore(StoreContract):
 
 async def test_records_outlive_the_process(path: Path) -> None:
     """What was stored is there after the file was closed and opened again, and preparing again changes nothing."""
-    async with open_sqlite_store(path) as store:
-        await store.prepare()
+    async with prepared(path) as store:
         created = await store.create(record())
-    async with open_sqlite_store(path) as store:
-        await store.prepare()
+    async with prepared(path) as store:
         await store.guard()
 
         assert created == await store.get(record().id)
@@ -96,8 +110,7 @@ async def test_records_outlive_the_process(path: Path) -> None:
 
 async def test_a_commit_is_on_the_disk(path: Path) -> None:
     """The connection that writes waits for the disk at every commit, in a write-ahead log."""
-    async with open_sqlite_store(path) as store:
-        await store.prepare()
+    async with prepared(path) as store:
         writer = store._database._writer
         assert writer is not None
 
@@ -107,8 +120,7 @@ async def test_a_commit_is_on_the_disk(path: Path) -> None:
 
 async def test_gathered_writes_share_a_transaction(path: Path) -> None:
     """512 workers need far fewer commits than writes."""
-    async with open_sqlite_store(path) as store:
-        await store.prepare()
+    async with prepared(path) as store:
         commits: list[int] = []
         write = store._database.write
 
@@ -143,8 +155,7 @@ async def test_what_the_block_raises_comes_out_bare(path: Path) -> None:
     """The store's own nursery puts no exception group around its user's exception."""
 
     async def fail() -> None:
-        async with open_sqlite_store(path) as store:
-            await store.prepare()
+        async with prepared(path):
             raise ValueError("the caller's own")
 
     with pytest.raises(ValueError, match="the caller's own"):
@@ -183,8 +194,7 @@ def _damage(path: Path) -> None:
 
 async def test_a_damaged_file_ends_the_process(path: Path) -> None:
     """It is found by whoever reads or writes first: no outage to wait for, and the message says what to do."""
-    async with open_sqlite_store(path) as store:
-        await store.prepare()
+    async with prepared(path) as store:
         for number in range(300):
             await store.create(record(number, delivered(record(number)).delivery))
     _damage(path)
@@ -205,8 +215,7 @@ async def test_a_new_file_is_its_owner_s_alone(umask: int, path: Path) -> None:
     """The file, and what SQLite puts beside it: records hold what only operators may see."""
     before = os.umask(umask)
     try:
-        async with open_sqlite_store(path) as store:
-            await store.prepare()
+        async with prepared(path) as store:
             await store.create(record(1))
             modes = {file.name[len(path.name) :]: file.stat().st_mode & 0o777 for file in path.parent.iterdir()}
     finally:
@@ -225,8 +234,8 @@ async def test_an_existing_file_keeps_its_mode(path: Path) -> None:
     """Who shares it with a group had a reason."""
     sqlite3.connect(path).close()
     _mode(path, 0o660)
-    async with open_sqlite_store(path) as store:
-        await store.prepare()
+    async with prepared(path):
+        pass
 
     assert 0o660 == _mode(path)
 
@@ -258,8 +267,7 @@ BROKEN = {
 @pytest.mark.parametrize(("change", "expected"), BROKEN.items())
 async def test_a_row_that_somebody_changed_hides_no_other(change: str, expected: str, path: Path) -> None:
     """Whatever is in it: it is unreadable by its ID or left out, and every other record is read as before."""
-    async with open_sqlite_store(path) as store:
-        await store.prepare()
+    async with prepared(path) as store:
         for number in range(5):
             await store.create(record(number, retrying(NOW)))
         ask(path, f"UPDATE records SET {change} WHERE id = '{record(2).id}'")
@@ -370,8 +378,7 @@ async def test_anothers_database_is_left_alone(sql: str, reason: str, path: Path
 )
 async def test_the_guard_names_what_was_changed(sql: str, named: str, path: Path) -> None:
     """A table or an index that somebody changed while we run is found, by name."""
-    async with open_sqlite_store(path) as store:
-        await store.prepare()
+    async with prepared(path) as store:
         await store.guard()
         ask(path, sql)
         with pytest.raises(SchemaError, match=named):
@@ -380,8 +387,7 @@ async def test_the_guard_names_what_was_changed(sql: str, named: str, path: Path
 
 async def test_a_replaced_file_takes_no_write(path: Path) -> None:
     """When the path leads to another file, writes would go to a file that nobody finds: they are refused."""
-    async with open_sqlite_store(path) as store:
-        await store.prepare()
+    async with prepared(path) as store:
         os.rename(path, path.with_name("elsewhere.db"))  # noqa: PTH104 (an instant)
         with pytest.raises(Unavailable, match="moved or replaced"):
             await store.create(record())
@@ -394,8 +400,7 @@ async def test_a_replaced_file_takes_no_write(path: Path) -> None:
 
 async def test_a_lock_held_too_long_is_an_outage(path: Path) -> None:
     """A peer that holds the lock beyond the time-out makes writes unavailable, reads go on; then all is well."""
-    async with open_sqlite_store(path, timeout_s=0.1) as store:
-        await store.prepare()
+    async with prepared(path, timeout_s=0.1) as store:
         created = await store.create(record())
         peer = sqlite3.connect(path, isolation_level=None)
         peer.execute("BEGIN IMMEDIATE")
@@ -409,8 +414,7 @@ async def test_a_lock_held_too_long_is_an_outage(path: Path) -> None:
 
 async def test_a_full_disk_undoes_the_whole_batch(path: Path) -> None:
     """When the disk is full every write of the batch is unavailable and none is there; with room it works again."""
-    async with open_sqlite_store(path) as store:
-        await store.prepare()
+    async with prepared(path) as store:
         await store.create(record())
         writer = store._database._writing("rw")
         writer.execute("PRAGMA max_page_count = 20")
@@ -435,8 +439,7 @@ async def test_a_full_disk_undoes_the_whole_batch(path: Path) -> None:
 async def test_a_search_ends_by_its_deadline(monkeypatch: pytest.MonkeyPatch, path: Path) -> None:
     """A search that takes longer than the time-out is stopped, in its thread too, and the next one works."""
     monkeypatch.setattr(sqlite_database, "_PROGRESS_STEPS", 1)
-    async with open_sqlite_store(path) as store:
-        await store.prepare()
+    async with prepared(path) as store:
         await store.create(record())
         store._database.timeout_s = -1.0
         with pytest.raises(TimeoutError, match="took longer"):
@@ -459,8 +462,7 @@ async def test_a_search_ends_by_its_deadline(monkeypatch: pytest.MonkeyPatch, pa
 )
 async def test_content_that_cannot_be_kept_is_refused_alone(bad: Record, path: Path) -> None:
     """What no database could keep, or answer filters on, is refused for its content; a neighbour is stored."""
-    async with open_sqlite_store(path) as store:
-        await store.prepare()
+    async with prepared(path) as store:
         with pytest.raises(RefusedContent) as caught:
             await store.create(bad)
         assert isinstance(await store.create(record()), Stored)
@@ -470,8 +472,7 @@ async def test_content_that_cannot_be_kept_is_refused_alone(bad: Record, path: P
 
 async def test_a_cancelled_transaction_still_ends_as_a_whole(path: Path) -> None:
     """Cancelled while the transaction runs, the writer stops waiting at once; the write is there, and so are others."""
-    async with open_sqlite_store(path) as store:
-        await store.prepare()
+    async with prepared(path) as store:
         peer = sqlite3.connect(path, isolation_level=None)
         peer.execute("BEGIN IMMEDIATE")
         async with trio.open_nursery() as nursery:
@@ -500,8 +501,7 @@ async def test_a_stopping_store_leaves_nobody_waiting(path: Path) -> None:
 
     with trio.fail_after(PATIENCE_S):
         async with trio.open_nursery() as callers:
-            async with open_sqlite_store(path, timeout_s=PATIENCE_S) as store:
-                await store.prepare()
+            async with prepared(path, timeout_s=PATIENCE_S) as store:
                 peer.execute("BEGIN IMMEDIATE")
                 outliving = partial(create, store)
                 for number in range(50):
@@ -523,11 +523,9 @@ async def test_several_processes_share_a_file(path: Path) -> None:
     won: list[str] = []
 
     async def compete() -> None:
-        async with open_sqlite_store(path) as store:
-            await store.prepare()
-            async with trio.open_nursery() as nursery:
-                for number in range(50):
-                    nursery.start_soon(one, store, number)
+        async with prepared(path) as store, trio.open_nursery() as nursery:
+            for number in range(50):
+                nursery.start_soon(one, store, number)
 
     async def one(store: SqliteStore, number: int) -> None:
         if isinstance(await store.create(record(number)), Stored):
@@ -547,10 +545,8 @@ async def test_several_processes_share_a_file(path: Path) -> None:
     assert sorted(f"{what} {number}" for what in ("create", "replace") for number in range(50)) == sorted(won)
 
 
-def test_a_batch_larger_than_a_statement_is_one_transaction(path: Path) -> None:
+def test_a_batch_larger_than_a_statement_is_one_transaction(database: SqliteDatabase) -> None:
     """Rows are cut into statements of many sizes; every row arrives, and a conflict among them stays one."""
-    database = SqliteDatabase(path, timeout_s=1)
-    database.prepare()
     database.write([write_of(record(77), None)])
     results = database.write([write_of(record(number, title=f"title {number}"), None) for number in range(211)])
 
@@ -559,13 +555,10 @@ def test_a_batch_larger_than_a_statement_is_one_transaction(path: Path) -> None:
     assert 211 == len(found)
     assert "title" == found[210 - 77].fields()["title"]
     assert "title 210" == found[0].fields()["title"]
-    database.close()
 
 
-def test_writes_of_one_batch_see_each_other(path: Path) -> None:
+def test_writes_of_one_batch_see_each_other(database: SqliteDatabase) -> None:
     """In one batch a second create of a record is a conflict, and of two replaces of one version the first wins."""
-    database = SqliteDatabase(path, timeout_s=1)
-    database.prepare()
     one, other = write_of(record(title="one"), None), write_of(record(title="other"), None)
     first, second = database.write([one, other])
     assert isinstance(first, Stored)
@@ -575,13 +568,10 @@ def test_writes_of_one_batch_see_each_other(path: Path) -> None:
     )
     assert Conflict() == lost
     assert won == database.read(lambda connection: rows.get(connection, record().id))
-    database.close()
 
 
-def test_the_newest_are_found_without_a_look_at_the_others(path: Path) -> None:
+def test_the_newest_are_found_without_a_look_at_the_others(database: SqliteDatabase, path: Path) -> None:
     """A page costs the same with many records: the index has the order, and it orders as `entry_order` does."""
-    database = SqliteDatabase(path, timeout_s=1)
-    database.prepare()
     ids = ["1-9", "1-20", "Alerts-2|7-0", "a|b|18446744073709551615-18446744073709551615", "odd", "-"]
     database.write([write_of(Record(record_id, record().body, record().delivery), None) for record_id in ids])
     plan = ask(
@@ -592,13 +582,10 @@ def test_the_newest_are_found_without_a_look_at_the_others(path: Path) -> None:
     assert "SCAN records USING INDEX records_by_entry" == plan[0][-1]
     assert {record_id: entry_order(record_id) for record_id in ids[:4]} == {one: orders[one] for one in ids[:4]}
     assert {*ids} == {found.id for found in newest(database)}
-    database.close()
 
 
-def test_an_index_that_an_older_release_did_not_make_is_added(path: Path) -> None:
+def test_an_index_that_an_older_release_did_not_make_is_added(database: SqliteDatabase, path: Path) -> None:
     """`inspect` names it, `prepare` adds it, and what lies in the file is listed by it."""
-    database = SqliteDatabase(path, timeout_s=1)
-    database.prepare()
     database.write([write_of(record(1, record_id=record_id), None) for record_id in ("1-9", "1-20")])
     with sqlite3.connect(path) as connection:
         connection.execute("DROP INDEX records_by_entry")
@@ -610,10 +597,9 @@ def test_an_index_that_an_older_release_did_not_make_is_added(path: Path) -> Non
     database.prepare()
     assert [] == database.inspect()
     assert ["1-20", "1-9"] == [found.id for found in newest(database)]
-    database.close()
 
 
-def test_another_process_that_closes_takes_no_log_away(path: Path) -> None:
+def test_another_process_that_closes_takes_no_log_away(database: SqliteDatabase, path: Path) -> None:
     """What a process writes after another one has closed the same file is in the file for everybody."""
     look = (
         "import sqlite3, sys; print(*sqlite3.connect(sys.argv[1]).execute('SELECT count(*) FROM records').fetchone())"
@@ -622,8 +608,6 @@ def test_another_process_that_closes_takes_no_log_away(path: Path) -> None:
     def counted_by_another_process() -> int:
         return int(subprocess.run([sys.executable, "-c", look, path], capture_output=True, check=True).stdout)
 
-    database = SqliteDatabase(path, timeout_s=1)
-    database.prepare()
     database.close()
     database.open()
     database.prepare()
@@ -634,10 +618,8 @@ def test_another_process_that_closes_takes_no_log_away(path: Path) -> None:
     assert 3 == counted_by_another_process()
 
 
-def test_due_reads_only_what_waits(path: Path) -> None:
+def test_due_reads_only_what_waits(database: SqliteDatabase, path: Path) -> None:
     """Looking for due records reads the index of the waiting ones alone, however many are final."""
-    database = SqliteDatabase(path, timeout_s=1)
-    database.prepare()
     finals = [write_of(record(number, Delivery(state="delivered")), None) for number in range(1000)]
     database.write([*finals, write_of(record(1000, sending(NOW)), None)])
     [(entries,)] = ask(
@@ -646,7 +628,6 @@ def test_due_reads_only_what_waits(path: Path) -> None:
 
     assert 1 == entries
     assert [record(1000).id] == [one.id for one in database.read(lambda connection: rows.due(connection, NOW, 10))]
-    database.close()
 
 
 async def _until(condition: Callable[[], bool]) -> None:
@@ -667,8 +648,7 @@ async def test_inspect_tells_what_prepare_would_create_and_creates_nothing(tmp_p
 
 async def test_a_peer_may_have_kept_the_file_meanwhile(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Who looked before another process wrote its identity finds that one, and does not write over it."""
-    async with open_sqlite_store(tmp_path / "a.db") as store:
-        await store.prepare()
+    async with prepared(tmp_path / "a.db") as store:
         assert "ours" == await store.keep_deployment("ours")
         with monkeypatch.context() as earlier:
             earlier.setattr(SqliteDatabase, "deployment", lambda _: None)
