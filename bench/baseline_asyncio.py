@@ -57,15 +57,12 @@ class OpenSearchStore:
         self._index = index
 
     async def create(self, record_id: str, document: dict[str, Any]) -> None:
-        """See `Store`."""
         await self._client.create(index=self._index, id=record_id, body=document)
 
     async def update(self, record_id: str, change: dict[str, Any]) -> None:
-        """See `Store`."""
         await self._client.update(index=self._index, id=record_id, body={"doc": change})
 
     async def close(self) -> None:
-        """See `Store`."""
         await self._client.close()
 
 
@@ -77,16 +74,14 @@ class RememberingStore:
         self.delivered = array("Q")
 
     async def create(self, record_id: str, document: dict[str, Any]) -> None:
-        """See `Store`."""
         self._live[record_id] = document
 
     async def update(self, record_id: str, change: dict[str, Any]) -> None:
-        """See `Store`."""
         self._live.pop(record_id).update(change)
         self.delivered.append(packed_id(record_id))
 
     async def close(self) -> None:
-        """See `Store`."""
+        pass
 
 
 class Program:

@@ -51,12 +51,10 @@ class SqlitePlace(Place):
         self.url = f"sqlite:///{self._path}"
 
     def delivered_ids(self) -> list[str]:
-        """See `Place`."""
         with contextlib.closing(sqlite3.connect(self._path)) as connection:
             return [row[0] for row in connection.execute("SELECT id FROM records WHERE state = 'delivered'")]
 
     def version(self) -> str:
-        """See `Place`."""
         return f"SQLite {sqlite3.sqlite_version}"
 
 
@@ -78,7 +76,6 @@ class OpenSearchPlace(Place):
         assert status == 200, said
 
     def delivered_ids(self) -> list[str]:
-        """See `Place`."""
         self._server.request("POST", f"/{self.index}/_refresh")
         query = {
             "size": PAGE,
@@ -98,11 +95,9 @@ class OpenSearchPlace(Place):
             query["search_after"] = hits[-1]["sort"]
 
     def pids(self) -> list[int]:
-        """See `Place`."""
         return [self._server.pid]
 
     def version(self) -> str:
-        """See `Place`."""
         return f"OpenSearch {self._server.version()}"
 
 

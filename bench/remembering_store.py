@@ -34,20 +34,16 @@ class RememberingStore:
         return [unpacked_id(packed) for packed in self._delivered]
 
     async def prepare(self) -> None:
-        """See the port."""
         await trio.lowlevel.checkpoint()
 
     async def guard(self) -> None:
-        """See the port."""
         await trio.lowlevel.checkpoint()
 
     async def deployment(self) -> str | None:
-        """See the port."""
         await trio.lowlevel.checkpoint()
         return self._deployment
 
     async def keep_deployment(self, identity: str) -> str:
-        """See the port."""
         await trio.lowlevel.checkpoint()
         self._deployment = self._deployment or identity
         return self._deployment
@@ -57,19 +53,16 @@ class RememberingStore:
         return Conflict() if record.id in self._live else self._keep(record)
 
     async def replace(self, record: Record, version: tuple[int, int]) -> Stored | Conflict:
-        """See the port."""
         current = self._live.get(record.id)
         if current is None or current.version != version:
             return Conflict()
         return self._keep(record)
 
     async def get(self, record_id: str) -> Stored | None:
-        """See the port."""
         await trio.lowlevel.checkpoint()
         return self._live.get(record_id)
 
     async def due(self, now: dt.datetime, count: int, after: Due | None = None) -> list[Due]:
-        """See the port."""
         await trio.lowlevel.checkpoint()
         records = [one.record for one in self._live.values() if after is None or one.record.id > after.id]
         return [
@@ -78,7 +71,6 @@ class RememberingStore:
         ]
 
     async def counts(self, now: dt.datetime) -> Counts:  # noqa: ARG002
-        """See the port."""
         await trio.lowlevel.checkpoint()
         states: Counter[str] = Counter(one.record.delivery.state for one in self._live.values())
         return Counts(states | Counter(delivered=len(self._delivered)), 0)
@@ -93,19 +85,15 @@ class RememberingStore:
         raise NotImplementedError
 
     async def replace_deployment(self, identity: str) -> None:
-        """See the port."""
         raise NotImplementedError
 
     async def search(self, wanted: RecordFilter, count: int, after: Record | None = None) -> list[Record]:
-        """See the port."""
         raise NotImplementedError
 
     async def count(self, wanted: RecordFilter) -> int:
-        """See the port."""
         raise NotImplementedError
 
     async def vitals(self) -> Vitals:
-        """See the port."""
         raise NotImplementedError
 
     def _keep(self, record: Record) -> Stored:
