@@ -1,13 +1,12 @@
 """The Redis client's own decisions, on streams in memory and in virtual time."""
 
 import socket
-from collections.abc import Callable, Iterator
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 from functools import partial
-from typing import Any, cast
 
 import pytest
 import trio
-from loguru import logger
 from trio.testing import MockClock, wait_all_tasks_blocked
 
 from tests.support.fakes.redis_wire import Command, WireServer, array, bulk, echo
@@ -22,6 +21,8 @@ from trio_alerts.settings.addresses import RedisAddress, parse_redis_url
 MASTER = array([bulk(b"master"), b":0\r\n", b"*0\r\n"])
 REPLICA = array([bulk(b"slave"), bulk(b"127.0.0.1"), b":1\r\n", bulk(b"connected"), b":0\r\n"])
 Answer = Callable[[Command], bytes | None]
+SERVER = RedisAddress("h")
+PROTECTED = RedisAddress("h", db=1, password=Secret("p4ssw0rd/1"))
 
 
 class Network:
@@ -32,12 +33,18 @@ class Network:
         addresses: Where, as text.
     """
 
-    def __init__(self, monkeypatch: pytest.MonkeyPatch, *answers: Answer | Exception) -> None:
-        self._answers = list(answers)
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self._answers: list[Answer | Exception] = []
         self.tried_at_s: list[float] = []
         self.addresses: list[str] = []
         self.servers: list[WireServer] = []
         monkeypatch.setattr(connect, "_open_stream", self._open_stream)
+
+    @asynccontextmanager
+    async def opened(self, *answers: Answer | Exception, at: RedisAddress = SERVER) -> AsyncIterator[RedisClient]:
+        self._answers = list(answers)
+        async with open_redis(at) as client:
+            yield client
 
     async def _open_stream(self, address: object, _tls: object) -> trio.abc.Stream:
         self.tried_at_s.append(trio.current_time())
@@ -51,22 +58,16 @@ class Network:
         return server.stream
 
 
+@pytest.fixture
+def network(monkeypatch: pytest.MonkeyPatch) -> Network:
+    return Network(monkeypatch)
+
+
 def served(answer: Answer = echo, first_words: dict[str, bytes] | None = None) -> Answer:
     """Answer the handshake as a good server does, but for those given; everything else by `answer`."""
     words = {b"AUTH": b"+OK\r\n", b"SELECT": b"+OK\r\n", b"CLIENT": b"+OK\r\n", b"PING": b"+PONG\r\n", b"ROLE": MASTER}
     words |= {word.encode(): wire for word, wire in (first_words or {}).items()}
     return lambda command: words[command[0]] if command[0] in words else answer(command)
-
-
-@pytest.fixture
-def log() -> Iterator[list[str]]:
-    """What is logged from INFO up, in order."""
-    messages: list[str] = []
-    sink = logger.add(
-        lambda message: messages.append(cast("Any", message).record["message"].partition(":")[0]), level="DEBUG"
-    )
-    yield messages
-    logger.remove(sink)
 
 
 # -- the handshake --
@@ -86,13 +87,10 @@ def log() -> Iterator[list[str]]:
         ({"AUTH": b"HTTP/1.1 400\r\n"}, "redis://h:6379/1 dropped the connection during the handshake: Protocol error"),
     ],
 )
-async def test_first_words_that_keep_us_out(
-    monkeypatch: pytest.MonkeyPatch, first_words: dict[str, bytes], message: str
-) -> None:
+async def test_first_words_that_keep_us_out(network: Network, first_words: dict[str, bytes], message: str) -> None:
     """A server that is of no use to us is refused during the handshake, by name and with its reason."""
-    Network(monkeypatch, served(echo, first_words))
     with pytest.raises(StartError) as caught:
-        async with open_redis(RedisAddress("h", db=1, password=Secret("p"))):
+        async with network.opened(served(echo, first_words), at=PROTECTED):
             pass
 
     assert message in str(caught.value)
@@ -108,20 +106,20 @@ async def test_first_words_that_keep_us_out(
         b"-WRONGPASS p4ssw0rd/1 is wrong\r\n",
     ],
 )
-async def test_a_server_that_repeats_the_password_is_not_quoted(monkeypatch: pytest.MonkeyPatch, said: bytes) -> None:
+async def test_a_server_that_repeats_the_password_is_not_quoted(network: Network, said: bytes) -> None:
     """A renamed AUTH, or a proxy, says what it was sent: the message says the rest."""
-    Network(monkeypatch, served(echo, {"AUTH": said}))
     with pytest.raises(StartError, match="refuses the user name or password") as caught:
-        async with open_redis(RedisAddress("h", db=1, password=Secret("p4ssw0rd/1"))):
+        async with network.opened(served(echo, {"AUTH": said}), at=PROTECTED):
             pass
 
     assert "p4ssw" not in str(caught.value)
 
 
-async def test_an_unknown_command_s_arguments_are_not_quoted(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_an_unknown_command_s_arguments_are_not_quoted(network: Network) -> None:
     """They can be a payload."""
-    Network(monkeypatch, served(lambda _: b"-ERR unknown command 'ECHO', with args beginning with: 'hush' \r\n"))
-    async with open_redis(RedisAddress("h")) as client:
+    async with network.opened(
+        served(lambda _: b"-ERR unknown command 'ECHO', with args beginning with: 'hush' \r\n")
+    ) as client:
         with pytest.raises(Unavailable) as caught:
             await client.echo("hush")
 
@@ -136,21 +134,17 @@ async def test_an_unknown_command_s_arguments_are_not_quoted(monkeypatch: pytest
         {"ROLE": REPLICA, "INFO": bulk(b"# Cluster\r\ncluster_enabled:1\r\n")},
     ],
 )
-async def test_first_words_one_can_do_without(monkeypatch: pytest.MonkeyPatch, first_words: dict[str, bytes]) -> None:
+async def test_first_words_one_can_do_without(network: Network, first_words: dict[str, bytes]) -> None:
     """Forbidden or unknown CLIENT, PING and ROLE keep nobody out, nor does a Cluster's replica: it answers MOVED."""
-    Network(monkeypatch, served(echo, first_words))
-    async with open_redis(RedisAddress("h", db=1, password=Secret("p"))) as client:
+    async with network.opened(served(echo, first_words), at=PROTECTED) as client:
         assert b"x" == await client.echo("x")
 
 
-async def test_a_start_that_takes_too_long_is_given_up(
-    monkeypatch: pytest.MonkeyPatch, autojump_clock: MockClock
-) -> None:
+async def test_a_start_that_takes_too_long_is_given_up(network: Network, autojump_clock: MockClock) -> None:
     """A server that says nothing costs the timeout, and its connection is closed."""
-    network = Network(monkeypatch, lambda _: None)
     begin_s = trio.current_time()
     with pytest.raises(StartError, match=r"redis://h:6379/0 does not answer within 5 s$"):
-        async with open_redis(RedisAddress("h")):
+        async with network.opened(lambda _: None):
             pass
 
     assert 5.0 == trio.current_time() - begin_s
@@ -178,10 +172,9 @@ FORBIDDEN = [  # as Redis 7 and Valkey 9 say it
     + [(b"-ASK 1 127.0.0.1:1\r\n", True), (b"-ASK\r\n", True), (b"-MOVED\r\n", True), (b"-\r\n", True)]
     + [(b"-READONLY x\r\n", False), (b"-NOAUTH x\r\n", False)],
 )
-async def test_every_error_is_a_refusal(monkeypatch: pytest.MonkeyPatch, wire: bytes, stays: bool) -> None:
+async def test_every_error_is_a_refusal(network: Network, wire: bytes, stays: bool) -> None:
     """It is waited for, whatever it is; one that asks for another server or login drops the connection."""
-    network = Network(monkeypatch, served(lambda _: wire))
-    async with open_redis(RedisAddress("h")) as client:
+    async with network.opened(served(lambda _: wire)) as client:
         with pytest.raises(Refusal, match=r"^redis://h:6379/0 (refuses|does not let .* run) XLEN on 's': "):
             await client.xlen("s")
         assert stays is client.connected
@@ -190,10 +183,9 @@ async def test_every_error_is_a_refusal(monkeypatch: pytest.MonkeyPatch, wire: b
 
 
 @pytest.mark.parametrize("reply", FORBIDDEN)
-async def test_an_unknown_command_is_not_permitted(monkeypatch: pytest.MonkeyPatch, reply: str) -> None:
+async def test_an_unknown_command_is_not_permitted(network: Network, reply: str) -> None:
     """Renamed away or forbidden, in a script or outside: it is the same to us, and the message names the commands."""
-    Network(monkeypatch, served(lambda _: f"-{reply}\r\n".encode()))
-    async with open_redis(RedisAddress("h")) as client:
+    async with network.opened(served(lambda _: f"-{reply}\r\n".encode())) as client:
         with pytest.raises(Refusal, match=r"run EVAL \(XPENDING, XGROUP SETID\) on 'k', 'l': ") as caught:
             await client.run_script(
                 int, "redis.call('XPENDING', KEYS[1]) redis.pcall('XGROUP', 'SETID')", ("k", "l"), "an argument"
@@ -205,11 +197,10 @@ async def test_an_unknown_command_is_not_permitted(monkeypatch: pytest.MonkeyPat
     "wire", [b":1\r\n", b"$-1\r\n", b"*1\r\n:1\r\n", b"*2\r\n:-1\r\n:0\r\n", b"%1\r\n+a\r\n+b\r\n"]
 )
 async def test_an_answer_of_another_shape_drops_the_connection(
-    monkeypatch: pytest.MonkeyPatch, wire: bytes, autojump_clock: MockClock
+    network: Network, wire: bytes, autojump_clock: MockClock
 ) -> None:
     """It may be another command's: nothing that comes behind it is believed, and it is no bug of ours."""
-    network = Network(monkeypatch, served(lambda _: wire))
-    async with open_redis(RedisAddress("h")) as client:
+    async with network.opened(served(lambda _: wire)) as client:
         with pytest.raises(Unavailable, match="redis://h:6379/0 gave an unexpected answer to TIME: "):
             client.expect(ServerTime, await client.time(), "TIME")
         assert not client.connected
@@ -217,27 +208,24 @@ async def test_an_answer_of_another_shape_drops_the_connection(
 
 
 @pytest.mark.parametrize("command", ["SUBSCRIBE", "MULTI", "monitor", "SELECT", "CLIENT REPLY"])
-async def test_a_command_that_changes_the_connection_is_refused(monkeypatch: pytest.MonkeyPatch, command: str) -> None:
+async def test_a_command_that_changes_the_connection_is_refused(network: Network, command: str) -> None:
     """Other tasks share the connection, so nobody may change what its answers mean."""
-    network = Network(monkeypatch, served())
-    async with open_redis(RedisAddress("h")) as client:
+    async with network.opened(served()) as client:
         with pytest.raises(ValueError, match=command.upper()):
             await client.execute_command(command, "x")
 
     assert command.encode() not in {each[0] for each in network.servers[0].commands}
 
 
-async def test_what_the_block_raises_comes_out_bare(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_what_the_block_raises_comes_out_bare(network: Network) -> None:
     """The client's own nursery is nobody else's business: no group around the block's exception."""
-    Network(monkeypatch, served())
     with pytest.raises(LookupError, match=r"^mine$"):
-        async with open_redis(RedisAddress("h")) as client, client.open_blocking(1):
+        async with network.opened(served()) as client, client.open_blocking(1):
             raise LookupError("mine")
 
 
-async def test_a_bug_in_the_background_is_not_hidden(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_bug_in_the_background_is_not_hidden(network: Network, monkeypatch: pytest.MonkeyPatch) -> None:
     """A fault in the client's own task cancels the block and comes out, in a group as of every nursery."""
-    Network(monkeypatch, served())
 
     async def fails(*_: object) -> None:
         await trio.lowlevel.checkpoint()
@@ -245,7 +233,7 @@ async def test_a_bug_in_the_background_is_not_hidden(monkeypatch: pytest.MonkeyP
 
     monkeypatch.setattr(RedisClient, "stay_connected", fails)
     with pytest.RaisesGroup(LookupError):
-        async with open_redis(RedisAddress("h")):
+        async with network.opened(served()):
             await trio.sleep_forever()
 
 
@@ -259,12 +247,11 @@ def test_the_backoff_doubles_to_its_cap() -> None:
 
 
 async def test_tries_to_come_back_are_spaced_and_said_once(
-    monkeypatch: pytest.MonkeyPatch, autojump_clock: MockClock, log: list[str]
+    network: Network, autojump_clock: MockClock, logged: list[str]
 ) -> None:
     """A minute of outage costs a try every 2.5 to 5 s in the end, and two lines in the log."""
     away = Unavailable("redis://h:6379/0 cannot be reached: Connection refused")
-    network = Network(monkeypatch, served(), *[away] * 20, served())
-    async with open_redis(RedisAddress("h")) as client:
+    async with network.opened(served(), *[away] * 20, served()) as client:
         await network.servers[0].close()
         await wait_all_tasks_blocked()
         with pytest.raises(Unavailable, match=r"is not connected: redis://h:6379/0 cannot be reached"):
@@ -277,36 +264,32 @@ async def test_tries_to_come_back_are_spaced_and_said_once(
     pauses_s = [later - sooner for sooner, later in zip(network.tried_at_s[1:], network.tried_at_s[2:], strict=False)]
     for failures, pause_s in enumerate(pauses_s, start=1):
         assert backoff_s(failures) / 2 <= pause_s <= backoff_s(failures)
-    assert ["Redis connection lost", "Redis is back"] == log
+    assert ["DEBUG Redis connection lost", "DEBUG Redis is back"] == [line.partition(":")[0] for line in logged]
 
 
 async def test_a_server_that_refuses_us_is_logged_once_for_each_reason(
-    monkeypatch: pytest.MonkeyPatch, autojump_clock: MockClock, log: list[str]
+    network: Network, autojump_clock: MockClock, logged: list[str]
 ) -> None:
     """While we are away: a server that loads, then a changed password, are two states and two lines."""
     loading, locked = (
         served(echo, {"PING": b"-LOADING x\r\n"}),
         served(echo, {"CLIENT": b"-NOAUTH x\r\n", "PING": b"-NOAUTH x\r\n"}),
     )
-    network = Network(monkeypatch, served(), *[loading] * 3, *[locked] * 3, served())
-    async with open_redis(RedisAddress("h")) as client:
+    async with network.opened(served(), *[loading] * 3, *[locked] * 3, served()) as client:
         await network.servers[0].close()
         await _until_answered(client)
 
     assert [
-        "Redis connection lost",
-        "Redis refuses us",
-        "Redis refuses us",
-        "Redis is back",
-    ] == log
+        "DEBUG Redis connection lost",
+        "WARNING Redis refuses us",
+        "WARNING Redis refuses us",
+        "DEBUG Redis is back",
+    ] == [line.partition(":")[0] for line in logged]
 
 
-async def test_a_command_waits_for_a_connection_that_comes_back(
-    monkeypatch: pytest.MonkeyPatch, autojump_clock: MockClock
-) -> None:
+async def test_a_command_waits_for_a_connection_that_comes_back(network: Network, autojump_clock: MockClock) -> None:
     """A command that meets a lost connection is sent once the next one is there."""
-    network = Network(monkeypatch, served(), Unavailable("away"), served())
-    async with open_redis(RedisAddress("h")) as client:
+    async with network.opened(served(), Unavailable("away"), served()) as client:
         await network.servers[0].close()
         await wait_all_tasks_blocked()
         assert b"x" == await client.echo("x")
@@ -315,11 +298,10 @@ async def test_a_command_waits_for_a_connection_that_comes_back(
 
 
 async def test_a_connection_that_comes_and_goes_is_not_tried_in_a_loop(
-    monkeypatch: pytest.MonkeyPatch, autojump_clock: MockClock
+    network: Network, autojump_clock: MockClock
 ) -> None:
     """A server that accepts us and closes at once is backed off from like one that is away."""
-    network = Network(monkeypatch, served())
-    async with open_redis(RedisAddress("h")):
+    async with network.opened(served()):
         for count in range(8):
             while len(network.servers) <= count:  # noqa: ASYNC110, virtual time
                 await trio.sleep(0.01)
@@ -336,12 +318,9 @@ async def test_a_connection_that_comes_and_goes_is_not_tried_in_a_loop(
     assert 0 < network.tried_at_s[-1] - lost_at_s <= 0.1
 
 
-async def test_an_answer_that_is_lost_is_not_asked_for_again(
-    monkeypatch: pytest.MonkeyPatch, autojump_clock: MockClock
-) -> None:
+async def test_an_answer_that_is_lost_is_not_asked_for_again(network: Network, autojump_clock: MockClock) -> None:
     """A command that was sent is never repeated: only its caller knows whether that is safe."""
-    network = Network(monkeypatch, served(lambda _: None), served())
-    async with open_redis(RedisAddress("h")) as client:
+    async with network.opened(served(lambda _: None), served()) as client:
         with pytest.raises(Unavailable, match=r"^redis://h:6379/0: no answer within 5 s$"):
             await client.xadd("s", {"event": "x"})
         await client.echo("x")
@@ -349,10 +328,9 @@ async def test_an_answer_that_is_lost_is_not_asked_for_again(
     assert 1 == sum(command[0] == b"XADD" for server in network.servers for command in server.commands)
 
 
-async def test_a_client_that_was_left_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_client_that_was_left_says_so(network: Network) -> None:
     """After its block a client is closed, and using it is an error at once, not after a timeout."""
-    Network(monkeypatch, served())
-    async with open_redis(RedisAddress("h")) as client:
+    async with network.opened(served()) as client:
         assert "<RedisClient redis://h:6379/0: connected, 0 under way>" == repr(client)
         async with client.open_blocking(2) as blocking:
             assert "<blocking RedisClient redis://h:6379/0: connected, 0 under way>" == repr(blocking)
@@ -361,13 +339,10 @@ async def test_a_client_that_was_left_says_so(monkeypatch: pytest.MonkeyPatch) -
         await client.ping()
 
 
-async def test_leaving_wakes_those_who_wait_for_the_connection(
-    monkeypatch: pytest.MonkeyPatch, autojump_clock: MockClock
-) -> None:
+async def test_leaving_wakes_those_who_wait_for_the_connection(network: Network, autojump_clock: MockClock) -> None:
     """A task that waits for a lost connection hears at once that the client is closed."""
-    network = Network(monkeypatch, served(), Unavailable("away"))
     async with trio.open_nursery() as nursery:
-        async with open_redis(RedisAddress("h")) as client:
+        async with network.opened(served(), Unavailable("away")) as client:
             await network.servers[0].close()
             await wait_all_tasks_blocked()
 
@@ -381,10 +356,12 @@ async def test_leaving_wakes_those_who_wait_for_the_connection(
     assert left_at_s == trio.current_time()
 
 
-async def test_a_blocking_client_has_time_to_block(monkeypatch: pytest.MonkeyPatch, autojump_clock: MockClock) -> None:
+async def test_a_blocking_client_has_time_to_block(network: Network, autojump_clock: MockClock) -> None:
     """The reader's answers may take the block, and the timeout on top."""
-    Network(monkeypatch, served(), served(lambda _: None), served())
-    async with open_redis(RedisAddress("h"), timeout_s=5) as client, client.open_blocking(2) as blocking:
+    async with (
+        network.opened(served(), served(lambda _: None), served()) as client,
+        client.open_blocking(2) as blocking,
+    ):
         begin_s = trio.current_time()
         with pytest.raises(Unavailable, match=r"no answer within 7 s$"):
             await blocking.xread({"s": "$"}, block=2_000)
@@ -392,29 +369,30 @@ async def test_a_blocking_client_has_time_to_block(monkeypatch: pytest.MonkeyPat
 
 
 async def test_cancelling_a_blocking_command_costs_its_connection(
-    monkeypatch: pytest.MonkeyPatch, autojump_clock: MockClock, log: list[str]
+    network: Network, autojump_clock: MockClock, logged: list[str]
 ) -> None:
     """The connection is dropped on purpose, and another one takes its place."""
-    Network(monkeypatch, served(), served(lambda _: None), served())
-    async with open_redis(RedisAddress("h"), timeout_s=5) as client, client.open_blocking(2) as blocking:
+    async with (
+        network.opened(served(), served(lambda _: None), served()) as client,
+        client.open_blocking(2) as blocking,
+    ):
         with trio.move_on_after(1):
             await blocking.xread({"s": "$"}, block=2_000)
         assert not blocking.connected
         await _until_answered(blocking)
 
-    assert ["Redis connection lost", "Redis is back"] == log
+    assert ["DEBUG Redis connection lost", "DEBUG Redis is back"] == [line.partition(":")[0] for line in logged]
 
 
 # -- a Cluster --
 
 
 async def test_moved_is_followed_and_forgotten_when_it_leads_nowhere(
-    monkeypatch: pytest.MonkeyPatch, autojump_clock: MockClock
+    network: Network, autojump_clock: MockClock
 ) -> None:
     """MOVED leads to another node, with the same command; if that node goes, the address of the settings is asked."""
     moved = served(lambda _: b"-MOVED 1 other:7000\r\n")
-    network = Network(monkeypatch, moved, served(), Unavailable("away"), served())
-    async with open_redis(RedisAddress("h")) as client:
+    async with network.opened(moved, served(), Unavailable("away"), served()) as client:
         assert b"x" == await client.echo("x")
         await network.servers[1].close()
         await _until_answered(client)
@@ -423,10 +401,9 @@ async def test_moved_is_followed_and_forgotten_when_it_leads_nowhere(
     assert [first, other, other, first] == network.addresses
 
 
-async def test_moved_for_ever_ends(monkeypatch: pytest.MonkeyPatch, autojump_clock: MockClock) -> None:
+async def test_moved_for_ever_ends(network: Network, autojump_clock: MockClock) -> None:
     """Nodes that send us round and round are an outage after five tries; a node without a name is the same host."""
-    network = Network(monkeypatch, served(lambda _: b"-MOVED 1 :7000\r\n"))
-    async with open_redis(RedisAddress("h")) as client:
+    async with network.opened(served(lambda _: b"-MOVED 1 :7000\r\n")) as client:
         with pytest.raises(Unavailable, match=r"moved more than 5 times"):
             await client.echo("x")
 
@@ -437,7 +414,7 @@ async def test_moved_for_ever_ends(monkeypatch: pytest.MonkeyPatch, autojump_clo
 
 
 async def test_sentinels_are_asked_in_turn_and_each_for_a_second_at_most(
-    monkeypatch: pytest.MonkeyPatch, autojump_clock: MockClock
+    network: Network, autojump_clock: MockClock
 ) -> None:
     """A Sentinel that is silent, away, refuses or does not know is passed over; the first that knows decides."""
     found = array([bulk(b"master.example"), bulk(b"7000")])
@@ -449,9 +426,10 @@ async def test_sentinels_are_asked_in_turn_and_each_for_a_second_at_most(
         lambda command: found if command[0] == b"SENTINEL" else b"+OK\r\n",
         served(),
     ]
-    network = Network(monkeypatch, *answers)
     begin_s = trio.current_time()
-    async with open_redis(parse_redis_url("redis+sentinel://:p@a,b:2,c,d,e/alerts/1?sentinel_password=x")) as client:
+    async with network.opened(
+        *answers, at=parse_redis_url("redis+sentinel://:p@a,b:2,c,d,e/alerts/1?sentinel_password=x")
+    ) as client:
         assert b"x" == await client.echo("x")
 
     assert 1.0 == trio.current_time() - begin_s
@@ -459,11 +437,12 @@ async def test_sentinels_are_asked_in_turn_and_each_for_a_second_at_most(
     assert [[b"AUTH", b"x"], [b"SENTINEL", b"GET-MASTER-ADDR-BY-NAME", b"alerts"]] == network.servers[-2].commands
 
 
-async def test_when_no_sentinel_knows_each_is_named(monkeypatch: pytest.MonkeyPatch, autojump_clock: MockClock) -> None:
+async def test_when_no_sentinel_knows_each_is_named(network: Network, autojump_clock: MockClock) -> None:
     """The error says of every Sentinel what it answered."""
-    Network(monkeypatch, lambda _: None, lambda _: b"*-1\r\n")
     with pytest.raises(StartError, match=r"a:26379 does not answer within 1 s; b:26379 says: unknown service$"):
-        async with open_redis(parse_redis_url("redis+sentinel://a,b/alerts")):
+        async with network.opened(
+            lambda _: None, lambda _: b"*-1\r\n", at=parse_redis_url("redis+sentinel://a,b/alerts")
+        ):
             pass
 
 

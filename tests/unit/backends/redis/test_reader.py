@@ -7,11 +7,9 @@ import pytest
 from tests.support.fakes.redis_wire import array, bulk
 from tests.support.fakes.world import STREAM, World
 from tests.unit.backends.redis.test_client import Network, served
-from trio_alerts.backends.redis.client import open_redis
 from trio_alerts.backends.redis.groups import Groups
 from trio_alerts.backends.redis.reader import RedisReader
 from trio_alerts.errors import Unavailable
-from trio_alerts.settings.addresses import RedisAddress
 
 
 class NothingLost:
@@ -37,8 +35,8 @@ async def test_what_is_no_entry_of_ours_drops_the_connection(
 ) -> None:
     """Another stream, or an ID that no server writes: the answer may be another command's."""
     wire = [entries(STREAM.encode(), b"%d-0" % (2**64 - 1)), entries(stream, entry_id)]
-    Network(monkeypatch, served(lambda _: wire.pop(0), {"CLIENT": b":1\r\n"}))
-    async with open_redis(RedisAddress("h")) as client:
+    answers = served(lambda _: wire.pop(0), {"CLIENT": b":1\r\n"})
+    async with Network(monkeypatch).opened(answers) as client:
         reader = RedisReader(World().settings(), client, client, cast("Groups", NothingLost()))
         assert [(STREAM, f"{2**64 - 1}-0", {b"event": b"{}"}, 7)] == await reader.read(1)
         with pytest.raises(Unavailable, match="gave an unexpected answer to XREADGROUP"):
