@@ -54,6 +54,11 @@ class Network(httpx.AsyncBaseTransport):
         return [request.url.host for request in self.asked]
 
 
+@pytest.fixture
+def network() -> Network:
+    return Network()
+
+
 @asynccontextmanager
 async def opened(
     network: Network, *hosts: str, user: str | None = None, password: Secret | None = None, timeout_s: float = 10.0
@@ -130,9 +135,8 @@ def test_with_every_node_ill_the_longest_rested_is_asked_first() -> None:
         (httpx.Response(200, json={"version": {"number": "1.9", "distribution": "opensearch"}}), "too old"),
     ],
 )
-async def test_a_server_that_cannot_be_used_is_refused_at_start(answer: Answer, message: str) -> None:
+async def test_a_server_that_cannot_be_used_is_refused_at_start(network: Network, answer: Answer, message: str) -> None:
     """What cannot be reached, refuses us, or is no OpenSearch of 2.7 or newer is a StartError."""
-    network = Network()
     network.answer = lambda request: answer
 
     with pytest.raises(StartError, match=message):
@@ -141,9 +145,8 @@ async def test_a_server_that_cannot_be_used_is_refused_at_start(answer: Answer, 
 
 
 @pytest.mark.parametrize("number", ["2.7.0", "2.19.1", "3.4.0", "4.0.0-SNAPSHOT", "10.0.0"])
-async def test_every_opensearch_since_2_7_is_accepted(number: str) -> None:
+async def test_every_opensearch_since_2_7_is_accepted(network: Network, number: str) -> None:
     """Versions are compared as numbers."""
-    network = Network()
     network.answer = lambda request: httpx.Response(
         200, json={"version": {"number": number, "distribution": "opensearch"}}
     )
@@ -152,9 +155,8 @@ async def test_every_opensearch_since_2_7_is_accepted(number: str) -> None:
         pass
 
 
-async def test_a_user_who_may_not_ask_for_the_version_is_accepted() -> None:
+async def test_a_user_who_may_not_ask_for_the_version_is_accepted(network: Network) -> None:
     """A 403 to the greeting says nothing about the index, so the index itself decides."""
-    network = Network()
     network.answer = failing(403)
 
     async with opened(network):
@@ -171,9 +173,8 @@ async def test_a_ca_file_that_cannot_be_read_is_named() -> None:
 # --- secrets and headers ---------------------------------------------------------------------------------------------
 
 
-async def test_credentials_go_into_a_header_and_nowhere_else() -> None:
+async def test_credentials_go_into_a_header_and_nowhere_else(network: Network) -> None:
     """User and password are sent as basic authentication; no repr, URL or message holds them."""
-    network = Network()
     async with opened(network, "a", "b", user="al", password=Secret("se same")) as client:
         await write(client)
         network.answer = failing(401)
@@ -190,9 +191,8 @@ async def test_credentials_go_into_a_header_and_nowhere_else() -> None:
         assert secret not in shown + "".join(str(request.url) for request in network.asked)
 
 
-async def test_a_warning_of_the_server_is_no_warning_of_ours() -> None:
+async def test_a_warning_of_the_server_is_no_warning_of_ours(network: Network) -> None:
     """Deprecation headers do not become Python warnings, which would end a process that treats them as errors."""
-    network = Network()
     network.answer = lambda request: httpx.Response(200, json=INFO, headers={"warning": '299 OpenSearch "old"'})
 
     async with opened(network) as client:
@@ -203,9 +203,8 @@ async def test_a_warning_of_the_server_is_no_warning_of_ours() -> None:
 
 
 @pytest.mark.parametrize("error", [httpx.ConnectError("refused"), httpx.ConnectTimeout("silence")])
-async def test_a_write_of_which_nothing_was_sent_goes_to_the_next_node(error: Exception) -> None:
+async def test_a_write_of_which_nothing_was_sent_goes_to_the_next_node(network: Network, error: Exception) -> None:
     """Without a connection not a byte was sent, so even a write is tried elsewhere, and the node rests."""
-    network = Network()
     network.answer = on("a", error)
     async with opened(network, "a", "b") as client:
         for _ in range(4):
@@ -216,9 +215,8 @@ async def test_a_write_of_which_nothing_was_sent_goes_to_the_next_node(error: Ex
 
 
 @pytest.mark.parametrize("error", [httpx.ReadError("reset"), httpx.WriteError(""), httpx.RemoteProtocolError("cut")])
-async def test_a_write_that_may_have_arrived_is_sent_once(error: Exception) -> None:
+async def test_a_write_that_may_have_arrived_is_sent_once(network: Network, error: Exception) -> None:
     """A connection that broke after the request went out ends a write: whoever wrote must look."""
-    network = Network()
     async with opened(network, "a", "b") as client:
         network.answer = lambda request: error
         with pytest.raises(Unavailable):
@@ -227,9 +225,8 @@ async def test_a_write_that_may_have_arrived_is_sent_once(error: Exception) -> N
     assert 1 == len(network.asked)
 
 
-async def test_a_read_is_tried_on_every_node() -> None:
+async def test_a_read_is_tried_on_every_node(network: Network) -> None:
     """A search or a get does no harm twice."""
-    network = Network()
     async with opened(network, "a", "b", "c") as client:
         network.answer = lambda request: httpx.ReadError("reset")
         with pytest.raises(Unavailable, match=r"http://a:9200, http://b:9200.*reset"):
@@ -240,9 +237,8 @@ async def test_a_read_is_tried_on_every_node() -> None:
         assert 6 == len(network.asked)
 
 
-async def test_an_ill_node_rests_without_a_repeat() -> None:
+async def test_an_ill_node_rests_without_a_repeat(network: Network) -> None:
     """A 503 is the caller's to judge, but the next requests go to the other node first."""
-    network = Network()
     async with opened(network, "a", "b") as client:
         network.answer = on("a", httpx.Response(503))
         for _ in range(2):  # one of them meets the ill node
@@ -262,9 +258,8 @@ async def test_an_ill_node_rests_without_a_repeat() -> None:
 # --- bounds ----------------------------------------------------------------------------------------------------------
 
 
-async def test_every_request_is_bounded_as_a_whole(autojump_clock: MockClock) -> None:
+async def test_every_request_is_bounded_as_a_whole(network: Network, autojump_clock: MockClock) -> None:
     """A node that never answers costs exactly the time-out, one try, and its turn."""
-    network = Network()
     async with opened(network, "a", "b", timeout_s=7.0) as client:
         network.delay_s = 1e6
         start_s = trio.current_time()
@@ -280,9 +275,8 @@ async def test_every_request_is_bounded_as_a_whole(autojump_clock: MockClock) ->
     assert hung[0] not in network.hosts()[1:]
 
 
-async def test_a_request_may_bring_its_own_bound(autojump_clock: MockClock) -> None:
+async def test_a_request_may_bring_its_own_bound(network: Network, autojump_clock: MockClock) -> None:
     """`request_timeout` replaces the time-out of the client."""
-    network = Network()
     async with opened(network) as client:
         network.delay_s = 1e6
         start_s = trio.current_time()
@@ -292,9 +286,8 @@ async def test_a_request_may_bring_its_own_bound(autojump_clock: MockClock) -> N
         assert 2.5 == trio.current_time() - start_s
 
 
-async def test_only_so_many_requests_are_under_way(autojump_clock: MockClock) -> None:
+async def test_only_so_many_requests_are_under_way(network: Network, autojump_clock: MockClock) -> None:
     """A burst queues within its own bound; places come back when requests end, time out or are cancelled."""
-    network = Network()
     async with opened(network) as client:
         network.delay_s = 1e6
         with trio.move_on_after(3):
@@ -342,9 +335,10 @@ async def _unbothered(client: AsyncOpenSearch, nursery: trio.Nursery) -> None:
         (504, Unavailable),
     ],
 )
-async def test_each_status_becomes_the_error_of_who_must_act(status: int, expected: type[Exception]) -> None:
+async def test_each_status_becomes_the_error_of_who_must_act(
+    network: Network, status: int, expected: type[Exception]
+) -> None:
     """What waiting may fix is Unavailable; what the caller asked for keeps opensearch-py's own class."""
-    network = Network()
     async with opened(network) as client:
         network.answer = failing(status)
         with pytest.raises(expected) as caught:
@@ -361,9 +355,10 @@ JSON = {"content-type": "application/json"}
 
 @pytest.mark.parametrize("status", [200, 201, 202, 204, 206, 302, 307, 400, 403, 404, 405, 409, 413, 429, 500, 503])
 @pytest.mark.parametrize("headers", [HTML, JSON, {}], ids=["html", "json", "none"])
-async def test_a_page_in_place_of_an_answer_is_an_outage(status: int, headers: dict[str, str]) -> None:
+async def test_a_page_in_place_of_an_answer_is_an_outage(
+    network: Network, status: int, headers: dict[str, str]
+) -> None:
     """With whatever status, it is no document, no missing one, no conflict and no refusal; the message shows it."""
-    network = Network()
     async with opened(network) as client:
         network.answer = lambda request: httpx.Response(status, text=PAGE, headers={"x": "y", **headers})
         with pytest.raises(ForeignAnswer) as caught:
@@ -410,9 +405,8 @@ async def test_a_page_in_place_of_an_answer_is_an_outage(status: int, headers: d
         ),
     ],
 )
-async def test_json_of_another_kind_is_an_outage(content: bytes) -> None:
+async def test_json_of_another_kind_is_an_outage(network: Network, content: bytes) -> None:
     """An answer that is cut, not JSON, of other types, or about something else: nothing of it is believed."""
-    network = Network()
     async with opened(network) as client:
         for status in (200,) if content.endswith(b'"found":false}') else (200, 404):
             network.answer = lambda request, status=status: httpx.Response(  # type: ignore[misc]
@@ -432,18 +426,16 @@ async def test_json_of_another_kind_is_an_outage(content: bytes) -> None:
         {"error": "x", "status": 404},
     ],
 )
-async def test_a_refusal_in_the_name_of_another_status_is_none(body: object) -> None:
+async def test_a_refusal_in_the_name_of_another_status_is_none(network: Network, body: object) -> None:
     """OpenSearch says the status in the error, too: an API gateway's JSON looks alike, and decides nothing."""
-    network = Network()
     async with opened(network) as client:
         network.answer = lambda request: httpx.Response(404, json=body)
         with pytest.raises(ForeignAnswer):
             await write(client)
 
 
-async def test_a_page_is_shown_without_what_we_sent() -> None:
+async def test_a_page_is_shown_without_what_we_sent(network: Network) -> None:
     """A page may repeat the request: credentials and what an alert holds are not shown, and neither is what is odd."""
-    network = Network()
     written = write_of(record(title="Whale moved sesame"), None)
     async with opened(network, "a", user="alibaba", password=Secret("open sesame")) as client:
         for text in (
@@ -459,9 +451,8 @@ async def test_a_page_is_shown_without_what_we_sent() -> None:
             assert len(str(caught.value)) < 300
 
 
-async def test_a_node_with_something_else_in_front_rests() -> None:
+async def test_a_node_with_something_else_in_front_rests(network: Network) -> None:
     """A sign-in page of one node's proxy costs one request: the next ones go to the others."""
-    network = Network()
     async with opened(network, "a", "b") as client:
         network.answer = on("a", httpx.Response(200, text=PAGE, headers=HTML))
         for _ in range(2):  # one of them meets the page
@@ -474,9 +465,8 @@ async def test_a_node_with_something_else_in_front_rests() -> None:
     assert ["b"] * 4 == network.hosts()
 
 
-async def test_a_bulk_request_carries_the_ready_bytes_and_cannot_create_an_index() -> None:
+async def test_a_bulk_request_carries_the_ready_bytes_and_cannot_create_an_index(network: Network) -> None:
     """The lines are sent as they are; require_alias is on, and the server gives up before we do."""
-    network = Network()
     writes = [write_of(record(1, title="\xe9"), None), write_of(record(2), (7, 1))]
     items = [
         {"create": {"_index": "i-000001", "_id": record(1).id, "status": 201, "_seq_no": 3, "_primary_term": 1}},
@@ -526,9 +516,8 @@ async def test_a_store_may_live_at_any_address() -> None:
             assert 1 == len(server.requests)
 
 
-async def test_a_missing_document_is_said_as_json() -> None:
+async def test_a_missing_document_is_said_as_json(network: Network) -> None:
     """The words of a missing document under another content type are a page's: no record is missing for that."""
-    network = Network()
     body = b'{"_index":"i","_id":"1","found":false}'
     async with opened(network) as client:
         network.answer = lambda _: httpx.Response(404, content=body, headers={"content-type": "text/plain"})
@@ -536,9 +525,8 @@ async def test_a_missing_document_is_said_as_json() -> None:
             await read_document(client, Target("i"), "1")
 
 
-async def test_a_document_that_is_not_there_differs_from_an_index_that_is_not_there() -> None:
+async def test_a_document_that_is_not_there_differs_from_an_index_that_is_not_there(network: Network) -> None:
     """The first is None, the second an outage: taking it for None would record an alert twice."""
-    network = Network()
     async with opened(network) as client:
         network.answer = lambda request: httpx.Response(404, json={"_index": "i", "_id": "1", "found": False})
         assert None is await read_document(client, Target("i"), "1")
@@ -554,9 +542,8 @@ async def test_a_document_that_is_not_there_differs_from_an_index_that_is_not_th
             await search_documents(client, Target("i"), {"match_all": {}}, size=1)
 
 
-async def test_numbers_of_a_document_keep_every_digit() -> None:
+async def test_numbers_of_a_document_keep_every_digit(network: Network) -> None:
     """Neither a uint256 nor a long fraction is rounded on its way back."""
-    network = Network()
     source = b'{"a":%d,"b":0.10000000000000000001}' % (2**256 - 1)
     answer = b'{"_index":"i-1","_id":"a|1/2,* ?","_seq_no":7,"_primary_term":2,"found":true,"_source":%b}' % source
     async with opened(network) as client:
@@ -570,9 +557,8 @@ async def test_numbers_of_a_document_keep_every_digit() -> None:
     assert b"/i/_doc/a%7C1%2F2,*%20%3F" == network.asked[0].url.raw_path.partition(b"?")[0]
 
 
-async def test_a_search_never_takes_a_page_with_shards_missing() -> None:
+async def test_a_search_never_takes_a_page_with_shards_missing(network: Network) -> None:
     """Partial results are forbidden, and the page comes with what a conditional update needs."""
-    network = Network()
     hit = {"_index": "i-1", "_id": "1", "_seq_no": 7, "_primary_term": 2, "_source": {"a": 1}, "sort": [5, "1"]}
     async with opened(network) as client:
         network.answer = lambda request: httpx.Response(200, json=page([hit]))
@@ -613,9 +599,8 @@ HIT = {"_index": "i-1", "_id": "1", "_seq_no": 7, "_primary_term": 2, "_score": 
         page([HIT, {**HIT, "_id": "2"}, {**HIT, "_id": "3"}]),
     ],
 )
-async def test_a_search_that_is_answered_otherwise_is_an_outage(answer: object) -> None:
+async def test_a_search_that_is_answered_otherwise_is_an_outage(network: Network, answer: object) -> None:
     """A page that lacks something, or has what was not asked for, is no page: least of all an empty one."""
-    network = Network()
     async with opened(network) as client:
         network.answer = lambda request: httpx.Response(200, json=page([HIT]))
         query = {"term": {"view": "v"}}
@@ -625,9 +610,8 @@ async def test_a_search_that_is_answered_otherwise_is_an_outage(answer: object) 
             await search_documents(client, Target("i", "i-1"), query, size=2, sort=[{"at": "desc"}])
 
 
-async def test_a_decimal_is_sent_as_a_number() -> None:
+async def test_a_decimal_is_sent_as_a_number(network: Network) -> None:
     """What was read with all its digits can be written back."""
-    network = Network()
     async with opened(network) as client:
         await client.index(index="i", id="1", body={"a": Decimal("0.10"), "b": 2**200})
 
