@@ -30,25 +30,19 @@ IN_EVERY_DISGUISE = [
 ]
 
 
-@pytest.mark.parametrize("address", IN_EVERY_DISGUISE)
-@pytest.mark.parametrize("allowed", [ANY, PUBLIC, LISTED, EVERYTHING])
-def test_metadata_is_never_reached(allowed: AllowedNetworks, address: str) -> None:
-    """No setting and no notation that carries the address leads to cloud metadata."""
-    assert allowed.refusal(address) is not None
-
-
 @pytest.mark.parametrize(
     "address",
     [
-        *("169.254.169.254", "169.254.170.2", "169.254.0.23", "169.254.42.42"),
+        *IN_EVERY_DISGUISE,
+        *("169.254.170.2", "169.254.0.23", "169.254.42.42"),
         *("168.63.129.16", "100.100.100.200", "192.0.0.192"),
         *("fd00:ec2::254", "fd00:ec2::23", "fd20:ce::254", "fd00:c1::a9fe:a9fe", "fe80::a9fe:a9fe"),
         *("fd00:100::100:200", "fd00:42::42", "fd00:a9fe:a9fe::1"),
     ],
 )
 @pytest.mark.parametrize("allowed", [ANY, PUBLIC, LISTED, EVERYTHING])
-def test_no_cloud_s_metadata_is_reached(allowed: AllowedNetworks, address: str) -> None:
-    """Wherever a cloud says that it answers questions about the machine, no setting leads there."""
+def test_metadata_is_never_reached(allowed: AllowedNetworks, address: str) -> None:
+    """Wherever a cloud answers questions about the machine, no setting and no notation leads there."""
     assert allowed.refusal(address) is not None
 
 

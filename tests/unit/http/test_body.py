@@ -1,7 +1,5 @@
 """Behind the final head of an answer: whoever asks what a receiver decided knows it, whatever becomes of the body."""
 
-import math
-
 import httpx
 import pytest
 import trio
@@ -28,10 +26,10 @@ from trio_alerts.http.transport import TrioTransport
 __all__ = ["authority"]  # a fixture
 
 
-async def exchanged(transport: TrioTransport, url: str, deadline: float = math.inf) -> AnswerParser:
-    request = post(url)
+async def attempt(transport: TrioTransport, url: str, answers: list[AnswerParser]) -> None:
+    request, deadline = post(url), trio.current_time() + 15
     data = render_request(request, request.content)
-    return await transport.exchange(origin_key(request.url), data, SendProgress(), deadline)
+    answers.append(await transport.exchange(origin_key(request.url), data, SendProgress(), deadline))
 
 
 def answer_with(framing: bytes, rest: bytes, end: str) -> Script:
@@ -73,11 +71,7 @@ async def test_what_becomes_of_the_body_changes_nothing(
         TrioTransport(ssl_context=client_context(authority)) as transport,
         trio.open_nursery() as nursery,
     ):
-
-        async def attempt() -> None:
-            answers.append(await exchanged(transport, receiver.url, trio.current_time() + 15))
-
-        nursery.start_soon(attempt)
+        nursery.start_soon(attempt, transport, receiver.url, answers)
         await until(lambda: receiver.requests != [])
         await wait_all_tasks_blocked(0.01)
         for jump_s in (0.6, 0.3):
@@ -107,11 +101,7 @@ async def test_a_body_that_comes_soon_is_read_and_its_connection_kept(mock_clock
 
     answers: list[AnswerParser] = []
     async with raw_receiver(script) as receiver, TrioTransport() as transport, trio.open_nursery() as nursery:
-
-        async def attempt() -> None:
-            answers.append(await exchanged(transport, receiver.url, trio.current_time() + 15))
-
-        nursery.start_soon(attempt)
+        nursery.start_soon(attempt, transport, receiver.url, answers)
         await until(lambda: receiver.requests != [])
         await wait_all_tasks_blocked(0.01)
         mock_clock.jump(0.9)
@@ -135,11 +125,7 @@ async def test_the_deadline_ends_a_body_before_its_own_bound(mock_clock: MockClo
         await trio.sleep_forever()
 
     async with raw_receiver(late) as receiver, TrioTransport() as transport, trio.open_nursery() as nursery:
-
-        async def attempt() -> None:
-            answers.append(await exchanged(transport, receiver.url, trio.current_time() + 15))
-
-        nursery.start_soon(attempt)
+        nursery.start_soon(attempt, transport, receiver.url, answers)
         await until(lambda: receiver.requests != [])
         mock_clock.jump(14.9)
         head_is_due.set()

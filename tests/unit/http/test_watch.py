@@ -2,7 +2,7 @@
 
 import math
 import socket
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 
 import pytest
 import trio
@@ -29,9 +29,16 @@ def pair() -> Iterator[Pair]:
         yield ours, other
 
 
-async def test_whoever_waits_is_woken_by_what_arrives(pair: Pair) -> None:
-    """A wait ends with the first bytes; what was read is not told again, and later bytes are."""
+@pytest.fixture
+async def plain(pair: Pair) -> AsyncIterator[PlainSocket]:
+    """Ours, as the transport uses it."""
     plain = PlainSocket(pair[0], ReadWatch())
+    yield plain
+    plain.close()
+
+
+async def test_whoever_waits_is_woken_by_what_arrives(plain: PlainSocket, pair: Pair) -> None:
+    """A wait ends with the first bytes; what was read is not told again, and later bytes are."""
     for sent in (b"first", b"second"):
         received: list[bytes] = []
 
@@ -46,13 +53,11 @@ async def test_whoever_waits_is_woken_by_what_arrives(pair: Pair) -> None:
         assert [sent] == received
         assert plain.is_quiet(0.0)
         assert math.inf == plain._watched.deadline  # nobody looks for it any more
-    plain.close()
 
 
 @pytest.mark.parametrize("length", [1, RECEIVE_BYTES + 1])
-async def test_the_end_behind_what_was_read_is_known(length: int, pair: Pair) -> None:
+async def test_the_end_behind_what_was_read_is_known(length: int, plain: PlainSocket, pair: Pair) -> None:
     """Bytes and the end behind them are reported by the system just once."""
-    plain = PlainSocket(pair[0], ReadWatch())
     pair[1].sendall(b"x" * length)
     pair[1].close()
     received = b"-"
@@ -61,21 +66,17 @@ async def test_the_end_behind_what_was_read_is_known(length: int, pair: Pair) ->
             received = await plain.receive(math.inf)
             length -= len(received)
     assert 0 == length
-    plain.close()
 
 
-async def test_what_one_read_leaves_behind_is_read_by_the_next(pair: Pair) -> None:
+async def test_what_one_read_leaves_behind_is_read_by_the_next(plain: PlainSocket, pair: Pair) -> None:
     """More bytes than one read takes are reported by the system just once."""
-    plain = PlainSocket(pair[0], ReadWatch())
     pair[1].sendall(b"x" * (RECEIVE_BYTES + 1))
     with trio.fail_after(10):
         assert [RECEIVE_BYTES, 1] == [len(await plain.receive(math.inf)) for _ in range(2)]
-    plain.close()
 
 
-async def test_a_cancelled_wait_leaves_what_arrives_to_the_next(pair: Pair) -> None:
+async def test_a_cancelled_wait_leaves_what_arrives_to_the_next(plain: PlainSocket, pair: Pair) -> None:
     """A wait that was cut has read nothing, and does not keep others from being woken."""
-    plain = PlainSocket(pair[0], ReadWatch())
     for sent in (b"", b"late"):
         pair[1].sendall(sent)
         await trio.testing.wait_all_tasks_blocked()
@@ -85,7 +86,6 @@ async def test_a_cancelled_wait_leaves_what_arrives_to_the_next(pair: Pair) -> N
         assert scope.cancelled_caught
     with trio.fail_after(10):
         assert b"late" == await plain.receive(math.inf)
-    plain.close()
 
 
 async def test_each_wait_ends_at_its_own_deadline(pair: Pair, mock_clock: MockClock) -> None:
@@ -111,27 +111,25 @@ async def test_each_wait_ends_at_its_own_deadline(pair: Pair, mock_clock: MockCl
         one.close()
 
 
-async def test_bytes_that_keep_coming_do_not_move_the_deadline(pair: Pair, mock_clock: MockClock) -> None:
+async def test_bytes_that_keep_coming_do_not_move_the_deadline(
+    plain: PlainSocket, pair: Pair, mock_clock: MockClock
+) -> None:
     """There is something to read at every look, and yet it is too late."""
-    plain = PlainSocket(pair[0], ReadWatch())
     pair[1].sendall(b"slow")
     await trio.testing.wait_all_tasks_blocked(0.01)
     mock_clock.jump(5.0)
     with pytest.raises(trio.TooSlowError):
         await plain.receive(4.0)
     assert b"slow" == await plain.receive(5.0)
-    plain.close()
 
 
-async def test_an_idle_socket_is_looked_at_itself_after_a_while(pair: Pair) -> None:
+async def test_an_idle_socket_is_looked_at_itself_after_a_while(plain: PlainSocket, pair: Pair) -> None:
     """The watch is trusted for a second: what came while the process stood still is seen by a look of its own."""
-    plain = PlainSocket(pair[0], ReadWatch())
     pair[1].close()  # and nobody but us has run since: the watch cannot know
 
     assert plain.is_quiet(0.9)
     assert not plain.is_quiet(1.0)
     assert pair[0].fileno() >= 0
-    plain.close()
 
 
 async def test_the_watch_ends_with_its_last_socket_and_begins_anew(pair: Pair) -> None:
