@@ -315,7 +315,7 @@ def _summed_up(
 
 
 def _still_quarantined(before: Delivery, after: Delivery) -> Delivery:
-    """Return what follows; but only a delivered record leaves the quarantine before its entry does."""
+    """Return what follows; but only a delivered record leaves `quarantined` before its entry is put back."""
     if before.state == "quarantined" and after.state != "delivered":
         return replace(after, state="quarantined", lease_until=None, next_attempt_at=None)
     return after

@@ -106,7 +106,7 @@ def test_the_quarantine_is_looked_through_replayed_and_dropped(desk: Desk, recei
     bad = desk.add({b"event": b'{"alert_id":"x"}', b"note": b"\xff\x1b[2J"})
     worse = [desk.add({b"other": b"%d" % n}) for n in range(2)]
     with desk.running(workers="1") as worker:  # one after the other
-        wait_until(lambda: len(desk.dead()) == 3, "all are in quarantine", desk)
+        wait_until(lambda: len(desk.dead()) == 3, "all are dead letters", desk)
         assert 0 == stop(worker)
     listed = [json.loads(line) for line in desk.out("dead", "list", "--json").splitlines()]
     assert [(bad, "bad_event"), *((one, "missing_event") for one in worse)] == [
@@ -151,7 +151,7 @@ def test_an_alert_that_crashed_its_workers_is_replayed_as_itself(desk: Desk, rec
         with desk.running(fault="before_send:kill") as dying:
             wait_until(lambda: dying.poll() is not None, "it crashes its worker", desk)
     with desk.running() as worker:
-        wait_until(lambda: len(desk.dead()) == 1, "it is in quarantine", desk)
+        wait_until(lambda: len(desk.dead()) == 1, "it is a dead letter", desk)
         assert 0 == stop(worker)
     assert "quarantined" == desk.state(entry_id)
     wait_until(lambda: {"seen": 1, "quarantined": 1, "balanced": True} == desk.audit(), "searches see it", desk)

@@ -32,7 +32,7 @@ class PartitionedSite(Site):
 
 
 def test_equal_ids_of_two_streams_are_two_alerts(make_site: MakeSite, receiver: ReceiverServer) -> None:
-    """Each has its own record and its own notification, and an equal ID in quarantine stays apart, too."""
+    """Each has its own record and its own notification, and an equal ID among dead letters stays apart, too."""
     site = make_site(PartitionedSite)
     wanted = {
         f"{stream}|{entry_id}": f"alert {number} of {stream}"

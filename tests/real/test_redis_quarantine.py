@@ -46,7 +46,7 @@ async def test_an_entry_is_read_as_it_was(world: RedisWorld, redis_server: Redis
 
 @pytest.mark.parametrize("count", [1, 3_400, 20_000])
 async def test_a_replay_is_the_alert_that_it_was(world: RedisWorld, redis_server: RedisServer, count: int) -> None:
-    """All its fields, however many, and its first record ID; what is replayed is not in quarantine any more."""
+    """All its fields, however many, and its first record ID; what is replayed is no dead letter any more."""
     original = [(b"%d" % number, b"v") for number in range(count)]
     async with quarantined(world, redis_server, [original]) as (quarantine, added):
         (entry,) = await quarantine.page(world.names[0], 10)

@@ -14,7 +14,7 @@ COMMANDS = {
     "show": ("show", "Show one record: the alert, and everything that happened to it."),
     "redeliver": ("redeliver", "Send undelivered alerts again."),
     "resolve": ("resolve", "Settle an alert that is in doubt, once you know whether it arrived."),
-    "dead": ("dead", "Inspect the quarantine; replay or drop its entries."),
+    "dead": ("dead", "Inspect dead letters; replay or drop them."),
     "stats": ("stats", "Show how things stand: what waits, what failed, what was lost."),
     "adopt": ("adopt", "Take over a store that belongs to another deployment."),
     "audit": ("audit", "Account for every alert that was ever seen."),

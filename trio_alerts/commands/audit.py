@@ -79,7 +79,7 @@ def _add_options(parser: argparse.ArgumentParser) -> None:
 COMMAND = Command(
     execute=_execute,
     about="""\
-Takes every ID that was ever seen (in the stream, as a record, in quarantine, in the log of drops) and accounts for it:
+Takes every ID that was ever seen (in the stream, as a record, a dead letter or a drop) and accounts for it:
 
   seen = delivered + failed + suppressed + in doubt + retrying + in flight + not read yet + quarantined + dropped
          + lost upstream

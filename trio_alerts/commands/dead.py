@@ -1,4 +1,4 @@
-"""`dead`: the quarantine, where entries lie that can never be processed as they are."""
+"""`dead`: dead letters, entries that can never be processed as they are."""
 
 import argparse
 import contextlib
@@ -21,7 +21,7 @@ from trio_alerts.text import one_line
 
 COLUMNS = ("dead id", "record", "since", "reason", "deliveries", "bytes", "error")
 MAY_BE_CUT = {"error": 1}
-NOT_THERE = "not in quarantine (any more)"
+NOT_THERE = "not in the dead-letter stream (any more)"
 
 
 def _execute(arguments: argparse.Namespace, settings: Settings) -> int:
@@ -30,8 +30,8 @@ def _execute(arguments: argparse.Namespace, settings: Settings) -> int:
 
 
 async def _run(arguments: argparse.Namespace, settings: Settings) -> int:
-    async with open_dead_letters(settings) as quarantine:
-        letters = DeadLetters(quarantine, settings.stream_names)
+    async with open_dead_letters(settings) as backend:
+        letters = DeadLetters(backend, settings.stream_names)
         match arguments.action:
             case "list":
                 entries = await letters.find(arguments.reason, arguments.limit)
@@ -54,7 +54,7 @@ async def _run(arguments: argparse.Namespace, settings: Settings) -> int:
 async def _show(letters: DeadLetters, name: str, *, as_json: bool) -> int:
     found = await letters.get(name)
     if found is None:
-        raise AlertError(f"{name} is not in quarantine; `dead list` shows what is")
+        raise AlertError(f"{name} is not in the dead-letter stream; `dead list` shows what is")
     _print_entry(name, *found, as_json=as_json)
     return 0
 
@@ -165,7 +165,7 @@ COMMAND = Command(
   dead drop    deletes entries for good; the log of drops, which `audit` reads, keeps ID, reason, time and who did it
 
 `replay` and `drop` take IDs, --reason or --all (what is there when the command starts). More than one entry is dropped
-only with --yes. Fix the cause before a replay, or the entry goes straight back into quarantine. An entry with the
+only with --yes. Fix the cause before a replay, or it is quarantined again at once. An entry with the
 reason id_reused can only be replayed --as-new: its old ID belongs to another alert.
 
 Exit code 1: a named entry is not there (any more); 2: bad usage; 4: Redis cannot be reached or refuses us. What became

@@ -33,7 +33,7 @@ async def audit(ledger: RedisLedger, store: AlertStore, streams: Sequence[str]) 
         before, suspects = suspects, result.missing.keys() & suspects
         if suspects == before:
             break
-    # What is missing for the first time is moving: from the stream to a record, or back from the quarantine.
+    # What is missing for the first time is moving: from the stream to a record, or back from the dead-letter stream.
     moving = len(result.missing) - len(suspects)
     fates = {**result.fates, "in_flight": result.fates["in_flight"] + moving}
     return replace(result, fates=fates, missing={record_id: result.missing[record_id] for record_id in suspects})

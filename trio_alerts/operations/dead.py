@@ -1,4 +1,4 @@
-"""The quarantine, worked through: entries are found, read, put back, dropped."""
+"""Dead letters: found, read, put back, dropped."""
 
 from collections.abc import AsyncIterator, Sequence
 from functools import partial
@@ -12,10 +12,10 @@ PAGE = 200  # entries a script: it reads them whole, and the answer has only wha
 
 
 class DeadLetters:
-    """Entries in quarantine, named as records are: with several streams, `<stream>|<ID>`."""
+    """Dead letters, named as records are: with several streams, `<stream>|<ID>`."""
 
-    def __init__(self, quarantine: RedisDeadLetters, streams: Sequence[str]) -> None:
-        self._quarantine = quarantine
+    def __init__(self, backend: RedisDeadLetters, streams: Sequence[str]) -> None:
+        self._backend = backend
         self._streams = streams
         self._ids = RecordIds(streams)
 
@@ -39,17 +39,17 @@ class DeadLetters:
             SettingsError: It is no name of an entry.
         """
         stream, dead_id = self._place(name)
-        return await self._quarantine.get(stream, dead_id)
+        return await self._backend.get(stream, dead_id)
 
     async def replay(self, names: Sequence[str], *, as_new: bool = False) -> AsyncIterator[tuple[str, str, str | None]]:
-        """Put entries back; yield of each its name, its stream and its new ID there, None if it is not in quarantine.
+        """Put entries back; yield of each its name, its stream and its new ID there, None if it is not there.
 
         Raises:
             SettingsError: One of them is no name of an entry; nothing was done.
             Unavailable: What was not yielded is not certain.
         """
         for name, (stream, dead_id) in self._places(names).items():
-            yield name, stream, await self._quarantine.replay(stream, dead_id, as_new=as_new)
+            yield name, stream, await self._backend.replay(stream, dead_id, as_new=as_new)
 
     async def drop(self, names: Sequence[str], by: str) -> AsyncIterator[tuple[str, bool]]:
         """Delete entries for good, and yield of each whether it was there. Raises what `replay` raises.
@@ -57,10 +57,10 @@ class DeadLetters:
         The log of drops keeps who wanted it (`by`).
         """
         for name, (stream, dead_id) in self._places(names).items():
-            yield name, await self._quarantine.drop(stream, dead_id, by)
+            yield name, await self._backend.drop(stream, dead_id, by)
 
     async def _page(self, stream: str, last: DeadLetter | None) -> list[DeadLetter]:
-        return await self._quarantine.page(stream, PAGE, last.id if last else "")
+        return await self._backend.page(stream, PAGE, last.id if last else "")
 
     def _places(self, names: Sequence[str]) -> dict[str, tuple[str, str]]:
         return {name: self._place(name) for name in names}
@@ -68,5 +68,5 @@ class DeadLetters:
     def _place(self, name: str) -> tuple[str, str]:
         place = self._ids.place(name)
         if place is None:
-            raise SettingsError(f"{name!r} is not an ID of an entry in quarantine; `dead list` shows them")
+            raise SettingsError(f"{name!r} is not the ID of a dead letter; `dead list` shows them")
         return place

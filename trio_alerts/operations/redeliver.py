@@ -79,7 +79,7 @@ def _why_left_alone(
     settled = {
         "delivered": "it is delivered",
         "suppressed": f"the rule {delivery.suppressed_by!r} suppressed it",
-        "quarantined": "its entry is in quarantine; `dead replay` puts it back",
+        "quarantined": "its entry is a dead letter; `dead replay` puts it back",
     }
     if delivery.state in settled:
         return settled[delivery.state]

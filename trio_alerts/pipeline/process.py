@@ -14,7 +14,7 @@ async def process_entry(entry: Entry, pipeline: Pipeline) -> Disposition:
     """Bring one entry to its outcome.
 
     Returns:
-        `ACKNOWLEDGE` when it is done with: its outcome is stored and it is acknowledged, or it is in the quarantine.
+        `ACKNOWLEDGE` when it is done with: its outcome is stored and it is acknowledged, or it is a dead letter.
         `WALK_AWAY` when its record belongs to an owner who may be alive; it stays pending.
 
     Raises:

@@ -42,7 +42,7 @@ async def found(desk: Desk, *, in_doubt: bool = False, **wanted: Any) -> list[Ch
     [
         (DELIVERED, "it is delivered"),
         (suppressed("night"), "the rule 'night' suppressed it"),
-        (quarantined(sending(60), "max_deliveries"), "its entry is in quarantine; `dead replay` puts it back"),
+        (quarantined(sending(60), "max_deliveries"), "its entry is a dead letter; `dead replay` puts it back"),
         (sending(60), "it is being sent now"),
     ],
 )

@@ -9,7 +9,7 @@ from trio_alerts.ports.stream import HANDED_OVER_IDLE_S
 
 
 async def test_what_needs_a_human_is_said_once_a_minute(autojump_clock: MockClock, logged: list[str]) -> None:
-    """One line, with what is in quarantine without a record too; nothing while there is nothing."""
+    """One line, with dead letters without a record too; nothing while there is nothing."""
     world = World([Refused("no", 410)])
     async with world.serving(world.pipeline()):
         await trio.sleep(90)
