@@ -201,11 +201,9 @@ async def test_tls_is_verified(opensearch_server: OpenSearch, tls_files: TlsFile
     wrong = await nursery.start(serve_tls_front, target, tls_files.server_context(wrong_name=True))
     with trio.fail_after(BOUND_S):
         for host in ("127.0.0.1", "localhost"):
-            async with open_opensearch(
-                OpenSearchAddress((f"https://{host}:{right}",)), ca_file=str(tls_files.ca)
-            ) as client:
+            async with open_opensearch(OpenSearchAddress((f"https://{host}:{right}",)), ca_file=tls_files.ca) as client:
                 assert "opensearch" == (await client.info()).read(ServerInfo).version.distribution
-        for port, ca_file in ((right, str(tls_files.wrong_ca)), (right, None), (wrong, str(tls_files.ca))):
+        for port, ca_file in ((right, tls_files.wrong_ca), (right, None), (wrong, tls_files.ca)):
             with pytest.raises(StartError, match="certificate verify failed"):
                 async with open_opensearch(OpenSearchAddress((f"https://127.0.0.1:{port}",)), ca_file=ca_file):
                     pass

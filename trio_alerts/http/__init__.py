@@ -8,5 +8,5 @@
     socket               a connection, plain or TLS: send and receive
     watch                which of many sockets can be read
 
-Without I/O: `request` renders, `response` parses, and `status` says what an answer means.
+Without I/O: `request` renders, `response` parses, `status` says what an answer means, `authorities` whom TLS trusts.
 """

@@ -4,10 +4,10 @@ import math
 import resource
 import ssl
 
-import certifi
 import httpx
 import trio
 
+from trio_alerts.http.authorities import default_ssl_context
 from trio_alerts.http.networks import AllowedNetworks
 from trio_alerts.http.pool import BODY_BOUND_S, Pool
 from trio_alerts.http.request import OriginKey, origin_key, render_request
@@ -165,15 +165,6 @@ class TrioTransport(httpx.AsyncBaseTransport):
     async def aclose(self) -> None:
         """Close idle connections; those in use are closed when their requests end. Does not wait."""
         self._pool.close()
-
-
-def default_ssl_context() -> ssl.SSLContext:
-    """Trust the system's authorities (a company's own one lives there) and certifi's (a small image has no others)."""
-    context = ssl.create_default_context()
-    context.load_verify_locations(certifi.where())
-    context.minimum_version = ssl.TLSVersion.TLSv1_2
-    context.set_alpn_protocols(["http/1.1"])
-    return context
 
 
 def half_of_the_open_files() -> int:

@@ -7,6 +7,8 @@ from ipaddress import IPv4Network, IPv6Network, ip_network
 from pathlib import Path
 from typing import Literal
 
+from trio_alerts.errors import SettingsError
+from trio_alerts.http.authorities import trusting
 from trio_alerts.secret import Secret, signing_key
 from trio_alerts.settings.addresses import parse_receiver_url, parse_redis_url, parse_store_url
 
@@ -128,11 +130,15 @@ def _check_flag(value: object) -> bool:
     return value
 
 
-def _check_file(value: object) -> Path:
+def _check_ca_file(value: object) -> Path:
     if not isinstance(value, str) or not value:
         raise ValueError
     if not Path(value).is_file():
         raise ValueError("there is no such file")
+    try:
+        trusting(value)
+    except SettingsError as error:
+        raise ValueError(str(error)) from None
     return Path(value)
 
 
@@ -219,7 +225,7 @@ INDEX = Kind(
     f'lower case, at most {_ALIAS_BYTES} bytes, not starting with - _ +, and without spaces and \\ / * ? " < > | , # :',
     _check_index,
 )
-FILE = Kind("the path of an existing file", _check_file)
+CA_FILE = Kind("the path of an existing file", _check_ca_file)
 POLICY = choice("resend", "hold")
 NETWORKS = Kind('"any", "public", or a list of networks, such as 10.0.0.0/8', _check_networks)
 SCHEDULE = list_of(seconds(), f"a list of seconds, each from {_SHORTEST_S:g} to {_LONGEST_S:,}", distinct=False)

@@ -18,8 +18,8 @@ from trio_alerts.http.networks import AllowedNetworks
 from trio_alerts.secret import Secret
 from trio_alerts.settings.addresses import OpenSearchAddress, ReceiverAddress, RedisAddress, StoreAddress
 from trio_alerts.settings.kinds import (
+    CA_FILE,
     CHANNEL_NAME,
-    FILE,
     FLAG,
     INDEX,
     MATCH,
@@ -104,7 +104,7 @@ class Settings:
         RedisAddress("127.0.0.1"), REDIS_URL, "The Redis or Valkey server that holds the stream.", section="Redis"
     )
     redis_ca_file: Path | None = setting(
-        None, FILE, "The CA certificates (PEM) to trust for Redis, instead of the system's."
+        None, CA_FILE, "The CA certificates (PEM) to trust for Redis, instead of the system's."
     )
     redis_timeout_s: float = setting(
         5.0, seconds(), "How long to wait for an answer from Redis before dropping the connection."
@@ -132,7 +132,7 @@ class Settings:
         "Where records are kept: OpenSearch, or an SQLite file.",
         section="Store",
     )
-    store_ca_file: Path | None = setting(None, FILE, "The CA certificates (PEM) to trust for OpenSearch.")
+    store_ca_file: Path | None = setting(None, CA_FILE, "The CA certificates (PEM) to trust for OpenSearch.")
     store_timeout_s: float = setting(10.0, seconds(), "How long to wait for an answer from the store.")
     index: str = setting("alerts", INDEX, "The alias of the index; the index behind it is called `<alias>-000001`.")
     workers: int = setting(16, whole(1, 20_000), "How many alerts a process works on at once.", section="Workers")

@@ -11,6 +11,7 @@ from itertools import groupby
 from pathlib import Path
 
 import pytest
+import trustme
 from hypothesis import given
 from hypothesis import strategies as st
 from standardwebhooks.webhooks import Webhook
@@ -555,10 +556,23 @@ def test_stream_and_streams_exclude_each_other(toml: TomlFile) -> None:
     assert ("a", "b") == load(STREAMS="a,b").stream_names
 
 
+def test_a_ca_file_without_certificates_is_refused_with_all_other_faults(tmp_path: Path) -> None:
+    """CA files are loaded when settings are read, so a wrong one is found before any backend is asked."""
+    empty = tmp_path / "ca.pem"
+    empty.write_text("", "utf-8")
+    files = {"redis_ca_file": str(empty), "store_ca_file": str(empty)}
+
+    bad_redis, bad_store, bad_workers = problems_of({**files, "workers": "0"})
+
+    assert bad_redis.startswith(f"redis_ca_file: {str(empty)!r} from option --redis-ca-file is not allowed (no CA cert")
+    assert bad_store.startswith(f"store_ca_file: {str(empty)!r} from option --store-ca-file is not allowed (no CA cert")
+    assert bad_workers.startswith("workers: ")
+
+
 def test_a_setting_that_does_nothing_is_refused(tmp_path: Path) -> None:
     """A secret without its URL and a CA file without TLS are mistakes; with them they are taken."""
     ca = tmp_path / "ca.pem"
-    ca.write_text("", "utf-8")
+    trustme.CA().cert_pem.write_to_path(ca)
     option = {"redis_ca_file": str(ca), "store_ca_file": str(ca)}
 
     assert ["webhook_secret (option --webhook-secret): it does nothing without webhook_url"] == problems_of(

@@ -9,6 +9,7 @@ credentials or a payload of ours.
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from http import HTTPStatus
+from pathlib import Path
 
 import httpx
 from loguru import logger
@@ -37,7 +38,7 @@ SERVER_SHARE = 0.7
 async def open_opensearch(
     address: OpenSearchAddress,
     *,
-    ca_file: str | None = None,
+    ca_file: Path | None = None,
     timeout_s: float = 10.0,
     http: httpx.AsyncBaseTransport | None = None,
 ) -> AsyncIterator[AsyncOpenSearch]:
@@ -50,6 +51,7 @@ async def open_opensearch(
         http: What carries the requests, in place of connections of our own.
 
     Raises:
+        SettingsError: `ca_file` cannot be used.
         StartError: Nothing answers there, it refuses us, or it is no OpenSearch of version 2.7 or newer.
     """
     client = AsyncOpenSearch(

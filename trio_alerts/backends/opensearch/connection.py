@@ -9,6 +9,7 @@ import ssl
 from base64 import b64encode
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 from urllib.parse import urlencode
 
@@ -23,10 +24,11 @@ from opensearchpy.serializer import Serializer
 import trio_alerts
 from trio_alerts.backends.opensearch.answers import Answer, ForeignAnswer, check_answer
 from trio_alerts.backends.opensearch.nodes import Node, Nodes
-from trio_alerts.errors import StartError, Unavailable
+from trio_alerts.errors import Unavailable
 from trio_alerts.exact_json import encode
+from trio_alerts.http.authorities import default_ssl_context, trusting
 from trio_alerts.http.networks import AllowedNetworks
-from trio_alerts.http.transport import TrioTransport, default_ssl_context
+from trio_alerts.http.transport import TrioTransport
 from trio_alerts.settings.addresses import OpenSearchAddress
 
 # More than the batchers and the guard ever have under way; a burst of single reads queues here, inside its own bound.
@@ -144,7 +146,7 @@ class HttpConnection(AsyncConnection):
             {**self._headers, **(headers or {})},
             bound_s,
             trio.current_time() + bound_s,
-            harmless=method in {"GET", "HEAD"} or url.endswith(("/_search", "/_count", "/_mget")),
+            harmless=method == "GET" or url.endswith(("/_search", "/_count", "/_mget")),
         )
         with trio.move_on_at(asked.deadline_s) as waiting:
             await self._places.acquire()
@@ -227,21 +229,16 @@ class _Anywhere(AllowedNetworks):
         return None
 
 
-def own_connections(address: OpenSearchAddress, ca_file: str | None, timeout_s: float) -> TrioTransport:
+def own_connections(address: OpenSearchAddress, ca_file: Path | None, timeout_s: float) -> TrioTransport:
     """Return what carries requests to the nodes of one address.
 
     Raises:
-        StartError: `ca_file` cannot be used.
+        SettingsError: `ca_file` cannot be used.
     """
     if not address.tls:
         trusted = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-    elif ca_file is None:
-        trusted = default_ssl_context()
     else:
-        try:
-            trusted = ssl.create_default_context(cafile=ca_file)
-        except (OSError, ssl.SSLError) as error:
-            raise StartError(f"store_ca_file {ca_file!r} cannot be used: {error}") from None
+        trusted = default_ssl_context() if ca_file is None else trusting(ca_file)
     return TrioTransport(
         networks=_Anywhere(),
         ssl_context=trusted,

@@ -52,9 +52,8 @@ async def open_opensearch_store(address: OpenSearchAddress, settings: Settings) 
 
     Cancellation: writes that are under way may or may not happen.
     """
-    ca_file = None if settings.store_ca_file is None else str(settings.store_ca_file)
     timeout_s = settings.store_timeout_s
-    async with open_opensearch(address, ca_file=ca_file, timeout_s=timeout_s) as client:
+    async with open_opensearch(address, ca_file=settings.store_ca_file, timeout_s=timeout_s) as client:
         store = OpenSearchStore(client, IndexSpec(settings.index, settings.stream_names, settings.group), timeout_s)
         async with running(*store.tasks()):
             yield store

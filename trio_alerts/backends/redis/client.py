@@ -20,9 +20,10 @@ from redis.typing import EncodableT
 
 from trio_alerts.backends.background import running
 from trio_alerts.backends.redis.answers import EntryId, Refusal, in_order, misunderstood, refusal, shaped
-from trio_alerts.backends.redis.connect import connect, tls_context
+from trio_alerts.backends.redis.connect import connect
 from trio_alerts.backends.redis.connection import RedisConnection, pack
 from trio_alerts.errors import StartError, Unavailable
+from trio_alerts.http.authorities import trusting
 from trio_alerts.settings.addresses import RedisAddress
 from trio_alerts.settings.settings import Settings
 
@@ -56,7 +57,7 @@ async def open_redis(
 
     What the block raises comes out as it is, not wrapped in a group.
     """
-    tls = tls_context(ca_file) if address.tls else None
+    tls = trusting(ca_file) if address.tls else None
     client = RedisClient(address, tls=tls, timeout_s=timeout_s)
     async with running(partial(client.stay_connected, await client.connect())):
         yield client

@@ -6,7 +6,6 @@ import os
 import socket
 import ssl
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import trio
@@ -14,7 +13,7 @@ from redis.exceptions import AuthenticationError, NoPermissionError
 
 from trio_alerts.backends.redis.answers import Refusal, shaped
 from trio_alerts.backends.redis.connection import READ_SIZE, RedisConnection
-from trio_alerts.errors import SettingsError, Unavailable
+from trio_alerts.errors import Unavailable
 from trio_alerts.redaction import Redactor
 from trio_alerts.secret import Secret
 from trio_alerts.settings.addresses import RedisAddress
@@ -46,7 +45,7 @@ async def connect(
 
     Args:
         address: Where, and as whom.
-        tls: Wanted if `address.tls`; see `tls_context`.
+        tls: Wanted if `address.tls`.
         timeout_s: Bound of the whole connect (with Sentinels: after they answered).
         answer_timeout_s: Bound of every later wait for an answer; `timeout_s` if not given.
         cancel_closes: See `RedisConnection`.
@@ -82,18 +81,6 @@ async def connect(
         hint = " (does it speak TLS? if not, use redis://)" if address.tls else ""
         raise Unavailable(f"{address} does not answer within {timeout_s:g} s{hint}") from None
     return connection
-
-
-def tls_context(ca_file: str | Path | None) -> ssl.SSLContext:
-    """Verify servers by the CAs in the file, or by those of the system.
-
-    Raises:
-        SettingsError: The file cannot be read or holds no certificate.
-    """
-    try:
-        return ssl.create_default_context(cafile=ca_file)
-    except OSError as error:  # ssl.SSLError is one
-        raise SettingsError(f"redis_ca_file: {ca_file} cannot be used: {error.strerror or error}") from error
 
 
 async def _ask_sentinels(address: RedisAddress) -> tuple[str, int]:

@@ -3,6 +3,7 @@
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
 from decimal import Decimal
+from pathlib import Path
 
 import httpx
 import msgspec
@@ -20,7 +21,7 @@ from trio_alerts.backends.opensearch.client import open_opensearch
 from trio_alerts.backends.opensearch.connection import MAX_UNDER_WAY
 from trio_alerts.backends.opensearch.documents import Target, read_document, search_documents
 from trio_alerts.backends.opensearch.nodes import Nodes
-from trio_alerts.errors import StartError, Unavailable
+from trio_alerts.errors import SettingsError, StartError, Unavailable
 from trio_alerts.secret import Secret
 from trio_alerts.settings.addresses import OpenSearchAddress
 
@@ -165,8 +166,8 @@ async def test_a_user_who_may_not_ask_for_the_version_is_accepted(network: Netwo
 
 async def test_a_ca_file_that_cannot_be_read_is_named() -> None:
     """A wrong store_ca_file stops the start with its name."""
-    with pytest.raises(StartError, match=r"nowhere\.pem"):
-        async with open_opensearch(OpenSearchAddress(("https://a",)), ca_file="nowhere.pem"):
+    with pytest.raises(SettingsError, match=r"nowhere\.pem"):
+        async with open_opensearch(OpenSearchAddress(("https://a",)), ca_file=Path("nowhere.pem")):
             pass
 
 
