@@ -243,7 +243,7 @@ def _answers(random: Random) -> None:
             await client.open()
             await blocking.open()
             stream = RedisStream(settings, client, blocking)
-            tasks.start_soon(stream.acknowledge_batches)
+            tasks.start_soon(stream.acks.run)
             for _ in range(random.choice((1, 1, 2, 4))):
                 with contextlib.suppress(Unavailable, StartError, SettingsError):
                     _check(await random.choice(_operations(stream, client, settings, random))(), settings)

@@ -34,7 +34,6 @@ class PatientStore:
         self._try: Callable[..., Callable[[], Awaitable[Any]]] = held_off if stopping is None else partial
 
     def create(self, record: Record) -> Awaitable[Stored | Conflict]:
-        """See the port."""
         return self._outage.outlast(self._try(self._store.create, record), self._stopping, write=True)
 
     def replace(self, record: Record, version: tuple[int, int]) -> Awaitable[Stored | Conflict]:
@@ -42,7 +41,6 @@ class PatientStore:
         return self._outage.outlast(partial(self._store.replace, record, version), self._stopping, write=True)
 
     def get(self, record_id: str) -> Awaitable[Stored | None]:
-        """See the port."""
         return self._outage.outlast(self._try(self._store.get, record_id), self._stopping)
 
 
@@ -58,7 +56,6 @@ class PatientStream:
         return self._outage.outlast(partial(self._stream.ack, entry))
 
     def quarantine(self, entry: Entry, reason: str, error: str) -> Awaitable[bool]:
-        """See the port."""
         return self._outage.outlast(partial(_held_off, self._stream.quarantine, entry, reason, error))
 
 

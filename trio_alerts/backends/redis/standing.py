@@ -98,19 +98,11 @@ class RedisLedger:
         self._group = settings.group
         self._ids = RecordIds(settings.stream_names)
         self._dead_letters = RedisDeadLetters(client)
-        self._deployment = RedisDeployment(client, settings.stream_names, settings.group)
+        self.deployment = RedisDeployment(client, settings.stream_names, settings.group).read
 
     async def time(self) -> float:
         """Return the server's time in seconds since the epoch."""
         return self._client.expect(ServerTime, await self._client.time(), "TIME").since_epoch_s
-
-    async def deployment(self) -> str | None:
-        """Return the identity of the deployment that the streams and the group belong to; None: it has none yet.
-
-        Raises:
-            SchemaError: The streams belong to two of them.
-        """
-        return await self._deployment.read()
 
     async def standing(self, stream: str) -> Standing:
         """Tell how a stream and its group stand; one that does not exist stands at nothing."""

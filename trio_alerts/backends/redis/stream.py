@@ -39,7 +39,7 @@ async def open_redis_stream(settings: Settings) -> AsyncIterator["RedisStream"]:
         client.open_blocking(settings.block_s, most_read(settings)) as blocking,
     ):
         stream = RedisStream(settings, client, blocking)
-        async with running(stream.acknowledge_batches, stream.groups.watch):
+        async with running(stream.acks.run, stream.groups.watch):
             yield stream
 
 
@@ -50,6 +50,7 @@ class RedisStream:
     error of the server, and any answer that is not what the command is answered with, is an outage.
 
     Attributes:
+        acks: What gathers to be acknowledged.
         groups: What watches the streams.
         upkeep: What the janitor does, over the same connection.
     """
@@ -57,16 +58,19 @@ class RedisStream:
     def __init__(self, settings: Settings, client: RedisClient, blocking: RedisClient) -> None:
         self._settings = settings
         self._client = client
-        self._deployment = RedisDeployment(client, settings.stream_names, settings.group)
-        self.groups = Groups(settings, client, self._deployment)
+        deployment = RedisDeployment(client, settings.stream_names, settings.group)
+        self.deployment, self.guard = deployment.read, deployment.write_back
+        self.keep_deployment, self.replace_deployment = deployment.keep, deployment.replace
+        self.groups = Groups(settings, client, deployment)
         self.upkeep = RedisUpkeep(settings, client, self.groups)
         self._reader = RedisReader(settings, client, blocking, self.groups)
+        self.wake = self._reader.wake
         self._entries = Entries(settings.stream_names)
         self._pending = PendingList(client, settings.group, settings.consumer, self._entries)
         self._names = settings.stream_names
         self._group = settings.group
         self._consumer = settings.consumer
-        self._acks = Batcher[Entry, None](
+        self.acks = Batcher[Entry, None](
             self._ack,
             max_items=MAX_ACKS,
             max_bytes=MAX_ACKS,
@@ -94,33 +98,12 @@ class RedisStream:
         found = await survey(self._client, self._settings)
         return [*map(str, found.missing), *(f"warning: {warning}" for warning in found.warnings)]
 
-    async def deployment(self) -> str | None:
-        """See the port."""
-        return await self._deployment.read()
-
-    async def keep_deployment(self, identity: str) -> str:
-        """See the port."""
-        return await self._deployment.keep(identity)
-
-    async def replace_deployment(self, identity: str) -> None:
-        """See the port."""
-        await self._deployment.replace(identity)
-
-    async def guard(self) -> None:
-        """See the port."""
-        await self._deployment.write_back()
-
     async def read(self, count: int) -> list[Entry]:
-        """See the port."""
         found = await self._reader.read(count)
         return [
             self._entries.entry(name, entry_id, fields, size, deliveries=1, claimed=False)
             for name, entry_id, fields, size in found
         ]
-
-    async def wake(self) -> None:
-        """See the port."""
-        await self._reader.wake()
 
     async def own_pending(self, holding: Collection[str], count: int) -> list[Entry]:
         """See the port. Looks at what is pending under our name page by page, until it has enough."""
@@ -170,7 +153,6 @@ class RedisStream:
         return entries
 
     async def restart_idle_times(self) -> None:
-        """See the port."""
         for name in self._names:
             await self._pending.restart_idle_times(name)
 
@@ -182,7 +164,6 @@ class RedisStream:
         return ours
 
     async def owns(self, entry: Entry) -> bool:
-        """See the port."""
         page = await self._pending.page(entry.stream, 1, start=entry.id, end=entry.id, own=True)
         return bool(page)
 
@@ -197,12 +178,8 @@ class RedisStream:
 
     async def ack(self, entry: Entry) -> None:
         """See the port. What many workers have to acknowledge in one moment goes out as one command."""
-        await self._acks.submit(entry, held=True)
+        await self.acks.submit(entry, held=True)
         self._entries.forget(entry)
-
-    async def acknowledge_batches(self) -> None:
-        """Send what gathers to be acknowledged, one batch after the other, until cancelled."""
-        await self._acks.run()
 
     async def _ack(self, entries: Sequence[Entry]) -> Sequence[None]:
         for name, done in _by_stream(entries):
@@ -211,7 +188,6 @@ class RedisStream:
         return [None] * len(entries)
 
     async def quarantine(self, entry: Entry, reason: str, error: str) -> bool:
-        """See the port."""
         at = dt.datetime.fromtimestamp(await self.server_time(), dt.UTC)
         moved = await self._pending.quarantine(entry, noted_fields(entry, reason, error, self._settings, at))
         if moved:
@@ -235,7 +211,6 @@ class RedisStream:
         return all([await self._pending.leave(name) for name in self._names])
 
     async def server_time(self) -> float:
-        """See the port."""
         time_s = self._client.expect(ServerTime, await self._client.time(), "TIME").since_epoch_s
         self._time_s = time_s - trio.current_time()
         return time_s

@@ -25,12 +25,10 @@ class RedisUpkeep:
         self._consumer = settings.consumer
 
     async def newly_lost(self) -> int:
-        """See the port."""
         await self._groups.look_for_losses()
         return sum([await take_untold(self._client, name, self._group) for name in self._names])
 
     async def dead_letters(self) -> int:
-        """See the port."""
         lengths = [await self._client.xlen(dead_letter_key(name)) for name in self._names]
         return sum(self._client.expect(list[int], lengths, "XLEN"))
 
@@ -43,7 +41,6 @@ class RedisUpkeep:
         return [name.decode(errors="replace") for name in removed]
 
     async def trim(self, keep_s: float) -> int:
-        """See the port."""
         return sum([await self._trim(name, keep_s) for name in self._names])
 
     async def _trim(self, name: str, keep_s: float) -> int:

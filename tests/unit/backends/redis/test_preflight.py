@@ -45,7 +45,7 @@ async def test_what_the_stream_sends_is_asked_for() -> None:
         await client.open()
         await blocking.open()
         stream = RedisStream(SETTINGS, client, blocking)
-        tasks.start_soon(stream.acknowledge_batches)
+        tasks.start_soon(stream.acks.run)
         await stream.read(1)
         await stream.look(1.0, 1)
         await stream.claim([Pending("s", "1-0", "1-0", "other", 60.0, 1)], 1.0)
