@@ -24,11 +24,7 @@ StoreOpener: TypeAlias = Callable[[Settings], AbstractAsyncContextManager[AlertS
 
 @asynccontextmanager
 async def open_pipeline(settings: Settings, open_store: StoreOpener = open_store) -> AsyncIterator[Pipeline]:
-    """Open everything that `run` needs, and close it afterwards.
-
-    Args:
-        settings: Of this process.
-        open_store: The benchmark has a store of its own.
+    """Open everything that `run` needs, and close it afterwards. The benchmark has a store of its own.
 
     Raises:
         SettingsError: A route leads nowhere, or the fault point makes no sense.
@@ -60,11 +56,5 @@ def make_transport(settings: Settings) -> TrioTransport:
 
 
 def make_channel(channel: ChannelSettings, transport: TrioTransport, now: Callable[[], dt.datetime]) -> HttpChannel:
-    """Make a channel from its settings.
-
-    Args:
-        channel: Of any kind.
-        transport: Sends the requests; shared by all channels.
-        now: The time, for signatures and for dates in answers.
-    """
+    """Make a channel of any kind from its settings; `now` is the time for signatures and for dates in answers."""
     return HttpChannel(channel.name, load_kind(channel.kind).service(channel, now), transport)

@@ -45,13 +45,7 @@ class DeploymentKeeper(DeploymentReader, Protocol):
 
 
 def new_identity(group: str, now: dt.datetime, chance: Random) -> str:
-    """Make an identity that no other deployment has, and that shows whose it is and since when.
-
-    Args:
-        group: The consumer group.
-        now: The server's time.
-        chance: What makes it unique.
-    """
+    """Make an identity that no other deployment has, and that shows whose it is and since when (the server's time)."""
     return f"{group}-{now:%Y%m%d}-{chance.getrandbits(48):012x}"
 
 

@@ -12,11 +12,7 @@ _ENTRY_ID = re.compile(r"(0|[1-9][0-9]{0,19})-(0|[1-9][0-9]{0,19})")
 
 
 class RecordIds:
-    """Record IDs of one stream (`<ID>`) or of several (`<stream>|<ID>`).
-
-    Args:
-        streams: The names of all streams that this process reads.
-    """
+    """Record IDs of the one stream that this process reads (`<ID>`), or of its several streams (`<stream>|<ID>`)."""
 
     def __init__(self, streams: Sequence[str]) -> None:
         self._streams = tuple(streams)

@@ -28,12 +28,6 @@ def in_words(seconds: float) -> str:
 
 
 def did_you_mean(word: str, known: Iterable[str], spell: Callable[[str], str] = str) -> str:
-    """Return a hint to end a message with: ` (did you mean workers?)`, or nothing if no known word is close.
-
-    Args:
-        word: What was written.
-        known: What could have been.
-        spell: How the known word is shown.
-    """
+    """Return a hint to end a message with: ` (did you mean workers?)`, or nothing if no known word is close."""
     closest = difflib.get_close_matches(word, list(known), n=1)
     return f" (did you mean {spell(closest[0])}?)" if closest else ""

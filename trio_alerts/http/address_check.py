@@ -28,13 +28,7 @@ class AddressRefused(httpx.ConnectError):
 
 
 def allowed_among(allowed: AllowedNetworks, host: str, addresses: Sequence[str], *, literal: bool) -> list[str]:
-    """Return which addresses of a host may be connected to, in their order.
-
-    Args:
-        allowed: The setting `networks`.
-        host: As the URL has it.
-        addresses: At least one.
-        literal: The host is an address, not a name.
+    """Return which addresses of a host may be connected to, in their order; `literal`: it is an address, not a name.
 
     Raises:
         AddressRefused: None of them.

@@ -27,10 +27,6 @@ class OriginKey(NamedTuple):
 class PostTemplate:
     """POST requests to one URL whose heads differ in a few headers: what is the same is rendered and checked once.
 
-    Args:
-        url: Where to.
-        headers: Those of every request.
-
     Raises:
         httpx.UnsupportedProtocol, httpx.LocalProtocolError: No request to it can be sent.
     """

@@ -56,12 +56,7 @@ class ByteSocket(Protocol):
 
 
 class PlainSocket:
-    """A connected TCP socket.
-
-    Args:
-        sock: Does not block.
-        watch: Notices what arrives.
-    """
+    """A connected TCP socket that does not block; `watch` notices what arrives."""
 
     __slots__ = ("_sock", "_watched")
 

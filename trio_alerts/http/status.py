@@ -17,12 +17,7 @@ _LONGEST_DATE = 64  # characters; those of RFC 9110 have at most 33
 
 
 def classify_status(status: int, answer: str = "") -> Outcome:
-    """Decide what an HTTP status means for the attempt.
-
-    Args:
-        status: The HTTP status code.
-        answer: The beginning of the body, kept with the attempt.
-    """
+    """Decide what an HTTP status means for the attempt; the beginning of the body (`answer`) is kept with it."""
     if 200 <= status <= 299:
         return Accepted(status, answer)
     if status in REFUSED_FOR_GOOD:

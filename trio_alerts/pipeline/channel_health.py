@@ -52,12 +52,7 @@ class ChannelHealth:
             self._not_accepted(outcome, record_id, attempt, now_s)
 
     def report(self, now_s: float, waiting: int | None) -> None:
-        """Report once a minute how it does, unless it does well.
-
-        Args:
-            now_s: The time on trio's clock.
-            waiting: How many alerts wait for a retry through it; None if that is unknown.
-        """
+        """Report once a minute how it does, unless it does well; `waiting` alerts wait for a retry (None: unknown)."""
         last, since_s = self._last, self.failing_since_s
         if last is not None and since_s is not None and self.is_failing(now_s):
             if waiting == 0 and not self._failed:  # others delivered them, or gave up: this process cannot know

@@ -75,13 +75,7 @@ class InFlight:
         return max(0, self.workers - len(self._held) - self.reserved)
 
     def hold(self, record_id: str, entry: Entry | None, channels: Collection[str] = ()) -> bool:
-        """Take an ID into our hands; False if it is there already.
-
-        Args:
-            record_id: The ID.
-            entry: None for a redrive.
-            channels: Of a redrive: those that it goes through.
-        """
+        """Take an ID into our hands; False if it is there already. A redrive has no entry, but the channels it uses."""
         if record_id in self._held:
             return False
         self._held[record_id] = _Held(entry, trio.current_time(), channels)

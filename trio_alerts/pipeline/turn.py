@@ -10,16 +10,10 @@ PATIENCE_ROUNDS = 15  # with the lock in other hands for longer, a process does 
 
 
 class Turn:
-    """Whose turn it is.
+    """Whose turn it is: this process asks `every_s`, and keeps the others away for `holds_s`.
 
     A server with a full memory takes no lock, and one whose clock was set back keeps it for that long. So without an
     answer, or after being refused for many rounds, the work is done anyway: twice at worst.
-
-    Args:
-        stream: Has the lock.
-        name: Of the lock.
-        every_s: How often this process asks.
-        holds_s: For how long it keeps the others away.
     """
 
     def __init__(self, stream: AlertStream, name: str, every_s: float, holds_s: float) -> None:

@@ -57,11 +57,7 @@ class Routing:
         )
 
     def decide(self, alert: AlertEvent) -> Decision:
-        """Say where an alert goes. Looks at each route at most once.
-
-        Args:
-            alert: What the entry held.
-        """
+        """Say where an alert goes. Looks at each route at most once."""
         for wanted, decision in self._rules[:-1]:
             if all(_accepts(alert, field, values) for field, values in wanted):
                 return decision

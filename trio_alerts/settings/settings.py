@@ -67,11 +67,7 @@ class ChannelSettings:
         return self.kind
 
     def contradictions(self, networks: AllowedNetworks) -> Iterator[str]:  # noqa: ARG002
-        """Say what is wrong between keys that are right by themselves.
-
-        Args:
-            networks: The setting `networks`.
-        """
+        """Say what is wrong between keys that are right by themselves."""
         return iter(())
 
     def warnings(self) -> Iterator[str]:

@@ -33,14 +33,7 @@ class Setting:
 
 
 def about(kind: Kind, meaning: str, default: str = "", *, section: str = "") -> dict[str, object]:
-    """Return the metadata of a field.
-
-    Args:
-        kind: What it may be.
-        meaning: One or two sentences.
-        default: In words, where the value itself does not say it.
-        section: Begins with this field.
-    """
+    """Return the metadata of a field, as in `Setting`: a default whose value says it needs no words."""
     return {"kind": kind, "meaning": meaning, "default": default, "section": section}
 
 

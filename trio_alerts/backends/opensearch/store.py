@@ -41,10 +41,6 @@ T = TypeVar("T")
 async def open_opensearch_store(address: OpenSearchAddress, settings: Settings) -> AsyncIterator["OpenSearchStore"]:
     """Connect to the store for as long as the block runs; nothing is created before `prepare`.
 
-    Args:
-        address: The setting `store_url`.
-        settings: `store_ca_file`, `store_timeout_s`, `index`, and the streams and group that it serves.
-
     Raises:
         StartError: It cannot be reached, refuses us, or is no OpenSearch that we can use. (What the block raises comes
             out as it is, not in an exception group.)

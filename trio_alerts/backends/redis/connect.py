@@ -43,13 +43,10 @@ async def connect(
 ) -> RedisConnection:
     """Connect, log in, choose the database, name the connection, and make sure that it is a master's.
 
-    Args:
-        address: Where, and as whom.
+    Args: as `RedisConnection`, and
         tls: Wanted if `address.tls`.
         timeout_s: Bound of the whole connect (with Sentinels: after they answered).
         answer_timeout_s: Bound of every later wait for an answer; `timeout_s` if not given.
-        cancel_closes: See `RedisConnection`.
-        most_bytes: See `RedisConnection`.
 
     Raises:
         Refusal: The server answers, but not as wanted; the message says what.
