@@ -1,10 +1,8 @@
-from collections.abc import Iterator
 from contextlib import suppress
 from random import Random
 
 import pytest
 import trio
-from loguru import logger
 from trio.testing import MockClock
 
 from trio_alerts.errors import Stopping, Unavailable
@@ -16,14 +14,6 @@ class Steady(Random):
 
     def uniform(self, a: float, b: float) -> float:
         return b
-
-
-@pytest.fixture
-def lines() -> Iterator[list[str]]:
-    said: list[str] = []
-    sink = logger.add(lambda message: said.append(str(message.record["message"])), level="INFO")
-    yield said
-    logger.remove(sink)
 
 
 class Backend:
@@ -73,8 +63,8 @@ async def test_what_still_answers_is_no_end_of_an_outage(autojump_clock: MockClo
             await outage.outlast(Backend(failures=0).ask)
             await trio.sleep(0.1)
     assert [
-        "the store does not answer: connection refused (waiting; entries stay pending)",
-        "the store answers again, after 6.3 s",
+        "ERROR the store does not answer: connection refused (waiting; entries stay pending)",
+        "INFO the store answers again, after 6.3 s",
     ] == lines
 
 
@@ -89,11 +79,11 @@ async def test_a_long_outage_is_said_each_minute(autojump_clock: MockClock, line
             outage.report()
     waiting = "connection refused (waiting; entries stay pending)"
     assert [
-        f"the store does not answer: {waiting}",
-        f"the store has not answered for 60 s: {waiting}",
-        f"the store has not answered for 2 min: {waiting}",
-        f"the store has not answered for 3 min: {waiting}",
-        "the store answers again, after 3 min",
+        f"ERROR the store does not answer: {waiting}",
+        f"ERROR the store has not answered for 60 s: {waiting}",
+        f"ERROR the store has not answered for 2 min: {waiting}",
+        f"ERROR the store has not answered for 3 min: {waiting}",
+        "INFO the store answers again, after 3 min",
     ] == lines
 
 
@@ -107,9 +97,10 @@ async def test_a_backend_that_comes_and_goes_is_said_once_a_minute(autojump_cloc
         await trio.sleep_until(60.0 * (minute + 1))
         outage.report()
     await outage.outlast(Backend(failures=1).ask)
-    alone = ["the store does not answer: connection refused (waiting; entries stay pending)"]
-    alone.append("the store answers again, after 0.1 s")
-    often = "the store is unstable: it did not answer {} more times in the last minute; the last: connection refused"
+    alone = ["ERROR the store does not answer: connection refused (waiting; entries stay pending)"]
+    alone.append("INFO the store answers again, after 0.1 s")
+    often = "WARNING the store is unstable: it did not answer {} more times in the last minute; the last: "
+    often += "connection refused"
     assert [*alone, often.format(29), often.format(30), *alone] == lines
 
 

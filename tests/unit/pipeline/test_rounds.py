@@ -10,7 +10,6 @@ from msgspec.structs import replace
 from trio.testing import MockClock
 
 from tests.support.fakes.world import EVENT, World
-from tests.unit.pipeline.test_outage import lines  # noqa: F401 - a fixture
 from trio_alerts.clock import ServerClock
 from trio_alerts.errors import Unavailable
 from trio_alerts.operations.records import MOST_ROUNDS, Operator
@@ -38,7 +37,7 @@ def contradicting(world: World, *methods: str) -> list[str]:
     return asked
 
 
-def see_paced(asked: list[str], lines: list[str]) -> None:  # noqa: F811 - the fixture's value
+def see_paced(asked: list[str], lines: list[str]) -> None:
     """See that the loop went on, with pauses, and said so once."""
     assert 10 < len(asked) < 60  # in a minute: a few at once, then a round in 2.5 to 5 s
     assert 1 == sum("its answers contradict each other" in line for line in lines), lines
@@ -46,7 +45,7 @@ def see_paced(asked: list[str], lines: list[str]) -> None:  # noqa: F811 - the f
 
 async def test_a_record_that_exists_and_does_not_is_waited_for(
     autojump_clock: MockClock,
-    lines: list[str],  # noqa: F811
+    lines: list[str],
 ) -> None:
     """`create` says conflict and `get` says that there is none, for ever: pauses, one line, and a stop ends it."""
     world = World(workers=1)
@@ -63,7 +62,7 @@ async def test_a_record_that_exists_and_does_not_is_waited_for(
 
 async def test_a_takeover_that_is_refused_for_ever_is_waited_for(
     autojump_clock: MockClock,
-    lines: list[str],  # noqa: F811
+    lines: list[str],
 ) -> None:
     """`replace` says conflict, and `get` shows the very version that was expected."""
     world = World(workers=1)
@@ -79,7 +78,7 @@ async def test_a_takeover_that_is_refused_for_ever_is_waited_for(
 
 async def test_an_outcome_that_is_refused_for_ever_is_kept(
     autojump_clock: MockClock,
-    lines: list[str],  # noqa: F811
+    lines: list[str],
 ) -> None:
     """What a receiver said is not given up; once the store agrees with itself it is stored."""
     world = World(workers=1)
@@ -97,7 +96,7 @@ async def test_an_outcome_that_is_refused_for_ever_is_kept(
 
 async def test_poison_whose_record_cannot_be_marked_is_waited_for(
     autojump_clock: MockClock,
-    lines: list[str],  # noqa: F811
+    lines: list[str],
 ) -> None:
     """The mark before the quarantine is refused for ever."""
     world = World(workers=1)
@@ -114,7 +113,7 @@ async def test_poison_whose_record_cannot_be_marked_is_waited_for(
 
 async def test_a_lease_that_is_always_too_old_is_waited_for(
     autojump_clock: MockClock,
-    lines: list[str],  # noqa: F811
+    lines: list[str],
 ) -> None:
     """A store that needs longer for a claim than the lease allows: no storm of claims, and no send with an old one."""
     world = World(workers=1, lease_s=20.2, connect_timeout_s=5.0, send_timeout_s=15.0)
@@ -143,7 +142,7 @@ async def test_a_command_gives_up() -> None:
 
 async def test_a_guard_that_cannot_look_says_so(
     autojump_clock: MockClock,
-    lines: list[str],  # noqa: F811
+    lines: list[str],
 ) -> None:
     """Writes may go well while nobody can see whether the store can be trusted: one line, and one at the end."""
     world = World()
@@ -152,8 +151,8 @@ async def test_a_guard_that_cannot_look_says_so(
         await guard_store(world.pipeline())
 
     assert [
-        "the guard cannot check the store: the store is down",
-        "the guard can check the store again, and it is as it must be",
+        "WARNING the guard cannot check the store: the store is down",
+        "INFO the guard can check the store again, and it is as it must be",
     ] == lines
 
 

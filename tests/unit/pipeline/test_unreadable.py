@@ -10,7 +10,6 @@ from trio.testing import MockClock
 from tests.support.fakes.opensearch import Kept
 from tests.support.fakes.world import World
 from tests.unit.backends.opensearch.test_front import Fronted, served
-from tests.unit.pipeline.test_outage import lines  # noqa: F401 - a fixture
 from trio_alerts.outcome import Accepted, Outcome, Retry
 from trio_alerts.ports.channel import Message
 
@@ -39,7 +38,7 @@ def due_again(source: dict[str, Any]) -> None:
 async def test_an_unreadable_retry_holds_up_no_other(
     spoil: str,
     autojump_clock: MockClock,
-    lines: list[str],  # noqa: F811 - the fixture
+    lines: list[str],
 ) -> None:
     """The redriver names it once, however often it meets it; the others are sent, and the process goes on."""
     world, server = World([Retry("busy", 503)] * 3, retry_schedule_s=(5.0,)), Fronted()
@@ -80,7 +79,7 @@ async def test_an_entry_whose_record_is_unreadable_is_quarantined(spoil: str, au
 async def test_a_record_that_is_spoiled_while_it_is_sent_ends_nothing(
     attempt: int,
     autojump_clock: MockClock,
-    lines: list[str],  # noqa: F811 - the fixture
+    lines: list[str],
 ) -> None:
     """The outcome cannot be stored, of a first attempt or of a retry: it is said, and the others go on."""
     world, server = World(retry_schedule_s=(5.0,)), Fronted()

@@ -10,7 +10,6 @@ from trio.testing import MockClock
 
 from tests.support.fakes.opensearch import FakeOpenSearch, answer, error
 from tests.support.fakes.world import GROUP, STREAM, World
-from tests.unit.pipeline.test_outage import lines  # noqa: F401 - a fixture
 from trio_alerts.backends.opensearch.client import open_opensearch
 from trio_alerts.backends.opensearch.mapping import IndexSpec
 from trio_alerts.backends.opensearch.store import OpenSearchStore
@@ -117,7 +116,7 @@ async def test_a_front_costs_nothing_but_time(kinds: tuple[str, ...], autojump_c
 async def test_a_sign_in_page_for_40_s_is_one_line(
     kinds: tuple[str, ...],
     autojump_clock: MockClock,
-    lines: list[str],  # noqa: F811 - the fixture
+    lines: list[str],
 ) -> None:
     """The outage is told once, by what answered; then all goes on."""
     world, server = World(), Fronted()
