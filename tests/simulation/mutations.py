@@ -201,7 +201,7 @@ MUTATIONS = (
         "pipeline/quarantine.py",
         'if existing.record.delivery.state != "sending":',
         "if False:",
-        "tests/unit/pipeline/test_process.py::test_an_entry_delivered_too_often_that_has_an_outcome_is_acknowledged",
+        "tests/unit/pipeline/test_process.py::test_a_redelivery_of_what_has_an_outcome_is_acknowledged_without_a_send",
     ),
     Mutation(
         "an outage taken for a refusal",
@@ -312,7 +312,7 @@ MUTATIONS = (
         "transitions.py",
         "if cuts < policy.max_cuts:",
         "if True:",
-        "tests/unit/pipeline/test_poison.py::test_a_retry_that_kills_whoever_sends_it_has_failed",
+        "tests/unit/pipeline/test_poison.py::test_an_alert_that_kills_whoever_sends_it_has_failed",
     ),
     Mutation(
         "suspects among retries sent side by side",

@@ -41,7 +41,7 @@ class Deaths:
             self.count += 1
 
 
-def killing_at(deaths: Deaths, poison: str, first: Outcome | None = None) -> Callable[[Message], Outcome]:
+def killing_at(deaths: Deaths, poison: str, first: Outcome | None) -> Callable[[Message], Outcome]:
     """Return what a receiver decides: it accepts everything, but one alert kills its sender, if given after `first`."""
     answers = [first] if first is not None else []
 
@@ -55,12 +55,15 @@ def killing_at(deaths: Deaths, poison: str, first: Outcome | None = None) -> Cal
     return decide
 
 
-async def test_an_alert_that_kills_whoever_sends_it_has_failed(autojump_clock: MockClock) -> None:
-    """Five deaths, two of them alone; seven harmless ones in flight beside it are delivered, none condemned."""
+@pytest.mark.parametrize("first", [None, Retry("busy", 503)])
+async def test_an_alert_that_kills_whoever_sends_it_has_failed(
+    autojump_clock: MockClock, first: Outcome | None
+) -> None:
+    """Five deaths, counted by its entry or, for a retry, by its record; seven harmless ones beside it are delivered."""
     world = World(workers=8, latency_s=1.0)
     ids = [world.emit(alert_id=f"a-{n}") for n in range(8)]
     deaths = Deaths(world)
-    world.channel.decide = killing_at(deaths, ids[3])
+    world.channel.decide = killing_at(deaths, ids[3], first)
     await deaths.come()
     assert (5, "failed", "max_deliveries") == (
         deaths.count,
@@ -71,21 +74,6 @@ async def test_an_alert_that_kills_whoever_sends_it_has_failed(autojump_clock: M
     assert ([], {}) == (world.dead, world.pending)
     for one in ids:
         assert world.channel.accepted[one] - 1 <= world.delivery(one).in_doubt <= 5
-
-
-async def test_a_retry_that_kills_whoever_sends_it_has_failed(autojump_clock: MockClock) -> None:
-    """Its entry is acknowledged, no delivery is counted: the record counts its own deaths."""
-    world = World(workers=8, latency_s=1.0)
-    ids = [world.emit(alert_id=f"a-{n}") for n in range(8)]
-    deaths = Deaths(world)
-    world.channel.decide = killing_at(deaths, ids[3], first=Retry("busy", 503))
-    await deaths.come()
-    assert (5, "failed", "max_deliveries") == (
-        deaths.count,
-        world.delivery(ids[3]).state,
-        world.delivery(ids[3]).reason,
-    )
-    assert dict.fromkeys(ids, "delivered") | {ids[3]: "failed"} == world.states
 
 
 async def test_an_alert_that_kills_before_it_has_a_record_is_quarantined(autojump_clock: MockClock) -> None:

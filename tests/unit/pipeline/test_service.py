@@ -6,12 +6,11 @@ from trio.testing import MockClock
 
 from tests.support.fakes.channel import FakeChannel
 from tests.support.fakes.world import GROUP, STREAM, World
-from trio_alerts.errors import Interrupted, QuarantineHalt, RefusedContent, SchemaError
+from trio_alerts.errors import Interrupted, QuarantineHalt, SchemaError
 from trio_alerts.outcome import Accepted, Retry
 from trio_alerts.pipeline.fault_points import FaultPoint, InjectedFault
 from trio_alerts.pipeline.service import serve, watch_signals
 from trio_alerts.ports.channel import Message
-from trio_alerts.ports.store import Stored
 
 
 async def test_alerts_flow_from_the_stream_to_the_receiver(autojump_clock: MockClock) -> None:
@@ -407,22 +406,3 @@ async def test_after_an_outage_of_the_store_living_owners_may_write_first(autoju
     delivery = world.delivery(entry_id)
     assert ("delivered", 2, 0) == (delivery.state, delivery.attempts, delivery.in_doubt)
     assert [1] == list(world.channel.accepted.values())
-
-
-async def test_a_due_record_that_cannot_be_read_holds_up_no_other(autojump_clock: MockClock) -> None:
-    """Somebody changed it by hand: it is named in the log, and the others are sent."""
-    world = World([Retry("busy", 503)] * 2, retry_schedule_s=(5.0,), redrive_every_s=1.0)
-    broken, sound = world.emit(alert_id="broken"), world.emit(alert_id="sound")
-    pipeline = world.pipeline()
-    plain = world.store.get
-
-    async def get(record_id: str) -> Stored | None:
-        if record_id == broken:
-            raise RefusedContent("delivery.state is 'sent'")
-        return await plain(record_id)
-
-    async with world.serving(pipeline):
-        await trio.sleep(2)
-        pipeline.store.get = get  # type: ignore[method-assign]
-        await trio.sleep(20)
-    assert {broken: "retrying", sound: "delivered"} == world.states
