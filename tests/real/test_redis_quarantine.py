@@ -1,46 +1,50 @@
 """The quarantine on real servers: what is read of it, put back, dropped, and counted."""
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 import pytest
 
 from tests.contracts.stream import GROUP, WHY, Fields, add, ids, read_all
-from tests.real.test_redis_stream import RedisWorld, configured, settings, world
+from tests.real.test_redis_stream import RedisWorld, configured, settings
 from tests.support.servers import RedisServer
 from trio_alerts.backends.redis import standing as standing_module
-from trio_alerts.backends.redis.dead_letters import RedisDeadLetters, open_dead_letters
+from trio_alerts.backends.redis.dead_letters import DeadLetter, RedisDeadLetters, open_dead_letters
 from trio_alerts.backends.redis.keys import dead_letter_key, dropped_key
 from trio_alerts.backends.redis.standing import Position, RedisLedger, open_ledger
 from trio_alerts.errors import StartError
 
-__all__ = ["world"]
-
 
 @asynccontextmanager
 async def quarantined(
-    world: RedisWorld, server: RedisServer, entries: Sequence[Fields], why: tuple[str, str] = WHY
-) -> AsyncIterator[tuple[RedisDeadLetters, list[str]]]:
-    """Quarantine entries as a worker does; give the desk, and the entries' first IDs."""
-    added = [world.add(world.names[0], fields) for fields in entries]
+    world: RedisWorld, server: RedisServer, fields: Fields
+) -> AsyncIterator[tuple[RedisDeadLetters, DeadLetter]]:
+    """Quarantine an entry as a worker does; give the desk, and what it finds."""
+    world.add(world.names[0], fields)
     async with world.open("a") as stream:
         await stream.prepare()
-        for entry in await read_all(stream, len(entries)):
-            assert await stream.quarantine(entry, *why)
+        (read,) = await stream.read(1)
+        assert await stream.quarantine(read, *WHY)
     async with open_dead_letters(settings(server)) as quarantine:
-        yield quarantine, added
+        (entry,) = await quarantine.page(world.names[0], 10)
+        yield quarantine, entry
 
 
 async def test_an_entry_is_read_as_it_was(world: RedisWorld, redis_server: RedisServer) -> None:
     """Every field with its bytes, doubles and names like ours included, apart from what was noted about it."""
     original = [(b"event", b"\xff{"), (b"twice", b"1"), (b"twice", b"2"), (b"_id", b"forged"), (b"_reason", b"forged")]
-    async with quarantined(world, redis_server, [original]) as (quarantine, added):
-        (entry,) = await quarantine.page(world.names[0], 10)
+    async with quarantined(world, redis_server, original) as (quarantine, entry):
         found = await quarantine.get(world.names[0], entry.id)
         assert await quarantine.get(world.names[0], "1-1") is None
         assert [] == await quarantine.page(world.names[0], 10, after=entry.id)
     assert found == (entry, original)
-    assert (added[0], *WHY, 1, GROUP) == (entry.record_id, entry.reason, entry.error, entry.deliveries, entry.group)
+    assert (world.entries(world.names[0])[0], *WHY, 1, GROUP) == (
+        entry.record_id,
+        entry.reason,
+        entry.error,
+        entry.deliveries,
+        entry.group,
+    )
     assert sum(len(name) + len(value) for name, value in original) == entry.size
 
 
@@ -48,8 +52,7 @@ async def test_an_entry_is_read_as_it_was(world: RedisWorld, redis_server: Redis
 async def test_a_replay_is_the_alert_that_it_was(world: RedisWorld, redis_server: RedisServer, count: int) -> None:
     """All its fields, however many, and its first record ID; what is replayed is no dead letter any more."""
     original = [(b"%d" % number, b"v") for number in range(count)]
-    async with quarantined(world, redis_server, [original]) as (quarantine, added):
-        (entry,) = await quarantine.page(world.names[0], 10)
+    async with quarantined(world, redis_server, original) as (quarantine, entry):
         found = await quarantine.get(world.names[0], entry.id)
         assert found is not None
         assert original == found[1]
@@ -58,11 +61,11 @@ async def test_a_replay_is_the_alert_that_it_was(world: RedisWorld, redis_server
         assert [] == world.dead(world.names[0])
         async with world.open("b") as stream:
             (replayed,) = await stream.read(10)
-            assert (new_id, added[0], True) == (replayed.id, replayed.record_id, replayed.replayed)
-            assert dict(original) | {b"replay_of": added[0].encode()} == replayed.fields
+            assert (new_id, entry.record_id, True) == (replayed.id, replayed.record_id, replayed.replayed)
+            assert dict(original) | {b"replay_of": entry.record_id.encode()} == replayed.fields
             assert await stream.quarantine(replayed, *WHY)
         (again,) = await quarantine.page(world.names[0], 10)
-        assert added[0] == again.record_id
+        assert entry.record_id == again.record_id
         await quarantine.replay(world.names[0], again.id)
     flat = world.run("XRANGE", world.names[0], "-", "+")[-1][1]
     assert 1 == flat[::2].count(b"replay_of")
@@ -73,8 +76,7 @@ async def test_a_field_that_looks_like_our_packed_ones_is_none(
     world: RedisWorld, redis_server: RedisServer, value: bytes
 ) -> None:
     """Only very many fields are ever packed: a producer's field of that name is one of its own."""
-    async with quarantined(world, redis_server, [[(b"_fields", value)]]) as (quarantine, _):
-        (entry,) = await quarantine.page(world.names[0], 10)
+    async with quarantined(world, redis_server, [(b"_fields", value)]) as (quarantine, entry):
         found = await quarantine.get(world.names[0], entry.id)
         assert found is not None
         assert [(b"_fields", value)] == found[1]
@@ -82,20 +84,21 @@ async def test_a_field_that_looks_like_our_packed_ones_is_none(
 
 async def test_a_producers_own_replay_of_does_not_survive(world: RedisWorld, redis_server: RedisServer) -> None:
     """What it wrote there was none of ours; the replay says the truth."""
-    async with quarantined(world, redis_server, [[(b"event", b"{"), (b"replay_of", b"1-0x")]]) as (quarantine, added):
-        (entry,) = await quarantine.page(world.names[0], 10)
+    async with quarantined(world, redis_server, [(b"event", b"{"), (b"replay_of", b"1-0x")]) as (quarantine, entry):
         await quarantine.replay(world.names[0], entry.id)
         async with world.open("b") as stream:
             (replayed,) = await stream.read(10)
-    assert (added[0], {b"event": b"{", b"replay_of": added[0].encode()}) == (replayed.record_id, replayed.fields)
+    assert (entry.record_id, {b"event": b"{", b"replay_of": entry.record_id.encode()}) == (
+        replayed.record_id,
+        replayed.fields,
+    )
 
 
 @pytest.mark.parametrize("count", [2, 20_000])
 async def test_as_new_it_is_another_alert(world: RedisWorld, redis_server: RedisServer, count: int) -> None:
     """For an entry whose ID belongs to another alert: it gets a record of its own."""
     original = [(b"%d" % number, b"v") for number in range(count)]
-    async with quarantined(world, redis_server, [original]) as (quarantine, _):
-        (entry,) = await quarantine.page(world.names[0], 10)
+    async with quarantined(world, redis_server, original) as (quarantine, entry):
         new_id = await quarantine.replay(world.names[0], entry.id, as_new=True)
         async with world.open("b") as stream:
             (replayed,) = await stream.read(10)
@@ -115,8 +118,8 @@ async def test_what_somebody_else_put_there_is_replayed_as_new(world: RedisWorld
 
 async def test_a_replay_that_cannot_be_written_leaves_the_entry(world: RedisWorld, redis_server: RedisServer) -> None:
     """A full server: exit code 4, and nothing has moved."""
-    async with quarantined(world, redis_server, [[(b"event", b"{")]]) as (quarantine, _):
-        (entry,) = await quarantine.page(world.names[0], 10)
+    async with quarantined(world, redis_server, [(b"event", b"{")]) as (_, entry):
+        pass
     with configured(world.client, maxmemory=1), pytest.raises(StartError, match="memory"):
         async with open_dead_letters(settings(redis_server)) as quarantine:
             await quarantine.replay(world.names[0], entry.id)
@@ -131,14 +134,13 @@ async def test_a_replay_that_cannot_be_written_leaves_the_entry(world: RedisWorl
 
 async def test_a_drop_is_noted(world: RedisWorld, redis_server: RedisServer) -> None:
     """Which record, why it had been there, and who dropped it; once."""
-    async with quarantined(world, redis_server, [[(b"event", b"{")]]) as (quarantine, added):
-        (entry,) = await quarantine.page(world.names[0], 10)
+    async with quarantined(world, redis_server, [(b"event", b"{")]) as (quarantine, entry):
         assert [True, False] == [await quarantine.drop(world.names[0], entry.id, "eve@desk") for _ in range(2)]
     assert [] == world.dead(world.names[0])
     ((_, flat),) = world.run("XRANGE", dropped_key(world.names[0]), "-", "+")
     noted = dict(zip(flat[::2], flat[1::2], strict=True))
     assert {
-        b"id": added[0].encode(),
+        b"id": entry.record_id.encode(),
         b"dead_id": entry.id.encode(),
         b"reason": WHY[0].encode(),
         b"error": WHY[1].encode(),

@@ -1,7 +1,7 @@
 """The schema guard on real servers: what it makes, what it fixes, and what ends the program."""
 
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from typing import Any
 
 import httpx
@@ -51,6 +51,17 @@ def obey(server: OpenSearch, message: str, *endings: str) -> None:
         words = line.strip().split(" ", 2)
         if words[0] in ("PUT", "POST") and words[1].rpartition("/")[2] in endings:
             do(server, words[0], words[1], msgspec.json.decode(words[2]))
+
+
+@contextmanager
+def template_at(server: OpenSearch, path: str, body: dict[str, Any]) -> Iterator[None]:
+    """Put a template there for a while; afterwards the one that a message told to put is removed too."""
+    do(server, "PUT", path, body)
+    try:
+        yield
+    finally:
+        do(server, "DELETE", path)
+        server.request("DELETE", f"/_index_template/{body['index_patterns'][0].removesuffix('*')}")
 
 
 # --- at start --------------------------------------------------------------------------------------------------------
@@ -184,8 +195,7 @@ async def test_a_template_that_we_may_not_see_is_found_after_the_creation(
         raise AccessDenied("OpenSearch forbids GET /_index_template (403)", 403)
 
     template = {"index_patterns": [f"{wanted.alias}*"], "template": {"settings": {"index.refresh_interval": "-1"}}}
-    do(opensearch_server, "PUT", f"/_index_template/{wanted.alias}", template)
-    try:
+    with template_at(opensearch_server, f"/_index_template/{wanted.alias}", template):
         async with guarding(opensearch_server, wanted) as guard:
             monkeypatch.setattr(guard._indices._client.indices, "get_index_template", forbidden)
             (line,) = await guard.inspect()
@@ -194,8 +204,6 @@ async def test_a_template_that_we_may_not_see_is_found_after_the_creation(
                 await guard.prepare()
             obey(opensearch_server, str(caught.value), "_settings")
             await guard.prepare()
-    finally:
-        do(opensearch_server, "DELETE", f"/_index_template/{wanted.alias}")
 
 
 def composable(wanted: IndexSpec, **template: Any) -> tuple[str, dict[str, Any]]:
@@ -230,16 +238,13 @@ async def test_what_templates_set_is_overruled(
         },
         aliases={f"{wanted.alias}-theirs": {}},
     )
-    do(opensearch_server, "PUT", path, template)
-    try:
+    with template_at(opensearch_server, path, template):
         async with guarding(opensearch_server, wanted) as guard:
             (line,) = await guard.inspect()
             assert f"index template theirs-{wanted.alias} adds: alias {wanted.alias}-theirs, " in line
             assert "index.search.default_pipeline" in line
             await guard.prepare()
             await guard.compare()
-    finally:
-        do(opensearch_server, "DELETE", path)
 
 
 @pytest.mark.parametrize("kind", [composable, legacy])
@@ -262,24 +267,16 @@ async def test_what_no_request_overrules_is_refused_before_the_first_start(
 ) -> None:
     """Named with its template by `check` and by `run`; nothing is created, and the command puts it right."""
     path, body = kind(wanted, **template)
-    do(opensearch_server, "PUT", path, body)
-    try:
+    with template_at(opensearch_server, path, body):
         await assert_refused(opensearch_server, wanted, says)
-    finally:
-        do(opensearch_server, "DELETE", path)
-        opensearch_server.request("DELETE", f"/_index_template/{wanted.alias}")
 
 
 async def test_a_data_stream_of_that_name_is_refused(opensearch_server: OpenSearch, wanted: IndexSpec) -> None:
     """OpenSearch creates no index under such a template; the command keeps it away from our indices alone."""
     path = f"/_index_template/theirs-{wanted.alias}"
     body = {"index_patterns": [f"{wanted.alias}*"], "data_stream": {}, "priority": 5}
-    do(opensearch_server, "PUT", path, body)
-    try:
+    with template_at(opensearch_server, path, body):
         await assert_refused(opensearch_server, wanted, "is to be a data stream, must be an index")
-    finally:
-        do(opensearch_server, "DELETE", path)
-        opensearch_server.request("DELETE", f"/_index_template/{wanted.alias}")
 
 
 async def assert_refused(server: OpenSearch, wanted: IndexSpec, says: str) -> None:
