@@ -5,18 +5,20 @@ A server that cannot be had skips its tests with one line that says what to inst
 
 import os
 import secrets
-from collections.abc import Iterator
-from contextlib import AbstractContextManager, ExitStack, nullcontext
+from collections.abc import AsyncIterator, Iterator
+from contextlib import AbstractContextManager, ExitStack, closing, nullcontext
 from pathlib import Path
 from typing import Protocol, TypeVar
 
 import pytest
 
+from tests.real.test_redis_stream import RedisWorld, settings
 from tests.support.obtain import obtain
 from tests.support.program import QUICK, Site
 from tests.support.servers import OpenSearch, OpenSearchServer, ReceiverServer, RedisServer, ValkeyServer
 from tests.support.servers.opensearch import RunningOpenSearch
 from tests.support.tls import TlsFiles, make_tls_files
+from trio_alerts.backends.redis.stream import RedisStream, open_redis_stream
 
 
 @pytest.fixture(scope="session")
@@ -64,16 +66,25 @@ def opensearch_server(request: pytest.FixtureRequest) -> OpenSearch:
 
 
 @pytest.fixture
-def fresh_redis(redis_server: RedisServer) -> RedisServer:
-    """Give Valkey, then Redis 7, without any key."""
-    redis_server.flush()
-    return redis_server
-
-
-@pytest.fixture
 def stream_name() -> str:
     """Name a stream that no other test uses."""
     return f"AlertStream-{secrets.token_hex(4)}"
+
+
+@pytest.fixture
+def world(redis_server: RedisServer, stream_name: str) -> Iterator[RedisWorld]:
+    """Give a world on Valkey, then on Redis 7."""
+    world = RedisWorld(redis_server, stream_name)
+    with closing(world.client):
+        yield world
+
+
+@pytest.fixture
+async def stream(world: RedisWorld, redis_server: RedisServer) -> AsyncIterator[RedisStream]:
+    """Give a consumer of the world's first stream, ready to read."""
+    async with open_redis_stream(settings(redis_server, stream=world.names[0])) as stream:
+        await stream.prepare()
+        yield stream
 
 
 @pytest.fixture

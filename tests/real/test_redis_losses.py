@@ -1,6 +1,6 @@
 """What goes away before it was read: noticed, named, counted once, whoever took it."""
 
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -20,13 +20,6 @@ UNREAD = 5
 TAKEN = "ERROR lost upstream: stream "
 MOVED = "was moved (XGROUP SETID"
 GONE = "was lost and is created again"
-
-
-@pytest.fixture
-def world(redis_server: RedisServer, stream_name: str) -> Iterator[RedisWorld]:
-    world = RedisWorld(redis_server, stream_name)
-    with world.client:
-        yield world
 
 
 @asynccontextmanager

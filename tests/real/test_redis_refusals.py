@@ -1,7 +1,6 @@
 """A server that refuses: renamed commands, users with few rights, keys of another type, a full memory."""
 
 import re
-from collections.abc import Iterator
 from functools import partial
 
 import pytest
@@ -12,7 +11,7 @@ from tests.real.test_redis_stream import RedisWorld, configured, settings, user
 from tests.support.obtain import obtain
 from tests.support.servers import RedisServer, ValkeyServer
 from trio_alerts.backends.redis.keys import dead_letter_key, ledger_key, lost_key
-from trio_alerts.backends.redis.stream import open_redis_stream
+from trio_alerts.backends.redis.stream import RedisStream, open_redis_stream
 from trio_alerts.errors import StartError, Unavailable
 from trio_alerts.ports.stream import HANDED_OVER_IDLE_S
 
@@ -20,13 +19,6 @@ NEEDED = (
     *("EVAL", "XPENDING", "XCLAIM", "TIME", "XINFO", "XLEN", "XREADGROUP", "XACK", "XADD", "XGROUP", "XRANGE"),
     *("HGETALL", "HSET", "HINCRBY", "EXISTS", "SET"),
 )
-
-
-@pytest.fixture
-def world(redis_server: RedisServer, stream_name: str) -> Iterator[RedisWorld]:
-    world = RedisWorld(redis_server, stream_name)
-    with world.client:
-        yield world
 
 
 @pytest.mark.parametrize("kind", [ValkeyServer, RedisServer])
@@ -140,17 +132,15 @@ async def test_what_a_full_memory_allows_goes_on(world: RedisWorld, redis_server
 
 
 async def test_a_deleted_entry_that_cannot_be_noted_is_still_handed_over(
-    world: RedisWorld, redis_server: RedisServer
+    world: RedisWorld, stream: RedisStream
 ) -> None:
     """One entry of a page that was deleted keeps no other from being renewed or taken over."""
     added = add(world, 2)
-    async with open_redis_stream(settings(redis_server, stream=world.names[0])) as stream:
-        await stream.prepare()
-        await read_all(stream, 2)
-        world.delete(world.names[0], added[0])
-        with configured(world.client, maxmemory=1):
-            assert 1 == await stream.hand_over(set(), set())
-        assert added[1:] == ids(await stream.look(HANDED_OVER_IDLE_S, 2))
+    await read_all(stream, 2)
+    world.delete(world.names[0], added[0])
+    with configured(world.client, maxmemory=1):
+        assert 1 == await stream.hand_over(set(), set())
+    assert added[1:] == ids(await stream.look(HANDED_OVER_IDLE_S, 2))
 
 
 async def test_a_group_cannot_be_made_at_maxmemory(world: RedisWorld, redis_server: RedisServer) -> None:

@@ -1,7 +1,7 @@
 """The stream port on real servers: the contract, and what only Redis has."""
 
 from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager, closing, contextmanager
+from contextlib import asynccontextmanager, contextmanager
 from typing import Any, Literal
 
 import msgspec
@@ -131,14 +131,6 @@ def settings(server: RedisServer, **more: Any) -> Settings:
     )
 
 
-@pytest.fixture
-def world(redis_server: RedisServer, stream_name: str) -> Iterator[RedisWorld]:
-    """Give a world on Valkey, then on Redis 7."""
-    world = RedisWorld(redis_server, stream_name)
-    with closing(world.client):
-        yield world
-
-
 class TestRedisStream(StreamContract):
     """The contract on Valkey and on Redis 7."""
 
@@ -206,18 +198,6 @@ async def test_all_streams_are_looked_at_before_a_group_is_created(
             await stream.prepare()
     groups: Any = world.client.xinfo_groups(world.names[0])
     assert [] == groups
-
-
-@pytest.mark.parametrize("method", ["prepare", "inspect"])
-async def test_a_dead_letter_key_that_is_no_stream_is_refused(
-    world: RedisWorld, redis_server: RedisServer, method: str
-) -> None:
-    """Else the first bad entry would stop the process."""
-    world.client.hset(dead_letter_key(world.names[0]), "a", "b")
-    async with open_redis_stream(settings(redis_server, stream=world.names[0])) as stream:
-        with pytest.raises(StartError, match="holds a value of another type") as raised:
-            await getattr(stream, method)()
-    assert 4 == raised.value.exit_code
 
 
 async def test_a_server_that_evicts_streams_is_refused(world: RedisWorld, redis_server: RedisServer) -> None:
@@ -291,19 +271,17 @@ async def test_a_key_without_permission_is_noticed_at_start(world: RedisWorld, r
             await stream.prepare()
 
 
-async def test_looking_for_permissions_changes_nothing(world: RedisWorld, redis_server: RedisServer) -> None:
+async def test_looking_for_permissions_changes_nothing(world: RedisWorld, stream: RedisStream) -> None:
     """Next to a working consumer of the same name: its entries, the group and the dead letters stay as they are."""
     name = world.names[0]
     add(world, 2)
-    async with open_redis_stream(settings(redis_server, stream=name)) as stream:
-        await stream.prepare()
-        first, second = await read_all(stream, 2)
-        assert await stream.quarantine(first, *WHY)
-        keys = sorted(world.client.keys(f"*{name}*"))
-        before = [world.client.dump(key) for key in keys]
-        assert [] == created(await stream.inspect())
-        assert keys == sorted(world.client.keys(f"*{name}*"))
-        assert before == [world.client.dump(key) for key in keys]
+    first, second = await read_all(stream, 2)
+    assert await stream.quarantine(first, *WHY)
+    keys = sorted(world.client.keys(f"*{name}*"))
+    before = [world.client.dump(key) for key in keys]
+    assert [] == created(await stream.inspect())
+    assert keys == sorted(world.client.keys(f"*{name}*"))
+    assert before == [world.client.dump(key) for key in keys]
     assert [second.id] == list(world.pending(name))
 
 
@@ -382,15 +360,13 @@ async def test_a_stream_that_goes_away_under_a_blocked_reader_comes_back(
     assert 1 == len([line for line in logged if line.startswith("ERROR group")])
 
 
-async def test_a_key_of_another_type_is_an_outage(world: RedisWorld, redis_server: RedisServer) -> None:
+async def test_a_key_of_another_type_is_an_outage(world: RedisWorld, stream: RedisStream) -> None:
     """A stream that becomes something else while it is read is named and waited for."""
-    async with open_redis_stream(settings(redis_server, stream=world.names[0])) as stream:
-        await stream.prepare()
-        world.client.delete(world.names[0])
-        world.client.set(world.names[0], "text")
-        for call in (stream.read(1), stream.look(0, 1), stream.hand_over(set())):
-            with pytest.raises(Unavailable, match=r"refuses .*: WRONGTYPE"):
-                await call
+    world.client.delete(world.names[0])
+    world.client.set(world.names[0], "text")
+    for call in (stream.read(1), stream.look(0, 1), stream.hand_over(set())):
+        with pytest.raises(Unavailable, match=r"refuses .*: WRONGTYPE"):
+            await call
 
 
 @pytest.mark.parametrize("command", ["xreadgroup", "xgroup|create"])
@@ -411,58 +387,52 @@ async def test_a_permission_that_is_taken_away_is_no_lost_group(
 
 @pytest.mark.parametrize("method", ["own_pending", "hand_over"])
 async def test_what_another_takes_between_look_and_script_stays_his(
-    world: RedisWorld, redis_server: RedisServer, monkeypatch: pytest.MonkeyPatch, method: str
+    world: RedisWorld, stream: RedisStream, monkeypatch: pytest.MonkeyPatch, method: str
 ) -> None:
     """White-box: the script looks at the owner again, since the page that it acts on is a moment old."""
     name = world.names[0]
     (added,) = add(world, 1)
-    async with open_redis_stream(settings(redis_server, stream=name)) as stream:
-        await stream.prepare()
-        await stream.read(1)
-        look = stream._pending.page
+    await stream.read(1)
+    look = stream._pending.page
 
-        async def look_and_lose(*args: Any, **kwargs: Any) -> list[Pending]:
-            page = await look(*args, **kwargs)
-            world.client.xclaim(name, GROUP, "b", 0, [added])
-            return page
+    async def look_and_lose(*args: Any, **kwargs: Any) -> list[Pending]:
+        page = await look(*args, **kwargs)
+        world.client.xclaim(name, GROUP, "b", 0, [added])
+        return page
 
-        monkeypatch.setattr(stream._pending, "page", look_and_lose)
-        if method == "own_pending":
-            assert [] == await stream.own_pending(set(), 1)
-        else:
-            assert 0 == await stream.hand_over(set())
+    monkeypatch.setattr(stream._pending, "page", look_and_lose)
+    if method == "own_pending":
+        assert [] == await stream.own_pending(set(), 1)
+    else:
+        assert 0 == await stream.hand_over(set())
     held = world.pending(name)[added]
     assert ("b", 2, True) == (held.consumer, held.deliveries, held.idle_s < PATIENCE_S)
 
 
-async def test_replays_are_remembered_until_they_are_done_with(world: RedisWorld, redis_server: RedisServer) -> None:
+async def test_replays_are_remembered_until_they_are_done_with(world: RedisWorld, stream: RedisStream) -> None:
     """White-box: what was replayed is no growing memory."""
     (first,) = add(world, 1)
     for _ in range(2):
         world.add(world.names[0], [(b"replay_of", first.encode())])
-    async with open_redis_stream(settings(redis_server, stream=world.names[0])) as stream:
-        await stream.prepare()
-        _, one, other = await read_all(stream, 3)
-        assert 2 == len(stream._entries._replays)
-        await stream.ack(one)
-        assert await stream.quarantine(other, *WHY)
-        assert {} == stream._entries._replays
+    _, one, other = await read_all(stream, 3)
+    assert 2 == len(stream._entries._replays)
+    await stream.ack(one)
+    assert await stream.quarantine(other, *WHY)
+    assert {} == stream._entries._replays
 
 
-async def test_a_cancelled_read_loses_nothing(world: RedisWorld, redis_server: RedisServer) -> None:
+async def test_a_cancelled_read_loses_nothing(world: RedisWorld, stream: RedisStream) -> None:
     """What the server hands out in that moment is pending under our name, and found."""
     added: list[str] = []
     found: set[str] = set()
-    async with open_redis_stream(settings(redis_server, stream=world.names[0])) as stream:
-        await stream.prepare()
-        for number in range(20):
-            with trio.move_on_after(0.0005 * number):
-                found.update(ids(await stream.read(10)))
-            added += add(world, 1)
-        with trio.fail_after(PATIENCE_S):
-            while found != set(added):
-                found.update(ids(await stream.own_pending(found, 10)))
-                found.update(ids(await stream.read(10)))
+    for number in range(20):
+        with trio.move_on_after(0.0005 * number):
+            found.update(ids(await stream.read(10)))
+        added += add(world, 1)
+    with trio.fail_after(PATIENCE_S):
+        while found != set(added):
+            found.update(ids(await stream.own_pending(found, 10)))
+            found.update(ids(await stream.read(10)))
 
 
 async def test_entries_that_come_to_all_streams_at_once(world: RedisWorld, redis_server: RedisServer) -> None:
@@ -484,57 +454,38 @@ async def test_entries_that_come_to_all_streams_at_once(world: RedisWorld, redis
             await read_all(stream, 9 - len(entries))
 
 
-async def test_a_full_server_leaves_the_entry_pending(world: RedisWorld, redis_server: RedisServer) -> None:
-    """The dead-letter stream cannot be written: the entry is not acknowledged, and the caller tries again."""
-    add(world, 1)
-    async with open_redis_stream(settings(redis_server, stream=world.names[0])) as stream:
-        await stream.prepare()
-        (entry,) = await stream.read(1)
-        with configured(world.client, maxmemory=1), pytest.raises(Unavailable, match="memory"):
-            await stream.quarantine(entry, *WHY)
-        assert [entry.id] == list(world.pending(world.names[0]))
-        assert [] == world.dead(world.names[0])
-        assert await stream.quarantine(entry, *WHY)
-
-
 async def test_a_dead_letter_stream_that_cannot_be_written_leaves_the_entry_pending(
-    world: RedisWorld, redis_server: RedisServer
+    world: RedisWorld, stream: RedisStream
 ) -> None:
     """Whatever the reason: no entry is acknowledged that is not kept."""
     add(world, 1)
-    async with open_redis_stream(settings(redis_server, stream=world.names[0])) as stream:
-        await stream.prepare()
-        (entry,) = await stream.read(1)
-        world.client.set(dead_letter_key(world.names[0]), "text")
-        with pytest.raises(Unavailable, match="WRONGTYPE"):
-            await stream.quarantine(entry, *WHY)
+    (entry,) = await stream.read(1)
+    world.client.set(dead_letter_key(world.names[0]), "text")
+    with pytest.raises(Unavailable, match="WRONGTYPE"):
+        await stream.quarantine(entry, *WHY)
     assert [entry.id] == list(world.pending(world.names[0]))
 
 
-async def test_a_huge_payload_is_kept_whole(world: RedisWorld, redis_server: RedisServer) -> None:
+async def test_a_huge_payload_is_kept_whole(world: RedisWorld, stream: RedisStream) -> None:
     """2 MiB, far more than an alert may have: it stays on the server all the way."""
     payload = b"\x00\xff" * 1024 * 1024
     world.add(world.names[0], [(b"event", payload)])
-    async with open_redis_stream(settings(redis_server, stream=world.names[0])) as stream:
-        await stream.prepare()
-        (entry,) = await stream.read(1)
-        assert ({}, len(payload) + len(b"event")) == (entry.fields, entry.oversize)
-        assert await stream.quarantine(entry, *WHY)
+    (entry,) = await stream.read(1)
+    assert ({}, len(payload) + len(b"event")) == (entry.fields, entry.oversize)
+    assert await stream.quarantine(entry, *WHY)
     assert (b"event", payload) == world.dead(world.names[0])[0][0]
 
 
 @pytest.mark.parametrize("deleted", [False, True])
 async def test_an_entry_of_very_many_fields_is_kept_together(
-    world: RedisWorld, redis_server: RedisServer, deleted: bool
+    world: RedisWorld, stream: RedisStream, deleted: bool
 ) -> None:
     """Lua cannot pass so many values on: they are one field, as MessagePack, so that the entry can be quarantined."""
     world.add(world.names[0], [(b"%d" % number, b"v") for number in range(20_000)])
-    async with open_redis_stream(settings(redis_server, stream=world.names[0])) as stream:
-        await stream.prepare()
-        (entry,) = await stream.read(1)
-        if deleted:
-            world.delete(world.names[0], entry.id)
-        assert await stream.quarantine(entry, *WHY)
+    (entry,) = await stream.read(1)
+    if deleted:
+        world.delete(world.names[0], entry.id)
+    assert await stream.quarantine(entry, *WHY)
     (dead,) = world.dead(world.names[0])
     flat = msgspec.msgpack.decode(dict(dead)[b"_fields"], type=list[str])
     assert [str(number) for number in range(20_000)] == flat[::2]
@@ -542,28 +493,16 @@ async def test_an_entry_of_very_many_fields_is_kept_together(
     assert {} == world.pending(world.names[0])
 
 
-async def test_the_dead_letter_stream_has_the_agreed_name(world: RedisWorld, redis_server: RedisServer) -> None:
-    """`{<stream>}:dead`, in the stream's own cluster slot."""
-    add(world, 1)
-    async with open_redis_stream(settings(redis_server, stream=world.names[0])) as stream:
-        await stream.prepare()
-        (entry,) = await stream.read(1)
-        assert await stream.quarantine(entry, *WHY)
-    assert 1 == world.client.xlen(f"{{{world.names[0]}}}:dead")
-
-
 async def test_what_is_lost_upstream_is_an_error_in_the_log(
-    world: RedisWorld, redis_server: RedisServer, logged: list[str]
+    world: RedisWorld, stream: RedisStream, logged: list[str]
 ) -> None:
     """One line an entry, with its record ID; a warning if we hold what it says."""
     ours, gone = add(world, 2)
-    async with open_redis_stream(settings(redis_server, stream=world.names[0])) as stream:
-        await stream.prepare()
-        entry, _ = await read_all(stream, 2)
-        world.client.xtrim(world.names[0], maxlen=0, approximate=False)
-        await stream.renew([entry])
-        assert [] == await stream.own_pending(set(), 10)
-        assert [] == await stream.own_pending(set(), 10)
+    entry, _ = await read_all(stream, 2)
+    world.client.xtrim(world.names[0], maxlen=0, approximate=False)
+    await stream.renew([entry])
+    assert [] == await stream.own_pending(set(), 10)
+    assert [] == await stream.own_pending(set(), 10)
     said = [line for line in logged if "deleted" in line]
     expected = [f"WARNING {ours}: was deleted", f"ERROR {gone}: lost upstream"]
     assert expected == [line[: len(start)] for line, start in zip(said, expected, strict=True)]
@@ -586,26 +525,16 @@ async def test_trimming_at_the_heels_of_the_group_is_counted_exactly(
 
 
 async def test_a_large_stream_is_trimmed_in_steps(
-    world: RedisWorld, redis_server: RedisServer, monkeypatch: pytest.MonkeyPatch
+    world: RedisWorld, stream: RedisStream, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """No call keeps the server for long; what a round did not get to is left to the next."""
     monkeypatch.setattr(upkeep, "TRIM_AT_ONCE", 200)
     monkeypatch.setattr(upkeep, "TRIM_CALLS", 3)
     add(world, 950)
-    async with open_redis_stream(settings(redis_server, stream=world.names[0])) as stream:
-        await stream.prepare()
-        for entry in await read_all(stream, 950):
-            await stream.ack(entry)
-        await trio.sleep(0.002)
-        assert [600, 350, 0] == [await stream.upkeep.trim(0) for _ in range(3)]
-
-
-async def test_a_wrong_address_is_refused(redis_server: RedisServer) -> None:
-    """Nobody listens there: exit code 4, and the message says where."""
-    nowhere = RedisAddress("127.0.0.1", 1)
-    with pytest.raises(StartError, match=r"127\.0\.0\.1:1"):
-        async with open_redis_stream(settings(redis_server, redis_url=nowhere)):
-            pass
+    for entry in await read_all(stream, 950):
+        await stream.ack(entry)
+    await trio.sleep(0.002)
+    assert [600, 350, 0] == [await stream.upkeep.trim(0) for _ in range(3)]
 
 
 async def test_its_name_tells_the_live_state(world: RedisWorld, redis_server: RedisServer) -> None:

@@ -21,7 +21,6 @@ from tests.support.servers import (
     OpenSearchServer,
     ReceiverServer,
     RedisServer,
-    SentinelServer,
     Server,
     ServerFailedError,
     UnavailableError,
@@ -31,7 +30,6 @@ from tests.support.servers import (
 )
 from tests.support.servers.java import Java
 from tests.support.servers.process import free_port
-from tests.support.tls import TlsFiles
 
 pytestmark = pytest.mark.support
 
@@ -47,13 +45,6 @@ def test_valkey_is_version_9(valkey: RedisServer) -> None:
 def test_redis_is_at_least_version_7(redis7: RedisServer) -> None:
     """The distribution's Redis has the commands that the stream needs."""
     assert redis7.version() >= (7, 0)
-
-
-def test_fresh_redis_has_no_key(fresh_redis: RedisServer) -> None:
-    """A test that asks for a fresh server finds nothing of the tests before it."""
-    with fresh_redis.client() as client:
-        assert 0 == client.dbsize()
-        client.set("left", "over")
 
 
 @pytest.mark.parametrize("kind", [ValkeyServer, RedisServer])
@@ -84,37 +75,6 @@ def test_a_paused_redis_answers_nothing_until_resumed(kind: type[RedisServer]) -
         server.resume()
 
         assert client.ping()
-
-
-@pytest.mark.parametrize("kind", [ValkeyServer, RedisServer])
-def test_redis_is_reached_by_password_user_and_socket(kind: type[RedisServer]) -> None:
-    """The addresses of a server carry what it asks for, and without a password it refuses."""
-    with obtain(lambda: kind(requirepass="secret", acl_user=("ann", "word"))) as server:
-        for url in (server.url, server.unix_url, f"redis://ann:word@127.0.0.1:{server.port}/0"):
-            with redis.Redis.from_url(url, retry=ONCE) as client:
-                assert client.ping()
-        with redis.Redis(port=server.port, retry=ONCE) as client, pytest.raises(redis.AuthenticationError):
-            client.ping()
-
-
-def test_redis_speaks_verified_tls(tls_files: TlsFiles) -> None:
-    """The TLS port is accepted by who trusts the right authority, and by nobody else."""
-    with obtain(lambda: RedisServer(tls=tls_files)) as server:
-        with redis.Redis.from_url(server.tls_url, ssl_ca_certs=str(tls_files.ca)) as client:
-            assert client.ping()
-        with (
-            redis.Redis.from_url(server.tls_url, retry=ONCE, ssl_ca_certs=str(tls_files.wrong_ca)) as client,
-            pytest.raises(redis.ConnectionError, match="CERTIFICATE_VERIFY_FAILED"),
-        ):
-            client.ping()
-
-
-def test_a_sentinel_knows_its_master() -> None:
-    """A Sentinel names the server that it was told to watch."""
-    with obtain(RedisServer) as server, SentinelServer({"main": (server, 1)}) as sentinel, sentinel.client() as client:
-        address = client.execute_command("SENTINEL", "GET-MASTER-ADDR-BY-NAME", "main")
-
-        assert [b"127.0.0.1", str(server.port).encode()] == address
 
 
 @pytest.mark.parametrize("fixture", ["opensearch3", "opensearch2"])

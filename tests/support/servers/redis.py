@@ -36,7 +36,7 @@ class RedisServer(Server):
     Attributes:
         port: TCP; `url` has it.
         tls_port: TCP with TLS; 0 without `tls`.
-        socket: The unix socket; `unix_url` has it.
+        socket: The unix socket.
     """
 
     name = "Redis"
@@ -76,11 +76,6 @@ class RedisServer(Server):
         assert self.tls_port, f"{self.name} was started without TLS"
         return f"rediss://{self._credentials}localhost:{self.tls_port}/0"
 
-    @property
-    def unix_url(self) -> str:
-        """`unix://`."""
-        return f"unix://{self._credentials}{self.socket}?db=0"
-
     def client(self, url: str | None = None) -> redis.Redis:
         """Return a blocking client with replies as bytes, for preparing and looking; close it, or use `with`.
 
@@ -90,11 +85,6 @@ class RedisServer(Server):
             url: Another way to the server than `url`, such as another database.
         """
         return redis.Redis.from_url(url or self.url, socket_timeout=10, retry=Retry(NoBackoff(), 0))
-
-    def flush(self) -> None:
-        """Remove all keys, as a test's first step."""
-        with self.client() as client:
-            client.flushall()
 
     def version(self) -> tuple[int, ...]:
         """Return what the server says of itself: Valkey's own version, not the Redis version it speaks."""
