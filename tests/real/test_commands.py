@@ -108,12 +108,16 @@ def test_wrong_password(command: str, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("command", ["run", "check", "list"])
-def test_a_store_that_cannot_be_used(command: str, program: Site) -> None:
-    """A directory that does not exist: exit code 4, and the path."""
-    ended = program.call(command, store_url="sqlite:////does/not/exist/alerts.db")
+@pytest.mark.parametrize(
+    ("url", "named"),
+    [("sqlite:////does/not/exist/alerts.db", "/does/not/exist"), ("http://127.0.0.1:9", "http://127.0.0.1:9")],
+)
+def test_a_store_that_cannot_be_used(command: str, url: str, named: str, program: Site) -> None:
+    """A directory that does not exist, or nobody who listens: exit code 4, and the path or the address."""
+    ended = program.call(command, store_url=url)
 
     assert 4 == ended.exit_code
-    assert "/does/not/exist" in ended.err
+    assert named in ended.err
     assert "Traceback" not in ended.err
 
 
@@ -136,22 +140,6 @@ def test_nobody_to_notify(command: str, program: Site) -> None:
 
     assert 2 == ended.exit_code
     assert "no channel is configured" in ended.err
-
-
-def test_check_creates_nothing(program: Site, valkey: RedisServer) -> None:
-    """All is well before the first run: exit code 0; group and database are named and still missing."""
-    program.call("emit", str(EXAMPLES))
-    with valkey.client() as client:
-        before = sorted(client.keys())
-
-    ended = program.call("check")
-
-    assert (0, "alert-processor" in ended.out, "alerts.db" in ended.out) == (ended.exit_code, True, True), ended
-    assert "would be created" in ended.out
-    with valkey.client() as client:
-        assert before == sorted(client.keys())
-        assert [] == client.xinfo_groups(program.stream)
-    assert [] == [path.name for path in program.folder.iterdir()]
 
 
 # -- run, list and show --

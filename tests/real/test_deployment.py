@@ -11,7 +11,7 @@ import pytest
 
 from tests.real.conftest import MakeSite
 from tests.support.fakes.world import GROUP
-from tests.support.program import Site, stop, wait_until
+from tests.support.program import Site, stop
 from tests.support.receiver import Script, Step
 from tests.support.servers import ReceiverServer
 
@@ -168,24 +168,6 @@ def test_a_copy_of_the_store_belongs_to_production(owing: Place, receiver: Recei
         owing.until("delivered")
         assert [0, 0] == [stop(worker), stop(other)]
     assert owing.identity() == owing.stored_identity() != staging.identity()
-
-
-def test_a_rebirth_of_redis_goes_on(production: Place) -> None:
-    """FLUSHALL under a running process: its identity is back before a process that starts then looks for it."""
-    with production.running() as worker:
-        production.emit()
-        production.until("delivered")
-        identity = production.identity()
-        with production.client() as database:
-            database.flushdb()
-        production.emit()
-        production.until("delivered", "delivered")
-        assert identity == production.identity() == production.stored_identity()
-        with production.running() as another:
-            wait_until(lambda: "reading" in production.logs[-1].read_text(), "it works as well", production)
-            production.emit()
-            production.until("delivered", "delivered", "delivered")
-            assert [0, 0] == [stop(worker), stop(another)]
 
 
 def test_what_was_there_before_goes_on(owing: Place) -> None:

@@ -23,7 +23,6 @@ from trio_alerts.backends.opensearch.repairs import new_index_commands
 from trio_alerts.delivery import Delivery
 from trio_alerts.errors import StartError, Unavailable
 from trio_alerts.record import Record
-from trio_alerts.secret import Secret
 from trio_alerts.settings.addresses import OpenSearchAddress
 
 BOUND_S = 60  # generous: a test that hangs must end
@@ -182,16 +181,6 @@ async def test_a_dead_node_is_passed_over(opensearch_server: OpenSearch, wanted:
                 line = b'{"create":{"_id":"%d-0"}}\n{"view":"v"}\n' % number
                 assert [201] == [item.status for item in await write(client, wanted.alias, line)]
                 assert None is not await read_document(client, Target(wanted.alias), f"{number}-0")
-
-
-async def test_a_server_that_is_not_there_is_named(closed_port: int) -> None:
-    """Nothing listening at the address is a StartError with that address."""
-    with (
-        trio.fail_after(BOUND_S),
-        pytest.raises(StartError, match=f"http://127.0.0.1:{closed_port}.*cannot be reached"),
-    ):
-        async with open_opensearch(OpenSearchAddress((f"http://127.0.0.1:{closed_port}",), "u", Secret("sesame"))):
-            pass
 
 
 async def test_tls_is_verified(opensearch_server: OpenSearch, tls_files: TlsFiles, nursery: trio.Nursery) -> None:
