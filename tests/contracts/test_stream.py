@@ -12,6 +12,7 @@ from tests.contracts.stream import GROUP, SHORT_BLOCK_S, BothPorts, Fields, Held
 from tests.support.fakes.store import Fault
 from tests.support.fakes.stream import FakeStream
 from tests.support.fakes.stream_server import Call, FakeServer, Group, Stream
+from trio_alerts.alert import Entry
 from trio_alerts.errors import Unavailable
 from trio_alerts.settings.settings import Settings
 
@@ -103,6 +104,20 @@ async def prepared(server: FakeServer, consumer: str = "a", block_s: float = 2.0
     return stream
 
 
+async def holding() -> tuple[FakeServer, FakeStream, Entry]:
+    """Return a server, a consumer of it, and the one entry, which that consumer has."""
+    server = FakeServer()
+    stream = await prepared(server)
+    server.add(NAME, fields())
+    (entry,) = await stream.read(1)
+    return server, stream, entry
+
+
+async def go_down(server: FakeServer, after_s: float) -> None:
+    await trio.sleep(after_s)
+    server.down = True
+
+
 async def test_a_read_waits_in_virtual_time(autojump_clock: MockClock) -> None:
     """It returns at the moment an entry comes, or after `block_s`, to the millisecond; IDs are made of that time."""
     server = FakeServer()
@@ -121,10 +136,7 @@ async def test_a_read_waits_in_virtual_time(autojump_clock: MockClock) -> None:
 @pytest.mark.parametrize(("fault", "left"), [("down", 1), ("answer_lost", 0)])
 async def test_a_fault_says_whether_it_happened(fault: Fault, left: int, autojump_clock: MockClock) -> None:
     """`down` is before the effect and `answer_lost` after it; the caller cannot tell."""
-    server = FakeServer()
-    stream = await prepared(server)
-    server.add(NAME, fields())
-    (entry,) = await stream.read(1)
+    server, stream, entry = await holding()
     server.fail_next("ack", fault)
 
     with pytest.raises(Unavailable):
@@ -152,12 +164,8 @@ async def test_a_server_that_goes_down_breaks_a_blocked_read(autojump_clock: Moc
     server = FakeServer()
     stream = await prepared(server, block_s=60)
 
-    async def go_down() -> None:
-        await trio.sleep(5)
-        server.down = True
-
     async with trio.open_nursery() as nursery:
-        nursery.start_soon(go_down)
+        nursery.start_soon(go_down, server, 5)
         with pytest.raises(Unavailable):
             await stream.read(1)
         assert 5 == trio.current_time()
@@ -170,18 +178,11 @@ async def test_a_server_that_goes_down_breaks_a_blocked_read(autojump_clock: Moc
 @pytest.mark.parametrize(("down_at_s", "left"), [(0.5, 1), (1.5, 0)])
 async def test_a_server_that_goes_down_cuts_calls(down_at_s: float, left: int, autojump_clock: MockClock) -> None:
     """In the first half of a call's latency it has not happened, in the second half its answer is lost."""
-    server = FakeServer()
-    stream = await prepared(server)
-    server.add(NAME, fields())
-    (entry,) = await stream.read(1)
+    server, stream, entry = await holding()
     server.latency_s = 2
 
-    async def go_down() -> None:
-        await trio.sleep(down_at_s)
-        server.down = True
-
     async with trio.open_nursery() as nursery:
-        nursery.start_soon(go_down)
+        nursery.start_soon(go_down, server, down_at_s)
         with pytest.raises(Unavailable):
             await stream.ack(entry)
     assert left == len(server.pending(NAME, GROUP))
@@ -190,10 +191,7 @@ async def test_a_server_that_goes_down_cuts_calls(down_at_s: float, left: int, a
 @pytest.mark.parametrize(("deadline_s", "left"), [(0.5, 1), (1.5, 0)])
 async def test_a_cancelled_call_is_whole_or_absent(deadline_s: float, left: int, autojump_clock: MockClock) -> None:
     """Cancelled in the first half of its latency it has not happened, in the second half it has."""
-    server = FakeServer()
-    stream = await prepared(server)
-    server.add(NAME, fields())
-    (entry,) = await stream.read(1)
+    server, stream, entry = await holding()
     server.latency_s = 2
     with trio.move_on_after(deadline_s) as scope:
         await stream.quarantine(entry, "bad_json", "not JSON")
@@ -217,14 +215,11 @@ async def test_calls_are_logged_with_their_virtual_time(autojump_clock: MockCloc
 
 async def test_a_group_that_is_set_back_hands_out_living_owners_entries(autojump_clock: MockClock) -> None:
     """After SETID an entry comes again as if new, and its first owner has lost it."""
-    server = FakeServer()
-    stream, other = await prepared(server), await prepared(server, "b")
-    added = server.add(NAME, fields())
-    (entry,) = await stream.read(1)
+    server, stream, entry = await holding()
     server.set_id(NAME, GROUP, "0-0")
-    (again,) = await other.read(1)
+    (again,) = await (await prepared(server, "b")).read(1)
 
-    assert (added, 1, False) == (again.id, again.deliveries, again.claimed)
+    assert (entry.id, 1, False) == (again.id, again.deliveries, again.claimed)
     assert not await stream.owns(entry)
 
 

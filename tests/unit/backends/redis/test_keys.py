@@ -20,14 +20,9 @@ def test_the_dead_letter_stream_lies_beside_its_stream(stream: str, expected: st
     assert expected == dead_letter_key(stream)
 
 
-def test_each_group_has_its_own_locks() -> None:
-    """Groups of one stream do different work."""
-    assert "{AlertStream}:lock:group:redrive" == lock_key("AlertStream", "group", "redrive")
-    assert lock_key("AlertStream", "group", "redrive") != lock_key("AlertStream", "other", "redrive")
-
-
 def test_what_a_group_remembers_lies_beside_the_stream() -> None:
-    """Each group has its own ledger and log of what was lost; the log of drops belongs to the stream."""
+    """Each group has its own locks, ledger and log of what was lost; the log of drops belongs to the stream."""
+    assert "{AlertStream}:lock:group:redrive" == lock_key("AlertStream", "group", "redrive")
     assert "{AlertStream}:ledger:group" == ledger_key("AlertStream", "group")
     assert "{AlertStream}:lost:group" == lost_key("AlertStream", "group")
     assert "{AlertStream}:dropped" == dropped_key("AlertStream")
