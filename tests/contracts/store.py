@@ -279,9 +279,7 @@ class StoreContract:
             "x" * 512,
             "漢" * 512,
         ]
-        for number, value in enumerate(values):
-            await _stored(tested.store.create(record(number, None, **{name: value})))
-        await tested.refresh()
+        await _fill(tested, [record(number, None, **{name: value}) for number, value in enumerate(values)])
 
         for number, value in enumerate(values):
             field: dict[str, Any] = {name: [value]}
@@ -331,8 +329,7 @@ class StoreContract:
             "2026-03-01T12:00:00.001Z",
             "1969-07-20T20:17:40Z",
         ]
-        for number, moment in enumerate(times):
-            await _stored(tested.store.create(record(number, occurred_at=moment)))
+        await _fill(tested, [record(number, occurred_at=moment) for number, moment in enumerate(times)])
 
         millisecond = dt.timedelta(milliseconds=1)
         assert [2, 1] == await _found(tested, RecordFilter(since=NOW))
@@ -372,9 +369,7 @@ class StoreContract:
             f"{2**64 - 1}-{2**64 - 1}",
         ]
         ids[6:8] = sorted(ids[6:8])  # of one entry ID in two streams, the stream decides
-        for record_id in sorted(ids):
-            await _stored(tested.store.create(record(1, record_id=record_id)))
-        await tested.refresh()
+        await _fill(tested, [record(1, record_id=record_id) for record_id in sorted(ids)])
 
         assert ids[::-1] == [found.id for found in await tested.store.search(RecordFilter(), 100)]
         for size in (1, 3):
@@ -386,9 +381,7 @@ class StoreContract:
     async def test_matching_records_are_counted(self, tested: TestedStore) -> None:
         """As many as a search would find, filter by filter."""
         assert 0 == await tested.store.count(RecordFilter())
-        for number in range(5):
-            await _stored(tested.store.create(record(number, view="a" if number < 2 else "b", severity="high")))
-        await tested.refresh()
+        await _fill(tested, [record(number, view="a" if number < 2 else "b", severity="high") for number in range(5)])
 
         for wanted, expected in (
             (RecordFilter(), 5),
@@ -490,9 +483,7 @@ class StoreContract:
             *[Delivery(state="delivered", next_attempt_at=NOW - 3600 * SECOND) for _ in range(3)],
             Delivery(state="failed"),
         ]
-        for number, delivery in enumerate(deliveries):
-            await _stored(tested.store.create(record(number, delivery)))
-        await tested.refresh()
+        await _fill(tested, [record(number, delivery) for number, delivery in enumerate(deliveries)])
 
         expected = Counts({"retrying": 5, "sending": 2, "delivered": 3, "failed": 1}, overdue=2)
         assert expected == await tested.store.counts(NOW)
@@ -515,9 +506,7 @@ class StoreContract:
             Delivery(state="delivered", channels=(ChannelDelivery("pager", "delivered"),)),
             Delivery(state="failed", channels=(ChannelDelivery("chat", "failed"),)),
         ]
-        for number, delivery in enumerate(deliveries):
-            await _stored(tested.store.create(record(number, delivery)))
-        await tested.refresh()
+        await _fill(tested, [record(number, delivery) for number, delivery in enumerate(deliveries)])
 
         assert {"pager": 2, "chat": 1} == await tested.store.waiting()
 
@@ -641,6 +630,13 @@ async def _stored(write: Awaitable[Stored | Conflict]) -> Stored:
     result = await write
     assert isinstance(result, Stored)
     return result
+
+
+async def _fill(tested: TestedStore, records: Sequence[Record]) -> None:
+    """Create records, and let searches see them."""
+    for one in records:
+        await _stored(tested.store.create(one))
+    await tested.refresh()
 
 
 async def _search(tested: TestedStore, wanted: RecordFilter) -> list[Record]:
