@@ -210,10 +210,10 @@ async def test_cancelling_a_blocking_command_drops_the_connection() -> None:
     async with trio.open_nursery() as nursery:
         nursery.start_soon(server.answer_all)
         nursery.start_soon(run)
-        scope = trio.CancelScope()
-        nursery.start_soon(_cancel_when_blocked, scope)
-        with scope:
-            await _ask(connection, "blocks")
+        async with trio.open_nursery() as asking:
+            asking.start_soon(_ask, connection, "blocks")
+            await wait_all_tasks_blocked()
+            asking.cancel_scope.cancel()
 
     assert "a blocking command was cancelled" == reason
     assert "<RedisConnection lost: a blocking command was cancelled>" == repr(connection)
@@ -458,11 +458,6 @@ class _CrumblingStream(_SlowStream):
     async def receive_some(self, max_bytes: int | None = None) -> bytes | bytearray:
         await trio.sleep(self._chance.random() / 20)
         return await self._inner.receive_some(self._chance.randrange(1, 100))
-
-
-async def _cancel_when_blocked(scope: trio.CancelScope) -> None:
-    await wait_all_tasks_blocked()
-    scope.cancel()
 
 
 async def _when_blocked(act: Callable[[], Awaitable[None]]) -> None:
