@@ -142,28 +142,19 @@ async def test_a_compressed_body_is_left_alone() -> None:
         ([("X\r\nEvil", "1")], "b'X"),
         ([("X y", "1")], "b'X y'"),
         ([("", "1")], "b''"),
+        ([("Authorization", "Bearer hush\n")], "b'Authorization'"),
         ([("Host", "a"), ("Host", "b")], "more than one Host"),
     ],
 )
 async def test_a_header_cannot_carry_another(headers: list[tuple[str, str]], fault: str) -> None:
-    """Line ends and other control characters in a header are refused before anything is opened."""
+    """Control characters in a header are refused before anything is opened; its value, a secret maybe, is not told."""
     request = httpx.Request("POST", "http://127.0.0.1:9/", headers=headers)
     transport = TrioTransport()
 
-    with pytest.raises(httpx.LocalProtocolError, match=fault):
+    with pytest.raises(httpx.LocalProtocolError, match=fault) as caught:
         await transport.handle_async_request(request)
 
     assert (0, 0, 0) == counts(transport)
-
-
-async def test_a_refused_header_is_named_without_its_value() -> None:
-    """What a header says may be a secret; an error message is no place for it."""
-    request = httpx.Request("POST", "http://127.0.0.1:9/", headers={"Authorization": "Bearer hush\n"})
-
-    with pytest.raises(httpx.LocalProtocolError) as caught:
-        await TrioTransport().handle_async_request(request)
-
-    assert "Authorization" in str(caught.value)
     assert "hush" not in str(caught.value)
 
 

@@ -232,12 +232,3 @@ def test_an_address_that_no_backend_could_use_is_refused_with_the_settings(name:
     assert detail in said
     assert "sec" not in problem
     assert "ret" not in problem
-
-
-def test_every_fault_of_every_address_is_told_at_once() -> None:
-    """Three bad addresses are three lines of one error."""
-    bad = {"redis_url": "redis://h/abc", "store_url": "http://h!st", "webhook_url": "http://h:0/"}
-    with pytest.raises(SettingsError) as caught:
-        load_settings(bad, {}, None, channel_settings)
-
-    assert sorted(bad) == sorted(line.partition(":")[0] for line in str(caught.value).splitlines())
