@@ -24,7 +24,7 @@ StoreOpener: TypeAlias = Callable[[Settings], AbstractAsyncContextManager[AlertS
 
 @asynccontextmanager
 async def open_pipeline(settings: Settings, open_store: StoreOpener = open_store) -> AsyncIterator[Pipeline]:
-    """Open everything that `run` needs, and close it afterwards. The benchmark has a store of its own.
+    """Open everything that `run` needs, and close it afterwards; the benchmark has an `open_store` of its own.
 
     Raises:
         SettingsError: A route leads nowhere, or the fault point makes no sense.

@@ -28,6 +28,6 @@ def in_words(seconds: float) -> str:
 
 
 def did_you_mean(word: str, known: Iterable[str], spell: Callable[[str], str] = str) -> str:
-    """Return a hint to end a message with: ` (did you mean workers?)`, or nothing if no known word is close."""
+    """Return a hint to end a message with, in the spelling of `spell`: ` (did you mean workers?)`, or nothing."""
     closest = difflib.get_close_matches(word, list(known), n=1)
     return f" (did you mean {spell(closest[0])}?)" if closest else ""

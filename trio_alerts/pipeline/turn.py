@@ -10,7 +10,7 @@ PATIENCE_ROUNDS = 15  # with the lock in other hands for longer, a process does 
 
 
 class Turn:
-    """Whose turn it is: this process asks `every_s`, and keeps the others away for `holds_s`.
+    """Whose turn it is: this process asks every `every_s` seconds, and keeps the others away for `holds_s`.
 
     A server with a full memory takes no lock, and one whose clock was set back keeps it for that long. So without an
     answer, or after being refused for many rounds, the work is done anyway: twice at worst.

@@ -33,7 +33,7 @@ class Setting:
 
 
 def about(kind: Kind, meaning: str, default: str = "", *, section: str = "") -> dict[str, object]:
-    """Return the metadata of a field, as in `Setting`: a default whose value says it needs no words."""
+    """Return the metadata of a field; see `Setting`. The default is put in words where the value does not say it."""
     return {"kind": kind, "meaning": meaning, "default": default, "section": section}
 
 
