@@ -39,17 +39,23 @@ async def redelivered(world: World, pipeline: Pipeline, *, claimed: bool, **fiel
     return replace(entry, claimed=claimed)
 
 
-async def put(world: World, entry: Entry, delivery: Delivery | None = None) -> Record:
+async def put(world: World, entry: Entry) -> Record:
     """Put the record of an entry into the store, as a first owner would have done it."""
     shadow = World()
     shadow.server.add(STREAM, entry.fields, entry.id)
     first = shadow.pipeline("first")
     await process_entry(await shadow.take(first), first)
-    record = shadow.store.records[entry.record_id].record
-    sending = replace_delivery(record, state="sending", owner="dead/1", lease_s=60.0)
-    record = sending if delivery is None else Record(record.id, record.body, delivery)
+    record = being_sent(shadow.store.records[entry.record_id].record, "dead/1")
     world.store.put(record)
     return record
+
+
+async def cut_off(world: World, *, claimed: bool = True) -> tuple[Entry, Pipeline]:
+    """Take over an alert whose process died in the middle of its attempt, as the record says."""
+    pipeline = world.pipeline()
+    entry = await redelivered(world, pipeline, claimed=claimed)
+    await put(world, entry)
+    return entry, pipeline
 
 
 @asynccontextmanager
@@ -70,11 +76,12 @@ async def under_way(world: World, steps: list[Disposition] | None = None) -> Asy
         yield entry, pipeline
 
 
-def replace_delivery(record: Record, *, state: Any, owner: str, lease_s: float) -> Record:
+def being_sent(record: Record, owner: str) -> Record:
+    """Return the record as it is while this owner sends it."""
     channels = tuple(replace(channel, state="sending", log=()) for channel in record.delivery.channels)
-    until = dt.datetime.fromtimestamp(trio.current_time() + lease_s, dt.UTC)
+    until = dt.datetime.fromtimestamp(trio.current_time() + 60.0, dt.UTC)
     delivery = replace(
-        record.delivery, state=state, owner=owner, lease_until=until, delivered_at=None, channels=channels
+        record.delivery, state="sending", owner=owner, lease_until=until, delivered_at=None, channels=channels
     )
     return Record(record.id, record.body, delivery)
 
@@ -227,10 +234,8 @@ async def test_a_redelivery_of_what_has_an_outcome_is_acknowledged_without_a_sen
 
 async def test_an_attempt_cut_by_a_crash_is_repeated_and_counted(autojump_clock: MockClock) -> None:
     """The entry came by a claim and is ours: its owner is gone, nobody saw the outcome; same `webhook-id`."""
-    world, pipeline = World(), None
-    pipeline = world.pipeline()
-    entry = await redelivered(world, pipeline, claimed=True)
-    await put(world, entry)
+    world = World()
+    entry, pipeline = await cut_off(world)
 
     assert Disposition.ACKNOWLEDGE is await process_entry(entry, pipeline)
     delivery = world.delivery(entry.id)
@@ -242,9 +247,7 @@ async def test_an_attempt_cut_by_a_crash_is_repeated_and_counted(autojump_clock:
 async def test_an_attempt_in_doubt_is_held_where_the_policy_says_so(autojump_clock: MockClock) -> None:
     """The alert waits for a human, acknowledged and not sent."""
     world = World(hold=["webhook"])
-    pipeline = world.pipeline()
-    entry = await redelivered(world, pipeline, claimed=True)
-    await put(world, entry)
+    entry, pipeline = await cut_off(world)
     await process_entry(entry, pipeline)
     assert ("in_doubt", [], {}) == (world.delivery(entry.id).state, world.channel.sends, world.pending)
 
@@ -263,9 +266,7 @@ async def test_a_living_owner_s_alert_is_left_alone(autojump_clock: MockClock) -
 async def test_a_claimed_entry_that_is_not_ours_any_more_is_left_alone(autojump_clock: MockClock) -> None:
     """While we looked, somebody else claimed it: the server decides."""
     world = World()
-    pipeline = world.pipeline()
-    entry = await redelivered(world, pipeline, claimed=True)
-    await put(world, entry)
+    entry, pipeline = await cut_off(world)
     other = world.pipeline("other").stream
     await other.claim(await other.look(0.0, 1), 0.0)
     assert Disposition.WALK_AWAY is await process_entry(entry, pipeline)
@@ -275,9 +276,7 @@ async def test_a_claimed_entry_that_is_not_ours_any_more_is_left_alone(autojump_
 async def test_a_lapsed_lease_frees_a_record(autojump_clock: MockClock) -> None:
     """After the lease nobody who keeps to the rules is still sending."""
     world = World()
-    pipeline = world.pipeline()
-    entry = await redelivered(world, pipeline, claimed=False)
-    await put(world, entry)
+    entry, pipeline = await cut_off(world, claimed=False)
     await trio.sleep(60)
     assert Disposition.ACKNOWLEDGE is await process_entry(entry, pipeline)
     assert ("delivered", 1) == (world.delivery(entry.id).state, world.delivery(entry.id).in_doubt)
@@ -356,7 +355,7 @@ async def test_a_record_that_was_taken_over_gets_our_acceptance(autojump_clock: 
     world = World(latency_s=10.0)
     async with under_way(world) as (entry, _):
         stored = world.store.records[entry.id]
-        theirs = replace_delivery(stored.record, state="sending", owner="other/1", lease_s=60.0)
+        theirs = being_sent(stored.record, "other/1")
         world.store.put(theirs)
     assert ("delivered", "other/1") == (world.delivery(entry.id).state, world.delivery(entry.id).owner)
 
@@ -365,7 +364,7 @@ async def test_our_failure_does_not_touch_a_record_that_was_taken_over(autojump_
     """What failed for us says nothing about the present owner's attempt."""
     world = World([Retry("busy", 503)], latency_s=10.0)
     async with under_way(world) as (entry, _):
-        theirs = replace_delivery(world.store.records[entry.id].record, state="sending", owner="other/1", lease_s=60.0)
+        theirs = being_sent(world.store.records[entry.id].record, "other/1")
         world.store.put(theirs)
     assert theirs == world.store.records[entry.id].record
 
@@ -423,9 +422,7 @@ async def test_an_exception_out_of_a_channel_is_its_attempt_s_outcome(autojump_c
 async def test_an_entry_that_crashed_its_workers_is_quarantined(autojump_clock: MockClock) -> None:
     """Delivered more than `max_deliveries` times without an outcome: marked in the record first, then moved."""
     world = World()
-    pipeline = world.pipeline()
-    entry = await redelivered(world, pipeline, claimed=True)
-    await put(world, entry)
+    entry, pipeline = await cut_off(world)
     await process_entry(replace(entry, deliveries=6), pipeline)
     assert (b"max_deliveries", "quarantined") == (world.dead[0][b"_reason"], world.delivery(entry.id).state)
     assert ([], {}) == (world.channel.sends, world.pending)
@@ -434,10 +431,8 @@ async def test_an_entry_that_crashed_its_workers_is_quarantined(autojump_clock: 
 async def test_a_move_that_did_not_follow_its_mark_is_completed(autojump_clock: MockClock) -> None:
     """The record says quarantined, the entry is still pending: a crash came in between."""
     world = World()
-    pipeline = world.pipeline()
-    entry = await redelivered(world, pipeline, claimed=True)
+    entry, pipeline = await cut_off(world)
     world.server.fail_next("quarantine", "down", times=10**6)
-    await put(world, entry)
     with trio.move_on_after(100):
         await process_entry(replace(entry, deliveries=6), pipeline)
     assert ("quarantined", []) == (world.delivery(entry.id).state, world.dead)
@@ -449,9 +444,7 @@ async def test_a_move_that_did_not_follow_its_mark_is_completed(autojump_clock: 
 async def test_a_replayed_entry_keeps_its_identity_and_is_sent(autojump_clock: MockClock) -> None:
     """A quarantined record leaves that state by a replay, under its first `webhook-id`."""
     world = World()
-    pipeline = world.pipeline()
-    entry = await redelivered(world, pipeline, claimed=True)
-    await put(world, entry)
+    entry, pipeline = await cut_off(world)
     await process_entry(replace(entry, deliveries=6), pipeline)
     world.server.add(STREAM, {**entry.fields, b"replay_of": entry.record_id.encode()})
     again = await world.take(pipeline)
@@ -499,9 +492,7 @@ async def test_a_restart_under_the_same_name_does_not_take_a_dead_attempt_for_it
     world.emit()
     entry = await world.take(dead)
     await put(world, entry)
-    world.store.put(
-        replace_delivery(world.store.records[entry.id].record, state="sending", owner=dead.new_owner(), lease_s=60)
-    )
+    world.store.put(being_sent(world.store.records[entry.id].record, dead.new_owner()))
     restarted = world.pipeline()
     restarted.clock.set(await restarted.stream.server_time())
     (again,) = await restarted.stream.own_pending(set(), 1)
@@ -528,7 +519,7 @@ async def test_another_owner_s_running_attempt_is_not_acknowledged_by_us(autojum
     steps: list[Disposition] = []
     async with under_way(world, steps) as (entry, _):
         record = world.store.records[entry.id].record
-        world.store.put(replace_delivery(record, state="sending", owner="other/1", lease_s=60.0))
+        world.store.put(being_sent(record, "other/1"))
     assert ([Disposition.WALK_AWAY], [entry.id]) == (steps, list(world.pending))
 
 
