@@ -43,10 +43,7 @@ def see_paced(asked: list[str], lines: list[str]) -> None:
     assert 1 == sum("its answers contradict each other" in line for line in lines), lines
 
 
-async def test_a_record_that_exists_and_does_not_is_waited_for(
-    autojump_clock: MockClock,
-    lines: list[str],
-) -> None:
+async def test_a_record_that_exists_and_does_not_is_waited_for(autojump_clock: MockClock, lines: list[str]) -> None:
     """`create` says conflict and `get` says that there is none, for ever: pauses, one line, and a stop ends it."""
     world = World(workers=1)
     asked = contradicting(world, "create", "get")
@@ -60,11 +57,11 @@ async def test_a_record_that_exists_and_does_not_is_waited_for(
     assert not world.channel.sends
 
 
+@pytest.mark.parametrize("deliveries", [1, 99])
 async def test_a_takeover_that_is_refused_for_ever_is_waited_for(
-    autojump_clock: MockClock,
-    lines: list[str],
+    autojump_clock: MockClock, lines: list[str], deliveries: int
 ) -> None:
-    """`replace` says conflict, and `get` shows the very version that was expected."""
+    """`replace` says conflict, and `get` shows the very version that was expected: of poison, before its quarantine."""
     world = World(workers=1)
     world.emit()
     pipeline = world.pipeline()
@@ -72,14 +69,12 @@ async def test_a_takeover_that_is_refused_for_ever_is_waited_for(
     await pipeline.store.create(_abandoned(entry.record_id, entry.fields[b"event"]))
     asked = contradicting(world, "replace")
     with trio.move_on_after(BOUND_S):
-        await process_entry(entry, pipeline)
+        await process_entry(replace(entry, deliveries=deliveries), pipeline)
     see_paced(asked, lines)
+    assert [] == world.dead
 
 
-async def test_an_outcome_that_is_refused_for_ever_is_kept(
-    autojump_clock: MockClock,
-    lines: list[str],
-) -> None:
+async def test_an_outcome_that_is_refused_for_ever_is_kept(autojump_clock: MockClock, lines: list[str]) -> None:
     """What a receiver said is not given up; once the store agrees with itself it is stored."""
     world = World(workers=1)
     entry_id = world.emit()
@@ -94,27 +89,7 @@ async def test_an_outcome_that_is_refused_for_ever_is_kept(
     assert 1 == len(world.channel.sends)
 
 
-async def test_poison_whose_record_cannot_be_marked_is_waited_for(
-    autojump_clock: MockClock,
-    lines: list[str],
-) -> None:
-    """The mark before the quarantine is refused for ever."""
-    world = World(workers=1)
-    world.emit()
-    pipeline = world.pipeline()
-    entry = await world.take(pipeline)
-    await pipeline.store.create(_abandoned(entry.record_id, entry.fields[b"event"]))
-    asked = contradicting(world, "replace")
-    with trio.move_on_after(BOUND_S):
-        await process_entry(replace(entry, deliveries=99), pipeline)
-    see_paced(asked, lines)
-    assert [] == world.dead
-
-
-async def test_a_lease_that_is_always_too_old_is_waited_for(
-    autojump_clock: MockClock,
-    lines: list[str],
-) -> None:
+async def test_a_lease_that_is_always_too_old_is_waited_for(autojump_clock: MockClock, lines: list[str]) -> None:
     """A store that needs longer for a claim than the lease allows: no storm of claims, and no send with an old one."""
     world = World(workers=1, lease_s=20.2, connect_timeout_s=5.0, send_timeout_s=15.0)
     world.store.latency_s = 0.3
@@ -140,10 +115,7 @@ async def test_a_command_gives_up() -> None:
     assert MOST_ROUNDS == len(asked)
 
 
-async def test_a_guard_that_cannot_look_says_so(
-    autojump_clock: MockClock,
-    lines: list[str],
-) -> None:
+async def test_a_guard_that_cannot_look_says_so(autojump_clock: MockClock, lines: list[str]) -> None:
     """Writes may go well while nobody can see whether the store can be trusted: one line, and one at the end."""
     world = World()
     world.store.fail_next("guard", "down", times=3)

@@ -35,11 +35,7 @@ def due_again(source: dict[str, Any]) -> None:
 
 
 @pytest.mark.parametrize("spoil", SPOILS)
-async def test_an_unreadable_retry_holds_up_no_other(
-    spoil: str,
-    autojump_clock: MockClock,
-    lines: list[str],
-) -> None:
+async def test_an_unreadable_retry_holds_up_no_other(spoil: str, autojump_clock: MockClock, lines: list[str]) -> None:
     """The redriver names it once, however often it meets it; the others are sent, and the process goes on."""
     world, server = World([Retry("busy", 503)] * 3, retry_schedule_s=(5.0,)), Fronted()
     ids = [world.emit(alert_id=f"a-{number}") for number in range(3)]
@@ -77,9 +73,7 @@ async def test_an_entry_whose_record_is_unreadable_is_quarantined(spoil: str, au
 
 @pytest.mark.parametrize("attempt", [1, 2])
 async def test_a_record_that_is_spoiled_while_it_is_sent_ends_nothing(
-    attempt: int,
-    autojump_clock: MockClock,
-    lines: list[str],
+    attempt: int, autojump_clock: MockClock, lines: list[str]
 ) -> None:
     """The outcome cannot be stored, of a first attempt or of a retry: it is said, and the others go on."""
     world, server = World(retry_schedule_s=(5.0,)), Fronted()

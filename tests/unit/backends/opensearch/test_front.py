@@ -114,9 +114,7 @@ async def test_a_front_costs_nothing_but_time(kinds: tuple[str, ...], autojump_c
 
 @pytest.mark.parametrize("kinds", [("bulk",), KINDS], ids="-".join)
 async def test_a_sign_in_page_for_40_s_is_one_line(
-    kinds: tuple[str, ...],
-    autojump_clock: MockClock,
-    lines: list[str],
+    kinds: tuple[str, ...], autojump_clock: MockClock, lines: list[str]
 ) -> None:
     """The outage is told once, by what answered; then all goes on."""
     world, server = World(), Fronted()
