@@ -18,7 +18,7 @@ _SHORTEST_BASE64 = 6  # characters of it that are the same wherever in a text th
 _LARGEST_FORM = 8  # bytes that a character becomes at most, in what servers usually escape with
 
 # Parts of URLs that are no secrets, and that answers are full of.
-_COMMON = frozenset(
+COMMON = frozenset(
     re.findall(
         "[a-z]+",
         """
@@ -135,7 +135,7 @@ def _of_basic(token: str) -> list[str]:
 def _is_telling(text: str) -> bool:
     shortest = _SHORTEST_NUMBER if text.isdigit() else _SHORTEST
     words = [word for word in re.split("[/&=]", text.lower()) if word]
-    return len(text) >= shortest and not all(word in _COMMON or len(word) < _SHORTEST for word in words)
+    return len(text) >= shortest and not all(word in COMMON or len(word) < _SHORTEST for word in words)
 
 
 def _longest_word(secret: bytes) -> bytes:
