@@ -75,21 +75,12 @@ class FakeStream(View):
                 call, lambda: self._read_or_create(count), self._readable, self._settings.block_s
             )
         fault = await self._begin("read", count)
-        lost = [name for name in self._names if self._found(name) is None]
-        taken: list[Entry] = []
         with trio.move_on_after(self._settings.block_s):
-            while not lost and not self._woken:
-                taken = self._read(count)
-                if taken:
-                    break
+            while not self._readable():
                 await self.server.changed.park()
                 if self.server.down:
                     raise Unavailable("the connection was lost")
-                lost = [name for name in self._names if self._found(name) is None]
-        if lost:
-            self._write_back()
-        for name in lost:
-            self._create_group(name, "0-0")
+        taken = self._read_or_create(count)
         await self._end(fault)
         return taken
 
