@@ -225,7 +225,7 @@ INDEX = Kind(
     f'lower case, at most {_ALIAS_BYTES} bytes, not starting with - _ +, and without spaces and \\ / * ? " < > | , # :',
     _check_index,
 )
-CA_FILE = Kind("the path of an existing file", _check_ca_file)
+CA_FILE = Kind("the path of a PEM file with CA certificates", _check_ca_file)
 POLICY = choice("resend", "hold")
 NETWORKS = Kind('"any", "public", or a list of networks, such as 10.0.0.0/8', _check_networks)
 SCHEDULE = list_of(seconds(), f"a list of seconds, each from {_SHORTEST_S:g} to {_LONGEST_S:,}", distinct=False)
