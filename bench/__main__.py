@@ -5,14 +5,14 @@ import contextlib
 import os
 import shlex
 import sys
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from bench.claims import RUNS, claims
 from bench.delays import parse_delay
 from bench.places import JAVA_OPTIONS
 from bench.processes import MODULES, ROOT
-from bench.report import show_claims, show_runs, write
+from bench.report import in_turns, show_beside, show_claims, show_runs, write
 from bench.run import Plan, RunResult, VoidRunError, run
 from tests.support.servers import OpenSearchServer, UnavailableError
 
@@ -23,14 +23,14 @@ CANNOT = 4
 def main() -> int:
     """Do what the command line says; return the exit code."""
     options = _arguments()
-    plans = {"run": _plan(options)} if options.command == "run" else _chosen(options.only)
+    plans = {"run": _plan(options)} if options.command == "run" else options.only
     load_before = os.getloadavg()[0]
     every: list[dict[str, RunResult]] = []
     try:
         with _server(plans.values()) as opensearch:
-            for _ in range(options.repeat):
+            for number in range(options.repeat):
                 done: dict[str, RunResult] = {}
-                for name, plan in plans.items():
+                for name, plan in in_turns(plans, options.beside, number):
                     print(f"{name}: {plan} ...", file=sys.stderr, flush=True)
                     done[name] = run(plan, opensearch)
                     print(f"  {done[name].ledger}", file=sys.stderr)
@@ -41,8 +41,10 @@ def main() -> int:
     except UnavailableError as fault:
         print(fault, file=sys.stderr)
         return CANNOT
-    runs = {name: [done[name] for done in every] for name in plans}
+    runs = {name: [done[name] for done in every] for name in every[0]}
     show_runs(runs)
+    if options.beside is not None:
+        show_beside(runs)
     claimed = show_claims(claims(), every) if options.command != "run" else []
     if options.results is not None:
         command = shlex.join(["python", "-m", "bench", *sys.argv[1:]])
@@ -52,15 +54,21 @@ def main() -> int:
 
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
-    parser.set_defaults(command="claims", repeat=1, results=None)
+    parser.set_defaults(command="claims", repeat=1, results=None, beside=None)
     parser.add_argument(
-        "--only", nargs="+", default=[], metavar="RUN", help=f"of {', '.join(RUNS)}; a prefix is enough"
+        "--only", type=_chosen, default=RUNS, metavar="RUN,…", help=f"of {', '.join(RUNS)}; a prefix is enough"
     )
     commands = parser.add_subparsers()
     one = commands.add_parser("run", help="one run")
     one.set_defaults(command="run")
     for each in (parser, one):
         each.add_argument("--repeat", type=int, default=argparse.SUPPRESS, help="how often; medians are shown")
+        each.add_argument(
+            "--beside",
+            type=Path,
+            default=argparse.SUPPRESS,
+            help="another checkout: each run is done with both, in turns",
+        )
         each.add_argument("--results", type=Path, default=argparse.SUPPRESS, help="folder for results.json and plots")
     one.add_argument("--program", choices=list(MODULES), default="trio_alerts", help="the program, or its measure")
     one.add_argument("--store", choices=["none", "sqlite", "opensearch"], default="none")
@@ -71,9 +79,8 @@ def _arguments() -> argparse.Namespace:
     one.add_argument("--hanging", type=float, default=0.0, help="share of alerts whose first request hangs")
     one.add_argument("--rate", type=float, help="alerts a second on a schedule; without it, a backlog")
     one.add_argument("--set", action="append", default=[], metavar="NAME=VALUE", help="a setting of the program")
-    one.add_argument("--code", type=Path, default=ROOT, help="a checkout to run, to compare two states of the code")
     options = parser.parse_args()
-    if options.command == "claims" and options.results is None and not options.only:
+    if options.command == "claims" and options.results is None and options.only is RUNS and options.beside is None:
         options.results = ROOT / "bench" / "results"
     return options
 
@@ -89,12 +96,14 @@ def _plan(options: argparse.Namespace) -> Plan:
         rate=options.rate,
         hanging=options.hanging,
         settings=dict(one.split("=", 1) for one in options.set),
-        code=options.code.resolve(),
     )
 
 
-def _chosen(prefixes: Sequence[str]) -> dict[str, Plan]:
-    return {name: plan for name, plan in RUNS.items() if not prefixes or name.startswith(tuple(prefixes))}
+def _chosen(names: str) -> dict[str, Plan]:
+    prefixes = tuple(names.split(","))
+    if unknown := [prefix for prefix in prefixes if not any(name.startswith(prefix) for name in RUNS)]:
+        raise argparse.ArgumentTypeError(f"there is no run {', '.join(unknown)}; there are {', '.join(RUNS)}")
+    return {name: plan for name, plan in RUNS.items() if name.startswith(prefixes)}
 
 
 @contextlib.contextmanager

@@ -16,7 +16,9 @@ from rich.table import Table
 
 from bench.claims import MB, Claim, Results
 from bench.plot import bars, shown
-from bench.run import RunResult
+from bench.run import Plan, RunResult
+
+BESIDE = " (other)"  # behind the name of a run with the other checkout
 
 PACKAGES = ("trio", "redis", "hiredis", "httptools", "msgspec", "opensearch-py", "aiohttp")
 
@@ -45,6 +47,28 @@ def show_runs(runs: Mapping[str, Sequence[RunResult]]) -> None:
             str(len(results)),
         )
     _console().print(table)
+
+
+def in_turns(plans: Mapping[str, Plan], beside: Path | None, number: int) -> list[tuple[str, Plan]]:
+    """Return the runs of one repetition; with another checkout beside ours, each with both, who begins changes."""
+    if beside is None:
+        return list(plans.items())
+    pairs = [
+        ((name + BESIDE, dataclasses.replace(plan, code=beside.resolve())), (name, plan))
+        for name, plan in plans.items()
+    ]
+    return [one for pair in pairs for one in (pair if number % 2 == 0 else pair[::-1])]
+
+
+def show_beside(runs: Mapping[str, Sequence[RunResult]]) -> None:
+    """Print what each run is beside the other checkout: the ratio in each repetition, and that of the medians."""
+    for name, results in runs.items():
+        if name + BESIDE in runs:
+            for what, figure in (("alerts/s", "rate"), ("CPU an alert", "cpu_us")):
+                ours, theirs = ([getattr(one, figure) for one in each] for each in (results, runs[name + BESIDE]))
+                ratios = ", ".join(f"{mine / other:.3f}" for mine, other in zip(ours, theirs, strict=True))
+                ratio = statistics.median(ours) / statistics.median(theirs)
+                _console().print(f"{name}: {what} {ratio:.3f} times that of the other checkout (each: {ratios})")
 
 
 def show_claims(claims: Sequence[Claim], repetitions: Sequence[Results]) -> list[dict[str, Any]]:
