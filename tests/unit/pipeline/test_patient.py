@@ -1,4 +1,4 @@
-"""The store as the four steps ask it: what a cancellation cuts, before a send and after it."""
+"""The backends as the four steps ask them: what a cancellation cuts, before a send and after it."""
 
 import pytest
 import trio
@@ -20,3 +20,19 @@ async def test_a_cancellation_cuts_no_try_after_a_send(method: str, autojump_clo
         with trio.move_on_after(1):
             await getattr(store, method)(argument)
         assert ended_at_s == trio.current_time()
+
+
+@pytest.mark.parametrize(("method", "why"), [("ack", ()), ("quarantine", ("bad_json", "not JSON"))])
+async def test_a_cancellation_cuts_no_try_to_be_done_with_an_entry(
+    method: str, why: tuple[str, ...], autojump_clock: MockClock
+) -> None:
+    """Whether it left the pending list is known before the worker goes."""
+    world = World()
+    pipeline = world.pipeline()
+    world.emit()
+    entry = await world.take(pipeline)
+    world.server.latency_s = 5.0
+    began_at_s = trio.current_time()
+    with trio.move_on_after(1):
+        await getattr(pipeline.patient_stream, method)(entry, *why)
+    assert (began_at_s + 5.0, {}) == (trio.current_time(), world.pending)
