@@ -2,14 +2,16 @@
 
 import datetime as dt
 import math
+from collections.abc import Iterator, Mapping
 from functools import partial
-from typing import Literal
+from typing import Literal, get_args
 
 from msgspec import Struct, ValidationError, convert, field
 
 from trio_alerts.exact_json import Timestamp
 
-State = Literal["sending", "delivered", "retrying", "failed", "in_doubt", "suppressed", "quarantined"]
+StoredState = Literal["sending", "delivered", "retrying", "failed", "in_doubt", "suppressed", "quarantined"]
+State = Literal[StoredState, "unknown"]  # a search shows so what a newer version wrote; it is never stored
 ChannelState = Literal["sending", "delivered", "retrying", "failed", "in_doubt"]
 AttemptResult = Literal["accepted", "retry", "refused"]
 FINAL: frozenset[State] = frozenset({"delivered", "failed", "in_doubt", "suppressed"})  # the pipeline is done with it
@@ -21,7 +23,7 @@ KEPT_ATTEMPTS = 10  # per channel: enough to see a pattern, and a record stays s
 KEPT_ANSWER_CHARACTERS = 1024
 
 
-class Attempt(Struct, frozen=True, omit_defaults=True):
+class Attempt(Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True):
     """One try to send one alert through one channel, as the record keeps it."""
 
     at: Timestamp
@@ -33,7 +35,7 @@ class Attempt(Struct, frozen=True, omit_defaults=True):
     answer: str = ""
 
 
-class ChannelDelivery(Struct, frozen=True, omit_defaults=True):
+class ChannelDelivery(Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True):
     """One channel's part: `in_doubt` counts its attempts whose outcome nobody saw.
 
     `attempts_before` are those that were made before a human asked for another one: the schedule counts from there.
@@ -54,7 +56,7 @@ class ChannelDelivery(Struct, frozen=True, omit_defaults=True):
         return self.state == "retrying" and (self.next_attempt_at is None or self.next_attempt_at <= now)
 
 
-class Delivery(Struct, frozen=True, kw_only=True, omit_defaults=True):
+class Delivery(Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_unknown_fields=True):
     """The whole alert's part.
 
     `attempts` counts the times somebody set out to send it, `in_doubt` those of them of which an outcome stayed unseen.
@@ -98,6 +100,8 @@ def read_delivery(value: object) -> Delivery:
         ValidationError: Something in it makes no sense; the message says what and where, without values.
     """
     delivery = convert(value, Delivery)
+    if delivery.state == "unknown":
+        raise ValidationError("nothing is stored in this state - at `$.state`")
     if not delivery.channels and delivery.state not in ("suppressed", "quarantined"):
         raise ValidationError(f"a record that is {delivery.state} has a channel - at `$.channels`")
     attempts = [attempt for channel in delivery.channels for attempt in channel.log]
@@ -105,6 +109,28 @@ def read_delivery(value: object) -> Delivery:
         for name in part.__struct_fields__:
             _check(name, getattr(part, name))
     return delivery
+
+
+def unknown_parts(value: object, at: str = "delivery", kind: type[Struct] = Delivery) -> Iterator[str]:
+    """Yield what a stored delivery has that this version does not know: fields, nested ones too, and states."""
+    if not isinstance(value, dict):
+        return
+    for name, part in value.items():
+        if name not in kind.__struct_fields__:
+            yield f"{at}.{name:.60}"
+        elif isinstance(part, str) and part not in _WORDS.get((kind, name), (part,)):
+            yield f"{at}.{name} {part!r:.60}"
+        elif isinstance(part, list) and name in _NESTED:
+            for one in part:
+                yield from unknown_parts(one, f"{at}.{name}", _NESTED[name])
+
+
+_NESTED: Mapping[str, type[Struct]] = {"channels": ChannelDelivery, "log": Attempt}
+_WORDS: Mapping[tuple[type[Struct], str], tuple[str, ...]] = {
+    (Delivery, "state"): get_args(StoredState),
+    (ChannelDelivery, "state"): get_args(ChannelState),
+    (Attempt, "result"): get_args(AttemptResult),
+}
 
 
 def _check(name: str, value: object) -> None:

@@ -81,5 +81,23 @@ class RefusedContent(AlertError):
         self.reason = reason
 
 
+class NewerRecord(AlertError):
+    """A record that a newer version of the program wrote: this one leaves it alone, and a newer process goes on.
+
+    Whoever runs the program finishes the upgrade, or looks who else writes to the store.
+
+    Args:
+        record_id: The record.
+        unknown: What in it this version does not know, such as `delivery.state 'paused'`.
+        body: The alert's part of the document.
+    """
+
+    def __init__(self, record_id: str, unknown: str, body: bytes = b"{}") -> None:
+        super().__init__(f"a newer version wrote record {record_id!r:.600}: this one does not know {unknown}")
+        self.record_id = record_id
+        self.unknown = unknown
+        self.body = body
+
+
 class Interrupted(AlertError):
     """A second signal ended the process in the middle of its work: other processes recover what was cut."""

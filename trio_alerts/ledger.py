@@ -18,6 +18,7 @@ Fate = Literal[
     "quarantined",
     "dropped",
     "lost_upstream",
+    "unknown",  # a newer version wrote its record
 ]
 FATES: tuple[Fate, ...] = get_args(Fate)
 

@@ -12,9 +12,9 @@ import msgspec
 from msgspec import Struct
 from msgspec.structs import replace
 
-from trio_alerts.delivery import Delivery, read_delivery
-from trio_alerts.errors import RefusedContent
-from trio_alerts.event import AlertEvent
+from trio_alerts.delivery import Delivery, read_delivery, unknown_parts
+from trio_alerts.errors import NewerRecord, RefusedContent
+from trio_alerts.event import AlertEvent, Risk
 from trio_alerts.exact_json import Json, Timestamp, decode_object, decode_value, encode
 
 
@@ -53,16 +53,24 @@ class Record(Struct, frozen=True):
         """Read a document that `to_json` wrote (a store may have re-ordered it).
 
         Raises:
+            NewerRecord: A newer version wrote it, and it holds what this one does not know.
             RefusedContent: Somebody else changed what only the program writes, and it makes no sense any more.
         """
+        fields: dict[str, Any] = {}
+        stored: object = {}
         try:
             fields = decode_object(document)
             fields.pop("delivered", None)
-            delivery = read_delivery(fields.pop("delivery", {}))
+            stored = fields.pop("delivery", {})
+            delivery = read_delivery(stored)
             msgspec.convert(fields, _Keys)
             _check_texts(fields)
         except (msgspec.DecodeError, UnicodeError, ArithmeticError, RecursionError, TypeError) as fault:
+            if unknown := next(unknown_parts(stored), None):
+                raise NewerRecord(record_id, unknown, encode(fields)) from None
             raise unreadable(record_id, str(fault)) from None
+        if unknown := next(_unknown_fields(fields), None):
+            raise NewerRecord(record_id, unknown, encode(fields))
         return cls(record_id, encode(fields), delivery)
 
     def fields(self) -> dict[str, Any]:
@@ -122,6 +130,19 @@ class _Keys(Struct, frozen=True):
     alert_id: str | None = None
     title: str | None = None
     occurred_at: Timestamp | None = None
+
+
+_NAMES = frozenset((*AlertEvent.__struct_fields__, *Origin.__struct_fields__))
+_RISK_NAMES = frozenset(Risk.__struct_fields__)
+
+
+def _unknown_fields(fields: dict[str, Any]) -> Iterator[str]:
+    """Yield the fields of an alert that this version neither has nor sends; a producer's own are under `extra`."""
+    if not fields.keys() <= _NAMES:
+        yield from (f"{name:.60}" for name in fields if name not in _NAMES)
+    risk = fields.get("risk")
+    if isinstance(risk, dict) and not risk.keys() <= _RISK_NAMES:
+        yield from (f"risk.{name:.60}" for name in risk if name not in _RISK_NAMES)
 
 
 # msgspec prepares a type when something is first converted to it. Two threads that do so at once crash the process

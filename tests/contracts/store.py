@@ -22,11 +22,13 @@ from typing import Any, ParamSpec, TypeVar
 import msgspec
 import pytest
 import trio
+from msgspec.structs import replace
 
 from tests.support.at_once import results_of
 from trio_alerts.alert import Entry, parse_entry
 from trio_alerts.backoff import RetryPolicy
 from trio_alerts.delivery import Attempt, ChannelDelivery, ChannelState, Delivery, State
+from trio_alerts.errors import NewerRecord
 from trio_alerts.exact_json import encode
 from trio_alerts.outcome import Accepted
 from trio_alerts.pages import Pages
@@ -104,6 +106,22 @@ def retrying(next_attempt_at: dt.datetime) -> Delivery:
 def sending(lease_until: dt.datetime) -> Delivery:
     hook = ChannelDelivery("hook", "sending")
     return Delivery(state="sending", owner="owner", attempts=1, lease_until=lease_until, channels=(hook,))
+
+
+def newer_records() -> dict[str, Record]:
+    """Return records of a newer version, by what this one does not know in them."""
+    plain, waits = record(2, retrying(NOW)), retrying(NOW)
+    (hook,) = waits.channels
+    return {
+        "delivery.state 'paused'": Record(plain.id, plain.body, replace(waits, state="paused")),
+        "delivery.channels.state 'paused'": Record(
+            plain.id, plain.body, replace(waits, channels=(replace(hook, state="paused"),))
+        ),
+        "runbook": Record(plain.id, b'%b,"runbook":"page 7"}' % plain.body[:-1], waits),
+    }
+
+
+NEWER = newer_records()
 
 
 class StoreContract:
@@ -390,6 +408,28 @@ class StoreContract:
             (RecordFilter(view=["b"], until=NOW), 0),
         ):
             assert expected == await tested.store.count(wanted) == len(await tested.store.search(wanted, 10))
+
+    @pytest.mark.parametrize("newer", NEWER)
+    async def test_a_record_of_a_newer_version_is_seen_and_not_read(self, newer: str, tested: TestedStore) -> None:
+        """By its ID it is refused as what it is; searches show it as `unknown`, page past it, and hide no other."""
+        await _stored(tested.store.create(NEWER[newer]))
+        for number in (1, 3):
+            await _stored(tested.store.create(record(number, retrying(NOW))))
+        await tested.refresh()
+
+        with pytest.raises(NewerRecord) as caught:
+            await tested.store.get(record(2).id)
+        assert newer == caught.value.unknown
+        seen = [
+            (found.id, found.delivery.state, found.fields()["title"])
+            async for page in Pages(partial(tested.store.search, RecordFilter(), 1))
+            for found in page
+        ]
+        states = ("retrying", "unknown", "retrying")
+        assert [(record(number).id, state, "title") for number, state in zip((3, 2, 1), states, strict=True)] == seen
+        assert {record(1).id, record(3).id} <= {due.id for due in await tested.store.due(NOW, 10)}
+        assert 3 == await tested.store.count(RecordFilter())
+        assert 3 == sum((await tested.store.counts(NOW)).by_state.values())
 
     async def test_counters_are_written_at_any_value(self, tested: TestedStore) -> None:
         """What is left out can be neither summed nor found as 0: before a send, after it, and where none was made."""

@@ -6,8 +6,9 @@ from trio.testing import MockClock
 
 from tests.contracts.store import NOW, StoreContract, TestedStore, as_async, delivered, record, retrying
 from tests.support.fakes.store import Call, FakeStore, Fault
-from trio_alerts.errors import RefusedContent, SchemaError, Unavailable
+from trio_alerts.errors import NewerRecord, RefusedContent, SchemaError, Unavailable
 from trio_alerts.ports.store import Conflict, Counts, RecordFilter, Stored
+from trio_alerts.record import Record
 
 
 class TestFakeStore(StoreContract):
@@ -16,6 +17,7 @@ class TestFakeStore(StoreContract):
     @pytest.fixture
     async def tested(self, autojump_clock: MockClock) -> TestedStore:
         store = FakeStore(lagging=True)
+        store.unknown_in = unknown_in
         await store.prepare()
 
         return TestedStore(
@@ -24,6 +26,15 @@ class TestFakeStore(StoreContract):
             document=as_async(lambda record_id: store.records[record_id].record.to_json()),
             vanish=as_async(store.records.__delitem__),
         )
+
+
+def unknown_in(stored: Record) -> str:
+    """Return what a reader of the document would not know in it."""
+    try:
+        Record.from_json(stored.id, stored.to_json())
+    except NewerRecord as newer:
+        return newer.unknown
+    return ""
 
 
 async def test_a_search_sees_what_was_refreshed(autojump_clock: MockClock) -> None:

@@ -21,7 +21,7 @@ from tests.support.fakes.opensearch import FakeOpenSearch, answer, error
 from trio_alerts.backends.opensearch.client import open_opensearch
 from trio_alerts.backends.opensearch.mapping import IndexSpec
 from trio_alerts.backends.opensearch.store import OpenSearchStore
-from trio_alerts.errors import RefusedContent, SchemaError, StartError, Unavailable
+from trio_alerts.errors import NewerRecord, RefusedContent, SchemaError, StartError, Unavailable
 from trio_alerts.ports.store import Conflict, Counts, RecordFilter, Stored, Vitals
 from trio_alerts.settings.addresses import OpenSearchAddress
 
@@ -192,7 +192,7 @@ async def _ask_get(store: OpenSearchStore, server: Distorted, random: Random) ->
         assert sent.status_code == 404
         assert _is_json(sent)
         assert (said["found"], said["_id"], said["_index"]) == (False, record_id, INDEX)
-    elif isinstance(result, Stored | RefusedContent):
+    elif isinstance(result, Stored | NewerRecord | RefusedContent):
         assert _own(sent) is not None
         assert (said["found"], said["_id"], said["_index"]) == (True, record_id, INDEX)
         assert isinstance(said["_source"], dict)

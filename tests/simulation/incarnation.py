@@ -46,6 +46,7 @@ class Surroundings:
     history: History
     queue: FreezingQueue
     bulk: bool
+    upgraded_from_s: float
 
 
 class Incarnation:
@@ -60,6 +61,7 @@ class Incarnation:
         resumed_at_s: When it was last thawed.
         traps: At which calls it will be killed.
         born_at_s: When it was started.
+        newer: Of which version it is: whether it can read what the newer one wrote.
         unwritable_since_s: Since when each of its writes to the store has failed; infinite if the last did not.
     """
 
@@ -75,6 +77,7 @@ class Incarnation:
         self.traps: list[Event] = []
         self.unwritable_since_s = math.inf
         self.born_at_s = trio.current_time()
+        self.newer = self.born_at_s >= around.upgraded_from_s
         self._around = around
         self._scope = trio.CancelScope()
         store: AlertStore = around.store

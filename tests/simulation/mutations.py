@@ -67,9 +67,36 @@ MUTATIONS = (
     Mutation(
         "a record changed by hand believed",
         "record.py",
-        'delivery = read_delivery(fields.pop("delivery", {}))',
-        'delivery = msgspec.convert(fields.pop("delivery", {}), Delivery)',
+        "delivery = read_delivery(stored)",
+        "delivery = msgspec.convert(stored, Delivery)",
         test="tests/unit/pipeline/test_unreadable.py",
+    ),
+    Mutation(
+        "a newer version's record quarantined",
+        "pipeline/process.py",
+        "return await _leave_alone(entry, fault, pipeline)",
+        'return await quarantine(entry, ParseFault("unreadable_record", str(fault)), pipeline)',
+    ),
+    Mutation(
+        "a newer version's record counted against its entry",
+        "pipeline/process.py",
+        "await pipeline.patient_stream.refund(entry)",
+        "pass",
+        test="tests/unit/pipeline/test_newer_records.py",
+    ),
+    Mutation(
+        "a newer version's record counted once more after an outage",
+        "pipeline/process.py",
+        "pipeline.in_flight.refunded.discard(entry.record_id)",
+        "pass",
+        test="tests/unit/pipeline/test_newer_records.py",
+    ),
+    Mutation(
+        "a newer version's fields read past",
+        "delivery.py",
+        "class ChannelDelivery(Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True):",
+        "class ChannelDelivery(Struct, frozen=True, omit_defaults=True):",
+        test="tests/unit/test_alert.py",
     ),
     Mutation(
         "a damaged file waited for",

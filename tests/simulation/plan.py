@@ -71,6 +71,8 @@ class Plan(Struct, frozen=True, omit_defaults=True):
         latency_s: The longest way to a backend and back, when nothing is wrong.
         refuses_every_s: The store refuses one call about records in so many seconds, also when all other faults are
             gone; 0: none.
+        upgraded_from_s: Processes that start at this time or later are of a newer version, whose records those that
+            started before cannot read; 0: all are of one version.
         events: What happens, in order of time.
     """
 
@@ -86,6 +88,7 @@ class Plan(Struct, frozen=True, omit_defaults=True):
     lagging: bool = False
     latency_s: float = 0.02
     refuses_every_s: float = 0.0
+    upgraded_from_s: float = 0.0
     events: tuple[Event, ...] = ()
 
 
@@ -113,7 +116,12 @@ def plan_of(seed: int) -> Plan:
     horizon_s = chance.uniform(8.0, 25.0)
     happening = [_event(chance, plan, theme, horizon_s) for _ in range(chance.randint(2, 10))]
     events = sorted((*_alerts(chance, theme, horizon_s), *happening), key=lambda event: event.at_s)
-    return replace(plan, events=tuple(events), refuses_every_s=chance.choice((0.0, 0.0, 0.0, 2.0)))
+    refuses_every_s = chance.choice((0.0, 0.0, 0.0, 2.0))
+    upgraded_from_s = 0.0
+    if chance.random() < 0.25:
+        upgraded_from_s = round(chance.uniform(0.1, 6.0), 3)
+        events = sorted((*events, *_upgrade(chance, upgraded_from_s)), key=lambda event: event.at_s)
+    return replace(plan, events=tuple(events), refuses_every_s=refuses_every_s, upgraded_from_s=upgraded_from_s)
 
 
 CHANNELS = ("webhook", "pager")
@@ -156,6 +164,16 @@ def _alerts(chance: Random, theme: str, horizon_s: float) -> list[Event]:
         events += [Event(0.3, "mood", 0, 90.0, name, "slow") for name in CHANNELS]
         events.append(Event(0.5, "emit", number=100, target="good"))
     return events
+
+
+def _upgrade(chance: Random, at_s: float) -> list[Event]:
+    """Replace one process by a newer one, which dies in its turn: the others get what it was working on."""
+    method, moment = chance.choice(("send", "replace", "ack")), chance.choice(("before", "after"))
+    return [
+        Event(at_s, "stop", 0, 0.5),
+        Event(at_s + 2.0, "emit", number=6, target="good"),
+        Event(at_s + 2.0, "kill_on", 0, round(chance.uniform(1.0, 20.0), 3), method, moment),
+    ]
 
 
 def _moment(chance: Random, horizon_s: float) -> float:

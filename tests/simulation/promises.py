@@ -84,7 +84,7 @@ class Promises:
     """
 
     def __init__(
-        self, settings: Settings, hold: tuple[str, ...], server: FakeServer, store: FakeStore, history: History
+        self, settings: Settings, hold: tuple[str, ...], server: FakeServer, store: "WatchedStore", history: History
     ) -> None:
         self.ledger: dict[str, Emitted] = {}
         self.entries: dict[str, str] = {}  # record IDs by entry ID
@@ -223,6 +223,8 @@ class Promises:
     def _check_memory(self, who: "Incarnation", record_id: str) -> None:
         stored = self._store.records.get(record_id)
         states = {one.name: one.state for one in stored.record.delivery.channels} if stored else {}
+        if not who.newer and record_id in self._store.newer:
+            return  # a newer version has it; the log says who accepted
         for one_id, name in who.saw_accepted:
             if one_id == record_id and states.get(name) != "delivered":
                 self.breach(
@@ -432,15 +434,29 @@ class WatchedStore(FakeStore):
     Attributes:
         promises: Set when the store is ready to be watched.
         writer: Who writes just now, if it is a living process.
+        caller: Whose call is carried out just now.
+        newer: The IDs of the records whose last writer was of the newer version.
     """
 
     promises: Promises
     writer: "Incarnation | None" = None
+    caller: "Incarnation | None" = None
+
+    def __init__(self, *, lagging: bool) -> None:
+        super().__init__(lagging=lagging)
+        self.newer: set[str] = set()
+        self.unknown_in = lambda record: "" if self._knows(record.id) else "delivery.state 'newer'"
+
+    def _knows(self, record_id: str) -> bool:
+        return self.caller is None or self.caller.newer or record_id not in self.newer
 
     def write(self, record: Record, expected: tuple[int, int] | None) -> Stored | Conflict:
         before = self.records.get(record.id)
         result = super().write(record, expected)
         if isinstance(result, Stored):
+            if before is not None and not self._knows(record.id):
+                self.promises.breach("P2", f"an older version wrote over {record.id}, which it does not know")
+            (self.newer.add if self.caller and self.caller.newer else self.newer.discard)(record.id)
             self.promises.written(self.writer, before, record)
         return result
 

@@ -158,9 +158,11 @@ class Simulation:
             self.history,
             FreezingQueue.install(),
             plan.bulk,
+            plan.upgraded_from_s,
         )
 
     def _before_effect(self, who: Incarnation, call: object) -> None:
+        self.store.caller = who
         self.store.writer = who if OWNER.get() is who and not who.dead else None
         self.promises.before_effect(who, call)
 
@@ -322,6 +324,8 @@ class Simulation:
         for who in self.living.values():
             who.traps.clear()
             who.resume()
+            if not who.newer:  # the upgrade goes on to its end
+                who.stop()
         rest_by_s = trio.current_time() + REST_S
         while unfinished := self.promises.unfinished():
             if trio.current_time() > rest_by_s:

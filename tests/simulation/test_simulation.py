@@ -85,6 +85,7 @@ def plans() -> st.SearchStrategy[Plan]:
         lagging=st.booleans(),
         latency_s=st.sampled_from((0.02, 0.0, 0.2, 1.0)),
         refuses_every_s=st.sampled_from((0.0, 2.0)),
+        upgraded_from_s=st.sampled_from((0.0, 2.0)),
         events=happening.map(lambda chosen: (first, *sorted(chosen, key=lambda event: event.at_s))),
     )
 

@@ -5,19 +5,22 @@ from typing import TypeVar
 
 import trio
 
-from trio_alerts.errors import RefusedContent, Unavailable
+from trio_alerts.errors import NewerRecord, RefusedContent, Unavailable
 
 T = TypeVar("T")
+Failure = NewerRecord | RefusedContent | Unavailable
 
 
-async def results_of(calls: Sequence[Callable[[], Awaitable[T]]]) -> list[T | RefusedContent | Unavailable]:
+async def results_of(
+    calls: Sequence[Callable[[], Awaitable[T]]],
+) -> list[T | Failure]:
     """Make calls at once; what a backend refuses or fails to do stands in the place of a result."""
-    results: dict[int, T | RefusedContent | Unavailable] = {}
+    results: dict[int, T | Failure] = {}
 
     async def make(number: int) -> None:
         try:
             results[number] = await calls[number]()
-        except (RefusedContent, Unavailable) as fault:
+        except (NewerRecord, RefusedContent, Unavailable) as fault:
             results[number] = fault
 
     async with trio.open_nursery() as nursery:

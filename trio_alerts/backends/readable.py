@@ -6,8 +6,8 @@ from collections.abc import Iterable
 import msgspec
 from loguru import logger
 
-from trio_alerts.delivery import ChannelDelivery
-from trio_alerts.errors import RefusedContent
+from trio_alerts.delivery import ChannelDelivery, Delivery
+from trio_alerts.errors import NewerRecord, RefusedContent
 from trio_alerts.ports.store import Due
 from trio_alerts.record import Record
 
@@ -17,13 +17,16 @@ NAMED = 10  # unreadable records of one page: more of them are one fault, not ma
 def readable_records(documents: Iterable[tuple[str, bytes | str]]) -> list[Record]:
     """Read documents, each with its ID; those that cannot be read are left out, and named in the log.
 
-    (Who reads one of these by its ID gets `RefusedContent`.)
+    Those of a newer version are there, in the state `unknown`. (Who reads one of these by its ID gets `RefusedContent`
+    or `NewerRecord`.)
     """
     records: list[Record] = []
     faults: list[RefusedContent] = []
     for record_id, document in documents:
         try:
             records.append(Record.from_json(record_id, document))
+        except NewerRecord as newer:
+            records.append(Record(record_id, newer.body, Delivery(state="unknown")))
         except RefusedContent as fault:
             faults.append(fault)
     if faults:

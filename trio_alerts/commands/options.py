@@ -8,7 +8,7 @@ from typing import cast, get_args
 
 import msgspec
 
-from trio_alerts.delivery import State
+from trio_alerts.delivery import StoredState
 from trio_alerts.event import SEVERITIES
 from trio_alerts.ports.store import RecordFilter
 from trio_alerts.text import did_you_mean
@@ -18,7 +18,7 @@ _UNITS_S = {"s": 1, "m": 60, "h": 3600, "d": 86_400, "w": 7 * 86_400}
 
 def add_filters(parser: argparse.ArgumentParser) -> None:
     """Add the filter options."""
-    states = get_args(State)
+    states = get_args(StoredState)
     for name, check, text in (
         ("view", str, "records of this view"),
         ("scope", str, "records of this scope"),
@@ -46,7 +46,7 @@ def record_filter(arguments: argparse.Namespace) -> RecordFilter:
         view=tuple(arguments.view),
         scope=tuple(arguments.scope),
         severity=tuple(arguments.severity),
-        state=cast("Sequence[State]", tuple(arguments.state)),
+        state=cast("Sequence[StoredState]", tuple(arguments.state)),
         rule_id=tuple(arguments.rule_id),
         since=arguments.since,
         until=arguments.until,

@@ -9,7 +9,7 @@ from msgspec.structs import replace
 
 from trio_alerts.clock import ServerClock
 from trio_alerts.delivery import Delivery, State
-from trio_alerts.errors import RefusedContent, Unavailable
+from trio_alerts.errors import NewerRecord, RefusedContent, Unavailable
 from trio_alerts.operations.concurrency import for_each
 from trio_alerts.pages import Pages
 from trio_alerts.ports.store import AlertStore, RecordFilter, Stored
@@ -60,7 +60,7 @@ class Operator:
         for _ in range(MOST_ROUNDS):
             try:
                 stored = await self.store.get(record_id)
-            except RefusedContent as fault:
+            except (NewerRecord, RefusedContent) as fault:
                 return Skip(record_id, str(fault))
             if stored is None:
                 return Skip(record_id, "there is no such record")
@@ -100,6 +100,9 @@ async def look_up(store: AlertStore, record_ids: Collection[str]) -> dict[str, S
     async def look(record_id: str) -> None:
         try:
             stored = await store.get(record_id)
+        except NewerRecord:
+            found[record_id] = "unknown"
+            return
         except RefusedContent:
             return  # it was made unreadable by hand: for the ledger it is gone
         if stored is not None:

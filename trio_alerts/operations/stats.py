@@ -3,7 +3,7 @@
 import datetime as dt
 from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import get_args
 
@@ -11,7 +11,7 @@ from loguru import logger
 from msgspec import Struct
 
 from trio_alerts.backends.redis.standing import RedisLedger, Standing
-from trio_alerts.delivery import State
+from trio_alerts.delivery import StoredState
 from trio_alerts.deployment import refuse_contradiction
 from trio_alerts.errors import Unavailable
 from trio_alerts.operations.records import look_up
@@ -98,14 +98,22 @@ async def look_at_store(store: AlertStore, redis: RedisFigures | None) -> StoreF
     if redis:
         refuse_contradiction(await store.deployment(), redis.deployment)
     deleted = redis.deleted if redis else frozenset()
-    counts = await store.counts(_now(redis))
-    if unknown := {state: count for state, count in counts.by_state.items() if state not in get_args(State)}:
-        found = ", ".join(f"{count:,} {one_line(state)!r}" for state, count in unknown.items())
-        logger.error("records are in a state that only somebody else can have written: {states}", states=found)
+    counts = _with_unknown(await store.counts(_now(redis)))
     vitals = None
     with suppress(Unavailable):  # a very large store: everything else is known
         vitals = await store.vitals()
     return StoreFigures(counts, vitals, frozenset(await look_up(store, deleted)))
+
+
+def _with_unknown(counts: Counts) -> Counts:
+    """Count together, as `unknown`, the records in states of a newer version, and name these in the log."""
+    unknown = {state: count for state, count in counts.by_state.items() if state not in get_args(StoredState)}
+    if not unknown:
+        return counts
+    found = ", ".join(f"{count:,} {one_line(state)!r}" for state, count in unknown.items())
+    logger.error("records are in a state that only a newer version, or somebody else, writes: {states}", states=found)
+    known = {state: count for state, count in counts.by_state.items() if state not in unknown}
+    return replace(counts, by_state={**known, "unknown": sum(unknown.values())})
 
 
 def stats_of(redis: RedisFigures | None, store: StoreFigures | None) -> Stats:

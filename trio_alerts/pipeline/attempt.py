@@ -7,7 +7,8 @@ from loguru import logger
 from msgspec.structs import replace
 
 from trio_alerts.delivery import ChannelDelivery, Delivery, State
-from trio_alerts.outcome import Outcome, Refused, Retry
+from trio_alerts.errors import NewerRecord
+from trio_alerts.outcome import Accepted, Outcome, Refused, Retry
 from trio_alerts.pipeline.claim import Claim
 from trio_alerts.pipeline.state import Pipeline
 from trio_alerts.ports.channel import Message
@@ -37,6 +38,9 @@ async def update(claim: Claim, outcomes: Outcomes, pipeline: Pipeline) -> State:
 
     Returns:
         The state that the record has now: `sending` if another owner is at it.
+
+    Raises:
+        NewerRecord: A newer version has taken it over, and counts the attempt as in doubt.
     """
     record = claim.stored.record
     version: tuple[int, int] | None = claim.stored.version
@@ -50,7 +54,11 @@ async def update(claim: Claim, outcomes: Outcomes, pipeline: Pipeline) -> State:
             return written.record.delivery.state
         rounds += 1
         await pipeline.store_outage.pace(rounds, record.id)
-        current = await store.get(record.id)
+        try:
+            current = await store.get(record.id)
+        except NewerRecord:
+            _report_unmerged(record.id, outcomes)
+            raise
         if current is None:
             logger.error(
                 "{record_id}: the record has vanished from the store; it is written again", record_id=record.id
@@ -66,6 +74,17 @@ async def update(claim: Claim, outcomes: Outcomes, pipeline: Pipeline) -> State:
         if merged is None:
             return theirs.state
         outcome, version = replace(current.record, delivery=merged), current.version
+
+
+def _report_unmerged(record_id: str, outcomes: Outcomes) -> None:
+    """Log who accepted an alert whose record cannot be changed any more by this version."""
+    if accepted := [name for name, (outcome, _) in outcomes.items() if isinstance(outcome, Accepted)]:
+        logger.error(
+            "{record_id}: {channels} accepted it after a newer version had taken it over as in doubt; "
+            "it may be sent once more",
+            record_id=record_id,
+            channels=", ".join(accepted),
+        )
 
 
 async def _attempts(

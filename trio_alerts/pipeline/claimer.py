@@ -3,7 +3,7 @@
 import trio
 from loguru import logger
 
-from trio_alerts.errors import Unavailable
+from trio_alerts.errors import NewerRecord, Unavailable
 from trio_alerts.pipeline.keepalive import renew
 from trio_alerts.pipeline.reader import hand_out
 from trio_alerts.pipeline.state import Pipeline
@@ -141,6 +141,8 @@ async def _recorded(suspects: list[Pending], pipeline: Pipeline) -> set[str]:
         try:
             if await pipeline.store.get(record_id) is not None:
                 recorded.add(record_id)
+        except NewerRecord:
+            recorded.add(record_id)
         except Exception as fault:  # noqa: BLE001 - whatever it is, a worker meets it and deals with it
             logger.debug("nothing is known of {}: {!r}", record_id, fault)
 

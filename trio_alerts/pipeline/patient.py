@@ -55,6 +55,10 @@ class PatientStream:
         """See the port, which holds a cancellation off by itself."""
         return self._outage.outlast(partial(self._stream.ack, entry))
 
+    def refund(self, entry: Entry) -> Awaitable[set[str]]:
+        """Take back the delivery of an entry to us: nothing was done with it."""
+        return self._outage.outlast(partial(_held_off, partial(self._stream.renew, [entry], counted=False)))
+
     def quarantine(self, entry: Entry, reason: str, error: str) -> Awaitable[bool]:
         return self._outage.outlast(partial(_held_off, self._stream.quarantine, entry, reason, error))
 

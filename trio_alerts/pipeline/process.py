@@ -3,7 +3,7 @@
 import trio
 
 from trio_alerts.alert import Entry, parse_entry
-from trio_alerts.errors import ParseFault, RefusedContent
+from trio_alerts.errors import NewerRecord, ParseFault, RefusedContent
 from trio_alerts.pipeline.attempt import Outcomes, notify, update
 from trio_alerts.pipeline.claim import Claim, Disposition, claim_again, persist
 from trio_alerts.pipeline.quarantine import quarantine, reject_poison
@@ -15,7 +15,7 @@ async def process_entry(entry: Entry, pipeline: Pipeline) -> Disposition:
 
     Returns:
         `ACKNOWLEDGE` when it is done with: its outcome is stored and it is acknowledged, or it is a dead letter.
-        `WALK_AWAY` when its record belongs to an owner who may be alive; it stays pending.
+        `WALK_AWAY` when its record belongs to an owner who may be alive, or to a newer version; it stays pending.
 
     Raises:
         Stopping: The store did not answer before the soft stop; nothing was sent, the entry stays pending.
@@ -43,6 +43,8 @@ async def process_entry(entry: Entry, pipeline: Pipeline) -> Disposition:
             return Disposition.WALK_AWAY
     except (ParseFault, RefusedContent) as fault:
         return await quarantine(entry, fault, pipeline)
+    except NewerRecord as fault:
+        return await _leave_alone(entry, fault, pipeline)
     await pipeline.patient_stream.ack(entry)  # 4 then XACK
     await pipeline.fault_point.reach("after_ack")
     pipeline.quarantined_in_a_row = 0
@@ -79,3 +81,11 @@ async def deliver(claim: Claim, pipeline: Pipeline) -> bool:
     state = await update(claim, outcomes, pipeline)
     await pipeline.fault_point.reach("after_update")
     return state != "sending"
+
+
+async def _leave_alone(entry: Entry, fault: NewerRecord, pipeline: Pipeline) -> Disposition:
+    """Leave an entry to newer processes: its delivery to us does not count, however often it comes back."""
+    pipeline.newer_records.left_alone(fault)
+    pipeline.in_flight.refunded.discard(entry.record_id)  # else it would be counted again, now that nobody waits
+    await pipeline.patient_stream.refund(entry)
+    return Disposition.WALK_AWAY

@@ -10,7 +10,7 @@ import trio
 from loguru import logger
 from msgspec.structs import replace
 
-from trio_alerts.errors import RefusedContent, Stopping, Unavailable
+from trio_alerts.errors import NewerRecord, RefusedContent, Stopping, Unavailable
 from trio_alerts.pipeline.claim import Claim, try_to_claim
 from trio_alerts.pipeline.state import Pipeline
 from trio_alerts.pipeline.turn import Turn
@@ -139,6 +139,8 @@ async def _redrive(
         if claim is not None:
             await send.send(claim)  # also when stopping: what is claimed is sent within the grace time
             handed_over = True
+    except NewerRecord as fault:
+        pipeline.newer_records.left_alone(fault)
     except RefusedContent as fault:  # somebody changed it by hand; it must not hold up the others
         if record_id not in pipeline.unreadable:
             logger.error("{record_id} is due and cannot be read: {error}", record_id=record_id, error=fault)

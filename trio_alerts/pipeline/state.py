@@ -13,6 +13,7 @@ from trio_alerts.clock import ServerClock
 from trio_alerts.pipeline.channel_health import ChannelHealth
 from trio_alerts.pipeline.fault_points import FaultPoint
 from trio_alerts.pipeline.in_flight import InFlight
+from trio_alerts.pipeline.newer_records import NewerRecords
 from trio_alerts.pipeline.outage import Outage, Signal
 from trio_alerts.pipeline.patient import PatientStore, PatientStream
 from trio_alerts.ports.channel import Channel
@@ -52,6 +53,7 @@ class Pipeline:
         self.store_before_send = PatientStore(self.store, self.store_outage, self.stopping)
         self.store_after_send = PatientStore(self.store, self.store_outage)
         self.health: dict[str, ChannelHealth] = {}
+        self.newer_records = NewerRecords()
         self.quarantined_in_a_row = 0
         self.unreadable: set[str] = set()  # due records that were logged: the redriver meets them again
         self.reading = False  # before, a stop has nothing to wait for

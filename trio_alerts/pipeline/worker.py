@@ -4,7 +4,7 @@ import trio
 from loguru import logger
 
 from trio_alerts.alert import Entry
-from trio_alerts.errors import AlertError, RefusedContent, Stopping
+from trio_alerts.errors import AlertError, NewerRecord, RefusedContent, Stopping
 from trio_alerts.pipeline.claim import Claim, Disposition
 from trio_alerts.pipeline.process import deliver, process_entry
 from trio_alerts.pipeline.state import Pipeline
@@ -39,6 +39,9 @@ async def _carry(work: Work, pipeline: Pipeline) -> None:
     except Stopping:
         # Only the waits before a send are given up, so nothing of ours went out or ever will: another process may
         # begin at once. If a write of ours did happen, it finds the record `sending` and counts a doubt too many.
+        untouched = True
+    except NewerRecord as fault:  # of a retry, taken over under way
+        pipeline.newer_records.left_alone(fault)
         untouched = True
     except RefusedContent as fault:  # of a retry, changed by hand under way: entries are quarantined with such a record
         logger.error("{record_id}: the outcome cannot be stored: {error}", record_id=work.record_id, error=fault)

@@ -90,6 +90,7 @@ class AlertStore(DeploymentKeeper, Protocol):
         """Read one record, as it is now.
 
         Raises:
+            NewerRecord: A newer version wrote it; this one must leave it alone.
             RefusedContent: Somebody changed the record, and it cannot be read any more.
         """
 
@@ -105,7 +106,8 @@ class AlertStore(DeploymentKeeper, Protocol):
     async def search(self, wanted: RecordFilter, count: int, after: Record | None = None) -> list[Record]:
         """Return one page of matching records, the newest entry first; `after` is the last record of the page before.
 
-        Newest is the highest entry ID as Redis orders them, by its two numbers, whatever the stream.
+        Newest is the highest entry ID as Redis orders them, by its two numbers, whatever the stream. A record that a
+        newer version wrote is `unknown`, without its channels.
         """
 
     async def count(self, wanted: RecordFilter) -> int:

@@ -11,7 +11,7 @@ import trio
 
 from tests.support.fakes.wire import Wire, served
 from trio_alerts.delivery import Delivery
-from trio_alerts.errors import RefusedContent, SchemaError, Unavailable
+from trio_alerts.errors import NewerRecord, RefusedContent, SchemaError, Unavailable
 from trio_alerts.ports.store import Conflict, Counts, Due, RecordFilter, Stored, Vitals
 from trio_alerts.record import Record
 
@@ -49,6 +49,7 @@ class FakeStore:
         calls: Every call, in order.
         decide: Called with each call; a fault it returns happens. The simulation's seeds choose here.
         refuses: Tells which records are refused for their content.
+        unknown_in: Tells what the reader's version does not know in a record; empty: it knows all of it.
         schema_fault: What the guard finds wrong, if anything.
         owner: The identity of the deployment that it belongs to, if it has one.
         wire: Carries the calls, if it is set; `latency_s`, `fail_next` and `decide` then mean nothing.
@@ -61,6 +62,7 @@ class FakeStore:
         self.calls: list[Call] = []
         self.decide: Decide = lambda _: None
         self.refuses: Refuses = lambda _: False
+        self.unknown_in: Callable[[Record], str] = lambda _: ""
         self.schema_fault = ""
         self.owner: str | None = None
         self.wire: Wire | None = None
@@ -126,7 +128,7 @@ class FakeStore:
 
     async def get(self, record_id: str) -> Stored | None:
         call = Call(trio.current_time(), "get", record_id)
-        return await self._call(call, lambda: self.records.get(record_id))
+        return await self._call(call, lambda: self._read(record_id))
 
     @served
     def due(self, now: dt.datetime, count: int, after: Due | None = None) -> list[Due]:
@@ -140,7 +142,8 @@ class FakeStore:
     def search(self, wanted: RecordFilter, count: int, after: Record | None = None) -> list[Record]:
         found = [record for record in self._seen() if _matches(record, wanted)]
         older = [record for record in found if after is None or _place(record) < _place(after)]
-        return sorted(older, key=_place, reverse=True)[:count]
+        page = sorted(older, key=_place, reverse=True)[:count]
+        return [Record(one.id, one.body, Delivery(state="unknown")) if self.unknown_in(one) else one for one in page]
 
     @served
     def count(self, wanted: RecordFilter) -> int:
@@ -211,6 +214,12 @@ class FakeStore:
         if fault == "answer_lost":
             raise Unavailable("the answer was lost")
         return result
+
+    def _read(self, record_id: str) -> Stored | None:
+        stored = self.records.get(record_id)
+        if stored is not None and (unknown := self.unknown_in(stored.record)):
+            raise NewerRecord(record_id, unknown, stored.record.body)
+        return stored
 
     def _seen(self) -> list[Record]:
         return [stored.record for stored in (self._searchable if self.lagging else self.records).values()]

@@ -54,6 +54,19 @@ def store(monkeypatch: pytest.MonkeyPatch) -> FakeStore:
     return store
 
 
+def test_a_record_of_a_newer_version_is_listed_as_unknown(store: FakeStore) -> None:
+    """`list` shows what everybody knows of it; `show` says why there is no more."""
+    store.put(record(1))
+    store.put(record(2, retrying()))
+    store.unknown_in = lambda one: "delivery.state 'paused'" if one.id == "2-0" else ""
+    rows = [line.split("\t")[:4] for line in call("list").out.splitlines()]
+    assert [("2-0", "unknown"), ("1-0", "suppressed")] == [(row[0], row[3]) for row in rows[1:]]
+
+    shown = call("show", "2-0")
+    assert 1 == shown.exit_code
+    assert "a newer version wrote record '2-0': this one does not know delivery.state 'paused'" in shown.err
+
+
 def ids(*argv: str) -> list[str]:
     called = call("list", "--json", *argv)
     assert 0 == called.exit_code

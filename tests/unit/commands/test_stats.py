@@ -107,13 +107,29 @@ def test_both_there(backends: Backends) -> None:
     assert "missing" not in call("stats").out
 
 
-def test_a_state_that_is_none_is_named(backends: Backends) -> None:
-    """Somebody wrote it by hand: the record is counted, and named as what no process can read."""
-    backends.store.put(record(8, replace(retrying(), state="bogus")))
-    called = call("stats")
+def test_states_of_a_newer_version_are_counted_and_named(backends: Backends) -> None:
+    """They are `unknown` together, and the log says which they are."""
+    for number, state in ((8, "paused"), (9, "paused"), (10, "bogus")):
+        backends.store.put(record(number, replace(retrying(), state=state)))
+    called = call("stats", "--json")
     assert 0 == called.exit_code
-    assert "only somebody else can have written" in called.err
-    assert "1 'bogus'" in called.err
+    assert {"retrying": 1, "unknown": 3} == msgspec.json.decode(called.out)["states"]
+    assert "only a newer version, or somebody else, writes: 2 'paused', 1 'bogus'" in called.err
+
+
+def test_what_a_newer_version_recorded_is_neither_lost_nor_missing(backends: Backends) -> None:
+    """Entry 7 was deleted while it was pending, and its record holds what nobody here can read: it is not lost."""
+    backends.store.put(record(8, replace(retrying(), state="delivered")))
+    backends.store.put(record(9, replace(retrying(), state="delivered")))
+    backends.store.unknown_in = lambda one: "delivery.since" if one.id == "7-0" else ""
+
+    assert 6 == as_json()["lost_upstream"]
+    audited = call("audit", "--json")
+    fates = msgspec.json.decode(audited.out)
+    assert (0, 1, 2, 0, True) == (
+        audited.exit_code,
+        *(fates[name] for name in ("unknown", "delivered", "missing", "balanced")),
+    )
 
 
 def test_store_away(backends: Backends) -> None:
