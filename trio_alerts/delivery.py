@@ -10,9 +10,11 @@ from msgspec import Struct, ValidationError, convert, field
 
 from trio_alerts.exact_json import Timestamp
 
-StoredState = Literal["sending", "delivered", "retrying", "failed", "in_doubt", "suppressed", "quarantined"]
+StoredState = Literal["sending", "delivered", "retrying", "waiting", "failed", "in_doubt", "suppressed", "quarantined"]
 State = Literal[StoredState, "unknown"]  # a search shows so what a newer version wrote; it is never stored
-ChannelState = Literal["sending", "delivered", "retrying", "failed", "in_doubt"]
+ChannelState = Literal[
+    "sending", "delivered", "retrying", "waiting", "standby", "failed", "in_doubt", "spared", "suppressed"
+]
 AttemptResult = Literal["accepted", "retry", "refused"]
 FINAL: frozenset[State] = frozenset({"delivered", "failed", "in_doubt", "suppressed"})  # the pipeline is done with it
 
@@ -39,6 +41,8 @@ class ChannelDelivery(Struct, frozen=True, omit_defaults=True, forbid_unknown_fi
     """One channel's part: `in_doubt` counts its attempts whose outcome nobody saw.
 
     `attempts_before` are those that were made before a human asked for another one: the schedule counts from there.
+    `next_attempt_at` is when it moves by itself: a retry, the end of a wait, a fallback that is engaged. `since` is the
+    first wait after the last attempt that used a step of the schedule; `fallback_of` names the primaries of a fallback.
     """
 
     name: str
@@ -50,10 +54,14 @@ class ChannelDelivery(Struct, frozen=True, omit_defaults=True, forbid_unknown_fi
     last_status: int | None = None
     log: tuple[Attempt, ...] = ()
     attempts_before: int | None = None
+    since: Timestamp | None = None
+    fallback_of: tuple[str, ...] = ()
 
     def is_due(self, now: dt.datetime) -> bool:
-        """Tell whether it waits for an attempt that may begin now."""
-        return self.state == "retrying" and (self.next_attempt_at is None or self.next_attempt_at <= now)
+        """Tell whether an attempt through it may begin now: a retry, or a fallback whose time has come."""
+        if self.state not in ("retrying", "standby"):
+            return False
+        return self.next_attempt_at is None or self.next_attempt_at <= now
 
 
 class Delivery(Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_unknown_fields=True):
@@ -62,8 +70,9 @@ class Delivery(Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_unk
     `attempts` counts the times somebody set out to send it, `in_doubt` those of them of which an outcome stayed unseen.
     `owner` is the token of the last attempt, unique to it. Times are the Redis server's. `cuts` counts the attempts in
     a row that ended with their process; from `SUSPECT_CUTS` on the alert may be what ended it.
-    `failed_channels`, `retrying_channels` and `in_doubt_channels` name the channels in that state, whatever the
-    record's own: in an index, `channels` is flattened, and "pager and failed" would match across two of them.
+    `failed_channels`, `retrying_channels`, `in_doubt_channels` and `queues` (those that wait) name the channels in that
+    state, whatever the record's own: in an index, `channels` is flattened, and "pager and failed" would match across
+    two of them. `next_attempt_at` is when the first of them moves by itself; none while the record is `sending`.
 
     Counters are written at any value, by a default factory: `omit_defaults` leaves out constants only. What is not
     there can be neither summed nor found as 0.
@@ -86,6 +95,7 @@ class Delivery(Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_unk
     failed_channels: tuple[str, ...] = ()
     retrying_channels: tuple[str, ...] = ()
     in_doubt_channels: tuple[str, ...] = ()
+    queues: tuple[str, ...] = ()
     channels: tuple[ChannelDelivery, ...] = ()
 
     def sending(self) -> tuple[ChannelDelivery, ...]:

@@ -13,6 +13,7 @@ Fate = Literal[
     "suppressed",
     "in_doubt",
     "retrying",
+    "waiting",
     "in_flight",
     "not_read",
     "quarantined",

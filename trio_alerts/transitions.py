@@ -1,7 +1,9 @@
 """How a delivery gets from one state to the next.
 
 Every function here is pure: it takes a `Delivery` and returns the next one. Who writes it, and when, is decided in
-`pipeline/`. All possible steps are drawn in `docs/state-machine.md`.
+`pipeline/`. What follows from the channels for the record is decided in `record_state.py`; what is held back by a
+queue, a fallback or a silence has steps of its own in `held_back.py`. All possible steps are drawn in
+`docs/state-machine.md`.
 """
 
 import datetime as dt
@@ -21,6 +23,7 @@ from trio_alerts.delivery import (
     Delivery,
 )
 from trio_alerts.outcome import Accepted, Outcome, Refused, Retry
+from trio_alerts.record_state import in_state, summed_up, with_fallbacks
 
 Resolution = Literal["delivered", "failed"]
 
@@ -40,9 +43,10 @@ def first_attempt(channels: Iterable[str], owner: str, now: dt.datetime, lease_s
     )
 
 
-def suppressed(rule: str) -> Delivery:
-    """Return the state of an alert that the named rule suppresses."""
-    return Delivery(state="suppressed", suppressed_by=rule)
+def suppressed(rule: str, channels: Iterable[str] = ()) -> Delivery:
+    """Return the state of an alert that the named rule or silence suppresses; a silence keeps the channels."""
+    kept = tuple(ChannelDelivery(name, "suppressed", attempts=0) for name in channels)
+    return Delivery(state="suppressed", suppressed_by=rule, channels=kept)
 
 
 def quarantined(delivery: Delivery, reason: str) -> Delivery:
@@ -57,11 +61,14 @@ def next_attempt(
 
     At least one is due. What a receiver has accepted is never sent to it again.
     """
+    current = delivery.channels
+    if any(channel.state == "standby" for channel in current):
+        current = with_fallbacks(current, now)
     channels = tuple(
         replace(channel, state="sending", attempts=channel.attempts + 1, next_attempt_at=None)
         if channel.is_due(now) and (through is None or channel.name in through)
         else channel
-        for channel in delivery.channels
+        for channel in current
     )
     return replace(
         delivery,
@@ -72,7 +79,8 @@ def next_attempt(
         attempts=delivery.attempts + 1,
         last_at=now,
         channels=channels,
-        retrying_channels=_named(channels, "retrying"),
+        retrying_channels=in_state(channels, "retrying"),
+        queues=in_state(channels, "waiting"),
     )
 
 
@@ -92,7 +100,8 @@ def moved_back(delivery: Delivery, now: dt.datetime, set_back: dt.timedelta) -> 
         lease_until=moved(delivery.lease_until),
         next_attempt_at=moved(delivery.next_attempt_at),
         channels=tuple(
-            replace(channel, next_attempt_at=moved(channel.next_attempt_at)) for channel in delivery.channels
+            replace(channel, next_attempt_at=moved(channel.next_attempt_at), since=moved(channel.since))
+            for channel in delivery.channels
         ),
     )
 
@@ -117,7 +126,7 @@ def taken_over(delivery: Delivery, owner: str, now: dt.datetime, lease_s: float,
         else channel
         for channel in delivery.channels
     )
-    after = replace(_summed_up(delivery, channels, now), owner=owner, reason=None)
+    after = replace(summed_up(delivery, channels, now), owner=owner, reason=None)
     if after.state != "sending":
         return after
     return replace(renewed(after, now, lease_s), attempts=after.attempts + 1, last_at=now)
@@ -146,7 +155,7 @@ def lease_expired(delivery: Delivery, now: dt.datetime, policy: RetryPolicy, cut
         else channel
         for channel in after.channels
     )
-    return replace(_summed_up(delivery, channels, now), cuts=cuts, reason="max_deliveries")
+    return replace(summed_up(delivery, channels, now), cuts=cuts, reason="max_deliveries")
 
 
 def left_to_redriver(delivery: Delivery, deaths: int, now: dt.datetime, policy: RetryPolicy) -> Delivery:
@@ -165,7 +174,7 @@ def left_to_redriver(delivery: Delivery, deaths: int, now: dt.datetime, policy: 
         else channel
         for channel in after.channels
     )
-    return replace(_summed_up(delivery, channels, now), cuts=deaths)
+    return replace(summed_up(delivery, channels, now), cuts=deaths)
 
 
 def settled(
@@ -182,7 +191,7 @@ def settled(
         else channel
         for channel in delivery.channels
     )
-    return _summed_up(delivery, channels, now, cuts=0)
+    return summed_up(delivery, channels, now, cuts=0)
 
 
 def with_acceptances(theirs: Delivery, ours: Delivery, now: dt.datetime) -> Delivery | None:
@@ -199,26 +208,32 @@ def with_acceptances(theirs: Delivery, ours: Delivery, now: dt.datetime) -> Deli
     )
     if channels == theirs.channels:
         return None
-    return _still_quarantined(theirs, _summed_up(theirs, channels, now))
+    return _still_quarantined(theirs, summed_up(theirs, channels, now))
 
 
-def redelivery_requested(delivery: Delivery, owner: str, now: dt.datetime, *, in_doubt: bool) -> Delivery | None:
+def redelivery_requested(
+    delivery: Delivery, owner: str, now: dt.datetime, *, in_doubt: bool, silenced: bool = False
+) -> Delivery | None:
     """Return the state after a human asked for another attempt; None if there is nothing to send.
 
-    Every channel that has given up or waits is due now, with the whole schedule ahead of it again; with `in_doubt` also
-    those held in doubt, whose receivers may get it twice. A running attempt is left alone. The new owner token keeps an
-    earlier owner's late write from being taken for its own.
+    Every channel that has given up or retries is due now, with the whole schedule ahead of it again; with `in_doubt`
+    also those held in doubt, whose receivers may get it twice, and with `silenced` what was suppressed. Left alone are
+    a running attempt, what is delivered, and a channel's queue. The new owner token keeps an earlier owner's late write
+    from being taken for its own.
     """
-    states: set[ChannelState] = {"failed", "retrying", "in_doubt"} if in_doubt else {"failed", "retrying"}
-    if delivery.state == "sending" or not any(channel.state in states for channel in delivery.channels):
+    states: set[ChannelState] = {"failed", "retrying"}
+    states |= {"in_doubt"} if in_doubt else set()
+    states |= {"suppressed"} if silenced else set()
+    if delivery.state in ("sending", "delivered") or not any(one.state in states for one in delivery.channels):
         return None
     channels = tuple(
-        replace(channel, state="retrying", next_attempt_at=now, attempts_before=channel.attempts)
+        replace(channel, state="retrying", next_attempt_at=now, attempts_before=channel.attempts, since=None)
         if channel.state in states
         else channel
         for channel in delivery.channels
     )
-    return replace(_summed_up(delivery, channels, now, cuts=0), owner=owner, reason=None)
+    by = None if silenced else delivery.suppressed_by
+    return replace(summed_up(delivery, channels, now, cuts=0), owner=owner, reason=None, suppressed_by=by)
 
 
 def resolved(delivery: Delivery, owner: str, now: dt.datetime, resolution: Resolution, by: str) -> Delivery | None:
@@ -242,14 +257,13 @@ def resolved(delivery: Delivery, owner: str, now: dt.datetime, resolution: Resol
         for channel in delivery.channels
     )
     at = now.isoformat(timespec="seconds").replace("+00:00", "Z")
-    after = _still_quarantined(delivery, _summed_up(delivery, channels, now))
+    after = _still_quarantined(delivery, summed_up(delivery, channels, now))
     return replace(after, owner=owner, reason=f"{said} at {at}")
 
 
 _OWNER_LOST: tuple[Outcome, float] = (Retry("the worker died before it stored the outcome", unseen=True), 0.0)
 _CUT_OFF: tuple[Outcome, float] = (Retry("cut off before the receiver answered", unseen=True), 0.0)
 _RESULTS: dict[type[Outcome], AttemptResult] = {Accepted: "accepted", Retry: "retry", Refused: "refused"}
-_ORDER: tuple[ChannelState, ...] = ("sending", "retrying", "in_doubt", "failed", "delivered")
 
 
 def _after_outcome(
@@ -270,6 +284,7 @@ def _after_outcome(
         state=state,
         in_doubt=channel.in_doubt + outcome.unseen,
         next_attempt_at=next_attempt_at,
+        since=None,
         last_error=outcome.reason,
         last_status=outcome.status,
         log=(*channel.log, _attempt(outcome, duration_s, now))[-KEPT_ATTEMPTS:],
@@ -288,42 +303,8 @@ def _attempt(outcome: Outcome, duration_s: float, now: dt.datetime) -> Attempt:
     )
 
 
-def _summed_up(
-    delivery: Delivery, channels: tuple[ChannelDelivery, ...], now: dt.datetime, cuts: int | None = None
-) -> Delivery:
-    """Derive the alert's state from its channels': what is still moving comes first, then what needs a human."""
-    worst = min(channels, key=_rank)
-    state = worst.state
-    nexts = [channel.next_attempt_at for channel in channels if channel.next_attempt_at is not None]
-    newly_unseen = [channel.in_doubt for channel in channels] != [channel.in_doubt for channel in delivery.channels]
-    left = () if state == "delivered" else channels  # the common case names none
-    return replace(
-        delivery,
-        state=state,
-        lease_until=delivery.lease_until if state == "sending" else None,
-        next_attempt_at=min(nexts, default=None) if state == "retrying" else None,
-        delivered_at=now if state == "delivered" else None,
-        last_error=worst.last_error,
-        last_status=worst.last_status,
-        in_doubt=delivery.in_doubt + newly_unseen,
-        cuts=delivery.cuts if cuts is None else cuts,
-        channels=channels,
-        failed_channels=left and _named(left, "failed"),
-        retrying_channels=left and _named(left, "retrying"),
-        in_doubt_channels=left and _named(left, "in_doubt"),
-    )
-
-
 def _still_quarantined(before: Delivery, after: Delivery) -> Delivery:
     """Return what follows; but only a delivered record leaves `quarantined` before its entry is put back."""
     if before.state == "quarantined" and after.state != "delivered":
         return replace(after, state="quarantined", lease_until=None, next_attempt_at=None)
     return after
-
-
-def _rank(channel: ChannelDelivery) -> int:
-    return _ORDER.index(channel.state)
-
-
-def _named(channels: tuple[ChannelDelivery, ...], state: ChannelState) -> tuple[str, ...]:
-    return tuple(channel.name for channel in channels if channel.state == state)

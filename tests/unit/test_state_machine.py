@@ -1,4 +1,4 @@
-"""`docs/state-machine.md` shows what `transitions.py` does, no more and no less."""
+"""`docs/state-machine.md` shows what `transitions.py` and `held_back.py` do, no more and no less."""
 
 import datetime as dt
 import re
@@ -7,14 +7,23 @@ from collections.abc import Iterator
 from itertools import product
 from pathlib import Path
 
-from trio_alerts import transitions
+import pytest
+from msgspec.structs import replace
+
+from tests.unit.test_record_state import part, record_of
+from trio_alerts import held_back, transitions
 from trio_alerts.backoff import RetryPolicy
-from trio_alerts.delivery import Delivery
+from trio_alerts.delivery import ChannelDelivery, Delivery
 from trio_alerts.outcome import Accepted, Outcome, Refused, Retry
 
 PAGE = (Path(__file__).parents[2] / "docs" / "state-machine.md").read_text()
 RECORDS, CHANNELS = re.findall(r"```mermaid\n(.*?)```", PAGE, re.DOTALL)
 CAUSES = {function: cause for cause, function in re.findall(r"^\| (.*?) \|.*\| `(\w+)` \|$", PAGE, re.MULTILINE)}
+
+SURPRISES = [
+    [cell.strip() for cell in line.strip("|").split("|")]
+    for line in re.findall(r"^\| `\w+`.*$", PAGE.partition("## Fallbacks")[2], re.MULTILINE)
+]
 
 Edges = dict[tuple[str, str], set[str]]
 
@@ -27,7 +36,11 @@ POLICIES = [
     RetryPolicy(schedule_s, hold=frozenset(hold), max_cuts=max_cuts)
     for schedule_s, hold, max_cuts in product([(), (5.0,) * 99], ["", "a", "b", "ab"], [1, 99])
 ]
-NO_ARROWS = {"renewed", "moved_back"}  # they change times only
+NO_ARROWS = {
+    *("renewed", "moved_back"),  # they change times only
+    *("waiting", "standby"),  # they make a channel, of which `first_state` makes a record
+}
+MOVING = ("retrying", "waiting", "in_doubt")  # what the redriver may claim
 
 
 def steps(now: Delivery) -> Iterator[tuple[str, Delivery | None]]:
@@ -44,38 +57,70 @@ def steps(now: Delivery) -> Iterator[tuple[str, Delivery | None]]:
     if now.state in ("sending", "quarantined"):
         for policy in POLICIES:
             yield "taken_over", transitions.taken_over(now, "me/2", NOW, 60.0, policy)
-    if now.state == "retrying":
+    if now.state in MOVING:
+        yield from held_back_steps(now)
         due = {channel.name for channel in now.channels if channel.is_due(LATER)}
         for through in (subset for subset in SUBSETS if due & subset):
             yield "next_attempt", transitions.next_attempt(now, "me/2", LATER, 60.0, through)
     if now.state != "quarantined":
-        for in_doubt in (True, False):
-            yield "redelivery_requested", transitions.redelivery_requested(now, "eve/1", NOW, in_doubt=in_doubt)
+        for in_doubt, silenced in product((True, False), repeat=2) if now.state != "waiting" else ():
+            asked = transitions.redelivery_requested(now, "eve/1", NOW, in_doubt=in_doubt, silenced=silenced)
+            yield "redelivery_requested", asked
     yield "resolved", transitions.resolved(now, "eve/1", NOW, "delivered", "eve")
     yield "resolved", transitions.resolved(now, "eve/1", NOW, "failed", "eve")
     for accepted in SUBSETS:
-        sent = transitions.first_attempt(NAMES, "me/1", NOW, 60.0)
-        ours = transitions.settled(sent, dict.fromkeys(accepted, (Accepted(), 0.1)), NOW, POLICIES[0])
-        yield "with_acceptances", transitions.with_acceptances(now, ours, NOW)
+        ours = [replace(one, state="delivered") for one in now.channels if one.attempts and one.name in accepted]
+        yield "with_acceptances", transitions.with_acceptances(now, replace(now, channels=tuple(ours)), NOW)
+
+
+def held_back_steps(now: Delivery) -> Iterator[tuple[str, Delivery]]:
+    """Yield the steps of queues, fallbacks and silences."""
+    yield "silenced", held_back.silenced(now, "silence:1", "me/2", LATER)
+    if any(channel.state == "standby" for channel in now.channels):
+        yield "looked_at", held_back.looked_at(now, "me/2", LATER)
+    due = {channel.name for channel in now.channels if channel.is_due(LATER)}
+    for through in (subset for subset in SUBSETS if due & subset):
+        yield "queued", held_back.queued(now, through, "me/2", LATER, 3600.0)
+    waits = {channel.name for channel in now.channels if channel.state == "waiting"}
+    for through in (subset for subset in SUBSETS if waits & subset):
+        yield "drained", held_back.drained(now, "me/2", NOW, 60.0, through)
+        yield "wait_expired", held_back.wait_expired(now, "me/2", NOW + dt.timedelta(days=9))
+
+
+def first_states() -> Iterator[tuple[str, Delivery]]:
+    """Yield every state in which a record begins, and what makes it."""
+    soon = NOW + dt.timedelta(hours=1)
+    yield "first_attempt", transitions.first_attempt(NAMES, "me/1", NOW, 60.0)
+    yield "suppressed", transitions.suppressed("nobody")
+    yield "suppressed", transitions.suppressed("silence:1", NAMES)
+    waiting = [held_back.waiting(name, NOW, soon) for name in NAMES]
+    sending = [ChannelDelivery(name, "sending") for name in NAMES]
+    fallback = held_back.standby("b", ["a"], soon)
+    for channels in (
+        *((waiting[0], waiting[1]), (waiting[0], sending[1]), (sending[0], waiting[1])),
+        *((waiting[0], fallback), (sending[0], fallback)),
+    ):
+        yield "first_state", held_back.first_state(channels, "me/1", NOW, 60.0)
 
 
 def possible() -> tuple[Edges, Edges]:
     """Return the edges of records and of channels, by walking from every first state to whatever can be reached."""
     records: Edges = defaultdict(set)
     channels: Edges = defaultdict(set)
-    reached = {
-        "first_attempt": transitions.first_attempt(NAMES, "me/1", NOW, 60.0),
-        "suppressed": transitions.suppressed("nobody"),
-    }
-    for name, first in reached.items():
+    reached = list(first_states())
+    for name, first in reached:
         records["[*]", first.state].add(CAUSES[name])
         for channel in first.channels:
             channels["[*]", channel.state].add(CAUSES[name])
     met = set()
-    left = list(reached.values())
+    left = [first for _, first in reached]
     while left:
         before = left.pop()
-        states = (before.state, *(channel.state for channel in before.channels))
+        facts = [
+            (one.state, one.fallback_of, bool(one.in_doubt), bool(one.attempts), one.is_due(LATER))
+            for one in before.channels
+        ]
+        states = (before.state, *facts)
         if states in met:
             continue
         met.add(states)
@@ -110,7 +155,30 @@ def test_every_transition_is_on_the_page() -> None:
     """A new one has to be walked through here, and to be told to whoever reads the page."""
     public = {
         name
-        for name, one in vars(transitions).items()
-        if getattr(one, "__module__", "") == transitions.__name__ and not name.startswith("_")
+        for module in (transitions, held_back)
+        for name, one in vars(module).items()
+        if getattr(one, "__module__", "") == module.__name__ and not name.startswith("_")
     }
     assert public - NO_ARROWS == CAUSES.keys()
+
+
+@pytest.mark.parametrize("row", SURPRISES, ids=lambda row: " ".join(row[:3]))
+def test_what_may_surprise_is_as_the_page_says(row: list[str]) -> None:
+    """Each row of the table is what happens."""
+    first, second, fallback, then, record, _ = row
+    (a,), b, (c,) = (re.findall(r"`(\w+)`", cell) for cell in (first, second, fallback))
+    primaries = ("a", "b") if b else ("a",)
+    before = [part("a", a), *[part("b", state) for state in b]]
+    before.append(part("c", c, primaries, seen="maybe seen" in fallback))
+    other = [part("d", "delivered", primaries)] if "another fallback accepted" in first else []
+    after = record_of(*before, *other)
+
+    became = dict(re.findall(r"(primary|fallback) `(\w+)`", then))
+    states = {"primary": a, "fallback": c} | became
+    assert [states["primary"], *b, states["fallback"]] == [one.state for one in after.channels if one not in other]
+    assert record.strip("`") == after.state
+
+
+def test_the_page_has_surprises() -> None:
+    """The table is found."""
+    assert len(SURPRISES) >= 12

@@ -1,12 +1,12 @@
 import datetime as dt
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 from msgspec.structs import replace
 
 from tests.support.ledger import balance
 from tests.support.receiver import Request
-from trio_alerts.delivery import ChannelDelivery, ChannelState, Delivery
+from trio_alerts.delivery import ChannelDelivery, Delivery
 from trio_alerts.record import Record
 from trio_alerts.transitions import first_attempt
 
@@ -16,11 +16,14 @@ NOW = dt.datetime(2026, 11, 23, 12, 0, tzinfo=dt.UTC)
 EMITTED = {"1-1": ("hook",), "1-2": ("hook", "steady")}
 
 
+Outcome = Literal["delivered", "retrying", "failed", "in_doubt", "sending"]  # of a channel and so of the record
+
+
 def request(entry_id: str, path: str = "/hook", *, accepted: bool = True, status: int = 200) -> Request:
     return Request(0.0, "POST", path, {}, b"", entry_id, status, None, accepted, duplicate=False)
 
 
-def record(entry_id: str, state: ChannelState = "delivered", in_doubt: int = 0, **fields: Any) -> Record:
+def record(entry_id: str, state: Outcome = "delivered", in_doubt: int = 0, **fields: Any) -> Record:
     channels = tuple(
         ChannelDelivery(name, state, in_doubt=in_doubt, last_error="refused" if state == "failed" else None)
         for name in EMITTED[entry_id]

@@ -8,7 +8,7 @@ from typing import Any
 import msgspec
 
 OWNER = "trio_alerts"
-MAPPING_VERSION = 1
+MAPPING_VERSION = 2
 SEARCH_PAGE = 1000  # records a search: a few MB
 
 # A term may have 32,766 bytes and a character up to four: a longer value stays stored, but no filter finds it. `view`
@@ -47,14 +47,14 @@ FIELDS: Properties = {
     "delivery": {
         "properties": {
             **dict.fromkeys(("state", "owner", "last_error", "reason", "suppressed_by"), _EXACT),
-            **dict.fromkeys(("failed_channels", "retrying_channels", "in_doubt_channels"), _EXACT),
+            **dict.fromkeys(("failed_channels", "retrying_channels", "in_doubt_channels", "queues"), _EXACT),
             **dict.fromkeys(("lease_until", "next_attempt_at", "first_at", "last_at", "delivered_at"), _DATE),
             **dict.fromkeys(("attempts", "in_doubt", "cuts", "last_status"), _INTEGER),
             "channels": {
                 "properties": {
-                    **dict.fromkeys(("name", "state", "last_error"), _EXACT),
+                    **dict.fromkeys(("name", "state", "last_error", "fallback_of"), _EXACT),
                     **dict.fromkeys(("attempts", "attempts_before", "in_doubt", "last_status"), _INTEGER),
-                    "next_attempt_at": _DATE,
+                    **dict.fromkeys(("next_attempt_at", "since"), _DATE),
                     "log": _KEPT_JSON,
                 }
             },

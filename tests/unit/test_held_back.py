@@ -1,0 +1,138 @@
+"""What is held back: queues, fallbacks and silences, step by step, with exact times."""
+
+import datetime as dt
+
+from msgspec.structs import replace
+
+from trio_alerts.backoff import RetryPolicy
+from trio_alerts.delivery import ChannelDelivery, Delivery, read_delivery
+from trio_alerts.exact_json import decode_value, encode
+from trio_alerts.held_back import drained, first_state, looked_at, queued, silenced, standby, wait_expired, waiting
+from trio_alerts.outcome import Accepted, Outcome, Refused, Retry
+from trio_alerts.transitions import first_attempt, moved_back, next_attempt, redelivery_requested, settled, suppressed
+
+NOW = dt.datetime(2026, 11, 26, 2, 0, tzinfo=dt.UTC)
+POLICY = RetryPolicy((5.0, 30.0))
+WAIT_S = 3600.0
+
+
+def at(seconds: float) -> dt.datetime:
+    return NOW + dt.timedelta(seconds=seconds)
+
+
+def states(delivery: Delivery) -> list[str]:
+    return [channel.state for channel in delivery.channels]
+
+
+def after(delivery: Delivery, seconds: float = 0.0, **outcomes: Outcome) -> Delivery:
+    return settled(delivery, {name: (outcome, 0.1) for name, outcome in outcomes.items()}, at(seconds), POLICY)
+
+
+def test_what_waits_from_the_start_was_never_tried() -> None:
+    """No attempt is counted, nobody owns a lease; queue, beginning and end of the wait are in the record."""
+    record = first_state((waiting("slack", NOW, at(WAIT_S)),), "me/1", NOW, 60.0)
+    assert ("waiting", 0, NOW, None, None) == (
+        *(record.state, record.attempts, record.first_at),
+        *(record.last_at, record.lease_until),
+    )
+    assert (("slack",), at(WAIT_S)) == (record.queues, record.next_attempt_at)
+    (channel,) = record.channels
+    assert (0, NOW) == (channel.attempts, channel.since)
+
+
+def test_one_channel_waits_and_the_other_is_sent() -> None:
+    """It is one record and one attempt; what waits goes on waiting when the other has accepted."""
+    channels = (waiting("slack", NOW, at(WAIT_S)), ChannelDelivery("pager", "sending"))
+    record = first_state(channels, "me/1", NOW, 60.0)
+    assert ("sending", 1, at(60), ("slack",)) == (record.state, record.attempts, record.lease_until, record.queues)
+
+    record = after(record, pager=Accepted(200))
+    assert ("waiting", ["waiting", "delivered"], at(WAIT_S)) == (record.state, states(record), record.next_attempt_at)
+    record = drained(record, "me/2", at(9), 60.0, ["slack"])
+    assert ("sending", ["sending", "delivered"], 2, ()) == (
+        *(record.state, states(record), record.attempts),
+        record.queues,
+    )
+    assert "delivered" == after(record, slack=Accepted(200)).state
+
+
+def test_a_retry_that_is_turned_away_keeps_its_step_and_its_since() -> None:
+    """The wait begins once; a failed attempt uses a step of the schedule and ends it."""
+    record = after(first_attempt(["slack"], "me/1", NOW, 60.0), slack=Retry("busy", 503))
+    record = queued(record, ["slack"], "me/2", at(5), WAIT_S)
+    assert ("waiting", at(5), at(5 + WAIT_S), 1) == (
+        *(record.state, record.channels[0].since, record.next_attempt_at),
+        record.channels[0].attempts,
+    )
+    due_again = replace(record, channels=(replace(record.channels[0], state="retrying", next_attempt_at=at(50)),))
+    assert (at(5), at(5 + WAIT_S)) == (
+        *(channel.since for channel in queued(due_again, ["slack"], "me/3", at(60), WAIT_S).channels),
+        queued(due_again, ["slack"], "me/3", at(60), WAIT_S).next_attempt_at,
+    )
+    record = drained(record, "me/3", at(100), 60.0, ["slack"])
+    assert (at(5), 2) == (record.channels[0].since, record.channels[0].attempts)
+    record = after(record, 100, slack=Retry("busy", 503))
+    assert (None, at(130)) == (record.channels[0].since, record.next_attempt_at)
+
+
+def test_what_waits_for_too_long_has_failed_and_its_fallback_is_sent() -> None:
+    """At the end of the wait and not before; a redelivery begins a new one."""
+    channels = (waiting("slack", NOW, at(WAIT_S)), standby("email", ["slack"], at(2 * WAIT_S)))
+    record = first_state(channels, "me/1", NOW, 60.0)
+    assert states(record) == states(wait_expired(record, "me/2", at(WAIT_S - 1)))
+    record = wait_expired(record, "me/2", at(WAIT_S))
+    assert ("retrying", ["failed", "retrying"], at(WAIT_S)) == (record.state, states(record), record.next_attempt_at)
+    assert (("slack",), ()) == (record.failed_channels, record.queues)
+
+    again = redelivery_requested(record, "eve/1", at(WAIT_S + 9), in_doubt=False)
+    assert again is not None
+    assert (["retrying", "retrying"], None) == (states(again), again.channels[0].since)
+
+
+def test_a_fallback_is_sent_at_its_time_and_spared_when_a_primary_accepts() -> None:
+    """Its time is the record's, whatever the state; the claim at that time engages it in the same write."""
+    first = first_state((ChannelDelivery("pager", "sending"), standby("email", ["pager"], at(300))), "me/1", NOW, 60.0)
+    assert None is first.next_attempt_at  # its lease says when others look
+    held = settled(first, {}, at(15), RetryPolicy((5.0,), frozenset({"pager"})))
+    assert ("in_doubt", ["in_doubt", "standby"], at(300)) == (held.state, states(held), held.next_attempt_at)
+    assert ["in_doubt", "standby"] == states(looked_at(held, "me/2", at(299)))
+    assert ["in_doubt", "retrying"] == states(looked_at(held, "me/2", at(300)))
+    claimed = next_attempt(held, "me/2", at(300), 60.0, ["email"])
+    assert ("sending", ["in_doubt", "sending"]) == (claimed.state, states(claimed))
+    reached = after(claimed, 301, email=Accepted(200))
+    assert ("delivered", ("pager",), at(301)) == (reached.state, reached.in_doubt_channels, reached.delivered_at)
+
+    assert ["delivered", "spared"] == states(after(first, 5, pager=Accepted(200)))
+    assert ["failed", "retrying"] == states(after(first, 5, pager=Refused("no", 410)))
+    late = next_attempt(after(first, 5, pager=Retry("busy", 503)), "me/2", at(400), 60.0, ["pager"])
+    assert ["sending", "retrying"] == states(late)  # engaged, and waits for a slot of its own
+
+
+def test_a_silence_suppresses_what_is_still_to_be_sent() -> None:
+    """What was accepted stays; the record names the silence and keeps the channels, so that a human can undo it."""
+    by = "silence:7"
+    record = after(first_attempt(["pager", "slack"], "me/1", NOW, 60.0), pager=Accepted(200), slack=Retry("busy", 503))
+    record = silenced(record, by, "me/2", at(5))
+    assert ("delivered", ["delivered", "suppressed"], by) == (record.state, states(record), record.suppressed_by)
+
+    quiet = suppressed(by, ["pager", "slack"])
+    assert (["suppressed"] * 2, [0, 0]) == (states(quiet), [channel.attempts for channel in quiet.channels])
+    assert None is redelivery_requested(quiet, "eve/1", NOW, in_doubt=True)
+    again = redelivery_requested(quiet, "eve/1", NOW, in_doubt=False, silenced=True)
+    assert again is not None
+    assert ("retrying", ["retrying"] * 2, None) == (again.state, states(again), again.suppressed_by)
+
+
+def test_an_older_version_can_read_what_holds_nothing_back() -> None:
+    """A record without a queue, a fallback or a silence has no field that is new; one with them is read back whole."""
+    plain = after(first_attempt(["pager"], "me/1", NOW, 60.0), pager=Retry("busy", 503))
+    assert not any(field in encode(plain) for field in (b"since", b"fallback_of", b"queues"))
+    held = first_state((waiting("slack", NOW, at(9)), standby("email", ["slack"], at(99))), "me/1", NOW, 60.0)
+    assert held == read_delivery(decode_value(encode(held)))
+
+
+def test_a_wait_is_as_long_when_the_server_s_clock_is_set_back() -> None:
+    """Its beginning and its end move together."""
+    record = after(first_attempt(["slack"], "me/1", NOW, 60.0), slack=Retry("busy", 503))
+    record = moved_back(queued(record, ["slack"], "me/2", at(5), WAIT_S), at(-60), dt.timedelta(seconds=100))
+    assert (at(-95), at(-95 + WAIT_S)) == (record.channels[0].since, record.next_attempt_at)

@@ -1,0 +1,89 @@
+"""How a delivery that is held back gets from one state to the next: in a queue, as a fallback, by a silence.
+
+The other half of `transitions.py`, and as pure; both are drawn in `docs/state-machine.md`.
+"""
+
+import datetime as dt
+from collections.abc import Collection
+
+from msgspec.structs import replace
+
+from trio_alerts.delivery import ChannelDelivery, Delivery
+from trio_alerts.record_state import Channels, summed_up
+from trio_alerts.transitions import next_attempt
+
+_NOT_SENT = ("retrying", "waiting", "standby")
+
+
+def waiting(name: str, now: dt.datetime, expires_at: dt.datetime) -> ChannelDelivery:
+    """Return a channel of a new record that must wait: nothing was tried."""
+    return ChannelDelivery(name, "waiting", attempts=0, since=now, next_attempt_at=expires_at)
+
+
+def standby(name: str, primaries: Collection[str], due_at: dt.datetime) -> ChannelDelivery:
+    """Return a fallback of a new record, due when none of these primaries has accepted by then."""
+    return ChannelDelivery(name, "standby", attempts=0, fallback_of=tuple(primaries), next_attempt_at=due_at)
+
+
+def first_state(channels: Channels, owner: str, now: dt.datetime, lease_s: float) -> Delivery:
+    """Return the state that is stored first, if some channels wait, stand by or are suppressed.
+
+    It is `waiting`, with no attempt made, unless a channel is `sending`; see `first_attempt`.
+    """
+    after = summed_up(Delivery(state="waiting", owner=owner, first_at=now, channels=channels), channels, now)
+    if after.state != "sending":
+        return after
+    return replace(after, lease_until=now + dt.timedelta(seconds=lease_s), attempts=1, last_at=now)
+
+
+def queued(delivery: Delivery, through: Collection[str], owner: str, now: dt.datetime, wait_s: float) -> Delivery:
+    """Return the state after retries that are due were turned away: they wait in the queues of these channels.
+
+    No step of the schedule is used. A wait that goes on keeps its beginning, and so its end, `wait_s` later.
+    """
+    channels = tuple(
+        _queued(channel, now, wait_s) if channel.name in through and channel.is_due(now) else channel
+        for channel in delivery.channels
+    )
+    return replace(summed_up(delivery, channels, now), owner=owner)
+
+
+def drained(delivery: Delivery, owner: str, now: dt.datetime, lease_s: float, through: Collection[str]) -> Delivery:
+    """Return the state of an owner's attempt through those of these channels in whose queues it waits."""
+    channels = tuple(
+        replace(channel, state="retrying", next_attempt_at=now)
+        if channel.state == "waiting" and channel.name in through
+        else channel
+        for channel in delivery.channels
+    )
+    return next_attempt(replace(delivery, channels=channels), owner, now, lease_s, through)
+
+
+def wait_expired(delivery: Delivery, owner: str, now: dt.datetime) -> Delivery:
+    """Return the state after channels were waited for as long as their schedule would have lasted: they have failed."""
+    channels = tuple(
+        replace(channel, state="failed", next_attempt_at=None, last_error="given up: it waited for too long")
+        if channel.state == "waiting" and channel.next_attempt_at is not None and channel.next_attempt_at <= now
+        else channel
+        for channel in delivery.channels
+    )
+    return replace(summed_up(delivery, channels, now), owner=owner)
+
+
+def looked_at(delivery: Delivery, owner: str, now: dt.datetime) -> Delivery:
+    """Return the state at this time, with nothing done but what time alone does: a fallback is due."""
+    return replace(summed_up(delivery, delivery.channels, now), owner=owner)
+
+
+def silenced(delivery: Delivery, by: str, owner: str, now: dt.datetime) -> Delivery:
+    """Return the state after a silence matched what is still to be sent: those channels are suppressed, and named."""
+    channels = tuple(
+        replace(channel, state="suppressed", next_attempt_at=None) if channel.state in _NOT_SENT else channel
+        for channel in delivery.channels
+    )
+    return replace(summed_up(delivery, channels, now), owner=owner, suppressed_by=by)
+
+
+def _queued(channel: ChannelDelivery, now: dt.datetime, wait_s: float) -> ChannelDelivery:
+    since = channel.since or now
+    return replace(channel, state="waiting", since=since, next_attempt_at=since + dt.timedelta(seconds=wait_s))
