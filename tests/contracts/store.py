@@ -457,19 +457,17 @@ class StoreContract:
 
         assert [0, 1, 2] == await _due(tested, NOW)
 
-    async def test_no_other_state_is_ever_due(self, tested: TestedStore) -> None:
-        """What is final or waits for a human is not due, whatever times it still carries."""
-        others: list[State] = ["delivered", "failed", "in_doubt", "suppressed", "quarantined"]
+    async def test_due_is_what_has_a_time_whatever_its_state(self, tested: TestedStore) -> None:
+        """A wait that ends, a fallback of what is in doubt: the time alone says so; a lease counts while `sending`."""
+        states: list[State] = ["waiting", "in_doubt", "failed", "delivered", "suppressed", "quarantined", "retrying"]
         past = NOW - 3600 * SECOND
-        for number, state in enumerate(others):
-            stale = Delivery(state=state, next_attempt_at=past, lease_until=past)
-            await _stored(tested.store.create(record(number, stale)))
-        mixed = record(8, Delivery(state="retrying", next_attempt_at=NOW + SECOND, lease_until=past))
-        await _stored(tested.store.create(mixed))
-        mixed = record(9, Delivery(state="sending", next_attempt_at=past, lease_until=NOW + SECOND))
-        await _stored(tested.store.create(mixed))
+        for number, state in enumerate(states):
+            timed = Delivery(state=state, next_attempt_at=past if number < 2 else None, lease_until=past)
+            await _stored(tested.store.create(record(number, timed)))
+        later = record(8, Delivery(state="waiting", next_attempt_at=NOW + SECOND, lease_until=past))
+        await _stored(tested.store.create(later))
 
-        assert [] == await _due(tested, NOW)
+        assert [0, 1] == await _due(tested, NOW)
 
     async def test_due_follows_the_record(self, tested: TestedStore) -> None:
         """A record is due by what was written last."""
@@ -496,13 +494,16 @@ class StoreContract:
         assert [[0, 1, 2, 3], [5, 6]] == [[_number(due.id) for due in page] async for page in pages]
 
     async def test_due_names_the_channels_that_are_due(self, tested: TestedStore) -> None:
-        """Those that wait and whose time has come; a lapsed lease has none, and neither has what nobody can read."""
+        """Retries and fallbacks whose time has come; a lapsed lease has none, and neither has what nobody can read."""
         channels: list[tuple[str, ChannelState, dt.datetime | None]] = [
             ("pager", "retrying", NOW),
             ("accepted", "delivered", None),
             ("later", "retrying", NOW + SECOND),
             ("chat", "retrying", NOW - SECOND),
             ("given up", "failed", None),
+            ("in a queue", "waiting", NOW),
+            ("fallback", "standby", NOW),
+            ("later fallback", "standby", NOW + SECOND),
         ]
         parts = tuple(ChannelDelivery(name, state, next_attempt_at=at) for name, state, at in channels)
         await _stored(tested.store.create(record(0, msgspec.structs.replace(retrying(NOW), channels=parts))))
@@ -510,7 +511,7 @@ class StoreContract:
         await _stored(tested.store.create(record(1, msgspec.structs.replace(sending(NOW), channels=(sent,)))))
         await tested.refresh()
 
-        assert [Due(record(0).id, ("pager", "chat")), Due(record(1).id)] == await tested.store.due(NOW, 10)
+        assert [Due(record(0).id, ("pager", "chat", "fallback")), Due(record(1).id)] == await tested.store.due(NOW, 10)
 
     async def test_counts_by_state_and_overdue(self, tested: TestedStore) -> None:
         """States that occur are counted; a retry is overdue when its time passed more than a minute ago."""
@@ -551,7 +552,7 @@ class StoreContract:
         assert {"pager": 2, "chat": 1} == await tested.store.waiting()
 
     async def test_vitals_tell_what_waits_longest(self, tested: TestedStore) -> None:
-        """The first attempt of the oldest record under way, retried or in doubt; what is final waits no more."""
+        """The oldest record under way, retried, in a queue or in doubt; what is final waits no more."""
         assert Vitals(None, 0) == await tested.store.vitals()
 
         states: list[State] = ["delivered", "failed", "suppressed", "quarantined", "sending", "retrying", "in_doubt"]
@@ -564,6 +565,10 @@ class StoreContract:
         await _stored(tested.store.create(record(8, Delivery(state="in_doubt", first_at=NOW + 3.5 * SECOND))))
         await tested.refresh()
         assert NOW + 3.5 * SECOND == (await tested.store.vitals()).waiting_since
+
+        await _stored(tested.store.create(record(9, Delivery(state="waiting", first_at=NOW))))
+        await tested.refresh()
+        assert NOW == (await tested.store.vitals()).waiting_since
 
     async def test_vitals_count_what_a_producer_wrote_twice(self, tested: TestedStore) -> None:
         """Every record but the first of each `alert_id`; records without an alert repeat nothing."""

@@ -120,6 +120,20 @@ MUTATIONS = (
         test="tests/unit/test_record_state.py",
     ),
     Mutation(
+        "a fallback forgotten by the redriver",
+        "pipeline/redriver.py",
+        'MOVING = ("retrying", "waiting", "in_doubt")',
+        'MOVING = ("retrying",)',
+        test="tests/unit/pipeline/test_redriver.py",
+    ),
+    Mutation(
+        "what waits in a queue sent by whoever gets its entry again",
+        "pipeline/claim.py",
+        'if delivery.state in FINAL or delivery.state in ("retrying", "waiting"):',
+        'if delivery.state in FINAL or delivery.state == "retrying":',
+        test="tests/unit/pipeline/test_process.py",
+    ),
+    Mutation(
         "a wait without an end",
         "held_back.py",
         "since = channel.since or now",
@@ -148,7 +162,7 @@ MUTATIONS = (
     Mutation(
         "redrive on a search result",
         "pipeline/redriver.py",
-        'if delivery.state == "retrying" and any(one.is_due(now) and one.name in through for one in delivery.channels)',
+        "if delivery.state in MOVING and any(one.is_due(now) and one.name in through for one in delivery.channels)",
         'if delivery.state != "sending"',
     ),
     Mutation(

@@ -17,7 +17,7 @@ from trio_alerts.settings.settings import Settings
 from trio_alerts.store import open_records
 from trio_alerts.text import in_words, one_line
 
-UNDERWAY = ("sending", "retrying")  # what `run` goes on with by itself
+UNDERWAY = ("sending", "retrying", "waiting")  # what `run` goes on with by itself
 ALIVE_S = 60.0  # a process that carries alerts asks for some every few seconds
 
 
@@ -60,7 +60,7 @@ def _page(found: Contradiction, settings: Settings) -> Iterator[str]:
                 yield f"       consumer {one_line(consumer.name)}: last seen {in_words(consumer.idle_s)} ago, will stop"
     yield "Both get a new identity. Whatever else uses either of them stops with exit code 3, within a minute."
     if underway := sum(by_state.get(state, 0) for state in UNDERWAY):
-        states = " or ".join(UNDERWAY)
+        states = f"{', '.join(UNDERWAY[:-1])} or {UNDERWAY[-1]}"
         yield f"`run` then sends the alerts that are {states} ({underway:,}) to the channels of these settings."
 
 

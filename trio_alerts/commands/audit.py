@@ -81,8 +81,8 @@ COMMAND = Command(
     about="""\
 Takes every ID that was ever seen (in the stream, as a record, a dead letter or a drop) and accounts for it:
 
-  seen = delivered + failed + suppressed + in doubt + retrying + in flight + not read yet + quarantined + dropped
-         + lost upstream + unknown (a newer version of the program wrote the record)
+  seen = delivered + failed + suppressed + in doubt + retrying + waiting + in flight + not read yet + quarantined
+         + dropped + lost upstream + unknown (a newer version of the program wrote the record)
 
 Anything else is missing: an entry that was acknowledged by hand, a record that was deleted. It is looked for several
 times before it is reported, so processes may keep running. An entry that was trimmed from the stream is accounted for

@@ -64,8 +64,9 @@ def _page(record: Record) -> Iterator[str]:
 
 def _facts(part: Delivery | ChannelDelivery) -> dict[str, object]:
     """Return what is set, without what has lines of its own."""
-    facts = {name: getattr(part, name) for name in part.__struct_fields__ if name != "name"}
-    return {name: value for name, value in facts.items() if value not in (None, "") and not isinstance(value, tuple)}
+    facts = {name: getattr(part, name) for name in part.__struct_fields__ if name not in ("name", "log", "channels")}
+    facts |= {name: ", ".join(names) for name, names in facts.items() if isinstance(names, tuple)}
+    return {name: value for name, value in facts.items() if value not in (None, "")}
 
 
 def _rows(fields: dict[str, object], indent: int = 0) -> Iterator[str]:

@@ -9,7 +9,14 @@ from rich.text import Text
 
 _GAP = 2
 _NARROWEST = 6  # of a column that is cut: below, it says nothing
-_COLOURS = {"delivered": "green", "retrying": "yellow", "failed": "red", "in_doubt": "red", "quarantined": "red"}
+_COLOURS = {
+    "delivered": "green",
+    "retrying": "yellow",
+    "waiting": "yellow",
+    "failed": "red",
+    "in_doubt": "red",
+    "quarantined": "red",
+}
 
 
 def print_table(

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from trio_alerts.errors import AlertError, OverThreshold, StartError
 from trio_alerts.operations.stats import Stats
 
-COUNTED_STATES = ("delivered", "failed", "suppressed", "in_doubt", "retrying", "unknown")
+COUNTED_STATES = ("delivered", "failed", "suppressed", "in_doubt", "retrying", "waiting", "unknown")
 # What `--fail-over` calls a figure, and its name in the JSON, which is accepted as well.
 FIGURES = {
     "lag": "not_read",

@@ -80,6 +80,7 @@ def _why_left_alone(
         "delivered": "it is delivered",
         "suppressed": f"the rule {delivery.suppressed_by!r} suppressed it",
         "quarantined": "its entry is a dead letter; `dead replay` puts it back",
+        "waiting": f"it waits for {', '.join(delivery.queues)} to take it, and is sent by itself",
     }
     if delivery.state in settled:
         return settled[delivery.state]

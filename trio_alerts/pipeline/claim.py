@@ -94,7 +94,7 @@ async def resume(
         if delivery.state == "quarantined" and not entry.replayed:
             reason = delivery.reason or "unknown"
             raise RefusedContent("its record was marked as quarantined before, and the entry was not moved", reason)
-        if delivery.state in FINAL or delivery.state == "retrying":
+        if delivery.state in FINAL or delivery.state in ("retrying", "waiting"):
             return Disposition.ACKNOWLEDGE
         if delivery.state == "sending" and not await _owner_is_gone(entry, delivery, pipeline):
             return Disposition.WALK_AWAY

@@ -19,6 +19,7 @@ from trio_alerts.ports.store import Due
 from trio_alerts.transitions import SUSPECT_CUTS, lease_expired, moved_back, next_attempt
 
 PAGE = 200
+MOVING = ("retrying", "waiting", "in_doubt")  # a fallback may be due, whatever its primaries wait for
 MAX_WAITING = 10_000  # IDs of one kind, about 1.5 MB; what is due beyond them is found again by the next round
 
 
@@ -170,7 +171,7 @@ async def _claim(record_id: str, through: Collection[str], pipeline: Pipeline) -
             return None  # its turn comes
         pipeline.in_flight.suspect = record_id
     owner, stamped_at_s = pipeline.new_owner(), trio.current_time()
-    if delivery.state == "retrying" and any(one.is_due(now) and one.name in through for one in delivery.channels):
+    if delivery.state in MOVING and any(one.is_due(now) and one.name in through for one in delivery.channels):
         after = next_attempt(delivery, owner, now, pipeline.settings.lease_s, through)
     elif (
         delivery.state == "sending"

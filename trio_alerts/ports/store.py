@@ -26,8 +26,8 @@ class Conflict(Struct, frozen=True):
 class Due(Struct, frozen=True):
     """A record that waits for an attempt, as far as a search sees it.
 
-    `channels` are the names of those that are due, in their order; none if a lease has lapsed, or if the record cannot
-    be read.
+    `channels` are the names of those that are due, in their order; none if a lease has lapsed, a wait has lasted too
+    long, or the record cannot be read.
     """
 
     id: str
@@ -95,7 +95,7 @@ class AlertStore(DeploymentKeeper, Protocol):
         """
 
     async def due(self, now: dt.datetime, count: int, after: Due | None = None) -> list[Due]:
-        """Return the records that wait for an attempt: `retrying` and due, or `sending` with a lapsed lease.
+        """Return the records with something to do: whatever their `next_attempt_at` says, or a lapsed lease.
 
         Args:
             now: The server's time.
@@ -139,7 +139,7 @@ class Vitals:
     """How things go.
 
     Args:
-        waiting_since: When the first attempt began of the oldest record that is `sending`, `retrying` or `in_doubt`.
+        waiting_since: The `first_at` of the oldest record that is `sending`, `retrying`, `waiting` or `in_doubt`.
         repeated: How many records carry an `alert_id` that another one has, the first of each not counted: what a
             producer wrote twice. A store may stop counting at a thousand such IDs.
     """

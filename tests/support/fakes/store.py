@@ -188,7 +188,7 @@ class FakeStore:
         waiting = [
             record.delivery.first_at
             for record in records
-            if record.delivery.state in ("sending", "retrying", "in_doubt") and record.delivery.first_at
+            if record.delivery.state in ("sending", "retrying", "waiting", "in_doubt") and record.delivery.first_at
         ]
         ids = [alert_id for one in records if (alert_id := msgspec.json.decode(one.body, type=_Keys).alert_id)]
         return Vitals(min(waiting, default=None), len(ids) - len(set(ids)))
@@ -235,9 +235,8 @@ class _Keys(msgspec.Struct):
 
 
 def _is_due(delivery: Delivery, now: dt.datetime) -> bool:
-    times = {"retrying": delivery.next_attempt_at, "sending": delivery.lease_until}
-    moment = times.get(delivery.state)
-    return moment is not None and moment <= now
+    lease_until = delivery.lease_until if delivery.state == "sending" else None
+    return any(moment is not None and moment <= now for moment in (delivery.next_attempt_at, lease_until))
 
 
 def _place(record: Record) -> tuple[tuple[int, int], str]:

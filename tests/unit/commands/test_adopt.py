@@ -83,7 +83,7 @@ def test_what_is_there_is_shown_and_asked_about(desk: Desk) -> None:
         "belongs to deployment ours\n",
         f"stream {STREAM}: 10 entries, 3 not read yet, 2 pending\n",
         "consumer pod-1: last seen 1.5 s ago, will stop\n",
-        "`run` then sends the alerts that are sending or retrying (1)",
+        "`run` then sends the alerts that are sending, retrying or waiting (1)",
     ):
         assert part in called.out
     assert "pod-0" not in called.out

@@ -7,7 +7,7 @@ import pytest
 import trio
 
 from tests.support.fakes.stream import FakeStream
-from tests.unit.operations.desk import DELIVERED, FAILED, IN_DOUBT, NOW, RETRYING, Desk, sending
+from tests.unit.operations.desk import DELIVERED, FAILED, IN_DOUBT, NOW, RETRYING, WAITING, Desk, sending
 from trio_alerts.backoff import RetryPolicy
 from trio_alerts.delivery import Delivery
 from trio_alerts.errors import Unavailable
@@ -44,6 +44,7 @@ async def found(desk: Desk, *, in_doubt: bool = False, **wanted: Any) -> list[Ch
         (suppressed("night"), "the rule 'night' suppressed it"),
         (quarantined(sending(60), "max_deliveries"), "its entry is a dead letter; `dead replay` puts it back"),
         (sending(60), "it is being sent now"),
+        (WAITING, "it waits for slack to take it, and is sent by itself"),
     ],
 )
 async def test_what_is_not_to_be_sent_again_is_left_alone(desk: Desk, delivery: Delivery, reason: str) -> None:

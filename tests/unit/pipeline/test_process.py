@@ -16,6 +16,7 @@ from tests.support.fakes.world import EVENT, STREAM, World
 from trio_alerts.alert import Entry
 from trio_alerts.delivery import Delivery
 from trio_alerts.errors import QuarantineHalt, Stopping
+from trio_alerts.held_back import first_state, waiting
 from trio_alerts.outcome import Accepted, Refused, Retry
 from trio_alerts.pipeline.claim import Disposition
 from trio_alerts.pipeline.process import process_entry
@@ -230,6 +231,21 @@ async def test_a_redelivery_of_what_has_an_outcome_is_acknowledged_without_a_sen
     again = replace(entry, claimed=claimed, deliveries=deliveries)
     assert Disposition.ACKNOWLEDGE is await process_entry(again, pipeline)
     assert (1, before, {}, []) == (len(world.channel.sends), world.store.records, world.pending, world.dead)
+
+
+@pytest.mark.parametrize("deliveries", [2, 6])
+async def test_a_redelivery_of_what_waits_in_a_queue_is_acknowledged(
+    autojump_clock: MockClock, deliveries: int
+) -> None:
+    """Its process died between the create and the acknowledgement: the record is there, and its queue has it."""
+    world = World()
+    entry, pipeline = await cut_off(world)
+    now = pipeline.clock.now()
+    delivery = first_state((waiting("webhook", now, now + dt.timedelta(hours=1)),), "dead/1", now, 60.0)
+    kept = world.store.put(replace(world.store.records[entry.id].record, delivery=delivery))
+
+    assert Disposition.ACKNOWLEDGE is await process_entry(replace(entry, deliveries=deliveries), pipeline)
+    assert ([], {entry.id: kept}, {}, []) == (world.channel.sends, world.store.records, world.pending, world.dead)
 
 
 async def test_an_attempt_cut_by_a_crash_is_repeated_and_counted(autojump_clock: MockClock) -> None:

@@ -11,8 +11,9 @@ from trio.testing import MockClock
 from tests.support.fakes.channel import FakeChannel
 from tests.support.fakes.store import Call
 from tests.support.fakes.world import GROUP, STREAM, World
-from trio_alerts.delivery import ChannelDelivery
+from trio_alerts.delivery import ChannelDelivery, ChannelState
 from trio_alerts.errors import RefusedContent
+from trio_alerts.held_back import first_state, standby, waiting
 from trio_alerts.outcome import Accepted, Outcome, Retry
 from trio_alerts.pipeline import redriver
 from trio_alerts.ports.channel import Message
@@ -386,3 +387,37 @@ async def test_a_store_that_fails_now_and_then_delays_an_orphan_by_little(autoju
         assert "retrying" == world.delivery(record_id).state
         assert len(refused_at_s) > 20
     assert 1 == world.delivery(record_id).in_doubt
+
+
+@pytest.mark.parametrize("primary", ["in_doubt", "waiting", "retrying"])
+async def test_a_fallback_is_sent_when_its_time_has_come(primary: ChannelState, autojump_clock: MockClock) -> None:
+    """Whatever its primaries wait for, the claim engages it; and they are left as they are."""
+    places = Channels("pager", "email")
+    world = places.world
+    (record_id,) = await places.add(1, "email")
+    record, now = world.store.records[record_id].record, dt.datetime.fromtimestamp(0, dt.UTC)
+    far = now + dt.timedelta(days=9)
+    pager = ChannelDelivery("pager", primary, next_attempt_at=None if primary == "in_doubt" else far)
+    fallback = standby("email", ["pager"], now + dt.timedelta(seconds=100))
+    world.store.put(replace(record, delivery=first_state((pager, fallback), "them/1", now, 60.0)))
+    async with world.serving(world.pipeline()):
+        await trio.sleep(99)
+        assert [] == places.channels["email"].sends
+        await trio.sleep(5)
+        assert [record_id] == [send.id for send in places.channels["email"].sends]
+    assert [] == places.channels["pager"].sends
+    states = [channel.state for channel in world.delivery(record_id).channels]
+    assert [primary, "delivered"] == states
+
+
+async def test_what_waits_is_left_to_its_queue(autojump_clock: MockClock) -> None:
+    """Its time is the end of the wait: the redriver sends nothing then."""
+    places = Channels("pager", "email")
+    world = places.world
+    (record_id,) = await places.add(1, "email")
+    record, now = world.store.records[record_id].record, dt.datetime.fromtimestamp(0, dt.UTC)
+    waits = first_state((waiting("email", now, now + dt.timedelta(seconds=10)),), "them/1", now, 60.0)
+    world.store.put(replace(record, delivery=waits))
+    async with world.serving(world.pipeline()):
+        await trio.sleep(60)
+    assert ("waiting", []) == (world.delivery(record_id).state, places.channels["email"].sends)

@@ -22,10 +22,9 @@ EARLIEST, LATEST = dt.datetime(1, 1, 1, tzinfo=dt.UTC), dt.datetime(9999, 12, 31
 
 def due(now: dt.datetime, after: Due | None) -> dict[str, Any]:
     """Match what waits for an attempt, in the order of `BY_ID`."""
-    waiting = [
-        _all({"term": {"delivery.state": state}}, {"range": {f"delivery.{field}": {"lte": _instant(now)}}})
-        for state, field in (("retrying", "next_attempt_at"), ("sending", "lease_until"))
-    ]
+    past = {"lte": _instant(now)}
+    cut = _all({"term": {"delivery.state": "sending"}}, {"range": {"delivery.lease_until": past}})
+    waiting = [{"range": {"delivery.next_attempt_at": past}}, cut]
     beyond = {"range": {"record_id": {"gt": after.id}}} if after else _has("record_id")
     return _all({"bool": {"should": waiting}}, beyond)
 
@@ -142,7 +141,7 @@ class WaitingAnswer(Struct):
 
 VITALS: Mapping[str, Any] = {
     "waiting": {
-        "filter": {"terms": {"delivery.state": ["sending", "retrying", "in_doubt"]}},
+        "filter": {"terms": {"delivery.state": ["sending", "retrying", "waiting", "in_doubt"]}},
         "aggs": {"since": {"min": {"field": "delivery.first_at"}}},
     },
     # Not `cardinality`: with many records its error is larger than the number that is looked for.

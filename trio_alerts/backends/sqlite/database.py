@@ -77,10 +77,12 @@ class SqliteDatabase:
             with self._reading() as connection, schema.snapshot(connection):
                 schema.refuse_foreign(connection, self.path)
                 ours = schema.user_version(connection)
+                older = f"would upgrade {self.path} from schema {ours}: stop all processes of the older version first"
                 missing = schema.missing_indices(connection)
             if ours:
                 self.guard(missing)
-                return [f"would add the index {name} to {self.path}" for name in missing]
+                lines = [f"would add the index {name} to {self.path}" for name in missing]
+                return [older, *lines] if ours < schema.SCHEMA_VERSION else lines
         return [f"the database {self.path} would be created"]
 
     def guard(self, to_be_added: Collection[str] = ()) -> None:

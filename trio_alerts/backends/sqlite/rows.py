@@ -133,9 +133,9 @@ def get(connection: sqlite3.Connection, record_id: str) -> Stored | None:
 def due(connection: sqlite3.Connection, now: dt.datetime, count: int, after: Due | None = None) -> list[Due]:
     """Return one page of what waits for an attempt."""
     rows = connection.execute(
-        """SELECT id, document FROM records INDEXED BY records_waiting
-        WHERE state IN ('retrying', 'sending') AND id > :after AND
-        ((state = 'retrying' AND next_attempt_us <= :now) OR (state = 'sending' AND lease_until_us <= :now))
+        """SELECT id, document FROM records INDEXED BY records_due
+        WHERE (next_attempt_us IS NOT NULL OR lease_until_us IS NOT NULL) AND id > :after AND
+        (next_attempt_us <= :now OR (state = 'sending' AND lease_until_us <= :now))
         ORDER BY id LIMIT :count""",
         {"after": after.id if after else "", "now": _microseconds(now), "count": count},
     ).fetchall()
@@ -216,7 +216,7 @@ def vitals(connection: sqlite3.Connection) -> Vitals:
     with snapshot(connection):
         oldest_first = connection.execute(
             """SELECT json_extract(document, '$.delivery.first_at') AS first_at FROM records
-            WHERE state IN ('sending', 'retrying', 'in_doubt') AND json_valid(document)
+            WHERE state IN ('sending', 'retrying', 'waiting', 'in_doubt') AND json_valid(document)
             AND typeof(first_at) = 'text' AND julianday(first_at) IS NOT NULL ORDER BY julianday(first_at)"""
         )
         oldest = next(filter(None, (_moment(first_at) for (first_at,) in oldest_first)), None)

@@ -8,7 +8,7 @@ from pathlib import Path
 from trio_alerts.errors import SchemaError
 
 APPLICATION_ID = 0x7A1E7257  # marks the file as ours; any other number is somebody else's database
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 # A record's place among others, as `entry_order` computes it. Its ID is two numbers of up to 64 bits with a dash
 # between them, behind a stream's name and a bar if there are several.
 _ENTRY_ID = "substr(id, length(rtrim(id, '0123456789-')) + 1)"
@@ -33,10 +33,13 @@ SCHEMA = {
     document TEXT NOT NULL
 )""",
     "records_by_state": "CREATE INDEX records_by_state ON records (state, next_attempt_us)",
-    "records_waiting": """CREATE INDEX records_waiting ON records (id, state, next_attempt_us, lease_until_us)
-    WHERE state IN ('retrying', 'sending')""",
+    "records_due": """CREATE INDEX records_due ON records (id, state, next_attempt_us, lease_until_us)
+    WHERE next_attempt_us IS NOT NULL OR lease_until_us IS NOT NULL""",
     "records_by_entry": f"CREATE INDEX records_by_entry ON records ({ENTRY_ORDER})",
-}  # no index on what only people filter by: each would add a tenth to every write, and a search reads newest first
+}
+OUTDATED = ("records_waiting",)  # of schema 1: it knew two states
+# No index on what only people filter by: each would add a tenth to every write, and a search reads newest first.
+
 # Whose file it is: one row at most. Made when there is something to keep in it, also in a file of an older release.
 DEPLOYMENT = """CREATE TABLE IF NOT EXISTS deployment (
     row INTEGER NOT NULL PRIMARY KEY CHECK (row = 1),
@@ -65,6 +68,9 @@ def check(connection: sqlite3.Connection, path: Path, to_be_added: Collection[st
         SchemaError: It is not as we made it.
     """
     refuse_foreign(connection, path)
+    version = user_version(connection)
+    if 0 < version < SCHEMA_VERSION and not to_be_added:
+        raise SchemaError(f"{path}: made by an older version of this program (schema {version}); `run` upgrades it")
     found = dict(connection.execute("SELECT name, sql FROM sqlite_master WHERE sql IS NOT NULL").fetchall())
     for name, sql in SCHEMA.items():
         if found.get(name) != sql and name not in to_be_added:
@@ -76,11 +82,16 @@ def check(connection: sqlite3.Connection, path: Path, to_be_added: Collection[st
 
 
 def create(connection: sqlite3.Connection) -> None:
-    """Create what is missing, in a transaction."""
-    new = not user_version(connection)
-    for name in SCHEMA if new else missing_indices(connection):  # an older release knew fewer
+    """Create what is missing, and bring the file of an older version up to date, in a transaction.
+
+    A process of that version which still has it open refuses it at its next guard.
+    """
+    version = user_version(connection)
+    for name in missing_indices(connection) if version else SCHEMA:  # an older release knew fewer
         connection.execute(SCHEMA[name])
-    if new:
+    if version < SCHEMA_VERSION:
+        for name in OUTDATED:
+            connection.execute(f"DROP INDEX IF EXISTS {name}")
         connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
         connection.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
 
