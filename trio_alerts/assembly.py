@@ -43,7 +43,7 @@ async def open_pipeline(settings: Settings, open_store: StoreOpener = open_store
             stream=stream,
             upkeep=stream.upkeep,
             store=store,
-            channels={channel.name: make_channel(channel, transport, clock.now) for channel in settings.channels},
+            channels=make_channels(settings, transport, clock.now),
             routing=routing,
             clock=clock,
             fault_point=fault_point,
@@ -53,6 +53,16 @@ async def open_pipeline(settings: Settings, open_store: StoreOpener = open_store
 def make_transport(settings: Settings) -> TrioTransport:
     """Make the transport that all channels share; the caller closes it."""
     return TrioTransport(networks=AllowedNetworks.of(settings.networks), connect_timeout_s=settings.connect_timeout_s)
+
+
+def make_channels(
+    settings: Settings, transport: TrioTransport, now: Callable[[], dt.datetime]
+) -> dict[str, HttpChannel]:
+    """Make every channel, by each of the names that records may know it by."""
+    channels: dict[str, HttpChannel] = {}
+    for one in settings.channels:
+        channels |= dict.fromkeys(one.names, make_channel(one, transport, now))
+    return channels
 
 
 def make_channel(channel: ChannelSettings, transport: TrioTransport, now: Callable[[], dt.datetime]) -> HttpChannel:

@@ -59,10 +59,20 @@ class ChannelSettings:
     kind: str = setting(DEFAULT_KIND, NAME, "The kind of channel.")
     in_doubt_policy: InDoubtPolicy = setting(
         "resend", POLICY, "Like the setting of that name, for this channel.", "the setting `in_doubt_policy`"
+    aliases: tuple[str, ...] = setting(
+        (),
+        list_of(CHANNEL_NAME, "a list of channel names"),
+        "Other names by which records may know it: what is under way keeps its way when a channel is renamed.",
+    )
     )
 
     @property
     def destination(self) -> str:
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Its name, and its aliases."""
+        return (self.name, *self.aliases)
+
         """Where it sends to, for the log at start: without secrets."""
         return self.kind
 
@@ -198,8 +208,9 @@ class Settings:
 
     @property
     def holding_channels(self) -> frozenset[str]:
-        """The channels whose unseen outcomes wait for a human."""
-        return frozenset(channel.name for channel in self.channels if channel.in_doubt_policy == "hold")
+        """The channels, by each of their names, whose unseen outcomes wait for a human."""
+        holding = (channel for channel in self.channels if channel.in_doubt_policy == "hold")
+        return frozenset(name for channel in holding for name in channel.names)
 
 
 def require_channels(settings: Settings) -> None:

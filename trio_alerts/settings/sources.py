@@ -264,3 +264,6 @@ def _contradictions_of_channels(settings: Settings) -> Iterator[tuple[set[str], 
     for name, count in Counter(channel.name for channel in settings.channels).items():
         if count > 1:
             yield set(), f"two channels are named {name!r} (webhook_url makes one named 'webhook')"
+    for alias, count in Counter(alias for channel in settings.channels for alias in channel.aliases).items():
+        if alias in names or count > 1:
+            yield set(), f"the alias {alias!r} is the name or the alias of another channel"

@@ -848,6 +848,20 @@ def test_a_secret_is_shown_by_nothing_but_reveal() -> None:
     assert ["***"] * 4 == [repr(secret), str(secret), f"{secret}", f"{copy.deepcopy(secret)!r}"]
     assert "hush" == secret.reveal()
     assert not hasattr(secret, "__dict__")
+def test_a_channel_may_have_been_known_by_other_names(toml: TomlFile) -> None:
+    """Aliases are names for `hold` too, and no name or alias may mean two channels."""
+    table = '[[channels]]\nname = "%s"\nurl = "https://h/x"\naliases = ["%s"]\nin_doubt_policy = "hold"\n'
+
+    assert {"pager", "old"} == toml.load(table % ("pager", "old")).holding_channels
+    for tables in (
+        table % ("a", "a"),
+        table % ("a", "b") + table % ("b", "c"),
+        table % ("a", "b") + table % ("c", "b"),
+    ):
+        (problem,) = toml.problems_of(tables)
+        assert re.fullmatch(r"the alias '[ab]' is the name or the alias of another channel", problem)
+
+
     assert Secret("hush") == secret
     assert Secret("other") != secret
     assert "hush" != secret
