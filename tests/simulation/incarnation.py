@@ -1,5 +1,6 @@
 """One process from its start to its end: served by the real service, and watched."""
 
+import datetime as dt
 import math
 import sys
 from collections.abc import Collection, Mapping
@@ -206,12 +207,12 @@ class _Routing(Routing):
         self._who = who
         self._promises = promises
 
-    def decide(self, alert: AlertEvent) -> Deliver | Suppress:
+    def decide(self, alert: AlertEvent, now: dt.datetime) -> Deliver | Suppress:
         if alert.alert_id in self._promises.lethal and not self._who.dead:
             self._promises.poisoned(self._who, self._promises.lethal[alert.alert_id])
             self._who.kill("poisoned by " + alert.alert_id)
             raise Killed
-        return super().decide(alert)
+        return super().decide(alert, now)
 
 
 class WatchedInFlight(InFlight):

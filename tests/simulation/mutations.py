@@ -189,8 +189,8 @@ MUTATIONS = (
     Mutation(
         "lease too short",
         "pipeline/claim.py",
-        "first_attempt(decision.channels, owner, pipeline.clock.now(), pipeline.settings.lease_s)",
-        "first_attempt(decision.channels, owner, pipeline.clock.now(), 1.0)",
+        "first_attempt(decision.channels, owner, now, pipeline.settings.lease_s)",
+        "first_attempt(decision.channels, owner, now, 1.0)",
     ),
     Mutation(
         "no fresh lease before the send",

@@ -52,11 +52,12 @@ async def persist(entry: Entry, alert: Alert, pipeline: Pipeline) -> Claim | Dis
     """
     owner = pipeline.new_owner()
     stamped_at_s = trio.current_time()
-    decision = pipeline.routing.decide(alert.event)
+    now = pipeline.clock.now()
+    decision = pipeline.routing.decide(alert.event, now)
     if isinstance(decision, Suppress):
         delivery = suppressed(decision.rule)
     else:
-        delivery = first_attempt(decision.channels, owner, pipeline.clock.now(), pipeline.settings.lease_s)
+        delivery = first_attempt(decision.channels, owner, now, pipeline.settings.lease_s)
     record = Record(entry.record_id, alert.body, delivery)
     store, rounds = pipeline.store_before_send, 0
     while True:

@@ -1,24 +1,15 @@
-"""Routing: which channels get an alert, or which rule suppresses it. Decided from the alert alone."""
+"""Routing: which channels get an alert, or which rule suppresses it. Decided from the alert and the time alone."""
 
+import datetime as dt
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from trio_alerts.errors import SettingsError
-from trio_alerts.event import SEVERITIES, AlertEvent
+from trio_alerts.event import AlertEvent
+from trio_alerts.routing.proof import Proof, prove
+from trio_alerts.routing.route import Route, read_route
 from trio_alerts.settings.settings import RouteSettings, Settings
-from trio_alerts.text import did_you_mean
-
-STATUSES = ("firing", "resolved", "retracted")  # an alert that does not say is firing
-
-# The exact-match fields of an alert that a route may ask for; `labels.NAME` comes on top.
-MATCH_FIELDS = (
-    *("view", "scope", "alert_id", "rule_id", "rule_version", "severity", "status", "source", "type", "schema_version"),
-    *("fingerprint", "group_key", "supersedes", "chain_id", "network", "finality", "addresses", "contract", "protocol"),
-)
-# Stored in lower case, so compared in lower case: an address means the same in both spellings.
-_CASELESS_FIELDS = frozenset({"addresses", "contract"})
-_LABEL = "labels."
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,104 +29,80 @@ class Suppress:
 Decision = Deliver | Suppress
 
 
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """What one route says of an alert: `why_not` is empty if it takes part in the decision."""
+
+    route: Route
+    why_not: str
+
+
 class Routing:
-    """The configured routes, tried in order: the first that matches decides. Without any, every channel gets all.
+    """The configured routes, asked in order: the first that matches decides, and those before it that `continue`.
+
+    Without any, every channel gets every alert.
+
+    Args:
+        proof: What is known about all alerts that there can be.
 
     Raises:
-        SettingsError: A route leads nowhere, can never match or is never reached, or a channel is used by none. One
-            problem a line.
+        SettingsError: A route is wrong or never reached, an alert would lead nowhere, or a channel is used by no route.
+            One problem a line.
     """
 
     def __init__(self, settings: Settings) -> None:
-        channels = tuple(channel.name for channel in settings.channels)
-        problems = list(_problems(settings.routes, channels)) if settings.routes else []
-        if problems:
-            raise SettingsError("\n".join(problems))
-        self._rules = tuple(
-            (_wanted(route), Suppress(route.name) if route.suppress else Deliver(route.channels))
-            for route in settings.routes or (RouteSettings(name="all", channels=channels),)
+        self._channels = tuple(channel.name for channel in settings.channels)
+        if settings.routes:
+            self._routes = _read_all(settings.routes, self._channels)
+            self.proof = prove(self._routes, dt.datetime.now(dt.UTC))
+        else:
+            self._routes, self.proof = (Route("all", (), (), self._channels, continues=False),), Proof()
+        if self.proof.problems:
+            raise SettingsError("\n".join(self.proof.problems))
+        self._decisions = tuple(
+            (route, Deliver(route.channels) if route.channels else Suppress(route.name)) for route in self._routes
         )
 
-    def decide(self, alert: AlertEvent) -> Decision:
-        """Say where an alert goes. Looks at each route at most once."""
-        for wanted, decision in self._rules[:-1]:
-            if all(_accepts(alert, field, values) for field, values in wanted):
+    def decide(self, event: AlertEvent, now: dt.datetime) -> Decision:
+        """Say where an alert goes at a time. Looks at each route at most once."""
+        channels: tuple[str, ...] = ()
+        for route, decision in self._decisions:
+            if not route.matches(event, now):
+                continue
+            if not (channels or route.continues):
                 return decision
-        return self._rules[-1][1]  # it catches all
+            channels += tuple(name for name in route.channels if name not in channels)
+            if not route.continues:
+                break
+        return Deliver(channels or self._channels)  # the proof says that there are some; should it err, all are told
+
+    def verdicts(self, event: AlertEvent, now: dt.datetime) -> Iterator[Verdict]:
+        """Say of each route whether it has a part in the decision, and if not, why."""
+        decided_by = ""
+        for route in self._routes:
+            if decided_by:
+                yield Verdict(route, f"not asked: {decided_by!r} has decided")
+                continue
+            yield Verdict(route, "; ".join(route.mismatches(event, now)))
+            if not route.continues and route.matches(event, now):
+                decided_by = route.name
 
 
-def _accepts(alert: AlertEvent, field: str, values: frozenset[str]) -> bool:
-    value: object
-    if field.startswith(_LABEL):
-        value = (alert.labels or {}).get(field.removeprefix(_LABEL))
-    else:
-        value = getattr(alert, field)
-        if field == "status" and value is None:
-            value = "firing"
-    # `addresses` is a list: one of them is enough.
-    for one in value if isinstance(value, list | tuple) else (value,):
-        text = str(one).lower() if field in _CASELESS_FIELDS else str(one)
-        if one is not None and text in values:
-            return True
-    return False
-
-
-def _wanted(route: RouteSettings) -> tuple[tuple[str, frozenset[str]], ...]:
-    return tuple(
-        (field, frozenset(spelling for value in values for spelling in _spelled_out(field, value)))
-        for field, values in route.match.items()
-    )
-
-
-def _spelled_out(field: str, value: str) -> tuple[str, ...]:
-    """Give the values that a value of `match` stands for: `">=high"` for high and critical.
-
-    Raises:
-        ValueError: No alert can have such a value.
-    """
-    if field == "severity":
-        at_least = value.startswith(">=")
-        lowest = SEVERITIES.index(value.removeprefix(">=").strip())
-        return SEVERITIES[lowest:] if at_least else (SEVERITIES[lowest],)
-    if field == "status":
-        return (STATUSES[STATUSES.index(value)],)
-    return (value.lower(),) if field in _CASELESS_FIELDS else (value,)
-
-
-def _problems(routes: tuple[RouteSettings, ...], channels: tuple[str, ...]) -> Iterator[str]:
+def _read_all(routes: Sequence[RouteSettings], channels: tuple[str, ...]) -> tuple[Route, ...]:
+    problems: list[str] = []
+    compiled = []
     for number, route in enumerate(routes, 1):
-        place = f"route {route.name!r} (number {number})"
-        yield from (f"{place}: {problem}" for problem in _problems_of(route, channels))
-        if not route.match and number < len(routes):
-            yield f"{place}: it matches every alert, so no route after it is ever reached; make it the last"
-    if routes[-1].match:
-        yield (
-            f"route {routes[-1].name!r} is the last, and alerts that it does not match would lead nowhere: "
-            "add a route without `match`, with channels or with suppress = true"
-        )
-    for name, count in Counter(route.name for route in routes).items():
-        if count > 1:
-            yield f"two routes are named {name!r}"
+        of_this: list[str] = []
+        compiled.append(read_route(route, channels, of_this))
+        problems += [f"route {route.name!r} (number {number}): {problem}" for problem in of_this]
+    names = Counter(route.name for route in routes)
+    problems += [f"two routes are named {name!r}" for name, count in names.items() if count > 1]
     used = {name for route in routes for name in route.channels}
-    for name in channels:
-        if name not in used:
-            yield f"channel {name!r} is used by no route: name it in a route or remove it"
-
-
-def _problems_of(route: RouteSettings, channels: tuple[str, ...]) -> Iterator[str]:
-    if route.suppress and route.channels:
-        yield "it names channels and says suppress = true; keep one of them"
-    if not route.suppress and not route.channels:
-        yield "it leads nowhere: it needs channels, or suppress = true"
-    for name in route.channels:
-        if name not in channels:
-            yield f"there is no channel {name!r}{did_you_mean(name, channels, repr)}"
-    for field, values in route.match.items():
-        if not (field in MATCH_FIELDS or (field.startswith(_LABEL) and field != _LABEL)):
-            yield f"match cannot ask for {field!r}{did_you_mean(field, (*MATCH_FIELDS, _LABEL), repr)}"
-            continue
-        for value in values:
-            try:
-                _spelled_out(field, value)
-            except ValueError:
-                yield f"no alert has the {field} {value!r}"
+    problems += [
+        f"channel {name!r} is used by no route: name it in a route or remove it"
+        for name in channels
+        if name not in used
+    ]
+    if problems:
+        raise SettingsError("\n".join(problems))
+    return tuple(compiled)

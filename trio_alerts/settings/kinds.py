@@ -108,6 +108,18 @@ def _check_name(value: object) -> str:
     return value
 
 
+def _check_text(value: object) -> str:
+    if not isinstance(value, str) or not value.strip():
+        raise ValueError
+    return value
+
+
+def _check_windows(value: object) -> tuple[dict[str, object], ...]:
+    if not isinstance(value, list) or not value or not all(isinstance(one, dict) for one in value):
+        raise ValueError
+    return tuple(value)
+
+
 def _check_channel_name(value: object) -> str:
     if not isinstance(value, str) or not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}", value):
         raise ValueError
@@ -220,6 +232,8 @@ def _conditions(table: Mapping[str, object], prefix: str = "") -> Iterator[tuple
 
 
 NAME = Kind(f"1 to {_NAME_BYTES} bytes of printable text without leading or trailing spaces", _check_name)
+TEXT = Kind("text", _check_text)
+WINDOWS = Kind("a list of tables, each of which is a time window", _check_windows)
 CHANNEL_NAME = Kind('1 to 64 letters, digits, "-" and "_", the first a letter or digit', _check_channel_name)
 INDEX = Kind(
     f'lower case, at most {_ALIAS_BYTES} bytes, not starting with - _ +, and without spaces and \\ / * ? " < > | , # :',

@@ -29,8 +29,10 @@ from trio_alerts.settings.kinds import (
     REDIS_URL,
     SCHEDULE,
     STORE_URL,
+    TEXT,
     WEBHOOK_SECRET,
     WEBHOOK_URL,
+    WINDOWS,
     Networks,
     choice,
     list_of,
@@ -57,22 +59,22 @@ class ChannelSettings:
 
     name: str = field(metadata=about(CHANNEL_NAME, "The name of the channel in routes, records and logs."))
     kind: str = setting(DEFAULT_KIND, NAME, "The kind of channel.")
-    in_doubt_policy: InDoubtPolicy = setting(
-        "resend", POLICY, "Like the setting of that name, for this channel.", "the setting `in_doubt_policy`"
     aliases: tuple[str, ...] = setting(
         (),
         list_of(CHANNEL_NAME, "a list of channel names"),
         "Other names by which records may know it: what is under way keeps its way when a channel is renamed.",
     )
+    in_doubt_policy: InDoubtPolicy = setting(
+        "resend", POLICY, "Like the setting of that name, for this channel.", "the setting `in_doubt_policy`"
     )
 
-    @property
-    def destination(self) -> str:
     @property
     def names(self) -> tuple[str, ...]:
         """Its name, and its aliases."""
         return (self.name, *self.aliases)
 
+    @property
+    def destination(self) -> str:
         """Where it sends to, for the log at start: without secrets."""
         return self.kind
 
@@ -87,7 +89,10 @@ class ChannelSettings:
 
 @dataclass(frozen=True, kw_only=True)
 class RouteSettings:
-    """Which alerts go where: a `[[routes]]` table of the TOML file. The first route that matches an alert decides."""
+    """Which alerts go where: a `[[routes]]` table of the TOML file. The first route that matches an alert decides.
+
+    A matcher or window is checked where it is used, by `routing/`.
+    """
 
     name: str = field(metadata=about(NAME, "The name of the route in records and messages.", "`route-` and its number"))
     match: Mapping[str, tuple[str, ...]] = field(
@@ -98,7 +103,25 @@ class RouteSettings:
             '`severity = ">=high"`. None: every alert matches.',
         ),
     )
+    matchers: tuple[str, ...] = setting(
+        (),
+        list_of(TEXT, "a list of matchers"),
+        'Which alerts, too: all of these must hold, such as `severity >= high`, `scope != "staging*"` or '
+        "`labels.team in [treasury, lending]`; see [routing](routing.md).",
+    )
+    active: tuple[Mapping[str, object], ...] = setting(
+        (),
+        WINDOWS,
+        "When: outside of these windows the route does not match; see [routing](routing.md#time-windows).",
+        "always",
+    )
     channels: tuple[str, ...] = setting((), list_of(CHANNEL_NAME, "a list of channel names"), "Where the alert goes.")
+    continues: bool = setting(
+        False,
+        FLAG,
+        "Ask the routes after it as well: the alert goes to the channels of all that match.",
+        name="continue",
+    )
     suppress: bool = setting(False, FLAG, "Record the alert as `suppressed`, and send nothing.")
 
 

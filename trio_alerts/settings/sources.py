@@ -213,13 +213,14 @@ def _tables(tables: object, where: str, problems: list[str]) -> Iterator[tuple[i
 
 
 def _keys(table: dict[str, Any], kind: type[Any], place: str, problems: list[str]) -> dict[str, Any] | None:
-    """Return the values in a table, or None if anything is wrong with it."""
+    """Return the values in a table by their attributes, or None if anything is wrong with it."""
     before = len(problems)
     given = _from_toml(table, kind, place, problems)
     values, _ = _values(given, kind, problems)
-    required = [name for name, setting in describe(kind).items() if setting.default is None]
+    described = describe(kind)
+    required = [name for name, setting in described.items() if setting.default is None]
     problems += [f"{place}: {name} is missing" for name in required if name not in given]
-    return values if len(problems) == before else None
+    return {described[name].attribute: value for name, value in values.items()} if len(problems) == before else None
 
 
 def _contradictions(settings: Settings, given: Mapping[str, _Given]) -> Iterator[tuple[set[str], str]]:
@@ -261,7 +262,8 @@ def _contradictions_of_channels(settings: Settings) -> Iterator[tuple[set[str], 
         for problem in channel.contradictions(networks):
             yield set(), f"channel {channel.name!r}: {problem}"
 
-    for name, count in Counter(channel.name for channel in settings.channels).items():
+    names = Counter(channel.name for channel in settings.channels)
+    for name, count in names.items():
         if count > 1:
             yield set(), f"two channels are named {name!r} (webhook_url makes one named 'webhook')"
     for alias, count in Counter(alias for channel in settings.channels for alias in channel.aliases).items():

@@ -14,6 +14,7 @@ class Setting:
 
     Args:
         name: In TOML; other sources spell it in their own way.
+        attribute: The field of the dataclass.
         kind: What it may be.
         meaning: One or two sentences.
         default: In words; None if it must be given.
@@ -21,6 +22,7 @@ class Setting:
     """
 
     name: str
+    attribute: str
     kind: Kind
     meaning: str
     default: str | None
@@ -32,14 +34,17 @@ class Setting:
         return (self.name, f"{self.name}_file") if self.kind.in_file else (self.name,)
 
 
-def about(kind: Kind, meaning: str, default: str = "", *, section: str = "") -> dict[str, object]:
-    """Return the metadata of a field; see `Setting`. The default is put in words where the value does not say it."""
-    return {"kind": kind, "meaning": meaning, "default": default, "section": section}
+def about(kind: Kind, meaning: str, default: str = "", *, section: str = "", name: str = "") -> dict[str, object]:
+    """Return the metadata of a field; see `Setting`.
+
+    The default is put in words where the value does not say it; the name is given where it is a keyword of Python's.
+    """
+    return {"kind": kind, "meaning": meaning, "default": default, "section": section, "name": name}
 
 
-def setting(default: T, kind: Kind, meaning: str, shown: str = "", *, section: str = "") -> T:
+def setting(default: T, kind: Kind, meaning: str, shown: str = "", *, section: str = "", name: str = "") -> T:
     """Return a field with a default value, which `shown` puts in words; see `about`."""
-    return field(default=default, metadata=about(kind, meaning, shown, section=section))
+    return field(default=default, metadata=about(kind, meaning, shown, section=section, name=name))
 
 
 def describe(table: type[Any]) -> dict[str, Setting]:
@@ -52,7 +57,8 @@ def describe(table: type[Any]) -> dict[str, Setting]:
         section = one.metadata["section"] or section
         value = one.default if one.default_factory is MISSING else one.default_factory()
         default = one.metadata["default"] or (None if value is MISSING else _in_words(value))
-        described[one.name] = Setting(one.name, one.metadata["kind"], one.metadata["meaning"], default, section)
+        name = one.metadata["name"] or one.name
+        described[name] = Setting(name, one.name, one.metadata["kind"], one.metadata["meaning"], default, section)
     return described
 
 

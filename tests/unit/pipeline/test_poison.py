@@ -1,5 +1,6 @@
 """An entry that kills whoever works on it is given up after `max_deliveries` deaths, and takes nobody with it."""
 
+import datetime as dt
 from collections.abc import Callable
 from typing import Any
 
@@ -85,12 +86,12 @@ async def test_an_alert_that_kills_before_it_has_a_record_is_quarantined(autojum
     def poisoned(pipeline: Pipeline) -> None:
         plain = pipeline.routing.decide
 
-        def decide(event: Any) -> Any:
+        def decide(event: Any, now: dt.datetime) -> Any:
             if event.alert_id == "a-3":
                 deaths.kill()
-            return plain(event)
+            return plain(event, now)
 
-        pipeline.routing.decide = decide  # type: ignore[assignment, method-assign]
+        pipeline.routing.decide = decide  # type: ignore[method-assign]
 
     create = world.store.create
 

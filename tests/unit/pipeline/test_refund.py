@@ -134,7 +134,7 @@ async def test_a_fault_of_a_worker_is_held_against_its_entry_alone(autojump_cloc
     ids = [world.emit(alert_id=f"a-{n}") for n in range(3)]
     pipeline = world.pipeline()
     decide = pipeline.routing.decide
-    pipeline.routing.decide = lambda event: nonsense(event) if event.alert_id == "a-1" else decide(event)  # type: ignore[assignment, method-assign, return-value]
+    pipeline.routing.decide = lambda event, now: nonsense(event) if event.alert_id == "a-1" else decide(event, now)  # type: ignore[assignment, method-assign, return-value]
     with pytest.RaisesGroup(KeyError):
         await serve(pipeline)
     assert [0, 1, 0] == deliveries(world)

@@ -1,15 +1,16 @@
 """Where alerts go: which route matches, and which configurations are refused because alerts would go nowhere."""
 
+import datetime as dt
 from collections.abc import Mapping
 
 import msgspec
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from trio_alerts.errors import SettingsError
 from trio_alerts.event import AlertEvent
-from trio_alerts.routing.routes import MATCH_FIELDS, Deliver, Routing, Suppress
+from trio_alerts.routing.matchers import MATCH_FIELDS
+from trio_alerts.routing.proof import Proof
+from trio_alerts.routing.routes import Decision, Deliver, Routing, Suppress
 from trio_alerts.settings.settings import ChannelSettings, RouteSettings, Settings
 
 FIELDS: Mapping[str, object] = {
@@ -33,6 +34,8 @@ def alert(**fields: object) -> AlertEvent:
 
 
 ALERT = alert()
+NOW = dt.datetime(2026, 11, 26, 12, tzinfo=dt.UTC)  # a Thursday
+OFFICE = {"days": ["mon-fri"], "from": "08:00", "to": "18:00", "tz": "Europe/Zurich"}
 
 
 def channel(name: str) -> ChannelSettings:
@@ -43,19 +46,33 @@ def route(
     name: str = "some",
     match: Mapping[str, tuple[str, ...]] | None = None,
     channels: tuple[str, ...] = (),
-    *,
+    *matchers: str,
     suppress: bool = False,
+    continues: bool = False,
+    active: tuple[Mapping[str, object], ...] = (),
 ) -> RouteSettings:
-    return RouteSettings(name=name, match=match or {}, channels=channels, suppress=suppress)
+    return RouteSettings(
+        name=name,
+        match=match or {},
+        channels=channels,
+        matchers=matchers,
+        suppress=suppress,
+        continues=continues,
+        active=active,
+    )
 
 
 def routing(*routes: RouteSettings, channels: tuple[str, ...] = ("page", "chat")) -> Routing:
     return Routing(Settings(channels=tuple(channel(name) for name in channels), routes=routes))
 
 
+def decide(routes: Routing, event: AlertEvent = ALERT, now: dt.datetime = NOW) -> Decision:
+    return routes.decide(event, now)
+
+
 def test_without_routes_every_channel_gets_every_alert() -> None:
     """With no routes an alert goes to all channels, in their order."""
-    assert Deliver(("page", "chat")) == routing().decide(ALERT)
+    assert Deliver(("page", "chat")) == decide(routing())
 
 
 def test_the_first_matching_route_decides() -> None:
@@ -66,9 +83,9 @@ def test_the_first_matching_route_decides() -> None:
         route("rest", channels=("page", "chat")),
     )
 
-    assert Deliver(("page",)) == routes.decide(ALERT)
-    assert Deliver(("chat",)) == routes.decide(alert(severity="low"))
-    assert Deliver(("page", "chat")) == routes.decide(alert(severity="low", scope="testnet"))
+    assert Deliver(("page",)) == decide(routes)
+    assert Deliver(("chat",)) == decide(routes, alert(severity="low"))
+    assert Deliver(("page", "chat")) == decide(routes, alert(severity="low", scope="testnet"))
 
 
 def test_a_suppressing_route_is_named() -> None:
@@ -79,9 +96,9 @@ def test_a_suppressing_route_is_named() -> None:
         route("the rest", suppress=True),
     )
 
-    assert Suppress("testnet is noise") == routes.decide(alert(scope="testnet"))
-    assert Deliver(("page", "chat")) == routes.decide(ALERT)
-    assert Suppress("the rest") == routes.decide(alert(severity="info"))
+    assert Suppress("testnet is noise") == decide(routes, alert(scope="testnet"))
+    assert Deliver(("page", "chat")) == decide(routes)
+    assert Suppress("the rest") == decide(routes, alert(severity="info"))
 
 
 @pytest.mark.parametrize(
@@ -118,21 +135,21 @@ def test_every_field_of_match_must_have_one_of_its_values(match: Mapping[str, tu
     """A route matches if each field equals one of its values: exactly, but addresses in any case, severity by rank."""
     routes = routing(route("it", match, ("page",)), route("rest", channels=("chat",)))
 
-    assert Deliver(("page",) if expected else ("chat",)) == routes.decide(ALERT)
+    assert Deliver(("page",) if expected else ("chat",)) == decide(routes)
 
 
 def test_an_alert_says_its_status_itself_if_it_has_one() -> None:
     """Only an alert without a status counts as firing."""
     routes = routing(route("firing", {"status": ("firing",)}, ("page",)), route("rest", channels=("chat",)))
 
-    assert Deliver(("chat",)) == routes.decide(alert(status="resolved"))
+    assert Deliver(("chat",)) == decide(routes, alert(status="resolved"))
 
 
 def test_an_alert_without_labels_matches_no_label() -> None:
     """A route on a label passes over an alert that has no labels at all."""
     routes = routing(route("team", {"labels.team": ("risk",)}, ("page",)), route("rest", channels=("chat",)))
 
-    assert Deliver(("chat",)) == routes.decide(alert(labels=None))
+    assert Deliver(("chat",)) == decide(routes, alert(labels=None))
 
 
 def test_match_fields_are_fields_of_the_alert() -> None:
@@ -146,21 +163,37 @@ REST = route("rest", channels=("page", "chat"))
 @pytest.mark.parametrize(
     ("routes", "problem"),
     [
-        ([route("high", {"severity": ("high",)}, ("page", "chat"))], "route 'high' is the last"),
+        (
+            [route("high", {"severity": ("high",)}, ("page", "chat"))],
+            "no route matches would lead nowhere, such as: sev",
+        ),
         ([route("r", {"scope": ("a",)}, ("pager",)), REST], "there is no channel 'pager' (did you mean 'page'?)"),
         ([route("r", {"scope": ("a",)}, ("zzz",)), REST], "route 'r' (number 1): there is no channel 'zzz'"),
         ([route("r", {"scope": ("a",)}), REST], "route 'r' (number 1): it leads nowhere"),
         ([route("r", {"scope": ("a",)}, ("page",), suppress=True), REST], "keep one of them"),
-        ([route("r", {"scop": ("a",)}, ("page",)), REST], "match cannot ask for 'scop' (did you mean 'scope'?)"),
-        ([route("r", {"title": ("a",)}, ("page",)), REST], "match cannot ask for 'title'"),
+        ([route("r", {"scop": ("a",)}, ("page",)), REST], "match: cannot ask for 'scop' (did you mean 'scope'?)"),
+        ([route("r", {"title": ("a",)}, ("page",)), REST], "match: cannot ask for 'title'"),
         ([route("r", {"label.team": ("a",)}, ("page",)), REST], "'label.team' (did you mean 'labels.'?)"),
-        ([route("r", {"labels.": ("a",)}, ("page",)), REST], "match cannot ask for 'labels.'"),
-        ([route("r", {"delivery.state": ("a",)}, ("page",)), REST], "match cannot ask for 'delivery.state'"),
+        ([route("r", {"labels.": ("a",)}, ("page",)), REST], "match: cannot ask for 'labels.'"),
+        ([route("r", {"delivery.state": ("a",)}, ("page",)), REST], "match: cannot ask for 'delivery.state'"),
         ([route("r", {"severity": ("hihg",)}, ("page",)), REST], "no alert has the severity 'hihg'"),
-        ([route("r", {"severity": (">=severe",)}, ("page",)), REST], "no alert has the severity '>=severe'"),
+        ([route("r", {"severity": (">=severe",)}, ("page",)), REST], "no alert has the severity 'severe'"),
         ([route("r", {"severity": (">high",)}, ("page",)), REST], "no alert has the severity '>high'"),
         ([route("r", {"status": ("open",)}, ("page",)), REST], "no alert has the status 'open'"),
-        ([REST, route("late", {"scope": ("a",)}, ("page",)), route("end", suppress=True)], "'rest' (number 1): it ma"),
+        (
+            [REST, route("late", {"scope": ("a",)}, ("page",)), route("end", suppress=True)],
+            "route 'late' (number 2): it is never reached: every alert that it matches is decided by 'rest'",
+        ),
+        (
+            [route("r", None, ("page",), "view = a", "view != a"), REST],
+            "route 'r' (number 1): it is never reached: no alert meets its conditions",
+        ),
+        ([route("r", None, ("page",), "scop = a"), REST], "'scop = a': cannot ask for 'scop' (did you mean 'scope'?)"),
+        (
+            [route("r", None, ("page",), active=({"tz": "Europe/Zurch"},)), REST],
+            "active: there is no time zone 'Europe",
+        ),
+        ([route("r", {"scope": ("a",)}, suppress=True, continues=True), REST], "suppress = true and continue = true"),
         ([route("rest", {"scope": ("a",)}, ("page",)), REST], "two routes are named 'rest'"),
         ([route("rest", channels=("page",))], "channel 'chat' is used by no route"),
         ([route("rest", suppress=True)], "channel 'page' is used by no route"),
@@ -181,26 +214,69 @@ def test_all_problems_are_named_at_once() -> None:
 
     assert [
         "route 'a' (number 1): there is no channel 'pagr' (did you mean 'page'?)",
-        "route 'a' (number 1): match cannot ask for 'vew' (did you mean 'view'?)",
-        "route 'a' (number 1): no alert has the severity 'x'",
+        "route 'a' (number 1): match: cannot ask for 'vew' (did you mean 'view'?)",
+        "route 'a' (number 1): match: no alert has the severity 'x'",
     ] == str(caught.value).splitlines()
 
 
-VALUES = st.sampled_from(["a", "b", "c"])
-MATCHES = st.dictionaries(
-    st.sampled_from(["view", "scope", "labels.a"]), st.lists(VALUES, min_size=1, max_size=2).map(tuple), min_size=1
-)
+def test_continue_adds_the_channels_of_the_next_route_that_matches() -> None:
+    """The channels of all that match are joined, each once, up to the first route that does not go on."""
+    routes = routing(
+        route("archive", None, ("archive",), continues=True),
+        route("page", None, ("page", "archive"), "severity >= high", continues=True),
+        route("day", None, ("chat",), "severity >= medium"),
+        route("rest", channels=("page",)),
+        channels=("page", "chat", "archive"),
+    )
+
+    assert Deliver(("archive", "page", "chat")) == decide(routes)
+    assert Deliver(("archive", "chat")) == decide(routes, alert(severity="medium"))
+    assert Deliver(("archive", "page")) == decide(routes, alert(severity="low"))
 
 
-@given(matches=st.lists(MATCHES, max_size=5), view=VALUES, scope=VALUES, label=VALUES)
-def test_any_routes_decide_like_the_plain_rule(
-    matches: list[dict[str, tuple[str, ...]]], view: str, scope: str, label: str
-) -> None:
-    """For any routes and any alert the decision is that of the first route all of whose fields have the value."""
-    routes = [route(f"r{number}", match, suppress=True) for number, match in enumerate(matches)]
-    seen = {"view": view, "scope": scope, "labels.a": label}
+def test_a_route_that_goes_on_may_be_the_last_that_matches() -> None:
+    """What was gathered is where the alert goes, and a suppressing route takes nothing of it back."""
+    routes = routing(
+        route("page", None, ("page",), "severity >= high", continues=True),
+        route("noise", None, (), "scope = testnet", suppress=True),
+        route("rest", channels=("chat",), continues=True),
+    )
 
-    matching = [r.name for r in routes if all(seen[field] in values for field, values in r.match.items())]
-    decision = routing(*routes, REST).decide(alert(view=view, scope=scope, labels={"a": label}))
+    assert Deliver(("page", "chat")) == decide(routes)
+    assert Deliver(("page",)) == decide(routes, alert(scope="testnet"))
+    assert Suppress("noise") == decide(routes, alert(scope="testnet", severity="low"))
 
-    assert (Suppress(matching[0]) if matching else Deliver(("page", "chat"))) == decision
+
+def test_a_route_matches_only_while_one_of_its_windows_is_open() -> None:
+    """Outside of them the next routes are asked."""
+    routes = routing(route("day", None, ("chat",), active=(OFFICE,)), route("night", channels=("page",)))
+
+    assert Deliver(("chat",)) == decide(routes)
+    assert Deliver(("page",)) == decide(routes, now=NOW + dt.timedelta(hours=5))  # 18:00 in Zurich
+    assert Deliver(("page",)) == decide(routes, now=NOW + dt.timedelta(days=2))
+
+
+def test_each_route_says_why_it_has_no_part() -> None:
+    """The verdicts name every condition that does not hold, and who has decided before the rest was asked."""
+    routes = routing(
+        route("lending", {"view": ("Lending",)}, ("page",), "labels.env = prod", "severity >= medium"),
+        route("office", None, ("chat",), active=(OFFICE,), continues=True),
+        route("mainnet", None, ("page",), "scope = main*"),
+        route("rest", channels=("chat",)),
+    )
+
+    verdicts = routes.verdicts(ALERT, NOW + dt.timedelta(days=2))
+    assert {
+        "lending": "view = Lending: the alert has vault:stETH; labels.env = prod: the alert has none",
+        "office": "not active at Sat 13:00 in Europe/Zurich",
+        "mainnet": "",
+        "rest": "not asked: 'mainnet' has decided",
+    } == {verdict.route.name: verdict.why_not for verdict in verdicts}
+
+
+def test_should_the_proof_err_every_channel_gets_the_alert(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An alert that no route matches, which the proof excludes, is still sent."""
+    monkeypatch.setattr("trio_alerts.routing.routes.prove", lambda *_: Proof())
+    routes = routing(route("high", None, ("page",), "severity > high"), route("low", None, ("chat",), "severity = low"))
+
+    assert Deliver(("page", "chat")) == decide(routes)

@@ -791,6 +791,9 @@ def test_a_route_table_is_read_whole(toml: TomlFile) -> None:
         match = { severity = ">=high", chain_id = [1, 10], "labels.a/b" = "x", labels.team.sub = "y" }
         suppress = true
         [[routes]]
+        matchers = ['view != "a*"', "severity > low"]
+        active = [{ days = ["mon"], tz = "Europe/Zurich" }, { from = "08:00" }]
+        continue = true
         channels = ["pager", "chat"]
         """
     )
@@ -801,7 +804,13 @@ def test_a_route_table_is_read_whole(toml: TomlFile) -> None:
             match={"severity": (">=high",), "chain_id": ("1", "10"), "labels.a/b": ("x",), "labels.team.sub": ("y",)},
             suppress=True,
         ),
-        RouteSettings(name="route-2", channels=("pager", "chat")),
+        RouteSettings(
+            name="route-2",
+            matchers=('view != "a*"', "severity > low"),
+            active=({"days": ["mon"], "tz": "Europe/Zurich"}, {"from": "08:00"}),
+            continues=True,
+            channels=("pager", "chat"),
+        ),
     ) == settings.routes
 
 
@@ -814,6 +823,14 @@ def test_a_route_table_is_read_whole(toml: TomlFile) -> None:
         "match = { view = 1.5 }",
         "match = { view = [true] }",
         "match = { labels.team = [[]] }",
+        "matchers = 'view = a'",
+        "matchers = []",
+        "matchers = ['']",
+        "matchers = ['view = a', 'view = a']",
+        "active = { tz = 'UTC' }",
+        "active = []",
+        "active = ['mon-fri']",
+        "continue = 'yes'",
         "channels = 'a'",
         "channels = []",
         "channels = ['a', 'a']",
@@ -829,6 +846,20 @@ def test_a_wrong_route_is_refused(line: str, toml: TomlFile) -> None:
 
     assert problem.startswith(f"{line.partition(' ')[0]}: ")
     assert f"{toml.path}, [[routes]] number 1" in problem
+
+
+def test_a_channel_may_have_been_known_by_other_names(toml: TomlFile) -> None:
+    """Aliases are names for `hold` too, and no name or alias may mean two channels."""
+    table = '[[channels]]\nname = "%s"\nurl = "https://h/x"\naliases = ["%s"]\nin_doubt_policy = "hold"\n'
+
+    assert {"pager", "old"} == toml.load(table % ("pager", "old")).holding_channels
+    for tables in (
+        table % ("a", "a"),
+        table % ("a", "b") + table % ("b", "c"),
+        table % ("a", "b") + table % ("c", "b"),
+    ):
+        (problem,) = toml.problems_of(tables)
+        assert re.fullmatch(r"the alias '[ab]' is the name or the alias of another channel", problem)
 
 
 def test_running_needs_a_channel() -> None:
@@ -848,20 +879,6 @@ def test_a_secret_is_shown_by_nothing_but_reveal() -> None:
     assert ["***"] * 4 == [repr(secret), str(secret), f"{secret}", f"{copy.deepcopy(secret)!r}"]
     assert "hush" == secret.reveal()
     assert not hasattr(secret, "__dict__")
-def test_a_channel_may_have_been_known_by_other_names(toml: TomlFile) -> None:
-    """Aliases are names for `hold` too, and no name or alias may mean two channels."""
-    table = '[[channels]]\nname = "%s"\nurl = "https://h/x"\naliases = ["%s"]\nin_doubt_policy = "hold"\n'
-
-    assert {"pager", "old"} == toml.load(table % ("pager", "old")).holding_channels
-    for tables in (
-        table % ("a", "a"),
-        table % ("a", "b") + table % ("b", "c"),
-        table % ("a", "b") + table % ("c", "b"),
-    ):
-        (problem,) = toml.problems_of(tables)
-        assert re.fullmatch(r"the alias '[ab]' is the name or the alias of another channel", problem)
-
-
     assert Secret("hush") == secret
     assert Secret("other") != secret
     assert "hush" != secret
