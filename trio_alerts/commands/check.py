@@ -40,10 +40,13 @@ async def _check(settings: Settings, report: "_Report") -> None:
         require_channels(settings)
         report.note("channels", ", ".join(channel.name for channel in settings.channels))
     with report.part("routes"):
-        Routing(settings)
+        routing = Routing(settings)
         report.note(
-            "routes", f"{len(settings.routes)}, each leads somewhere" if settings.routes else "all to every channel"
+            "routes",
+            f"{len(settings.routes)}; every alert leads somewhere" if settings.routes else "all to every channel",
         )
+        for warning in routing.proof.warnings:
+            report.note("routes", f"warning: {warning}")
     for name, why in await _unreachable(settings):
         report.note("channels", f"warning: {name} cannot be reached now; its alerts would be retried: {why}")
     with report.part("settings"):
@@ -119,8 +122,14 @@ COMMAND = Command(
     about="""\
 Checks the settings, channels, routes, Redis with its group and permissions, and the store with its mapping. Nothing is
 consumed, sent, created or changed; what `run` would create is listed. A channel that cannot be connected to now (its
-name is unknown, its port closed, its certificate wrong) is a warning: its alerts would be retried. All problems are
-reported, and the exit code is that of the first that `run` would meet: 2 settings, channels or routes, then 4 a backend
-that cannot be reached, then 3 the index or 2 the group. Settings that cannot be read (2) end it at once.""",
+name is unknown, its port closed, its certificate wrong) is a warning: its alerts would be retried.
+
+It proves that every alert leads to a channel or to a route that suppresses it; if not, it shows one that would not. A
+route that no alert reaches and a channel that no route names are problems, too; critical alerts that depend on one
+of several channels are a warning.
+
+All problems are reported, and the exit code is that of the first that `run` would meet: 2 settings, channels or routes,
+then 4 a backend that cannot be reached, then 3 the index or 2 the group. Settings that cannot be read (2) end it at
+once.""",
     examples=("check --config /etc/trio-alerts.toml",),
 )

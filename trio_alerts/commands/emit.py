@@ -4,28 +4,25 @@ import argparse
 import sys
 from collections import Counter
 from collections.abc import Sequence
-from pathlib import Path
 
 import trio
 
 from trio_alerts.backends.redis.producer import open_producer
+from trio_alerts.commands.alert_input import HELP, describe, read_input
 from trio_alerts.commands.command import Command
 from trio_alerts.commands.options import add_flag
 from trio_alerts.commands.output import print_json
 from trio_alerts.errors import SettingsError, StartError
-from trio_alerts.operations.alert_file import FoundAlert, Problem, read_alerts
+from trio_alerts.operations.alert_file import FoundAlert, read_alerts
 from trio_alerts.operations.emit import Emitted, emit
 from trio_alerts.settings.settings import Settings
 from trio_alerts.text import one_line
 
-SHOWN_PROBLEMS = 20  # enough to see the pattern; the rest is counted
-
 
 def _execute(arguments: argparse.Namespace, settings: Settings) -> int:
-    source = "standard input" if arguments.file == "-" else arguments.file
-    alerts, problems = read_alerts(_read(arguments.file))
+    alerts, problems = read_alerts(read_input(arguments.file))
     if problems:
-        report = _report(problems, source, of=len(alerts) + len(problems))
+        report = describe(problems, arguments.file, of=len(alerts) + len(problems))
         if not (arguments.skip_bad and alerts):
             hint = "; --skip-bad sends the others" if alerts else ""
             raise SettingsError(f"{report}\nnothing was sent{hint}")
@@ -50,24 +47,9 @@ def _execute(arguments: argparse.Namespace, settings: Settings) -> int:
     return 0
 
 
-def _read(file: str) -> bytes:
-    try:
-        return sys.stdin.buffer.read() if file == "-" else Path(file).read_bytes()
-    except OSError as error:
-        raise SettingsError(f"cannot read {file}: {error.strerror}") from None
-
-
 async def _emit(settings: Settings, alerts: Sequence[FoundAlert]) -> tuple[list[Emitted], str]:
     async with open_producer(settings) as producer:
         return await emit(producer, alerts, settings.stream_names)
-
-
-def _report(problems: Sequence[Problem], source: str, of: int) -> str:
-    lines = [f"{source}: {len(problems):,} of {of:,} alerts are not valid:"]
-    lines += [f"  {problem.place}: {problem.reason}" for problem in problems[:SHOWN_PROBLEMS]]
-    if len(problems) > SHOWN_PROBLEMS:
-        lines.append(f"  … and {len(problems) - SHOWN_PROBLEMS:,} more")
-    return "\n".join(lines)
 
 
 def _print(one: Emitted, *, as_json: bool) -> None:
@@ -92,7 +74,7 @@ def _cut_short(reason: str, emitted: Sequence[Emitted]) -> str:
 
 
 def _add_options(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("file", metavar="FILE", help="a JSON array, one JSON object, or JSON lines; -: standard input")
+    parser.add_argument("file", metavar="FILE", help=HELP)
     add_flag(parser, "--dry-run", "only validate, connect to nothing")
     add_flag(parser, "--skip-bad", "send the valid alerts even if others are not")
     add_flag(parser, "--json", "one object per alert, one per line, and nothing else")

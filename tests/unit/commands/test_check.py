@@ -161,3 +161,40 @@ def test_a_warning_is_no_problem(backends: tuple[Backend, Backend]) -> None:
 
     assert 0 == called.exit_code
     assert "settings  warning: the secret of channel 'webhook' has 5 bytes" in called.out
+
+
+ROUTES = """
+[[channels]]
+name = "page"
+url = "https://hooks.example/page"
+[[channels]]
+name = "chat"
+url = "https://hooks.example/chat"
+[[routes]]
+name = "urgent"
+matchers = ["severity >= high"]
+channels = ["page"]
+[[routes]]
+name = "calm"
+matchers = ["severity <= %s"]
+channels = ["chat"]
+"""
+
+
+@pytest.mark.parametrize(("severity", "expected"), [("low", 2), ("medium", 0)])
+def test_routes_are_proven(backends: tuple[Backend, Backend], tmp_path: Path, severity: str, expected: int) -> None:
+    """An alert that would lead nowhere is shown, exit code 2; who depends on one channel is a warning."""
+    config = tmp_path / "alerts.toml"
+    config.write_text(ROUTES % severity, "utf-8")
+
+    called = call("check", "--config", str(config))
+
+    assert expected == called.exit_code
+    if expected:
+        assert (
+            "routes    PROBLEM: an alert that no route matches would lead nowhere, such as: severity = med"
+            in called.err
+        )
+    else:
+        assert "routes    2; every alert leads somewhere\n" in called.out
+        assert "routes    warning: critical alerts reach nobody while channel 'page' fails\n" in called.out
