@@ -23,6 +23,7 @@ from trio_alerts.pipeline.process import process_entry
 from trio_alerts.pipeline.state import Pipeline
 from trio_alerts.record import Record
 from trio_alerts.routing.routes import Routing
+from trio_alerts.routing.windows import DAYS
 from trio_alerts.settings.settings import RouteSettings
 from trio_alerts.transitions import lease_expired, quarantined
 
@@ -210,6 +211,22 @@ async def test_a_suppressed_alert_is_recorded_and_not_sent(autojump_clock: MockC
     entry, _ = await world.carry(pipeline)
     assert ("suppressed", "maintenance") == (world.delivery(entry.id).state, world.delivery(entry.id).suppressed_by)
     assert ([], {}) == (world.channel.sends, world.pending)
+
+
+async def test_the_server_s_time_chooses_the_route(autojump_clock: MockClock) -> None:
+    """A window is open or not by the clock of the Redis server, whatever that of this machine says."""
+    world = World()
+    pipeline = world.pipeline()
+    pipeline.clock.set(await pipeline.stream.server_time())
+    today = DAYS[pipeline.clock.now().weekday()]
+    routes = (
+        RouteSettings(name="today", active=({"days": [today]},), suppress=True),
+        RouteSettings(name="rest", channels=("webhook",)),
+    )
+    pipeline.routing = Routing(dataclasses.replace(pipeline.settings, routes=routes))
+
+    entry, _ = await world.carry(pipeline)
+    assert "today" == world.delivery(entry.id).suppressed_by
 
 
 @pytest.mark.parametrize("outcome", [Accepted(200), Retry("busy", 503), Refused("no", 410)])

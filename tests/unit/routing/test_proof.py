@@ -230,6 +230,17 @@ def test_windows_that_leave_hours_open_are_a_hole() -> None:
     routing([day, RouteSettings(name="night", active=NIGHT, channels=("page",))])
 
 
+def test_an_alert_may_have_several_addresses() -> None:
+    """A route that asks for two addresses at once can be reached, and takes nothing from one that asks for either."""
+    both = RouteSettings(name="both", matchers=("addresses = a", "addresses = b"), channels=CHANNELS)
+    neither = RouteSettings(name="neither", matchers=("addresses not in [a, b]",), channels=CHANNELS)
+    first = RouteSettings(name="first", matchers=("addresses = a",), channels=CHANNELS)
+
+    routing([both, first, RouteSettings(name="rest", channels=CHANNELS)])
+    with pytest.raises(SettingsError, match="such as: addresses = b;"):
+        routing([both, first, neither])
+
+
 def test_a_window_that_is_always_another_s_is_dead() -> None:
     """A route for hours in which earlier routes take everything is named."""
     day = RouteSettings(name="day", active=(DAY,), channels=CHANNELS)

@@ -88,3 +88,20 @@ def test_representative_times_meet_every_state() -> None:
         return tuple(window.is_open(time) for window in windows)
 
     assert set(map(opened, minutes)) <= set(map(opened, representative_times(windows, since)))
+
+
+@pytest.mark.parametrize(
+    "time",
+    [
+        "2027-03-28T01:00:00Z",  # the clock goes from 02:00 to 03:00
+        "2027-10-31T01:00:00Z",  # from 03:00 back to 02:00
+        "2027-10-31T00:15:00Z",  # 02:15 for the first time
+        "2027-10-31T01:15:00Z",  # and for the second
+    ],
+)
+def test_changes_of_the_clock_are_representative(time: str) -> None:
+    """Both changes of the year, and both times of an hour that comes twice, are looked at."""
+    window = parse_window({"from": "02:15", "to": "02:45", **ZURICH})
+    times = set(representative_times([window], dt.datetime(2026, 11, 26, tzinfo=dt.UTC)))
+
+    assert dt.datetime.fromisoformat(time) in times
