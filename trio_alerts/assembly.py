@@ -7,13 +7,13 @@ from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontext
 from typing import TypeAlias
 
 from trio_alerts.backends.redis.stream import open_redis_stream
-from trio_alerts.channels.http import HttpChannel
-from trio_alerts.channels.registry import load_kind
+from trio_alerts.channels.registry import Equipment, load_kind
 from trio_alerts.clock import ServerClock
 from trio_alerts.http.networks import AllowedNetworks
 from trio_alerts.http.transport import TrioTransport
 from trio_alerts.pipeline.fault_points import FaultPoint
 from trio_alerts.pipeline.state import Pipeline
+from trio_alerts.ports.channel import ConfiguredChannel
 from trio_alerts.ports.store import AlertStore
 from trio_alerts.routing.routes import Routing
 from trio_alerts.settings.settings import ChannelSettings, Settings
@@ -57,14 +57,16 @@ def make_transport(settings: Settings) -> TrioTransport:
 
 def make_channels(
     settings: Settings, transport: TrioTransport, now: Callable[[], dt.datetime]
-) -> dict[str, HttpChannel]:
+) -> dict[str, ConfiguredChannel]:
     """Make every channel, by each of the names that records may know it by."""
-    channels: dict[str, HttpChannel] = {}
+    channels: dict[str, ConfiguredChannel] = {}
     for one in settings.channels:
         channels |= dict.fromkeys(one.names, make_channel(one, transport, now))
     return channels
 
 
-def make_channel(channel: ChannelSettings, transport: TrioTransport, now: Callable[[], dt.datetime]) -> HttpChannel:
-    """Make a channel of any kind from its settings; `now` is the time for signatures and for dates in answers."""
-    return HttpChannel(channel.name, load_kind(channel.kind).service(channel, now), transport)
+def make_channel(
+    channel: ChannelSettings, transport: TrioTransport, now: Callable[[], dt.datetime]
+) -> ConfiguredChannel:
+    """Make a channel of any kind from its settings; see `Equipment`."""
+    return load_kind(channel.kind).channel(channel, Equipment(transport, now))

@@ -6,7 +6,13 @@ from msgspec import Struct
 
 
 class Accepted(Struct, frozen=True):
-    """The receiver has taken the alert."""
+    """The receiver has taken the alert.
+
+    Args:
+        status: The HTTP status, or SMTP's code, if there was one.
+        answer: The beginning of the receiver's answer.
+        reference: What the service calls the message, such as Slack's `ts`.
+    """
 
     reason: ClassVar[None] = None
     unseen: ClassVar[bool] = False
@@ -14,6 +20,7 @@ class Accepted(Struct, frozen=True):
 
     status: int | None = None
     answer: str = ""
+    reference: str = ""
 
 
 class Retry(Struct, frozen=True):
@@ -21,7 +28,7 @@ class Retry(Struct, frozen=True):
 
     Args:
         reason: What happened, in words for a log line, without secrets.
-        status: The HTTP status, if there was one.
+        status: The HTTP status, or SMTP's code, if there was one.
         after_s: How long the receiver asked us to wait, in seconds.
         unseen: The receiver may have taken the request: nobody saw the outcome.
         answer: The beginning of the receiver's answer.
@@ -41,6 +48,33 @@ class Refused(Struct, frozen=True):
 
     unseen: ClassVar[bool] = False
     needs_human: ClassVar[bool] = True
+
+    reason: str
+    status: int | None = None
+    answer: str = ""
+
+
+class Later(Struct, frozen=True):
+    """The service is well and took nothing: it named a limit, which no alert is to blame for.
+
+    Args:
+        after_s: How long to send nothing to it, in seconds.
+    """
+
+    unseen: ClassVar[bool] = False
+    needs_human: ClassVar[bool] = False
+
+    reason: str
+    after_s: float
+    status: int | None = None
+    answer: str = ""
+
+
+class Malformed(Struct, frozen=True):
+    """The service refused our formatting, and took nothing: a channel sends the text alone, in the same attempt.
+
+    It never leaves its channel: a text that is refused, too, is `Refused`.
+    """
 
     reason: str
     status: int | None = None

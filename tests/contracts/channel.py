@@ -1,4 +1,4 @@
-"""What every channel over HTTP must do, whatever its service wants to read: one suite that runs on all of them.
+"""What every channel to a service must do, whatever the service wants to read: one suite that runs on all of them.
 
 A test module makes a class of it and says how its service answers, and where an alert stands in a request:
 
@@ -22,7 +22,7 @@ from trio_alerts.assembly import make_channel
 from trio_alerts.channels.http import KEPT_ANSWER_BYTES
 from trio_alerts.channels.registry import KINDS, load_kind
 from trio_alerts.http.transport import TrioTransport
-from trio_alerts.outcome import Accepted, Outcome, Refused, Retry
+from trio_alerts.outcome import Accepted, Later, Outcome, Refused, Retry
 from trio_alerts.ports.channel import Channel, Message
 from trio_alerts.settings.settings import ChannelSettings
 
@@ -39,7 +39,7 @@ HOSTILE = [
     "",
 ]
 
-Holds = Callable[[RawConnection], Awaitable[None]]
+Answer = bytes | Callable[[bytes], bytes]
 
 
 @dataclass(frozen=True)
@@ -49,45 +49,36 @@ class TestedChannel:
     Args:
         settings: Makes the settings of a channel to a URL, with a secret in everything that can hold one.
         secrets: These.
-        accepts: An answer, as bytes: taken.
+        accepts: An answer, as bytes, or made of the request: taken.
         refuses: Never, whatever is waited for.
         fails: Not now.
-        limits: Not before 90 seconds are over.
         read: Returns what people would read of the alert in a request, by field.
+        shows: What of these fields people are to read.
+        answering: Makes a script of answers, one a request.
+        take: Takes one whole request, and notes it.
+        limits: Not before 90 seconds are over. (HTTP only, as what follows.)
+        limited: The outcome of that.
+        malformed: The service refuses the formatting, and takes the text alone; None: it has no such answer.
     """
 
     __test__ = False
 
     settings: Callable[[str], ChannelSettings]
     secrets: tuple[str, ...]
-    accepts: bytes
+    accepts: Answer
     refuses: bytes
     fails: bytes
-    limits: bytes
     read: Callable[[bytes], Mapping[str, Any]]
+    shows: Callable[[Mapping[str, str]], Mapping[str, str]] = lambda fields: fields
+    answering: Callable[..., Script] = answering
+    take: Callable[[RawConnection], Awaitable[object]] = RawConnection.request
+    limits: bytes = b""
+    limited: type[Later | Retry] = Later
+    malformed: bytes | None = None
 
 
 def message(deadline: float, **fields: str) -> Message:
     return Message("1763900000000-0", msgspec.json.encode(EVENT | fields), deadline)
-
-
-async def hang_up(connection: RawConnection) -> None:
-    """Take the whole request, and break the connection off."""
-    await connection.request()
-    connection.reset()
-
-
-async def say_nothing(connection: RawConnection) -> None:
-    """Take the whole request, and never answer."""
-    await connection.request()
-    await trio.sleep_forever()
-
-
-async def stop_in_the_head(connection: RawConnection) -> None:
-    """Begin to answer, and say no more."""
-    await connection.request()
-    await connection.say(b"HTTP/1.1 2")
-    await trio.sleep_forever()
 
 
 async def echo(connection: RawConnection) -> None:
@@ -104,7 +95,23 @@ class ChannelContract:
 
     tested: ClassVar[TestedChannel]
 
-    async def attempt(self, script: Script) -> tuple[Outcome, list[bytes]]:
+    async def hang_up(self, connection: RawConnection) -> None:
+        """Take the whole request, and break the connection off."""
+        await self.tested.take(connection)
+        connection.reset()
+
+    async def say_nothing(self, connection: RawConnection) -> None:
+        """Take the whole request, and never answer."""
+        await self.tested.take(connection)
+        await trio.sleep_forever()
+
+    async def stop_in_the_answer(self, connection: RawConnection) -> None:
+        """Begin to answer, and say no more."""
+        await self.tested.take(connection)
+        await connection.say(b"HTTP/1.1 2")
+        await trio.sleep_forever()
+
+    async def attempt(self, script: Script) -> tuple[Outcome | Later, list[bytes]]:
         """Make one attempt; return its outcome, and the requests that arrived."""
         async with raw_receiver(script) as receiver, TrioTransport() as transport:
             outcome = await self.channel(receiver.url, transport).send(message(trio.current_time() + ATTEMPT_S))
@@ -123,32 +130,25 @@ class ChannelContract:
 
     async def test_an_alert_arrives_once(self) -> None:
         """One request an attempt, and in it what people read."""
-        outcome, [request] = await self.attempt(answering(self.tested.accepts))
+        outcome, [request] = await self.attempt(self.tested.answering(self.tested.accepts))
 
         assert isinstance(outcome, Accepted)
-        assert EVENT.items() <= self.tested.read(request).items()
+        assert self.tested.shows(EVENT).items() <= self.tested.read(request).items()
 
     async def test_a_refusal_is_for_good(self) -> None:
         """Nothing is tried again, and a human is told."""
-        outcome, requests = await self.attempt(answering(self.tested.refuses))
+        outcome, requests = await self.attempt(self.tested.answering(self.tested.refuses, self.tested.refuses))
 
         assert isinstance(outcome, Refused)
-        assert 1 == len(requests)
+        assert 1 + (self.tested.refuses == self.tested.malformed) == len(requests)
 
     async def test_a_failure_is_tried_again_by_the_schedule(self) -> None:
         """The channel itself repeats nothing, even on a connection that is still open."""
-        outcome, requests = await self.attempt(answering(self.tested.fails, self.tested.accepts))
+        outcome, requests = await self.attempt(self.tested.answering(self.tested.fails, self.tested.accepts))
 
         assert isinstance(outcome, Retry)
         assert outcome.after_s is None
         assert 1 == len(requests)
-
-    async def test_a_limit_says_how_long_to_wait(self) -> None:
-        """The service took nothing, and named the time."""
-        outcome, _ = await self.attempt(answering(self.tested.limits))
-
-        assert isinstance(outcome, Retry)
-        assert (90.0, False) == (outcome.after_s, outcome.unseen)
 
     async def test_a_connection_that_cannot_be_opened_is_seen_by_nobody(self) -> None:
         """Cut before the request: the attempt counts as failed, not as in doubt."""
@@ -163,18 +163,17 @@ class ChannelContract:
 
     async def test_a_connection_that_breaks_behind_the_request_leaves_a_doubt(self) -> None:
         """Cut after the request: the service may have the alert."""
-        outcome, [_] = await self.attempt(hang_up)
+        outcome, [_] = await self.attempt(self.hang_up)
 
         assert isinstance(outcome, Retry)
         assert outcome.unseen
 
     @pytest.mark.parametrize("end", ["cancelled", "too late"])
-    @pytest.mark.parametrize("holds", [None, say_nothing, stop_in_the_head])
-    async def test_an_attempt_can_end_at_every_await(
-        self, end: str, holds: Script | None, mock_clock: MockClock
-    ) -> None:
+    @pytest.mark.parametrize("held", [None, "say_nothing", "stop_in_the_answer"])
+    async def test_an_attempt_can_end_at_every_await(self, end: str, held: str | None, mock_clock: MockClock) -> None:
         """Nothing stays open; what is too late says whether the service may have the alert, and the next works."""
         ended: list[object] = []
+        holds: Script | None = getattr(self, held) if held else None
 
         async def attempt(channel: Channel, deadline: float) -> None:
             try:
@@ -186,7 +185,9 @@ class ChannelContract:
                 raise
 
         async def script(connection: RawConnection) -> None:
-            await (holds if holds and receiver.connections == 1 else answering(self.tested.accepts))(connection)
+            await (holds if holds and receiver.connections == 1 else self.tested.answering(self.tested.accepts))(
+                connection
+            )
 
         with dead_port_on_loopback() as dead_port:
             async with raw_receiver(script) as receiver, TrioTransport(connect_timeout_s=60) as transport:
@@ -212,7 +213,50 @@ class ChannelContract:
         elif holds:
             assert trio.TooSlowError is first
         else:
-            assert Retry("not connected in time for this attempt; nothing was sent") == first
+            assert isinstance(first, Retry)
+            assert not first.unseen
+            assert first.reason.endswith("; nothing was sent")
+
+    @pytest.mark.parametrize("text", HOSTILE)
+    async def test_hostile_text_is_read_as_text(self, text: str) -> None:
+        """In each field: it ends no line, no field and no request, and none of it is lost."""
+        fields = {"title": text, "view": text, "description": text}
+        async with raw_receiver(self.tested.answering(self.tested.accepts)) as receiver, TrioTransport() as transport:
+            channel = self.channel(receiver.url, transport)
+            outcome = await channel.send(message(trio.current_time() + ATTEMPT_S, **fields))
+
+        assert isinstance(outcome, Accepted)
+        [request] = receiver.requests
+        assert self.tested.shows(EVENT | fields).items() <= self.tested.read(request).items()
+
+
+class HttpChannelContract(ChannelContract):
+    """What every channel over HTTP must do besides."""
+
+    async def test_a_limit_says_how_long_to_wait(self) -> None:
+        """The service took nothing, and named the time."""
+        outcome, _ = await self.attempt(answering(self.tested.limits))
+
+        assert isinstance(outcome, self.tested.limited)
+        assert (90.0, False) == (outcome.after_s, outcome.unseen)
+
+    async def test_what_is_malformed_is_sent_once_more_as_plain_text(self) -> None:
+        """The service said no to the formatting, so nobody has it yet; no mistake in it costs an alert."""
+        if self.tested.malformed is None:
+            return
+        outcome, [_, request] = await self.attempt(answering(self.tested.malformed, self.tested.accepts))
+
+        assert isinstance(outcome, Accepted)
+        assert EVENT["title"] == self.tested.read(request)["title"]
+
+    async def test_what_is_malformed_twice_is_refused(self) -> None:
+        """The text alone is all that is left to try."""
+        if self.tested.malformed is None:
+            return
+        outcome, requests = await self.attempt(answering(self.tested.malformed, self.tested.malformed))
+
+        assert isinstance(outcome, Refused)
+        assert 2 == len(requests)
 
     @pytest.mark.parametrize("status", [200, 302, 404, 410, 503])
     async def test_no_secret_gets_out(self, status: int) -> None:
@@ -221,21 +265,10 @@ class ChannelContract:
             settings = self.tested.settings(f"{receiver.url}/echo/{status}")
             channel = make_channel(settings, transport, lambda: NOW)
             outcome = await channel.send(message(trio.current_time() + ATTEMPT_S))
+            preview = channel.preview(message(0.0))
 
-        shown = repr((outcome, channel, settings, settings.destination))
+        shown = repr((outcome, channel, settings, settings.destination, preview))
         assert status == outcome.status
         assert "***" in outcome.answer
         assert [] == [secret for secret in self.tested.secrets if secret in shown]
         assert [] != [secret for secret in self.tested.secrets if secret.encode() in receiver.requests[0]]
-
-    @pytest.mark.parametrize("text", HOSTILE)
-    async def test_hostile_text_is_read_as_text(self, text: str) -> None:
-        """In each field: it ends no line, no field and no request, and none of it is lost."""
-        fields = {"title": text, "view": text, "description": text}
-        async with raw_receiver(answering(self.tested.accepts)) as receiver, TrioTransport() as transport:
-            channel = self.channel(receiver.url, transport)
-            outcome = await channel.send(message(trio.current_time() + ATTEMPT_S, **fields))
-
-        assert isinstance(outcome, Accepted)
-        [request] = receiver.requests
-        assert (EVENT | fields).items() <= self.tested.read(request).items()

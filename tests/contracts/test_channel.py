@@ -4,8 +4,9 @@ import base64
 
 import msgspec
 
-from tests.contracts.channel import ChannelContract, TestedChannel
+from tests.contracts.channel import HttpChannelContract, TestedChannel
 from trio_alerts.channels.webhook import WebhookSettings
+from trio_alerts.outcome import Retry
 from trio_alerts.secret import Secret
 from trio_alerts.settings.addresses import parse_receiver_url
 
@@ -16,7 +17,7 @@ def answer(status: int, *headers: bytes) -> bytes:
     return b"\r\n".join((b"HTTP/1.1 %d X" % status, *headers, b"Content-Length: 2", b"", b"ok"))
 
 
-class TestWebhook(ChannelContract):
+class TestWebhook(HttpChannelContract):
     """A webhook: the alert as it is, and HTTP's own words for what becomes of it."""
 
     tested = TestedChannel(
@@ -31,5 +32,6 @@ class TestWebhook(ChannelContract):
         refuses=answer(410),
         fails=answer(503),
         limits=answer(429, b"Retry-After: 90"),
+        limited=Retry,
         read=lambda request: msgspec.json.decode(request.partition(b"\r\n\r\n")[2]),
     )

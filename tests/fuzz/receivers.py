@@ -24,7 +24,7 @@ from trio_alerts.http.pool import BODY_BOUND_S, Connection, Origin
 from trio_alerts.http.socket import SendProgress
 from trio_alerts.http.status import REFUSED_FOR_GOOD, UNSEEN_STATUSES
 from trio_alerts.http.transport import TrioTransport
-from trio_alerts.outcome import Accepted, Outcome, Refused, Retry
+from trio_alerts.outcome import Accepted, Later, Outcome, Refused, Retry
 from trio_alerts.ports.channel import Message
 from trio_alerts.settings.addresses import parse_receiver_url
 
@@ -209,6 +209,7 @@ async def _attempt(channel: HttpChannel) -> tuple[Outcome, float]:
     started_s = trio.current_time()
     try:
         outcome = await channel.send(Message("1-0", b'{"title":"x"}', started_s + ATTEMPT_S))
+        assert not isinstance(outcome, Later), "a webhook has no limit of its own"
     except trio.TooSlowError:
         outcome = Retry("no answer", unseen=True)  # as `notify` takes it
     return outcome, trio.current_time() - started_s

@@ -89,13 +89,17 @@ async def always_ok(connection: RawConnection) -> None:
         await connection.say(OK)
 
 
-def answering(*answers: bytes) -> Script:
-    """Make a script that gives these answers, one a request, over all connections, and then closes."""
+def answering(*answers: bytes | Callable[[bytes], bytes]) -> Script:
+    """Make a script that gives these answers, one a request, over all connections, and then closes.
+
+    One that is a function makes its answer of the request.
+    """
     left = list(answers)
 
     async def script(connection: RawConnection) -> None:
-        while left and await connection.request() is not None:
-            await connection.say(left.pop(0))
+        while left and (request := await connection.request()) is not None:
+            answer = left.pop(0)
+            await connection.say(answer if isinstance(answer, bytes) else answer(request))
 
     return script
 

@@ -3,40 +3,22 @@
 What a service wants to read, and what its answers mean, stands in its own file, without I/O: see `HttpService`.
 """
 
-from collections.abc import Sequence
-from typing import Protocol
-
 import httpx
 import trio
+from msgspec.structs import replace
 
+from trio_alerts.channels.http_service import HttpService, Judgement
 from trio_alerts.http.address_check import AddressRefused
-from trio_alerts.http.request import OriginKey
 from trio_alerts.http.response import AnswerParser
 from trio_alerts.http.socket import SendProgress
 from trio_alerts.http.transport import TrioTransport
-from trio_alerts.outcome import Outcome, Refused, Retry
+from trio_alerts.outcome import Later, Malformed, Outcome, Refused, Retry
 from trio_alerts.ports.channel import Message
 from trio_alerts.redaction import Redactor
 
 KEPT_ANSWER_BYTES = 1024
-
-
-class HttpService(Protocol):
-    """One service, as its own file describes it: pure functions, no I/O.
-
-    Attributes:
-        origin: Where its requests go.
-        secrets: What must be in no record or log, even if an answer repeats it.
-    """
-
-    origin: OriginKey
-    secrets: Sequence[str]
-
-    def render(self, message: Message) -> bytes:
-        """Return the request of one attempt; raises `httpx.LocalProtocolError` if none can carry the message."""
-
-    def judge(self, answer: AnswerParser, kept: str) -> Outcome:
-        """Say what an answer means; `kept` is the beginning of its body without the secrets, for the record."""
+# What `preview` shows of a request's head; all else may hold a credential.
+_SHOWN_HEADERS = frozenset({"host", "user-agent", "content-type", "content-length", "webhook-id", "webhook-timestamp"})
 
 
 class HttpChannel:
@@ -57,8 +39,8 @@ class HttpChannel:
     def __repr__(self) -> str:
         return f"<HttpChannel {self.name} to {self._service.origin.host}>"
 
-    async def send(self, message: Message) -> Outcome:
-        """Post once and say what came of it.
+    async def send(self, message: Message) -> Outcome | Later:
+        """Post once and say what came of it; what is malformed once more, as text alone: nobody has it yet.
 
         Raises:
             trio.TooSlowError: The request, or a part of it, went out, and the head of the answer did not come by the
@@ -66,12 +48,20 @@ class HttpChannel:
 
         Cancellation, TooSlowError: the connection is closed; the request may have been taken.
         """
+        judgement = await self._post(message)
+        if isinstance(judgement, Malformed):
+            judgement = await self._post(replace(message, plain=True))
+        if isinstance(judgement, Malformed):
+            return Refused(judgement.reason, judgement.status, judgement.answer)
+        return judgement
+
+    async def _post(self, message: Message) -> Judgement:
         service, progress = self._service, SendProgress()
         try:
             request = service.render(message)
             answer = await self._transport.exchange(service.origin, request, progress, message.deadline)
         except AddressRefused as refusal:
-            return Refused(str(refusal)) if refusal.for_good else Retry(str(refusal), needs_human=True)
+            return not_allowed(refusal)
         except (httpx.UnsupportedProtocol, httpx.LocalProtocolError) as fault:
             return Refused(f"cannot be sent: {fault}")
         except httpx.TransportError as fault:
@@ -99,3 +89,22 @@ class HttpChannel:
         except trio.TooSlowError:
             return "no connection in time"
         return None
+
+    def preview(self, message: Message) -> str:
+        """Return the request, without its path, its query and what any header holds that could be a secret.
+
+        Raises:
+            httpx.LocalProtocolError: No request can carry the message.
+        """
+        head, _, body = self._service.render(message).partition(b"\r\n\r\n")
+        scheme, host, port = self._service.origin
+        lines = [f"POST {scheme}://{host}:{port}/***"]
+        for line in head.decode("latin-1").split("\r\n")[1:]:
+            name, _, value = line.partition(": ")
+            lines.append(f"{name}: {value if name.lower() in _SHOWN_HEADERS else '***'}")
+        return "\n".join((*lines, "", self._redactor.redact(body.decode())))
+
+
+def not_allowed(refusal: AddressRefused) -> Outcome:
+    """Return the outcome of an address that `networks` forbids."""
+    return Refused(str(refusal)) if refusal.for_good else Retry(str(refusal), needs_human=True)

@@ -5,20 +5,33 @@ from collections.abc import Callable
 from importlib import import_module
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from trio_alerts.ports.channel import ConfiguredChannel
 from trio_alerts.settings.kinds import choice
 from trio_alerts.settings.settings import ChannelSettings
 
 if TYPE_CHECKING:
-    from trio_alerts.channels.http import HttpService
+    from trio_alerts.http.transport import TrioTransport
 
 KINDS = ("webhook",)  # each a file of this folder, with its `KIND` at the end
 
 
+class Equipment(NamedTuple):
+    """What the channels of a process share.
+
+    Args:
+        transport: Opens the connections to receivers, where `networks` allows them. Its owner closes it.
+        now: The time: for signatures, and for dates in answers.
+    """
+
+    transport: "TrioTransport"
+    now: Callable[[], dt.datetime]
+
+
 class ChannelKind(NamedTuple):
-    """The settings of one kind of channel, and what makes a service of them and of a clock."""
+    """The settings of one kind of channel, and what makes a channel of them."""
 
     settings: type[ChannelSettings]
-    service: Callable[[Any, Callable[[], dt.datetime]], "HttpService"]
+    channel: Callable[[Any, Equipment], ConfiguredChannel]
 
 
 def load_kind(name: str) -> ChannelKind:

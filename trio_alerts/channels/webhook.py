@@ -11,17 +11,16 @@ import httpx
 from msgspec.structs import replace
 
 import trio_alerts
-from trio_alerts.channels.registry import ChannelKind
+from trio_alerts.channels.http_service import forbidden_address, http_kind, wait_asked
 from trio_alerts.http.networks import AllowedNetworks
 from trio_alerts.http.request import PostTemplate
 from trio_alerts.http.response import AnswerParser
-from trio_alerts.http.status import classify_status, parse_retry_after
+from trio_alerts.http.status import classify_status
 from trio_alerts.outcome import Outcome, Retry
 from trio_alerts.ports.channel import Message
 from trio_alerts.redaction import secrets_of_request
 from trio_alerts.secret import Secret, signing_key
 from trio_alerts.settings.addresses import ReceiverAddress
-from trio_alerts.settings.hosts import literal_address
 from trio_alerts.settings.kinds import HEADERS, WEBHOOK_SECRET, WEBHOOK_URL, choice
 from trio_alerts.settings.settings import ChannelSettings
 from trio_alerts.settings.tables import about
@@ -51,10 +50,7 @@ class WebhookSettings(ChannelSettings):
 
     def contradictions(self, networks: AllowedNetworks) -> Iterator[str]:
         """See `ChannelSettings`."""
-        address = literal_address(self.url.host)
-        refusal = address and networks.refusal(str(address))
-        if refusal:
-            yield f"nothing can ever be sent to {address} ({refusal}); see the setting networks"
+        yield from forbidden_address(self.url.host, networks)
         if self.url.has_user and any(name.lower() == "authorization" for name in self.headers):
             yield "its url has a user, and its headers have Authorization: only one of them can be sent"
 
@@ -102,10 +98,8 @@ class Webhook:
         """Go by the status, and by `Retry-After`."""
         outcome = classify_status(answer.status, kept)
         if isinstance(outcome, Retry):
-            asked = [value.decode("latin-1") for name, value in answer.headers if name == b"retry-after"]
-            if asked:
-                return replace(outcome, after_s=parse_retry_after(asked, self._now()))
+            return replace(outcome, after_s=wait_asked(answer, self._now()))
         return outcome
 
 
-KIND = ChannelKind(WebhookSettings, Webhook)
+KIND = http_kind(WebhookSettings, Webhook)

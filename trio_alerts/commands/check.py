@@ -11,11 +11,11 @@ import trio
 
 from trio_alerts.assembly import make_channel, make_transport
 from trio_alerts.backends.redis.stream import open_redis_stream
-from trio_alerts.channels.http import HttpChannel
 from trio_alerts.commands.command import Command
 from trio_alerts.deployment import refuse_foreign
 from trio_alerts.errors import AlertError, StartError, Unavailable
 from trio_alerts.pipeline.fault_points import FaultPoint
+from trio_alerts.ports.channel import ConfiguredChannel
 from trio_alerts.ports.store import AlertStore
 from trio_alerts.ports.stream import AlertStream
 from trio_alerts.routing.routes import Routing
@@ -78,7 +78,7 @@ async def _unreachable(settings: Settings) -> list[tuple[str, str]]:
     found: dict[str, str | None] = {}
     deadline = trio.current_time() + REACH_BOUND_S
 
-    async def look(channel: HttpChannel) -> None:
+    async def look(channel: ConfiguredChannel) -> None:
         found[channel.name] = await channel.why_unreachable(deadline)
 
     async with make_transport(settings) as transport, trio.open_nursery() as looks:

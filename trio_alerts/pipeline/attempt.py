@@ -8,7 +8,7 @@ from msgspec.structs import replace
 
 from trio_alerts.delivery import ChannelDelivery, Delivery, State
 from trio_alerts.errors import NewerRecord
-from trio_alerts.outcome import Accepted, Outcome, Refused, Retry
+from trio_alerts.outcome import Accepted, Later, Outcome, Refused, Retry
 from trio_alerts.pipeline.claim import Claim
 from trio_alerts.pipeline.state import Pipeline
 from trio_alerts.ports.channel import Message
@@ -95,6 +95,17 @@ async def _attempts(
             attempts.start_soon(_attempt, part, message, started_s, outcomes, pipeline)
 
 
+def _for(part: ChannelDelivery, message: Message) -> Message:
+    return replace(message, may_be_repeat=True) if part.in_doubt else message
+
+
+def _until_there_is_waiting(outcome: Outcome | Later) -> Outcome:
+    """Take a limit for a failure that names its time: a record cannot say yet that it waits for a channel."""
+    if isinstance(outcome, Later):
+        return Retry(outcome.reason, outcome.status, outcome.after_s, answer=outcome.answer)
+    return outcome
+
+
 async def _attempt(
     part: ChannelDelivery, message: Message, started_s: float, outcomes: Outcomes, pipeline: Pipeline
 ) -> None:
@@ -104,7 +115,7 @@ async def _attempt(
         outcome = Refused("this channel is no longer configured")
     else:
         try:
-            outcome = await channel.send(message)
+            outcome = _until_there_is_waiting(await channel.send(_for(part, message)))
         except trio.TooSlowError:
             outcome = Retry(f"no answer within {pipeline.settings.send_timeout_s:g} s", unseen=True)
         except Exception as fault:  # noqa: BLE001 - a bug of one channel is no reason to end the others' work

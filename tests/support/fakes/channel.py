@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import trio
 
-from trio_alerts.outcome import Accepted, Outcome
+from trio_alerts.outcome import Accepted, Later, Outcome
 from trio_alerts.ports.channel import Message
 
 
@@ -33,21 +33,25 @@ class FakeChannel:
         decide: Called with each request; gives the outcome. An exception it raises comes out of `send`.
     """
 
-    def __init__(self, name: str = "webhook", outcomes: list[Outcome] | None = None, latency_s: float = 0.0) -> None:
+    def __init__(
+        self, name: str = "webhook", outcomes: list[Outcome | Later] | None = None, latency_s: float = 0.0
+    ) -> None:
         self.name = name
         self.latency_s = latency_s
         self.sends: list[Send] = []
         self.accepted: dict[str, int] = {}
         self.under_way = 0
         self._outcomes = list(outcomes or [])
-        self.decide: Callable[[Message], Outcome] = lambda _: self._outcomes.pop(0) if self._outcomes else Accepted(200)
+        self.decide: Callable[[Message], Outcome | Later] = lambda _: (
+            self._outcomes.pop(0) if self._outcomes else Accepted(200)
+        )
 
     @property
     def sent_at_s(self) -> list[float]:
         """When each request arrived, in virtual seconds, rounded to the millisecond."""
         return [round(send.at_s, 3) for send in self.sends]
 
-    async def send(self, message: Message) -> Outcome:
+    async def send(self, message: Message) -> Outcome | Later:
         await trio.lowlevel.checkpoint()
         self.sends.append(Send(trio.current_time(), message.id))
         outcome = self.decide(message)

@@ -14,7 +14,7 @@ from tests.support.fakes.stream import FakeStream
 from tests.support.fakes.stream_server import FakeServer
 from trio_alerts.alert import Entry
 from trio_alerts.delivery import Delivery
-from trio_alerts.outcome import Outcome
+from trio_alerts.outcome import Later, Outcome
 from trio_alerts.pipeline.claim import Disposition
 from trio_alerts.pipeline.process import process_entry
 from trio_alerts.pipeline.service import serve
@@ -55,7 +55,7 @@ class World:
 
     def __init__(
         self,
-        outcomes: Sequence[Outcome] = (),
+        outcomes: Sequence[Outcome | Later] = (),
         *,
         latency_s: float = 0.0,
         channels: Sequence[FakeChannel] = (),

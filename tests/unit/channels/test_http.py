@@ -19,7 +19,7 @@ from trio_alerts.http.resolver import Resolver
 from trio_alerts.http.response import AnswerParser
 from trio_alerts.http.socket import SendProgress
 from trio_alerts.http.transport import TrioTransport
-from trio_alerts.outcome import Accepted, Outcome, Refused, Retry
+from trio_alerts.outcome import Accepted, Later, Outcome, Refused, Retry
 from trio_alerts.ports.channel import Message
 from trio_alerts.settings.addresses import parse_receiver_url
 
@@ -63,7 +63,7 @@ def raising(fault: Exception, *, sent: bool = False) -> Wire:
     return Wire(answer)
 
 
-async def outcome_of(wire: Wire) -> Outcome:
+async def outcome_of(wire: Wire) -> Outcome | Later:
     return await channel_over(wire).send(Message("1-0", b"{}"))
 
 

@@ -17,10 +17,11 @@ from trio_alerts.alert import Entry
 from trio_alerts.delivery import Delivery
 from trio_alerts.errors import QuarantineHalt, Stopping
 from trio_alerts.held_back import first_state, waiting
-from trio_alerts.outcome import Accepted, Refused, Retry
+from trio_alerts.outcome import Accepted, Later, Outcome, Refused, Retry
 from trio_alerts.pipeline.claim import Disposition
 from trio_alerts.pipeline.process import process_entry
 from trio_alerts.pipeline.state import Pipeline
+from trio_alerts.ports.channel import Message
 from trio_alerts.record import Record
 from trio_alerts.routing.routes import Routing
 from trio_alerts.routing.windows import DAYS
@@ -275,6 +276,35 @@ async def test_an_attempt_cut_by_a_crash_is_repeated_and_counted(autojump_clock:
     assert ("delivered", 2, 1) == (delivery.state, delivery.attempts, delivery.in_doubt)
     assert [entry.id] == [send.id for send in world.channel.sends]
     assert {} == world.pending
+
+
+@pytest.mark.parametrize("unseen", [False, True])
+async def test_only_what_may_have_arrived_is_sent_as_a_repeat(unseen: bool, autojump_clock: MockClock) -> None:
+    """People are told of it where the outcome of an earlier attempt was not seen, and only there."""
+    world = World([Retry("first", unseen=unseen)])
+    answer, repeats = world.channel.decide, list[bool]()
+
+    def decide(message: Message) -> Outcome | Later:
+        repeats.append(message.may_be_repeat)
+        return answer(message)
+
+    world.channel.decide = decide
+    async with world.serving(world.pipeline()):
+        world.emit()
+        await trio.sleep(60)
+
+    assert [False, unseen] == repeats
+
+
+async def test_a_limit_is_a_failure_that_names_its_time(autojump_clock: MockClock) -> None:
+    """Nobody has the alert, and it is sent when the service said, not before."""
+    world = World([Later("limited", after_s=45.0)])
+    entry, _ = await world.carry()
+    delivery = world.delivery(entry.id)
+
+    assert ("retrying", 0, "limited") == (delivery.state, delivery.in_doubt, delivery.last_error)
+    assert delivery.last_at is not None
+    assert delivery.last_at + dt.timedelta(seconds=45) == delivery.next_attempt_at
 
 
 async def test_an_attempt_in_doubt_is_held_where_the_policy_says_so(autojump_clock: MockClock) -> None:

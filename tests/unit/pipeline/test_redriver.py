@@ -14,7 +14,7 @@ from tests.support.fakes.world import GROUP, STREAM, World
 from trio_alerts.delivery import ChannelDelivery, ChannelState
 from trio_alerts.errors import RefusedContent
 from trio_alerts.held_back import first_state, standby, waiting
-from trio_alerts.outcome import Accepted, Outcome, Retry
+from trio_alerts.outcome import Accepted, Later, Outcome, Retry
 from trio_alerts.pipeline import redriver
 from trio_alerts.ports.channel import Message
 from trio_alerts.ports.store import Stored
@@ -174,7 +174,7 @@ async def test_a_slot_is_used_again_as_soon_as_it_is_free(autojump_clock: MockCl
     slow = min(ids)
 
     class SlowOnce(FakeChannel):
-        async def send(self, message: Message) -> Outcome:
+        async def send(self, message: Message) -> Outcome | Later:
             outcome = await super().send(message)
             await trio.sleep(400.0 if message.id == slow else 1.0)
             return outcome
