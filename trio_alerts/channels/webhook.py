@@ -12,6 +12,7 @@ from msgspec.structs import replace
 
 import trio_alerts
 from trio_alerts.channels.http_service import forbidden_address, http_kind, wait_asked
+from trio_alerts.channels.webhook_formats import CONTENT_TYPES, Format, render_as
 from trio_alerts.http.networks import AllowedNetworks
 from trio_alerts.http.request import PostTemplate
 from trio_alerts.http.response import AnswerParser
@@ -23,7 +24,7 @@ from trio_alerts.secret import Secret, signing_key
 from trio_alerts.settings.addresses import ReceiverAddress
 from trio_alerts.settings.kinds import HEADERS, WEBHOOK_SECRET, WEBHOOK_URL, choice
 from trio_alerts.settings.settings import ChannelSettings
-from trio_alerts.settings.tables import about
+from trio_alerts.settings.tables import about, setting
 
 _KEY_BYTES = 24  # Standard Webhooks asks for keys of 24 to 64 bytes; shorter ones are in use, so they are no error
 
@@ -41,6 +42,11 @@ class WebhookSettings(ChannelSettings):
     headers: Mapping[str, Secret] = field(
         default_factory=dict,
         metadata=about(HEADERS, "More request headers, such as `Authorization`; treated as secrets."),
+    )
+    format: Format = setting(
+        "alert",
+        choice(*CONTENT_TYPES),
+        "What the body is: the alert itself, a CloudEvents 1.0 event that holds it, or what Alertmanager would post.",
     )
 
     @property
@@ -73,7 +79,7 @@ class Webhook:
 
     def __init__(self, settings: WebhookSettings, now: Callable[[], dt.datetime]) -> None:
         target = httpx.URL(settings.url.text.reveal())
-        own = {"content-type": "application/json", "user-agent": f"trio-alerts/{trio_alerts.__version__}"}
+        own = {"content-type": CONTENT_TYPES[settings.format], "user-agent": f"trio-alerts/{trio_alerts.__version__}"}
         given = {name: value.reveal() for name, value in settings.headers.items()}
         if target.userinfo:
             token = base64.b64encode(f"{target.username}:{target.password}".encode()).decode()
@@ -81,18 +87,20 @@ class Webhook:
         self._key = signing_key(settings.secret) if settings.secret else None
         self._template = PostTemplate(target, own | given)
         self._now = now
+        self._format, self._name = settings.format, settings.name
         self.origin = self._template.key
         self.secrets: Sequence[str] = secrets_of_request(target, given, self._key)
 
     def render(self, message: Message) -> bytes:
         """Return the request of one attempt, with the Standard Webhooks headers: the time is the attempt's own."""
+        body = message.payload if self._format == "alert" else render_as(self._format, message, self._name)
         timestamp = str(int(self._now().timestamp()))
         headers = {"webhook-id": message.id, "webhook-timestamp": timestamp}
         if self._key is not None:
-            content = b"%b.%b.%b" % (message.id.encode(), timestamp.encode(), message.payload)
+            content = b"%b.%b.%b" % (message.id.encode(), timestamp.encode(), body)
             digest = hmac.digest(self._key, content, "sha256")
             headers["webhook-signature"] = f"v1,{base64.b64encode(digest).decode()}"
-        return self._template.render(headers, message.payload)
+        return self._template.render(headers, body)
 
     def judge(self, answer: AnswerParser, kept: str) -> Outcome:
         """Go by the status, and by `Retry-After`."""

@@ -1,0 +1,1 @@
+"""Stand-ins for the services that channels reach: they check what they get, and answer, as the documents say."""

@@ -1,0 +1,108 @@
+import datetime as dt
+import re
+
+import msgspec
+import pytest
+from standardwebhooks.webhooks import Webhook as Official
+
+from tests.support.services import http
+from trio_alerts.channels.webhook import Webhook, WebhookSettings
+from trio_alerts.channels.webhook_formats import Format, render_as
+from trio_alerts.ports.channel import Message
+from trio_alerts.secret import Secret
+from trio_alerts.settings.addresses import parse_receiver_url
+
+EVENT = {
+    "alert_id": "a-1",
+    "rule_id": "health-factor",
+    "view": "Lending",
+    "scope": "prod",
+    "severity": "high",
+    "title": "Position liquidatable",
+    "occurred_at": "2026-03-01T12:00:00Z",
+    "fingerprint": "position-7",
+    "value_usd": 12345678901234567890.123456789,
+    "labels": {"team": "risk", "1st-line": "desk"},
+    "links": ["https://example.org/7"],
+}
+MESSAGE = Message("1763900000000-0", msgspec.json.encode(EVENT))
+SECRET = "whsec_MDEyMzQ1Njc4OWFiY2RlZjAxMjM0NTY3"
+
+
+def test_a_cloudevent_holds_the_alert_as_it_is() -> None:
+    """Every required attribute of CloudEvents 1.0, and `data` byte by byte."""
+    body = render_as("cloudevents", MESSAGE, "pager")
+    event = msgspec.json.decode(body)
+
+    assert EVENT == event.pop("data")
+    assert MESSAGE.payload in body
+    assert {
+        "specversion": "1.0",
+        "id": "1763900000000-0",
+        "source": "urn:trio-alerts",
+        "type": "trio-alerts.alert",
+        "datacontenttype": "application/json",
+        "time": "2026-03-01T12:00:00Z",
+        "subject": "a-1",
+        "severity": "high",
+    } == event
+    assert all(re.fullmatch("[a-z0-9]{1,20}", name) for name in event)
+
+
+def test_the_body_of_alertmanager_has_all_its_fields() -> None:
+    """Version 4: no more and no fewer, every value of labels and annotations a text."""
+    body = msgspec.json.decode(render_as("alertmanager", MESSAGE, "pager"))
+    [alert] = body["alerts"]
+
+    assert {
+        *("version", "groupKey", "truncatedAlerts", "status", "receiver", "groupLabels", "commonLabels"),
+        *("commonAnnotations", "externalURL", "alerts"),
+    } == body.keys()
+    assert ("4", "firing", "pager", "position-7") == (
+        body["version"],
+        body["status"],
+        body["receiver"],
+        body["groupKey"],
+    )
+    assert {
+        *("status", "labels", "annotations", "startsAt", "endsAt", "generatorURL", "fingerprint"),
+    } == alert.keys()
+    assert {
+        "alertname": "health-factor",
+        "severity": "high",
+        "view": "Lending",
+        "scope": "prod",
+        "team": "risk",
+        "_1st_line": "desk",
+    } == alert["labels"]
+    assert "Position liquidatable" == alert["annotations"]["summary"]
+    assert ("2026-03-01T12:00:00Z", "0001-01-01T00:00:00Z") == (alert["startsAt"], alert["endsAt"])
+    assert re.fullmatch("[0-9a-f]{16}", alert["fingerprint"])
+
+
+def test_an_alert_that_is_over_is_resolved() -> None:
+    """For Alertmanager's receivers `resolved` closes what `firing` opened."""
+    message = Message("1-0", msgspec.json.encode(EVENT | {"status": "retracted"}))
+    body = msgspec.json.decode(render_as("alertmanager", message, "pager"))
+
+    assert ("resolved", "resolved") == (body["status"], body["alerts"][0]["status"])
+    assert "2026-03-01T12:00:00Z" == body["alerts"][0]["endsAt"]
+
+
+@pytest.mark.parametrize(
+    ("format_", "content_type"),
+    [
+        ("cloudevents", "application/cloudevents+json"),
+        ("alertmanager", "application/json"),
+        ("alert", "application/json"),
+    ],
+)
+def test_every_format_is_signed(format_: Format, content_type: str) -> None:
+    """The signature is of the body that is sent."""
+    settings = WebhookSettings(
+        name="pager", url=parse_receiver_url("https://example.org/"), secret=Secret(SECRET), format=format_
+    )
+    _, headers, body = http.split(Webhook(settings, lambda: dt.datetime.now(dt.UTC)).render(MESSAGE))
+
+    assert content_type == headers["content-type"]
+    assert Official(SECRET).verify(body, headers)
