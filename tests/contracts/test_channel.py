@@ -1,20 +1,59 @@
 """Every kind of channel keeps the contract."""
 
 import base64
+from collections.abc import Mapping
+from typing import Any
 
 import msgspec
 
 from tests.contracts.channel import HttpChannelContract, TestedChannel
+from tests.support.services import http
+from tests.support.services.pagerduty import PagerDutyStandIn
+from tests.support.services.slack import SlackStandIn, seen
+from trio_alerts.channels.alert_text import visible
+from trio_alerts.channels.pagerduty import PagerDutySettings
+from trio_alerts.channels.slack import SlackSettings
 from trio_alerts.channels.webhook import WebhookSettings
 from trio_alerts.outcome import Retry
 from trio_alerts.secret import Secret
 from trio_alerts.settings.addresses import parse_receiver_url
+from trio_alerts.text import one_line
 
 KEY = base64.b64encode(b"0123456789abcdef01234567").decode()
+TOKEN = "xoxb-1234567890-s3cretmarker"
+ROUTING_KEY = "0123456789abcdef0123456789abcdef"
 
 
 def answer(status: int, *headers: bytes) -> bytes:
     return b"\r\n".join((b"HTTP/1.1 %d X" % status, *headers, b"Content-Length: 2", b"", b"ok"))
+
+
+def as_people_read(fields: Mapping[str, str]) -> dict[str, str]:
+    """Return what people see of fields: everything that hides is spelled out, and what is empty is not there."""
+    shown = {name: one_line(text) for name, text in fields.items() if text}
+    if description := fields.get("description"):
+        shown["description"] = visible(description).rstrip("\n")
+    return {"title": "an alert without a title"} | shown
+
+
+def read_text(text: str) -> dict[str, str]:
+    """Read an alert's text line by line, as people do."""
+    headline, *lines = text.split("\n")
+    severity, _, title = headline.partition("] ")
+    read = {"severity": severity.removeprefix("[").lower(), "title": title}
+    at = next((number for number, line in enumerate(lines) if line.startswith("record: ")), len(lines))
+    read |= dict(line.split(": ", 1) for line in lines[:at] if ": " in line)
+    return read | {"description": "\n".join(lines[at + 1 :]).rstrip("\n")}
+
+
+def read_slack(request: bytes) -> dict[str, str]:
+    return read_text(seen(msgspec.json.decode(http.split(request)[2])))
+
+
+def read_pagerduty(request: bytes) -> dict[str, Any]:
+    payload = msgspec.json.decode(http.split(request)[2])["payload"]
+    details = payload.get("custom_details", {})
+    return {**read_text(payload["summary"]), **{name: text.rstrip("\n") for name, text in details.items()}}
 
 
 class TestWebhook(HttpChannelContract):
@@ -34,4 +73,56 @@ class TestWebhook(HttpChannelContract):
         limits=answer(429, b"Retry-After: 90"),
         limited=Retry,
         read=lambda request: msgspec.json.decode(request.partition(b"\r\n\r\n")[2]),
+    )
+
+
+class TestSlackBot(HttpChannelContract):
+    """A bot: Slack's own word decides, whatever the status."""
+
+    tested = TestedChannel(
+        settings=lambda url: SlackSettings(
+            name="desk", token=Secret(TOKEN), room="C024BE91L", api_url=parse_receiver_url(f"{url}/api-s3cret")
+        ),
+        secrets=(TOKEN, "api-s3cret"),
+        accepts=SlackStandIn(TOKEN, "C024BE91L").answer,
+        refuses=http.json(200, {"ok": False, "error": "invalid_blocks"}),
+        fails=http.json(200, {"ok": False, "error": "service_unavailable"}),
+        limits=http.json(429, {"ok": False, "error": "ratelimited"}, retry_after="90"),
+        malformed=http.json(200, {"ok": False, "error": "invalid_blocks"}),
+        read=read_slack,
+        shows=as_people_read,
+    )
+
+
+class TestSlackWebhook(HttpChannelContract):
+    """An incoming webhook: errors are one word of text."""
+
+    tested = TestedChannel(
+        settings=lambda url: SlackSettings(name="desk", url=parse_receiver_url(f"{url}/T1/B1/s3cretmarker")),
+        secrets=("s3cretmarker",),
+        accepts=SlackStandIn("", "").answer,
+        refuses=http.text(400, "invalid_blocks"),
+        fails=http.text(500, "rollup_error"),
+        limits=http.text(429, "rate_limited", retry_after="90"),
+        malformed=http.text(400, "invalid_blocks"),
+        read=read_slack,
+        shows=as_people_read,
+    )
+
+
+class TestPagerDuty(HttpChannelContract):
+    """An event that triggers."""
+
+    tested = TestedChannel(
+        settings=lambda url: PagerDutySettings(
+            name="pager", routing_key=Secret(ROUTING_KEY), url=parse_receiver_url(f"{url}/v2/enqueue")
+        ),
+        secrets=(ROUTING_KEY,),
+        accepts=PagerDutyStandIn(ROUTING_KEY).answer,
+        refuses=answer(413),
+        fails=answer(500),
+        limits=answer(429, b"Retry-After: 90"),
+        malformed=http.json(400, {"status": "invalid event", "errors": ["payload"]}),
+        read=read_pagerduty,
+        shows=as_people_read,
     )

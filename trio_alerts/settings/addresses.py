@@ -15,6 +15,7 @@ from trio_alerts.text import one_line
 
 REDIS_PORT = 6379
 SENTINEL_PORT = 26379
+SMTP_PORTS = {"smtp": 587, "smtps": 465}  # of submission: RFC 6409, RFC 8314
 # OpenSearch's own port for http, the usual one of managed services for https.
 OPENSEARCH_PORTS = {"http": 9200, "https": 443}
 
@@ -109,6 +110,20 @@ class ReceiverAddress:
         return self.origin
 
 
+@dataclass(frozen=True)
+class SmtpAddress:
+    """Where a channel hands in its mail, and the user to log in as; `tls` from the first byte on."""
+
+    host: str
+    port: int
+    tls: bool
+    username: str | None = None
+    password: Secret | None = None
+
+    def __repr__(self) -> str:
+        return f"{'smtps' if self.tls else 'smtp'}://{self.host}:{self.port}"
+
+
 def parse_redis_url(value: object) -> RedisAddress:
     """Parse `redis_url`; raises ValueError, which says what is wrong."""
     url = _split(value)
@@ -151,6 +166,25 @@ def parse_receiver_url(value: object) -> ReceiverAddress:
         origin=f"{url.scheme}://{shown}",
         host=host,
         has_user=bool(url.user or url.password),
+    )
+
+
+def parse_smtp_url(value: object) -> SmtpAddress:
+    """Parse the address of a mail server; raises ValueError, which says what is wrong."""
+    url = _split(value)
+    if url.scheme not in SMTP_PORTS:
+        raise ValueError("unknown scheme")
+    ((host, port),) = _hosts(url, most=1)
+    if url.rest not in ("", "/"):
+        raise ValueError(f"nothing may follow the host; {_UNESCAPED}")
+    if bool(url.user) != bool(url.password):
+        raise ValueError("a user needs a password, and a password a user")
+    return SmtpAddress(
+        host=host,
+        port=port or SMTP_PORTS[url.scheme],
+        tls=url.scheme == "smtps",
+        username=url.user or None,
+        password=url.password,
     )
 
 

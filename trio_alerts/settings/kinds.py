@@ -10,7 +10,7 @@ from typing import Literal
 from trio_alerts.errors import SettingsError
 from trio_alerts.http.authorities import trusting
 from trio_alerts.secret import Secret, signing_key
-from trio_alerts.settings.addresses import parse_receiver_url, parse_redis_url, parse_store_url
+from trio_alerts.settings.addresses import parse_receiver_url, parse_redis_url, parse_smtp_url, parse_store_url
 
 Networks = Literal["any", "public"] | tuple[IPv4Network | IPv6Network, ...]
 
@@ -172,6 +172,28 @@ def _check_secret(value: object) -> Secret:
     return Secret(value)
 
 
+def _check_credential(value: object) -> Secret:
+    """Take what a header or a JSON text can carry, and what is long enough to be recognized where it is repeated."""
+    if not isinstance(value, str) or not re.fullmatch(r"[!-~]{8,4096}", value):
+        raise ValueError
+    return Secret(value)
+
+
+def _check_mail_address(value: object) -> str:
+    # What RFC 5321 takes without quotes: nothing of it can end a header or a command.
+    if not isinstance(value, str) or not re.fullmatch(
+        r"[A-Za-z0-9!#$%&'*+/=?^_`{|}~.-]{1,64}@[A-Za-z0-9-]{1,63}(\.[A-Za-z0-9-]{1,63})*", value
+    ):
+        raise ValueError
+    return value
+
+
+def _check_path(value: object) -> Path:
+    if not isinstance(value, str) or not value or "\0" in value or value.endswith("/"):
+        raise ValueError
+    return Path(value)
+
+
 def read_secret_file(path: object) -> str:
     """Return what a file holds, without the line breaks at its end.
 
@@ -255,5 +277,11 @@ STORE_URL = Kind(
 WEBHOOK_URL = Kind("an http:// or https:// URL with one host", parse_receiver_url, secret=True, in_file=True)
 WEBHOOK_SECRET = Kind("base64, with or without the prefix whsec_", _check_secret, secret=True, in_file=True)
 HEADERS = Kind("a table of texts, without the headers that the channel sets itself", _check_headers, secret=True)
+SERVICE_TOKEN = Kind("8 or more printable ASCII characters", _check_credential, secret=True, in_file=True)
+SMTP_URL = Kind(
+    "smtp://user:password@host:port or smtps://user:password@host:port", parse_smtp_url, secret=True, in_file=True
+)
+MAIL_ADDRESS = Kind("a mail address in ASCII, such as alerts@example.org", _check_mail_address)
+FILE = Kind("the path of a file", _check_path)
 FLAG = Kind("true or false", _check_flag)
 MATCH = Kind("a table of field = value, or field = a list of values", _check_match)
