@@ -2,26 +2,30 @@
 
 import base64
 from collections.abc import Mapping
+from functools import partial
 from typing import Any
 
 import msgspec
 
-from tests.contracts.channel import HttpChannelContract, TestedChannel
+from tests.contracts.channel import ChannelContract, HttpChannelContract, TestedChannel
 from tests.support.services import http
 from tests.support.services.pagerduty import PagerDutyStandIn
 from tests.support.services.slack import SlackStandIn, seen
+from tests.support.services.smtp import SmtpStandIn, body_of, parsed, smtp_answering
 from trio_alerts.channels.alert_text import visible
+from trio_alerts.channels.email import EmailSettings
 from trio_alerts.channels.pagerduty import PagerDutySettings
 from trio_alerts.channels.slack import SlackSettings
 from trio_alerts.channels.webhook import WebhookSettings
 from trio_alerts.outcome import Retry
 from trio_alerts.secret import Secret
-from trio_alerts.settings.addresses import parse_receiver_url
+from trio_alerts.settings.addresses import parse_receiver_url, parse_smtp_url
 from trio_alerts.text import one_line
 
 KEY = base64.b64encode(b"0123456789abcdef01234567").decode()
 TOKEN = "xoxb-1234567890-s3cretmarker"
 ROUTING_KEY = "0123456789abcdef0123456789abcdef"
+LOGIN = ("someone", "pa55word marker")
 
 
 def answer(status: int, *headers: bytes) -> bytes:
@@ -124,5 +128,27 @@ class TestPagerDuty(HttpChannelContract):
         limits=answer(429, b"Retry-After: 90"),
         malformed=http.json(400, {"status": "invalid event", "errors": ["payload"]}),
         read=read_pagerduty,
+        shows=as_people_read,
+    )
+
+
+class TestEmail(ChannelContract):
+    """A mail: SMTP's codes decide."""
+
+    tested = TestedChannel(
+        settings=lambda url: EmailSettings(
+            name="mail",
+            smtp_url=parse_smtp_url(f"smtp://someone:pa55word%20marker@{url.split('/')[2]}"),
+            sender="alerts@example.org",
+            to=("a@example.org", "b@example.org"),
+            starttls=False,
+        ),
+        secrets=("pa55word marker",),
+        accepts=b"250 2.0.0 queued as 1",
+        refuses=b"554 5.7.1 no",
+        fails=b"451 4.3.0 not now",
+        answering=partial(smtp_answering, LOGIN),
+        take=SmtpStandIn(login=LOGIN).take,
+        read=lambda mail: read_text(body_of(parsed(mail), "plain")),
         shows=as_people_read,
     )

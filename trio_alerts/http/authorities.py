@@ -21,9 +21,15 @@ def trusting(ca_file: str | Path | None) -> ssl.SSLContext:
 
 
 def default_ssl_context() -> ssl.SSLContext:
+    """Return what verifies receivers of HTTP."""
+    context = trusting_all()
+    context.set_alpn_protocols(["http/1.1"])
+    return context
+
+
+def trusting_all() -> ssl.SSLContext:
     """Trust the system's authorities (a company's own one lives there) and certifi's (a small image has no others)."""
     context = trusting(None)
     context.load_verify_locations(certifi.where())
     context.minimum_version = ssl.TLSVersion.TLSv1_2
-    context.set_alpn_protocols(["http/1.1"])
     return context

@@ -219,7 +219,7 @@ class Pool:
                 missing = "no connection"
                 sock = await self._connector.connect(addresses, origin.key.port, scope.deadline)
                 plain = PlainSocket(sock, self._watch)
-                if origin.key.scheme == "http":
+                if origin.key.scheme != "https":
                     return Connection(origin, plain)
                 try:
                     # Certificates hold names without the final dot.

@@ -127,7 +127,7 @@ class TlsSocket:
 
     __slots__ = ("_incoming", "_outgoing", "_plain", "_tls")
 
-    def __init__(self, plain: PlainSocket, context: ssl.SSLContext, host: str, session: ssl.SSLSession | None) -> None:
+    def __init__(self, plain: ByteSocket, context: ssl.SSLContext, host: str, session: ssl.SSLSession | None) -> None:
         self._plain = plain
         self._incoming = ssl.MemoryBIO()
         self._outgoing = ssl.MemoryBIO()

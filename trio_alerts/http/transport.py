@@ -3,6 +3,8 @@
 import math
 import resource
 import ssl
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 
 import httpx
 import trio
@@ -13,7 +15,7 @@ from trio_alerts.http.pool import BODY_BOUND_S, Pool
 from trio_alerts.http.request import OriginKey, origin_key, render_request
 from trio_alerts.http.resolver import Resolver
 from trio_alerts.http.response import AnswerParser
-from trio_alerts.http.socket import SendProgress
+from trio_alerts.http.socket import ByteSocket, SendProgress
 
 # Long enough that steady traffic reuses its connections, shorter than the 60 to 75 s after which load balancers and
 # nginx close an idle one: who closes first never sends into a connection that the other end is just closing.
@@ -148,8 +150,11 @@ class TrioTransport(httpx.AsyncBaseTransport):
         finally:
             pool.release(origin)
 
-    async def reach(self, key: OriginKey, deadline: float) -> None:
-        """Open a connection to an origin as a request would, and close it; nothing is sent.
+    @asynccontextmanager
+    async def connected(self, key: OriginKey, deadline: float) -> AsyncIterator[ByteSocket]:
+        """Open a connection to an origin as a request would, and close it behind the block; nothing is sent.
+
+        With a scheme other than `https` it is a `PlainSocket`: so protocols other than HTTP use it.
 
         Raises: as `exchange`, before it sends.
 
@@ -158,9 +163,17 @@ class TrioTransport(httpx.AsyncBaseTransport):
         origin = await self._pool.acquire(key, deadline)
         try:
             connection = await self._pool.connect(origin, deadline)
-            connection.socket.close()
+            try:
+                yield connection.socket
+            finally:
+                connection.socket.close()
         finally:
             self._pool.release(origin)
+
+    async def reach(self, key: OriginKey, deadline: float) -> None:
+        """Open a connection to an origin, and close it; as `connected`."""
+        async with self.connected(key, deadline):
+            pass
 
     async def aclose(self) -> None:
         """Close idle connections; those in use are closed when their requests end. Does not wait."""
