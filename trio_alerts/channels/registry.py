@@ -12,7 +12,7 @@ from trio_alerts.settings.settings import ChannelSettings
 if TYPE_CHECKING:
     from trio_alerts.http.transport import TrioTransport
 
-KINDS = ("webhook", "slack", "pagerduty", "email")  # each a file of this folder, with its `KIND` at the end
+KINDS = ("webhook", "slack", "pagerduty", "email", "file")  # each a file of this folder, with its `KIND` at the end
 
 
 class Equipment(NamedTuple):
