@@ -11,6 +11,7 @@ COMMANDS = {
     "emit": ("emit", "Validate alerts and write them to the stream."),
     "check": ("check", "Find everything that `run` would refuse, without consuming or creating anything."),
     "route": ("route", "Show where alerts from a file would go, and why."),
+    "channels": ("channels", "List channels; send a test message through one."),
     "list": ("list_records", "List records, the newest first."),
     "show": ("show", "Show one record: the alert, and everything that happened to it."),
     "redeliver": ("redeliver", "Send undelivered alerts again."),
