@@ -22,8 +22,13 @@ class Echo(BaseHTTPRequestHandler):
     """Repeats each request in its answer: as text, as JSON, or as a page; the path says with which status."""
 
     def do_POST(self) -> None:
-        self.rfile.read(int(self.headers["content-length"]))
-        said = {**self.headers, "path": self.path, "was": f"Cannot {self.requestline}"}
+        sent = self.rfile.read(int(self.headers["content-length"])).decode()
+        said = {
+            **self.headers,
+            "path": self.path,
+            "key": sent.partition('"routing_key":')[2][:60],
+            "was": f"Cannot {self.requestline}",
+        }
         form = int(self.path.partition("form=")[2][:1])
         text = (
             json.dumps(said),
@@ -74,6 +79,19 @@ def test_no_secret_is_written_anywhere(valkey: RedisServer, redis_url: str, tmp_
                 for form, status, late in ((0, 200, ""), (1, 410, ""), (2, 403, ""), (1, 503, "&late"))
             )
         ]
+        tables += [
+            f'[[channels]]\nname = "k{number}"\n{keys}'
+            for number, keys in enumerate(
+                (
+                    f'kind = "slack"\ntoken = "xoxb-{MARK}"\nroom = "r"\napi_url = "http://{address}/form=0&status=200"\n',
+                    f'kind = "slack"\nurl = "http://{address}/services/{MARK}/form=1&status=403"\n',
+                    f'kind = "pagerduty"\nrouting_key = "{MARK}0123"\nurl = "http://{address}/form=0&status=400"\n',
+                    f'kind = "pagerduty"\nrouting_key = "{MARK}0123"\nurl = "http://{address}/form=1&status=202"\n',
+                    f'kind = "email"\nsmtp_url = "smtp://me:{MARK}@127.0.0.1:9"\nsender = "a@b"\nto = ["c@d"]\n',
+                    f'kind = "file"\npath = "{tmp_path}/alerts.jsonl"\n',
+                )
+            )
+        ]
         config = tmp_path / "alerts.toml"
         config.write_text("".join(tables), "utf-8")
         settings = {"redis_url": redis_url, "config": str(config), "webhook_url": f"http://127.0.0.1:9/{MARK}"}
@@ -87,7 +105,17 @@ def test_no_secret_is_written_anywhere(valkey: RedisServer, redis_url: str, tmp_
         shown = site.call("show", entry_id)
         assert "***" in shown.out
         written = [site.log().encode(), store.read_bytes(), shown.out.encode(), shown.err.encode()]
-        for command in (("check",), ("list", "--json"), ("show", entry_id, "--json"), ("stats",), ("audit",)):
+        names = [f"k{number}" for number in range(6)]
+        tests = [("channels", "test", name) for name in names]
+        for command in (
+            *tests,
+            ("channels",),
+            ("check",),
+            ("list", "--json"),
+            ("show", entry_id, "--json"),
+            ("stats",),
+            ("audit",),
+        ):
             done = site.call(*command)
             written += [done.out.encode(), done.err.encode()]
         for text in written:
