@@ -13,6 +13,7 @@ from tests.support.fakes.store import Fault
 from tests.support.fakes.wire import Wire
 from trio_alerts.alert import Entry
 from trio_alerts.errors import Unavailable
+from trio_alerts.ports.silences import Silence
 from trio_alerts.ports.stream import Pending
 from trio_alerts.record_ids import order
 from trio_alerts.settings.settings import Settings
@@ -75,6 +76,14 @@ class Stream:
     groups: dict[str, Group] = field(default_factory=dict)
 
 
+@dataclass(frozen=True, slots=True)
+class KeptSilences:
+    """The silences of one deployment, by ID, and their version."""
+
+    version: str = ""
+    by_id: Mapping[str, Silence] = field(default_factory=dict)
+
+
 class FakeServer:
     """What several consumers share.
 
@@ -88,6 +97,7 @@ class FakeServer:
         dead: The entries of each dead-letter stream, by the name of the stream that they come from.
         deleted: The IDs of entries that were found deleted while they were pending, by the stream's name.
         owners: The identity of the deployment of each stream and group that has one.
+        silences: Those of each deployment that ever had one, by the first of its streams and its group.
         wire: Carries the calls, if it is set; `latency_s`, `down`, `fail_next` and `decide` then mean nothing.
     """
 
@@ -98,6 +108,8 @@ class FakeServer:
         self.deleted: dict[str, list[str]] = {}
         self.locks: dict[str, float] = {}
         self.owners: dict[tuple[str, str], str] = {}
+        self.silences: dict[tuple[str, str], KeptSilences] = {}
+        self.silence_writes = 0
         self.calls: list[Call] = []
         self.decide: Callable[[Call], Fault | None] = lambda _: None
         self.changed = trio.lowlevel.ParkingLot()
@@ -160,12 +172,13 @@ class FakeServer:
         self.changed.unpark_all()
 
     def flush(self) -> None:
-        """FLUSHALL: streams, groups, dead letters, locks and identities are gone."""
+        """FLUSHALL: streams, groups, dead letters, locks, silences and identities are gone."""
         self.streams.clear()
         self.owners.clear()
         self.dead.clear()
         self.deleted.clear()
         self.locks.clear()
+        self.silences.clear()
         self.changed.unpark_all()
 
     def set_id(self, stream: str, group: str, entry_id: str) -> None:

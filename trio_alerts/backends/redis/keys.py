@@ -35,6 +35,11 @@ def deployment_key(stream: str, group: str) -> str:
     return _beside(stream, f"deployment:{group}")
 
 
+def silences_key(stream: str, group: str) -> str:
+    """Name the hash of the silences of one group, and of their version."""
+    return _beside(stream, f"silences:{group}")
+
+
 def _beside(stream: str, suffix: str) -> str:
     """A name that chooses its slot by braces keeps them, any other is put into braces."""
     opening = stream.find("{")

@@ -11,7 +11,14 @@ from redis.typing import EncodableT
 from trio_alerts.backends.redis.answers import Refusal
 from trio_alerts.backends.redis.client import RedisClient
 from trio_alerts.backends.redis.groups import find_group
-from trio_alerts.backends.redis.keys import dead_letter_key, deployment_key, ledger_key, lock_key, lost_key
+from trio_alerts.backends.redis.keys import (
+    dead_letter_key,
+    deployment_key,
+    ledger_key,
+    lock_key,
+    lost_key,
+    silences_key,
+)
 from trio_alerts.errors import SettingsError, StartError, Unavailable
 from trio_alerts.settings.settings import Settings
 
@@ -117,7 +124,7 @@ async def _try_permissions(client: RedisClient, settings: Settings, stream: str,
             await client.execute_command(*need.command)
         except Refusal as refused:
             _judge(refused, need)
-    for need in comforts(stream):
+    for need in comforts(settings, stream):
         try:
             await client.execute_command(*need.command)
         except Refusal as refused:
@@ -170,9 +177,12 @@ def needs(settings: Settings, stream: str) -> list[_Need]:
     return wanted
 
 
-def comforts(stream: str) -> list[_Need]:
+def comforts(settings: Settings, stream: str) -> list[_Need]:
     """Return the commands that make things better, and that `run` works without."""
+    silences = silences_key(min(settings.stream_names), settings.group)
     return [
+        _Need("to know what operators have silenced", ("HGET", silences, "version")),
+        _Need("to know what operators have silenced", ("HGETALL", silences)),
         _Need("to wake a waiting read, so that a stop need not wait for `block_s`", ("CLIENT ID",)),
         _Need("to wake a waiting read, so that a stop need not wait for `block_s`", ("CLIENT UNBLOCK", _NEVER_AN_ID)),
         _Need("to see whether a key expires", ("PTTL", stream)),

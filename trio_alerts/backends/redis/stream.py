@@ -21,6 +21,7 @@ from trio_alerts.backends.redis.keys import lock_key
 from trio_alerts.backends.redis.pending import PAGE, PendingList, next_page
 from trio_alerts.backends.redis.preflight import survey
 from trio_alerts.backends.redis.reader import RedisReader, most_read
+from trio_alerts.backends.redis.silences import RedisSilences
 from trio_alerts.backends.redis.upkeep import RedisUpkeep
 from trio_alerts.batcher import Batcher
 from trio_alerts.ports.stream import Pending, is_suspect
@@ -53,6 +54,7 @@ class RedisStream:
         acks: What gathers to be acknowledged.
         groups: What watches the streams.
         upkeep: What the janitor does, over the same connection.
+        silences: What operators keep from being sent, over the same connection.
     """
 
     def __init__(self, settings: Settings, client: RedisClient, blocking: RedisClient) -> None:
@@ -63,6 +65,7 @@ class RedisStream:
         self.keep_deployment, self.replace_deployment = deployment.keep, deployment.replace
         self.groups = Groups(settings, client, deployment)
         self.upkeep = RedisUpkeep(settings, client, self.groups)
+        self.silences = RedisSilences(client, settings.stream_names, settings.group)
         self._reader = RedisReader(settings, client, blocking, self.groups)
         self.wake = self._reader.wake
         self._entries = Entries(settings.stream_names)

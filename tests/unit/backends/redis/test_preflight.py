@@ -23,7 +23,7 @@ SCRIPTS = {
 
 
 def asked_for() -> set[str]:
-    return {str(need.command[0]) for need in [*needs(SETTINGS, "s"), *comforts("s")]} | {"INFO"}
+    return {str(need.command[0]) for need in [*needs(SETTINGS, "s"), *comforts(SETTINGS, "s")]} | {"INFO"}
 
 
 def test_what_scripts_call_is_asked_for() -> None:
@@ -58,6 +58,7 @@ async def test_what_the_stream_sends_is_asked_for() -> None:
         await stream.upkeep.dead_letters()
         await stream.upkeep.remove_idle_consumers(1.0)
         await stream.upkeep.trim(1.0)
+        await stream.silences.latest("1")
         await stream.server_time()
         await stream.lock("redrive", 1.0)
         tasks.cancel_scope.cancel()
