@@ -315,6 +315,20 @@ class StoreContract:
             assert [number] == await _found(tested, RecordFilter(state=[state])), state
         assert [5, 3] == await _found(tested, RecordFilter(severity=["high"]))
 
+    async def test_who_suppressed_it_is_a_filter_too(self, tested: TestedStore) -> None:
+        """Whatever the record's state: another channel may have delivered it."""
+        for number, (state, by) in enumerate(
+            [("suppressed", "silence:1a2b"), ("delivered", "silence:1a2b"), ("suppressed", "night"), ("failed", None)]
+        ):
+            channels = (ChannelDelivery("hook", "failed"),)
+            delivery = Delivery(state=state, suppressed_by=by, channels=channels)  # type: ignore[arg-type]
+            await _stored(tested.store.create(record(number, delivery)))
+
+        assert [1, 0] == await _found(tested, RecordFilter(suppressed_by=["silence:1a2b"]))
+        assert [2, 1, 0] == await _found(tested, RecordFilter(suppressed_by=["silence:1a2b", "night"]))
+        assert [1] == await _found(tested, RecordFilter(suppressed_by=["silence:1a2b"], state=["delivered"]))
+        assert [] == await _found(tested, RecordFilter(suppressed_by=["silence:1A2B"]))
+
     async def test_values_are_alternatives_and_fields_are_joined(self, tested: TestedStore) -> None:
         """Values of one field widen the search, further fields narrow it; an empty filter finds everything."""
         for number, (view, scope) in enumerate([("a", "x"), ("a", "y"), ("b", "x"), ("c", "x")]):

@@ -47,6 +47,7 @@ class RecordFilter:
     state: Sequence[State] = ()
     rule_id: Sequence[str] = ()
     alert_id: Sequence[str] = ()
+    suppressed_by: Sequence[str] = ()
     since: dt.datetime | None = None
     until: dt.datetime | None = None
 

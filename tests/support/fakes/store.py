@@ -253,6 +253,7 @@ def _matches(record: Record, wanted: RecordFilter) -> bool:
         (wanted.state, record.delivery.state),
         (wanted.rule_id, keys.rule_id),
         (wanted.alert_id, keys.alert_id),
+        (wanted.suppressed_by, record.delivery.suppressed_by),
     )
     if not all(value in alternatives for alternatives, value in exact if alternatives):
         return False

@@ -38,6 +38,7 @@ def search(wanted: RecordFilter, after: Sequence[Any] = ()) -> dict[str, Any]:
         "delivery.state": wanted.state,
         "rule_id": wanted.rule_id,
         "alert_id": wanted.alert_id,
+        "delivery.suppressed_by": wanted.suppressed_by,
     }
     times = {"gte": wanted.since, "lt": wanted.until}
     bounds = {bound: _instant(time) for bound, time in times.items() if time is not None}

@@ -233,6 +233,10 @@ def _conditions(wanted: RecordFilter) -> tuple[str, list[str | int | bytes]]:
         if alternatives:
             terms.append(f"{column} IN ({', '.join('?' * len(alternatives))})")
             values += alternatives
+    if wanted.suppressed_by:  # seldom asked for, so without a column
+        said = "json_extract(iif(json_valid(document), document, '{}'), '$.delivery.suppressed_by')"
+        terms.append(f"{said} IN ({', '.join('?' * len(wanted.suppressed_by))})")
+        values += wanted.suppressed_by
     for term, moment in (("occurred_us >= ?", wanted.since), ("occurred_us < ?", wanted.until)):
         if (value := _microseconds(moment)) is not None:
             terms.append(term)
