@@ -43,6 +43,7 @@ async def open_pipeline(settings: Settings, open_store: StoreOpener = open_store
             stream=stream,
             upkeep=stream.upkeep,
             store=store,
+            silences=stream.silences,
             channels=make_channels(settings, transport, clock.now),
             routing=routing,
             clock=clock,

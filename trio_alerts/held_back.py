@@ -12,7 +12,7 @@ from trio_alerts.delivery import ChannelDelivery, Delivery
 from trio_alerts.record_state import Channels, summed_up
 from trio_alerts.transitions import next_attempt
 
-_NOT_SENT = ("retrying", "waiting", "standby")
+SILENCE = "silence:"  # before the ID of a silence, in `suppressed_by`: without it, it is the name of a route
 
 
 def waiting(name: str, now: dt.datetime, expires_at: dt.datetime) -> ChannelDelivery:
@@ -75,15 +75,50 @@ def looked_at(delivery: Delivery, owner: str, now: dt.datetime) -> Delivery:
     return replace(summed_up(delivery, delivery.channels, now), owner=owner)
 
 
-def silenced(delivery: Delivery, by: str, owner: str, now: dt.datetime) -> Delivery:
-    """Return the state after a silence matched what is still to be sent: those channels are suppressed, and named."""
+def silenced(begun: Delivery, silence_id: str, why: str, now: dt.datetime) -> Delivery:
+    """Return the state of an attempt that is not made after all, because a silence matches.
+
+    What its beginning counted is taken back, but for the doubts of a takeover. Its channels stay in the record: they
+    are what `silence_lifted` sends.
+
+    Args:
+        begun: The attempt, as `first_attempt`, `next_attempt`, `drained` or `taken_over` began it.
+        silence_id: Of the silence that matches.
+        why: Its reason.
+        now: The server's time.
+    """
     channels = tuple(
-        replace(channel, state="suppressed", next_attempt_at=None) if channel.state in _NOT_SENT else channel
-        for channel in delivery.channels
+        replace(channel, state="suppressed", attempts=channel.attempts - 1) if channel.state == "sending" else channel
+        for channel in begun.channels
     )
-    return replace(summed_up(delivery, channels, now), owner=owner, suppressed_by=by)
+    after = summed_up(begun, channels, now)
+    return replace(after, attempts=begun.attempts - 1, suppressed_by=f"{SILENCE}{silence_id}", reason=why)
+
+
+def silence_lifted(delivery: Delivery, owner: str, now: dt.datetime) -> Delivery | None:
+    """Return the state after a human asked for what a silence kept back; None if there is nothing to send.
+
+    Only the suppressed channels are due, now, with the whole schedule ahead of them; a fallback that stood by goes on
+    standing by, for the time that was left. A running attempt is left alone, a dead letter, and what another channel
+    has delivered: that never goes back. `owner`: as in `redelivery_requested`.
+    """
+    movable = delivery.state not in ("sending", "quarantined", "delivered")
+    if not movable or not any(channel.state == "suppressed" for channel in delivery.channels):
+        return None
+    channels = tuple(
+        _lifted(channel, now) if channel.state == "suppressed" else channel for channel in delivery.channels
+    )
+    return replace(summed_up(delivery, channels, now), owner=owner, suppressed_by=None, reason=None)
 
 
 def _queued(channel: ChannelDelivery, now: dt.datetime, wait_s: float) -> ChannelDelivery:
     since = channel.since or now
     return replace(channel, state="waiting", since=since, next_attempt_at=since + dt.timedelta(seconds=wait_s))
+
+
+def _lifted(channel: ChannelDelivery, now: dt.datetime) -> ChannelDelivery:
+    if channel.since and channel.next_attempt_at:  # a fallback: `since` says when its clock was stopped
+        return replace(
+            channel, state="standby", since=None, next_attempt_at=now + (channel.next_attempt_at - channel.since)
+        )
+    return replace(channel, state="retrying", since=None, next_attempt_at=now, attempts_before=channel.attempts)

@@ -14,7 +14,7 @@ from msgspec.structs import replace
 
 from trio_alerts.delivery import Delivery, read_delivery, unknown_parts
 from trio_alerts.errors import NewerRecord, RefusedContent
-from trio_alerts.event import AlertEvent, Risk
+from trio_alerts.event import AlertEvent, Risk, parse_event
 from trio_alerts.exact_json import Json, Timestamp, decode_object, decode_value, encode
 
 
@@ -85,6 +85,14 @@ class Record(Struct, frozen=True):
         for holder, name in _texts(fields):
             holder[name] = Json(holder[name].encode())
         return encode(fields)
+
+    def event(self) -> AlertEvent:
+        """Return the alert, at the cost of validating it once more.
+
+        Raises:
+            ParseFault: There is none: the record belongs to an entry that never was a valid alert.
+        """
+        return parse_event(self.payload())
 
     @property
     def content_sha256(self) -> str:

@@ -85,9 +85,9 @@ def next_time(channels: Channels) -> dt.datetime | None:
 def _fallback(channel: ChannelDelivery, channels: Channels, now: dt.datetime) -> ChannelDelivery:
     """Return what becomes of a fallback.
 
-    Outcomes: spared, since a primary accepted, or none of them needs it | engaged, since all have failed, or its time
-    has come | as it is. A receiver that may have seen it is not left with half a story: it goes on. So does an attempt
-    that is under way.
+    Outcomes: spared, since a primary accepted, or none of them needs it | suppressed with all of them | engaged, since
+    all have failed, or its time has come | as it is. A receiver that may have seen it is not left with half a story: it
+    goes on. So does an attempt that is under way.
     """
     primaries = [one for one in channels if one.name in channel.fallback_of]
     accepted = any(one.state == "delivered" for one in primaries)
@@ -96,6 +96,8 @@ def _fallback(channel: ChannelDelivery, channels: Channels, now: dt.datetime) ->
         return replace(channel, state="spared", next_attempt_at=None)
     if channel.state != "standby":
         return channel
+    if primaries and all(one.state == "suppressed" for one in primaries):
+        return replace(channel, state="suppressed", since=now)  # its time stands still
     in_need = [one for one in primaries if not _needs_nobody(one, channels)]
     if primaries and not in_need:
         return replace(channel, state="spared", next_attempt_at=None)

@@ -43,10 +43,9 @@ def first_attempt(channels: Iterable[str], owner: str, now: dt.datetime, lease_s
     )
 
 
-def suppressed(rule: str, channels: Iterable[str] = ()) -> Delivery:
-    """Return the state of an alert that the named rule or silence suppresses; a silence keeps the channels."""
-    kept = tuple(ChannelDelivery(name, "suppressed", attempts=0) for name in channels)
-    return Delivery(state="suppressed", suppressed_by=rule, channels=kept)
+def suppressed(rule: str) -> Delivery:
+    """Return the state of an alert that the named rule suppresses."""
+    return Delivery(state="suppressed", suppressed_by=rule)
 
 
 def quarantined(delivery: Delivery, reason: str) -> Delivery:
@@ -211,19 +210,15 @@ def with_acceptances(theirs: Delivery, ours: Delivery, now: dt.datetime) -> Deli
     return _still_quarantined(theirs, summed_up(theirs, channels, now))
 
 
-def redelivery_requested(
-    delivery: Delivery, owner: str, now: dt.datetime, *, in_doubt: bool, silenced: bool = False
-) -> Delivery | None:
+def redelivery_requested(delivery: Delivery, owner: str, now: dt.datetime, *, in_doubt: bool) -> Delivery | None:
     """Return the state after a human asked for another attempt; None if there is nothing to send.
 
     Every channel that has given up or retries is due now, with the whole schedule ahead of it again; with `in_doubt`
-    also those held in doubt, whose receivers may get it twice, and with `silenced` what was suppressed. Left alone are
-    a running attempt, what is delivered, and a channel's queue. The new owner token keeps an earlier owner's late write
-    from being taken for its own.
+    also those held in doubt, whose receivers may get it twice. Left alone are a running attempt, what is delivered, and
+    a channel's queue. The new owner token keeps an earlier owner's late write from being taken for its own.
     """
     states: set[ChannelState] = {"failed", "retrying"}
     states |= {"in_doubt"} if in_doubt else set()
-    states |= {"suppressed"} if silenced else set()
     if delivery.state in ("sending", "delivered") or not any(one.state in states for one in delivery.channels):
         return None
     channels = tuple(
@@ -232,8 +227,7 @@ def redelivery_requested(
         else channel
         for channel in delivery.channels
     )
-    by = None if silenced else delivery.suppressed_by
-    return replace(summed_up(delivery, channels, now, cuts=0), owner=owner, reason=None, suppressed_by=by)
+    return replace(summed_up(delivery, channels, now, cuts=0), owner=owner, reason=None)
 
 
 def resolved(delivery: Delivery, owner: str, now: dt.datetime, resolution: Resolution, by: str) -> Delivery | None:

@@ -17,6 +17,7 @@ from tests.simulation.history import History
 from tests.simulation.network import Backend, Killed, Network, Request
 from tests.simulation.plan import Event
 from tests.simulation.schedule import OWNER, FreezingQueue
+from tests.support.fakes.silences import FakeSilences
 from tests.support.fakes.store import FakeStore
 from tests.support.fakes.stream import FakeStream
 from tests.support.fakes.stream_server import FakeServer
@@ -91,6 +92,7 @@ class Incarnation:
             stream=stream,
             upkeep=stream.upkeep,
             store=store,
+            silences=FakeSilences(around.server, settings),
             channels=around.receivers,
             routing=_Routing(settings, self, around.promises),
             random=chance,

@@ -7,9 +7,19 @@ from msgspec.structs import replace
 from trio_alerts.backoff import RetryPolicy
 from trio_alerts.delivery import ChannelDelivery, Delivery, read_delivery
 from trio_alerts.exact_json import decode_value, encode
-from trio_alerts.held_back import drained, first_state, looked_at, queued, silenced, standby, wait_expired, waiting
+from trio_alerts.held_back import (
+    drained,
+    first_state,
+    looked_at,
+    queued,
+    silence_lifted,
+    silenced,
+    standby,
+    wait_expired,
+    waiting,
+)
 from trio_alerts.outcome import Accepted, Outcome, Refused, Retry
-from trio_alerts.transitions import first_attempt, moved_back, next_attempt, redelivery_requested, settled, suppressed
+from trio_alerts.transitions import first_attempt, moved_back, next_attempt, redelivery_requested, settled
 
 NOW = dt.datetime(2026, 11, 26, 2, 0, tzinfo=dt.UTC)
 POLICY = RetryPolicy((5.0, 30.0))
@@ -108,19 +118,33 @@ def test_a_fallback_is_sent_at_its_time_and_spared_when_a_primary_accepts() -> N
     assert ["sending", "retrying"] == states(late)  # engaged, and waits for a slot of its own
 
 
-def test_a_silence_suppresses_what_is_still_to_be_sent() -> None:
-    """What was accepted stays; the record names the silence and keeps the channels, so that a human can undo it."""
-    by = "silence:7"
-    record = after(first_attempt(["pager", "slack"], "me/1", NOW, 60.0), pager=Accepted(200), slack=Retry("busy", 503))
-    record = silenced(record, by, "me/2", at(5))
-    assert ("delivered", ["delivered", "suppressed"], by) == (record.state, states(record), record.suppressed_by)
+def test_a_silence_suppresses_what_is_about_to_be_sent() -> None:
+    """No attempt is counted; what was accepted stays, and what was never sent can be sent by a human."""
+    begun = first_attempt(["pager", "slack"], "me/1", NOW, 60.0)
+    record = after(begun, pager=Accepted(200), slack=Retry("busy", 503))
+    record = silenced(next_attempt(record, "me/2", at(5), 60.0), "7", "a drill", at(5))
+    assert ("delivered", ["delivered", "suppressed"], 1) == (record.state, states(record), record.attempts)
+    assert ("silence:7", "a drill") == (record.suppressed_by, record.reason)
 
-    quiet = suppressed(by, ["pager", "slack"])
+    quiet = silenced(begun, "7", "a drill", NOW)
     assert (["suppressed"] * 2, [0, 0]) == (states(quiet), [channel.attempts for channel in quiet.channels])
     assert None is redelivery_requested(quiet, "eve/1", NOW, in_doubt=True)
-    again = redelivery_requested(quiet, "eve/1", NOW, in_doubt=False, silenced=True)
-    assert again is not None
-    assert ("retrying", ["retrying"] * 2, None) == (again.state, states(again), again.suppressed_by)
+    lifted = silence_lifted(quiet, "eve/1", at(9))
+    assert lifted is not None
+    assert ("retrying", ["retrying"] * 2, None) == (lifted.state, states(lifted), lifted.suppressed_by)
+
+
+def test_a_silence_stops_the_clock_of_a_fallback() -> None:
+    """With its primary it is suppressed; sent after all, the primary has the time that was left before it is needed."""
+    first = first_state((ChannelDelivery("pager", "sending"), standby("email", ["pager"], at(300))), "me/1", NOW, 60.0)
+    busy = after(first, pager=Retry("busy", 503))
+    quiet = silenced(next_attempt(busy, "me/2", at(5), 60.0), "7", "a drill", at(5))
+    assert ("suppressed", ["suppressed", "suppressed"], None) == (quiet.state, states(quiet), quiet.next_attempt_at)
+
+    lifted = silence_lifted(quiet, "eve/1", at(7200))
+    assert lifted is not None
+    assert ("retrying", ["retrying", "standby"]) == (lifted.state, states(lifted))
+    assert (at(7200 + 295), None) == (lifted.channels[1].next_attempt_at, lifted.channels[1].since)
 
 
 def test_an_older_version_can_read_what_holds_nothing_back() -> None:

@@ -34,6 +34,7 @@ PIPELINE = [
     {"outage"},
     {"patient"},
     {"state"},
+    {"silences"},
     {"claim"},
     {"attempt", "quarantine"},
     {"process"},

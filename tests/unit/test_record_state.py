@@ -72,7 +72,7 @@ def test_every_combination_of_three_channels(now: dt.datetime) -> None:
         assert (everybody and accepted(("a", "b", "c"), after.channels)) == (after.state == "delivered")
         assert (after.state == "delivered") == (b'"delivered":true' in Record("1-0", b'{"a":1}', after).to_json())
         assert after == summed_up(after, after.channels, now)
-        times = [one.next_attempt_at for one in after.channels if one.next_attempt_at]
+        times = [one.next_attempt_at for one in after.channels if one.next_attempt_at and one.state != "suppressed"]
         assert (None if after.state == "sending" else min(times, default=None)) == after.next_attempt_at
         assert after.next_attempt_at is None or after.state in ("retrying", "waiting", "in_doubt")  # see `MOVING`
         if after.state == "delivered":
@@ -115,6 +115,9 @@ def check_step(
             given_up = set(primaries) <= {"failed", "suppressed", "spared"}
             assert was.state == "standby", was
             assert now >= SOON or given_up, (was, channels)
+        case "suppressed":
+            assert ("standby", {"suppressed"}) == (was.state, set(primaries)), (was, channels)
+            assert (was.next_attempt_at, now) == (one.next_attempt_at, one.since)  # its time stands still
         case _:
             pytest.fail(f"{was} became {one}")
 

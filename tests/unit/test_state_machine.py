@@ -56,16 +56,16 @@ def steps(now: Delivery) -> Iterator[tuple[str, Delivery | None]]:
                 yield "settled", transitions.settled(now, seen, NOW, policy)
     if now.state in ("sending", "quarantined"):
         for policy in POLICIES:
-            yield "taken_over", transitions.taken_over(now, "me/2", NOW, 60.0, policy)
+            yield from begun("taken_over", transitions.taken_over(now, "me/2", NOW, 60.0, policy))
     if now.state in MOVING:
         yield from held_back_steps(now)
         due = {channel.name for channel in now.channels if channel.is_due(LATER)}
         for through in (subset for subset in SUBSETS if due & subset):
-            yield "next_attempt", transitions.next_attempt(now, "me/2", LATER, 60.0, through)
+            yield from begun("next_attempt", transitions.next_attempt(now, "me/2", LATER, 60.0, through))
     if now.state != "quarantined":
-        for in_doubt, silenced in product((True, False), repeat=2) if now.state != "waiting" else ():
-            asked = transitions.redelivery_requested(now, "eve/1", NOW, in_doubt=in_doubt, silenced=silenced)
-            yield "redelivery_requested", asked
+        for in_doubt in (True, False) if now.state != "waiting" else ():
+            yield "redelivery_requested", transitions.redelivery_requested(now, "eve/1", NOW, in_doubt=in_doubt)
+    yield "silence_lifted", held_back.silence_lifted(now, "eve/1", NOW)
     yield "resolved", transitions.resolved(now, "eve/1", NOW, "delivered", "eve")
     yield "resolved", transitions.resolved(now, "eve/1", NOW, "failed", "eve")
     for accepted in SUBSETS:
@@ -73,9 +73,15 @@ def steps(now: Delivery) -> Iterator[tuple[str, Delivery | None]]:
         yield "with_acceptances", transitions.with_acceptances(now, replace(now, channels=tuple(ours)), NOW)
 
 
+def begun(name: str, attempt: Delivery) -> Iterator[tuple[str, Delivery]]:
+    """Yield an attempt, and what becomes of it if a silence matches."""
+    yield name, attempt
+    if attempt.state == "sending":
+        yield "silenced", held_back.silenced(attempt, "1a2b", "quiet", NOW)
+
+
 def held_back_steps(now: Delivery) -> Iterator[tuple[str, Delivery]]:
-    """Yield the steps of queues, fallbacks and silences."""
-    yield "silenced", held_back.silenced(now, "silence:1", "me/2", LATER)
+    """Yield the steps of queues and fallbacks."""
     if any(channel.state == "standby" for channel in now.channels):
         yield "looked_at", held_back.looked_at(now, "me/2", LATER)
     due = {channel.name for channel in now.channels if channel.is_due(LATER)}
@@ -83,16 +89,15 @@ def held_back_steps(now: Delivery) -> Iterator[tuple[str, Delivery]]:
         yield "queued", held_back.queued(now, through, "me/2", LATER, 3600.0)
     waits = {channel.name for channel in now.channels if channel.state == "waiting"}
     for through in (subset for subset in SUBSETS if waits & subset):
-        yield "drained", held_back.drained(now, "me/2", NOW, 60.0, through)
+        yield from begun("drained", held_back.drained(now, "me/2", NOW, 60.0, through))
         yield "wait_expired", held_back.wait_expired(now, "me/2", NOW + dt.timedelta(days=9))
 
 
 def first_states() -> Iterator[tuple[str, Delivery]]:
     """Yield every state in which a record begins, and what makes it."""
     soon = NOW + dt.timedelta(hours=1)
-    yield "first_attempt", transitions.first_attempt(NAMES, "me/1", NOW, 60.0)
+    yield from begun("first_attempt", transitions.first_attempt(NAMES, "me/1", NOW, 60.0))
     yield "suppressed", transitions.suppressed("nobody")
-    yield "suppressed", transitions.suppressed("silence:1", NAMES)
     waiting = [held_back.waiting(name, NOW, soon) for name in NAMES]
     sending = [ChannelDelivery(name, "sending") for name in NAMES]
     fallback = held_back.standby("b", ["a"], soon)
@@ -100,7 +105,7 @@ def first_states() -> Iterator[tuple[str, Delivery]]:
         *((waiting[0], waiting[1]), (waiting[0], sending[1]), (sending[0], waiting[1])),
         *((waiting[0], fallback), (sending[0], fallback)),
     ):
-        yield "first_state", held_back.first_state(channels, "me/1", NOW, 60.0)
+        yield from begun("first_state", held_back.first_state(channels, "me/1", NOW, 60.0))
 
 
 def possible() -> tuple[Edges, Edges]:
@@ -117,7 +122,14 @@ def possible() -> tuple[Edges, Edges]:
     while left:
         before = left.pop()
         facts = [
-            (one.state, one.fallback_of, bool(one.in_doubt), bool(one.attempts), one.is_due(LATER))
+            (
+                one.state,
+                one.fallback_of,
+                bool(one.in_doubt),
+                bool(one.attempts),
+                one.is_due(LATER),
+                bool(one.next_attempt_at),
+            )
             for one in before.channels
         ]
         states = (before.state, *facts)

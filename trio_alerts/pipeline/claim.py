@@ -11,6 +11,7 @@ from msgspec.structs import replace
 from trio_alerts.alert import Alert, Entry
 from trio_alerts.delivery import FINAL, Delivery
 from trio_alerts.errors import RefusedContent
+from trio_alerts.pipeline.silences import unless_silenced
 from trio_alerts.pipeline.state import Pipeline
 from trio_alerts.ports.store import Stored
 from trio_alerts.ports.stream import SUSPECT_DELIVERIES
@@ -57,7 +58,8 @@ async def persist(entry: Entry, alert: Alert, pipeline: Pipeline) -> Claim | Dis
     if isinstance(decision, Suppress):
         delivery = suppressed(decision.rule)
     else:
-        delivery = first_attempt(decision.channels, owner, now, pipeline.settings.lease_s)
+        begun = first_attempt(decision.channels, owner, now, pipeline.settings.lease_s)
+        delivery = unless_silenced(begun, alert.event, pipeline)
     record = Record(entry.record_id, alert.body, delivery)
     store, rounds = pipeline.store_before_send, 0
     while True:
@@ -104,7 +106,8 @@ async def resume(
         if delivery.state == "sending" and entry.deliveries >= SUSPECT_DELIVERIES:
             mine = left_to_redriver(delivery, entry.deliveries - 1, now, pipeline.retry_policy())
         else:
-            mine = taken_over(delivery, owner, now, lease_s, pipeline.retry_policy())
+            begun = taken_over(delivery, owner, now, lease_s, pipeline.retry_policy())
+            mine = unless_silenced(begun, alert.event, pipeline)
         taken = await store.replace(replace(existing.record, delivery=mine), existing.version)
         if isinstance(taken, Stored):
             logger.warning(

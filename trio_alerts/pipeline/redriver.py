@@ -12,6 +12,7 @@ from msgspec.structs import replace
 
 from trio_alerts.errors import NewerRecord, RefusedContent, Stopping, Unavailable
 from trio_alerts.pipeline.claim import Claim, try_to_claim
+from trio_alerts.pipeline.silences import unless_silenced
 from trio_alerts.pipeline.state import Pipeline
 from trio_alerts.pipeline.turn import Turn
 from trio_alerts.pipeline.worker import Work
@@ -172,7 +173,8 @@ async def _claim(record_id: str, through: Collection[str], pipeline: Pipeline) -
         pipeline.in_flight.suspect = record_id
     owner, stamped_at_s = pipeline.new_owner(), trio.current_time()
     if delivery.state in MOVING and any(one.is_due(now) and one.name in through for one in delivery.channels):
-        after = next_attempt(delivery, owner, now, pipeline.settings.lease_s, through)
+        begun = next_attempt(delivery, owner, now, pipeline.settings.lease_s, through)
+        after = unless_silenced(begun, stored.record, pipeline)
     elif (
         delivery.state == "sending"
         and delivery.lease_until is not None
@@ -185,7 +187,7 @@ async def _claim(record_id: str, through: Collection[str], pipeline: Pipeline) -
             logger.error("{record_id}: {reason}", record_id=record_id, reason=after.last_error)
     else:
         return None
-    # Also None: settled by `lease_expired`.
+    # Also None: settled by `lease_expired`, or silenced.
     return await try_to_claim(replace(stored.record, delivery=after), stored.version, stamped_at_s, pipeline)
 
 

@@ -16,6 +16,7 @@ from trio_alerts.pipeline.reader import read_entries
 from trio_alerts.pipeline.redriver import redrive_records
 from trio_alerts.pipeline.refund import refund_deliveries
 from trio_alerts.pipeline.reporter import report_trouble
+from trio_alerts.pipeline.silences import watch_silences
 from trio_alerts.pipeline.state import Pipeline
 from trio_alerts.pipeline.worker import Work, run_worker
 from trio_alerts.stop_signals import EARLY, stop_signals
@@ -40,6 +41,7 @@ async def serve(pipeline: Pipeline, *, task_status: trio.TaskStatus[None] = trio
         async with trio.open_nursery() as helpers:
             for helper in (keep_alive, refund_deliveries, guard_store, run_janitor, report_trouble):
                 helpers.start_soon(helper, pipeline)
+            await helpers.start(watch_silences, pipeline)  # before the first alert
             pipeline.reading = True
             task_status.started()
             settings = pipeline.settings

@@ -17,9 +17,11 @@ from trio_alerts.pipeline.newer_records import NewerRecords
 from trio_alerts.pipeline.outage import Outage, Signal
 from trio_alerts.pipeline.patient import PatientStore, PatientStream
 from trio_alerts.ports.channel import Channel
+from trio_alerts.ports.silences import Silences
 from trio_alerts.ports.store import AlertStore
 from trio_alerts.ports.stream import AlertStream, StreamUpkeep
 from trio_alerts.routing.routes import Routing
+from trio_alerts.routing.silences import SilenceCache
 from trio_alerts.settings.settings import Settings
 
 
@@ -34,6 +36,7 @@ class Pipeline:
     stream: AlertStream
     upkeep: StreamUpkeep
     store: AlertStore
+    silences: Silences
     channels: Mapping[str, Channel]
     routing: Routing
     clock: ServerClock = field(default_factory=ServerClock)
@@ -52,6 +55,7 @@ class Pipeline:
         self.patient_stream = PatientStream(self.stream, self.stream_outage)
         self.store_before_send = PatientStore(self.store, self.store_outage, self.stopping)
         self.store_after_send = PatientStore(self.store, self.store_outage)
+        self.silence_cache = SilenceCache()
         self.health: dict[str, ChannelHealth] = {}
         self.newer_records = NewerRecords()
         self.quarantined_in_a_row = 0

@@ -9,6 +9,7 @@ from typing import Any
 import trio
 
 from tests.support.fakes.channel import FakeChannel
+from tests.support.fakes.silences import FakeSilences
 from tests.support.fakes.store import FakeStore
 from tests.support.fakes.stream import FakeStream
 from tests.support.fakes.stream_server import FakeServer
@@ -86,6 +87,7 @@ class World:
             stream=stream,
             upkeep=stream.upkeep,
             store=store or self.store,
+            silences=FakeSilences(self.server, settings),
             channels=self.channels,
             routing=Routing(settings),
             random=NoJitter(),

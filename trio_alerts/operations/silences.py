@@ -1,0 +1,123 @@
+"""Silences: set, ended, and tried on the alerts of the last day before anybody sets one."""
+
+import datetime as dt
+import secrets
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from functools import partial
+
+from msgspec.structs import replace
+
+from trio_alerts.errors import AlertError, ParseFault, SettingsError
+from trio_alerts.pages import Pages
+from trio_alerts.ports.silences import Silence, Silences
+from trio_alerts.ports.store import AlertStore, RecordFilter
+from trio_alerts.record import Record
+from trio_alerts.routing.matchers import Matcher, parse_matcher
+from trio_alerts.routing.silences import all_match
+
+MOST = 1_000  # active at a time: each alert is compared with all of them
+KEPT = dt.timedelta(days=30)  # after its end, for `silence list --all`
+PREVIEWED = dt.timedelta(hours=24)
+PAGE = 500  # records a search
+SHOWN = 5  # examples: enough to recognise what matches
+
+
+@dataclass
+class Preview:
+    """What a silence would have matched: how many, by severity, of how many; and the newest of them."""
+
+    seen: int = 0
+    by_severity: Counter[str] = field(default_factory=Counter)
+    newest: list[Record] = field(default_factory=list)
+
+
+def matchers_of(texts: Sequence[str], *, all_alerts: bool) -> tuple[Matcher, ...]:
+    """Read the matchers of a silence.
+
+    Raises:
+        SettingsError: One of them cannot be read; or there is none, and not every alert is meant; or both.
+    """
+    if bool(texts) == all_alerts:
+        raise SettingsError(
+            "--all-alerts matches every alert: give it, or matchers, not both"
+            if all_alerts
+            else "say which alerts, as in `silence add 'view = Lending'`; --all-alerts silences every one"
+        )
+    try:
+        return tuple(map(parse_matcher, texts))
+    except ValueError as fault:
+        raise SettingsError(str(fault)) from None
+
+
+async def add_silence(
+    silences: Silences, matchers: Sequence[str], until: dt.datetime | dt.timedelta, why: str, by: str
+) -> Silence:
+    """Set a silence, from now until a time, or for a time; return it.
+
+    Raises:
+        SettingsError: It would be over already, or too late to be a date; or there are too many.
+        Unavailable: It may have been set, or not.
+    """
+    now = await silences.now()
+    try:
+        end = now + until if isinstance(until, dt.timedelta) else until
+    except OverflowError:
+        raise SettingsError("the silence would end after the year 9999; make it shorter") from None
+    if end <= now:
+        raise SettingsError(f"the silence would be over already: it is {to_the_second(now)} on the Redis server")
+    there = await all_silences(silences)
+    if sum(one.is_active(now) for one in there) >= MOST:
+        raise SettingsError(f"{MOST:,} silences are active, which is the most; end some, or use wider matchers")
+    forgotten = [one.id for one in there if one.until + KEPT < now]
+    while True:
+        silence = Silence(id=secrets.token_hex(4), matchers=tuple(matchers), since=now, until=end, why=why, by=by)
+        if await silences.add(silence, forgotten):
+            return silence
+
+
+async def end_silence(silences: Silences, silence_id: str, by: str) -> Silence:
+    """End a silence now; return it as it was.
+
+    Raises:
+        AlertError: There is none of this ID, or it is over.
+        Unavailable: It may have been ended, or not.
+    """
+    now = await silences.now()
+    silence = next((one for one in await all_silences(silences) if one.id == silence_id), None)
+    if silence is None:
+        raise AlertError(f"there is no silence {silence_id!r}; `silence list` shows what there is")
+    if not silence.is_active(now):
+        raise AlertError(f"silence {silence_id} is over since {to_the_second(silence.until)}")
+    if not await silences.replace(replace(silence, until=now, ended_by=by)):
+        raise AlertError(f"silence {silence_id} has vanished from Redis: it silences nothing")
+    return silence
+
+
+async def all_silences(silences: Silences) -> tuple[Silence, ...]:
+    """Return all of them, those that are over included."""
+    found = await silences.latest()
+    return () if found is None else found.silences
+
+
+async def preview(store: AlertStore, matchers: Sequence[Matcher], now: dt.datetime) -> Preview:
+    """Count which alerts that occurred in the last 24 h a silence would have matched, as far as a search sees them."""
+    found = Preview()
+    async for page in Pages(partial(store.search, RecordFilter(since=now - PREVIEWED), PAGE)):
+        for record in page:
+            try:
+                event = record.event()
+            except ParseFault:
+                continue  # a dead letter's: no alert, so nothing to silence
+            found.seen += 1
+            if all_match(matchers, event):
+                found.by_severity[event.severity] += 1
+                if len(found.newest) < SHOWN:
+                    found.newest.append(record)
+    return found
+
+
+def to_the_second(time: dt.datetime) -> str:
+    """Return a time in UTC, as people read it."""
+    return f"{time.astimezone(dt.UTC):%Y-%m-%dT%H:%M:%SZ}"
