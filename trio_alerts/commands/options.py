@@ -14,6 +14,7 @@ from trio_alerts.ports.store import RecordFilter
 from trio_alerts.text import did_you_mean
 
 _UNITS_S = {"s": 1, "m": 60, "h": 3600, "d": 86_400, "w": 7 * 86_400}
+_RFC_3339 = "RFC 3339 with a zone (2026-11-16T08:00:00Z)"
 
 
 def add_filters(parser: argparse.ArgumentParser) -> None:
@@ -25,6 +26,7 @@ def add_filters(parser: argparse.ArgumentParser) -> None:
         ("severity", _one_of(SEVERITIES), ", ".join(SEVERITIES)),
         ("state", _one_of(states), ", ".join(states)),
         ("rule-id", str, "records of this rule"),
+        ("suppressed-by", str, "records that this route or silence (silence:ID) suppressed"),
     ):
         parser.add_argument(
             f"--{name}", action="append", default=[], type=check, metavar=name.upper().replace("-", "_"), help=text
@@ -48,6 +50,7 @@ def record_filter(arguments: argparse.Namespace) -> RecordFilter:
         severity=tuple(arguments.severity),
         state=cast("Sequence[StoredState]", tuple(arguments.state)),
         rule_id=tuple(arguments.rule_id),
+        suppressed_by=tuple(arguments.suppressed_by),
         since=arguments.since,
         until=arguments.until,
     )
@@ -68,17 +71,55 @@ def moment(text: str, now: dt.datetime | None = None) -> dt.datetime:
     Raises:
         argparse.ArgumentTypeError: It is neither, or lies before the year 1.
     """
-    ago = re.fullmatch(r"(\d{1,9})([smhdw])", text, re.ASCII)
     try:
-        if ago:
-            return (now or dt.datetime.now(dt.UTC)) - dt.timedelta(seconds=int(ago[1]) * _UNITS_S[ago[2]])
+        found = _moment(text) if (ago := _duration(text)) is None else (now or dt.datetime.now(dt.UTC)) - ago
+    except OverflowError:
+        found = None
+    if found is None:
+        raise argparse.ArgumentTypeError(
+            f"{text!r} is not a date or time; use {_RFC_3339}, or how long ago (30m, 1h, 7d)"
+        )
+    return found
+
+
+def point_in_time(text: str) -> dt.datetime:
+    """Return the time that a text means: RFC 3339 with a zone.
+
+    Raises:
+        argparse.ArgumentTypeError: It is something else.
+    """
+    found = _moment(text)
+    if found is None:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a date or time; use {_RFC_3339}")
+    return found
+
+
+def duration(text: str) -> dt.timedelta:
+    """Return how long a text says: `30m`, `2h`, `7d`.
+
+    Raises:
+        argparse.ArgumentTypeError: It says nothing, or no time at all.
+    """
+    found = _duration(text)
+    if not found:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a duration; use a number and a unit, as in 30m, 2h, 7d")
+    return found
+
+
+def _moment(text: str) -> dt.datetime | None:
+    try:
         given: dt.datetime = msgspec.convert(text, dt.datetime)
-        if given.tzinfo is not None:
-            return given.astimezone(dt.UTC)
+        return None if given.tzinfo is None else given.astimezone(dt.UTC)
     except (msgspec.ValidationError, OverflowError):
-        pass
-    forms = "RFC 3339 with a zone (2026-11-16T08:00:00Z), or how long ago (30m, 1h, 7d)"
-    raise argparse.ArgumentTypeError(f"{text!r} is not a date or time; use {forms}")
+        return None
+
+
+def _duration(text: str) -> dt.timedelta | None:
+    parts = re.fullmatch(r"(\d{1,9})([smhdw])", text, re.ASCII)
+    try:
+        return parts and dt.timedelta(seconds=int(parts[1]) * _UNITS_S[parts[2]])
+    except OverflowError:  # longer than 2.7 million years
+        return None
 
 
 def count(most: int | None = None) -> Callable[[str], int]:

@@ -6,13 +6,16 @@ from collections import Counter
 
 import trio
 
+from trio_alerts.backends.redis.silences import open_silences
 from trio_alerts.backoff import RetryPolicy
 from trio_alerts.commands.backends import SETTINGS, open_operator
 from trio_alerts.commands.command import Command
 from trio_alerts.commands.options import add_filters, add_flag, record_filter
 from trio_alerts.errors import SettingsError
+from trio_alerts.held_back import SILENCE
 from trio_alerts.operations.records import Change, Skip
 from trio_alerts.operations.redeliver import Redelivery
+from trio_alerts.operations.silences import see_them_end
 from trio_alerts.ports.store import RecordFilter
 from trio_alerts.settings.settings import Settings
 from trio_alerts.text import one_line
@@ -27,6 +30,7 @@ def _execute(arguments: argparse.Namespace, settings: Settings) -> int:
             "name the records to send again, or filter them, as in `redeliver --state failed`; "
             "`list --state failed` shows what there is"
         )
+    _refuse_wrong_suppressors(wanted, in_doubt=arguments.in_doubt)
     left_alone = trio.run(_redeliver, arguments, wanted, settings)
     return 1 if arguments.ids and left_alone else 0
 
@@ -38,7 +42,11 @@ async def _redeliver(arguments: argparse.Namespace, wanted: RecordFilter, settin
     async with open_operator(settings) as operator:
         policy = RetryPolicy(settings.retry_schedule_s, settings.holding_channels)
         redelivery = Redelivery(operator=operator, policy=policy, dry_run=dry_run)
-        if arguments.ids:
+        if wanted.suppressed_by:
+            async with open_silences(settings) as silences:
+                await see_them_end(silences, wanted.suppressed_by)
+            results = redelivery.by_silence(wanted)
+        elif arguments.ids:
             results = redelivery.by_id(arguments.ids)
         else:
             results = redelivery.by_filter(wanted, in_doubt=arguments.in_doubt)
@@ -48,6 +56,17 @@ async def _redeliver(arguments: argparse.Namespace, wanted: RecordFilter, settin
     what = "would be sent again (--dry-run)" if dry_run else "due now: a running process sends them"
     sys.stdout.write(f"{counts[Change]:,} {what}; {counts[Skip]:,} left alone\n")
     return counts[Skip]
+
+
+def _refuse_wrong_suppressors(wanted: RecordFilter, *, in_doubt: bool) -> None:
+    for one in wanted.suppressed_by:
+        if not one.startswith(SILENCE):
+            raise SettingsError(
+                f"--suppressed-by {one!r} is not a silence, as in silence:1a2b3c4d: what a route suppresses has no "
+                "channels to be sent through"
+            )
+    if wanted.suppressed_by and in_doubt:
+        raise SettingsError("--suppressed-by sends through suppressed channels only: leave out --in-doubt")
 
 
 def _print(result: Change | Skip, dry_run: bool) -> None:
@@ -77,6 +96,8 @@ By ID: any record that is not delivered. By filters, as in `list`: records that 
 states that --state names; those held in doubt only with --in-doubt (or --state in_doubt), since a receiver may have
 them already. A record that is delivered, being sent, or still pending in the stream is never sent again.
 
+With --suppressed-by silence:ID: what a silence kept back, once it has ended, through the channels that it suppressed.
+
 Prints one line per record. Exit code 1: a named record was left alone or does not exist; 2: bad usage; 3 and 4 as for
 `list`, and for Redis as well. What became of records that were not reported is uncertain then; it is safe to run the
 command again.""",
@@ -84,6 +105,7 @@ command again.""",
         "redeliver 1763251506275-0 1763251506275-1",
         "redeliver --state failed --since 1h --dry-run",
         "redeliver --in-doubt --view lending-risk",
+        "redeliver --suppressed-by silence:1a2b3c4d",
     ),
     operands=("[ID…]",),
     add_options=_add_options,

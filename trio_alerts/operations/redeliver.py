@@ -1,12 +1,13 @@
 """Undelivered alerts made due at once: a running process sends them."""
 
 import datetime as dt
-from collections.abc import AsyncIterator, Collection, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 
 from trio_alerts.backoff import RetryPolicy
 from trio_alerts.delivery import Delivery, State
+from trio_alerts.held_back import SILENCE, silence_lifted
 from trio_alerts.operations.concurrency import for_each
 from trio_alerts.operations.records import Change, Operator, Skip
 from trio_alerts.pages import Pages
@@ -44,14 +45,31 @@ class Redelivery:
             async for result in self._page([record.id for record in page], states):
                 yield result
 
+    async def by_silence(self, wanted: RecordFilter) -> AsyncIterator[Change | Skip]:
+        """Redeliver what the silences that the filter names kept back, through the channels that they suppressed.
+
+        A record that another channel has delivered is left alone: that never goes back.
+        """
+        async for page in Pages(partial(self.operator.store.search, wanted, PAGE)):
+            async for result in self._changes(
+                [record.id for record in page], partial(self._lift, wanted.suppressed_by)
+            ):
+                yield result
+
     async def _page(self, record_ids: Sequence[str], states: Collection[State] | None) -> AsyncIterator[Change | Skip]:
         """Redeliver many at once, if they are still in these states (None: any): a search may be a second behind."""
+        async for result in self._changes(record_ids, partial(self._decide, states=states)):
+            yield result
+
+    async def _changes(
+        self, record_ids: Sequence[str], decide: Callable[..., Delivery | str]
+    ) -> AsyncIterator[Change | Skip]:
         pending = await self.operator.stream.pending_among(record_ids)
         results: dict[str, Change | Skip] = {}
 
         async def change(record_id: str) -> None:
-            decide = partial(self._decide, pending=record_id in pending, states=states)
-            results[record_id] = await self.operator.change(record_id, decide, dry_run=self.dry_run)
+            mine = partial(decide, pending=record_id in pending)
+            results[record_id] = await self.operator.change(record_id, mine, dry_run=self.dry_run)
 
         try:
             await for_each(record_ids, change, at_most=AT_ONCE)
@@ -72,13 +90,27 @@ class Redelivery:
         after = redelivery_requested(delivery, owner, now, in_doubt=in_doubt)
         return after or "it is in doubt; --in-doubt sends it once more"
 
+    def _lift(self, suppressed_by: Collection[str], delivery: Delivery, owner: str, *, pending: bool) -> Delivery | str:
+        if delivery.suppressed_by not in suppressed_by:
+            return "it was sent again by now"
+        if delivery.state == "delivered":
+            accepted = ", ".join(channel.name for channel in delivery.channels if channel.state == "delivered")
+            return f"it is delivered, through {accepted}"
+        if pending:
+            return _PENDING
+        after = silence_lifted(delivery, owner, self.operator.clock.now())
+        return after or f"none of its channels is suppressed and can be sent: it is {delivery.state}"
+
+
+_PENDING = "its entry is still pending: a worker has it, or will take it over"
+
 
 def _why_left_alone(
     delivery: Delivery, now: dt.datetime, pending: bool, states: Collection[State] | None
 ) -> str | None:
     settled = {
         "delivered": "it is delivered",
-        "suppressed": f"the rule {delivery.suppressed_by!r} suppressed it",
+        "suppressed": _why_suppressed(delivery.suppressed_by or ""),
         "quarantined": "its entry is a dead letter; `dead replay` puts it back",
         "waiting": f"it waits for {', '.join(delivery.queues)} to take it, and is sent by itself",
     }
@@ -87,7 +119,13 @@ def _why_left_alone(
     if states is not None and delivery.state not in states:
         return f"it is {delivery.state} by now"
     if pending:
-        return "its entry is still pending: a worker has it, or will take it over"
+        return _PENDING
     if delivery.state == "sending" and delivery.lease_until is not None and delivery.lease_until > now:
         return "it is being sent now"
     return None
+
+
+def _why_suppressed(suppressed_by: str) -> str:
+    if suppressed_by.startswith(SILENCE):
+        return f"{suppressed_by} suppressed it; --suppressed-by {suppressed_by} sends it"
+    return f"the rule {suppressed_by!r} suppressed it"

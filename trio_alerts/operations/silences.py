@@ -3,19 +3,21 @@
 import datetime as dt
 import secrets
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 
+import trio
 from msgspec.structs import replace
 
 from trio_alerts.errors import AlertError, ParseFault, SettingsError
+from trio_alerts.held_back import SILENCE
 from trio_alerts.pages import Pages
 from trio_alerts.ports.silences import Silence, Silences
 from trio_alerts.ports.store import AlertStore, RecordFilter
 from trio_alerts.record import Record
 from trio_alerts.routing.matchers import Matcher, parse_matcher
-from trio_alerts.routing.silences import all_match
+from trio_alerts.routing.silences import STALE_AFTER_S, all_match
 
 MOST = 1_000  # active at a time: each alert is compared with all of them
 KEPT = dt.timedelta(days=30)  # after its end, for `silence list --all`
@@ -99,6 +101,27 @@ async def all_silences(silences: Silences) -> tuple[Silence, ...]:
     """Return all of them, those that are over included."""
     found = await silences.latest()
     return () if found is None else found.silences
+
+
+async def see_them_end(silences: Silences, suppressed_by: Collection[str]) -> None:
+    """Wait until no process believes any more in silences that ended just now: 2 s at most.
+
+    Args:
+        silences: The silences.
+        suppressed_by: Which ones, as records name them; what is not there any more has ended.
+
+    Raises:
+        SettingsError: One of them is still active, and would only suppress again what is sent.
+    """
+    now, left_s = await silences.now(), 0.0
+    for silence in await all_silences(silences):
+        if f"{SILENCE}{silence.id}" in suppressed_by:
+            if silence.is_active(now):
+                raise SettingsError(
+                    f"silence {silence.id} is still active: end it first, with `silence end {silence.id}`"
+                )
+            left_s = max(left_s, STALE_AFTER_S - (now - silence.until).total_seconds())
+    await trio.sleep(left_s)
 
 
 async def preview(store: AlertStore, matchers: Sequence[Matcher], now: dt.datetime) -> Preview:

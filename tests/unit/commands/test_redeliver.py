@@ -1,16 +1,21 @@
 """`redeliver` and `resolve`: their arguments, what they print, and their exit codes."""
 
+import datetime as dt
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 import pytest
 import trio
+from msgspec.structs import replace
 
+from tests.contracts.silences import silence
 from tests.support.calling import call
-from tests.unit.operations.desk import DELIVERED, FAILED, IN_DOUBT, RETRYING, Desk
+from tests.support.fakes.silences import FakeSilences
+from tests.unit.operations.desk import DELIVERED, FAILED, IN_DOUBT, RETRYING, SILENCED, Desk
 from trio_alerts.commands import redeliver, resolve
 from trio_alerts.commands.backends import operator_name
 from trio_alerts.operations.records import Operator
+from trio_alerts.ports.silences import Silences
 from trio_alerts.settings.settings import Settings
 
 
@@ -23,7 +28,13 @@ def desk(monkeypatch: pytest.MonkeyPatch) -> Desk:
         await trio.lowlevel.checkpoint()
         yield desk.operator
 
+    @asynccontextmanager
+    async def silences(settings: Settings) -> AsyncIterator[Silences]:
+        await trio.lowlevel.checkpoint()
+        yield FakeSilences(desk.server, settings)
+
     monkeypatch.setattr(redeliver, "open_operator", opened)
+    monkeypatch.setattr(redeliver, "open_silences", silences)
     monkeypatch.setattr(resolve, "open_operator", opened)
     return desk
 
@@ -102,3 +113,40 @@ def test_somebody_without_a_name_has_a_number(monkeypatch: pytest.MonkeyPatch) -
 
     monkeypatch.setattr("getpass.getuser", nobody)
     assert operator_name().partition("@")[0].isdecimal()
+
+
+def test_what_a_silence_kept_back_is_sent_once_it_has_ended(desk: Desk) -> None:
+    """One that is still active would only suppress it once more: exit code 2, and no write."""
+    desk.put(1, SILENCED)
+    desk.put(2, FAILED)
+    active = silence("1a2b")  # to the fake server, it is 1970
+    trio.run(FakeSilences(desk.server, Settings()).add, active)
+
+    refused = call("redeliver", "--suppressed-by", "silence:1a2b")
+    assert (2, ["suppressed", "failed"]) == (refused.exit_code, desk.states)
+    assert "silence 1a2b is still active: end it first, with `silence end 1a2b`" in refused.err
+
+    trio.run(FakeSilences(desk.server, Settings()).replace, replace(active, until=dt.datetime.fromtimestamp(0, dt.UTC)))
+    called = call("redeliver", "--suppressed-by", "silence:1a2b")
+    assert 0 == called.exit_code
+    assert ["1-0\tis due now through webhook", "1 due now: a running process sends them; 0 left alone"] == (
+        called.out.splitlines()
+    )
+    assert ["retrying", "failed"] == desk.states
+
+
+@pytest.mark.parametrize(
+    ("argv", "message"),
+    [
+        (["--suppressed-by", "night"], "'night' is not a silence, as in silence:1a2b3c4d"),
+        (["--suppressed-by", "silence:1a2b", "--in-doubt"], "leave out --in-doubt"),
+        (["1-0", "--suppressed-by", "silence:1a2b"], "not both"),
+    ],
+)
+def test_only_silences_are_lifted(desk: Desk, argv: list[str], message: str) -> None:
+    """What a route suppresses has no channels."""
+    desk.put(1, SILENCED)
+    called = call("redeliver", *argv)
+
+    assert (2, ["suppressed"]) == (called.exit_code, desk.states)
+    assert message in called.err

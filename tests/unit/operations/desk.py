@@ -10,7 +10,7 @@ from trio_alerts.alert import Entry, parse_entry
 from trio_alerts.backoff import RetryPolicy
 from trio_alerts.clock import ServerClock
 from trio_alerts.delivery import Delivery
-from trio_alerts.held_back import first_state, waiting
+from trio_alerts.held_back import first_state, silenced, waiting
 from trio_alerts.operations.records import Operator
 from trio_alerts.outcome import Accepted, Outcome, Refused, Retry
 from trio_alerts.record import Record
@@ -33,6 +33,7 @@ RETRYING = after(Retry("busy", 503))
 IN_DOUBT = after(Retry("lost", unseen=True), frozenset({"webhook"}))
 DELIVERED = after(Accepted(200))
 WAITING = first_state((waiting("slack", NOW, NOW + dt.timedelta(days=1)),), "them/1", NOW, 60.0)
+SILENCED = silenced(sending(60), "1a2b", "oracle moves", NOW)
 
 
 def record(number: int, delivery: Delivery, **fields: object) -> Record:

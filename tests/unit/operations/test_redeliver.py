@@ -7,17 +7,18 @@ import pytest
 import trio
 
 from tests.support.fakes.stream import FakeStream
-from tests.unit.operations.desk import DELIVERED, FAILED, IN_DOUBT, NOW, RETRYING, WAITING, Desk, sending
+from tests.unit.operations.desk import DELIVERED, FAILED, IN_DOUBT, NOW, RETRYING, SILENCED, WAITING, Desk, sending
 from trio_alerts.backoff import RetryPolicy
 from trio_alerts.delivery import Delivery
 from trio_alerts.errors import Unavailable
+from trio_alerts.held_back import silenced
 from trio_alerts.operations import redeliver
 from trio_alerts.operations.records import Change, Skip
 from trio_alerts.operations.redeliver import Redelivery
-from trio_alerts.outcome import Retry
+from trio_alerts.outcome import Accepted, Refused, Retry
 from trio_alerts.ports.store import RecordFilter
 from trio_alerts.settings.settings import Settings
-from trio_alerts.transitions import first_attempt, quarantined, settled, suppressed
+from trio_alerts.transitions import first_attempt, next_attempt, quarantined, settled, suppressed
 
 
 @pytest.fixture
@@ -27,6 +28,10 @@ def desk() -> Desk:
 
 def redelivery(desk: Desk, *, dry_run: bool = False) -> Redelivery:
     return Redelivery(operator=desk.operator, policy=RetryPolicy((5, 30)), dry_run=dry_run)
+
+
+async def silenced_by(desk: Desk, *suppressed_by: str, **wanted: Any) -> list[Change | Skip]:
+    return [result async for result in redelivery(desk).by_silence(RecordFilter(suppressed_by=suppressed_by, **wanted))]
 
 
 async def named(desk: Desk, *record_ids: str, dry_run: bool = False) -> list[Change | Skip]:
@@ -42,6 +47,7 @@ async def found(desk: Desk, *, in_doubt: bool = False, **wanted: Any) -> list[Ch
     [
         (DELIVERED, "it is delivered"),
         (suppressed("night"), "the rule 'night' suppressed it"),
+        (SILENCED, "silence:1a2b suppressed it; --suppressed-by silence:1a2b sends it"),
         (quarantined(sending(60), "max_deliveries"), "its entry is a dead letter; `dead replay` puts it back"),
         (sending(60), "it is being sent now"),
         (WAITING, "it waits for slack to take it, and is sent by itself"),
@@ -174,3 +180,61 @@ async def test_what_is_done_is_reported_before_what_went_wrong(desk: Desk, monke
     assert await anext(results) == Change(first, desk.store[first])
     with pytest.raises(Unavailable, match="away"):
         await anext(results)
+
+
+async def test_what_a_silence_kept_back_is_sent(desk: Desk) -> None:
+    """Through the channels that it suppressed, now, with the whole schedule ahead; the record names it no more."""
+    record_id, other = desk.put(1, SILENCED), desk.put(2, silenced(sending(60), "3c4d", "why", NOW))
+
+    (result,) = await silenced_by(desk, "silence:1a2b")
+
+    now = desk.store[record_id]
+    assert Change(record_id, now) == result
+    assert ("retrying", NOW, None, None) == (now.state, now.next_attempt_at, now.suppressed_by, now.reason)
+    assert [("retrying", 0)] == [(channel.state, channel.attempts) for channel in now.channels]
+    assert now.owner.startswith("ann@desk/")
+    assert "suppressed" == desk.store[other].state
+    assert [] == await silenced_by(desk, "silence:1a2b")
+
+
+async def test_a_silence_is_lifted_for_its_channels_only(desk: Desk) -> None:
+    """What others failed at is somebody else's matter; what another one delivered is delivered, and never goes back."""
+    begun = first_attempt(["a", "b"], "them/1", NOW, 60.0)
+    busy = settled(begun, {"a": (Accepted(200), 0.1), "b": (Retry("busy"), 0.1)}, NOW, RetryPolicy((0.0, 30.0)))
+    quiet = silenced(next_attempt(busy, "them/2", NOW, 60.0), "1a2b", "why", NOW)
+    delivered = desk.put(1, quiet)
+    failed = settled(begun, {"a": (Refused("no"), 0.1), "b": (Retry("busy"), 0.1)}, NOW, RetryPolicy((0.0, 30.0)))
+    other = desk.put(2, silenced(next_attempt(failed, "them/2", NOW, 60.0), "1a2b", "why", NOW))
+    assert ["delivered", "failed"] == desk.states
+
+    results = await silenced_by(desk, "silence:1a2b")
+    assert Skip(delivered, "it is delivered, through a") in results
+    assert [["delivered", "suppressed"], ["failed", "retrying"]] == [
+        [channel.state for channel in stored.record.delivery.channels] for stored in desk.store.records.values()
+    ]
+    assert 1 == desk.store[other].channels[1].attempts_before
+
+
+async def test_what_a_silence_kept_back_and_a_worker_has_is_left_alone(desk: Desk) -> None:
+    """Its entry is still pending: whoever holds it acknowledges it first."""
+    record_id = desk.put(1, SILENCED)
+    stream = FakeStream(desk.server, Settings(consumer="worker"))
+    await stream.prepare()
+    desk.server.add("AlertStream", {b"event": b"{}"}, record_id)
+    await stream.read(1)
+
+    (result,) = await silenced_by(desk, "silence:1a2b")
+    assert Skip(record_id, "its entry is still pending: a worker has it, or will take it over") == result
+    assert SILENCED == desk.store[record_id]
+
+
+async def test_a_search_that_lags_sends_nothing_twice(desk: Desk) -> None:
+    """What another operator sent again in the meantime is not touched."""
+    desk.store.lagging = True
+    record_id = desk.put(1, SILENCED)
+    desk.store.refresh()
+    await silenced_by(desk, "silence:1a2b")
+    before = desk.store[record_id]
+
+    assert [Skip(record_id, "it was sent again by now")] == await silenced_by(desk, "silence:1a2b")
+    assert before == desk.store[record_id]

@@ -3,7 +3,9 @@
 import datetime as dt
 
 import pytest
+import trio
 from msgspec.structs import replace
+from trio.testing import MockClock
 
 from tests.contracts.silences import silence
 from tests.support.fakes.silences import FakeSilences
@@ -12,7 +14,7 @@ from tests.unit.operations.desk import DELIVERED, NOW, Desk
 from trio_alerts.delivery import Delivery
 from trio_alerts.errors import AlertError, SettingsError
 from trio_alerts.operations import silences as operations
-from trio_alerts.operations.silences import add_silence, all_silences, end_silence, matchers_of, preview
+from trio_alerts.operations.silences import add_silence, all_silences, end_silence, matchers_of, preview, see_them_end
 from trio_alerts.record import Record
 from trio_alerts.settings.settings import Settings
 from trio_alerts.transitions import quarantined
@@ -92,6 +94,20 @@ async def test_an_end_is_written_into_the_silence(kept: FakeSilences) -> None:
         await end_silence(kept, made.id, "bob")
     with pytest.raises(AlertError, match="there is no silence 'ff'"):
         await end_silence(kept, "ff", "bob")
+
+
+@pytest.mark.parametrize(("ended_s_ago", "waits_s"), [(0.0, 2.0), (0.5, 1.5), (2.0, 0.0), (60.0, 0.0)])
+async def test_what_a_silence_kept_back_waits_until_no_process_believes_in_it(
+    kept: FakeSilences, autojump_clock: MockClock, ended_s_ago: float, waits_s: float
+) -> None:
+    """A process that saw it last 2 s ago silences nothing any more; one that was lost needs no wait."""
+    await kept.add(replace(silence("1a"), until=START - dt.timedelta(seconds=ended_s_ago)))
+    await kept.add(replace(silence("2b"), until=START + HOUR))
+
+    await see_them_end(kept, ["silence:1a", "silence:lost"])
+    assert waits_s == trio.current_time()
+    with pytest.raises(SettingsError, match="silence 2b is still active"):
+        await see_them_end(kept, ["silence:1a", "silence:2b"])
 
 
 @pytest.mark.parametrize(
