@@ -16,6 +16,7 @@ COMMANDS = {
     "show": ("show", "Show one record: the alert, and everything that happened to it."),
     "redeliver": ("redeliver", "Send undelivered alerts again."),
     "resolve": ("resolve", "Settle an alert that is in doubt, once you know whether it arrived."),
+    "silence": ("silence", "Keep alerts from being sent for a time; list, end or preview silences."),
     "dead": ("dead", "Inspect dead letters; replay or drop them."),
     "stats": ("stats", "Show how things stand: what waits, what failed, what was lost."),
     "adopt": ("adopt", "Take over a store that belongs to another deployment."),
