@@ -586,10 +586,22 @@ MUTATIONS = (
     ),
     Mutation(
         "an attempt counted that was not made",
-        "transitions.py",
+        "held_back.py",
         "after, attempts=begun.attempts - 1, suppressed_by=",
         "after, suppressed_by=",
         "tests/unit/pipeline/test_silences.py::test_a_silenced_alert_is_recorded_and_not_sent",
+    ),
+    Mutation(
+        "the doubt of an attempt silenced as well",
+        "held_back.py",
+        'replace(channel, state="suppressed", attempts=channel.attempts - 1)',
+        'replace(channel, state="suppressed", attempts=channel.attempts - 1, in_doubt=0)',
+    ),
+    Mutation(
+        "a silence that keeps everything back",
+        "routing/silences.py",
+        "return all(matcher.matches(event) for matcher in matchers)",
+        "return True",
     ),
     Mutation(
         "an active silence lifted in vain",
@@ -600,12 +612,31 @@ MUTATIONS = (
     ),
     Mutation(
         "a lifted silence sends what was delivered",
-        "transitions.py",
-        '        replace(channel, state="retrying", next_attempt_at=now, attempts_before=channel.attempts)\n'
-        '        if channel.state == "suppressed"',
-        '        replace(channel, state="retrying", next_attempt_at=now, attempts_before=channel.attempts)\n'
-        '        if channel.state != "sending"',
+        "held_back.py",
+        'movable = delivery.state not in ("sending", "quarantined", "delivered")',
+        'movable = delivery.state not in ("sending", "quarantined")',
         "tests/unit/operations/test_redeliver.py::test_a_silence_is_lifted_for_its_channels_only",
+    ),
+    Mutation(
+        "a lifted silence sends through channels that it never held",
+        "held_back.py",
+        '_lifted(channel, now) if channel.state == "suppressed" else channel',
+        "_lifted(channel, now)",
+        "tests/unit/operations/test_redeliver.py::test_a_silence_is_lifted_for_its_channels_only",
+    ),
+    Mutation(
+        "a lifted silence sends through the fallback at once",
+        "held_back.py",
+        "if channel.since and channel.next_attempt_at:",
+        "if False:",
+        "tests/unit/test_held_back.py::test_a_silence_stops_the_clock_of_a_fallback",
+    ),
+    Mutation(
+        "the fallback of a silenced alert is spared, and missing when it is sent after all",
+        "record_state.py",
+        'if primaries and all(one.state == "suppressed" for one in primaries):',
+        "if False:",
+        "tests/unit/test_held_back.py::test_a_silence_stops_the_clock_of_a_fallback",
     ),
     Mutation(
         "retries depend on a lock",

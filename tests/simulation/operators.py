@@ -1,5 +1,6 @@
 """What producers and operators do to the data: each method is named as its event, and notes what it took away."""
 
+import datetime as dt
 import hashlib
 import json
 from random import Random
@@ -14,6 +15,8 @@ from tests.support.fakes.store import FakeStore
 from tests.support.fakes.stream_server import FakeServer, Group, Stream
 from tests.support.fakes.world import EVENT, GROUP, STREAM
 from trio_alerts.clock import ServerClock
+from trio_alerts.held_back import silence_lifted
+from trio_alerts.ports.silences import Silence
 from trio_alerts.record import Record
 from trio_alerts.record_ids import REPLAY_OF, order
 
@@ -40,6 +43,10 @@ class Operators:
     @property
     def _stream(self) -> Stream:
         return self._server.streams.get(STREAM, Stream())
+
+    @property
+    def _pending(self) -> set[str]:
+        return {self._promises.entries[one] for one in self._server.pending(STREAM, GROUP)}
 
     @property
     def _group(self) -> Group | None:
@@ -86,6 +93,24 @@ class Operators:
             self._store.put(Record(record_id, record.body, again))
             self._promises.ledger[record_id].redelivered += 1
             self._history.note("operator", "redelivers", record_id)
+
+    def silence(self, event: Event) -> None:
+        now = dt.datetime.fromtimestamp(self._server.time(), dt.UTC)
+        until = now + dt.timedelta(seconds=event.lasts_s)
+        silence_id = f"{len(self._promises.silences)}"
+        self._promises.silences[silence_id] = Silence(
+            id=silence_id, matchers=("severity = high",), since=now, until=until, why="why", by="eve"
+        )
+        self._server.keep_silence(STREAM, GROUP, self._promises.silences[silence_id])
+
+    def lift(self, _: Event) -> None:
+        clock = ServerClock()
+        clock.set(self._server.time())
+        for record_id, stored in list(self._store.records.items()):
+            again = silence_lifted(stored.record.delivery, "", clock.now())
+            if again is not None and again.state == "retrying" and record_id not in self._pending:
+                self._store.put(Record(record_id, stored.record.body, again))
+                self._history.note("operator", "lifts", record_id)
 
     def delete_record(self, event: Event) -> None:
         chosen = _pick(sorted(self._store.records), event.number)

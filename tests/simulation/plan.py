@@ -22,6 +22,8 @@ What = Literal[
     "jump",  # the server's clock jumps by `lasts_s`, forward or back
     "mood",  # the receiver `target` behaves as `how` says, for `lasts_s`
     "redeliver",  # an operator sends again what failed or is in doubt
+    "silence",  # an operator silences half of the alerts, for `lasts_s`
+    "lift",  # an operator sends what silences kept back
     "replay",  # an operator gives the first dead letter a second chance
     "delete_record",  # an operator deletes a document
     "delete_entry",  # a producer trims, or an operator deletes, an entry
@@ -141,6 +143,7 @@ THEMES: dict[str, tuple[What, ...]] = {  # what happens, as often as it is named
     "backlog": ("kill", "kill", "kill", "kill_on"),
     "neighbours": ("neighbour", "neighbour", "mood", "mood", "kill", "kill", "kill_on", "stop", "redeliver", "flush"),
     "retries": ("mood", "mood", "mood", "kill_on", "kill", "weather", "redeliver", "pause", "lose_group"),
+    "silences": ("silence", "silence", "lift", "mood", "kill", "kill_on", "pause", "weather", "freeze", "jump"),
 }
 _LONG = ("slow", "frozen", "pauses")
 _MOODS_OF = {"slow": ("slow", "slow", "slow", "hang"), "frozen": ("slow",), "pauses": ("slow", "slow", "busy", "reset")}

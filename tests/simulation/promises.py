@@ -15,6 +15,8 @@ from tests.support.fakes import stream_server
 from tests.support.fakes.store import FakeStore
 from tests.support.fakes.stream_server import FakeServer
 from trio_alerts.delivery import Delivery
+from trio_alerts.held_back import SILENCE
+from trio_alerts.ports.silences import Silence
 from trio_alerts.ports.store import Conflict, Stored
 from trio_alerts.record import Record
 from trio_alerts.settings.settings import Settings
@@ -79,6 +81,7 @@ class Promises:
         regrouped_at_s: When entries were last given out again by losing or setting back the group.
         jumped_at_s: When the server's clock last jumped.
         stream_troubled: Whether a process could not reach the stream: then it cannot say what waits.
+        silences: Every silence that was ever set, by its ID.
         lethal: The record IDs of alerts that kill before they have a record, by their `alert_id`.
         flushed: The server has lost its data at least once, its identity included.
     """
@@ -93,6 +96,7 @@ class Promises:
         self.over = trio.Event()
         self.regrouped_at_s = self.jumped_at_s = -(10.0**6)
         self.stream_troubled = False
+        self.silences: dict[str, Silence] = {}
         self.lethal: dict[str, str] = {}
         self.network: Network
         self.living: dict[str, Incarnation] = {}
@@ -246,6 +250,7 @@ class Promises:
         delivery = after.delivery
         if delivery.state != "sending":
             emitted.outcome_known = True
+        self._check_silence(after)
         if before is None:
             return
         was = before.record.delivery
@@ -258,6 +263,13 @@ class Promises:
         stranger = who is not None and not who.dead and after.id not in held
         if stranger and who is not None and pending and self.regrouped_at_s < 0:
             self.breach("P3", f"{who.name} redrives {after.id}, whose entry is still pending")
+
+    def _check_silence(self, record: Record) -> None:
+        by = record.delivery.suppressed_by
+        if by in self._by_silence and record.fields()["severity"] != "high":
+            self.breach("P1", f"{record.id} was kept back by {by}, which does not match it")
+        if any(channel.state == "suppressed" for channel in record.delivery.channels) and by not in self._by_silence:
+            self.breach("P1", f"{record.id} was kept back by {by}, and there was no such silence")
 
     def _check_progress(self, record_id: str, was: Delivery, now: Delivery) -> None:
         if was.state == "delivered" and now.state != "delivered":
@@ -385,6 +397,8 @@ class Promises:
             wanted = {"suppressed": ("suppressed",), "bad": ("none",), "refused": ("none",), "lethal": ("none",)}.get(
                 emitted.kind, ("quarantined", "none") if buried else FINAL[:3]
             )
+            if stored is not None and stored.record.delivery.suppressed_by in self._by_silence and not buried:
+                wanted = (*wanted, "suppressed")
             if state not in wanted:
                 self.breach("P1", f"{emitted.id} ({emitted.kind}) ended as {state}, in the quarantine {buried} times")
             if emitted.kind in ("bad", "refused", "lethal") and not buried:
@@ -393,6 +407,10 @@ class Promises:
                 self._check_truth(emitted, stored.record)
                 if stored.record.delivery.reason == "max_deliveries" and not buried:
                     self._check_condemned(emitted)
+
+    @property
+    def _by_silence(self) -> set[str]:
+        return {f"{SILENCE}{one}" for one in self.silences}
 
     def _check_truth(self, emitted: Emitted, record: Record) -> None:
         document = msgspec.json.decode(record.to_json(), type=dict[str, object])

@@ -33,10 +33,7 @@ class FakeSilences(View):
         return self.server.silences.get((min(self._names), self._group), KeptSilences())
 
     def _write(self, silence: Silence, *, exists: bool, forgotten: Sequence[str] = ()) -> bool:
-        kept = self._kept
-        if (silence.id in kept.by_id) != exists:
+        if (silence.id in self._kept.by_id) != exists:
             return False
-        by_id = {one: there for one, there in kept.by_id.items() if one not in forgotten} | {silence.id: silence}
-        self.server.silence_writes += 1
-        self.server.silences[min(self._names), self._group] = KeptSilences(f"{self.server.silence_writes}", by_id)
+        self.server.keep_silence(min(self._names), self._group, silence, forgotten)
         return True

@@ -181,6 +181,13 @@ class FakeServer:
         self.silences.clear()
         self.changed.unpark_all()
 
+    def keep_silence(self, stream: str, group: str, silence: Silence, forgotten: Sequence[str] = ()) -> None:
+        """Write a silence of a deployment over the one of its ID, if there is one; no version comes twice."""
+        kept = self.silences.get((stream, group), KeptSilences())
+        by_id = {one: there for one, there in kept.by_id.items() if one not in forgotten} | {silence.id: silence}
+        self.silence_writes += 1
+        self.silences[stream, group] = KeptSilences(f"{self.silence_writes}", by_id)
+
     def set_id(self, stream: str, group: str, entry_id: str) -> None:
         """XGROUP SETID: the group reads on behind this entry, whatever it has read before."""
         self.streams[stream].groups[group].last_id = entry_id
