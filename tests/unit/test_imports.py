@@ -30,7 +30,7 @@ FLOOR = {room: number for number, rooms in enumerate(FLOORS) for room in rooms}
 
 # The same inside the pipeline: what its tasks share, the four steps, the tasks, and the service that starts them.
 PIPELINE = [
-    {"fault_points", "uptime", "turn", "in_flight", "channel_health", "newer_records"},
+    {"fault_points", "uptime", "turn", "in_flight", "channel_health", "newer_records", "bulkhead"},
     {"outage"},
     {"patient"},
     {"state"},

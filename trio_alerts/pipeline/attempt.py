@@ -114,6 +114,7 @@ async def _attempt(
     if channel is None:
         outcome = Refused("this channel is no longer configured")
     else:
+        send = pipeline.bulkhead.started(part.name, retry=part.attempts > 1)
         try:
             outcome = _until_there_is_waiting(await channel.send(_for(part, message)))
         except trio.TooSlowError:
@@ -127,6 +128,8 @@ async def _attempt(
                     record_id=message.id,
                     channel=part.name,
                 )
+        if send is not None:  # else, or if cancelled, nobody counts any more
+            send.ended(accepted=isinstance(outcome, Accepted))
     now_s = trio.current_time()
     outcomes[part.name] = (outcome, now_s - started_s)
     health.note(outcome, message.id, part.attempts, now_s)

@@ -10,6 +10,7 @@ import trio
 
 from trio_alerts.backoff import RetryPolicy
 from trio_alerts.clock import ServerClock
+from trio_alerts.pipeline.bulkhead import Bulkhead
 from trio_alerts.pipeline.channel_health import ChannelHealth
 from trio_alerts.pipeline.fault_points import FaultPoint
 from trio_alerts.pipeline.in_flight import InFlight
@@ -48,6 +49,7 @@ class Pipeline:
 
     def __post_init__(self) -> None:
         self.in_flight = InFlight(self.settings.workers)
+        self.bulkhead = Bulkhead((channel.names for channel in self.settings.channels), self.settings.workers)
         self.waits = Signal()  # a worker begins or ends to wait for a backend
         self.finished = 0  # entries that were acknowledged
         self.stream_outage = Outage("Redis", self.random, self.waits, lambda: self.finished)
