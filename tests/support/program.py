@@ -32,6 +32,8 @@ class Program:
     Args:
         folder: For what its processes leave behind.
         settings: By name.
+        tree: Where the code lies that they run; None: here.
+        module: What they run of it.
 
     Attributes:
         logs: Of the processes that were started with `running`.
@@ -40,6 +42,8 @@ class Program:
     folder: Path
     settings: dict[str, str] = field(default_factory=dict)
     logs: list[Path] = field(default_factory=list)
+    tree: Path | None = field(default=None, kw_only=True)
+    module: str = field(default="trio_alerts", kw_only=True)
 
     @property
     def environ(self) -> dict[str, str]:
@@ -53,7 +57,11 @@ class Program:
         self.logs.append(log)
         with log.open("wb") as output:
             process = subprocess.Popen(
-                command_line("run", *options), env=self.environ | _prefixed(settings), stdout=output, stderr=output
+                command_line("run", *options, module=self.module),
+                env=self.environ | _prefixed(settings),
+                cwd=self.tree,
+                stdout=output,
+                stderr=output,
             )
         try:
             yield process
@@ -64,8 +72,9 @@ class Program:
     def call(self, *argv: str, stdin: bytes = b"", **settings: str) -> Called:
         """Run another command to its end."""
         done = subprocess.run(
-            command_line(*argv),
+            command_line(*argv, module=self.module),
             env=self.environ | _prefixed(settings),
+            cwd=self.tree,
             input=stdin,
             capture_output=True,
             check=False,

@@ -1,0 +1,219 @@
+"""A rolling upgrade: the program as it was beside the program as it is, over one Redis and one store."""
+
+import datetime as dt
+import json
+import time
+from collections import Counter
+from collections.abc import Awaitable, Callable, Collection
+from pathlib import Path
+from typing import Any, TypeVar
+
+import pytest
+import trio
+
+from tests.real.conftest import MakeSite
+from tests.support.fakes.world import EVENT, GROUP
+from tests.support.ledger import balance
+from tests.support.program import LOOK_S, PATIENCE_S, Site, stop, wait_until
+from tests.support.receiver import Script, Step
+from tests.support.servers import ReceiverServer
+from tests.support.versions import BEFORE, TOLERANT, older
+from trio_alerts.alert import Entry, parse_entry
+from trio_alerts.channels.registry import channel_settings
+from trio_alerts.delivery import ChannelDelivery, Delivery
+from trio_alerts.errors import SchemaError
+from trio_alerts.held_back import first_state, silenced, standby, waiting
+from trio_alerts.ports.store import AlertStore, RecordFilter, Stored
+from trio_alerts.record import Record
+from trio_alerts.settings.sources import load_settings
+from trio_alerts.store import open_store
+from trio_alerts.transitions import first_attempt
+
+CONFIG = """
+[[channels]]
+name = "hook"
+url = "{url}/hook"
+
+[[channels]]
+name = "steady"
+url = "{url}/steady"
+
+[[routes]]
+match = {{ severity = "low" }}
+channels = ["hook"]
+
+[[routes]]
+channels = ["hook", "steady"]
+"""
+CHANNELS = {"low": ("hook",), "high": ("hook", "steady")}
+MORE = 80  # alerts, while both versions carry them
+ROUNDS = 4  # in which the older version meets each record that it does not know: more than `max_deliveries`
+
+T = TypeVar("T")
+
+
+def ask_store(site: Site, question: Callable[[AlertStore], Awaitable[T]]) -> T:
+    """Ask the store, as a process of this version does."""
+    names = {"redis_url": site.redis.url, "store_url": site.store_url, "stream": site.stream, "index": site.index}
+    settings = load_settings(names, {}, None, channel_settings)
+
+    async def ask() -> T:
+        async with open_store(settings) as store:
+            await store.guard()
+            return await question(store)
+
+    return trio.run(ask)
+
+
+def records(site: Site) -> dict[str, Record]:
+    return {record.id: record for record in ask_store(site, lambda store: store.search(RecordFilter(), 1000))}
+
+
+def meet(site: Site, delivery: Delivery, now: dt.datetime) -> str:
+    """Let an entry come whose record is there: its newer owner died between the record and the acknowledgement."""
+    fields = {b"event": json.dumps(EVENT).encode()}
+    with site.client() as client:
+        seconds, microseconds = client.time()
+        entry_id = f"{seconds * 1000 + microseconds // 1000}-7"
+        record = Record(entry_id, parse_entry(Entry(site.stream, entry_id, fields, entry_id), now).body, delivery)
+        assert isinstance(ask_store(site, lambda store: store.create(record)), Stored)
+        return str(client.xadd(site.stream, fields, id=entry_id).decode())
+
+
+def newer_deliveries(now: dt.datetime) -> dict[str, Delivery]:
+    """Return what only the newer version writes, by what the older one says of it."""
+    hour, second = dt.timedelta(hours=1), dt.timedelta(seconds=1)
+    cut = first_state(
+        (ChannelDelivery("hook", "sending"), standby("steady", ["hook"], now + hour)), "gone", now - hour, 60
+    )
+    return {
+        "delivery.state 'waiting'": first_state((waiting("hook", now, now + hour),), "gone", now, 60),
+        "delivery.channels.state 'standby'": cut,
+        "delivery.channels.fallback_of": first_state((standby("steady", ["hook"], now + second),), "gone", now, 60),
+        "delivery.channels.state 'suppressed'": silenced(
+            first_attempt(["hook", "steady"], "gone", now, 60), "1", "by mistake", now
+        ),
+    }
+
+
+class Met:
+    """How often somebody took entries over: each time the server's clock of their idle time begins anew."""
+
+    def __init__(self, site: Site, entry_ids: Collection[str]) -> None:
+        self.times = Counter[str]()
+        self._site = site
+        self._idle = dict.fromkeys(entry_ids, 0)
+
+    def least(self) -> int:
+        """Look; return how often the one that was met least was."""
+        with self._site.client() as client:
+            pending: Any = client.xpending_range(self._site.stream, GROUP, "-", "+", 1000)
+        for one in pending:
+            entry_id, idle = one["message_id"].decode(), one["time_since_delivered"]
+            if entry_id in self._idle:
+                self.times[entry_id] += idle < self._idle[entry_id]
+                self._idle[entry_id] = idle
+        return min(self.times[entry_id] for entry_id in self._idle)
+
+
+@pytest.fixture(params=["valkey+opensearch3", "redis7+opensearch2"])
+def site(request: pytest.FixtureRequest, make_site: MakeSite, tmp_path: Path, receiver: ReceiverServer) -> Site:
+    config = tmp_path / "channels.toml"
+    config.write_text(CONFIG.format(url=receiver.url))
+    site = make_site(Site, request.param, config=str(config), retry_schedule_s="0.5,0.5,1,1,1,1", max_deliveries="3")
+    del site.settings["webhook_url"]
+    return site
+
+
+def test_old_and_new_side_by_side(site: Site, receiver: ReceiverServer) -> None:
+    """What the older one does not know it leaves alone, however often it meets it; both carry everything else.
+
+    Nothing is quarantined, lost, or sent twice unmarked, although a newer process is killed in the middle.
+    """
+    receiver.set_scripts({"/hook": Script([Step(503), Step(200, delay_s=0.1)], each="id")})
+    old = older(site, TOLERANT)
+    emitted: dict[str, tuple[str, ...]] = {}
+
+    def emit(count: int) -> None:
+        for number in range(count):
+            severity = ("low", "high")[number % 2]
+            emitted[site.emit(severity=severity, alert_id=f"a-{len(emitted)}")] = CHANNELS[severity]
+
+    with old.running() as oldest:
+        wait_until(lambda: "reading " in old.log(), "the older one reads", old)
+        emit(4)
+        with site.running(fault="after_send:kill") as dying:  # its guard adds fields to the mapping
+            wait_until(lambda: "reading " in site.log(), "the newer one reads", site)
+            while dying.poll() is None:
+                emit(1)
+                time.sleep(LOOK_S)
+        now = dt.datetime.now(dt.UTC)
+        unknown = {what: meet(site, delivery, now) for what, delivery in newer_deliveries(now).items()}
+        met = Met(site, unknown.values())
+        wait_until(lambda: met.least() >= ROUNDS, "the older one meets them again and again", old)
+        for what in unknown:
+            assert 1 == old.log().count(f"does not know {what}; it is left to newer processes"), old.log()
+        wait_until(lambda: balanced(old) == {"delivered": len(emitted), "unknown": len(unknown)}, "it counts them", old)
+
+        with site.running() as newer:
+            emit(MORE)
+            left = {"delivered": len(emitted) + 2, "waiting": 1, "suppressed": 1}
+            wait_until(lambda: balanced(site) == left, "everything is settled", site)
+            assert [0, 0] == [stop(oldest), stop(newer)], old.log() + site.log()
+
+    assert (0, []) == (site.pending(), site.dead())
+    told = records(site)
+    ours = {entry_id: record for entry_id, record in told.items() if entry_id in emitted}
+    requests = receiver.ledger().requests
+    found = balance(emitted, ours, (), (request for request in requests if request.webhook_id in emitted))
+    assert ([], len(emitted)) == (found.faults, found.delivered)
+    waiting_id, cut_id, fallback_id, suppressed_id = unknown.values()
+    for entry_id, sent in ((waiting_id, []), (cut_id, ["/hook"] * 2), (fallback_id, ["/steady"]), (suppressed_id, [])):
+        assert sent == [request.path for request in requests if request.webhook_id == entry_id], told[entry_id]
+    assert ["delivered", "spared"] == [channel.state for channel in told[cut_id].delivery.channels]
+
+
+def balanced(program: Site) -> dict[str, int]:
+    """Return what a version's own ledger counts, but for what was seen, once it balances."""
+    called = program.call("audit", "--deep", "--json")
+    fates = json.loads(called.out) if called.out else {}
+    return {name: count for name, count in fates.items() if count and name not in ("seen", "balanced")}
+
+
+@pytest.mark.parametrize("commit", [BEFORE, TOLERANT])
+def test_on_sqlite_the_newer_one_ends_the_older(commit: str, make_site: MakeSite, receiver: ReceiverServer) -> None:
+    """It upgrades the file at start; the older one stops with exit code 3 at its next guard, and nothing is lost.
+
+    Not even what the older one is sending then: the newer one takes it over, and counts it as in doubt.
+    """
+    receiver.set_scripts({"*": Script([Step(503), Step(200)], each="id")})
+    site = make_site(
+        Site,
+        webhook_url=f"{receiver.url}/webhook",
+        retry_schedule_s="0.5,0.5,1,1,1,1",
+        lease_s="10",
+        send_timeout_s="2",
+        connect_timeout_s="1",
+    )
+    old = older(site, commit)
+    with old.running() as oldest:
+        wait_until(lambda: "reading " in old.log(), "the older one reads", old)
+        emitted = [site.emit(alert_id=f"a-{number}") for number in range(4)]
+        wait_until(lambda: receiver.totals().accepted == len(emitted), "they are retried", old)
+        receiver.set_scripts({"*": Script([Step(200, delay_s=3600)])})
+        emitted.append(site.emit(alert_id="slow"))
+        wait_until(lambda: receiver.totals().requests == 9, "it is being sent", old)
+        receiver.set_scripts({})
+
+        assert "stop all processes of the older version first" in site.call("check").out
+        with site.running() as newer:
+            assert SchemaError.exit_code == oldest.wait(PATIENCE_S), old.log()
+            emitted.append(site.emit(alert_id="late"))
+            wait_until(lambda: balanced(site) == {"delivered": len(emitted)}, "everything is delivered", site)
+            assert 0 == stop(newer), site.log()
+    assert "made by a newer version of this program (schema 2, this one knows 1)" in old.log()
+    with old.running() as late:
+        assert SchemaError.exit_code == late.wait(PATIENCE_S)
+
+    found = balance(dict.fromkeys(emitted, ("webhook",)), records(site), (), receiver.ledger().requests)
+    assert ([], len(emitted)) == (found.faults, found.delivered)
