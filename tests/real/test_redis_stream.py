@@ -28,13 +28,23 @@ from tests.contracts.stream import (
 from tests.support.servers import RedisServer
 from trio_alerts.alert import Entry
 from trio_alerts.backends.redis import upkeep
-from trio_alerts.backends.redis.keys import dead_letter_key, deployment_key, ledger_key, lock_key, lost_key
+from trio_alerts.backends.redis.keys import (
+    dead_letter_key,
+    deployment_key,
+    due_key,
+    ledger_key,
+    lock_key,
+    lost_key,
+    probe_key,
+    queue_key,
+    sweep_key,
+)
 from trio_alerts.backends.redis.stream import RedisStream, open_redis_stream
 from trio_alerts.errors import StartError, Unavailable
 from trio_alerts.ports.stream import Pending
 from trio_alerts.secret import Secret
 from trio_alerts.settings.addresses import RedisAddress, parse_redis_url
-from trio_alerts.settings.settings import Settings
+from trio_alerts.settings.settings import ChannelSettings, Settings
 
 
 class RedisWorld:
@@ -228,7 +238,8 @@ async def test_a_server_without_an_append_only_file_is_mentioned(
     [
         *("info", "xinfo|groups", "xlen", "xreadgroup", "xpending", "xclaim", "xack", "xrange", "xgroup|create"),
         *("xgroup|delconsumer", "eval", "xadd", "set", "time", "xinfo|stream", "xinfo|consumers", "xgroup|setid"),
-        *("hget", "hset", "hdel", "hincrby", "xtrim"),
+        *("hget", "hset", "hdel", "hincrby", "xtrim", "hmget"),
+        *("zadd", "zrem", "zscore", "zrange", "zrangebyscore", "zpopmin", "zcard"),
     ],
 )
 async def test_a_missing_permission_is_noticed_at_start(
@@ -238,7 +249,8 @@ async def test_a_missing_permission_is_noticed_at_start(
     name = world.names[0]
     add(world, 1)
     with user(world, redis_server, "allkeys", f"-{command}") as url:
-        limited = settings(redis_server, redis_url=url, stream=name, trim="acked")
+        channels = (ChannelSettings(name="webhook"),)
+        limited = settings(redis_server, redis_url=url, stream=name, trim="acked", channels=channels)
         async with open_redis_stream(limited) as stream:
             expected = rf"'limited' run {command.upper().replace('|', ' ')}\b"
             with pytest.raises(StartError, match=expected):
@@ -250,8 +262,9 @@ async def test_a_missing_permission_is_noticed_at_start(
 
 
 async def test_a_key_without_permission_is_noticed_at_start(world: RedisWorld, redis_server: RedisServer) -> None:
-    """The user needs the dead-letter stream, the logs and the locks too."""
+    """The user needs the dead-letter stream, the logs, the locks, the hints and each channel's queue too."""
     name = world.names[0]
+    channels = (ChannelSettings(name="webhook"),)
     allowed: list[str] = [f"~{name}"]
     for wanted in (
         dead_letter_key(name),
@@ -259,15 +272,21 @@ async def test_a_key_without_permission_is_noticed_at_start(world: RedisWorld, r
         ledger_key(name, GROUP),
         lock_key(name, GROUP, "redrive"),
         deployment_key(name, GROUP),
+        due_key(name, GROUP),
+        sweep_key(name, GROUP),
+        queue_key(name, GROUP, "webhook"),
+        probe_key(name, GROUP, "webhook"),
     ):
         with user(world, redis_server, *allowed) as url:
-            async with open_redis_stream(settings(redis_server, redis_url=url, stream=name)) as stream:
+            limited = settings(redis_server, redis_url=url, stream=name, channels=channels)
+            async with open_redis_stream(limited) as stream:
                 with pytest.raises(StartError) as raised:
                     await stream.prepare()
         assert repr(wanted) in str(raised.value)
         allowed.append(f"~{wanted}")
     with user(world, redis_server, *allowed) as url:
-        async with open_redis_stream(settings(redis_server, redis_url=url, stream=name)) as stream:
+        limited = settings(redis_server, redis_url=url, stream=name, channels=channels)
+        async with open_redis_stream(limited) as stream:
             await stream.prepare()
 
 

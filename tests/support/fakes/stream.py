@@ -6,6 +6,7 @@ from collections.abc import Collection, Iterator, Sequence
 
 import trio
 
+from tests.support.fakes.hints import FakeHints
 from tests.support.fakes.stream_server import FakeServer, Group, Held, Stream, View
 from tests.support.fakes.upkeep import FakeUpkeep
 from tests.support.fakes.wire import served
@@ -24,11 +25,13 @@ class FakeStream(View):
 
     Attributes:
         upkeep: The janitor's view of the same server.
+        hints: The group's hints on it.
     """
 
     def __init__(self, server: FakeServer, settings: Settings) -> None:
         super().__init__(server, settings)
         self.upkeep = FakeUpkeep(server, settings)
+        self.hints = FakeHints(server, settings)
         self._ids = RecordIds(settings.stream_names)
         self._replays: dict[tuple[str, str], str] = {}
         self._cursors: dict[str, str] = {}

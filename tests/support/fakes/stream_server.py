@@ -13,6 +13,7 @@ from tests.support.fakes.store import Fault
 from tests.support.fakes.wire import Wire
 from trio_alerts.alert import Entry
 from trio_alerts.errors import Unavailable
+from trio_alerts.ports.hints import Queued
 from trio_alerts.ports.silences import Silence
 from trio_alerts.ports.stream import Pending
 from trio_alerts.record_ids import order
@@ -84,6 +85,22 @@ class KeptSilences:
     by_id: Mapping[str, Silence] = field(default_factory=dict)
 
 
+@dataclass(slots=True)
+class HintKeys:
+    """What the server keeps of a group's hints: due times in ms, queues by channel, and when was swept."""
+
+    due: dict[str, int] = field(default_factory=dict)
+    queues: dict[str, dict[str, Queued]] = field(default_factory=dict)
+    sweep_began_ms: int | None = None
+    sweep_ended_ms: int | None = None
+    sweeping_since_ms: int = 0
+
+    def lose(self) -> None:
+        """DEL of every hint key."""
+        self.due.clear()
+        self.queues.clear()
+
+
 class FakeServer:
     """What several consumers share.
 
@@ -98,6 +115,7 @@ class FakeServer:
         deleted: The IDs of entries that were found deleted while they were pending, by the stream's name.
         owners: The identity of the deployment of each stream and group that has one.
         silences: Those of each deployment that ever had one, by the first of its streams and its group.
+        hints: What is kept of the hints of each group.
         wire: Carries the calls, if it is set; `latency_s`, `down`, `fail_next` and `decide` then mean nothing.
     """
 
@@ -110,6 +128,7 @@ class FakeServer:
         self.owners: dict[tuple[str, str], str] = {}
         self.silences: dict[tuple[str, str], KeptSilences] = {}
         self.silence_writes = 0
+        self.hints: dict[str, HintKeys] = {}
         self.calls: list[Call] = []
         self.decide: Callable[[Call], Fault | None] = lambda _: None
         self.changed = trio.lowlevel.ParkingLot()
@@ -179,6 +198,9 @@ class FakeServer:
         self.deleted.clear()
         self.locks.clear()
         self.silences.clear()
+        for kept in self.hints.values():
+            kept.lose()
+            kept.sweep_began_ms = kept.sweep_ended_ms = None
         self.changed.unpark_all()
 
     def keep_silence(self, stream: str, group: str, silence: Silence, forgotten: Sequence[str] = ()) -> None:
@@ -197,6 +219,10 @@ class FakeServer:
         """Return the pending list in the order of the stream; empty if there is no such group."""
         there = self.streams.get(stream, Stream()).groups.get(group, Group("0-0"))
         return {entry_id: there.pending[entry_id] for entry_id in sorted(there.pending, key=order)}
+
+    def hints_of(self, group: str) -> HintKeys:
+        """Return what is kept of a group's hints."""
+        return self.hints.setdefault(group, HintKeys())
 
     def called(self, *methods: str) -> list[Call]:
         """Return the calls of these methods."""

@@ -26,7 +26,7 @@ _FORBIDDEN = re.compile(
     re.IGNORECASE,
 )
 _CALLED = re.compile(r"redis\.p?call\('([A-Z]+)'(?:, '([A-Z]+)')?")
-_WITH_KEY = ("X", "H", "EXISTS", "PTTL")
+_WITH_KEY = ("X", "H", "Z", "EXISTS", "PTTL")
 _SUBCOMMANDS = ("CLIENT", "XGROUP", "XINFO")
 
 

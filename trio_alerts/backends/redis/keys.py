@@ -40,6 +40,26 @@ def silences_key(stream: str, group: str) -> str:
     return _beside(stream, f"silences:{group}")
 
 
+def due_key(stream: str, group: str) -> str:
+    """Name the sorted set of the stream's records by when somebody has to look at them again."""
+    return _beside(stream, f"due:{group}")
+
+
+def queue_key(stream: str, group: str, channel: str) -> str:
+    """Name the sorted set of the stream's records that wait for a channel, the most severe first, then the oldest."""
+    return _beside(stream, f"queue:{group}:{channel}")
+
+
+def probe_key(stream: str, group: str, channel: str) -> str:
+    """Name the sorted set of the same records by how often they were tried, then as in the queue."""
+    return _beside(stream, f"probe:{group}:{channel}")
+
+
+def sweep_key(stream: str, group: str) -> str:
+    """Name the hash of when the group last swept the store: `began`, `ended`, and `since` without a break, in ms."""
+    return _beside(stream, f"sweep:{group}")
+
+
 def _beside(stream: str, suffix: str) -> str:
     """A name that chooses its slot by braces keeps them, any other is put into braces."""
     opening = stream.find("{")

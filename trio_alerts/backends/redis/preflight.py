@@ -1,7 +1,7 @@
 """What the server must allow and hold before anything is read: found out without changing anything there."""
 
 import secrets
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -14,10 +14,14 @@ from trio_alerts.backends.redis.groups import find_group
 from trio_alerts.backends.redis.keys import (
     dead_letter_key,
     deployment_key,
+    due_key,
     ledger_key,
     lock_key,
     lost_key,
+    probe_key,
+    queue_key,
     silences_key,
+    sweep_key,
 )
 from trio_alerts.errors import SettingsError, StartError, Unavailable
 from trio_alerts.settings.settings import Settings
@@ -171,10 +175,28 @@ def needs(settings: Settings, stream: str) -> list[_Need]:
         _Need("to know whose the stream is", ("GET", deployment_key(stream, group))),
         _Need("to say whose the stream is", ("SET", deployment_key(stream, group), "1", "NX", _NEVER_AN_ID)),
         _Need("to know the server's time, which all processes share", ("TIME",)),
+        *_hint_needs(settings, stream),
     ]
     if settings.trim == "acked":
         wanted.append(_Need("to trim the stream (`trim`)", ("XTRIM", stream, "MINID", _NEVER_AN_ID)))
     return wanted
+
+
+def _hint_needs(settings: Settings, stream: str) -> Iterator[_Need]:
+    """Yield what hints need: when to look at which record, and which comes next in a channel's queue."""
+    group = settings.group
+    due, sweep, nobody = due_key(stream, group), sweep_key(stream, group), secrets.token_hex(16)
+    yield _Need("to note when a retry is due", ("ZADD", due, _NEVER_AN_ID, nobody))
+    yield _Need("to note when a retry is due", ("ZREM", due, nobody))
+    yield _Need("to note when a retry is due", ("ZSCORE", due, nobody))
+    yield _Need("to find what is due", ("ZRANGEBYSCORE", due, _NEVER_AN_ID, _NEVER_AN_ID))
+    yield _Need("to find what is due", ("ZRANGE", due, 0, 0))
+    yield _Need("to take the next out of a queue", ("ZPOPMIN", due, _NEVER_AN_ID))
+    yield _Need("to let one process do what all need", ("HMGET", sweep, "began"))
+    yield _Need("to let one process do what all need", ("HSET", sweep, "field", "value", "a field without a value"))
+    for channel in settings.channels:
+        for key in (queue_key(stream, group, channel.name), probe_key(stream, group, channel.name)):
+            yield _Need(f"to keep the queue of channel {channel.name!r}", ("ZCARD", key))
 
 
 def comforts(settings: Settings, stream: str) -> list[_Need]:

@@ -17,6 +17,7 @@ from trio_alerts.backends.redis.dead_letters import noted_fields
 from trio_alerts.backends.redis.deployment import RedisDeployment
 from trio_alerts.backends.redis.entries import Entries
 from trio_alerts.backends.redis.groups import Groups
+from trio_alerts.backends.redis.hints import RedisHints
 from trio_alerts.backends.redis.keys import lock_key
 from trio_alerts.backends.redis.pending import PAGE, PendingList, next_page
 from trio_alerts.backends.redis.preflight import survey
@@ -55,6 +56,7 @@ class RedisStream:
         groups: What watches the streams.
         upkeep: What the janitor does, over the same connection.
         silences: What operators keep from being sent, over the same connection.
+        hints: What says when to look, and what comes next.
     """
 
     def __init__(self, settings: Settings, client: RedisClient, blocking: RedisClient) -> None:
@@ -66,6 +68,7 @@ class RedisStream:
         self.groups = Groups(settings, client, deployment)
         self.upkeep = RedisUpkeep(settings, client, self.groups)
         self.silences = RedisSilences(client, settings.stream_names, settings.group)
+        self.hints = RedisHints(settings, client)
         self._reader = RedisReader(settings, client, blocking, self.groups)
         self.wake = self._reader.wake
         self._entries = Entries(settings.stream_names)

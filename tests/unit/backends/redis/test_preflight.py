@@ -6,17 +6,18 @@ import trio
 
 from tests.fuzz.redis import FuzzedClient, FuzzedServer
 from trio_alerts.alert import Entry
-from trio_alerts.backends.redis import losses, scripts, upkeep
+from trio_alerts.backends.redis import hints, losses, scripts, upkeep
 from trio_alerts.backends.redis.answers import calls_of
 from trio_alerts.backends.redis.preflight import comforts, needs
 from trio_alerts.backends.redis.stream import RedisStream
 from trio_alerts.ports.stream import Pending
-from trio_alerts.settings.settings import Settings
+from trio_alerts.settings.settings import ChannelSettings, Settings
 
-SETTINGS = Settings(stream="s", group="g", consumer="me", trim="acked")
+CHANNELS = (ChannelSettings(name="pager"),)
+SETTINGS = Settings(stream="s", group="g", consumer="me", trim="acked", channels=CHANNELS)
 SCRIPTS = {
     text
-    for module in (scripts, losses, upkeep)
+    for module in (scripts, losses, upkeep, hints)
     for text in vars(module).values()
     if isinstance(text, str) and "redis.call(" in text
 }
@@ -30,7 +31,7 @@ def test_what_scripts_call_is_asked_for() -> None:
     """A command that only a script uses would be missed in the middle of the work, after the send."""
     called = {call for script in SCRIPTS for call in calls_of(script)}
 
-    assert {"XCLAIM", "XGROUP SETID", "HINCRBY", "HSETNX", "XTRIM"} <= called
+    assert {"XCLAIM", "XGROUP SETID", "HINCRBY", "HSETNX", "XTRIM", "ZADD", "ZPOPMIN"} <= called
     assert called <= asked_for()
 
 

@@ -1,0 +1,126 @@
+"""The port of the hints: what says when to look at which record, and which of those that wait in a queue comes next.
+
+A hint decides nothing: the record does. Whoever follows one reads the record first; what is lost, or wrong, costs time,
+and the sweep makes it good.
+"""
+
+import datetime as dt
+from collections.abc import Collection, Mapping, Sequence
+from typing import Protocol
+
+from msgspec import Struct
+
+
+class DueHint(Struct, frozen=True):
+    """When somebody has to look at a record again.
+
+    Args:
+        record_id: The record.
+        at: When; None: nothing is left to do. A fraction of a millisecond is rounded up.
+        taken_until_ms: What `take_due` said when it handed the hint out, if it did: see `Taken`.
+    """
+
+    record_id: str
+    at: dt.datetime | None
+    taken_until_ms: int | None = None
+
+
+class Taken(Struct, frozen=True):
+    """A due hint that was handed to us, and to nobody else before `until_ms`, in milliseconds since the epoch."""
+
+    record_id: str
+    until_ms: int
+
+
+class DueNow(Struct, frozen=True):
+    """What is due.
+
+    Args:
+        at: The server's time.
+        taken: Which hints are ours now, the earliest first.
+        next_in_s: In how many seconds the next one is due, 0 if more are due now; infinite if there is none.
+    """
+
+    at: dt.datetime
+    taken: Sequence[Taken]
+    next_in_s: float
+
+
+class Queued(Struct, frozen=True):
+    """A record that waits in the queue of a channel.
+
+    Args:
+        channel: Whose queue.
+        record_id: The record; its entry's ID says how old it is.
+        severity_rank: How severe; a higher one comes first.
+        attempts: How many were made through the channel.
+    """
+
+    channel: str
+    record_id: str
+    severity_rank: int
+    attempts: int = 0
+
+
+class Head(Struct, frozen=True):
+    """The first in a channel's queue, and how many there are in all."""
+
+    record_id: str
+    severity_rank: int
+    waiting: int
+
+
+class Hints(Protocol):
+    """When to look at which record, and which comes next; shared by all processes of a group."""
+
+    async def put_due(self, hints: Sequence[DueHint]) -> None:
+        """Say when records are due.
+
+        A hint that was taken and is still as it was handed out is put at its new time, or removed. Else somebody has
+        written it since: then the earlier time counts, and nothing is removed.
+        """
+
+    async def take_due(self, count: int, lease_s: float, until: dt.datetime | None = None) -> DueNow:
+        """Take at most `count` of the hints that are due, by the server's clock; each becomes due again in `lease_s`.
+
+        So what a taker does not live to do is done by another one. Of two takers, one gets a hint.
+
+        Args:
+            count: How many; with several streams, of each.
+            lease_s: How long they are ours.
+            until: Only what was due by then, if that is earlier than now.
+        """
+
+    async def begin_sweep(self, every_s: float, *, broken: bool = False) -> float | None:
+        """Tell whether it is our turn to sweep; of all processes, one gets it every `every_s` seconds.
+
+        Args:
+            every_s: How long nobody else gets it.
+            broken: The order of things was disturbed, such as by a clock that was set: the time begins anew.
+
+        Returns:
+            For how many seconds sweeps have been made one after the other, without a break of `BREAK_S`; None: it is
+            not our turn.
+        """
+
+    async def end_sweep(self) -> None:
+        """Note that a sweep is complete."""
+
+    async def put_queued(self, queued: Collection[Queued]) -> None:
+        """Put records into queues; those that are there already get their new place."""
+
+    async def take_queued(self, channel: str, *, probe: bool = False) -> str | None:
+        """Take the next record out of a channel's queue: the most severe, then the oldest. Of two takers, one gets it.
+
+        With `probe` the one with the fewest attempts, then by severity and age: one alert that always fails must not
+        stand before all others when a receiver is tried.
+        """
+
+    async def drop_queued(self, channel: str, record_ids: Collection[str]) -> None:
+        """Take records out of a channel's queue, if they are there."""
+
+    async def heads(self, channels: Collection[str]) -> Mapping[str, Head]:
+        """Return the head of each queue that is not empty."""
+
+
+BREAK_S = 300.0  # without a sweep for so long, processes were down: what waited meanwhile is given time
