@@ -127,6 +127,41 @@ MUTATIONS = (
         test="tests/unit/pipeline/test_redriver.py",
     ),
     Mutation(
+        "a fallback that the record does not keep",
+        "pipeline/claim.py",
+        "return first_state((*sending, *standing_by), owner, now, lease_s)",
+        "return first_state((*sending,), owner, now, lease_s)",
+        test="tests/unit/pipeline/test_fallback.py",
+    ),
+    Mutation(
+        "a fallback that is not due before all schedules have ended",
+        "pipeline/claim.py",
+        "standby(one.channel, one.primaries, now + dt.timedelta(seconds=one.after_s))",
+        "standby(one.channel, one.primaries, now + dt.timedelta(days=9))",
+        test="tests/unit/pipeline/test_fallback.py",
+    ),
+    Mutation(
+        "a channel that one route sends to stands by for another",
+        "routing/routes.py",
+        "for fallback in route.fallbacks if fallback.channel not in channels",
+        "for fallback in route.fallbacks",
+        test="tests/unit/routing/test_routes.py",
+    ),
+    Mutation(
+        "a fallback of two routes forgets the primaries of one",
+        "routing/routes.py",
+        "primaries = tuple(dict.fromkeys((*other.primaries, *one.primaries)))",
+        "primaries = one.primaries",
+        test="tests/unit/routing/test_routes.py",
+    ),
+    Mutation(
+        "a channel that is only a fallback counts as unused",
+        "routing/routes.py",
+        "for name in (*route.channels, *route.fallback)}",
+        "for name in route.channels}",
+        test="tests/unit/routing/test_routes.py",
+    ),
+    Mutation(
         "what waits in a queue sent by whoever gets its entry again",
         "pipeline/claim.py",
         'if delivery.state in FINAL or delivery.state in ("retrying", "waiting"):',
@@ -164,8 +199,8 @@ MUTATIONS = (
     Mutation(
         "routes that go on and decide at once",
         "routing/routes.py",
-        "if not (channels or route.continues):",
-        "if not channels:",
+        "if not (taken or route.continues):",
+        "if not taken:",
         test="tests/unit/routing/test_routes.py",
     ),
     Mutation(
@@ -217,8 +252,8 @@ MUTATIONS = (
     Mutation(
         "lease too short",
         "pipeline/claim.py",
-        "first_attempt(decision.channels, owner, now, pipeline.settings.lease_s)",
-        "first_attempt(decision.channels, owner, now, 1.0)",
+        "_first_attempt(decision, owner, now, pipeline.settings.lease_s)",
+        "_first_attempt(decision, owner, now, 1.0)",
     ),
     Mutation(
         "no fresh lease before the send",

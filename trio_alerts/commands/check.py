@@ -45,7 +45,7 @@ async def _check(settings: Settings, report: "_Report") -> None:
             "routes",
             f"{len(settings.routes)}; every alert leads somewhere" if settings.routes else "all to every channel",
         )
-        for warning in routing.proof.warnings:
+        for warning in routing.warnings:
             report.note("routes", f"warning: {warning}")
     for name, why in await _unreachable(settings):
         report.note("channels", f"warning: {name} cannot be reached now; its alerts would be retried: {why}")

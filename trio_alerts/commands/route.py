@@ -12,7 +12,7 @@ from trio_alerts.commands.output import print_json
 from trio_alerts.errors import SettingsError
 from trio_alerts.event import parse_event
 from trio_alerts.operations.alert_file import FoundAlert, read_alerts
-from trio_alerts.routing.routes import Deliver, Routing
+from trio_alerts.routing.routes import Decision, Deliver, Routing, Suppress
 from trio_alerts.settings.settings import Settings, require_channels
 from trio_alerts.text import one_line
 
@@ -38,12 +38,21 @@ def _lines(alert: FoundAlert, routing: Routing, now: dt.datetime, *, explained: 
     decision = routing.decide(event, now)
     verdicts = list(routing.verdicts(event, now))
     taken = ", ".join(verdict.route.name for verdict in verdicts if not verdict.why_not)
-    where = ", ".join(decision.channels) if isinstance(decision, Deliver) else "suppressed"
-    yield f"{one_line(alert.alert_id)}\t{where}\t{taken}"
+    yield f"{one_line(alert.alert_id)}\t{_where(decision)}\t{taken}"
     if explained:
         width = max(len(verdict.route.name) for verdict in verdicts)
         for verdict in verdicts:
             yield f"  {verdict.route.name:<{width}}  {verdict.why_not or 'matches'}"
+
+
+def _where(decision: Decision) -> str:
+    if isinstance(decision, Suppress):
+        return "suppressed"
+    fallbacks = (
+        f"; {one.channel} unless {' or '.join(one.primaries)} accepts it within {one.after_s:g} s"
+        for one in decision.fallbacks
+    )
+    return ", ".join(decision.channels) + "".join(fallbacks)
 
 
 def _document(alert: FoundAlert, routing: Routing, now: dt.datetime, *, explained: bool) -> dict[str, object]:
@@ -53,6 +62,7 @@ def _document(alert: FoundAlert, routing: Routing, now: dt.datetime, *, explaine
     document: dict[str, object] = {
         "alert_id": alert.alert_id,
         "channels": decision.channels if isinstance(decision, Deliver) else (),
+        "fallbacks": decision.fallbacks if isinstance(decision, Deliver) else (),
         "suppressed_by": None if isinstance(decision, Deliver) else decision.rule,
         "routes": [verdict.route.name for verdict in verdicts if not verdict.why_not],
     }
@@ -71,8 +81,9 @@ def _add_options(parser: argparse.ArgumentParser) -> None:
 COMMAND = Command(
     execute=_execute,
     about="""\
-Prints each alert's alert_id, the channels that it would go to (or "suppressed"), and the routes that say so, separated
-by tabs. Nothing is sent, recorded or connected to. A time is RFC 3339, or how long ago (30m, 1h, 7d).
+Prints each alert's alert_id, the channels that it would go to (or "suppressed") with their fallbacks, and the routes
+that say so, separated by tabs. Nothing is sent, recorded or connected to. A time is RFC 3339, or how long ago (30m, 1h,
+7d).
 
 If some alerts are not valid, the problems are listed at the end, and the exit code is 2; so it is with routes that
 `run` would refuse.""",

@@ -1,5 +1,6 @@
 """Claims of records: whoever sends owns the record first, by creating it or by writing over what was read."""
 
+import datetime as dt
 from enum import Enum, auto
 from functools import partial
 
@@ -9,14 +10,15 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from trio_alerts.alert import Alert, Entry
-from trio_alerts.delivery import FINAL, Delivery
+from trio_alerts.delivery import FINAL, ChannelDelivery, Delivery
 from trio_alerts.errors import RefusedContent
+from trio_alerts.held_back import first_state, standby
 from trio_alerts.pipeline.silences import unless_silenced
 from trio_alerts.pipeline.state import Pipeline
 from trio_alerts.ports.store import Stored
 from trio_alerts.ports.stream import SUSPECT_DELIVERIES
 from trio_alerts.record import Record
-from trio_alerts.routing.routes import Suppress
+from trio_alerts.routing.routes import Deliver, Suppress
 from trio_alerts.transitions import first_attempt, left_to_redriver, renewed, suppressed, taken_over
 
 
@@ -58,7 +60,7 @@ async def persist(entry: Entry, alert: Alert, pipeline: Pipeline) -> Claim | Dis
     if isinstance(decision, Suppress):
         delivery = suppressed(decision.rule)
     else:
-        begun = first_attempt(decision.channels, owner, now, pipeline.settings.lease_s)
+        begun = _first_attempt(decision, owner, now, pipeline.settings.lease_s)
         delivery = unless_silenced(begun, alert.event, pipeline)
     record = Record(entry.record_id, alert.body, delivery)
     store, rounds = pipeline.store_before_send, 0
@@ -144,6 +146,16 @@ async def try_to_claim(
     if current is None or current.record.delivery.owner != owner or not current.record.delivery.sending():
         return None
     return Claim(current, stamped_at_s, payload)
+
+
+def _first_attempt(where: Deliver, owner: str, now: dt.datetime, lease_s: float) -> Delivery:
+    if not where.fallbacks:
+        return first_attempt(where.channels, owner, now, lease_s)
+    sending = [ChannelDelivery(name, "sending") for name in where.channels]
+    standing_by = [
+        standby(one.channel, one.primaries, now + dt.timedelta(seconds=one.after_s)) for one in where.fallbacks
+    ]
+    return first_state((*sending, *standing_by), owner, now, lease_s)
 
 
 async def _owner_is_gone(entry: Entry, delivery: Delivery, pipeline: Pipeline) -> bool:

@@ -175,11 +175,11 @@ def _dead(routes: Sequence[Route], reached: _Reached) -> Iterator[str]:
 
 
 def _lone_channels(routes: Sequence[Route], critical: _Reached) -> Iterator[str]:
-    if len({name for route in routes for name in route.channels}) == 1:
+    if len({name for route in routes for name in route.reached}) == 1:
         return  # it is known that there is no other
     lone: dict[str, str] = {}
     for matching, example in critical.items():
-        channels = {name for number in _taken(routes, matching) for name in routes[number].channels}
+        channels = {name for number in _taken(routes, matching) for name in routes[number].reached}
         if len(channels) == 1:
             lone.setdefault(channels.pop(), _example(example))
     for name, shown in lone.items():

@@ -11,8 +11,19 @@ from trio_alerts.routing.windows import Window, parse_window
 from trio_alerts.settings.settings import RouteSettings
 from trio_alerts.text import did_you_mean, one_line
 
+FALLBACK_AFTER_S = 300.0  # of a route that does not say; three retries come before, by the default schedule
+
 T = TypeVar("T")
 Part = TypeVar("Part")
+
+
+@dataclass(frozen=True, slots=True)
+class Fallback:
+    """A channel that stands by for others, its primaries, until they have had their time to accept the alert."""
+
+    channel: str
+    primaries: tuple[str, ...]
+    after_s: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,6 +36,7 @@ class Route:
         windows: One of them must be open, if there are any.
         channels: Where an alert goes; none: this route suppresses it.
         continues: The routes after it are asked as well.
+        fallbacks: What stands by for these channels.
     """
 
     name: str
@@ -32,6 +44,12 @@ class Route:
     windows: tuple[Window, ...]
     channels: tuple[str, ...]
     continues: bool
+    fallbacks: tuple[Fallback, ...] = ()
+
+    @property
+    def reached(self) -> tuple[str, ...]:
+        """Every channel that an alert may reach by it."""
+        return (*self.channels, *(fallback.channel for fallback in self.fallbacks))
 
     def matches(self, event: AlertEvent, now: dt.datetime) -> bool:
         """Say whether it matches an alert at a time."""
@@ -62,7 +80,15 @@ def read_route(settings: RouteSettings, channels: tuple[str, ...], problems: lis
         *_read(problems, "matchers", settings.matchers, parse_matcher),
     ]
     windows = _read(problems, "active", settings.active, parse_window)
-    return Route(settings.name, tuple(matchers), tuple(windows), settings.channels, settings.continues)
+    after_s = FALLBACK_AFTER_S if settings.fallback_after_s is None else settings.fallback_after_s
+    return Route(
+        settings.name,
+        tuple(matchers),
+        tuple(windows),
+        settings.channels,
+        settings.continues,
+        tuple(Fallback(name, settings.channels, after_s) for name in settings.fallback),
+    )
 
 
 def _read(problems: list[str], key: str, written: Iterable[T], read: Callable[[T], Part]) -> Iterator[Part]:
@@ -80,7 +106,14 @@ def _contradictions(settings: RouteSettings, channels: tuple[str, ...]) -> Itera
         yield "it says suppress = true and continue = true; what is suppressed goes nowhere else"
     if not settings.suppress and not settings.channels:
         yield "it leads nowhere: it needs channels, or suppress = true"
-    for name in settings.channels:
+    if settings.suppress and settings.fallback:
+        yield "it says suppress = true and names a fallback; what is suppressed goes nowhere"
+    if settings.fallback_after_s is not None and not settings.fallback:
+        yield "fallback_after_s does nothing without a fallback"
+    for name in settings.fallback:
+        if name in settings.channels:
+            yield f"channel {name!r} is its own fallback; keep it in one of channels and fallback"
+    for name in (*settings.channels, *settings.fallback):
         if name not in channels:
             yield f"there is no channel {name!r}{did_you_mean(name, channels, repr)}"
 

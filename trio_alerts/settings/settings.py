@@ -116,6 +116,17 @@ class RouteSettings:
         "always",
     )
     channels: tuple[str, ...] = setting((), list_of(CHANNEL_NAME, "a list of channel names"), "Where the alert goes.")
+    fallback: tuple[str, ...] = setting(
+        (),
+        list_of(CHANNEL_NAME, "a list of channel names"),
+        "Where it goes if none of `channels` accepts it in time; see [routing](routing.md#fallbacks).",
+    )
+    fallback_after_s: float | None = setting(
+        None,
+        seconds(),
+        "How long `channels` have, before the alert goes to `fallback` as well; if all of them fail, it goes at once.",
+        "300",
+    )
     continues: bool = setting(
         False,
         FLAG,

@@ -198,3 +198,19 @@ def test_routes_are_proven(backends: tuple[Backend, Backend], tmp_path: Path, se
     else:
         assert "routes    2; every alert leads somewhere\n" in called.out
         assert "routes    warning: critical alerts reach nobody while channel 'page' fails\n" in called.out
+
+
+@pytest.mark.parametrize(("after_s", "late"), [(19.9, True), (20, False)])
+def test_a_fallback_that_can_be_late_is_a_warning(
+    backends: tuple[Backend, Backend], tmp_path: Path, after_s: float, late: bool
+) -> None:
+    """Shorter than both time-outs together: an attempt that is under way ends first."""
+    config = tmp_path / "alerts.toml"
+    fallback = f'[[routes]]\nname = "all"\nchannels = ["page"]\nfallback = ["chat"]\nfallback_after_s = {after_s}\n'
+    config.write_text(ROUTES.partition("[[routes]]")[0] + fallback, "utf-8")
+
+    called = call("check", "--config", str(config))
+
+    assert (0, "") == (called.exit_code, called.err)
+    assert late == ("routes    warning: route 'all': its fallback can be late: fallback_after_s (19.9)" in called.out)
+    assert late == ("warning" in called.out)  # nor do critical alerts depend on one channel

@@ -97,11 +97,28 @@ def test_json_says_the_same(config: str) -> None:
     assert {
         "alert_id": "a-2",
         "channels": ["pager", "desk"],
+        "fallbacks": [],
         "suppressed_by": None,
         "routes": ["urgent", "office"],
     } == lines[1]
     assert ("staging", []) == (explained["suppressed_by"], explained["channels"])
     assert {"route": "staging", "why_not": None} == explained["verdicts"][0]
+
+
+def test_fallbacks_are_shown(tmp_path: Path) -> None:
+    """With the channels that they stand by for, and how long these have; in JSON each is an object."""
+    path = tmp_path / "alerts.toml"
+    fallback = 'channels = ["pager"]\nfallback = ["desk"]\nfallback_after_s = 90\n'
+    path.write_text(ROUTES.partition("[[routes]]")[0] + "[[routes]]\n" + fallback, "utf-8")
+
+    assert (
+        "a-1\tpager; desk unless pager accepts it within 90 s\troute-1\n" == routed(str(path), stdin=alert("a-1")).out
+    )
+    document = json.loads(routed(str(path), "--json", stdin=alert("a-1")).out)
+    assert (["pager"], [{"channel": "desk", "primaries": ["pager"], "after_s": 90.0}]) == (
+        document["channels"],
+        document["fallbacks"],
+    )
 
 
 def test_what_is_no_alert_is_listed(config: str) -> None:

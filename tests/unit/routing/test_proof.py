@@ -4,7 +4,7 @@ import datetime as dt
 import itertools
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import msgspec
 import pytest
@@ -260,6 +260,8 @@ def test_critical_alerts_that_depend_on_one_channel_are_a_warning() -> None:
         "critical alerts reach nobody while channel 'page' fails, such as: view = a",
     ) == routing([page, rest]).proof.warnings
     assert () == routing([both, rest]).proof.warnings
+    backed = [replace(page, fallback=("chat",)), replace(rest, fallback=("page",))]
+    assert () == routing(backed).proof.warnings  # a fallback is somebody, too
     assert () == Routing(Settings(channels=(ChannelSettings(name="chat"),), routes=(rest,))).proof.warnings
 
 

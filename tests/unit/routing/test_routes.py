@@ -10,6 +10,7 @@ from trio_alerts.errors import SettingsError
 from trio_alerts.event import AlertEvent
 from trio_alerts.routing.matchers import MATCH_FIELDS
 from trio_alerts.routing.proof import Proof
+from trio_alerts.routing.route import Fallback
 from trio_alerts.routing.routes import Decision, Deliver, Routing, Suppress
 from trio_alerts.settings.settings import ChannelSettings, RouteSettings, Settings
 
@@ -50,6 +51,8 @@ def route(
     suppress: bool = False,
     continues: bool = False,
     active: tuple[Mapping[str, object], ...] = (),
+    fallback: tuple[str, ...] = (),
+    after_s: float | None = None,
 ) -> RouteSettings:
     return RouteSettings(
         name=name,
@@ -59,6 +62,8 @@ def route(
         suppress=suppress,
         continues=continues,
         active=active,
+        fallback=fallback,
+        fallback_after_s=after_s,
     )
 
 
@@ -195,6 +200,11 @@ REST = route("rest", channels=("page", "chat"))
         ),
         ([route("r", {"scope": ("a",)}, suppress=True, continues=True), REST], "suppress = true and continue = true"),
         ([route("rest", {"scope": ("a",)}, ("page",)), REST], "two routes are named 'rest'"),
+        ([route("r", None, ("page",), fallback=("chet",)), REST], "there is no channel 'chet' (did you mean 'chat'?)"),
+        ([route("r", None, ("page",), fallback=("chat", "page"))], "channel 'page' is its own fallback; keep it in"),
+        ([route("r", None, ("page", "chat"), after_s=5)], "fallback_after_s does nothing without a fallback"),
+        ([route("r", None, fallback=("chat",))], "it leads nowhere: it needs channels"),
+        ([route("r", suppress=True, fallback=("chat",))], "it says suppress = true and names a fallback"),
         ([route("rest", channels=("page",))], "channel 'chat' is used by no route"),
         ([route("rest", suppress=True)], "channel 'page' is used by no route"),
     ],
@@ -245,6 +255,47 @@ def test_a_route_that_goes_on_may_be_the_last_that_matches() -> None:
     assert Deliver(("page", "chat")) == decide(routes)
     assert Deliver(("page",)) == decide(routes, alert(scope="testnet"))
     assert Suppress("noise") == decide(routes, alert(scope="testnet", severity="low"))
+
+
+def test_a_route_names_its_fallback_and_their_time() -> None:
+    """Who stands by, for whom, and for how long these have: five minutes unless the route says otherwise."""
+    three = ("page", "chat", "mail")
+    routes = routing(
+        route("high", None, ("page",), "severity >= high", fallback=("chat", "mail")),
+        route("rest", channels=("chat",), fallback=("mail",), after_s=10),
+        channels=three,
+    )
+
+    high = (Fallback("chat", ("page",), 300.0), Fallback("mail", ("page",), 300.0))
+    assert Deliver(("page",), high) == decide(routes)
+    assert Deliver(("chat",), (Fallback("mail", ("chat",), 10.0),)) == decide(routes, alert(severity="low"))
+
+
+def test_routes_that_go_on_bring_their_fallbacks() -> None:
+    """Each for the primaries of its own route; what any route sends to anyway is no fallback."""
+    routes = routing(
+        route("high", None, ("page",), "severity >= high", continues=True, fallback=("chat", "sms"), after_s=60),
+        route("vip", None, ("desk",), "view = vault*", continues=True, fallback=("mail",), after_s=90),
+        route("rest", channels=("chat",)),
+        channels=("page", "chat", "desk", "mail", "sms"),
+    )
+
+    sms, mail = Fallback("sms", ("page",), 60.0), Fallback("mail", ("desk",), 90.0)
+    assert Deliver(("page", "desk", "chat"), (sms, mail)) == decide(routes)
+    assert Deliver(("page", "chat"), (sms,)) == decide(routes, alert(view="pool"))
+
+
+def test_a_fallback_of_two_routes_stands_by_for_the_primaries_of_both() -> None:
+    """Until any of them accepts, and for the shorter time; a route that does not match has no say."""
+    routes = routing(
+        route("high", None, ("page",), "severity >= high", continues=True, fallback=("mail",), after_s=90),
+        route("rest", channels=("chat", "page"), fallback=("mail",), after_s=60),
+        channels=("page", "chat", "mail"),
+    )
+
+    assert Deliver(("page", "chat"), (Fallback("mail", ("page", "chat"), 60.0),)) == decide(routes)
+    alone = Fallback("mail", ("chat", "page"), 60.0)
+    assert Deliver(("chat", "page"), (alone,)) == decide(routes, alert(severity="low"))
 
 
 def test_a_route_matches_only_while_one_of_its_windows_is_open() -> None:

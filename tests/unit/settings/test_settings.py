@@ -795,6 +795,8 @@ def test_a_route_table_is_read_whole(toml: TomlFile) -> None:
         active = [{ days = ["mon"], tz = "Europe/Zurich" }, { from = "08:00" }]
         continue = true
         channels = ["pager", "chat"]
+        fallback = ["email"]
+        fallback_after_s = 90
         """
     )
 
@@ -810,6 +812,8 @@ def test_a_route_table_is_read_whole(toml: TomlFile) -> None:
             active=({"days": ["mon"], "tz": "Europe/Zurich"}, {"from": "08:00"}),
             continues=True,
             channels=("pager", "chat"),
+            fallback=("email",),
+            fallback_after_s=90.0,
         ),
     ) == settings.routes
 
@@ -835,6 +839,11 @@ def test_a_route_table_is_read_whole(toml: TomlFile) -> None:
         "channels = []",
         "channels = ['a', 'a']",
         "channels = ['a b']",
+        "fallback = 'a'",
+        "fallback = ['a', 'a']",
+        "fallback_after_s = -1",
+        "fallback_after_s = 0",
+        "fallback_after_s = 'soon'",
         "suppress = 'yes'",
         "suppress = 1",
         "name = ''",
