@@ -6,11 +6,11 @@ import json
 from random import Random
 
 import trio
-from msgspec.structs import replace
 
 from tests.simulation.history import History
+from tests.simulation.ledger import Emitted
 from tests.simulation.plan import POISON, Event
-from tests.simulation.promises import Emitted, Promises
+from tests.simulation.promises import Promises
 from tests.support.fakes.store import FakeStore
 from tests.support.fakes.stream_server import FakeServer, Group, Stream
 from tests.support.fakes.world import EVENT, GROUP, STREAM
@@ -19,6 +19,7 @@ from trio_alerts.held_back import silence_lifted
 from trio_alerts.ports.silences import Silence
 from trio_alerts.record import Record
 from trio_alerts.record_ids import REPLAY_OF, order
+from trio_alerts.transitions import redelivery_requested
 
 
 class Operators:
@@ -82,26 +83,23 @@ class Operators:
         clock = ServerClock()
         clock.set(self._server.time())
         for record_id, stored in list(self._store.records.items()):
-            record, delivery, now = stored.record, stored.record.delivery, clock.now()
+            delivery = stored.record.delivery
             if delivery.state not in ("failed", "in_doubt"):
                 continue
-            channels = tuple(
-                replace(one, state="retrying", next_attempt_at=now) if one.state in ("failed", "in_doubt") else one
-                for one in delivery.channels
-            )
-            again = replace(delivery, state="retrying", owner="", next_attempt_at=now, cuts=0, channels=channels)
-            self._store.put(Record(record_id, record.body, again))
+            again = redelivery_requested(delivery, "", clock.now(), in_doubt=True)
+            assert again is not None, f"{record_id} is {delivery.state}, and nothing of it can be sent again"
+            self._store.put(Record(record_id, stored.record.body, again))
             self._promises.ledger[record_id].redelivered += 1
             self._history.note("operator", "redelivers", record_id)
 
     def silence(self, event: Event) -> None:
-        now = dt.datetime.fromtimestamp(self._server.time(), dt.UTC)
+        now, silences = self._promises.now(), self._promises.held_back.silences
         until = now + dt.timedelta(seconds=event.lasts_s)
-        silence_id = f"{len(self._promises.silences)}"
-        self._promises.silences[silence_id] = Silence(
-            id=silence_id, matchers=("severity = high",), since=now, until=until, why="why", by="eve"
+        silence = Silence(
+            id=f"{len(silences)}", matchers=("severity = high",), since=now, until=until, why="why", by="eve"
         )
-        self._server.keep_silence(STREAM, GROUP, self._promises.silences[silence_id])
+        silences[silence.id] = trio.current_time()
+        self._server.keep_silence(STREAM, GROUP, silence)
 
     def lift(self, _: Event) -> None:
         clock = ServerClock()

@@ -3,20 +3,19 @@
 import datetime as dt
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import msgspec
 import trio
 
+from tests.simulation.held_back import HeldBack
 from tests.simulation.history import History
+from tests.simulation.ledger import Emitted
 from tests.simulation.plan import POISON
 from tests.support.fakes import stream_server
 from tests.support.fakes.store import FakeStore
 from tests.support.fakes.stream_server import FakeServer
 from trio_alerts.delivery import Delivery
-from trio_alerts.held_back import SILENCE
-from trio_alerts.ports.silences import Silence
 from trio_alerts.ports.store import Conflict, Stored
 from trio_alerts.record import Record
 from trio_alerts.settings.settings import Settings
@@ -36,36 +35,6 @@ class Broken(AssertionError):
     """A promise was broken: the history says how."""
 
 
-@dataclass
-class Emitted:
-    """An alert that was emitted, and what happened to it outside of the program.
-
-    Attributes:
-        outcome_known: An outcome was stored at some time.
-        lost: A producer, an operator or the server took its entry away.
-        forgotten: How often an operator deleted its record.
-        redelivered: How often an operator had it sent again.
-        poison_hits: How often a poison entry killed its process while that held this one.
-        killed: How many processes it has killed.
-        deaths: How often a process was killed in the middle of the work, this one's too.
-        accepted: How often each channel's receiver decided to accept it.
-        maybe_seen: How often each channel's receiver accepted it, or answered as a front may for one that did.
-    """
-
-    id: str
-    kind: str
-    sha256: str
-    outcome_known: bool = False
-    lost: bool = False
-    forgotten: int = 0
-    redelivered: int = 0
-    poison_hits: int = 0
-    killed: int = 0
-    deaths: int = 0
-    accepted: Counter[str] = field(default_factory=Counter)
-    maybe_seen: Counter[str] = field(default_factory=Counter)
-
-
 class Promises:
     """What must hold, whatever happens.
 
@@ -81,7 +50,7 @@ class Promises:
         regrouped_at_s: When entries were last given out again by losing or setting back the group.
         jumped_at_s: When the server's clock last jumped.
         stream_troubled: Whether a process could not reach the stream: then it cannot say what waits.
-        silences: Every silence that was ever set, by its ID.
+        held_back: What is promised about waits, fallbacks and silences.
         lethal: The record IDs of alerts that kill before they have a record, by their `alert_id`.
         flushed: The server has lost its data at least once, its identity included.
     """
@@ -96,7 +65,7 @@ class Promises:
         self.over = trio.Event()
         self.regrouped_at_s = self.jumped_at_s = -(10.0**6)
         self.stream_troubled = False
-        self.silences: dict[str, Silence] = {}
+        self.held_back = HeldBack(self, server)
         self.lethal: dict[str, str] = {}
         self.network: Network
         self.living: dict[str, Incarnation] = {}
@@ -147,8 +116,9 @@ class Promises:
                 f"{who.name} sends {record_id} through {channel}, and its record says {delivery.state} "
                 f"by {delivery.owner}, that channel {state}",
             )
-        if mine and delivery.lease_until is not None and not self._clock_excused(who):
-            left_s = (delivery.lease_until - self._now()).total_seconds()
+        self.held_back.send_begins(who, stored.record)
+        if mine and delivery.lease_until is not None and not self.clock_excused(who):
+            left_s = (delivery.lease_until - self.now()).total_seconds()
             if left_s < self._settings.lease_s / 2 - SLACK_S:
                 self.breach("P3", f"{who.name} sends {record_id} with {left_s:.3f} s left of its lease")
 
@@ -250,7 +220,7 @@ class Promises:
         delivery = after.delivery
         if delivery.state != "sending":
             emitted.outcome_known = True
-        self._check_silence(after)
+        self.held_back.written(emitted, after)
         if before is None:
             return
         was = before.record.delivery
@@ -263,13 +233,6 @@ class Promises:
         stranger = who is not None and not who.dead and after.id not in held
         if stranger and who is not None and pending and self.regrouped_at_s < 0:
             self.breach("P3", f"{who.name} redrives {after.id}, whose entry is still pending")
-
-    def _check_silence(self, record: Record) -> None:
-        by = record.delivery.suppressed_by
-        if by in self._by_silence and record.fields()["severity"] != "high":
-            self.breach("P1", f"{record.id} was kept back by {by}, which does not match it")
-        if any(channel.state == "suppressed" for channel in record.delivery.channels) and by not in self._by_silence:
-            self.breach("P1", f"{record.id} was kept back by {by}, and there was no such silence")
 
     def _check_progress(self, record_id: str, was: Delivery, now: Delivery) -> None:
         if was.state == "delivered" and now.state != "delivered":
@@ -397,7 +360,7 @@ class Promises:
             wanted = {"suppressed": ("suppressed",), "bad": ("none",), "refused": ("none",), "lethal": ("none",)}.get(
                 emitted.kind, ("quarantined", "none") if buried else FINAL[:3]
             )
-            if stored is not None and stored.record.delivery.suppressed_by in self._by_silence and not buried:
+            if stored is not None and self.held_back.is_silenced(stored.record.delivery) and not buried:
                 wanted = (*wanted, "suppressed")
             if state not in wanted:
                 self.breach("P1", f"{emitted.id} ({emitted.kind}) ended as {state}, in the quarantine {buried} times")
@@ -407,10 +370,6 @@ class Promises:
                 self._check_truth(emitted, stored.record)
                 if stored.record.delivery.reason == "max_deliveries" and not buried:
                     self._check_condemned(emitted)
-
-    @property
-    def _by_silence(self) -> set[str]:
-        return {f"{SILENCE}{one}" for one in self.silences}
 
     def _check_truth(self, emitted: Emitted, record: Record) -> None:
         document = msgspec.json.decode(record.to_json(), type=dict[str, object])
@@ -431,13 +390,13 @@ class Promises:
         # Entries that a lost group gave out again come to others, who walk away; then they look abandoned.
         return self.regrouped_at_s > 0 and now_s - self.regrouped_at_s >= self._settings.claim_idle_s
 
-    def _clock_excused(self, who: "Incarnation") -> bool:
+    def clock_excused(self, who: "Incarnation") -> bool:
         """Tell whether it may rightly have a wrong idea of the server's time."""
         jumped = self.jumped_at_s > 0
         unknown_s = max(who.disturbed_at_s, self.jumped_at_s, self.network.frozen_until_s if jumped else 0.0)
         return trio.current_time() - unknown_s <= self._settings.lease_s
 
-    def _now(self) -> dt.datetime:
+    def now(self) -> dt.datetime:
         return dt.datetime.fromtimestamp(self._server.time(), dt.UTC)
 
     def _pending_now(self) -> Mapping[str, tuple[str, int]]:

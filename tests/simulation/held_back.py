@@ -1,0 +1,69 @@
+"""The promises about what is held back: by queues and gates, as fallbacks, by silences; see `Promises`."""
+
+from typing import TYPE_CHECKING
+
+import trio
+
+from tests.simulation.ledger import Emitted
+from tests.support.fakes.stream_server import FakeServer, KeptSilences
+from tests.support.fakes.world import GROUP, STREAM
+from trio_alerts.delivery import EARLIEST, Delivery
+from trio_alerts.held_back import SILENCE
+from trio_alerts.record import Record
+from trio_alerts.record_state import summed_up
+
+if TYPE_CHECKING:
+    from tests.simulation.incarnation import Incarnation
+    from tests.simulation.promises import Promises
+
+FOLLOWS = (
+    *("state", "next_attempt_at", "channels"),
+    *("retrying_channels", "failed_channels", "in_doubt_channels", "queues"),
+)
+"""What a record says that follows from its channels."""
+SILENT_WITHIN_S = 6.0  # a second, and an attempt that had begun: its claim takes up to four calls of a second each
+TROUBLED_S = 30.0  # a store that fails makes an attempt wait between the look at the silences and its send
+
+
+class HeldBack:
+    """What must hold of alerts that wait, stand by, are spared or silenced.
+
+    Attributes:
+        silences: When each silence was set, by its ID.
+    """
+
+    def __init__(self, promises: "Promises", server: FakeServer) -> None:
+        self.silences: dict[str, float] = {}
+        self._promises = promises
+        self._server = server
+
+    def is_silenced(self, delivery: Delivery) -> bool:
+        """Tell whether a silence that was set at some time is why it was not sent."""
+        return (delivery.suppressed_by or "").removeprefix(SILENCE) in self.silences
+
+    def written(self, emitted: Emitted, after: Record) -> None:
+        """Check a record that was written: it says what its channels say, and nobody was spared who may have it."""
+        delivery = after.delivery
+        follows = summed_up(delivery, delivery.channels, EARLIEST) if delivery.channels else delivery
+        if delivery.state != "quarantined" and any(getattr(delivery, of) != getattr(follows, of) for of in FOLLOWS):
+            self._promises.breach("P2", f"{after.id} is not what follows from its channels: {delivery}")
+        for one in delivery.channels:
+            unseen = emitted.accepted[one.name] and not one.in_doubt
+            if one.fallback_of and one.state == "spared" and unseen and not emitted.forgotten:
+                self._promises.breach("P3", f"{after.id}: the fallback {one.name} was spared, and has accepted it")
+        silenced = self.is_silenced(delivery)
+        if silenced and after.fields()["severity"] != "high":
+            self._promises.breach("P1", f"{after.id} was kept back by {delivery.suppressed_by}, which is not for it")
+        if any(one.state == "suppressed" for one in delivery.channels) and not silenced:
+            self._promises.breach(
+                "P1", f"{after.id} was kept back by {delivery.suppressed_by}, and there was no such silence"
+            )
+
+    def send_begins(self, who: "Incarnation", record: Record) -> None:
+        """Check that nothing is sent that a silence matches, if its sender could know by now."""
+        now_s, promises = trio.current_time(), self._promises
+        for silence in self._server.silences.get((STREAM, GROUP), KeptSilences()).by_id.values():
+            heard_s = max(self.silences[silence.id], promises.jumped_at_s, who.disturbed_at_s, who.resumed_at_s)
+            known = now_s - heard_s > SILENT_WITHIN_S and now_s - promises.network.store_troubled_at_s > TROUBLED_S
+            if known and silence.is_active(promises.now()) and record.fields()["severity"] == "high":
+                promises.breach("P1", f"{who.name} sends {record.id}, which silence {silence.id} keeps back")

@@ -1,0 +1,34 @@
+"""The ledger that the promises are checked against: every alert that was emitted."""
+
+from collections import Counter
+from dataclasses import dataclass, field
+
+
+@dataclass
+class Emitted:
+    """An alert that was emitted, and what happened to it outside of the program.
+
+    Attributes:
+        outcome_known: An outcome was stored at some time.
+        lost: A producer, an operator or the server took its entry away.
+        forgotten: How often an operator deleted its record.
+        redelivered: How often an operator had it sent again.
+        poison_hits: How often a poison entry killed its process while that held this one.
+        killed: How many processes it has killed.
+        deaths: How often a process was killed in the middle of the work, this one's too.
+        accepted: How often each channel's receiver decided to accept it.
+        maybe_seen: How often each channel's receiver accepted it, or answered as a front may for one that did.
+    """
+
+    id: str
+    kind: str
+    sha256: str
+    outcome_known: bool = False
+    lost: bool = False
+    forgotten: int = 0
+    redelivered: int = 0
+    poison_hits: int = 0
+    killed: int = 0
+    deaths: int = 0
+    accepted: Counter[str] = field(default_factory=Counter)
+    maybe_seen: Counter[str] = field(default_factory=Counter)
