@@ -21,7 +21,8 @@ FOLLOWS = (
     *("retrying_channels", "failed_channels", "in_doubt_channels", "queues"),
 )
 """What a record says that follows from its channels."""
-SILENT_WITHIN_S = 6.0  # a second, and an attempt that had begun: its claim takes up to four calls of a second each
+SILENT_WITHIN_S = 1.0  # and what an attempt takes that had begun: up to CALLS, one after the other
+CALLS = 5
 TROUBLED_S = 30.0  # a store that fails makes an attempt wait between the look at the silences and its send
 
 
@@ -62,8 +63,10 @@ class HeldBack:
     def send_begins(self, who: "Incarnation", record: Record) -> None:
         """Check that nothing is sent that a silence matches, if its sender could know by now."""
         now_s, promises = trio.current_time(), self._promises
+        within_s = SILENT_WITHIN_S + CALLS * promises.network.latency_s
         for silence in self._server.silences.get((STREAM, GROUP), KeptSilences()).by_id.values():
-            heard_s = max(self.silences[silence.id], promises.jumped_at_s, who.disturbed_at_s, who.resumed_at_s)
-            known = now_s - heard_s > SILENT_WITHIN_S and now_s - promises.network.store_troubled_at_s > TROUBLED_S
+            disturbed_s = max(who.disturbed_at_s, who.resumed_at_s, promises.network.frozen_until_s)
+            heard_s = max(self.silences[silence.id], promises.jumped_at_s, disturbed_s)
+            known = now_s - heard_s > within_s and now_s - promises.network.store_troubled_at_s > TROUBLED_S
             if known and silence.is_active(promises.now()) and record.fields()["severity"] == "high":
                 promises.breach("P1", f"{who.name} sends {record.id}, which silence {silence.id} keeps back")

@@ -138,7 +138,7 @@ class Network:
         self._history = history
         self._tasks = tasks
         self._nobody = contextvars.copy_context()
-        self._latency_s = latency_s
+        self.latency_s = latency_s
         self._timeouts_s = timeouts_s
         self._refuses_every_s = refuses_every_s
 
@@ -256,7 +256,7 @@ class Network:
 
     def _trip(self, backend: Backend, who: "Incarnation", call: object) -> _Trip:
         chance = self.chance
-        trip = _Trip(chance.random() * self._latency_s / 2, chance.random() * self._latency_s / 2)
+        trip = _Trip(chance.random() * self.latency_s / 2, chance.random() * self.latency_s / 2)
         refuses = backend == "store" and _method(call) not in AT_START
         if refuses and 0 < self._refuses_every_s <= trio.current_time() - self._refused_at_s:
             self._refused_at_s = trio.current_time()

@@ -143,7 +143,20 @@ THEMES: dict[str, tuple[What, ...]] = {  # what happens, as often as it is named
     "backlog": ("kill", "kill", "kill", "kill_on"),
     "neighbours": ("neighbour", "neighbour", "mood", "mood", "kill", "kill", "kill_on", "stop", "redeliver", "flush"),
     "retries": ("mood", "mood", "mood", "kill_on", "kill", "weather", "redeliver", "pause", "lose_group"),
-    "silences": ("silence", "silence", "lift", "mood", "kill", "kill_on", "pause", "weather", "freeze", "jump"),
+    "silences": (
+        "silence",
+        "silence",
+        "lift",
+        "mood",
+        "mood",
+        "mood",
+        "kill",
+        "kill_on",
+        "pause",
+        "weather",
+        "freeze",
+        "jump",
+    ),
 }
 _LONG = ("slow", "frozen", "pauses")
 _MOODS_OF = {"slow": ("slow", "slow", "slow", "hang"), "frozen": ("slow",), "pauses": ("slow", "slow", "busy", "reset")}
@@ -203,10 +216,12 @@ def _event(chance: Random, plan: Plan, theme: str, horizon_s: float) -> Event:
             event = Event(at_s, what, slot, chance.uniform(20.0, 90.0), number=chance.randint(3, 14))
         case "mood":
             name = chance.choice(CHANNELS[: plan.channels])
-            mood = chance.choice(_RETRIED if theme == "retries" else _MOODS_OF.get(theme, MOODS))
+            mood = chance.choice(_RETRIED if theme in ("retries", "silences") else _MOODS_OF.get(theme, MOODS))
             event = Event(at_s, what, 0, lasts_s, name, mood, chance.choice((0.3, 1.0)))
             if theme == "frozen":
                 event = Event(0.0, what, 0, 16.0, name, mood)
+        case "silence":
+            event = Event(at_s, what, lasts_s=round(chance.uniform(0.5, 40.0), 3))
         case "neighbour":
             event = Event(at_s, what, how=chance.choice(("server", "group")))
         case "disconnect":
