@@ -19,7 +19,7 @@ from trio.testing import MockClock
 from tests.fuzz.target import Target
 from tests.support.fakes.redis_wire import WireServer, array, bulk
 from trio_alerts.alert import Entry
-from trio_alerts.backends.redis import connect, dead_letters, losses, scripts, standing, upkeep
+from trio_alerts.backends.redis import connect, dead_letters, gates, losses, scripts, standing, upkeep
 from trio_alerts.backends.redis.client import RedisClient
 from trio_alerts.backends.redis.connection import RedisConnection
 from trio_alerts.backends.redis.dead_letters import RedisDeadLetters
@@ -29,6 +29,7 @@ from trio_alerts.backends.redis.stream import RedisStream
 from trio_alerts.clock import ServerClock
 from trio_alerts.errors import SettingsError, StartError, Unavailable
 from trio_alerts.pages import Pages
+from trio_alerts.ports.gates import News, Rate
 from trio_alerts.ports.stream import Pending
 from trio_alerts.record_ids import is_entry_id
 from trio_alerts.secret import Secret
@@ -177,6 +178,8 @@ class FuzzedServer:
             scripts.RENEW: array([ids, ids]),
             scripts.HAND_OVER: array([ids, ids]),
             scripts.PENDING: ids,
+            gates._ASK: array([self.random.choice((b":0\r\n", b":3\r\n")), b":20000\r\n"]),
+            gates._EXCHANGE: array([array([b":1\r\n"] * 5 + [bulk(b"\xff"), b":0\r\n"])]),
             losses._CREATE: array([b":1\r\n", b":3\r\n", ledger]),
             losses._LOOK: array([b":0\r\n"] * 5 + [ledger]),
             upkeep._REMOVE_CONSUMERS: array([bulk(b"\xff")]),
@@ -288,6 +291,8 @@ def _operations(
         stream.upkeep.dead_letters,
         lambda: stream.upkeep.remove_idle_consumers(1.0),
         lambda: stream.upkeep.trim(60.0),
+        lambda: stream.gates.ask("pager", Rate(1.0), probe=True),
+        lambda: stream.gates.exchange({"pager": News(failed=["1-0"], attempts=1)}, ["pager"]),
         stream.server_time,
         lambda: stream.lock("redrive", 1.0),
         ledger.time,

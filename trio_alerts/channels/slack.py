@@ -27,7 +27,7 @@ from trio_alerts.ports.channel import Message
 from trio_alerts.redaction import secrets_of_request
 from trio_alerts.secret import Secret
 from trio_alerts.settings.addresses import ReceiverAddress, parse_receiver_url
-from trio_alerts.settings.kinds import NAME, SERVICE_TOKEN, WEBHOOK_URL, choice
+from trio_alerts.settings.kinds import BURST, NAME, RATE, SERVICE_TOKEN, WEBHOOK_URL, choice
 from trio_alerts.settings.settings import ChannelSettings
 from trio_alerts.settings.tables import about, setting
 from trio_alerts.text import one_line
@@ -62,6 +62,9 @@ class SlackSettings(ChannelSettings):
     api_url: ReceiverAddress = setting(
         parse_receiver_url("https://slack.com/api"), WEBHOOK_URL, "Where Slack's API is.", "`https://slack.com/api`"
     )
+
+    rate_per_s: float | None = setting(1.0, RATE, "How many messages a second the room takes; Slack's own limit is 1.")
+    burst: int | None = setting(3, BURST, "How many it takes at once after a quiet time.")
 
     @property
     def destination(self) -> str:

@@ -21,6 +21,7 @@ _NAME_BYTES = 256
 # Redis takes milliseconds, and 0 means "for ever" there: no wait may round down to it.
 _SHORTEST_S = 0.01
 _LONGEST_S = 365 * 86_400
+_LOWEST_RATE, _HIGHEST_RATE = 0.001, 10_000  # alerts a second: one in a quarter of an hour, and more than anybody needs
 # Set by the channel or by HTTP: another value would break the signature or the request.
 _OUR_HEADERS = frozenset({"webhook-id", "webhook-timestamp", "webhook-signature", "content-type", "content-length"})
 _HTTP_HEADERS = frozenset({"connection", "content-encoding", "expect", "host", "te", "trailer", "transfer-encoding"})
@@ -73,6 +74,12 @@ def seconds(low: float = _SHORTEST_S, high: float = _LONGEST_S) -> Kind:
         return float(value)
 
     return Kind(f"a number of seconds from {low:g} to {high:,}", check, from_text=_number)
+
+
+def _check_rate(value: object) -> float:
+    if not isinstance(value, int | float) or isinstance(value, bool) or not _LOWEST_RATE <= value <= _HIGHEST_RATE:
+        raise ValueError
+    return float(value)
 
 
 def choice(*words: str) -> Kind:
@@ -257,6 +264,8 @@ NAME = Kind(f"1 to {_NAME_BYTES} bytes of printable text without leading or trai
 TEXT = Kind("text", _check_text)
 WINDOWS = Kind("a list of tables, each of which is a time window", _check_windows)
 CHANNEL_NAME = Kind('1 to 64 letters, digits, "-" and "_", the first a letter or digit', _check_channel_name)
+RATE = Kind(f"a number of alerts a second from {_LOWEST_RATE:g} to {_HIGHEST_RATE:,}", _check_rate, from_text=_number)
+BURST = whole(1, 10_000)
 INDEX = Kind(
     f'lower case, at most {_ALIAS_BYTES} bytes, not starting with - _ +, and without spaces and \\ / * ? " < > | , # :',
     _check_index,

@@ -18,6 +18,7 @@ from trio_alerts.http.networks import AllowedNetworks
 from trio_alerts.secret import Secret
 from trio_alerts.settings.addresses import OpenSearchAddress, ReceiverAddress, RedisAddress, StoreAddress
 from trio_alerts.settings.kinds import (
+    BURST,
     CA_FILE,
     CHANNEL_NAME,
     FLAG,
@@ -26,6 +27,7 @@ from trio_alerts.settings.kinds import (
     NAME,
     NETWORKS,
     POLICY,
+    RATE,
     REDIS_URL,
     SCHEDULE,
     STORE_URL,
@@ -67,6 +69,10 @@ class ChannelSettings:
     in_doubt_policy: InDoubtPolicy = setting(
         "resend", POLICY, "Like the setting of that name, for this channel.", "the setting `in_doubt_policy`"
     )
+    rate_per_s: float | None = setting(
+        None, RATE, "How many alerts a second it takes in the long run, from all processes together; the others wait."
+    )
+    burst: int | None = setting(None, BURST, "How many it takes at once after a quiet time.", "1, with `rate_per_s`")
 
     @property
     def names(self) -> tuple[str, ...]:

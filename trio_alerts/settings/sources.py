@@ -261,6 +261,8 @@ def _contradictions_of_channels(settings: Settings) -> Iterator[tuple[set[str], 
     for channel in settings.channels:
         for problem in channel.contradictions(networks):
             yield set(), f"channel {channel.name!r}: {problem}"
+        if channel.burst is not None and channel.rate_per_s is None:
+            yield set(), f"channel {channel.name!r}: burst does nothing without rate_per_s"
 
     names = Counter(channel.name for channel in settings.channels)
     for name, count in names.items():

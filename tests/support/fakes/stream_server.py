@@ -101,6 +101,20 @@ class HintKeys:
         self.queues.clear()
 
 
+@dataclass(slots=True)
+class KeptGate:
+    """One channel's gate; all times are the server's."""
+
+    tat_s: float = 0.0
+    until_s: float = 0.0
+    first_s: float | None = None
+    failed: list[str] = field(default_factory=list)
+    attempts: int = 0
+    reason: str = ""
+    open_s: float | None = None
+    probe_s: float = 0.0
+
+
 class FakeServer:
     """What several consumers share.
 
@@ -116,6 +130,7 @@ class FakeServer:
         owners: The identity of the deployment of each stream and group that has one.
         silences: Those of each deployment that ever had one, by the first of its streams and its group.
         hints: What is kept of the hints of each group.
+        gates: Those that were ever asked about, by the first of the streams, the group and the channel.
         wire: Carries the calls, if it is set; `latency_s`, `down`, `fail_next` and `decide` then mean nothing.
     """
 
@@ -129,6 +144,7 @@ class FakeServer:
         self.silences: dict[tuple[str, str], KeptSilences] = {}
         self.silence_writes = 0
         self.hints: dict[str, HintKeys] = {}
+        self.gates: dict[tuple[str, str, str], KeptGate] = {}
         self.calls: list[Call] = []
         self.decide: Callable[[Call], Fault | None] = lambda _: None
         self.changed = trio.lowlevel.ParkingLot()
@@ -191,7 +207,7 @@ class FakeServer:
         self.changed.unpark_all()
 
     def flush(self) -> None:
-        """FLUSHALL: streams, groups, dead letters, locks, silences and identities are gone."""
+        """FLUSHALL: streams, groups, dead letters, locks, silences, gates and identities are gone."""
         self.streams.clear()
         self.owners.clear()
         self.dead.clear()
@@ -201,6 +217,7 @@ class FakeServer:
         for kept in self.hints.values():
             kept.lose()
             kept.sweep_began_ms = kept.sweep_ended_ms = None
+        self.gates.clear()
         self.changed.unpark_all()
 
     def keep_silence(self, stream: str, group: str, silence: Silence, forgotten: Sequence[str] = ()) -> None:

@@ -632,6 +632,8 @@ def test_a_channel_table_is_read_whole(toml: TomlFile) -> None:
         ('secret = "!"', "secret: the value from"),
         ('kind = "smtp"', "kind: 'smtp' from"),
         ('in_doubt_policy = "drop"', "in_doubt_policy: 'drop' from"),
+        *((f"rate_per_s = {wrong}", "rate_per_s: ") for wrong in ("0", "-1", "nan", "true", '"1"', "10_001")),
+        *((f"rate_per_s = 1\nburst = {wrong}", "burst: ") for wrong in ("0", "1.5", "true", "10_001")),
         ("headers = 1", "headers: the value from"),
         ('headers = { "a b" = "x" }', "'a b' is not a header name"),
         ('headers = { "Webhook-Id" = "x" }', "'Webhook-Id' is set by the channel itself"),
@@ -760,6 +762,16 @@ def test_a_name_that_is_none_cannot_forge_a_line(toml: TomlFile) -> None:
 
     assert "work\\nforged: all is well\\x1b[2J" in problem
     assert len(problem) < 300 + len(str(toml.path))
+
+
+def test_a_channel_may_have_a_rate(toml: TomlFile) -> None:
+    """Slack has its own if nothing is said, since Slack has; others have none, and then no burst."""
+    table = f'[[channels]]\nname = "%s"\nurl = "{HOOK}"\n'
+    text = table % "a" + "rate_per_s = 0.5\nburst = 10\n" + table % "b" + "rate_per_s = 2\n" + table % "c"
+    channels = toml.load(text + table % "d" + 'kind = "slack"\n').channels
+
+    assert [(0.5, 10), (2.0, None), (None, None), (1.0, 3)] == [(one.rate_per_s, one.burst) for one in channels]
+    assert ["channel 'a': burst does nothing without rate_per_s"] == toml.problems_of(table % "a" + "burst = 3")
 
 
 def test_channel_names_are_unique(toml: TomlFile) -> None:

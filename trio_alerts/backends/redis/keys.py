@@ -60,6 +60,11 @@ def sweep_key(stream: str, group: str) -> str:
     return _beside(stream, f"sweep:{group}")
 
 
+def gate_key(stream: str, group: str, channel: str) -> str:
+    """Name the hash of a channel's gate; the stream is the alphabetically first one."""
+    return _beside(stream, f"gate:{group}:{channel}")
+
+
 def _beside(stream: str, suffix: str) -> str:
     """A name that chooses its slot by braces keeps them, any other is put into braces."""
     opening = stream.find("{")

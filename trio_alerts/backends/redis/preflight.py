@@ -15,6 +15,7 @@ from trio_alerts.backends.redis.keys import (
     dead_letter_key,
     deployment_key,
     due_key,
+    gate_key,
     ledger_key,
     lock_key,
     lost_key,
@@ -177,6 +178,9 @@ def needs(settings: Settings, stream: str) -> list[_Need]:
         _Need("to know the server's time, which all processes share", ("TIME",)),
         *_hint_needs(settings, stream),
     ]
+    gates = [gate_key(min(settings.stream_names), group, channel.name) for channel in settings.channels]
+    wanted += [_Need("to know whether a channel may be sent to", ("HMGET", gate, "open")) for gate in gates]
+    wanted += [_Need("to note that a channel is well again", ("HKEYS", gate)) for gate in gates[:1]]
     if settings.trim == "acked":
         wanted.append(_Need("to trim the stream (`trim`)", ("XTRIM", stream, "MINID", _NEVER_AN_ID)))
     return wanted

@@ -16,6 +16,7 @@ from trio_alerts.backends.redis.client import RedisClient, open_client
 from trio_alerts.backends.redis.dead_letters import noted_fields
 from trio_alerts.backends.redis.deployment import RedisDeployment
 from trio_alerts.backends.redis.entries import Entries
+from trio_alerts.backends.redis.gates import RedisGates
 from trio_alerts.backends.redis.groups import Groups
 from trio_alerts.backends.redis.hints import RedisHints
 from trio_alerts.backends.redis.keys import lock_key
@@ -55,6 +56,7 @@ class RedisStream:
         acks: What gathers to be acknowledged.
         groups: What watches the streams.
         upkeep: What the janitor does, over the same connection.
+        gates: Which channels may be sent to, over the same connection.
         silences: What operators keep from being sent, over the same connection.
         hints: What says when to look, and what comes next.
     """
@@ -67,6 +69,7 @@ class RedisStream:
         self.keep_deployment, self.replace_deployment = deployment.keep, deployment.replace
         self.groups = Groups(settings, client, deployment)
         self.upkeep = RedisUpkeep(settings, client, self.groups)
+        self.gates = RedisGates(client, settings)
         self.silences = RedisSilences(client, settings.stream_names, settings.group)
         self.hints = RedisHints(settings, client)
         self._reader = RedisReader(settings, client, blocking, self.groups)

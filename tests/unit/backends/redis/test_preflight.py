@@ -6,10 +6,11 @@ import trio
 
 from tests.fuzz.redis import FuzzedClient, FuzzedServer
 from trio_alerts.alert import Entry
-from trio_alerts.backends.redis import hints, losses, scripts, upkeep
+from trio_alerts.backends.redis import gates, hints, losses, scripts, upkeep
 from trio_alerts.backends.redis.answers import calls_of
 from trio_alerts.backends.redis.preflight import comforts, needs
 from trio_alerts.backends.redis.stream import RedisStream
+from trio_alerts.ports.gates import Rate
 from trio_alerts.ports.stream import Pending
 from trio_alerts.settings.settings import ChannelSettings, Settings
 
@@ -17,7 +18,7 @@ CHANNELS = (ChannelSettings(name="pager"),)
 SETTINGS = Settings(stream="s", group="g", consumer="me", trim="acked", channels=CHANNELS)
 SCRIPTS = {
     text
-    for module in (scripts, losses, upkeep, hints)
+    for module in (scripts, losses, upkeep, hints, gates)
     for text in vars(module).values()
     if isinstance(text, str) and "redis.call(" in text
 }
@@ -60,6 +61,7 @@ async def test_what_the_stream_sends_is_asked_for() -> None:
         await stream.upkeep.remove_idle_consumers(1.0)
         await stream.upkeep.trim(1.0)
         await stream.silences.latest("1")
+        await stream.gates.ask("pager", Rate(1.0), probe=True)
         await stream.server_time()
         await stream.lock("redrive", 1.0)
         tasks.cancel_scope.cancel()
