@@ -26,7 +26,11 @@ KEPT_ANSWER_CHARACTERS = 1024
 
 
 class Attempt(Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True):
-    """One try to send one alert through one channel, as the record keeps it."""
+    """One try to send one alert through one channel, as the record keeps it.
+
+    `reference` is what the service calls the message that it took, such as Slack's `ts`: whoever wants to find or
+    answer it there needs that.
+    """
 
     at: Timestamp
     duration_s: float
@@ -35,6 +39,7 @@ class Attempt(Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=Tru
     error: str | None = None
     unseen: bool = False
     answer: str = ""
+    reference: str = ""
 
 
 class ChannelDelivery(Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True):

@@ -35,6 +35,8 @@ class Retry(Struct, frozen=True):
         needs_human: Waiting alone is unlikely to help: it is logged as an error at once.
     """
 
+    reference: ClassVar[str] = ""
+
     reason: str
     status: int | None = None
     after_s: float | None = None
@@ -48,6 +50,7 @@ class Refused(Struct, frozen=True):
 
     unseen: ClassVar[bool] = False
     needs_human: ClassVar[bool] = True
+    reference: ClassVar[str] = ""
 
     reason: str
     status: int | None = None

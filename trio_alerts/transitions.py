@@ -294,6 +294,7 @@ def _attempt(outcome: Outcome, duration_s: float, now: dt.datetime) -> Attempt:
         error=outcome.reason,
         unseen=outcome.unseen,
         answer=outcome.answer[:KEPT_ANSWER_CHARACTERS],
+        reference=outcome.reference,
     )
 
 

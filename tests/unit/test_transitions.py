@@ -1,6 +1,7 @@
 import datetime as dt
 from random import Random
 
+import msgspec
 import pytest
 
 from trio_alerts.backoff import RetryPolicy
@@ -62,6 +63,16 @@ def test_an_outcome_decides_the_state(outcome: Outcome, state: str, next_s: floa
     assert (None if next_s is None else later(next_s)) == after.next_attempt_at
     assert after.lease_until is None
     assert "me/1" == after.owner  # a writer whose answer was lost recognises its own write by this
+
+
+def test_what_the_service_calls_the_message_is_kept() -> None:
+    """Whoever wants to find it there, or to answer it, needs that; a service that says nothing costs no field."""
+    after = settled(
+        sending("a", "b"), outcomes(a=Accepted(200, reference="1503435956.1"), b=Accepted(200)), NOW, POLICY
+    )
+
+    assert ["1503435956.1", ""] == [channel.log[-1].reference for channel in after.channels]
+    assert 1 == msgspec.json.encode(after).count(b"reference")
 
 
 def test_an_unseen_outcome_is_held_where_the_policy_says_so() -> None:

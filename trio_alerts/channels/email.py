@@ -103,7 +103,7 @@ class EmailChannel:
             with trio.fail_at(message.deadline):
                 await self._limiter.acquire()
             try:
-                return await self._deliver(self._mail(message), message.deadline, progress)
+                return await self._deliver(message, progress)
             finally:
                 self._limiter.release()
         except trio.TooSlowError:
@@ -140,12 +140,12 @@ class EmailChannel:
         envelope = [f"MAIL FROM:<{settings.sender}>", *(f"RCPT TO:<{one}>" for one in settings.to), "DATA", ""]
         return "\n".join(envelope) + self._shown(self._mail(message).decode("ascii", "replace")).replace("\r\n", "\n")
 
-    async def _deliver(self, mail: bytes, deadline: float, progress: SendProgress) -> Outcome:
+    async def _deliver(self, message: Message, progress: SendProgress) -> Outcome:
         settings = self._settings
-        async with self._equipment.transport.connected(self._server, deadline) as plain:
-            session = await self._session(plain, deadline)
+        async with self._equipment.transport.connected(self._server, message.deadline) as plain:
+            session = await self._session(plain, message.deadline)
             refused = await session.address(settings.sender, settings.to)
-            reply = await session.transmit(mail, progress)
+            reply = await session.transmit(self._mail(message), progress)
             with suppress(OSError, trio.TooSlowError):
                 await session.quit()
         for recipient, said in refused:
@@ -156,7 +156,7 @@ class EmailChannel:
                 reason=self._shown(said.text),
             )
         answers = [self._shown(reply.text), *(f"not to {who}: {self._shown(said.text)}" for who, said in refused)]
-        return Accepted(reply.code, "; ".join(answers)[:KEPT_ANSWER_BYTES])
+        return Accepted(reply.code, "; ".join(answers)[:KEPT_ANSWER_BYTES], self._message_id(message))
 
     async def _session(self, plain: ByteSocket, deadline: float) -> SmtpSession:
         """Greet the server, encrypt, and log in."""
@@ -183,17 +183,20 @@ class EmailChannel:
         """Return the whole mail in ASCII, with CRLF. No header holds a line end: the text of an alert has none left."""
         alert, settings = read_alert(message), self._settings
         alert = alert._replace(description=cut(alert.description, DESCRIPTION_CHARACTERS, len))
-        digest = hashlib.sha256(message.id.encode()).hexdigest()[:32]
         mail = EmailMessage(policy=SMTP)
         mail["From"] = settings.sender
         mail["To"] = ", ".join(settings.to)
         mail["Subject"] = cut(alert.headline, SUBJECT_CHARACTERS, len)
         mail["Date"] = format_datetime(self._equipment.now())
-        mail["Message-ID"] = f"<{digest}@{settings.sender.partition('@')[2]}>"
+        mail["Message-ID"] = self._message_id(message)
         mail["Auto-Submitted"] = "auto-generated"  # RFC 3834: no holiday reply
         mail.set_content("\n".join(alert.lines()) + "\n", cte="quoted-printable")
         mail.add_alternative(_html(alert), subtype="html", cte="quoted-printable")
         return mail.as_bytes()
+
+    def _message_id(self, message: Message) -> str:
+        digest = hashlib.sha256(message.id.encode()).hexdigest()[:32]
+        return f"<{digest}@{self._settings.sender.partition('@')[2]}>"
 
 
 def _html(alert: AlertText) -> str:

@@ -60,6 +60,8 @@ def _page(record: Record) -> Iterator[str]:
             yield f"  {_attempt(attempt)}"
             if attempt.answer:
                 yield f"      answer: {one_line(attempt.answer)}"
+            if attempt.reference:
+                yield f"      reference: {one_line(attempt.reference)}"
 
 
 def _facts(part: Delivery | ChannelDelivery) -> dict[str, object]:
@@ -94,7 +96,7 @@ def _json_lines(text: str) -> Iterator[str]:
 def _attempt(attempt: Attempt) -> str:
     parts = [_text(attempt.at), f"{attempt.duration_s:g} s", attempt.result]
     if attempt.status is not None:
-        parts.append(f"HTTP {attempt.status}")
+        parts.append(str(attempt.status))
     if attempt.error:
         parts.append(one_line(attempt.error))
     if attempt.unseen:

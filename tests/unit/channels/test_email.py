@@ -1,4 +1,5 @@
 import datetime as dt
+import hashlib
 import math
 import ssl
 from collections.abc import Iterator
@@ -27,6 +28,7 @@ from trio_alerts.outcome import Accepted, Later, Outcome, Refused, Retry
 from trio_alerts.ports.channel import ConfiguredChannel, Message
 from trio_alerts.settings.addresses import parse_smtp_url
 
+MESSAGE_ID = f"<{hashlib.sha256(b'17-0').hexdigest()[:32]}@example.org>"
 NOW = dt.datetime(2026, 3, 1, 12, 0, 0, tzinfo=dt.UTC)
 LOGIN = ("someone", "pa55word marker")
 TO = ("a@example.org", "b@example.org")
@@ -113,7 +115,7 @@ async def test_a_server_by_somebody_else_takes_the_mail(smtps: bool, methods: st
                 message(trio.current_time() + 10, title="Zürich\r\nBcc: x@y.z", description=text)
             )
 
-    assert Accepted(250, "250 OK") == outcome
+    assert Accepted(250, "250 OK", MESSAGE_ID) == outcome
     [(sender, to, mail, encrypted)] = mailbox.mails
     assert ("alerts@example.org", list(TO)) == (sender, to)
     assert encrypted or smtps  # of which aiosmtpd knows nothing
@@ -183,7 +185,11 @@ async def test_what_a_human_must_put_right_is_tried_again(
 @pytest.mark.parametrize(
     ("refuses", "outcome", "count"),
     [
-        ({TO[0]: b"550 5.1.1 unknown"}, Accepted(250, "250 2.0.0 queued; not to a@example.org: 550 5.1.1 unknown"), 1),
+        (
+            {TO[0]: b"550 5.1.1 unknown"},
+            Accepted(250, "250 2.0.0 queued; not to a@example.org: 550 5.1.1 unknown", MESSAGE_ID),
+            1,
+        ),
         ({TO[0]: b"550 a", TO[1]: b"551 b"}, Refused("RCPT refused with 550", 550, "550 a"), 0),
         ({TO[0]: b"550 a", TO[1]: b"450 b"}, Retry("RCPT refused with 450", 450, answer="450 b"), 0),
     ],
@@ -243,15 +249,12 @@ async def test_what_follows_starttls_is_not_believed() -> None:
 
 async def test_a_repeat_has_the_same_message_id() -> None:
     """A mail program can tell; people are told in words."""
-    ids = set()
     async with raw_receiver(SmtpStandIn().script) as receiver, TrioTransport() as transport:
         channel = channel_to(receiver.port, transport)
         await channel.send(message())
         await channel.send(msgspec.structs.replace(message(), may_be_repeat=True))
-    for mail in receiver.requests:
-        ids.add(parsed(mail)["Message-ID"])
 
-    assert 1 == len(ids)
+    assert [MESSAGE_ID] * 2 == [parsed(mail)["Message-ID"] for mail in receiver.requests]
     assert "may be a repeat" in body_of(parsed(receiver.requests[1]), "plain")
     assert "may be a repeat" in body_of(parsed(receiver.requests[1]), "html")
 

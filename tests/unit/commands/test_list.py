@@ -35,7 +35,7 @@ def retrying() -> Delivery:
     """One channel accepted, the other did not: its answer tries to paint the terminal."""
     sending = first_attempt(["chat", "pager"], "me/1", NOW, 60)
     outcomes: dict[str, tuple[Outcome, float]] = {
-        "chat": (Accepted(204), 0.25),
+        "chat": (Accepted(204, reference="1503435956.000001\n"), 0.25),
         "pager": (Retry("HTTP 503", 503, unseen=True, answer="busy\x1b[2J\nlater"), 1.5),
     }
     return settled(sending, outcomes, NOW, RetryPolicy((5, 30)))
@@ -243,9 +243,10 @@ def test_show_tells_everything(store: FakeStore) -> None:
         ["state", "retrying"],
         ["in_doubt", "1"],
         ["next_attempt_at", "2026-11-16T09:00:05Z"],
-        ["2026-11-16T08:59:59.750000Z", "0.25 s  accepted  HTTP 204"],
-        ["2026-11-16T08:59:58.500000Z", "1.5 s  retry  HTTP 503  HTTP 503  (outcome unseen)"],
+        ["2026-11-16T08:59:59.750000Z", "0.25 s  accepted  204"],
+        ["2026-11-16T08:59:58.500000Z", "1.5 s  retry  503  HTTP 503  (outcome unseen)"],
         ["answer:", r"busy\x1b[2J\nlater"],
+        ["reference:", r"1503435956.000001\n"],
     ):
         assert row in rows
     assert "channel chat:" in lines
