@@ -18,6 +18,7 @@ import trio
 from trio.testing import MockClock, wait_all_tasks_blocked
 
 from tests.support.raw_receiver import RawConnection, Script, answering, dead_port_on_loopback, raw_receiver
+from tests.support.services import http
 from trio_alerts.assembly import make_channel
 from trio_alerts.channels.http import KEPT_ANSWER_BYTES
 from trio_alerts.channels.registry import KINDS, load_kind
@@ -272,3 +273,18 @@ class HttpChannelContract(ChannelContract):
         assert "***" in outcome.answer
         assert [] == [secret for secret in self.tested.secrets if secret in shown]
         assert [] != [secret for secret in self.tested.secrets if secret.encode() in receiver.requests[0]]
+
+    @pytest.mark.parametrize("status", [200, 400, 500])
+    @pytest.mark.parametrize("ok", [True, False])
+    async def test_no_secret_gets_out_by_what_is_quoted_of_an_answer(self, ok: bool, status: int) -> None:
+        """An error in the service's words, or what it calls the message: whatever it says in these fields.
+
+        Not half of one either, where a text is too long.
+        """
+        for secret in self.tested.secrets:
+            for text in (f"no {secret}", f"{'x' * (100 - len(secret) // 2)}{secret}"):
+                said = {"ok": ok, **dict.fromkeys(("error", "message", "status", "ts", "dedup_key"), text)}
+                outcome, _ = await self.attempt(self.tested.answering(*[http.json(status, said)] * 2))
+
+                assert secret not in repr(outcome)
+                assert f"x{secret[: len(secret) // 2]}" not in repr(outcome)

@@ -12,7 +12,7 @@ from trio_alerts.http.address_check import AddressRefused
 from trio_alerts.http.response import AnswerParser
 from trio_alerts.http.socket import SendProgress
 from trio_alerts.http.transport import TrioTransport
-from trio_alerts.outcome import Later, Malformed, Outcome, Refused, Retry
+from trio_alerts.outcome import Accepted, Later, Malformed, Outcome, Refused, Retry
 from trio_alerts.ports.channel import Message
 from trio_alerts.redaction import Redactor
 
@@ -70,7 +70,11 @@ class HttpChannel:
             if progress.started:
                 raise
             return Retry("not connected in time for this attempt; nothing was sent")
-        return service.judge(answer, self._kept(answer) if answer.body else "")
+        judgement = service.judge(answer, self._kept(answer) if answer.body else "")
+        if not isinstance(judgement, Accepted):
+            return replace(judgement, reason=self._redactor.redact(judgement.reason))  # it may quote the answer
+        reference = judgement.reference
+        return replace(judgement, reference=self._redactor.redact(reference)) if reference else judgement
 
     def _kept(self, answer: AnswerParser) -> str:
         """Return the beginning of the body, for the record: without what it repeats of our secrets."""

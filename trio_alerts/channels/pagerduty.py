@@ -141,7 +141,8 @@ def _dedup_key_of(answer: AnswerParser) -> str:
         said = decode_object(answer.body)
     except (ValueError, ArithmeticError, RecursionError):
         return ""
-    return one_line(str(said.get("dedup_key") or "")[:DEDUP_KEY_CHARACTERS])
+    key = str(said.get("dedup_key") or "")
+    return one_line(key) if len(key) <= DEDUP_KEY_CHARACTERS else ""
 
 
 KIND = http_kind(PagerDutySettings, PagerDuty)

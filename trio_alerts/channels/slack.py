@@ -8,6 +8,7 @@ takes literally: no mark-up, no mention, no link comes from it.
 
 import datetime as dt
 import html
+import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
@@ -36,7 +37,10 @@ TEXT_UNITS = 3_000  # of one text; counted as JavaScript does, which is never le
 FACT_UNITS = 300
 PLAIN_UNITS = 3_900  # Slack's advice is 4,000 for the top-level text; it cuts at 40,000
 MOST_LINKS = 10
+LONGEST_WORD = 100  # characters of an error or a time stamp; what is longer is no word of Slack, and is not quoted
 LIMIT_S = 30.0  # a limit without Retry-After
+
+_WORD = re.compile(rb"[a-z]+(?:_[a-z]+)+")
 
 # Part of it "may have succeeded" in Slack's words; the last one is a time-out inside of Slack.
 _UNSEEN = frozenset({"internal_error", "fatal_error", "request_timeout"})
@@ -153,12 +157,16 @@ def _said(answer: AnswerParser) -> dict[str, Any]:
     try:
         said = msgspec.json.decode(answer.body)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-        word = bytes(answer.body[:100]).decode("latin-1").strip()
-        is_word = word.isascii() and word.replace("_", "").isalpha() and answer.status >= 400  # noqa: PLR2004
-        return {"error": word} if is_word and "_" in word else {}
+        word = bytes(answer.body).strip()
+        is_error = answer.status >= 400 and len(word) <= LONGEST_WORD and _WORD.fullmatch(word)  # noqa: PLR2004
+        return {"error": word.decode()} if is_error else {}
     if not isinstance(said, dict):
         return {}
-    return {name: one_line(value[:100]) if isinstance(value, str) else value for name, value in said.items()}
+    return {
+        name: one_line(value) if isinstance(value, str) else value
+        for name, value in said.items()
+        if not isinstance(value, str) or len(value) <= LONGEST_WORD
+    }
 
 
 def _blocks(alert: AlertText) -> list[dict[str, Any]]:
