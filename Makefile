@@ -26,7 +26,7 @@ RESOLVE = $(BIN)/uv pip compile -q --universal --python-version 3.11 --generate-
 FLAKE8_ASYNC := --disable=ASYNC9,ASYNC106,ASYNC124,ASYNC127 --startable-in-context-manager=serve,watch_signals,watch_parent,heed_signals,serve_receiver,serve_tls_front
 
 .DEFAULT_GOAL := help
-.PHONY: help venv demo test lint types unit install crash chaos soak fuzz simulate mutants bench docs lock clean
+.PHONY: help venv demo test lint types unit install judges crash chaos soak fuzz simulate mutants bench docs lock clean
 
 help: ## Show this list
 	@sed -n 's/^\([a-z]*\):.*## /  make \1	/p' $(MAKEFILE_LIST)
@@ -49,6 +49,9 @@ unit: $(READY)
 
 install: $(READY) ## Install the locks, the wheel and the sdist in venvs of their own, with every pip and Python here
 	$(BIN)/python -m tests.install
+
+judges: $(READY) ## Let programs of others decode what channels send; fetched from the Go module proxy
+	$(BIN)/pytest -m registry tests/real
 
 crash: $(READY) ## Kill, pause and cut real processes and servers, and balance the ledgers (long)
 	$(BIN)/python -m tests.crash

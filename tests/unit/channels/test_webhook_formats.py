@@ -3,8 +3,10 @@ import re
 
 import msgspec
 import pytest
+from cloudevents.core.bindings.http import HTTPMessage, from_http_event
 from standardwebhooks.webhooks import Webhook as Official
 
+from tests.contracts.channel import HOSTILE
 from tests.support.services import http
 from trio_alerts.channels.webhook import Webhook, WebhookSettings
 from trio_alerts.channels.webhook_formats import Format, render_as
@@ -29,6 +31,13 @@ MESSAGE = Message("1763900000000-0", msgspec.json.encode(EVENT))
 SECRET = "whsec_MDEyMzQ1Njc4OWFiY2RlZjAxMjM0NTY3"
 
 
+def webhook(format_: Format) -> Webhook:
+    settings = WebhookSettings(
+        name="pager", url=parse_receiver_url("https://example.org/"), secret=Secret(SECRET), format=format_
+    )
+    return Webhook(settings, lambda: dt.datetime.now(dt.UTC))
+
+
 def test_a_cloudevent_holds_the_alert_as_it_is() -> None:
     """Every required attribute of CloudEvents 1.0, and `data` byte by byte."""
     body = render_as("cloudevents", MESSAGE, "pager")
@@ -47,6 +56,19 @@ def test_a_cloudevent_holds_the_alert_as_it_is() -> None:
         "severity": "high",
     } == event
     assert all(re.fullmatch("[a-z0-9]{1,20}", name) for name in event)
+
+
+@pytest.mark.parametrize("text", [EVENT["alert_id"], *HOSTILE])
+def test_the_sdk_of_cloudevents_reads_it(text: str) -> None:
+    """Whatever the alert holds: every attribute has its type and is allowed, and the alert comes out as it was."""
+    event = EVENT | {"alert_id": text, "title": text, "labels": {text: text}, "value_usd": 12.5}
+    request = webhook("cloudevents").render(Message(MESSAGE.id, msgspec.json.encode(event)))
+    _, headers, body = http.split(request)
+    read = from_http_event(HTTPMessage(headers, body))
+
+    assert event == read.get_data()
+    assert dt.datetime(2026, 3, 1, 12, tzinfo=dt.UTC) == read.get_time()
+    assert ("1.0", "application/json") == (read.get_specversion(), read.get_datacontenttype())
 
 
 def test_the_body_of_alertmanager_has_all_its_fields() -> None:
@@ -99,10 +121,7 @@ def test_an_alert_that_is_over_is_resolved() -> None:
 )
 def test_every_format_is_signed(format_: Format, content_type: str) -> None:
     """The signature is of the body that is sent."""
-    settings = WebhookSettings(
-        name="pager", url=parse_receiver_url("https://example.org/"), secret=Secret(SECRET), format=format_
-    )
-    _, headers, body = http.split(Webhook(settings, lambda: dt.datetime.now(dt.UTC)).render(MESSAGE))
+    _, headers, body = http.split(webhook(format_).render(MESSAGE))
 
     assert content_type == headers["content-type"]
     assert Official(SECRET).verify(body, headers)
