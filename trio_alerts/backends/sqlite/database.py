@@ -9,6 +9,8 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TypeVar
 
+from loguru import logger
+
 from trio_alerts.backends.sqlite import schema
 from trio_alerts.backends.sqlite.rows import RowWrite, in_chunks, lenient_text, put
 from trio_alerts.errors import SchemaError
@@ -64,6 +66,13 @@ class SqliteDatabase:
         self._patiently(lambda: writer.execute("PRAGMA journal_mode = WAL").fetchone())
         with self._transaction() as connection:
             schema.refuse_foreign(connection, self.path)  # a peer may have created it since
+            if 0 < (version := schema.user_version(connection)) < schema.SCHEMA_VERSION:
+                logger.warning(
+                    "upgrading {} from schema {} to {}, which takes about 5 s a GB",
+                    self.path,
+                    version,
+                    schema.SCHEMA_VERSION,
+                )
             schema.create(connection)
         self.guard()
 

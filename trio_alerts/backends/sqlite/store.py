@@ -90,7 +90,7 @@ class SqliteStore:
         await self._starting(self._database.open)
 
     async def prepare(self) -> None:
-        await self._starting(self._database.prepare)
+        await self._starting(self._database.prepare, math.inf)  # an upgrade takes as long as it takes
 
     async def inspect(self) -> list[str]:
         return await self._starting(self._database.inspect)
@@ -144,14 +144,14 @@ class SqliteStore:
     async def _read(self, query: Callable[[sqlite3.Connection], T]) -> T:
         return await self._run(lambda: self._database.read(query), self._reading)
 
-    async def _starting(self, work: Callable[[], T]) -> T:
+    async def _starting(self, work: Callable[[], T], within_s: float | None = None) -> T:
         try:
-            return await self._run(work, self._writing)
+            return await self._run(work, self._writing, within_s)
         except Unavailable as fault:
             raise StartError(str(fault)) from None
 
-    async def _run(self, work: Callable[[], T], limiter: CapacityLimiter) -> T:
-        """Run blocking work in a thread, and wait for it no longer than the time-out.
+    async def _run(self, work: Callable[[], T], limiter: CapacityLimiter, within_s: float | None = None) -> T:
+        """Run blocking work in a thread, and wait for it no longer than the time-out, or `within_s`.
 
         The thread itself is never stopped: a transaction ends as a whole, a search by its own deadline, and the
         limiter admits no other before.
@@ -159,7 +159,7 @@ class SqliteStore:
         path, timeout_s = self._database.path, self._database.timeout_s
         try:
             # The work gives up by itself after `timeout_s`, with a better reason.
-            with trio.fail_after(timeout_s * 1.5):
+            with trio.fail_after(within_s or timeout_s * 1.5):
                 return await to_thread.run_sync(work, abandon_on_cancel=True, limiter=limiter)
         except trio.TooSlowError:
             raise Unavailable(f"SQLite store {path}: no answer within {timeout_s:g} s") from None

@@ -24,7 +24,7 @@ from tests.contracts.store import (
     sending,
 )
 from trio_alerts.backends.sqlite import database as sqlite_database
-from trio_alerts.backends.sqlite import rows, schema
+from trio_alerts.backends.sqlite import rows
 from trio_alerts.backends.sqlite.database import SqliteDatabase
 from trio_alerts.backends.sqlite.rows import write_of
 from trio_alerts.backends.sqlite.schema import APPLICATION_ID, ENTRY_ORDER
@@ -585,70 +585,6 @@ def test_the_newest_are_found_without_a_look_at_the_others(database: SqliteDatab
     assert "SCAN records USING INDEX records_by_entry" == plan[0][-1]
     assert {record_id: entry_order(record_id) for record_id in ids[:4]} == {one: orders[one] for one in ids[:4]}
     assert {*ids} == {found.id for found in newest(database)}
-
-
-SCHEMA_1 = f"""
-PRAGMA journal_mode = WAL;
-CREATE TABLE records (
-    id TEXT NOT NULL PRIMARY KEY,
-    version INTEGER NOT NULL,
-    state TEXT NOT NULL,
-    next_attempt_us INTEGER,
-    lease_until_us INTEGER,
-    view TEXT,
-    scope TEXT,
-    severity TEXT,
-    rule_id TEXT,
-    alert_id TEXT,
-    occurred_us INTEGER,
-    document TEXT NOT NULL
-);
-CREATE INDEX records_by_state ON records (state, next_attempt_us);
-CREATE INDEX records_waiting ON records (id, state, next_attempt_us, lease_until_us)
-    WHERE state IN ('retrying', 'sending');
-CREATE INDEX records_by_entry ON records ({ENTRY_ORDER});
-PRAGMA application_id = {APPLICATION_ID};
-PRAGMA user_version = 1;
-"""
-
-
-async def test_the_file_of_an_older_version_is_upgraded_and_its_processes_are_told(
-    path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """`check` says so and changes nothing, other commands ask for it, `run` does it: every record is there as before.
-
-    A process of the older version that has the file open stops at its next guard, and writes what it must until then.
-    """
-    with sqlite3.connect(path) as old:
-        old.executescript(SCHEMA_1)
-        for number in range(3):
-            old.execute(rows._insert(1), write_of(record(number, retrying(NOW)), None).row)
-    old.close()
-    before = ask(path, "SELECT * FROM records ORDER BY id")
-
-    async with open_sqlite_store(path) as older, open_sqlite_store(path) as newer:
-        told = await newer.inspect()
-        assert [f"would upgrade {path} from schema 1: stop all processes of the older version first"] == told[:1]
-        with pytest.raises(SchemaError, match=r"older version .*schema 1\); `run` upgrades it"):
-            await newer.guard()
-        assert [(1,)] == ask(path, "PRAGMA user_version")
-        with monkeypatch.context() as version:
-            version.setattr(schema, "SCHEMA_VERSION", 1)
-            assert await older.get(record(1).id) is not None  # it is open
-
-        await newer.prepare()
-        assert (before, [(2,)]) == (ask(path, "SELECT * FROM records ORDER BY id"), ask(path, "PRAGMA user_version"))
-        assert [] == ask(path, "SELECT name FROM sqlite_master WHERE name = 'records_waiting'")
-        assert [record(number).id for number in range(3)] == [one.id for one in await newer.due(NOW, 10)]
-        await newer.guard()
-        assert [] == await newer.inspect()
-
-        stored = await older.get(record(1).id)
-        assert stored is not None
-        assert isinstance(await older.replace(stored.record, stored.version), Stored)
-        monkeypatch.setattr(schema, "SCHEMA_VERSION", 1)
-        with pytest.raises(SchemaError, match="newer version of this program"):
-            await older.guard()
 
 
 def test_an_index_that_an_older_release_did_not_make_is_added(database: SqliteDatabase, path: Path) -> None:
