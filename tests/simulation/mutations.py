@@ -204,6 +204,21 @@ MUTATIONS = (
         test="tests/unit/routing/test_routes.py",
     ),
     Mutation(
+        "a file upgraded in more than one transaction",
+        "backends/sqlite/schema.py",
+        "        connection.execute(SCHEMA[name])",
+        '        connection.execute(SCHEMA[name])\n        connection.execute("COMMIT")\n'
+        '        connection.execute("BEGIN IMMEDIATE")',
+        test="tests/unit/backends/sqlite/test_upgrade.py",
+    ),
+    Mutation(
+        "a large file never upgraded",
+        "backends/sqlite/store.py",
+        "self._starting(self._database.prepare, math.inf)",
+        "self._starting(self._database.prepare)",
+        test="tests/unit/backends/sqlite/test_upgrade.py",
+    ),
+    Mutation(
         "a damaged file waited for",
         "backends/sqlite/store.py",
         'if getattr(fault, "sqlite_errorcode", 0) & 0xFF in DAMAGED:',
