@@ -8,14 +8,14 @@ from collections.abc import Awaitable
 from trio_alerts.__main__ import main
 from trio_alerts.pipeline import process
 from trio_alerts.pipeline.attempt import Outcomes, notify
+from trio_alerts.pipeline.claim import Claim
 from trio_alerts.pipeline.state import Pipeline
-from trio_alerts.record import Record
 
 
-def _crash_or_notify(record: Record, payload: bytes, outcomes: Outcomes, pipeline: Pipeline) -> Awaitable[None]:
-    if b"poison" in payload:
+def _crash_or_notify(claim: Claim, outcomes: Outcomes, pipeline: Pipeline) -> Awaitable[Claim | None]:
+    if b"poison" in claim.stored.record.payload():
         os.kill(os.getpid(), signal.SIGKILL)
-    return notify(record, payload, outcomes, pipeline)
+    return notify(claim, outcomes, pipeline)
 
 
 if __name__ == "__main__":

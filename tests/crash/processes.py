@@ -5,11 +5,12 @@ import time
 from collections.abc import Callable, Mapping
 from functools import partial
 
-from tests.crash.cell import ALERTS, KILLED, Cell, RunningCell
+from tests.crash.cell import ALERTS, KILLED, QUICK, Cell, RunningCell
 from tests.support.crew import Worker
 from tests.support.receiver import Script, Step
 from trio_alerts.pipeline.fault_points import POINTS
 
+ACCEPTANCE = "after_acceptance"  # a sibling must take more than a second, or nobody gets there
 PAUSE_S = 4.0  # of a process: more than twice claim_idle_s
 
 
@@ -36,6 +37,18 @@ def _at_point(point: str) -> Cell:
         faults=faults,
         ends=KILLED,
     )
+
+
+def _killed_at_its_acceptances(cell: RunningCell) -> None:
+    """Every worker holds an alert that the first channel has accepted, while the second takes its time."""
+    held = int(QUICK["workers"])
+    cell.servers.receiver.set_scripts({"/hook": cell.plan.hook, "/steady": Script([Step(200, delay_s=1.8)])})
+    cell.begin()
+    cell.producer.add(3 * held)
+    cell.until_ended(1)
+    cell.servers.receiver.set_scripts({"/hook": cell.plan.hook})
+    cell.emit(ALERTS - 3 * held)
+    cell.notes.append(f"1 killed, {held} half delivered")
 
 
 def _killed_at_random(cell: RunningCell) -> None:
@@ -137,7 +150,17 @@ def _none_repeated(cell: RunningCell) -> str:
 BUSY = Script([Step(200, delay_s=0.3)])
 
 CELLS = (
-    *(_at_point(point) for point in POINTS),
+    *(_at_point(point) for point in POINTS if point != ACCEPTANCE),
+    Cell(
+        name="kill-after-acceptance",
+        about=f'kill -9 at `{ACCEPTANCE}`, with `in_doubt_policy = "hold"` for the first channel, which had accepted',
+        play=_killed_at_its_acceptances,
+        faults=(f"{ACCEPTANCE}:kill:{QUICK['workers']}",),
+        settings={"in_doubt_policy": "hold"},
+        size=1,
+        ends=KILLED,
+        check=lambda cell: f"{cell.repeats} repeats of what was accepted" if cell.repeats else "",
+    ),
     Cell(name="kill-random", about="kill -9 at any moment, six times", play=_killed_at_random, ends=KILLED),
     Cell(name="kill-all", about="kill -9 to all workers at once, twice", play=_all_killed, ends=KILLED),
     Cell(

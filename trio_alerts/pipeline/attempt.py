@@ -7,28 +7,33 @@ from loguru import logger
 from msgspec.structs import replace
 
 from trio_alerts.delivery import ChannelDelivery, Delivery, State
-from trio_alerts.errors import NewerRecord
+from trio_alerts.errors import AlertError, NewerRecord
 from trio_alerts.outcome import Accepted, Later, Outcome, Refused, Retry
 from trio_alerts.pipeline.claim import Claim
 from trio_alerts.pipeline.state import Pipeline
 from trio_alerts.ports.channel import Message
 from trio_alerts.ports.store import Stored
-from trio_alerts.record import Record
 from trio_alerts.transitions import settled, with_acceptances
 
 Outcomes = MutableMapping[str, tuple[Outcome, float]]  # by channel: what came of it, and how long it took in seconds
 
+ACCEPTED_ALONE_S = 1.0  # a sibling that takes longer is worth a write; most answer sooner, and then one write is enough
 
-def notify(record: Record, payload: bytes, outcomes: Outcomes, pipeline: Pipeline) -> Awaitable[None]:
+
+def notify(claim: Claim, outcomes: Outcomes, pipeline: Pipeline) -> Awaitable[Claim | None]:
     """Return what sends through every channel of the running attempt together, and notes each outcome once it is known.
+
+    Awaited, it returns the claim to go on with, if the record was written under way; else None.
 
     Cancellation: channels without an outcome by then may or may not have been reached.
     """
-    parts, started_s = record.delivery.sending(), trio.current_time()
+    record, started_s = claim.stored.record, trio.current_time()
+    payload = record.payload() if claim.payload is None else claim.payload
+    parts = record.delivery.sending()
     message = Message(record.id, payload, started_s + pipeline.settings.send_timeout_s)
     if len(parts) == 1:  # the common case needs no task of its own
         return _attempt(parts[0], message, started_s, outcomes, pipeline)
-    return _attempts(parts, message, started_s, outcomes, pipeline)
+    return _attempts(parts, message, started_s, claim, outcomes, pipeline)
 
 
 async def update(claim: Claim, outcomes: Outcomes, pipeline: Pipeline) -> State:
@@ -78,7 +83,7 @@ async def update(claim: Claim, outcomes: Outcomes, pipeline: Pipeline) -> State:
 
 def _report_unmerged(record_id: str, outcomes: Outcomes) -> None:
     """Log who accepted an alert whose record cannot be changed any more by this version."""
-    if accepted := [name for name, (outcome, _) in outcomes.items() if isinstance(outcome, Accepted)]:
+    if accepted := _accepted(outcomes):
         logger.error(
             "{record_id}: {channels} accepted it after a newer version had taken it over as in doubt; "
             "it may be sent once more",
@@ -87,12 +92,60 @@ def _report_unmerged(record_id: str, outcomes: Outcomes) -> None:
         )
 
 
+def _accepted(outcomes: Outcomes) -> list[str]:
+    """Return the channels that accepted, in the order of their answers."""
+    return [name for name, (outcome, _) in outcomes.items() if isinstance(outcome, Accepted)]
+
+
 async def _attempts(
-    parts: Sequence[ChannelDelivery], message: Message, started_s: float, outcomes: Outcomes, pipeline: Pipeline
-) -> None:
+    parts: Sequence[ChannelDelivery],
+    message: Message,
+    started_s: float,
+    claim: Claim,
+    outcomes: Outcomes,
+    pipeline: Pipeline,
+) -> Claim | None:
+    """Make all attempts side by side; what a quick channel accepted is stored before one that hangs has ended.
+
+    The first acceptance that has a sibling under way `ACCEPTED_ALONE_S` later is stored then. Whoever comes last ends
+    the wait for that, and a write that the store does not answer: the outcomes of all are stored next.
+    """
+    later: Claim | None = None
+
+    async def attempt(part: ChannelDelivery) -> None:
+        nonlocal later
+        await _attempt(part, message, started_s, outcomes, pipeline)
+        if len(outcomes) == len(parts):
+            attempts.cancel_scope.cancel()
+        elif [part.name] == _accepted(outcomes):
+            await trio.sleep(ACCEPTED_ALONE_S)
+            later = await _store_accepted(claim, outcomes, pipeline)
+
     async with trio.open_nursery() as attempts:
         for part in parts:
-            attempts.start_soon(_attempt, part, message, started_s, outcomes, pipeline)
+            attempts.start_soon(attempt, part)
+    return later
+
+
+async def _store_accepted(claim: Claim, outcomes: Outcomes, pipeline: Pipeline) -> Claim | None:
+    """Store what was accepted so far; return the claim to go on with, None if the record is not known to say so.
+
+    Nothing depends on this write but what a crash leaves in doubt. The last one meets whatever kept this one from being
+    made, and a write whose answer was lost.
+    """
+    record, now = claim.stored.record, pipeline.clock.now()
+    after = settled(record.delivery, outcomes, now, pipeline.retry_policy())  # if the others were cut off now
+    so_far = with_acceptances(record.delivery, after, now)
+    if so_far is None:
+        return None
+    try:
+        written = await pipeline.store_after_send.replace(replace(record, delivery=so_far), claim.stored.version)
+    except AlertError:
+        return None
+    if not isinstance(written, Stored):
+        return None
+    await pipeline.fault_point.reach("after_acceptance")
+    return replace(claim, stored=written)
 
 
 def _for(part: ChannelDelivery, message: Message) -> Message:

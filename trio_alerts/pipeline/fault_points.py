@@ -16,6 +16,7 @@ POINTS = (
     "after_parse",
     "after_persist",
     "before_send",
+    "after_acceptance",
     "after_send",
     "after_update",
     "after_ack",

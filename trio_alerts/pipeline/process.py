@@ -66,12 +66,10 @@ async def deliver(claim: Claim, pipeline: Pipeline) -> bool:
         if again is None:
             return False
         claim = again
-    record = claim.stored.record
-    payload = record.payload() if claim.payload is None else claim.payload
     outcomes: Outcomes = {}
     await pipeline.fault_point.reach("before_send")
     try:
-        await notify(record, payload, outcomes, pipeline)
+        claim = await notify(claim, outcomes, pipeline) or claim
     except BaseException:  # cut, or failed, while some receivers had answered
         if outcomes:
             with trio.move_on_after(2 * pipeline.settings.store_timeout_s, shield=True):
