@@ -73,7 +73,7 @@ class RememberingStore:
     async def counts(self, now: dt.datetime) -> Counts:  # noqa: ARG002
         await trio.lowlevel.checkpoint()
         states: Counter[str] = Counter(one.record.delivery.state for one in self._live.values())
-        return Counts(states | Counter(delivered=len(self._delivered)), 0)
+        return Counts(states | Counter(delivered=len(self._delivered)), overdue=0, in_doubt=0)
 
     async def waiting(self) -> Mapping[str, int]:
         """See the port. No receiver of a benchmark fails for long enough to be asked about."""

@@ -529,7 +529,7 @@ class StoreContract:
 
     async def test_counts_by_state_and_overdue(self, tested: TestedStore) -> None:
         """States that occur are counted; a retry is overdue when its time passed more than a minute ago."""
-        assert Counts({}, 0) == await tested.store.counts(NOW)
+        assert Counts({}, overdue=0, in_doubt=0) == await tested.store.counts(NOW)
 
         deliveries = [
             *[retrying(NOW - seconds * SECOND) for seconds in (3600, 61, 60, 59, -60)],
@@ -540,8 +540,27 @@ class StoreContract:
         ]
         await _fill(tested, [record(number, delivery) for number, delivery in enumerate(deliveries)])
 
-        expected = Counts({"retrying": 5, "sending": 2, "delivered": 3, "failed": 1}, overdue=2)
+        expected = Counts({"retrying": 5, "sending": 2, "delivered": 3, "failed": 1}, overdue=2, in_doubt=0)
         assert expected == await tested.store.counts(NOW)
+
+    async def test_what_is_in_doubt_is_found_by_its_channels(self, tested: TestedStore) -> None:
+        """While another channel is sent to, retried or waited for, too; a doubt that a fallback made good is none."""
+        states: list[State] = ["sending", "retrying", "waiting", "in_doubt", "failed", "delivered", "suppressed"]
+        held = (ChannelDelivery("pager", "in_doubt"),)
+        doubtful = [Delivery(state=state, in_doubt_channels=("pager",), channels=held) for state in states]
+        older = Delivery(state="in_doubt", channels=held)
+        others = [
+            msgspec.structs.replace(retrying(NOW), channels=(ChannelDelivery("chat", "retrying"),)),
+            msgspec.structs.replace(sending(NOW), channels=(ChannelDelivery("chat", "sending"),)),
+            older,
+        ]
+        await _fill(tested, [record(number, delivery) for number, delivery in enumerate((*doubtful, *others))])
+
+        assert 5 == (await tested.store.counts(NOW)).in_doubt
+        assert [9, 3, 2, 1, 0] == await _found(tested, RecordFilter(state=["in_doubt"]))
+        assert [9, 7, 3, 2, 1, 0] == await _found(tested, RecordFilter(state=["in_doubt", "retrying"]))
+        assert [7, 1] == await _found(tested, RecordFilter(state=["retrying"]))
+        assert 6 == await tested.store.count(RecordFilter(state=["retrying", "in_doubt"]))
 
     async def test_what_waits_is_counted_by_channel(self, tested: TestedStore) -> None:
         """Records that wait for a retry count for the channel that it goes through, and for no other."""

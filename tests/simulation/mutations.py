@@ -162,6 +162,13 @@ MUTATIONS = (
         test="tests/unit/routing/test_routes.py",
     ),
     Mutation(
+        "a doubt that no human hears of while another channel is retried",
+        "pipeline/janitor.py",
+        '"in_doubt": counts.in_doubt,',
+        '"in_doubt": counts.by_state.get("in_doubt", 0),',
+        test="tests/unit/pipeline/test_janitor.py",
+    ),
+    Mutation(
         "what waits in a queue sent by whoever gets its entry again",
         "pipeline/claim.py",
         'if delivery.state in FINAL or delivery.state in ("retrying", "waiting"):',

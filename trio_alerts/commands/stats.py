@@ -56,7 +56,8 @@ def _page(stats: Stats) -> Iterator[str]:
         "not read yet": stats.not_read,
         "pending": stats.pending,
         "in flight": stats.in_flight,
-        **{state: count for state, count in states.items() if state not in ("sending", "quarantined")},
+        **{state: count for state, count in states.items() if state not in ("sending", "in_doubt", "quarantined")},
+        "in_doubt": stats.in_doubt,
         "quarantined": stats.quarantined,
         "dropped": stats.dropped,
         "lost upstream": stats.lost_upstream,
@@ -101,6 +102,7 @@ COMMAND = Command(
   pending             entries that a consumer has and did not acknowledge
   in flight           records with an attempt running
   delivered, …        records by their state
+  in_doubt            records with a channel in doubt, also while another one is retried
   quarantined         entries in the dead-letter streams; `dead list` shows them
   dropped             entries that operators dropped from there
   lost upstream       entries that were trimmed or deleted before they were processed

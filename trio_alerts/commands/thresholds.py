@@ -7,11 +7,11 @@ from collections.abc import Iterator, Mapping
 from trio_alerts.errors import AlertError, OverThreshold, StartError
 from trio_alerts.operations.stats import Stats
 
-COUNTED_STATES = ("delivered", "failed", "suppressed", "in_doubt", "retrying", "waiting", "unknown")
+COUNTED_STATES = ("delivered", "failed", "suppressed", "retrying", "waiting", "unknown")
 # What `--fail-over` calls a figure, and its name in the JSON, which is accepted as well.
 FIGURES = {
     "lag": "not_read",
-    **{name: name for name in ("pending", "in_flight", *COUNTED_STATES, "quarantined", "dropped")},
+    **{name: name for name in ("pending", "in_flight", *COUNTED_STATES, "in_doubt", "quarantined", "dropped")},
     "lost": "lost_upstream",
     "overdue": "overdue",
     "oldest": "oldest_undelivered_s",

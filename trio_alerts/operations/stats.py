@@ -29,6 +29,7 @@ class Stats(Struct, frozen=True):
     `not_read`, `pending`, `quarantined`, `dropped`, `lost_upstream` are sums over the streams. `in_flight` counts
     records that say `sending`. `oldest_undelivered_s` is the age of what waits longest, to be read, sent or retried, or
     for a human who knows what became of it. `repeated_alert_ids` is None where it takes the store too long to count.
+    `in_doubt` counts the records with a channel in doubt, whatever their state; `states` those that are called so.
     `missing` names the backends, `redis` or `store`, that could not be asked: what only they know is None.
     """
 
@@ -36,6 +37,7 @@ class Stats(Struct, frozen=True):
     pending: int | None
     in_flight: int | None
     states: dict[str, int] | None
+    in_doubt: int | None
     quarantined: int | None
     dropped: int | None
     lost_upstream: int | None
@@ -130,6 +132,7 @@ def stats_of(redis: RedisFigures | None, store: StoreFigures | None) -> Stats:
         pending=sum(one.pending for one in standings) if redis else None,
         in_flight=store.counts.by_state.get("sending", 0) if store else None,
         states=dict(sorted(store.counts.by_state.items())) if store else None,
+        in_doubt=store.counts.in_doubt if store else None,
         quarantined=sum(one.dead_letters for one in standings) if redis else None,
         dropped=sum(one.dropped for one in standings) if redis else None,
         lost_upstream=lost,

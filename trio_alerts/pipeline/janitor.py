@@ -10,7 +10,6 @@ from trio_alerts.pipeline.state import Pipeline
 from trio_alerts.pipeline.turn import Turn
 
 EVERY_S = 60.0
-NEEDS_A_HUMAN = ("failed", "in_doubt")
 GONE_AFTER_S = 600.0  # a living consumer speaks every few seconds, and one that is busy has something pending
 
 
@@ -29,9 +28,12 @@ async def run_janitor(pipeline: Pipeline) -> None:
 async def _report_what_needs_a_human(pipeline: Pipeline) -> None:
     """Log one line that counts what needs a human, if there is anything."""
     counts = await pipeline.store.counts(pipeline.clock.now())
-    waiting = {state: counts.by_state.get(state, 0) for state in NEEDS_A_HUMAN}
-    # Most dead letters have no record: what is no alert never gets one.
-    waiting |= {"quarantined": await pipeline.upkeep.dead_letters(), "overdue": counts.overdue}
+    waiting = {
+        "failed": counts.by_state.get("failed", 0),
+        "in_doubt": counts.in_doubt,  # also while another channel is retried: the human need not wait for that
+        "quarantined": await pipeline.upkeep.dead_letters(),  # most have no record: what is no alert never gets one
+        "overdue": counts.overdue,
+    }
     if any(waiting.values()):
         logger.warning("needs a human: {}", ", ".join(f"{count} {state}" for state, count in waiting.items() if count))
 

@@ -34,10 +34,16 @@ class Due(Struct, frozen=True):
     channels: tuple[str, ...] = ()
 
 
+# A record in one of these states may have a channel in doubt beside those that it is named after; in the others, a
+# channel in doubt would have given it its name, unless a fallback has made the doubt good.
+STATES_BESIDE_A_DOUBT: tuple[State, ...] = ("sending", "retrying", "waiting")
+
+
 @dataclass(frozen=True, slots=True)
 class RecordFilter:
     """Which records to find; an empty filter finds all. Values of one field are alternatives; fields are joined by and.
 
+    The state `in_doubt` finds what has a channel in doubt, while another one is still sent to or retried, too.
     `since` is included and `until` is not; both are compared with `occurred_at`.
     """
 
@@ -129,10 +135,17 @@ class AlertStore(DeploymentKeeper, Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Counts:
-    """How many records are in each state, and how many retries are overdue by more than a minute."""
+    """How many records are in each state, and in other need.
+
+    Args:
+        by_state: Records by state; one that occurs nowhere is missing.
+        overdue: Retries that are overdue by more than a minute.
+        in_doubt: Records that the state `in_doubt` finds; see `RecordFilter`.
+    """
 
     by_state: Mapping[str, int]
     overdue: int
+    in_doubt: int
 
 
 @dataclass(frozen=True, slots=True)

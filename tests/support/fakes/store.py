@@ -12,7 +12,7 @@ import trio
 from tests.support.fakes.wire import Wire, served
 from trio_alerts.delivery import Delivery
 from trio_alerts.errors import NewerRecord, RefusedContent, SchemaError, Unavailable
-from trio_alerts.ports.store import Conflict, Counts, Due, RecordFilter, Stored, Vitals
+from trio_alerts.ports.store import STATES_BESIDE_A_DOUBT, Conflict, Counts, Due, RecordFilter, Stored, Vitals
 from trio_alerts.record import Record
 
 T = TypeVar("T")
@@ -157,7 +157,9 @@ class FakeStore:
             delivery.state == "retrying" and delivery.next_attempt_at is not None and delivery.next_attempt_at < late
             for delivery in deliveries
         )
-        return Counts(dict(Counter(delivery.state for delivery in deliveries)), overdue)
+        return Counts(
+            dict(Counter(delivery.state for delivery in deliveries)), overdue, sum(map(_is_in_doubt, deliveries))
+        )
 
     @served
     def waiting(self) -> dict[str, int]:
@@ -239,6 +241,11 @@ def _is_due(delivery: Delivery, now: dt.datetime) -> bool:
     return any(moment is not None and moment <= now for moment in (delivery.next_attempt_at, lease_until))
 
 
+def _is_in_doubt(delivery: Delivery) -> bool:
+    beside = delivery.state in STATES_BESIDE_A_DOUBT and delivery.in_doubt_channels
+    return delivery.state == "in_doubt" or bool(beside)
+
+
 def _place(record: Record) -> tuple[tuple[int, int], str]:
     milliseconds, _, sequence = record.id.rpartition("|")[2].partition("-")
     return (int(milliseconds), int(sequence)), record.id
@@ -250,13 +257,18 @@ def _matches(record: Record, wanted: RecordFilter) -> bool:
         (wanted.view, keys.view),
         (wanted.scope, keys.scope),
         (wanted.severity, keys.severity),
-        (wanted.state, record.delivery.state),
         (wanted.rule_id, keys.rule_id),
         (wanted.alert_id, keys.alert_id),
         (wanted.suppressed_by, record.delivery.suppressed_by),
     )
     if not all(value in alternatives for alternatives, value in exact if alternatives):
         return False
+    if wanted.state and record.delivery.state not in wanted.state:
+        return "in_doubt" in wanted.state and _is_in_doubt(record.delivery) and _is_between(keys, wanted)
+    return _is_between(keys, wanted)
+
+
+def _is_between(keys: _Keys, wanted: RecordFilter) -> bool:
     if wanted.since is None and wanted.until is None:
         return True
     return (

@@ -3,8 +3,9 @@
 import trio
 from trio.testing import MockClock
 
+from tests.support.fakes.channel import FakeChannel
 from tests.support.fakes.world import GROUP, STREAM, World
-from trio_alerts.outcome import Refused
+from trio_alerts.outcome import Refused, Retry
 from trio_alerts.ports.stream import HANDED_OVER_IDLE_S
 
 
@@ -18,6 +19,19 @@ async def test_what_needs_a_human_is_said_once_a_minute(autojump_clock: MockCloc
         await trio.sleep(100)
     said = [line for line in logged if "needs a human" in line]
     assert ["WARNING needs a human: 1 failed, 1 quarantined"] * 2 == said
+
+
+async def test_a_doubt_needs_a_human_while_another_channel_is_retried(
+    autojump_clock: MockClock, logged: list[str]
+) -> None:
+    """The record is called `retrying`; what is in doubt is counted by its channels."""
+    chat = FakeChannel("chat", [Retry("busy", 503)] * 99)
+    world = World([Retry("cut", unseen=True)], channels=[chat], hold=["webhook"])
+    record_id = world.emit()
+    async with world.serving(world.pipeline()):
+        await trio.sleep(70)
+    assert "retrying" == world.delivery(record_id).state
+    assert ["WARNING needs a human: 1 in_doubt"] == [line for line in logged if "needs a human" in line]
 
 
 async def test_what_was_lost_is_told_by_one_of_all_processes(autojump_clock: MockClock, logged: list[str]) -> None:

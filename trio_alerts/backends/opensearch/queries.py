@@ -7,7 +7,7 @@ from typing import Any
 from msgspec import Struct
 
 from trio_alerts.backends.opensearch.answers import Count
-from trio_alerts.ports.store import Due, RecordFilter
+from trio_alerts.ports.store import STATES_BESIDE_A_DOUBT, Due, RecordFilter
 
 BY_ID = ({"record_id": "asc"},)
 NEWEST_FIRST = ({"entry_order": {"order": "desc", "missing": "_last"}}, {"record_id": "desc"})
@@ -35,7 +35,6 @@ def search(wanted: RecordFilter, after: Sequence[Any] = ()) -> dict[str, Any]:
         "view": wanted.view,
         "scope": wanted.scope,
         "severity": wanted.severity,
-        "delivery.state": wanted.state,
         "rule_id": wanted.rule_id,
         "alert_id": wanted.alert_id,
         "delivery.suppressed_by": wanted.suppressed_by,
@@ -43,8 +42,14 @@ def search(wanted: RecordFilter, after: Sequence[Any] = ()) -> dict[str, Any]:
     times = {"gte": wanted.since, "lt": wanted.until}
     bounds = {bound: _instant(time) for bound, time in times.items() if time is not None}
     exact = [{"terms": {name: list(alternatives)}} for name, alternatives in values.items() if alternatives]
+    exact += [_in_states(wanted.state)] if wanted.state else []
     between = [{"range": {"occurred_at": bounds}}] if bounds else []
     return _all(*exact, *between, _older(*after) if after else _has("record_id"))
+
+
+def _in_states(states: Sequence[str]) -> dict[str, Any]:
+    named = {"terms": {"delivery.state": list(states)}}
+    return {"bool": {"should": [named, _DOUBT]}} if "in_doubt" in states else named
 
 
 def _older(entry_order: str | None, record_id: str) -> dict[str, Any]:
@@ -72,6 +77,10 @@ def _all(*filters: Mapping[str, Any]) -> dict[str, Any]:
 def _instant(time: dt.datetime) -> str:
     """Render a time as exactly as OpenSearch's `date` compares: to the millisecond."""
     return time.astimezone(dt.UTC).isoformat(timespec="milliseconds")
+
+
+_BESIDE = _all({"terms": {"delivery.state": list(STATES_BESIDE_A_DOUBT)}}, _has("delivery.in_doubt_channels"))
+_DOUBT: Mapping[str, Any] = {"bool": {"should": [{"term": {"delivery.state": "in_doubt"}}, _BESIDE]}}
 
 
 # --- figures ---------------------------------------------------------------------------------------------------------
@@ -109,6 +118,7 @@ def counts_by_state(now: dt.datetime) -> dict[str, Any]:
         "states": {"terms": {"field": "delivery.state", "size": 100}},
         "stateless": {"missing": {"field": "delivery.state"}},  # written by something else
         "overdue": {"filter": _all({"term": {"delivery.state": "retrying"}}, late)},
+        "in_doubt": {"filter": _DOUBT},
     }
 
 
@@ -118,6 +128,7 @@ class CountsAnswer(Struct):
     states: Buckets
     stateless: Filtered
     overdue: Filtered
+    in_doubt: Filtered
 
 
 RETRYING_BY_CHANNEL: Mapping[str, Any] = {

@@ -129,7 +129,7 @@ class OpenSearchStore:
         by_state = {bucket.key: bucket.doc_count for bucket in found.states.buckets}
         if found.stateless.doc_count:
             by_state["without a state"] = found.stateless.doc_count
-        return Counts(by_state, found.overdue.doc_count)
+        return Counts(by_state, found.overdue.doc_count, found.in_doubt.doc_count)
 
     async def waiting(self) -> Mapping[str, int]:
         # A record that an older release wrote is counted once it is written again.

@@ -20,7 +20,7 @@ from trio_alerts.backends.readable import due_record, readable_records
 from trio_alerts.backends.sqlite.schema import ENTRY_ORDER, snapshot
 from trio_alerts.errors import RefusedContent
 from trio_alerts.exact_json import Timestamp
-from trio_alerts.ports.store import Counts, Due, RecordFilter, Stored, Vitals
+from trio_alerts.ports.store import STATES_BESIDE_A_DOUBT, Counts, Due, RecordFilter, Stored, Vitals
 from trio_alerts.record import Record, unreadable
 from trio_alerts.record_ids import entry_order
 
@@ -192,10 +192,11 @@ def counts(connection: sqlite3.Connection, now: dt.datetime) -> Counts:
         (overdue,) = connection.execute(
             "SELECT count(*) FROM records WHERE state = 'retrying' AND next_attempt_us < ?", (late,)
         ).fetchone()
+        (in_doubt,) = connection.execute(f"SELECT count(*) FROM records WHERE {_DOUBT}").fetchone()  # noqa: S608
     counted: Counter[str] = Counter()
     for state, count in by_state:
         counted[state if isinstance(state, str) else repr(state)] += count
-    return Counts(counted, overdue)
+    return Counts(counted, overdue, in_doubt)
 
 
 def waiting(connection: sqlite3.Connection) -> dict[str, int]:
@@ -224,6 +225,10 @@ def vitals(connection: sqlite3.Connection) -> Vitals:
     return Vitals(oldest, repeated)
 
 
+_DOUBT = f"""(state = 'in_doubt' OR state IN ({", ".join(f"'{state}'" for state in STATES_BESIDE_A_DOUBT)})
+    AND json_valid(document) AND json_type(document, '$.delivery.in_doubt_channels') IS NOT NULL)"""
+
+
 def _conditions(wanted: RecordFilter) -> tuple[str, list[str | int | bytes]]:
     """Return what follows WHERE, with its values; the names in it are ours."""
     terms = ["true"]
@@ -231,7 +236,8 @@ def _conditions(wanted: RecordFilter) -> tuple[str, list[str | int | bytes]]:
     for column in ("view", "scope", "severity", "state", "rule_id", "alert_id"):
         alternatives: Sequence[str] = getattr(wanted, column)
         if alternatives:
-            terms.append(f"{column} IN ({', '.join('?' * len(alternatives))})")
+            term = f"{column} IN ({', '.join('?' * len(alternatives))})"
+            terms.append(f"({term} OR {_DOUBT})" if column == "state" and "in_doubt" in alternatives else term)
             values += alternatives
     if wanted.suppressed_by:  # seldom asked for, so without a column
         said = "json_extract(iif(json_valid(document), document, '{}'), '$.delivery.suppressed_by')"
