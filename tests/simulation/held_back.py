@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 import trio
 
 from tests.simulation.ledger import Emitted
+from tests.support.fakes.store import FakeStore
 from tests.support.fakes.stream_server import FakeServer, KeptSilences
 from tests.support.fakes.world import GROUP, STREAM
 from trio_alerts.delivery import EARLIEST, Delivery
@@ -23,6 +24,9 @@ FOLLOWS = (
 """What a record says that follows from its channels."""
 SILENT_WITHIN_S = 1.0  # and what an attempt takes that had begun: up to CALLS, one after the other
 CALLS = 5
+MAY_ACCEPT = ("sending", "retrying", "waiting", "in_doubt")
+SLACK_S = 0.1  # what a process may be wrong about the server's time
+LATEST_S = 75.0  # the sweep that finds what no hint says, both time-outs, and a wait for a worker
 TROUBLED_S = 30.0  # a store that fails makes an attempt wait between the look at the silences and its send
 
 
@@ -33,16 +37,17 @@ class HeldBack:
         silences: When each silence was set, by its ID.
     """
 
-    def __init__(self, promises: "Promises", server: FakeServer) -> None:
+    def __init__(self, promises: "Promises", server: FakeServer, store: FakeStore) -> None:
         self.silences: dict[str, float] = {}
         self._promises = promises
         self._server = server
+        self._store = store
 
     def is_silenced(self, delivery: Delivery) -> bool:
         """Tell whether a silence that was set at some time is why it was not sent."""
         return (delivery.suppressed_by or "").removeprefix(SILENCE) in self.silences
 
-    def written(self, emitted: Emitted, after: Record) -> None:
+    def written(self, emitted: Emitted, was: Delivery | None, after: Record) -> None:
         """Check a record that was written: it says what its channels say, and nobody was spared who may have it."""
         delivery = after.delivery
         follows = summed_up(delivery, delivery.channels, EARLIEST) if delivery.channels else delivery
@@ -52,6 +57,8 @@ class HeldBack:
             unseen = emitted.accepted[one.name] and not one.in_doubt
             if one.fallback_of and one.state == "spared" and unseen and not emitted.forgotten:
                 self._promises.breach("P3", f"{after.id}: the fallback {one.name} was spared, and has accepted it")
+        if was is not None:
+            self._check_fallbacks(after.id, was, delivery)
         silenced = self.is_silenced(delivery)
         if silenced and after.fields()["severity"] != "high":
             self._promises.breach("P1", f"{after.id} was kept back by {delivery.suppressed_by}, which is not for it")
@@ -59,6 +66,36 @@ class HeldBack:
             self._promises.breach(
                 "P1", f"{after.id} was kept back by {delivery.suppressed_by}, and there was no such silence"
             )
+
+    def _check_fallbacks(self, record_id: str, was: Delivery, now: Delivery) -> None:
+        """Check that a fallback goes out only when it is due, or when no primary is left that could accept."""
+        after, earlier = {one.name: one for one in now.channels}, {one.name: one for one in was.channels}
+        for one in was.channels:
+            engaged = one.state == "standby" and after[one.name].state in ("retrying", "sending", "waiting")
+            due_s = one.next_attempt_at.timestamp() if one.next_attempt_at else 0.0
+            jumped = self._promises.jumped_at_s > 0
+            if not engaged or jumped or due_s <= self._server.time() + SLACK_S:
+                continue
+            hopeful = [
+                name
+                for name in one.fallback_of
+                if earlier[name].state in MAY_ACCEPT and after[name].state in MAY_ACCEPT
+            ]
+            if hopeful:
+                self._promises.breach("P3", f"{record_id} goes to {one.name} while {hopeful} may still accept it")
+
+    def check_lateness(self) -> None:
+        """Check, with all faults gone, that whatever is due is done before long."""
+        now_s, healed_s = self._server.time(), trio.current_time() - self._promises.healed_at_s
+        for record_id, stored in self._store.records.items():
+            delivery = stored.record.delivery
+            for one in delivery.channels:
+                if one.state == "standby" and delivery.state not in ("sending", "quarantined") and one.next_attempt_at:
+                    late_s = min(healed_s, now_s - one.next_attempt_at.timestamp())
+                    if late_s > LATEST_S:
+                        self._promises.breach(
+                            "P1", f"{record_id} waits for {one.name}, which was due {late_s:.0f} s ago"
+                        )
 
     def send_begins(self, who: "Incarnation", record: Record) -> None:
         """Check that nothing is sent that a silence matches, if its sender could know by now."""

@@ -75,7 +75,12 @@ class Plan(Struct, frozen=True, omit_defaults=True):
             gone; 0: none.
         upgraded_from_s: Processes that start at this time or later are of a newer version, whose records those that
             started before cannot read; 0: all are of one version.
+        fallback_after_s: How long receivers have to accept an alert before it goes to one more, `FALLBACK`; 0: it never
+            does.
         events: What happens, in order of time.
+
+    Attributes:
+        receivers: The names of all receivers.
     """
 
     chance: int
@@ -91,7 +96,12 @@ class Plan(Struct, frozen=True, omit_defaults=True):
     latency_s: float = 0.02
     refuses_every_s: float = 0.0
     upgraded_from_s: float = 0.0
+    fallback_after_s: float = 0.0
     events: tuple[Event, ...] = ()
+
+    @property
+    def receivers(self) -> tuple[str, ...]:
+        return (*PRIMARIES[: self.channels], *(FALLBACK,) * (self.fallback_after_s > 0))
 
 
 def plan_of(seed: int) -> Plan:
@@ -99,7 +109,7 @@ def plan_of(seed: int) -> Plan:
     chance = Random(seed)
     theme = chance.choice(tuple(THEMES))
     channels = chance.choice((1, 1, 2))
-    names = CHANNELS[:channels]
+    names = PRIMARIES[:channels]
     plan = Plan(
         chance=seed,
         slots=chance.choice((1, 2, 2, 2, 3) if theme == "mixed" else (2, 2, 3)),
@@ -123,10 +133,12 @@ def plan_of(seed: int) -> Plan:
     if chance.random() < 0.25:
         upgraded_from_s = round(chance.uniform(0.1, 6.0), 3)
         events = sorted((*events, *_upgrade(chance, upgraded_from_s)), key=lambda event: event.at_s)
-    return replace(plan, events=tuple(events), refuses_every_s=refuses_every_s, upgraded_from_s=upgraded_from_s)
+    plan = replace(plan, events=tuple(events), refuses_every_s=refuses_every_s, upgraded_from_s=upgraded_from_s)
+    return _with_fallback(chance, plan) if chance.random() < 0.35 else plan
 
 
-CHANNELS = ("webhook", "pager")
+PRIMARIES, FALLBACK = ("webhook", "pager"), "mail"
+CHANNELS = (*PRIMARIES, FALLBACK)
 POISON = ("poison", "lethal")
 THEMES: dict[str, tuple[What, ...]] = {  # what happens, as often as it is named
     "mixed": (
@@ -160,6 +172,7 @@ THEMES: dict[str, tuple[What, ...]] = {  # what happens, as often as it is named
 }
 _LONG = ("slow", "frozen", "pauses")
 _MOODS_OF = {"slow": ("slow", "slow", "slow", "hang"), "frozen": ("slow",), "pauses": ("slow", "slow", "busy", "reset")}
+_FAILING = ("gone", "gone", "busy", "unreachable", "hang", "reset", "gateway")
 _RETRIED = ("busy", "busy", "reset", "unreachable", "gateway", "hang")
 
 
@@ -177,9 +190,20 @@ def _alerts(chance: Random, theme: str, horizon_s: float) -> list[Event]:
         number = chance.randint(1, 8) if kind == "good" else 1
         events.append(Event(_moment(chance, horizon_s), "emit", number=number, target=kind))
     if theme == "backlog":  # more than anybody can carry, while slow receivers keep every worker busy
-        events += [Event(0.3, "mood", 0, 90.0, name, "slow") for name in CHANNELS]
+        events += [Event(0.3, "mood", 0, 90.0, name, "slow") for name in PRIMARIES]
         events.append(Event(0.5, "emit", number=100, target="good"))
     return events
+
+
+def _with_fallback(chance: Random, plan: Plan) -> Plan:
+    """Let one more receiver stand by, and the others fail for a while, now and then that one too."""
+    happening = [
+        Event(_moment(chance, 4.0), "mood", 0, round(chance.uniform(2.0, 40.0), 3), name, chance.choice(_FAILING))
+        for name in (*PRIMARIES[: plan.channels], *(FALLBACK,) * (chance.random() < 0.4))
+    ]
+    hold = (*plan.hold, *(FALLBACK,) * (chance.random() < 0.25))
+    events = tuple(sorted((*plan.events, *happening), key=lambda event: event.at_s))
+    return replace(plan, fallback_after_s=chance.choice((1.0, 4.0, 15.0, 60.0)), hold=hold, events=events)
 
 
 def _upgrade(chance: Random, at_s: float) -> list[Event]:
@@ -215,7 +239,7 @@ def _event(chance: Random, plan: Plan, theme: str, horizon_s: float) -> Event:
         case "impatient":
             event = Event(at_s, what, slot, chance.uniform(20.0, 90.0), number=chance.randint(3, 14))
         case "mood":
-            name = chance.choice(CHANNELS[: plan.channels])
+            name = chance.choice(PRIMARIES[: plan.channels])
             mood = chance.choice(_RETRIED if theme in ("retries", "silences") else _MOODS_OF.get(theme, MOODS))
             event = Event(at_s, what, 0, lasts_s, name, mood, chance.choice((0.3, 1.0)))
             if theme == "frozen":

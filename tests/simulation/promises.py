@@ -1,6 +1,7 @@
 """The promises, checked at every effect, and the ledger that they are checked against."""
 
 import datetime as dt
+import math
 from collections import Counter
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     from tests.simulation.incarnation import Incarnation
     from tests.simulation.network import Network
 
+MOVING = {"sending", "retrying", "waiting", "standby"}
 FINAL = ("delivered", "failed", "in_doubt", "suppressed")
 WAIT_SEEN_S = 4.0  # by then a wait for the store has been noticed, and the server told, on the slowest way
 ABANDONED_S = 40.0  # one worker in turn with the reader, at 2.5 s each, has taken eight entries by then
@@ -49,6 +51,7 @@ class Promises:
         network: Between the processes and the backends; set when it is there.
         regrouped_at_s: When entries were last given out again by losing or setting back the group.
         jumped_at_s: When the server's clock last jumped.
+        healed_at_s: When all faults went away for good.
         stream_troubled: Whether a process could not reach the stream: then it cannot say what waits.
         held_back: What is promised about waits, fallbacks and silences.
         lethal: The record IDs of alerts that kill before they have a record, by their `alert_id`.
@@ -64,8 +67,9 @@ class Promises:
         self.flushed = False
         self.over = trio.Event()
         self.regrouped_at_s = self.jumped_at_s = -(10.0**6)
+        self.healed_at_s = math.inf
         self.stream_troubled = False
-        self.held_back = HeldBack(self, server)
+        self.held_back = HeldBack(self, server, store)
         self.lethal: dict[str, str] = {}
         self.network: Network
         self.living: dict[str, Incarnation] = {}
@@ -220,7 +224,7 @@ class Promises:
         delivery = after.delivery
         if delivery.state != "sending":
             emitted.outcome_known = True
-        self.held_back.written(emitted, after)
+        self.held_back.written(emitted, before.record.delivery if before else None, after)
         if before is None:
             return
         was = before.record.delivery
@@ -337,8 +341,8 @@ class Promises:
         if newest is not None and (group is None or _order(group.last_id) < _order(newest)):
             return "entries are not read"
         for record_id, stored in self._store.records.items():
-            if stored.record.delivery.state in ("sending", "retrying"):
-                return f"record {record_id} is {stored.record.delivery.state}"
+            if moving := {stored.record.delivery.state, *_states(stored)} & MOVING:
+                return f"record {record_id} is {min(moving)}"
         for who in self.living.values():
             if who.pipeline.in_flight.ids:
                 return f"{who.name} holds {sorted(who.pipeline.in_flight.ids)}"
@@ -436,6 +440,12 @@ class WatchedStore(FakeStore):
             (self.newer.add if self.caller and self.caller.newer else self.newer.discard)(record.id)
             self.promises.written(self.writer, before, record)
         return result
+
+
+def _states(stored: Stored) -> set[str]:
+    """Return the states of its channels, if they can still move."""
+    quarantined = stored.record.delivery.state == "quarantined"
+    return set() if quarantined else {one.state for one in stored.record.delivery.channels}
 
 
 def _order(entry_id: str) -> tuple[int, int]:

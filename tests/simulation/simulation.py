@@ -14,7 +14,7 @@ from tests.simulation.history import History
 from tests.simulation.incarnation import Incarnation, Surroundings
 from tests.simulation.network import Backend, Killed, Network, Nonsense
 from tests.simulation.operators import Operators
-from tests.simulation.plan import Event, Plan
+from tests.simulation.plan import FALLBACK, PRIMARIES, Event, Plan
 from tests.simulation.promises import Promises, WatchedStore
 from tests.simulation.receiver import Receiver
 from tests.simulation.schedule import OWNER, FreezingQueue, run_repeatably, scheduler_fingerprint
@@ -58,7 +58,8 @@ def simulate(plan: Plan, *, log: bool = False) -> Report:
 
 def settings_of(plan: Plan) -> Settings:
     """Return what all processes have in common: everything is short, in the proportions of the defaults."""
-    names = ("webhook", "pager")[: plan.channels]
+    names, after_s = PRIMARIES[: plan.channels], plan.fallback_after_s or None
+    fallback = (FALLBACK,) if after_s else ()
     send_timeout_s = 9.0 if plan.long_sends else 2.5
     return Settings(
         consumer="nobody",
@@ -79,12 +80,19 @@ def settings_of(plan: Plan) -> Settings:
         quarantine_halt=1_000,
         max_deliveries=5,
         channels=tuple(
-            ChannelSettings(name=name, in_doubt_policy="hold" if name in plan.hold else "resend") for name in names
+            ChannelSettings(name=name, in_doubt_policy="hold" if name in plan.hold else "resend")
+            for name in plan.receivers
         ),
         routes=(
             RouteSettings(name="maintenance", match={"view": ("Maintenance",)}, suppress=True),
-            RouteSettings(name="page", match={"severity": ("critical",)}, channels=names),
-            RouteSettings(name="rest", channels=names[:1]),
+            RouteSettings(
+                name="page",
+                match={"severity": ("critical",)},
+                channels=names,
+                fallback=fallback,
+                fallback_after_s=after_s,
+            ),
+            RouteSettings(name="rest", channels=names[:1], fallback=fallback, fallback_after_s=after_s),
         ),
     )
 
@@ -317,6 +325,7 @@ class Simulation:
     async def _come_to_rest(self) -> None:
         """End every fault, and wait until nothing moves; then stop everybody softly."""
         self.history.note("world", "heals")
+        self.promises.healed_at_s = trio.current_time()
         self.network.weather.clear()
         self.network.frozen_until_s = 0.0
         for receiver in self.receivers.values():
@@ -328,6 +337,7 @@ class Simulation:
                 who.stop()
         rest_by_s = trio.current_time() + REST_S
         while unfinished := self.promises.unfinished():
+            self.promises.held_back.check_lateness()
             if trio.current_time() > rest_by_s:
                 self.promises.breach("P1", f"after {REST_S:g} s without faults, {unfinished}")
                 return
