@@ -58,7 +58,7 @@ class Incarnation:
         dead: It has ended, in whatever way.
         requests: What it has sent and not been answered.
         tokens: The owner tokens that it has made.
-        saw_accepted: Which records' channels told it that they accepted, in what it holds now.
+        saw_accepted: When which records' channels told it that they accepted, in what it holds now.
         disturbed_at_s: When it last was frozen, or could not reach the stream: others may take it for dead then.
         resumed_at_s: When it was last thawed.
         traps: At which calls it will be killed.
@@ -74,7 +74,7 @@ class Incarnation:
         self.ended_by: list[BaseException] = []
         self.requests: dict[Request[Any], None] = {}
         self.tokens: set[str] = set()
-        self.saw_accepted: set[tuple[str, str]] = set()
+        self.saw_accepted: dict[tuple[str, str], float] = {}
         self.disturbed_at_s = self.resumed_at_s = self.stopped_at_s = -(10.0**6)
         self.traps: list[Event] = []
         self.unwritable_since_s = math.inf
@@ -238,7 +238,8 @@ class WatchedInFlight(InFlight):
                 self._promises.released(self._who, record_id, untouched=untouched)
             elif isinstance(fault, trio.Cancelled):
                 self._promises.cut_off(self._who, record_id)
-        self._who.saw_accepted = {one for one in self._who.saw_accepted if one[0] != record_id}
+        for one in [one for one in self._who.saw_accepted if one[0] == record_id]:
+            del self._who.saw_accepted[one]
         super().release(record_id, untouched=untouched)
 
 

@@ -103,7 +103,6 @@ MUTATIONS = (
         "record_state.py",
         'if all(one.state == "failed" for one in in_need) or channel.is_due(now):',
         'if any(one.state == "failed" for one in in_need) or channel.is_due(now):',
-        test="tests/unit/test_record_state.py",
     ),
     Mutation(
         "a fallback spared whose receiver may have seen half of it",
@@ -124,7 +123,6 @@ MUTATIONS = (
         "pipeline/redriver.py",
         'MOVING = ("retrying", "waiting", "in_doubt")',
         'MOVING = ("retrying",)',
-        test="tests/unit/pipeline/test_redriver.py",
     ),
     Mutation(
         "a fallback that the record does not keep",
@@ -568,7 +566,6 @@ MUTATIONS = (
         "pipeline/attempt.py",
         "elif [part.name] == _accepted(outcomes):",
         "elif False:",
-        test="tests/unit/pipeline/test_acceptance.py",
     ),
     Mutation(
         "a sibling's outcome waits for a store that is away",
@@ -667,7 +664,6 @@ MUTATIONS = (
         "pipeline/redriver.py",
         "after = unless_silenced(begun, stored.record, pipeline)",
         "after = begun",
-        "tests/unit/pipeline/test_silences.py::test_a_retry_that_is_silenced_by_now_is_not_sent",
     ),
     Mutation(
         "a takeover sent in spite of a silence",

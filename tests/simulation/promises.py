@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import msgspec
 import trio
 
-from tests.simulation.held_back import HeldBack
+from tests.simulation.held_back import CALLS, TROUBLED_S, HeldBack
 from tests.simulation.history import History
 from tests.simulation.ledger import Emitted
 from tests.simulation.plan import POISON
@@ -17,6 +17,7 @@ from tests.support.fakes import stream_server
 from tests.support.fakes.store import FakeStore
 from tests.support.fakes.stream_server import FakeServer
 from trio_alerts.delivery import Delivery
+from trio_alerts.pipeline.attempt import ACCEPTED_ALONE_S
 from trio_alerts.ports.store import Conflict, Stored
 from trio_alerts.record import Record
 from trio_alerts.settings.settings import Settings
@@ -170,6 +171,23 @@ class Promises:
         if trio.current_time() - who.unwritable_since_s < WAIT_SEEN_S:
             for record_id in who.pipeline.in_flight.ids:
                 self.ledger[record_id].deaths += 1
+
+        self._check_early_acceptances(who)
+
+    def _check_early_acceptances(self, who: "Incarnation") -> None:
+        """Check that a death puts no acceptance in doubt that was there long enough to be stored by itself."""
+        now_s, stored_s = trio.current_time(), ACCEPTED_ALONE_S + CALLS * self.network.latency_s
+        well_s = max(self.network.store_troubled_at_s, who.resumed_at_s)
+        for (record_id, name), heard_s in who.saw_accepted.items():
+            stored = self._store.records.get(record_id)
+            if stored is None or who.paused or now_s - heard_s <= stored_s or now_s - well_s < TROUBLED_S:
+                continue
+            delivery = stored.record.delivery
+            states = {one.state for one in delivery.channels}
+            if delivery.owner in who.tokens and delivery.state == "sending" and "delivered" not in states:
+                self.breach(
+                    "P3", f"{who.name} died {now_s - heard_s:.1f} s after {name} accepted {record_id}, unstored"
+                )
 
     # --- what a process holds ----------------------------------------------------------------------------------------
 

@@ -81,7 +81,7 @@ class Receiver:
             self._promises.send_ended(who, self.name, message.id)
         self._history.note(who.name, "hears", message.id, self.name, type(answer.outcome).__name__)
         if isinstance(answer.outcome, Accepted):
-            who.saw_accepted.add((message.id, self.name))
+            who.saw_accepted[message.id, self.name] = trio.current_time()
         return answer.outcome
 
     def _arrive(self, who: "Incarnation", record_id: str, answer: _Answer) -> None:
