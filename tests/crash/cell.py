@@ -3,6 +3,7 @@
 import datetime as dt
 import secrets
 import signal
+import subprocess
 import time
 from collections.abc import Awaitable, Callable, Collection, Mapping
 from contextlib import ExitStack
@@ -20,7 +21,7 @@ from tests.crash.servers import Servers
 from tests.support.crew import Crew, Worker
 from tests.support.fakes.world import GROUP
 from tests.support.ledger import FINAL, Balance, balance
-from tests.support.program import environ_of, happens
+from tests.support.program import command_line, environ_of, happens
 from tests.support.receiver import Script, Step
 from tests.support.servers import OpenSearchServer, RedisServer
 from trio_alerts.backends.redis.keys import dead_letter_key
@@ -268,6 +269,23 @@ class RunningCell:
         self.proxies[backend].behave(FAITHFUL)
         self.notes.append(f"{self.proxies[backend].spoiled} answers lost")
 
+    def command(self, *argv: str) -> str:
+        """Run a command to its end, as an operator does; return what it printed.
+
+        Raises:
+            CellFailedError: It did not end with exit code 0.
+        """
+        running = self.start(*argv)
+        printed, logged = running.communicate()
+        if running.returncode:
+            raise CellFailedError(f"{argv} ended with {running.returncode}: {logged.decode()}")
+        return printed.decode()
+
+    def start(self, *argv: str) -> subprocess.Popen[bytes]:
+        """Start a command, as an operator does."""
+        environ = environ_of(self._settings())
+        return subprocess.Popen(command_line(*argv), env=environ, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+
     def oldest(self) -> Worker:
         """Return the process that has lived longest."""
         return self.crew.living[0]
@@ -296,12 +314,16 @@ class RunningCell:
         sent = [request.webhook_id for request in self.servers.receiver.ledger().requests if request.path == "/hook"]
         return len(sent) - len(set(sent))
 
+    def pending(self) -> int:
+        """Return how many entries are pending in the group."""
+        with self.redis.client() as client:
+            return int(client.xpending(self.stream, GROUP)["pending"])
+
     def settled(self) -> bool:
         """Whether nothing is left to do for anybody."""
         try:
-            with self.redis.client() as client:
-                if client.xpending(self.stream, GROUP)["pending"]:
-                    return False
+            if self.pending():
+                return False
             counts = self._ask_store(lambda store: store.counts(dt.datetime.now(dt.UTC)))
             if sum(counts.by_state.values()) > sum(counts.by_state.get(state, 0) for state in (*FINAL, "quarantined")):
                 return False  # which is cheap to know: a soak has many records

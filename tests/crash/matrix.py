@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 
-from tests.crash import chaos, outages_of_receivers, outages_of_redis, outages_of_the_store, processes
+from tests.crash import chaos, outages_of_receivers, outages_of_redis, outages_of_the_store, processes, silences
 from tests.crash.cell import Cell
 
 FAMILIES: Mapping[str, tuple[Cell, ...]] = {
@@ -10,6 +10,7 @@ FAMILIES: Mapping[str, tuple[Cell, ...]] = {
     "Redis": outages_of_redis.CELLS,
     "OpenSearch": outages_of_the_store.CELLS,
     "Receivers": outages_of_receivers.CELLS,
+    "Silences": silences.CELLS,
     "Chaos": chaos.CELLS,
 }
 CELLS: Mapping[str, Cell] = {cell.name: cell for cells in FAMILIES.values() for cell in cells}
