@@ -1,7 +1,9 @@
 """What an operator does, from end to end: `redeliver`, `resolve`, `dead`, `stats` and `audit` on real servers."""
 
+import datetime as dt
 import json
 import sqlite3
+import time
 from contextlib import closing
 from typing import Any
 
@@ -291,3 +293,37 @@ def test_before_the_first_run_there_is_nothing_to_trust(desk: Desk, command: tup
     assert 4 == done.exit_code
     assert "127.0.0.1:1" in done.err
     assert "Traceback" not in done.err
+
+
+def test_what_a_silence_kept_back_is_found_and_sent(desk: Desk, receiver: ReceiverServer) -> None:
+    """Counted before it is set; then neither new alerts nor retries are sent; undone, each is sent once."""
+    now, yesterday = dt.datetime.now(dt.UTC), dt.datetime.now(dt.UTC) - dt.timedelta(hours=25)
+    receiver.set_scripts({"*": Script([Step(503), Step(200)])})
+    with desk.running(workers="1", retry_schedule_s="3600") as worker:
+        retried = desk.emit(alert_id="retried", occurred_at=now.isoformat())
+        desk.until("retrying")
+        desk.emit(alert_id="old", occurred_at=yesterday.isoformat())
+        desk.emit(alert_id="other", view="Bridges", occurred_at=now.isoformat())
+        wait_until(lambda: desk.pending() == 0 and len(desk.records()) == 3, "all are recorded", desk)
+        preview = desk.out("silence", "preview", "view = Lending")
+        assert "1 of 2 alerts that occurred in the last 24 h match: 1 high\n" == preview.partition("\n")[0] + "\n"
+        assert retried in preview
+
+        silence_id = desk.out("silence", "add", "view = Lending", "--for", "1h", "--why", "a drill").partition(":")[0]
+        time.sleep(1)  # by then every process knows it
+        desk.out("redeliver", retried)
+        kept = desk.emit(alert_id="kept")
+        desk.until("suppressed", "suppressed", "delivered", "delivered")
+        named = f"silence:{silence_id}"
+        listed = [json.loads(line) for line in desk.out("list", "--suppressed-by", named, "--json").splitlines()]
+        assert [kept, retried] == [record["record_id"] for record in listed]
+        assert {("a drill", named)} == {(one["delivery"]["reason"], one["delivery"]["suppressed_by"]) for one in listed}
+        assert 3 == receiver.totals().requests
+
+        desk.out("redeliver", "--suppressed-by", named, exit_code=2)  # it would be suppressed again
+        desk.out("silence", "end", silence_id)
+        assert "2 due now" in desk.out("redeliver", "--suppressed-by", named)
+        desk.until("delivered", "delivered", "delivered", "delivered")
+        assert 0 == stop(worker)
+    assert 5 == receiver.totals().requests
+    assert {"seen": 4, "delivered": 4, "balanced": True} == desk.audit()
