@@ -50,7 +50,7 @@ def _cells(record: Record) -> tuple[str, ...]:
         fields.get("scope"),
         fields.get("title"),
         delivery.attempts,
-        delivery.last_error or delivery.reason or delivery.suppressed_by,
+        delivery.suppressed_by if delivery.state == "suppressed" else delivery.last_error or delivery.reason,
     )
     return tuple("-" if cell in (None, "") else one_line(str(cell)) for cell in cells)
 

@@ -12,7 +12,7 @@ from trio_alerts.commands.command import Command
 from trio_alerts.commands.options import add_flag, duration, point_in_time
 from trio_alerts.commands.output import print_json, print_rows
 from trio_alerts.errors import SettingsError
-from trio_alerts.event import SEVERITIES
+from trio_alerts.event import SEVERITIES, AlertEvent
 from trio_alerts.operations.silences import (
     Preview,
     add_silence,
@@ -27,8 +27,10 @@ from trio_alerts.settings.settings import Settings
 from trio_alerts.store import open_records
 from trio_alerts.text import in_words, one_line
 
-COLUMNS = ("id", "state", "since", "until", "by", "why", "matchers")
-MAY_BE_CUT = {"by": 1, "why": 3, "matchers": 4}
+COLUMNS = ("id", "state", "until", "by", "why", "matchers")
+MAY_BE_CUT = {"by": 1, "why": 3, "matchers": 5}
+NEWEST = ("id", "occurred", "severity", "view", "scope", "title")
+NEWEST_MAY_BE_CUT = {"view": 1, "scope": 2, "title": 3}
 
 
 def _execute(arguments: argparse.Namespace, settings: Settings) -> int:
@@ -87,10 +89,14 @@ def _print_preview(found: Preview) -> None:
     sys.stdout.write(f"{matching:,} of {found.seen:,} alerts that occurred in the last 24 h match")
     counts = [f"{found.by_severity[one]:,} {one}" for one in reversed(SEVERITIES) if found.by_severity[one]]
     sys.stdout.write(f": {', '.join(counts)}\n" if counts else "\n")
-    for record in found.newest:
-        fields = record.fields()
-        cells = (record.id, *(str(fields.get(name)) for name in ("severity", "view", "scope", "title")))
-        sys.stdout.write("\t".join(map(one_line, cells)) + "\n")
+    if found.newest:
+        noun = ("alert, the newest", "alerts, the newest")
+        print_rows(NEWEST, [_cells_of_alert(*one) for one in found.newest], NEWEST_MAY_BE_CUT, noun)
+
+
+def _cells_of_alert(record_id: str, event: AlertEvent) -> tuple[str, ...]:
+    occurred = to_the_second(event.occurred_at)
+    return tuple(map(one_line, (record_id, occurred, event.severity, event.view, event.scope, event.title)))
 
 
 def _document(silence: Silence, now: dt.datetime) -> dict[str, object]:
@@ -107,8 +113,10 @@ def _document(silence: Silence, now: dt.datetime) -> dict[str, object]:
 
 
 def _cells(silence: Silence, now: dt.datetime) -> tuple[str, ...]:
-    times = (to_the_second(silence.since), to_the_second(silence.until))
-    cells = (silence.id, _state(silence, now), *times, silence.by, silence.why, _matched(silence))
+    state = _state(silence, now)
+    if state == "active":
+        state = f"{in_words((silence.until - now).total_seconds())} left"
+    cells = (silence.id, state, to_the_second(silence.until), silence.by, silence.why, _matched(silence))
     return tuple(map(one_line, cells))
 
 

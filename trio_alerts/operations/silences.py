@@ -11,11 +11,11 @@ import trio
 from msgspec.structs import replace
 
 from trio_alerts.errors import AlertError, ParseFault, SettingsError
+from trio_alerts.event import AlertEvent
 from trio_alerts.held_back import SILENCE
 from trio_alerts.pages import Pages
 from trio_alerts.ports.silences import Silence, Silences
 from trio_alerts.ports.store import AlertStore, RecordFilter
-from trio_alerts.record import Record
 from trio_alerts.routing.matchers import Matcher, parse_matcher
 from trio_alerts.routing.silences import STALE_AFTER_S, all_match
 
@@ -28,11 +28,11 @@ SHOWN = 5  # examples: enough to recognise what matches
 
 @dataclass
 class Preview:
-    """What a silence would have matched: how many, by severity, of how many; and the newest of them."""
+    """What a silence would have matched: how many, by severity, of how many; and the newest, with their record IDs."""
 
     seen: int = 0
     by_severity: Counter[str] = field(default_factory=Counter)
-    newest: list[Record] = field(default_factory=list)
+    newest: list[tuple[str, AlertEvent]] = field(default_factory=list)
 
 
 def matchers_of(texts: Sequence[str], *, all_alerts: bool) -> tuple[Matcher, ...]:
@@ -91,7 +91,7 @@ async def end_silence(silences: Silences, silence_id: str, by: str) -> Silence:
     if silence is None:
         raise AlertError(f"there is no silence {silence_id!r}; `silence list` shows what there is")
     if not silence.is_active(now):
-        raise AlertError(f"silence {silence_id} is over since {to_the_second(silence.until)}")
+        raise AlertError(f"silence {silence_id} is over already: it ended at {to_the_second(silence.until)}")
     if not await silences.replace(replace(silence, until=now, ended_by=by)):
         raise AlertError(f"silence {silence_id} has vanished from Redis: it silences nothing")
     return silence
@@ -137,7 +137,7 @@ async def preview(store: AlertStore, matchers: Sequence[Matcher], now: dt.dateti
             if all_match(matchers, event):
                 found.by_severity[event.severity] += 1
                 if len(found.newest) < SHOWN:
-                    found.newest.append(record)
+                    found.newest.append((record.id, event))
     return found
 
 

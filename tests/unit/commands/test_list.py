@@ -19,10 +19,11 @@ from trio_alerts.commands import list_records
 from trio_alerts.commands.options import moment
 from trio_alerts.delivery import Delivery
 from trio_alerts.errors import StartError
+from trio_alerts.held_back import silenced
 from trio_alerts.outcome import Accepted, Outcome, Retry
 from trio_alerts.record import Record
 from trio_alerts.settings.settings import Settings
-from trio_alerts.transitions import first_attempt, settled, suppressed
+from trio_alerts.transitions import first_attempt, next_attempt, settled, suppressed
 
 NOW = dt.datetime(2026, 11, 16, 9, 0, tzinfo=dt.UTC)
 
@@ -65,6 +66,19 @@ def test_a_record_of_a_newer_version_is_listed_as_unknown(store: FakeStore) -> N
     shown = call("show", "2-0")
     assert 1 == shown.exit_code
     assert "a newer version wrote record '2-0': this one does not know delivery.state 'paused'" in shown.err
+
+
+def test_what_is_suppressed_says_by_whom(store: FakeStore) -> None:
+    """Whatever its last attempt ended with."""
+    busy = next_attempt(
+        settled(first_attempt(["a"], "me/1", NOW, 60), {"a": (Retry("busy"), 0.1)}, NOW, RetryPolicy((5,))),
+        "me/2",
+        NOW,
+        60,
+    )
+    store.put(record(1, silenced(busy, "1a2b", "a drill", NOW)))
+    store.put(record(2))
+    assert ["night", "silence:1a2b"] == [line.split("\t")[-1] for line in call("list").out.splitlines()[1:]]
 
 
 def ids(*argv: str) -> list[str]:

@@ -90,7 +90,7 @@ async def test_an_end_is_written_into_the_silence(kept: FakeSilences) -> None:
 
     (ended,) = await all_silences(kept)
     assert (START, "bob", False) == (ended.until, ended.ended_by, ended.is_active(START))
-    with pytest.raises(AlertError, match=f"silence {made.id} is over since 1970-01-01T00:00:00Z"):
+    with pytest.raises(AlertError, match=f"silence {made.id} is over already: it ended at 1970-01-01T00:00:00Z"):
         await end_silence(kept, made.id, "bob")
     with pytest.raises(AlertError, match="there is no silence 'ff'"):
         await end_silence(kept, "ff", "bob")
@@ -141,4 +141,4 @@ async def test_a_preview_counts_the_last_day(monkeypatch: pytest.MonkeyPatch) ->
 
     found = await preview(desk.store, matchers_of(["view = a"], all_alerts=False), NOW)
     assert (5, {"low": 2, "high": 2}) == (found.seen, dict(found.by_severity))
-    assert ["4-0", "3-0", "2-0", "1-0"] == [one.id for one in found.newest]
+    assert ["4-0", "3-0", "2-0", "1-0"] == [record_id for record_id, _ in found.newest]

@@ -1,5 +1,6 @@
 """Fallbacks in whole processes: sent in time, at once or not at all, in exact virtual seconds."""
 
+import datetime as dt
 from typing import Any
 
 import pytest
@@ -8,7 +9,10 @@ from msgspec.structs import replace
 from trio.testing import MockClock
 
 from tests.support.fakes.channel import FakeChannel
+from tests.support.fakes.silences import FakeSilences
 from tests.support.fakes.world import World
+from trio_alerts.held_back import silence_lifted
+from trio_alerts.operations.silences import add_silence, end_silence
 from trio_alerts.outcome import Outcome, Refused, Retry
 from trio_alerts.pipeline.service import serve
 from trio_alerts.settings.settings import RouteSettings
@@ -163,3 +167,23 @@ async def test_whoever_is_left_sends_the_fallback(dies_at_s: float, autojump_clo
         await trio.sleep(10)
     assert [100.0] == places.email.sent_at_s
     assert "delivered" == places.states(record_id)["email"]
+
+
+async def test_a_silence_keeps_the_fallback_back_as_well(autojump_clock: MockClock) -> None:
+    """Sent after all, the primary has its whole time again before the fallback is needed."""
+    places = Standby(*[Retry("busy", 503)] * 9)
+    world = places.world
+    silences, pipeline = FakeSilences(world.server, world.settings()), world.pipeline("other")
+    mine = await add_silence(silences, ["view = Lending"], dt.timedelta(hours=1), "a drill", "ann")
+    record_id = await places.run_for(2 * AFTER_S)
+    assert {"pager": "suppressed", "email": "suppressed", "": "suppressed"} == places.states(record_id)
+
+    await end_silence(silences, mine.id, "ann")
+    await pipeline.measure_time()
+    stored = world.store.records[record_id].record
+    lifted = silence_lifted(stored.delivery, "ann/1", pipeline.clock.now())
+    assert lifted is not None
+    world.store.put(replace(stored, delivery=lifted))
+    async with world.serving(pipeline):
+        await trio.sleep(2 * AFTER_S)
+    assert ([201.0, 206.0], [300.0]) == (places.pager.sent_at_s[:2], places.email.sent_at_s)
