@@ -5,6 +5,7 @@ import json
 import time
 from collections import Counter
 from collections.abc import Awaitable, Callable, Collection
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -20,14 +21,13 @@ from tests.support.servers import ReceiverServer
 from tests.support.versions import BEFORE, TOLERANT, older
 from trio_alerts.alert import Entry, parse_entry
 from trio_alerts.channels.registry import channel_settings
-from trio_alerts.delivery import ChannelDelivery, Delivery
+from trio_alerts.delivery import Delivery
 from trio_alerts.errors import SchemaError
-from trio_alerts.held_back import first_state, silenced, standby, waiting
+from trio_alerts.held_back import first_state, standby, waiting
 from trio_alerts.ports.store import AlertStore, RecordFilter, Stored
 from trio_alerts.record import Record
 from trio_alerts.settings.sources import load_settings
 from trio_alerts.store import open_store
-from trio_alerts.transitions import first_attempt
 
 CONFIG = """
 [[channels]]
@@ -41,11 +41,13 @@ url = "{url}/steady"
 [[routes]]
 match = {{ severity = "low" }}
 channels = ["hook"]
-
+{more}
 [[routes]]
 channels = ["hook", "steady"]
 """
-CHANNELS = {"low": ("hook",), "high": ("hook", "steady")}
+FALLBACK = 'fallback = ["steady"]\nfallback_after_s = 60\n'  # which the older one does not know
+CHANNELS = {"low": ["hook"], "high": ["hook", "steady"]}
+SPARED = {"hook": "delivered", "steady": "spared"}
 MORE = 80  # alerts, while both versions carry them
 ROUNDS = 4  # in which the older version meets each record that it does not know: more than `max_deliveries`
 
@@ -82,17 +84,10 @@ def meet(site: Site, delivery: Delivery, now: dt.datetime) -> str:
 
 def newer_deliveries(now: dt.datetime) -> dict[str, Delivery]:
     """Return what only the newer version writes, by what the older one says of it."""
-    hour, second = dt.timedelta(hours=1), dt.timedelta(seconds=1)
-    cut = first_state(
-        (ChannelDelivery("hook", "sending"), standby("steady", ["hook"], now + hour)), "gone", now - hour, 60
-    )
+    hour = dt.timedelta(hours=1)
     return {
         "delivery.state 'waiting'": first_state((waiting("hook", now, now + hour),), "gone", now, 60),
-        "delivery.channels.state 'standby'": cut,
-        "delivery.channels.fallback_of": first_state((standby("steady", ["hook"], now + second),), "gone", now, 60),
-        "delivery.channels.state 'suppressed'": silenced(
-            first_attempt(["hook", "steady"], "gone", now, 60), "1", "by mistake", now
-        ),
+        "delivery.channels.fallback_of": first_state((standby("steady", ["hook"], now),), "gone", now, 60),
     }
 
 
@@ -116,61 +111,93 @@ class Met:
         return min(self.times[entry_id] for entry_id in self._idle)
 
 
+@dataclass
+class Traffic:
+    """What is emitted, and through which channels it must go at least."""
+
+    site: Site
+    emitted: dict[str, list[str]] = field(default_factory=dict)
+
+    def emit(self, severity: str = "low", **event: str) -> None:
+        number = len(self.emitted)
+        self.emitted[self.site.emit(severity=severity, alert_id=f"a-{number}", **event)] = CHANNELS[severity]
+
+    def until_killed(self, fault: str, **event: str) -> None:
+        """Let alerts come until a newer process, beside the older one, has died with one of them."""
+        with self.site.running(fault=fault) as dying:
+            reading = self.site.log().count("reading ") + 1
+            wait_until(lambda: self.site.log().count("reading ") == reading, "the newer one reads", self.site)
+            while dying.poll() is None:
+                self.emit(**event)
+                time.sleep(LOOK_S)
+
+
 @pytest.fixture(params=["valkey+opensearch3", "redis7+opensearch2"])
 def site(request: pytest.FixtureRequest, make_site: MakeSite, tmp_path: Path, receiver: ReceiverServer) -> Site:
-    config = tmp_path / "channels.toml"
-    config.write_text(CONFIG.format(url=receiver.url))
+    config = tmp_path / "newer.toml"
+    config.write_text(CONFIG.format(url=receiver.url, more=FALLBACK))
     site = make_site(Site, request.param, config=str(config), retry_schedule_s="0.5,0.5,1,1,1,1", max_deliveries="3")
     del site.settings["webhook_url"]
     return site
 
 
-def test_old_and_new_side_by_side(site: Site, receiver: ReceiverServer) -> None:
+def test_old_and_new_side_by_side(site: Site, tmp_path: Path, receiver: ReceiverServer) -> None:
     """What the older one does not know it leaves alone, however often it meets it; both carry everything else.
 
-    Nothing is quarantined, lost, or sent twice unmarked, although a newer process is killed in the middle.
+    Nothing is quarantined, lost, or sent twice unmarked, although newer processes are killed in the middle.
     """
     receiver.set_scripts({"/hook": Script([Step(503), Step(200, delay_s=0.1)], each="id")})
-    old = older(site, TOLERANT)
-    emitted: dict[str, tuple[str, ...]] = {}
-
-    def emit(count: int) -> None:
-        for number in range(count):
-            severity = ("low", "high")[number % 2]
-            emitted[site.emit(severity=severity, alert_id=f"a-{len(emitted)}")] = CHANNELS[severity]
-
+    old, traffic = older(site, TOLERANT), Traffic(site)
+    config = tmp_path / "older.toml"
+    config.write_text(CONFIG.format(url=receiver.url, more=""))
+    old.settings = site.settings | {"config": str(config)}
     with old.running() as oldest:
         wait_until(lambda: "reading " in old.log(), "the older one reads", old)
-        emit(4)
-        with site.running(fault="after_send:kill") as dying:  # its guard adds fields to the mapping
-            wait_until(lambda: "reading " in site.log(), "the newer one reads", site)
-            while dying.poll() is None:
-                emit(1)
-                time.sleep(LOOK_S)
+        traffic.emit("high")
+        traffic.until_killed("after_send:kill")
+        assert "delivery.queues (older records are not found by new fields)" in site.log()  # its guard added them
+        assert 0 == old.call("check").exit_code  # which is no reason for the older one not to start
+        assert 0 == site.ask("silence", "add", "rule_id = hushed", "--for", "1h", "--why", "a test").exit_code
+        traffic.until_killed("after_persist:kill", rule_id="hushed")
+        silence = json.loads(site.ask("silence", "list", "--json").out)["id"]
+        assert 0 == site.ask("silence", "end", silence).exit_code
+
         now = dt.datetime.now(dt.UTC)
-        unknown = {what: meet(site, delivery, now) for what, delivery in newer_deliveries(now).items()}
-        met = Met(site, unknown.values())
+        planted = {what: meet(site, delivery, now) for what, delivery in newer_deliveries(now).items()}
+        told = {"delivered": len(traffic.emitted) - 2, "unknown": len(planted) + 2}
+        wait_until(lambda: balanced(old) == told, "the older one counts what it does not know", old)
+        unknown = [entry_id for entry_id, one in records(site).items() if one.delivery.state != "delivered"]
+        met = Met(site, unknown)
         wait_until(lambda: met.least() >= ROUNDS, "the older one meets them again and again", old)
-        for what in unknown:
+        for what in (*planted, "delivery.channels.state 'standby'", "delivery.channels.state 'suppressed'"):
             assert 1 == old.log().count(f"does not know {what}; it is left to newer processes"), old.log()
-        wait_until(lambda: balanced(old) == {"delivered": len(emitted), "unknown": len(unknown)}, "it counts them", old)
+        assert (len(unknown), told) == (site.pending(), balanced(old))
 
         with site.running() as newer:
-            emit(MORE)
-            left = {"delivered": len(emitted) + 2, "waiting": 1, "suppressed": 1}
+            for number in range(MORE):
+                traffic.emit(("low", "high")[number % 2])
+            left = {"delivered": len(traffic.emitted), "waiting": 1, "suppressed": 1}
             wait_until(lambda: balanced(site) == left, "everything is settled", site)
             assert [0, 0] == [stop(oldest), stop(newer)], old.log() + site.log()
 
     assert (0, []) == (site.pending(), site.dead())
-    told = records(site)
-    ours = {entry_id: record for entry_id, record in told.items() if entry_id in emitted}
     requests = receiver.ledger().requests
-    found = balance(emitted, ours, (), (request for request in requests if request.webhook_id in emitted))
-    assert ([], len(emitted)) == (found.faults, found.delivered)
-    waiting_id, cut_id, fallback_id, suppressed_id = unknown.values()
-    for entry_id, sent in ((waiting_id, []), (cut_id, ["/hook"] * 2), (fallback_id, ["/steady"]), (suppressed_id, [])):
-        assert sent == [request.path for request in requests if request.webhook_id == entry_id], told[entry_id]
-    assert ["delivered", "spared"] == [channel.state for channel in told[cut_id].delivery.channels]
+    by_id = records(site)
+    waiting_id, fallback_id = planted.values()
+    [hushed_id] = [entry_id for entry_id, record in by_id.items() if record.delivery.state == "suppressed"]
+    for entry_id, sent in ((waiting_id, []), (fallback_id, ["/steady"]), (hushed_id, [])):
+        assert sent == [request.path for request in requests if request.webhook_id == entry_id], by_id[entry_id]
+    assert f"silence:{silence}" == by_id[hushed_id].delivery.suppressed_by
+
+    del traffic.emitted[hushed_id]
+    ours = {entry_id: by_id[entry_id] for entry_id in traffic.emitted}
+    channels = {entry_id: tuple(one.name for one in record.delivery.channels) for entry_id, record in ours.items()}
+    found = balance(channels, ours, (), (request for request in requests if request.webhook_id in ours))
+    assert ([], len(ours)) == (found.faults, found.delivered)
+    states = {entry_id: {one.name: one.state for one in record.delivery.channels} for entry_id, record in ours.items()}
+    for entry_id, primaries in traffic.emitted.items():
+        assert states[entry_id] in (dict.fromkeys(primaries, "delivered"), SPARED)
+    assert SPARED in states.values()
 
 
 def balanced(program: Site) -> dict[str, int]:
