@@ -77,6 +77,8 @@ def _arguments() -> argparse.Namespace:
     one.add_argument("--alerts", type=int, default=20_480, help="at least three rounds of the workers")
     one.add_argument("--delay", type=parse_delay, default="fixed:0.1", help="fixed:S, exponential:S or heavy:S")
     one.add_argument("--hanging", type=float, default=0.0, help="share of alerts whose first request hangs")
+    one.add_argument("--channels", type=int, default=1, help="alerts take turns; figures leave the last out")
+    one.add_argument("--sick", action="store_true", help="the last channel hangs")
     one.add_argument("--rate", type=float, help="alerts a second on a schedule; without it, a backlog")
     one.add_argument("--set", action="append", default=[], metavar="NAME=VALUE", help="a setting of the program")
     options = parser.parse_args()
@@ -95,6 +97,8 @@ def _plan(options: argparse.Namespace) -> Plan:
         processes=options.processes,
         rate=options.rate,
         hanging=options.hanging,
+        channels=options.channels,
+        sick=options.sick,
         settings=dict(one.split("=", 1) for one in options.set),
     )
 

@@ -22,13 +22,14 @@ class Stream:
         client: A blocking client.
         name: Of the stream.
         group: Of the group.
+        channels: How many channels the alerts go through in turn.
     """
 
-    def __init__(self, client: "redis.Redis", name: str, group: str) -> None:
+    def __init__(self, client: "redis.Redis", name: str, group: str, channels: int = 1) -> None:
         self.name = name
         self.group = group
         self._client = client
-        self._payloads = alerts()
+        self._payloads = alerts(channels)
         self._held_at = "0"
         self._read = 0
         client.xgroup_create(name, group, "0", mkstream=True)
@@ -89,11 +90,30 @@ class Stream:
         self._read = self._client.xlen(self.name)
 
 
-def alerts() -> Iterator[bytes]:
-    """Yield the example alerts for ever, each with an ID of its own; about 970 bytes each."""
+def alerts(channels: int = 1) -> Iterator[bytes]:
+    """Yield the example alerts for ever, each with an ID of its own; about 970 bytes each.
+
+    Their scopes name the channels in turn, if there are several.
+    """
     samples = [msgspec.json.decode(line) for line in SAMPLES.read_bytes().splitlines()]
     for number, sample in enumerate(itertools.cycle(samples)):
-        yield msgspec.json.encode({**sample, "alert_id": f"bench-{number}"})
+        scope = {"scope": channel_name(number % channels)} if channels > 1 else {}
+        yield msgspec.json.encode({**sample, "alert_id": f"bench-{number}", **scope})
+
+
+def channel_name(number: int) -> str:
+    """Return the name of a channel, which is also the scope of its alerts."""
+    return f"channel-{number}"
+
+
+def configuration(urls: Sequence[str], secret: str) -> str:
+    """Return the TOML of one channel for each address, and of a route by scope to each."""
+    tables = []
+    for number, url in enumerate(urls):
+        name = channel_name(number)
+        tables.append(f'[[channels]]\nname = "{name}"\nurl = "{url}"\nsecret = "{secret}"\n')
+        tables.append(f'[[routes]]\nmatch = {{ scope = "{name}" }}\nchannels = ["{name}"]\n')
+    return "\n".join([*tables, f'[[routes]]\nchannels = ["{channel_name(0)}"]\n'])
 
 
 def schedule(rate: float, count: int) -> list[float]:

@@ -12,7 +12,7 @@ from typing import Literal
 import msgspec
 
 from bench.delays import Delay
-from bench.receiver import ReceiverReport
+from bench.receiver import SICK, ReceiverReport
 from bench.worker import WorkerReport
 from tests.support.program import command_line, environ_of
 
@@ -39,12 +39,25 @@ class ReceiverProcess(ExitStack):
         self._process = self.enter_context(subprocess.Popen(command, cwd=ROOT, stdin=pipe, stdout=pipe))
         self.callback(self._process.kill)
         assert self._process.stdout is not None
-        self.url = f"http://127.0.0.1:{int(self._process.stdout.readline())}/alerts"
+        self._origin = f"http://127.0.0.1:{int(self._process.stdout.readline())}"
+        self.url = f"{self._origin}/alerts"
 
     @property
     def pid(self) -> int:
         """Its process."""
         return self._process.pid
+
+    def urls(self, channels: int) -> list[str]:
+        """Return where each of several channels sends to; the last one can be made to hang."""
+        return [self.url] * (channels - 1) + [self._origin + SICK]
+
+    def hang(self) -> None:
+        """Let the last channel hang."""
+        self._ask("hang")
+
+    def heal(self) -> None:
+        """Let the last channel answer again; what it was sent in the meantime is never answered."""
+        self._ask("heal")
 
     def count(self) -> int:
         """Return how many alerts it has accepted."""

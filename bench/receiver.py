@@ -4,7 +4,8 @@ It must not be what limits a run, so it does one thing with bare sockets: it not
 of arrival, waits, and answers 200. What it costs is shown beside every run.
 
 It prints its port. Then it answers lines on its standard input, each with one line of JSON: `count` (how many alerts
-it has accepted), `report` (everything), `clear` (forget everything).
+it has accepted), `report` (everything), `clear` (forget everything), `hang` (what comes to `/sick` from now on is never
+answered), `heal` (what comes there is answered again).
 """
 
 import argparse
@@ -21,6 +22,7 @@ import msgspec
 
 from bench.delays import Delay, parse_delay
 
+SICK = "/sick"  # the path of the channel that can be made to hang
 ANSWER = b"HTTP/1.1 200 OK\r\ncontent-type: text/plain\r\ncontent-length: 2\r\n\r\nok"
 BACKLOG = 4_096  # ten thousand workers connect at once
 READ_SIZE = 65_536
@@ -58,6 +60,7 @@ class Receiver:
     def __init__(self, delay: Delay, hanging: float = 0.0) -> None:
         self._delay = delay
         self._hanging = hanging
+        self._sick = False
         self._random = Random(SEED)
         self._fixed_s = delay.mean_s if delay.kind == "fixed" else None
         self._epoll = select.epoll()
@@ -128,13 +131,14 @@ class Receiver:
             begun[:] = data
             return
         begun.clear()
-        self._take(connection, _header(head, b"webhook-id"))
+        hangs = self._sick and head.startswith(b"post %b " % SICK.encode())
+        self._take(connection, _header(head, b"webhook-id"), hangs=hangs)
 
-    def _take(self, connection: socket.socket, webhook_id: bytes) -> None:
+    def _take(self, connection: socket.socket, webhook_id: bytes, *, hangs: bool) -> None:
         now_s = time.monotonic()
         if webhook_id in self._accepted:
             self._duplicates += 1
-        elif self._hanging and webhook_id not in self._hung and self._random.random() < self._hanging:
+        elif hangs or (self._hanging and webhook_id not in self._hung and self._random.random() < self._hanging):
             self._hung.add(webhook_id)
             return
         else:
@@ -154,6 +158,8 @@ class Receiver:
                 said = self._report()
             elif line == b"clear":
                 self._clear()
+            elif line in (b"hang", b"heal"):
+                self._sick = line == b"hang"
             sys.stdout.buffer.write(msgspec.json.encode(said) + b"\n")
             sys.stdout.buffer.flush()
         return bool(lines)

@@ -1,6 +1,7 @@
 """One run, from an empty stream to a balanced ledger."""
 
 import secrets
+import tempfile
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
@@ -11,7 +12,7 @@ from pathlib import Path
 from bench.delays import Delay
 from bench.figures import ideal_rate, percentile, steady_rate
 from bench.ledger import faults_of
-from bench.load import Stream, schedule
+from bench.load import Stream, configuration, schedule
 from bench.places import StoreKind, open_place
 from bench.processes import ROOT, SECRET, Program, ReceiverProcess, WorkerProcesses, WorkersFailedError, wait_a_moment
 from bench.receiver import ReceiverReport
@@ -25,6 +26,7 @@ DEFAULT_TIMEOUT_S = 15.0
 WARM_ROUNDS = 2  # in the second, every worker finds its connection
 FEWEST_WARM = 200
 SLACK_S = 1.0  # from the longest answer to the time-out, so that none is taken for a receiver that hangs
+SICK = {"retry_schedule_s": "5,10,10,10,10,10,10,3600,36000"}  # the account must not wait for the longer steps
 HANGING = {"retry_schedule_s": "1,1,1,1", "redrive_every_s": 0.5}  # else a run would take minutes
 
 
@@ -41,6 +43,9 @@ class Plan:
         alerts: How many are measured.
         rate: Alerts per second that are offered; None: all are there from the start.
         hanging: Share of the alerts whose first request is never answered.
+        channels: How many channels the alerts go through in turn. With several, the figures are those of all but the
+            last one.
+        sick: The last channel hangs while it is measured; it answers again before the account is made.
         settings: More settings of the program.
         code: The checkout whose code is run.
     """
@@ -53,6 +58,8 @@ class Plan:
     processes: int = 1
     rate: float | None = None
     hanging: float = 0.0
+    channels: int = 1
+    sick: bool = False
     settings: dict[str, str] = field(default_factory=dict)
     code: Path = ROOT
 
@@ -65,8 +72,9 @@ class Plan:
     def __str__(self) -> str:
         load = "backlog" if self.rate is None else f"{self.rate:g}/s"
         hanging = f" {self.hanging:.0%} hanging" if self.hanging else ""
+        channels = "" if self.channels == 1 else f" {self.channels} channels{', one hangs' if self.sick else ''},"
         processes = "" if self.processes == 1 else f" in {self.processes} processes"
-        return f"{self.program} {self.store} {self.workers:,} x {self.delay}{hanging}{processes}, {load}"
+        return f"{self.program} {self.store} {self.workers:,} x {self.delay}{hanging}{processes},{channels} {load}"
 
 
 @dataclass(frozen=True)
@@ -129,8 +137,9 @@ def run(plan: Plan, opensearch: OpenSearchServer | None = None) -> RunResult:
         valkey.client() as client,
         ReceiverProcess(plan.delay, plan.hanging) as receiver,
         open_place(plan.store, opensearch, name, GROUP) as place,
+        tempfile.NamedTemporaryFile("w", suffix=".toml") as config,
     ):
-        stream = Stream(client, name, GROUP)
+        stream = Stream(client, name, GROUP, plan.channels)
         versions = {"Valkey": ".".join(map(str, valkey.version())), "store": place.version()}
         settings = {
             "redis_url": valkey.url,
@@ -139,12 +148,17 @@ def run(plan: Plan, opensearch: OpenSearchServer | None = None) -> RunResult:
             "group": GROUP,
             "index": place.index,
             "workers": plan.workers // plan.processes,
-            "webhook_url": receiver.url,
-            "webhook_secret": SECRET,
             "send_timeout_s": plan.send_timeout_s,
             **(HANGING if plan.hanging else {}),
+            **(SICK if plan.sick else {}),
             **plan.settings,
         }
+        if plan.channels > 1:
+            config.write(configuration(receiver.urls(plan.channels), SECRET))
+            config.flush()
+            settings["config"] = config.name
+        else:
+            settings |= {"webhook_url": receiver.url, "webhook_secret": SECRET}
         remember = plan.store == "none"
         with WorkerProcesses(plan.program, settings, plan.processes, remember=remember, code=plan.code) as workers:
             others = {"Valkey": [valkey.pid], "receiver": [receiver.pid], "store": place.pids()}
@@ -180,7 +194,7 @@ class _Measured:
         self.due_s: list[float] = []  # of the measured ones, where the load is on a schedule
         self.warm: ReceiverReport
         self.received: ReceiverReport
-        self.took_s = 0.0
+        self.start_s = self.took_s = 0.0
         self.before: dict[str, Usage] = {}
         self.after: dict[str, Usage] = {}
         self._stream = stream
@@ -198,18 +212,31 @@ class _Measured:
         self._receiver.clear()
         if self.plan.rate is None:
             self.emitted += self._stream.add_backlog(self.plan.alerts - 1)
+        if self.plan.sick:
+            self._receiver.hang()
         self.before = {name: usage_of(pids) for name, pids in self._pids.items()}
-        start_s = time.monotonic()
+        self.start_s = time.monotonic()
         if self.plan.rate is None:
             self.emitted += self._stream.release()
         else:
             for entry_id, due_s in self._stream.send_on_schedule(schedule(self.plan.rate, self.plan.alerts)):
                 self.emitted.append(entry_id)
                 self.due_s.append(due_s)
-        self._wait_until_accepted(self.plan.alerts)
-        self.took_s = time.monotonic() - start_s
+        if self.plan.sick:
+            self._wait(lambda: self._receiver.count() >= len(self.watched()), "the channels that are well have all")
+        else:
+            self._wait_until_accepted(self.plan.alerts)
+        self.took_s = time.monotonic() - self.start_s
         self.after = {name: usage_of(pids) for name, pids in self._pids.items()}
+        self._receiver.heal()
+        self._wait_until_accepted(self.plan.alerts)
         self.received = self._receiver.report()
+
+    def watched(self) -> dict[str, float]:
+        """Return when each alert was due of which the figures are: those of all channels, or all but the last one."""
+        first, channels = len(self.emitted) - self.plan.alerts, self.plan.channels
+        due = enumerate(zip(self.emitted[first:], self.due_s, strict=True), first)
+        return dict(one for number, one in due if channels == 1 or number % channels != channels - 1)
 
     def spent(self, name: str) -> float:
         """Return the CPU seconds that one kind of process spent while it was measured."""
@@ -235,23 +262,25 @@ class _Measured:
 
 def _result(measured: _Measured, reports: Sequence[WorkerReport], versions: dict[str, str]) -> RunResult:
     plan, received = measured.plan, measured.received
-    overall = plan.alerts / measured.took_s
+    overall, offered = plan.alerts / measured.took_s, plan.rate
     latency = None
     if plan.rate is None:
         rate = steady_rate(received.arrivals_s, plan.workers)
     else:
         arrived_s = dict(zip(received.ids, received.arrivals_s, strict=True))
-        waits_s = sorted(
-            arrived_s[one] - due_s for one, due_s in zip(measured.emitted[-plan.alerts :], measured.due_s, strict=True)
-        )
+        watched = measured.watched()
+        waits_s = sorted(arrived_s[one] - due_s for one, due_s in watched.items())
         latency = Latency(percentile(waits_s, 0.5), percentile(waits_s, 0.99), waits_s[-1])
         rate = overall
+        if plan.channels > 1:
+            rate = len(watched) / (max(arrived_s[one] for one in watched) - measured.start_s)
+            offered = plan.rate * len(watched) / plan.alerts
     busy_s = received.drawn_mean_s + received.late_mean_s + plan.hanging * plan.send_timeout_s
     return RunResult(
         plan=plan,
         rate=rate,
         overall_rate=overall,
-        share=rate / ideal_rate(plan.workers, busy_s, plan.rate),
+        share=rate / ideal_rate(plan.workers, busy_s, offered),
         cpu_us=measured.spent("workers") / plan.alerts * 1e6,
         peak_bytes=measured.after["workers"].peak_bytes,
         latency=latency,

@@ -19,6 +19,10 @@ MEASURED = {  # alerts/s, share of the ideal, CPU µs, peak MB, p50 and p99 in m
     "idle-none": (50.0, 1.0, 900.0, 60, (0.001, 0.004)),
     "idle-sqlite": (50.0, 1.0, 1_000.0, 61, (0.002, 0.008)),
     "idle-opensearch": (50.0, 1.0, 1_200.0, 70, (0.003, 0.016)),
+    "isolation-3-well": (40.0, 1.0, 1_300.0, 71, (0.002, 0.005)),
+    "isolation-3": (39.0, 1.0, 1_400.0, 72, (0.003, 0.007)),
+    "isolation-10-well": (2_700.0, 1.0, 210.0, 73, (0.004, 0.010)),
+    "isolation-10": (2_592.0, 1.0, 220.0, 74, (0.005, 0.011)),
 }
 CLAIMED = {  # what is computed from these, and what it must be
     "none-512: share of the ideal": (0.97, "at least", 0.95, 0.98),
@@ -36,6 +40,14 @@ CLAIMED = {  # what is computed from these, and what it must be
     "idle-none: p99 from XADD to the receiver, ms": (4.0, "at most", 5, None),
     "idle-sqlite: p99 from XADD to the receiver, ms": (8.0, "at most", 10, None),
     "idle-opensearch: p99 from XADD to the receiver, ms": (16.0, "at most", 20, None),
+    "isolation-3: p99 of the other channels, times that when none hangs": (1.4, "at most", 1.5, None),
+    "isolation-10: p99 of the other channels, times that when none hangs": (1.1, "at most", 1.2, None),
+    "isolation-10: alerts/s of the other channels, times that when none hangs": (
+        0.96,
+        "at least",
+        0.95,
+        None,
+    ),
 }
 
 
@@ -79,6 +91,16 @@ def test_a_run_and_its_measure_differ_in_the_program_alone() -> None:
             assert theirs == replace(ours, program="asyncio", processes=1, alerts=theirs.alerts), name
 
 
+def test_a_run_with_a_channel_that_hangs_differs_in_nothing_else() -> None:
+    """The same load on the same channels, when none hangs; workers and loads are those that were asked for."""
+    asked = {3: (16, 60.0), 10: (512, 3_000.0)}
+    for name, plan in RUNS.items():
+        if plan.sick:
+            assert RUNS[f"{name}-well"] == replace(plan, sick=False)
+            assert asked[plan.channels] == (plan.workers, plan.rate)
+            assert plan.alerts > plan.send_timeout_s * asked[plan.channels][1]
+
+
 def test_every_run_is_what_its_name_says() -> None:
     """Store and workers are those of the name; a backlog lasts for the rounds that a steady rate needs."""
     for name, plan in RUNS.items():
@@ -86,8 +108,10 @@ def test_every_run_is_what_its_name_says() -> None:
         if plan.rate is None:
             assert (store, int(workers)) == (plan.store, plan.workers)
             assert plan.alerts >= 5 * plan.workers
-        else:
+        elif plan.channels == 1:
             assert (f"idle-{plan.store}", 16, 50.0) == (name, plan.workers, plan.rate)
+        else:
+            assert f"isolation-{plan.channels}{'' if plan.sick else '-well'}" == name
     assert 2.0 == RUNS["none-10000"].delay.mean_s
     assert {0.1} == {plan.delay.mean_s for name, plan in RUNS.items() if name != "none-10000"}
 
