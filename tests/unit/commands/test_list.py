@@ -70,13 +70,9 @@ def test_a_record_of_a_newer_version_is_listed_as_unknown(store: FakeStore) -> N
 
 def test_what_is_suppressed_says_by_whom(store: FakeStore) -> None:
     """Whatever its last attempt ended with."""
-    busy = next_attempt(
-        settled(first_attempt(["a"], "me/1", NOW, 60), {"a": (Retry("busy"), 0.1)}, NOW, RetryPolicy((5,))),
-        "me/2",
-        NOW,
-        60,
-    )
-    store.put(record(1, silenced(busy, "1a2b", "a drill", NOW)))
+    busy = settled(first_attempt(["a"], "me/1", NOW, 60), {"a": (Retry("busy"), 0.1)}, NOW, RetryPolicy((0.0,)))
+    again = next_attempt(busy, "me/2", NOW, 60)
+    store.put(record(1, silenced(again, "1a2b", "a drill", NOW)))
     store.put(record(2))
     assert ["night", "silence:1a2b"] == [line.split("\t")[-1] for line in call("list").out.splitlines()[1:]]
 
