@@ -27,6 +27,11 @@ class RetryPolicy(Struct, frozen=True):
     jitter: float = 0.0
     max_cuts: int = 5
 
+    @property
+    def patience_s(self) -> float:
+        """For how long an alert may wait in a queue: as long as its whole schedule would have lasted, in seconds."""
+        return sum(self.schedule_s)
+
 
 def next_delay_s(policy: RetryPolicy, attempts: int, failure: Retry) -> float | None:
     """Return how long to wait after so many attempts (at least 1), the failed one included; None: no more."""

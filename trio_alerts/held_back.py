@@ -10,7 +10,7 @@ from msgspec.structs import replace
 
 from trio_alerts.delivery import ChannelDelivery, Delivery
 from trio_alerts.record_state import Channels, summed_up
-from trio_alerts.transitions import next_attempt
+from trio_alerts.transitions import in_queue, next_attempt
 
 SILENCE = "silence:"  # before the ID of a silence, in `suppressed_by`: without it, it is the name of a route
 
@@ -34,18 +34,6 @@ def first_state(channels: Channels, owner: str, now: dt.datetime, lease_s: float
     if after.state != "sending":
         return after
     return replace(after, lease_until=now + dt.timedelta(seconds=lease_s), attempts=1, last_at=now)
-
-
-def queued(delivery: Delivery, through: Collection[str], owner: str, now: dt.datetime, wait_s: float) -> Delivery:
-    """Return the state after retries that are due were turned away: they wait in the queues of these channels.
-
-    No step of the schedule is used. A wait that goes on keeps its beginning, and so its end, `wait_s` later.
-    """
-    channels = tuple(
-        _queued(channel, now, wait_s) if channel.name in through and channel.is_due(now) else channel
-        for channel in delivery.channels
-    )
-    return replace(summed_up(delivery, channels, now), owner=owner)
 
 
 def drained(delivery: Delivery, owner: str, now: dt.datetime, lease_s: float, through: Collection[str]) -> Delivery:
@@ -73,6 +61,28 @@ def wait_expired(delivery: Delivery, owner: str, now: dt.datetime) -> Delivery:
 def looked_at(delivery: Delivery, owner: str, now: dt.datetime) -> Delivery:
     """Return the state at this time, with nothing done but what time alone does: a fallback is due."""
     return replace(summed_up(delivery, delivery.channels, now), owner=owner)
+
+
+def turned_away(begun: Delivery, names: Collection[str], now: dt.datetime, wait_s: float) -> Delivery:
+    """Return the state of an attempt that is not made through these channels after all: they wait in their queues.
+
+    What its beginning counted for them is taken back, but for the doubts of a takeover.
+
+    Args:
+        begun: The attempt, as `first_attempt`, `next_attempt`, `drained` or `taken_over` began it.
+        names: The channels that take nothing now.
+        now: The server's time.
+        wait_s: For how long they may wait, all in all.
+    """
+    channels = tuple(
+        in_queue(channel, now, wait_s) if channel.state == "sending" and channel.name in names else channel
+        for channel in begun.channels
+    )
+    after = summed_up(begun, channels, now)
+    if after.state == "sending":
+        return after
+    attempts = begun.attempts - 1
+    return replace(after, attempts=attempts, last_at=begun.last_at if attempts else None)
 
 
 def silenced(begun: Delivery, silence_id: str, why: str, now: dt.datetime) -> Delivery:
@@ -109,11 +119,6 @@ def silence_lifted(delivery: Delivery, owner: str, now: dt.datetime) -> Delivery
         _lifted(channel, now) if channel.state == "suppressed" else channel for channel in delivery.channels
     )
     return replace(summed_up(delivery, channels, now), owner=owner, suppressed_by=None, reason=None)
-
-
-def _queued(channel: ChannelDelivery, now: dt.datetime, wait_s: float) -> ChannelDelivery:
-    since = channel.since or now
-    return replace(channel, state="waiting", since=since, next_attempt_at=since + dt.timedelta(seconds=wait_s))
 
 
 def _lifted(channel: ChannelDelivery, now: dt.datetime) -> ChannelDelivery:

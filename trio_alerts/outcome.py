@@ -33,6 +33,7 @@ class Retry(Struct, frozen=True):
         unseen: The receiver may have taken the request: nobody saw the outcome.
         answer: The beginning of the receiver's answer.
         needs_human: Waiting alone is unlikely to help: it is logged as an error at once.
+        stop: It is the service's own word that it takes no alert from us: one such answer opens the channel's breaker.
     """
 
     reference: ClassVar[str] = ""
@@ -43,6 +44,7 @@ class Retry(Struct, frozen=True):
     unseen: bool = False
     answer: str = ""
     needs_human: bool = False
+    stop: bool = False
 
 
 class Refused(Struct, frozen=True):

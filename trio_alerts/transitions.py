@@ -22,7 +22,7 @@ from trio_alerts.delivery import (
     ChannelState,
     Delivery,
 )
-from trio_alerts.outcome import Accepted, Outcome, Refused, Retry
+from trio_alerts.outcome import Accepted, Later, Outcome, Refused, Retry
 from trio_alerts.record_state import in_state, summed_up, with_fallbacks
 
 Resolution = Literal["delivered", "failed"]
@@ -177,12 +177,12 @@ def left_to_redriver(delivery: Delivery, deaths: int, now: dt.datetime, policy: 
 
 
 def settled(
-    delivery: Delivery, outcomes: Mapping[str, tuple[Outcome, float]], now: dt.datetime, policy: RetryPolicy
+    delivery: Delivery, outcomes: Mapping[str, tuple[Outcome | Later, float]], now: dt.datetime, policy: RetryPolicy
 ) -> Delivery:
     """Return the state after an attempt.
 
     `outcomes` says by channel what came of it, and how long it took in seconds. A sending channel that is not named
-    there was cut off: its outcome is unseen.
+    there was cut off: its outcome is unseen. One that took nothing for now waits in its queue, and no step was used.
     """
     channels = tuple(
         _after_outcome(channel, *outcomes.get(channel.name, _CUT_OFF), now, policy)
@@ -255,14 +255,27 @@ def resolved(delivery: Delivery, owner: str, now: dt.datetime, resolution: Resol
     return replace(after, owner=owner, reason=f"{said} at {at}")
 
 
+def in_queue(begun: ChannelDelivery, now: dt.datetime, wait_s: float) -> ChannelDelivery:
+    """Return a channel of an attempt that was not made through it after all: it waits, and no step is used.
+
+    A wait that goes on keeps its beginning, and so its end, `wait_s` later.
+    """
+    since = begun.since or now
+    ends_at = since + dt.timedelta(seconds=wait_s)
+    return replace(begun, state="waiting", attempts=begun.attempts - 1, since=since, next_attempt_at=ends_at)
+
+
 _OWNER_LOST: tuple[Outcome, float] = (Retry("the worker died before it stored the outcome", unseen=True), 0.0)
 _CUT_OFF: tuple[Outcome, float] = (Retry("cut off before the receiver answered", unseen=True), 0.0)
 _RESULTS: dict[type[Outcome], AttemptResult] = {Accepted: "accepted", Retry: "retry", Refused: "refused"}
 
 
 def _after_outcome(
-    channel: ChannelDelivery, outcome: Outcome, duration_s: float, now: dt.datetime, policy: RetryPolicy
+    channel: ChannelDelivery, outcome: Outcome | Later, duration_s: float, now: dt.datetime, policy: RetryPolicy
 ) -> ChannelDelivery:
+    if isinstance(outcome, Later):
+        waiting = in_queue(channel, now, policy.patience_s)
+        return replace(waiting, last_error=outcome.reason, last_status=outcome.status)
     state: ChannelState = "failed"
     next_attempt_at = None
     if isinstance(outcome, Accepted):

@@ -17,6 +17,8 @@ from tests.simulation.history import History
 from tests.simulation.network import Backend, Killed, Network, Request
 from tests.simulation.plan import Event
 from tests.simulation.schedule import OWNER, FreezingQueue
+from tests.support.fakes.gates import FakeGates
+from tests.support.fakes.hints import FakeHints
 from tests.support.fakes.silences import FakeSilences
 from tests.support.fakes.store import FakeStore
 from tests.support.fakes.stream import FakeStream
@@ -93,6 +95,8 @@ class Incarnation:
             upkeep=stream.upkeep,
             store=store,
             silences=FakeSilences(around.server, settings),
+            hints=FakeHints(around.server, settings),
+            gates=FakeGates(around.server, settings),
             channels=around.receivers,
             routing=_Routing(settings, self, around.promises),
             random=chance,

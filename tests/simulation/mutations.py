@@ -175,8 +175,8 @@ MUTATIONS = (
     ),
     Mutation(
         "a wait without an end",
-        "held_back.py",
-        "since = channel.since or now",
+        "transitions.py",
+        "since = begun.since or now",
         "since = now",
         test="tests/unit/test_held_back.py",
     ),

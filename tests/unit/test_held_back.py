@@ -2,8 +2,6 @@
 
 import datetime as dt
 
-from msgspec.structs import replace
-
 from trio_alerts.backoff import RetryPolicy
 from trio_alerts.delivery import ChannelDelivery, Delivery, read_delivery
 from trio_alerts.exact_json import decode_value, encode
@@ -11,15 +9,15 @@ from trio_alerts.held_back import (
     drained,
     first_state,
     looked_at,
-    queued,
     silence_lifted,
     silenced,
     standby,
+    turned_away,
     wait_expired,
     waiting,
 )
-from trio_alerts.outcome import Accepted, Outcome, Refused, Retry
-from trio_alerts.transitions import first_attempt, moved_back, next_attempt, redelivery_requested, settled
+from trio_alerts.outcome import Accepted, Later, Outcome, Refused, Retry
+from trio_alerts.transitions import first_attempt, moved_back, next_attempt, redelivery_requested, settled, taken_over
 
 NOW = dt.datetime(2026, 11, 26, 2, 0, tzinfo=dt.UTC)
 POLICY = RetryPolicy((5.0, 30.0))
@@ -34,7 +32,7 @@ def states(delivery: Delivery) -> list[str]:
     return [channel.state for channel in delivery.channels]
 
 
-def after(delivery: Delivery, seconds: float = 0.0, **outcomes: Outcome) -> Delivery:
+def after(delivery: Delivery, seconds: float = 0.0, **outcomes: Outcome | Later) -> Delivery:
     return settled(delivery, {name: (outcome, 0.1) for name, outcome in outcomes.items()}, at(seconds), POLICY)
 
 
@@ -69,20 +67,52 @@ def test_one_channel_waits_and_the_other_is_sent() -> None:
 def test_a_retry_that_is_turned_away_keeps_its_step_and_its_since() -> None:
     """The wait begins once; a failed attempt uses a step of the schedule and ends it."""
     record = after(first_attempt(["slack"], "me/1", NOW, 60.0), slack=Retry("busy", 503))
-    record = queued(record, ["slack"], "me/2", at(5), WAIT_S)
-    assert ("waiting", at(5), at(5 + WAIT_S), 1) == (
+    record = turned_away(next_attempt(record, "me/2", at(5), 60.0), ["slack"], at(5), WAIT_S)
+    assert ("waiting", at(5), at(5 + WAIT_S), 1, 1, None) == (
         *(record.state, record.channels[0].since, record.next_attempt_at),
-        record.channels[0].attempts,
+        *(record.channels[0].attempts, record.attempts, record.lease_until),
     )
-    due_again = replace(record, channels=(replace(record.channels[0], state="retrying", next_attempt_at=at(50)),))
-    assert (at(5), at(5 + WAIT_S)) == (
-        *(channel.since for channel in queued(due_again, ["slack"], "me/3", at(60), WAIT_S).channels),
-        queued(due_again, ["slack"], "me/3", at(60), WAIT_S).next_attempt_at,
-    )
-    record = drained(record, "me/3", at(100), 60.0, ["slack"])
+    again = turned_away(drained(record, "me/3", at(60), 60.0, ["slack"]), ["slack"], at(60), WAIT_S)
+    assert (at(5), at(5 + WAIT_S), 1) == (again.channels[0].since, again.next_attempt_at, again.attempts)
+    record = drained(again, "me/3", at(100), 60.0, ["slack"])
     assert (at(5), 2) == (record.channels[0].since, record.channels[0].attempts)
     record = after(record, 100, slack=Retry("busy", 503))
     assert (None, at(130)) == (record.channels[0].since, record.next_attempt_at)
+
+
+def test_a_first_attempt_that_is_turned_away_was_none() -> None:
+    """It is what a record that begins in the queue is; another channel is sent all the same."""
+    begun = first_attempt(["slack", "pager"], "me/1", NOW, 60.0)
+    both = turned_away(begun, ["slack", "pager"], NOW, WAIT_S)
+    channels = (waiting("slack", NOW, at(WAIT_S)), waiting("pager", NOW, at(WAIT_S)))
+    assert first_state(channels, "me/1", NOW, 60.0) == both
+
+    one = turned_away(begun, ["slack"], NOW, WAIT_S)
+    assert ("sending", ["waiting", "sending"], 1, at(60), ("slack",)) == (
+        *(one.state, states(one), one.attempts),
+        *(one.lease_until, one.queues),
+    )
+
+
+def test_a_takeover_that_is_turned_away_keeps_its_doubt() -> None:
+    """The receiver may have what the dead owner sent; only the repeat waits."""
+    begun = taken_over(first_attempt(["slack"], "dead/1", NOW, 60.0), "me/1", at(60), 60.0, POLICY)
+    record = turned_away(begun, ["slack"], at(60), WAIT_S)
+    assert ("waiting", 1, 1, 1) == (record.state, record.attempts, record.in_doubt, record.channels[0].in_doubt)
+
+
+def test_a_limit_is_no_attempt() -> None:
+    """The service took nothing and blames no alert: however often it says so, no step is used, and the wait goes on."""
+    record = first_attempt(["slack"], "me/1", NOW, 60.0)
+    for number in range(11):
+        record = after(record, 30 * number, slack=Later("limited: answered 429", 30.0, 429))
+        assert ("waiting", 0, NOW, at(sum(POLICY.schedule_s)), ()) == (
+            *(record.state, record.channels[0].attempts, record.channels[0].since),
+            *(record.next_attempt_at, record.channels[0].log),
+        )
+        assert ("limited: answered 429", 429) == (record.channels[0].last_error, record.channels[0].last_status)
+        record = drained(record, "me/2", at(30 * number + 30), 60.0, ["slack"])
+    assert "delivered" == after(record, slack=Accepted(200)).state
 
 
 def test_what_waits_for_too_long_has_failed_and_its_fallback_is_sent() -> None:
@@ -158,5 +188,6 @@ def test_an_older_version_can_read_what_holds_nothing_back() -> None:
 def test_a_wait_is_as_long_when_the_server_s_clock_is_set_back() -> None:
     """Its beginning and its end move together."""
     record = after(first_attempt(["slack"], "me/1", NOW, 60.0), slack=Retry("busy", 503))
-    record = moved_back(queued(record, ["slack"], "me/2", at(5), WAIT_S), at(-60), dt.timedelta(seconds=100))
+    record = turned_away(next_attempt(record, "me/2", at(5), 60.0), ["slack"], at(5), WAIT_S)
+    record = moved_back(record, at(-60), dt.timedelta(seconds=100))
     assert (at(-95), at(-95 + WAIT_S)) == (record.channels[0].since, record.next_attempt_at)

@@ -32,9 +32,9 @@ FLOOR = {room: number for number, rooms in enumerate(FLOORS) for room in rooms}
 PIPELINE = [
     {"fault_points", "uptime", "turn", "in_flight", "channel_health", "newer_records", "bulkhead"},
     {"outage"},
-    {"patient"},
+    {"patient", "channel_gate"},
     {"state"},
-    {"silences"},
+    {"silences", "admission", "gates"},
     {"claim"},
     {"attempt", "quarantine"},
     {"process"},

@@ -14,7 +14,7 @@ from tests.unit.test_record_state import part, record_of
 from trio_alerts import held_back, transitions
 from trio_alerts.backoff import RetryPolicy
 from trio_alerts.delivery import ChannelDelivery, Delivery
-from trio_alerts.outcome import Accepted, Outcome, Refused, Retry
+from trio_alerts.outcome import Accepted, Later, Outcome, Refused, Retry
 
 PAGE = (Path(__file__).parents[2] / "docs" / "state-machine.md").read_text()
 RECORDS, CHANNELS = re.findall(r"```mermaid\n(.*?)```", PAGE, re.DOTALL)
@@ -31,14 +31,16 @@ NOW = dt.datetime(2026, 11, 23, 12, 0, tzinfo=dt.UTC)
 LATER = NOW + dt.timedelta(days=1)  # everything that waits is due
 NAMES = ("a", "b")  # more channels make no more edges: a record's state is that of one of them
 SUBSETS = ({"a"}, {"b"}, {"a", "b"})
-OUTCOMES: tuple[Outcome | None, ...] = (Accepted(), Refused("no"), Retry("busy"), Retry("lost", unseen=True), None)
+OUTCOMES: tuple[Outcome | Later | None, ...] = (
+    *(Accepted(), Refused("no"), Retry("busy"), Retry("lost", unseen=True), Later("limited", 30.0), None),
+)
 POLICIES = [
     RetryPolicy(schedule_s, hold=frozenset(hold), max_cuts=max_cuts)
     for schedule_s, hold, max_cuts in product([(), (5.0,) * 99], ["", "a", "b", "ab"], [1, 99])
 ]
 NO_ARROWS = {
     *("renewed", "moved_back"),  # they change times only
-    *("waiting", "standby"),  # they make a channel, of which `first_state` makes a record
+    *("waiting", "standby", "in_queue"),  # they make a channel, of which `first_state` makes a record
 }
 MOVING = ("retrying", "waiting", "in_doubt")  # what the redriver may claim
 
@@ -74,9 +76,12 @@ def steps(now: Delivery) -> Iterator[tuple[str, Delivery | None]]:
 
 
 def begun(name: str, attempt: Delivery) -> Iterator[tuple[str, Delivery]]:
-    """Yield an attempt, and what becomes of it if a silence matches."""
+    """Yield an attempt, and what becomes of it if a silence matches, or if channels take nothing."""
     yield name, attempt
     if attempt.state == "sending":
+        sends = {channel.name for channel in attempt.sending()}
+        for closed in (subset for subset in SUBSETS if sends & subset):
+            yield "turned_away", held_back.turned_away(attempt, closed, NOW, 3600.0)
         yield "silenced", held_back.silenced(attempt, "1a2b", "quiet", NOW)
 
 
@@ -84,9 +89,6 @@ def held_back_steps(now: Delivery) -> Iterator[tuple[str, Delivery]]:
     """Yield the steps of queues and fallbacks."""
     if any(channel.state == "standby" for channel in now.channels):
         yield "looked_at", held_back.looked_at(now, "me/2", LATER)
-    due = {channel.name for channel in now.channels if channel.is_due(LATER)}
-    for through in (subset for subset in SUBSETS if due & subset):
-        yield "queued", held_back.queued(now, through, "me/2", LATER, 3600.0)
     waits = {channel.name for channel in now.channels if channel.state == "waiting"}
     for through in (subset for subset in SUBSETS if waits & subset):
         yield from begun("drained", held_back.drained(now, "me/2", NOW, 60.0, through))

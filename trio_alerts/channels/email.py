@@ -174,7 +174,8 @@ class EmailChannel:
         wrong_login = refusal.command == "AUTH" or reply.code in _WRONG_LOGIN
         if _is_final(reply) and not wrong_login:
             return Refused(reason, reply.code, answer)
-        return Retry(reason, reply.code, answer=answer, needs_human=wrong_login and _is_final(reply))
+        final = wrong_login and _is_final(reply)
+        return Retry(reason, reply.code, answer=answer, needs_human=final, stop=final)
 
     def _shown(self, text: str) -> str:
         return self._redactor.redact(text)

@@ -93,7 +93,8 @@ class PagerDuty:
             return later(answer, kept, self._now(), LIMIT_S)
         if answer.status == 400:  # noqa: PLR2004
             if b"routing" in answer.body.lower():
-                return Retry("PagerDuty does not know the routing key", 400, answer=kept, needs_human=True)
+                reason = "PagerDuty does not know the routing key"
+                return Retry(reason, 400, answer=kept, needs_human=True, stop=True)
             return Malformed("refused with 400", 400, kept)
         outcome = classify_status(answer.status, kept)
         if isinstance(outcome, Retry):

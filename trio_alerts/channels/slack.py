@@ -45,6 +45,13 @@ _WORD = re.compile(rb"[a-z]+(?:_[a-z]+)+")
 # Part of it "may have succeeded" in Slack's words; the last one is a time-out inside of Slack.
 _UNSEEN = frozenset({"internal_error", "fatal_error", "request_timeout"})
 _PASSING = frozenset({"service_unavailable", "team_added_to_org", "accesslimited", "rollup_error"})
+# No alert of ours will be taken, whatever it says, until somebody puts the token or the room right.
+_STOPPED = frozenset(
+    {
+        *("invalid_auth", "not_authed", "token_revoked", "token_expired", "account_inactive", "missing_scope"),
+        *("channel_not_found", "is_archived", "not_in_channel", "team_disabled", "no_service", "no_team"),
+    }
+)
 _LIMITED = frozenset({"ratelimited", "rate_limited", "message_limit_exceeded"})
 _MALFORMED = frozenset(
     {
@@ -149,7 +156,7 @@ def _judged(error: str, status: int, kept: str) -> Judgement:
     if error in _MALFORMED:
         return Malformed(reason, status, kept)
     passing = error in _PASSING or error in _UNSEEN
-    return Retry(reason, status, None, error in _UNSEEN, kept, not passing)
+    return Retry(reason, status, None, error in _UNSEEN, kept, not passing, error in _STOPPED)
 
 
 def _said(answer: AnswerParser) -> dict[str, Any]:

@@ -11,6 +11,7 @@ import trio
 from trio_alerts.backoff import RetryPolicy
 from trio_alerts.clock import ServerClock
 from trio_alerts.pipeline.bulkhead import Bulkhead
+from trio_alerts.pipeline.channel_gate import ChannelGate
 from trio_alerts.pipeline.channel_health import ChannelHealth
 from trio_alerts.pipeline.fault_points import FaultPoint
 from trio_alerts.pipeline.in_flight import InFlight
@@ -18,6 +19,8 @@ from trio_alerts.pipeline.newer_records import NewerRecords
 from trio_alerts.pipeline.outage import Outage, Signal
 from trio_alerts.pipeline.patient import PatientStore, PatientStream
 from trio_alerts.ports.channel import Channel
+from trio_alerts.ports.gates import Gates, Rate
+from trio_alerts.ports.hints import Hints
 from trio_alerts.ports.silences import Silences
 from trio_alerts.ports.store import AlertStore
 from trio_alerts.ports.stream import AlertStream, StreamUpkeep
@@ -38,6 +41,8 @@ class Pipeline:
     upkeep: StreamUpkeep
     store: AlertStore
     silences: Silences
+    hints: Hints
+    gates: Gates
     channels: Mapping[str, Channel]
     routing: Routing
     clock: ServerClock = field(default_factory=ServerClock)
@@ -58,6 +63,8 @@ class Pipeline:
         self.store_before_send = PatientStore(self.store, self.store_outage, self.stopping)
         self.store_after_send = PatientStore(self.store, self.store_outage)
         self.silence_cache = SilenceCache()
+        self.gate_news = Signal()  # the other processes have to hear of something at once
+        self.channel_gates = self._channel_gates()
         self.health: dict[str, ChannelHealth] = {}
         self.newer_records = NewerRecords()
         self.quarantined_in_a_row = 0
@@ -85,6 +92,14 @@ class Pipeline:
     def new_owner(self) -> str:
         """Return a token that no other attempt of any process has."""
         return f"{self.settings.consumer}/{self._run}/{next(self._attempts)}"
+
+    def _channel_gates(self) -> dict[str, ChannelGate]:
+        """Return the gate of each channel, by each of its names."""
+        gates: dict[str, ChannelGate] = {}
+        for one in self.settings.channels:
+            rate = None if one.rate_per_s is None else Rate(one.rate_per_s, one.burst or 1)
+            gates |= dict.fromkeys(one.names, ChannelGate(one.name, rate, self.gate_news))
+        return gates
 
     async def measure_time(self) -> float:
         """Ask the server for its time; return by how many seconds its clock was set since the last time."""

@@ -13,7 +13,7 @@ PROBE_SLACK_S = (
     5.0  # a probe keeps others away for as long as its attempt may last, and for this: it has to be reported
 )
 
-Why = Literal["rate", "limit", "breaker", "unanswered"]
+Why = Literal["rate", "limit", "breaker", "queue", "workers", "unanswered"]
 
 
 class Rate(Struct, frozen=True):
@@ -27,7 +27,8 @@ class Closed(Struct, frozen=True):
     """No alert may be sent now.
 
     Args:
-        why: Its `rate` is used up, the service named a `limit`, its `breaker` is open, or the gate is `unanswered`.
+        why: Its `rate` is used up, the service named a `limit`, its `breaker` is open, something as severe is in its
+            `queue`, its sends hold too many `workers`, or the gate is `unanswered`.
         for_s: After how many seconds it is worth asking again.
     """
 

@@ -9,6 +9,8 @@ from typing import Any
 import trio
 
 from tests.support.fakes.channel import FakeChannel
+from tests.support.fakes.gates import FakeGates
+from tests.support.fakes.hints import FakeHints
 from tests.support.fakes.silences import FakeSilences
 from tests.support.fakes.store import FakeStore
 from tests.support.fakes.stream import FakeStream
@@ -88,6 +90,8 @@ class World:
             upkeep=stream.upkeep,
             store=store or self.store,
             silences=FakeSilences(self.server, settings),
+            hints=FakeHints(self.server, settings),
+            gates=FakeGates(self.server, settings),
             channels=self.channels,
             routing=Routing(settings),
             random=NoJitter(),

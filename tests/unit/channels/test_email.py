@@ -160,7 +160,9 @@ async def test_a_wrong_password_is_no_alerts_fault() -> None:
     """It is tried again until a human corrects it, and the password stands nowhere."""
     outcome, mails = await attempt(SmtpStandIn(login=LOGIN).script, user="someone:wr0ngpassword@")
 
-    assert Retry("AUTH refused with 535", 535, answer="535 5.7.8 wrong password", needs_human=True) == outcome
+    assert (
+        Retry("AUTH refused with 535", 535, answer="535 5.7.8 wrong password", needs_human=True, stop=True) == outcome
+    )
     assert [] == mails
 
 

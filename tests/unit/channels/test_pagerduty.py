@@ -112,4 +112,5 @@ def test_a_wrong_key_loses_nothing() -> None:
     """PagerDuty calls the event invalid, but no alert is to blame: a human corrects the key, and all arrive."""
     answer = PagerDutyStandIn(KEY).answer(pager("f" * 32).render(message()))
 
-    assert Retry("PagerDuty does not know the routing key", 400, answer="kept", needs_human=True) == judged(answer)
+    reason = "PagerDuty does not know the routing key"
+    assert Retry(reason, 400, answer="kept", needs_human=True, stop=True) == judged(answer)

@@ -84,14 +84,22 @@ def test_no_mention_and_no_link_comes_from_an_alert(plain: bool, text: str) -> N
 
 
 @pytest.mark.parametrize(
-    "error", ["invalid_auth", "token_revoked", "channel_not_found", "is_archived", "missing_scope", "never_heard_of"]
+    ("error", "stop"),
+    [
+        *(
+            (one, True)
+            for one in ("invalid_auth", "token_revoked", "channel_not_found", "is_archived", "missing_scope")
+        ),
+        ("never_heard_of", False),
+    ],
 )
-def test_what_a_human_must_put_right_is_tried_again(error: str) -> None:
-    """The alert is not to blame: it is kept, and an error says what Slack said."""
+def test_what_a_human_must_put_right_is_tried_again(error: str, stop: bool) -> None:
+    """The alert is not to blame: it is kept, and an error says what Slack said; what is known to hold for all stops."""
     slack = SlackStandIn(TOKEN, ROOM)
     slack.error = error
 
-    assert Retry(f"Slack said {error}", 200, answer="kept", needs_human=True) == posted(slack, bot(), message())
+    expected = Retry(f"Slack said {error}", 200, answer="kept", needs_human=True, stop=stop)
+    assert expected == posted(slack, bot(), message())
 
 
 @pytest.mark.parametrize(
@@ -118,7 +126,7 @@ def test_a_wrong_setting_is_told_in_slacks_words(service: Slack, error: str) -> 
         (bot(), http.text(200, "<html>log in"), Retry("answered without Slack's JSON", 200, None, True, "kept", True)),
         (bot(), http.text(502, "bad gateway"), Retry("answered 502", 502, unseen=True, answer="kept")),
         (hook(), http.text(200, "ok"), Accepted(200, "kept")),
-        (hook(), http.text(404, "no_service"), Retry("Slack said no_service", 404, None, False, "kept", True)),
+        (hook(), http.text(404, "no_service"), Retry("Slack said no_service", 404, None, False, "kept", True, True)),
         (
             hook(),
             http.text(403, "action_prohibited"),

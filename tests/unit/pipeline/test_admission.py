@@ -1,0 +1,163 @@
+"""Admission: what may go now, what waits, and what that costs."""
+
+import datetime as dt
+
+import pytest
+import trio
+from msgspec.structs import replace
+from trio.testing import MockClock
+
+from tests.support.fakes.channel import FakeChannel
+from tests.support.fakes.world import EVENT, World
+from trio_alerts.delivery import Delivery
+from trio_alerts.event import AlertEvent, parse_event
+from trio_alerts.exact_json import encode
+from trio_alerts.outcome import Later
+from trio_alerts.pipeline.admission import unless_closed, why_closed
+from trio_alerts.pipeline.state import Pipeline
+from trio_alerts.ports.gates import Closed, News
+from trio_alerts.ports.hints import Queued
+from trio_alerts.settings.settings import ChannelSettings
+from trio_alerts.transitions import first_attempt
+
+NOW = dt.datetime(2026, 11, 26, 2, 0, tzinfo=dt.UTC)
+LIMITED = ChannelSettings(name="slack", rate_per_s=1.0, burst=2)
+PAGER = ChannelSettings(name="pager", aliases=("old-pager",))
+
+
+def alert(severity: str = "high") -> AlertEvent:
+    return parse_event(encode(EVENT | {"severity": severity}))
+
+
+def process(world: World, consumer: str = "me") -> Pipeline:
+    return world.pipeline(consumer, channels=(LIMITED, PAGER))
+
+
+@pytest.fixture
+def world() -> World:
+    return World(channels=[FakeChannel("slack"), FakeChannel("pager")])
+
+
+async def admitted(pipeline: Pipeline, *names: str, severity: str = "high") -> Delivery:
+    begun = first_attempt(names or ("slack",), "me/1", NOW, 60.0)
+    return await unless_closed(begun, alert(severity), pipeline)
+
+
+def states(delivery: Delivery) -> list[str]:
+    return [channel.state for channel in delivery.channels]
+
+
+async def test_a_channel_that_is_well_and_has_no_rate_costs_no_command(world: World, autojump_clock: MockClock) -> None:
+    """Nor does one that nobody has configured any more."""
+    pipeline = process(world)
+    begun = first_attempt(("pager", "old-pager", "gone"), "me/1", NOW, 60.0)
+    assert begun is await unless_closed(begun, alert(), pipeline)
+    assert [] == world.server.calls
+
+
+async def test_a_rate_lets_in_so_many_and_the_others_wait(world: World, autojump_clock: MockClock) -> None:
+    """Over all processes; and one that was turned away costs no command until there may be a token."""
+    ours, theirs = process(world), process(world, "them")
+    assert ["sending"] == states(await admitted(ours))
+    assert ["sending"] == states(await admitted(theirs))
+    assert ["waiting"] == states(await admitted(ours))
+    asked = len(world.server.calls)
+    for _ in range(100):
+        assert ["waiting"] == states(await admitted(ours))
+    assert asked == len(world.server.calls)
+    await trio.sleep(1.0)
+    assert ["sending"] == states(await admitted(ours))
+
+
+async def test_one_gate_is_closed_and_the_other_open(world: World, autojump_clock: MockClock) -> None:
+    """One record: the first waits, the second is sent; it waits for as long as the schedule would last."""
+    pipeline = process(world)
+    await admitted(pipeline)
+    await admitted(pipeline)
+    mixed = await admitted(pipeline, "slack", "pager")
+    assert ("sending", ["waiting", "sending"], ("slack",)) == (mixed.state, states(mixed), mixed.queues)
+    whole_s = sum(pipeline.settings.retry_schedule_s)
+    since = mixed.channels[0].since
+    assert since is not None
+    assert since + dt.timedelta(seconds=whole_s) == mixed.channels[0].next_attempt_at
+
+
+@pytest.mark.parametrize(
+    ("waits", "comes", "state"),
+    [("critical", "high", "waiting"), ("high", "high", "waiting"), ("high", "critical", "sending")],
+)
+async def test_what_is_as_severe_and_waits_goes_first(
+    waits: str, comes: str, state: str, world: World, autojump_clock: MockClock
+) -> None:
+    """A token is there, and no arrival takes it from who waits; only something more severe does."""
+    pipeline = process(world)
+    ranks = ("info", "low", "medium", "high", "critical")
+    await pipeline.hints.put_queued([Queued("slack", "1-0", ranks.index(waits))])
+    assert [state] == states(await admitted(pipeline, severity=comes))
+    assert await why_closed("slack", pipeline) is None
+
+
+async def test_without_a_rate_arrivals_never_wait_behind_a_backlog(world: World, autojump_clock: MockClock) -> None:
+    """The queue of a channel that is well is drained beside them."""
+    pipeline = process(world)
+    await pipeline.hints.put_queued([Queued("pager", "1-0", 4)])
+    assert ["sending"] == states(await admitted(pipeline, "pager", severity="info"))
+
+
+async def test_a_gate_that_does_not_answer_makes_alerts_wait(world: World, autojump_clock: MockClock) -> None:
+    """For a second nobody asks again; the alert of a channel without a rate is sent as ever."""
+    pipeline = process(world)
+    world.server.down = True
+    assert ["waiting", "sending"] == states(await admitted(pipeline, "slack", "pager"))
+    assert Closed("unanswered", 1.0) == await why_closed("slack", pipeline)
+    world.server.down = False
+    await trio.sleep(1.0)
+    assert ["sending"] == states(await admitted(pipeline))
+
+
+async def test_a_breaker_that_is_open_takes_one_probe(world: World, autojump_clock: MockClock) -> None:
+    """Arrivals wait without a command; the queue's probe goes out when its time has come, one for all processes."""
+    pipeline, other = process(world), process(world, "them")
+    news = {"pager": News(failed=["1-0"], attempts=1, reason="no", stopped=True)}
+    for one in (pipeline, other):
+        views = await one.gates.exchange(news, ["pager"])
+        one.channel_gates["pager"].saw(views["pager"], trio.current_time())
+    asked = len(world.server.calls)
+    assert ["waiting"] == states(await admitted(pipeline, "old-pager", severity="critical"))
+    assert asked == len(world.server.calls)
+
+    assert Closed("breaker", 30.0) == await why_closed("pager", pipeline, probe=True)
+    await trio.sleep(30.0)
+    assert await why_closed("pager", pipeline, probe=True) is None
+    assert Closed("breaker", 30.0) == await why_closed("pager", other, probe=True)
+
+
+async def test_a_limit_holds_for_every_name_of_a_channel(world: World, autojump_clock: MockClock) -> None:
+    """What the service said to one process, this one does not say again to it."""
+    pipeline = process(world)
+    pipeline.channel_gates["pager"].note(Later("limited: answered 429", 30.0), "1-0", trio.current_time())
+    assert ["waiting"] == states(await admitted(pipeline, "old-pager"))
+    assert Closed("limit", 30.0) == await why_closed("old-pager", pipeline, probe=True)
+
+
+async def test_workers_that_are_all_with_slow_sends_are_a_closed_gate(world: World, autojump_clock: MockClock) -> None:
+    """A channel that hangs gets its share of the workers, and what comes meanwhile waits; its rate is not asked."""
+    pipeline = process(world)
+    pipeline.bulkhead.started("slack")
+    await trio.sleep(1.0)
+    assert ["waiting"] == states(await admitted(pipeline))
+    assert Closed("workers", 1.0) == await why_closed("slack", pipeline)
+    assert [] == world.server.calls
+
+
+async def test_a_record_says_how_severe_it_is(world: World, autojump_clock: MockClock) -> None:
+    """A retry is asked for by its record, which somebody may have changed by hand."""
+    pipeline = process(world)
+    entry, _ = await world.carry(pipeline)
+    record = world.store.records[entry.record_id].record
+    begun = first_attempt(("slack",), "me/1", NOW, 60.0)
+    await pipeline.hints.put_queued([Queued("slack", "1-0", 2)])
+    assert ["sending"] == states(await unless_closed(begun, record, pipeline, retry=True))
+    changed = replace(record, body=record.body.replace(b'"severity_rank":3', b'"severity_rank":"3"'))
+    assert record.body != changed.body
+    assert ["waiting"] == states(await unless_closed(begun, changed, pipeline, retry=True))

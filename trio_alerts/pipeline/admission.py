@@ -1,0 +1,79 @@
+"""Admission: which channels an attempt may use now, and which must wait. Every attempt is asked about here first."""
+
+from trio_alerts.delivery import Delivery
+from trio_alerts.errors import Unavailable
+from trio_alerts.event import SEVERITIES, AlertEvent
+from trio_alerts.held_back import turned_away
+from trio_alerts.pipeline.channel_gate import ChannelGate
+from trio_alerts.pipeline.state import Pipeline
+from trio_alerts.ports.gates import Closed
+from trio_alerts.record import Record
+
+ADMITTED_FOR_S = 1.0  # what was let in and has not been sent by then is asked about again
+ASK_AGAIN_S = 1.0  # a gate that does not answer, or workers that are all with slow sends
+
+
+async def unless_closed(
+    begun: Delivery, alert: AlertEvent | Record, pipeline: Pipeline, *, retry: bool = False
+) -> Delivery:
+    """Return an attempt that is about to be made without the channels that take nothing now: these wait.
+
+    A channel that is well and has no rate costs no command. Cancellation: at worst a token is spent for nothing.
+    """
+    closed = []
+    for channel in begun.channels:
+        if channel.state == "sending" and not may_pass(channel.name, pipeline, retry=retry):
+            rank = _severity_rank(alert)
+            if await why_closed(channel.name, pipeline, behind=rank, retry=retry) is not None:
+                closed.append(channel.name)
+    if not closed:
+        return begun
+    return turned_away(begun, closed, pipeline.clock.now(), pipeline.retry_policy().patience_s)
+
+
+def may_pass(name: str, pipeline: Pipeline, *, retry: bool = False) -> bool:
+    """Tell whether a channel is well, has no rate, and no lack of workers: then nobody need be asked."""
+    gate = pipeline.channel_gates.get(name)
+    return (gate is None or gate.is_free) and pipeline.bulkhead.may_start(name, retry=retry)
+
+
+async def why_closed(
+    name: str, pipeline: Pipeline, *, behind: int | None = None, retry: bool = False, probe: bool = False
+) -> Closed | None:
+    """Return why an alert may not be sent through a channel now; None: it may, and a token is spent if there is a rate.
+
+    Args:
+        name: The channel's.
+        pipeline: The process.
+        behind: The alert's severity, if it comes from elsewhere than the queue: what is as severe and waits goes first.
+        retry: It is not its first attempt.
+        probe: It is the alert to try a channel with, if its breaker is open.
+    """
+    gate = pipeline.channel_gates.get(name)
+    if not pipeline.bulkhead.may_start(name, retry=retry):
+        return Closed("workers", ASK_AGAIN_S)
+    if gate is None or gate.is_free:
+        return None
+    closed = gate.closed()
+    if closed is None or (probe and closed.why == "breaker"):
+        closed = await _ask(gate, pipeline, behind, probe=probe)
+        gate.answered(closed)
+    return closed
+
+
+async def _ask(gate: ChannelGate, pipeline: Pipeline, behind: int | None, *, probe: bool) -> Closed | None:
+    try:
+        if behind is not None and gate.rate is not None:
+            head = (await pipeline.hints.heads([gate.name])).get(gate.name)
+            if head is not None and head.severity_rank >= behind:
+                return Closed("queue", 0.0)
+        return await pipeline.gates.ask(gate.name, gate.rate, probe=probe)
+    except Unavailable:  # whoever waits for Redis says so
+        return Closed("unanswered", ASK_AGAIN_S)
+
+
+def _severity_rank(alert: AlertEvent | Record) -> int:
+    if isinstance(alert, AlertEvent):
+        return SEVERITIES.index(alert.severity)
+    rank = alert.fields().get("severity_rank")
+    return rank if isinstance(rank, int) else 0  # somebody changed it by hand
