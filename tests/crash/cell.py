@@ -69,9 +69,16 @@ in_doubt_policy = "resend"
 [[routes]]
 match = {{ severity = "high" }}
 channels = ["hook", "steady"]
-
+{fallback}
 [[routes]]
 channels = ["hook"]
+{fallback}
+"""
+
+SPARE = """
+[[channels]]
+name = "spare"
+url = "{steady}/spare"
 """
 
 T = TypeVar("T")
@@ -96,6 +103,7 @@ class Cell:
         settings: Other settings than the quick ones.
         faults: Of the first process, the second, …
         module: What is run instead of `trio_alerts`.
+        fallback_after_s: When an alert goes to a third channel, `spare`, too; None: there is none.
         named: Receivers are reached by the names hook.example and steady.example, which `module` resolves.
         size: Worker processes.
         ends: Exit codes with which processes may end before they are stopped; KILLED where the cell kills them.
@@ -112,6 +120,7 @@ class Cell:
     settings: Mapping[str, str] = field(default_factory=dict)
     faults: tuple[str, ...] = ()
     module: str = "trio_alerts"
+    fallback_after_s: float | None = None
     named: bool = False
     size: int = 2
     ends: Collection[int] = ()
@@ -194,8 +203,9 @@ class RunningCell:
 
     def begin(self) -> None:
         """Start the workers; return when they read. Plays that prepare servers first do that before."""
-        self.producer = Producer(self._client, self.stream, replicas=self.replicas)
         plan = self.plan
+        standing_by = () if plan.fallback_after_s is None else ("spare",)
+        self.producer = Producer(self._client, self.stream, replicas=self.replicas, standing_by=standing_by)
         self.crew = Crew(plan.size, environ_of(self._settings()), self.folder, faults=plan.faults, module=plan.module)
         self._ending.callback(self.crew.kill)
         self.crew.start()
@@ -405,7 +415,10 @@ class RunningCell:
         if self.plan.named:
             urls = {name: url.replace("127.0.0.1", f"{name}.example") for name, url in urls.items()}
         policy = settings.pop("in_doubt_policy", "resend")
-        config.write_text(CHANNELS.format(**urls, policy=policy))
+        after_s, spare, fallback = self.plan.fallback_after_s, "", ""
+        if after_s is not None:
+            spare, fallback = SPARE.format(**urls), f'fallback = ["spare"]\nfallback_after_s = {after_s}\n'
+        config.write_text(spare + CHANNELS.format(**urls, policy=policy, fallback=fallback))
         return {
             **settings,
             "config": str(config),

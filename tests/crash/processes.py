@@ -11,6 +11,7 @@ from tests.support.receiver import Script, Step
 from trio_alerts.pipeline.fault_points import POINTS
 
 ACCEPTANCE = "after_acceptance"  # a sibling must take more than a second, or nobody gets there
+LONE = ALERTS - ALERTS // 3  # alerts that only the first channel gets, and a fallback if it takes none
 PAUSE_S = 4.0  # of a process: more than twice claim_idle_s
 
 
@@ -85,6 +86,32 @@ def _killed_in_retries(cell: RunningCell) -> None:
         worker.signal(signal.SIGKILL)
     cell.until_ended(2)
     cell.notes.append("2 killed")
+
+
+def _killed_in_fallbacks(cell: RunningCell) -> None:
+    """The first channel is down; both workers die when its alerts go to the third one."""
+    cell.servers.receiver.set_scripts({"/hook": cell.plan.hook, "/spare": Script([Step(200, delay_s=0.2)])})
+    cell.begin()
+    cell.emit(per_s=400)
+    cell.until_emitted()
+    cell.until(lambda: _sent_to(cell, "spare") >= LONE // 4, "the fallbacks are under way")
+    for worker in cell.crew.living:
+        worker.signal(signal.SIGKILL)
+    cell.until_ended(2)
+    cell.notes.append("2 killed")
+
+
+def _sent_to(cell: RunningCell, channel: str) -> int:
+    """Count the alerts that a channel's receiver was sent."""
+    requests = cell.servers.receiver.ledger().requests
+    return len({request.webhook_id for request in requests if request.path == f"/{channel}"})
+
+
+def _fell_back(cell: RunningCell) -> str:
+    """Whatever only the dead channel had must reach the third; what the second accepted need not, but for the dead."""
+    count = _sent_to(cell, "spare")
+    cell.notes.append(f"{count} sent to the fallback")
+    return "" if LONE <= count < ALERTS else f"{count} were sent to the fallback: it must be {LONE}, or few more"
 
 
 def _stopped(cell: RunningCell, stop: Callable[[Worker, signal.Signals], None] = Worker.signal) -> None:
@@ -180,6 +207,17 @@ CELLS = (
         ends=KILLED,
         expected=_held,
         check=_none_repeated,
+    ),
+    Cell(
+        name="kill-in-fallbacks",
+        about="the first channel down, kill -9 to all workers while its alerts go to a fallback",
+        play=_killed_in_fallbacks,
+        ends=KILLED,
+        hook=Script([Step(503)]),
+        settings={"workers": "32", "retry_schedule_s": "1,1,1"},
+        fallback_after_s=2.0,
+        expected=lambda cell: {"failed": ALERTS // 3},  # the second accepted it; nobody made good the first one's part
+        check=_fell_back,
     ),
     Cell(name="sigterm", about="SIGTERM to one worker after the other", play=_stopped, hook=BUSY, ends=(0,)),
     Cell(

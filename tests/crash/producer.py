@@ -18,18 +18,22 @@ class Producer:
         connect: Returns a client of the server that has the stream now.
         stream: The stream.
         replicas: How many replicas must have an entry before it counts as emitted (none: the server alone).
+        standing_by: The channels that stand by for each alert.
 
     Attributes:
         replicas: As given; a fail-over changes it.
-        emitted: The channels that each entry must reach, by its ID.
+        emitted: The channels that the record of each entry must name, by its ID.
         emitted_at: When it was in the stream, in seconds since the epoch, by its ID.
     """
 
-    def __init__(self, connect: Callable[[], redis.Redis], stream: str, *, replicas: int = 0) -> None:
+    def __init__(
+        self, connect: Callable[[], redis.Redis], stream: str, *, replicas: int = 0, standing_by: tuple[str, ...] = ()
+    ) -> None:
         self.emitted: dict[str, tuple[str, ...]] = {}
         self.emitted_at: dict[str, float] = {}
         self._connect = connect
         self._stream = stream
+        self._standing_by = standing_by
         self.replicas = replicas
         self._first = int(time.time() * 1000)
         self._count = 0
@@ -64,7 +68,7 @@ class Producer:
             entry_id = f"{self._first}-{self._count}"
             self._insist(entry_id, json.dumps(event))
             self.emitted_at[entry_id] = time.time()
-            self.emitted[entry_id] = ("hook", "steady") if severity == "high" else ("hook",)
+            self.emitted[entry_id] = (*(("hook", "steady") if severity == "high" else ("hook",)), *self._standing_by)
             if pause_s:
                 time.sleep(pause_s)
 

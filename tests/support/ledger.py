@@ -80,7 +80,7 @@ def balance(
     """Balance one cell.
 
     Args:
-        emitted: The channels that each entry must reach, by its ID.
+        emitted: The channels that the record of each entry must name, by its ID.
         records: What the store has, by ID.
         dead: The record IDs in the dead-letter stream.
         requests: The receivers' ledger: everything that they were sent, in order.
@@ -146,7 +146,11 @@ def _is_settled(record: Record, channels: tuple[str, ...], accepted: set[tuple[s
 
 
 def _is_true(record_id: str, channel: ChannelDelivery, accepted: set[tuple[str, str]]) -> bool:
-    return channel.state != "delivered" or (channel.name, record_id) in accepted
+    """Whether its receiver knows what it claims; a fallback that has the alert was not spared."""
+    has_it = (channel.name, record_id) in accepted
+    if channel.state == "spared" and channel.fallback_of:
+        return not has_it
+    return channel.state != "delivered" or has_it
 
 
 def _in_doubt(record: Record | None, channel: str) -> int:

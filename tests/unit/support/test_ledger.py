@@ -72,6 +72,15 @@ def test_a_channel_that_was_left_out_is_a_loss() -> None:
     assert ["1-2"] == balance(EMITTED, ALL_DELIVERED | {"1-2": short}, (), ALL_SENT).lost
 
 
+def test_a_fallback_that_was_spared_has_nothing() -> None:
+    """A receiver that has the alert was not spared; without it, all is as it must be."""
+    delivered = ChannelDelivery("hook", "delivered")
+    spared = ChannelDelivery("steady", "spared", fallback_of=("hook",))
+    records = ALL_DELIVERED | {"1-2": Record("1-2", b"{}", Delivery(state="delivered", channels=(delivered, spared)))}
+    assert ["1-2"] == balance(EMITTED, records, (), ALL_SENT).lost
+    assert [] == balance(EMITTED, records, (), ALL_SENT[:2]).lost
+
+
 @pytest.mark.parametrize(("in_doubt", "unmarked", "marked"), [(0, 2, 0), (1, 1, 1), (2, 0, 2), (3, 0, 2)])
 def test_repeats_are_marked_up_to_the_number_that_the_record_says(in_doubt: int, unmarked: int, marked: int) -> None:
     """A duplicate is a request after an accepted one; each needs its own mark, on its own channel."""
