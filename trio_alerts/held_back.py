@@ -4,7 +4,7 @@ The other half of `transitions.py`, and as pure; both are drawn in `docs/state-m
 """
 
 import datetime as dt
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 
 from msgspec.structs import replace
 
@@ -56,6 +56,34 @@ def wait_expired(delivery: Delivery, owner: str, now: dt.datetime) -> Delivery:
         for channel in delivery.channels
     )
     return replace(summed_up(delivery, channels, now), owner=owner)
+
+
+def sent_through(delivery: Delivery, names: Sequence[str], owner: str, now: dt.datetime) -> Delivery | None:
+    """Return the state after a human asked for an attempt through one channel; None if it needs nobody to ask.
+
+    That is so if it has accepted, is being sent to, or waits. Else it is due now, with the whole schedule ahead of it.
+    If the record did not count on it, it stands in for all that have not accepted: its acceptance makes that good. What
+    they do by themselves they go on with.
+
+    Args:
+        delivery: The state before.
+        names: The channel's name, and its aliases.
+        owner: As in `redelivery_requested`.
+        now: The server's time.
+    """
+    given = next((channel for channel in delivery.channels if channel.name in names), None)
+    if given is not None and given.state in ("delivered", "sending", "waiting"):
+        return None
+    asked = given or ChannelDelivery(names[0], "standby", attempts=0)
+    if asked.state in ("standby", "spared", "suppressed"):
+        unaccepted = ("retrying", "waiting", "in_doubt", "failed")
+        asked = replace(asked, fallback_of=tuple(one.name for one in delivery.channels if one.state in unaccepted))
+    asked = replace(asked, state="retrying", next_attempt_at=now, attempts_before=asked.attempts, since=None)
+    channels = tuple(asked if channel is given else channel for channel in delivery.channels)
+    after = summed_up(delivery, channels if given else (*channels, asked), now, cuts=0)
+    still_suppressed = any(channel.state == "suppressed" for channel in channels)
+    by = delivery.suppressed_by if still_suppressed else None
+    return replace(after, owner=owner, first_at=delivery.first_at or now, reason=None, suppressed_by=by)
 
 
 def looked_at(delivery: Delivery, owner: str, now: dt.datetime) -> Delivery:

@@ -167,6 +167,13 @@ MUTATIONS = (
         test="tests/unit/pipeline/test_janitor.py",
     ),
     Mutation(
+        "by hand, sent once more to a channel that has accepted",
+        "held_back.py",
+        'if given is not None and given.state in ("delivered", "sending", "waiting"):',
+        'if given is not None and given.state in ("sending", "waiting"):',
+        test="tests/unit/operations/test_redeliver_through.py",
+    ),
+    Mutation(
         "what waits in a queue sent by whoever gets its entry again",
         "pipeline/claim.py",
         'if delivery.state in FINAL or delivery.state in ("retrying", "waiting"):',

@@ -64,6 +64,9 @@ def steps(now: Delivery) -> Iterator[tuple[str, Delivery | None]]:
         due = {channel.name for channel in now.channels if channel.is_due(LATER)}
         for through in (subset for subset in SUBSETS if due & subset):
             yield from begun("next_attempt", transitions.next_attempt(now, "me/2", LATER, 60.0, through))
+    if now.state not in ("sending", "delivered", "quarantined"):
+        for name in (channel.name for channel in now.channels):
+            yield "sent_through", held_back.sent_through(now, [name], "eve/1", NOW)
     if now.state != "quarantined":
         for in_doubt in (True, False) if now.state != "waiting" else ():
             yield "redelivery_requested", transitions.redelivery_requested(now, "eve/1", NOW, in_doubt=in_doubt)
@@ -145,6 +148,9 @@ def possible() -> tuple[Edges, Edges]:
             records[before.state, after.state].add(CAUSES[name])
             for old, new in zip(before.channels, after.channels, strict=True):
                 channels[old.state, new.state].add(CAUSES[name])
+    added = held_back.sent_through(transitions.suppressed("nobody"), ["c"], "eve/1", NOW)
+    assert added is not None
+    channels["[*]", added.channels[-1].state].add(CAUSES["sent_through"])
     return _arrows(records), _arrows(channels)
 
 

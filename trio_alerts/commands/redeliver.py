@@ -18,7 +18,7 @@ from trio_alerts.operations.redeliver import Redelivery
 from trio_alerts.operations.silences import see_them_end
 from trio_alerts.ports.store import RecordFilter
 from trio_alerts.settings.settings import Settings
-from trio_alerts.text import one_line
+from trio_alerts.text import did_you_mean, one_line
 
 
 def _execute(arguments: argparse.Namespace, settings: Settings) -> int:
@@ -30,19 +30,22 @@ def _execute(arguments: argparse.Namespace, settings: Settings) -> int:
             "name the records to send again, or filter them, as in `redeliver --state failed`; "
             "`list --state failed` shows what there is"
         )
-    _refuse_wrong_suppressors(wanted, in_doubt=arguments.in_doubt)
-    left_alone = trio.run(_redeliver, arguments, wanted, settings)
+    _refuse_wrong_suppressors(wanted, in_doubt=arguments.in_doubt, by_hand=arguments.through is not None)
+    through = () if arguments.through is None else _names_of(arguments.through, settings)
+    left_alone = trio.run(_redeliver, arguments, wanted, through, settings)
     return 1 if arguments.ids and left_alone else 0
 
 
-async def _redeliver(arguments: argparse.Namespace, wanted: RecordFilter, settings: Settings) -> int:
+async def _redeliver(
+    arguments: argparse.Namespace, wanted: RecordFilter, through: tuple[str, ...], settings: Settings
+) -> int:
     """Redeliver what was chosen, print what became of each, and return how many were left alone."""
     dry_run: bool = arguments.dry_run
     counts: Counter[type[Change | Skip]] = Counter()
     async with open_operator(settings) as operator:
         policy = RetryPolicy(settings.retry_schedule_s, settings.holding_channels)
-        redelivery = Redelivery(operator=operator, policy=policy, dry_run=dry_run)
-        if wanted.suppressed_by:
+        redelivery = Redelivery(operator=operator, policy=policy, dry_run=dry_run, through=through)
+        if wanted.suppressed_by and not through:
             async with open_silences(settings) as silences:
                 await see_them_end(silences, wanted.suppressed_by)
             results = redelivery.by_silence(wanted)
@@ -52,29 +55,43 @@ async def _redeliver(arguments: argparse.Namespace, wanted: RecordFilter, settin
             results = redelivery.by_filter(wanted, in_doubt=arguments.in_doubt)
         async for result in results:
             counts[type(result)] += 1
-            _print(result, dry_run)
+            _print(result, through, dry_run)
     what = "would be sent again (--dry-run)" if dry_run else "due now: a running process sends them"
     sys.stdout.write(f"{counts[Change]:,} {what}; {counts[Skip]:,} left alone\n")
     return counts[Skip]
 
 
-def _refuse_wrong_suppressors(wanted: RecordFilter, *, in_doubt: bool) -> None:
+def _names_of(channel: str, settings: Settings) -> tuple[str, ...]:
+    """Return every name by which records may know a channel."""
+    for one in settings.channels:
+        if channel in one.names:
+            return one.names
+    known = [one.name for one in settings.channels]
+    raise SettingsError(f"--through {channel!r}: there is no such channel{did_you_mean(channel, known, repr)}")
+
+
+def _refuse_wrong_suppressors(wanted: RecordFilter, *, in_doubt: bool, by_hand: bool) -> None:
     for one in wanted.suppressed_by:
-        if not one.startswith(SILENCE):
+        if one.startswith(SILENCE) and by_hand:
+            raise SettingsError(
+                "--suppressed-by silence:ID sends through suppressed channels only: leave out --through"
+            )
+        if not (one.startswith(SILENCE) or by_hand):
             raise SettingsError(
                 f"--suppressed-by {one!r} is not a silence, as in silence:1a2b3c4d: what a route suppresses has no "
-                "channels to be sent through"
+                "channels to be sent through; name one with --through"
             )
     if wanted.suppressed_by and in_doubt:
         raise SettingsError("--suppressed-by sends through suppressed channels only: leave out --in-doubt")
 
 
-def _print(result: Change | Skip, dry_run: bool) -> None:
+def _print(result: Change | Skip, through: tuple[str, ...], dry_run: bool) -> None:
     match result:
         case Skip(record_id, reason):
             what = f"left alone: {reason}"
         case Change(record_id, delivery):
-            due = [channel.name for channel in delivery.channels if channel.state == "retrying"]
+            retrying = [channel.name for channel in delivery.channels if channel.state == "retrying"]
+            due = [name for name in retrying if not through or name in through]
             what = f"{'would be' if dry_run else 'is'} due now through {', '.join(due)}"
     sys.stdout.write(f"{one_line(record_id)}\t{one_line(what)}\n")
 
@@ -83,6 +100,9 @@ def _add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("ids", metavar="ID", nargs="*", default=[], help="records, by the IDs that `list` shows")
     add_filters(parser)
     add_flag(parser, "--in-doubt", "those held in doubt as well: a receiver may get them twice")
+    parser.add_argument(
+        "--through", metavar="CHANNEL", default=None, help="through this channel alone, whether it is theirs or not"
+    )
     add_flag(parser, "--dry-run", "change nothing, print what would be done")
 
 
@@ -96,6 +116,10 @@ By ID: any record that is not delivered. By filters, as in `list`: records that 
 states that --state names; those held in doubt only with --in-doubt (or --state in_doubt), since a receiver may have
 them already. A record that is delivered, being sent, or still pending in the stream is never sent again.
 
+With --through, only that channel is due. If a record does not have it, it is added and stands in for those that have
+not accepted: once it has accepted, their failures are made good. They go on with what they do by themselves. So also
+what waits for a channel can be sent, and, with --suppressed-by ROUTE, what a route suppressed by mistake.
+
 With --suppressed-by silence:ID: what a silence kept back, once it has ended, through the channels that it suppressed.
 
 Prints one line per record. Exit code 1: a named record was left alone or does not exist; 2: bad usage; 3 and 4 as for
@@ -105,6 +129,7 @@ command again.""",
         "redeliver 1763251506275-0 1763251506275-1",
         "redeliver --state failed --since 1h --dry-run",
         "redeliver --in-doubt --view lending-risk",
+        "redeliver --state failed --since 1h --through email",
         "redeliver --suppressed-by silence:1a2b3c4d",
     ),
     operands=("[ID…]",),

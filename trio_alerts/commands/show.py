@@ -55,6 +55,8 @@ def _page(record: Record) -> Iterator[str]:
     for channel in record.delivery.channels:
         yield ""
         yield f"channel {one_line(channel.name)}:"
+        if said := _in_words(channel):
+            yield f"  {said}"
         yield from _rows(_facts(channel), indent=2)
         for attempt in channel.log:
             yield f"  {_attempt(attempt)}"
@@ -62,6 +64,19 @@ def _page(record: Record) -> Iterator[str]:
                 yield f"      answer: {one_line(attempt.answer)}"
             if attempt.reference:
                 yield f"      reference: {one_line(attempt.reference)}"
+
+
+def _in_words(channel: ChannelDelivery) -> str:
+    """Say why nothing is sent through a channel now, where its state alone does not."""
+    due = channel.next_attempt_at and f"{channel.next_attempt_at.astimezone(dt.UTC):%Y-%m-%d %H:%M:%SZ}"
+    match channel.state:
+        case "standby":
+            return f"stands by for {one_line(' or '.join(channel.fallback_of))}, due {due}"
+        case "waiting":
+            return f"waits until the service takes more alerts, to {due} at the longest"
+        case "spared":
+            return "needed no more: another channel made it good"
+    return ""
 
 
 def _facts(part: Delivery | ChannelDelivery) -> dict[str, object]:

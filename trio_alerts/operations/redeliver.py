@@ -7,7 +7,7 @@ from functools import partial
 
 from trio_alerts.backoff import RetryPolicy
 from trio_alerts.delivery import Delivery, State
-from trio_alerts.held_back import SILENCE, silence_lifted
+from trio_alerts.held_back import SILENCE, sent_through, silence_lifted
 from trio_alerts.operations.concurrency import for_each
 from trio_alerts.operations.records import Change, Operator, Skip
 from trio_alerts.pages import Pages
@@ -23,6 +23,8 @@ UNDELIVERED: tuple[State, ...] = ("failed", "retrying")
 class Redelivery:
     """How records are made due, page by page; what became of each is yielded when its page is done.
 
+    With `through`, the names of a channel, they are due through that channel alone, whether it is theirs or not.
+
     Each of its methods raises `Unavailable` if a backend does not answer. What was not yielded by then may have been
     changed, or not; it does no harm to begin again.
     """
@@ -30,6 +32,7 @@ class Redelivery:
     operator: Operator
     policy: RetryPolicy
     dry_run: bool = False
+    through: tuple[str, ...] = ()
 
     async def by_id(self, record_ids: Sequence[str]) -> AsyncIterator[Change | Skip]:
         """Redeliver whatever of these is not delivered."""
@@ -39,8 +42,12 @@ class Redelivery:
                 yield result
 
     async def by_filter(self, wanted: RecordFilter, *, in_doubt: bool = False) -> AsyncIterator[Change | Skip]:
-        """Redeliver what is failed or retrying, or in the states that are named, and, if it is meant, in doubt."""
-        states = (*wanted.state, "in_doubt") if in_doubt else wanted.state or UNDELIVERED
+        """Redeliver what is failed or retrying, or in the states that are named, and, if it is meant, in doubt.
+
+        What a rule suppressed, if the filter names rules.
+        """
+        default: tuple[State, ...] = ("suppressed",) if wanted.suppressed_by else UNDELIVERED
+        states = (*wanted.state, "in_doubt") if in_doubt else wanted.state or default
         async for page in Pages(partial(self.operator.store.search, replace(wanted, state=states), PAGE)):
             async for result in self._page([record.id for record in page], states):
                 yield result
@@ -82,13 +89,22 @@ class Redelivery:
         self, delivery: Delivery, owner: str, *, pending: bool, states: Collection[State] | None
     ) -> Delivery | str:
         now = self.operator.clock.now()
-        if reason := _why_left_alone(delivery, now, pending, states):
+        if reason := _why_left_alone(delivery, now, pending, states, by_hand=bool(self.through)):
             return reason
         if delivery.state == "sending":  # a crash cut it
             delivery = lease_expired(delivery, now, self.policy)
         in_doubt = states is None or "in_doubt" in states
+        if self.through:
+            return self._add(delivery, owner, now, in_doubt=in_doubt)
         after = redelivery_requested(delivery, owner, now, in_doubt=in_doubt)
         return after or "it is in doubt; --in-doubt sends it once more"
+
+    def _add(self, delivery: Delivery, owner: str, now: dt.datetime, *, in_doubt: bool) -> Delivery | str:
+        state = next((channel.state for channel in delivery.channels if channel.name in self.through), None)
+        if state == "in_doubt" and not in_doubt:
+            return f"{self.through[0]} may have it already; --in-doubt sends it once more"
+        left_alone = "takes it by itself, once it can" if state == "waiting" else "has accepted it"
+        return sent_through(delivery, self.through, owner, now) or f"{self.through[0]} {left_alone}"
 
     def _lift(self, suppressed_by: Collection[str], delivery: Delivery, owner: str, *, pending: bool) -> Delivery | str:
         if delivery.suppressed_by not in suppressed_by:
@@ -106,7 +122,7 @@ _PENDING = "its entry is still pending: a worker has it, or will take it over"
 
 
 def _why_left_alone(
-    delivery: Delivery, now: dt.datetime, pending: bool, states: Collection[State] | None
+    delivery: Delivery, now: dt.datetime, pending: bool, states: Collection[State] | None, *, by_hand: bool
 ) -> str | None:
     settled = {
         "delivered": "it is delivered",
@@ -114,9 +130,14 @@ def _why_left_alone(
         "quarantined": "its entry is a dead letter; `dead replay` puts it back",
         "waiting": f"it waits for {', '.join(delivery.queues)} to take it, and is sent by itself",
     }
+    if by_hand:  # another channel need not wait for this one
+        del settled["waiting"]
+        if not (delivery.suppressed_by or "").startswith(SILENCE):  # nor ask the route that kept it back
+            del settled["suppressed"]
     if delivery.state in settled:
         return settled[delivery.state]
-    if states is not None and delivery.state not in states:
+    doubtful = states is not None and "in_doubt" in states and bool(delivery.in_doubt_channels)
+    if states is not None and delivery.state not in states and not doubtful:
         return f"it is {delivery.state} by now"
     if pending:
         return _PENDING

@@ -17,9 +17,9 @@ from trio_alerts import store as stores
 from trio_alerts.backoff import RetryPolicy
 from trio_alerts.commands import list_records
 from trio_alerts.commands.options import moment
-from trio_alerts.delivery import Delivery
+from trio_alerts.delivery import ChannelDelivery, Delivery
 from trio_alerts.errors import StartError
-from trio_alerts.held_back import silenced
+from trio_alerts.held_back import first_state, silenced, standby, waiting
 from trio_alerts.outcome import Accepted, Outcome, Retry
 from trio_alerts.record import Record
 from trio_alerts.settings.settings import Settings
@@ -223,6 +223,26 @@ def test_no_moments(text: str) -> None:
     """A time without a zone would mean another moment on another machine."""
     with pytest.raises(ArgumentTypeError, match="is not a date or time"):
         moment(text, NOW)
+
+
+def test_show_says_why_a_channel_is_held_back(store: FakeStore) -> None:
+    """For whom a fallback stands by, and until when; that another one waits; that a third is needed no more."""
+    later = NOW + dt.timedelta(seconds=320)
+    channels = (
+        waiting("slack", NOW, later),
+        standby("email", ["slack", "chat"], later),
+        ChannelDelivery("sms", "spared"),
+    )
+    store.put(record(1, first_state(channels, "me/1", NOW, 60.0)))
+
+    lines = call("show", "1-0").out.splitlines()
+
+    for channel, said in (
+        ("slack", "waits until the service takes more alerts, to 2026-11-16 09:05:20Z at the longest"),
+        ("email", "stands by for slack or chat, due 2026-11-16 09:05:20Z"),
+        ("sms", "needed no more: another channel made it good"),
+    ):
+        assert f"  {said}" == lines[lines.index(f"channel {channel}:") + 1]
 
 
 def test_show_tells_everything(store: FakeStore) -> None:

@@ -3,6 +3,7 @@
 import datetime as dt
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from pathlib import Path
 
 import pytest
 import trio
@@ -91,6 +92,46 @@ def test_it_must_be_said_what_is_sent_again(desk: Desk, argv: list[str]) -> None
 
     assert 2 == call("redeliver", *argv).exit_code
     assert [FAILED.state] == desk.states
+
+
+PAGER = '[[channels]]\nname = "pager"\naliases = ["webhook"]\nurl = "https://pager.example/"\n'
+
+
+@pytest.fixture
+def config(tmp_path: Path) -> str:
+    path = tmp_path / "alerts.toml"
+    path.write_text(PAGER + '[[channels]]\nname = "email"\nurl = "https://mail.example/"\n', "utf-8")
+    return str(path)
+
+
+def test_a_channel_can_be_chosen(desk: Desk, config: str) -> None:
+    """By its name or an alias; one line a record says through what it is due."""
+    desk.put(1, FAILED)
+    desk.put(2, RETRYING)
+
+    called = call("redeliver", "--config", config, "--through", "email", "--state", "failed")
+    assert (0, "1-0\tis due now through email\n") == (called.exit_code, called.out.splitlines(keepends=True)[0])
+    assert ["webhook", "email"] == [channel.name for channel in desk.store["1-0"].channels]
+    assert RETRYING == desk.store["2-0"]
+    called = call("redeliver", "--config", config, "--through", "webhook", "2-0")
+    assert (0, 1) == (called.exit_code, len(desk.store["2-0"].channels))
+
+
+@pytest.mark.parametrize(
+    ("argv", "message"),
+    [
+        (["1-0", "--through", "pagr"], "--through 'pagr': there is no such channel (did you mean 'pager'?)"),
+        (["--through", "email"], "name the records to send again, or filter them"),
+        (["--through", "email", "--suppressed-by", "silence:1a2b"], "leave out --through"),
+    ],
+)
+def test_a_choice_that_cannot_be_meant_is_refused(desk: Desk, config: str, argv: list[str], message: str) -> None:
+    """One message, exit code 2, and no write."""
+    desk.put(1, FAILED)
+    called = call("redeliver", "--config", config, *argv)
+
+    assert (2, ["failed"]) == (called.exit_code, desk.states)
+    assert message in called.err
 
 
 def test_resolve_says_what_the_record_is_now(desk: Desk) -> None:
