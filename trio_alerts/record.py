@@ -6,6 +6,7 @@ of it can be taken for structure.
 
 import datetime as dt
 from collections.abc import Iterator
+from itertools import chain
 from typing import Any
 
 import msgspec
@@ -66,7 +67,7 @@ class Record(Struct, frozen=True):
             msgspec.convert(fields, _Keys)
             _check_texts(fields)
         except (msgspec.DecodeError, UnicodeError, ArithmeticError, RecursionError, TypeError) as fault:
-            if unknown := next(unknown_parts(stored), None):
+            if unknown := next(chain(unknown_parts(stored), _unknown_fields(fields)), None):
                 raise NewerRecord(record_id, unknown, encode(fields)) from None
             raise unreadable(record_id, str(fault)) from None
         if unknown := next(_unknown_fields(fields), None):

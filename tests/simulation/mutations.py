@@ -92,6 +92,20 @@ MUTATIONS = (
         test="tests/unit/pipeline/test_newer_records.py",
     ),
     Mutation(
+        "a newer version's other kind of record quarantined",
+        "record.py",
+        "next(chain(unknown_parts(stored), _unknown_fields(fields)), None)",
+        "next(unknown_parts(stored), None)",
+        test="tests/unit/test_alert.py",
+    ),
+    Mutation(
+        "a newer version's silence believed in part",
+        "ports/silences.py",
+        "class Silence(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):",
+        "class Silence(Struct, frozen=True, kw_only=True):",
+        test="tests/unit/routing/test_silences.py",
+    ),
+    Mutation(
         "a newer version's fields read past",
         "delivery.py",
         "class ChannelDelivery(Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True):",

@@ -407,6 +407,7 @@ NEWER_CHANNEL = b'{"delivery":{"state":"retrying","channels":[{"name":"hook","st
         (b'{"delivery":{"state":"suppressed"},"runbook":"x"}', "runbook"),
         (b'{"delivery":{"state":"suppressed"},"risk":{"model":"x"}}', "risk.model"),
         (b'{"delivery":{"state":"paused","attempts":"many"},"title":5}', "delivery.state 'paused'"),
+        (b'{"delivery":{"state":"retrying"},"members":["1-0"]}', "members"),
     ],
 )
 def test_a_record_of_a_newer_version_is_not_taken_for_a_broken_one(document: bytes, unknown: str) -> None:

@@ -9,8 +9,10 @@ from msgspec import Struct
 from trio_alerts.exact_json import Timestamp
 
 
-class Silence(Struct, frozen=True, kw_only=True):
+class Silence(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Alerts that are recorded and not sent, from `since` until `until`, in the Redis server's time.
+
+    One with a field that this version does not know silences nothing: it may be what narrows it.
 
     Args:
         id: Short, to be typed.

@@ -2,6 +2,7 @@
 
 import datetime as dt
 
+import msgspec
 import pytest
 
 from tests.contracts.silences import SINCE, silence
@@ -72,3 +73,11 @@ def test_what_cannot_be_understood_is_named_once() -> None:
     assert problem.startswith("silence 1 silences nothing: ")
     assert [] == kept.check(None, SINCE, 0.5)
     assert silence("2") == kept.matching(event(), SINCE, 1.0)
+
+
+def test_one_with_a_field_that_is_not_known_cannot_be_read() -> None:
+    """A newer version wrote it: the field may narrow it, and noise is better than silence."""
+    document = msgspec.json.encode(silence())
+    assert silence() == msgspec.json.decode(document, type=Silence)
+    with pytest.raises(msgspec.ValidationError, match="unknown field `channels`"):
+        msgspec.json.decode(document[:-1] + b',"channels":["pager"]}', type=Silence)
