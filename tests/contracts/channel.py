@@ -1,14 +1,15 @@
-"""What every channel to a service must do, whatever the service wants to read: one suite that runs on all of them.
+"""What every channel must do, whatever its service wants to read: one suite that runs on all of them.
 
 A test module makes a class of it and says how its service answers, and where an alert stands in a request:
 
-    class TestMyService(ChannelContract):
+    class TestMyService(HttpContract):
         tested = TestedChannel(settings=lambda url: MySettings(name="pager", url=parse_receiver_url(url)), ...)
 """
 
 import datetime as dt
 import socket
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -40,6 +41,12 @@ HOSTILE = [
     "",
 ]
 
+# Every field with text in it that people are shown somewhere.
+TEXTS = (
+    *("title", "view", "scope", "rule_id", "alert_id", "source", "network", "protocol", "contract", "tx_hash"),
+    "description",
+)
+
 Answer = bytes | Callable[[bytes], bytes]
 
 
@@ -48,37 +55,39 @@ class TestedChannel:
     """A kind of channel, and its service as the tests stand in for it.
 
     Args:
-        settings: Makes the settings of a channel to a URL, with a secret in everything that can hold one.
+        settings: Makes the settings of a channel to a URL or path, with a secret in everything that can hold one.
         secrets: These.
-        accepts: An answer, as bytes, or made of the request: taken.
+        read: Returns what people would read of the alert in a request, by field.
+        accepts: An answer, as bytes, or made of the request: taken. (Services only, as what follows.)
         refuses: Never, whatever is waited for.
         fails: Not now.
-        read: Returns what people would read of the alert in a request, by field.
         shows: What of these fields people are to read.
         answering: Makes a script of answers, one a request.
         take: Takes one whole request, and notes it.
         limits: Not before 90 seconds are over. (HTTP only, as what follows.)
         limited: The outcome of that.
         malformed: The service refuses the formatting, and takes the text alone; None: it has no such answer.
+        waits: How often an attempt waits at least: to connect, and for the answer.
     """
 
     __test__ = False
 
     settings: Callable[[str], ChannelSettings]
     secrets: tuple[str, ...]
-    accepts: Answer
-    refuses: bytes
-    fails: bytes
     read: Callable[[bytes], Mapping[str, Any]]
+    accepts: Answer = b""
+    refuses: bytes = b""
+    fails: bytes = b""
     shows: Callable[[Mapping[str, str]], Mapping[str, str]] = lambda fields: fields
     answering: Callable[..., Script] = answering
     take: Callable[[RawConnection], Awaitable[object]] = RawConnection.request
     limits: bytes = b""
     limited: type[Later | Retry] = Later
     malformed: bytes | None = None
+    waits: int = 2
 
 
-def message(deadline: float, **fields: str) -> Message:
+def message(deadline: float, **fields: object) -> Message:
     return Message("1763900000000-0", msgspec.json.encode(EVENT | fields), deadline)
 
 
@@ -91,10 +100,98 @@ async def echo(connection: RawConnection) -> None:
     await connection.say(b"HTTP/1.1 %d X\r\nContent-Length: %d\r\n\r\n%b" % (status, len(said), said))
 
 
+class Cut(trio.abc.Instrument):
+    """Cancels an attempt before it goes on for the so many-th time."""
+
+    def __init__(self, step: int) -> None:
+        self.left = step
+        self.scope = trio.CancelScope()
+        self.task: trio.lowlevel.Task | None = None
+
+    def before_task_step(self, task: trio.lowlevel.Task) -> None:
+        if task is self.task:
+            self.left -= 1
+            if not self.left:
+                self.scope.cancel()
+
+
+async def ends_before(step: int, channel: Channel) -> bool:
+    """Make an attempt that is cancelled at a step of it; tell whether it had ended by then."""
+    cut = Cut(step)
+    trio.lowlevel.add_instrument(cut)
+    try:
+        with cut.scope:
+            cut.task = trio.lowlevel.current_task()
+            assert isinstance(await channel.send(message(trio.current_time() + ATTEMPT_S)), Accepted)
+            return True
+    finally:
+        cut.task = None
+        trio.lowlevel.remove_instrument(cut)
+    return False
+
+
 class ChannelContract:
-    """The suite. Real connections on loopback, in virtual time."""
+    """What every channel must do, whatever it leads to."""
 
     tested: ClassVar[TestedChannel]
+
+    def working(self) -> AbstractAsyncContextManager[tuple[Channel, Callable[[], list[bytes]]]]:
+        """Open a channel whose other end accepts two alerts, and what tells what has arrived there."""
+        raise NotImplementedError
+
+    def test_its_kind_is_registered(self) -> None:
+        """The settings of its kind are found by the name in the TOML file."""
+        settings = self.tested.settings("http://127.0.0.1:9/hook")
+
+        assert settings.kind in KINDS
+        assert load_kind(settings.kind).settings is type(settings)
+
+    async def test_an_alert_arrives_once(self) -> None:
+        """One request an attempt, and in it what people read."""
+        async with self.working() as (channel, arrived):
+            outcome = await channel.send(message(trio.current_time() + ATTEMPT_S))
+
+            assert isinstance(outcome, Accepted)
+            [request] = arrived()
+            assert self.tested.shows(EVENT).items() <= self.tested.read(request).items()
+
+    @pytest.mark.parametrize("text", HOSTILE, ids=["ends", "mark-up", "hidden", "wide", "empty"])
+    async def test_hostile_text_is_read_as_text(self, text: str) -> None:
+        """In each field: it ends no line, no field and no request, and none of it is lost."""
+        fields: dict[str, Any] = dict.fromkeys(TEXTS, text)
+        more = {"labels": {"team": text, f"name {text}": "x"}, "links": [text]}
+        async with self.working() as (channel, arrived):
+            outcome = await channel.send(message(trio.current_time() + ATTEMPT_S, **fields, **more))
+
+            assert isinstance(outcome, Accepted)
+            [request] = arrived()
+        read, shown = self.tested.read(request), dict(self.tested.shows(EVENT | fields | {"team": text}))
+        assert read["description"].startswith(shown.pop("description", ""))  # links may follow it
+        assert shown.items() <= read.items()
+
+    async def test_an_attempt_can_be_cancelled_at_every_step(self) -> None:
+        """Wherever that lands: nothing stays open, and the next attempt works."""
+        step, ended = 0, False
+        while not ended:
+            step += 1
+            async with self.working() as (channel, arrived):
+                ended = await ends_before(step, channel)
+                assert isinstance(await channel.send(message(trio.current_time() + ATTEMPT_S)), Accepted)
+                assert 1 <= len(arrived()) <= 2
+
+        assert step > self.tested.waits
+
+
+class ServiceContract(ChannelContract):
+    """What every channel to a service must do. Real connections on loopback, in virtual time."""
+
+    @asynccontextmanager
+    async def working(self) -> AsyncIterator[tuple[Channel, Callable[[], list[bytes]]]]:
+        """See `ChannelContract`; no connection is left in use."""
+        script = self.tested.answering(self.tested.accepts, self.tested.accepts)
+        async with raw_receiver(script) as receiver, TrioTransport() as transport:
+            yield self.channel(receiver.url, transport), lambda: receiver.requests
+            assert "in_use=0 waiting=0" in repr(transport)
 
     async def hang_up(self, connection: RawConnection) -> None:
         """Take the whole request, and break the connection off."""
@@ -121,20 +218,6 @@ class ChannelContract:
     def channel(self, url: str, transport: TrioTransport) -> Channel:
         """Make the channel as the program makes it."""
         return make_channel(self.tested.settings(url), transport, lambda: NOW)
-
-    def test_its_kind_is_registered(self) -> None:
-        """The settings of its kind are found by the name in the TOML file."""
-        settings = self.tested.settings("http://127.0.0.1:9/hook")
-
-        assert settings.kind in KINDS
-        assert load_kind(settings.kind).settings is type(settings)
-
-    async def test_an_alert_arrives_once(self) -> None:
-        """One request an attempt, and in it what people read."""
-        outcome, [request] = await self.attempt(self.tested.answering(self.tested.accepts))
-
-        assert isinstance(outcome, Accepted)
-        assert self.tested.shows(EVENT).items() <= self.tested.read(request).items()
 
     async def test_a_refusal_is_for_good(self) -> None:
         """Nothing is tried again, and a human is told."""
@@ -218,20 +301,8 @@ class ChannelContract:
             assert not first.unseen
             assert first.reason.endswith("; nothing was sent")
 
-    @pytest.mark.parametrize("text", HOSTILE)
-    async def test_hostile_text_is_read_as_text(self, text: str) -> None:
-        """In each field: it ends no line, no field and no request, and none of it is lost."""
-        fields = {"title": text, "view": text, "description": text}
-        async with raw_receiver(self.tested.answering(self.tested.accepts)) as receiver, TrioTransport() as transport:
-            channel = self.channel(receiver.url, transport)
-            outcome = await channel.send(message(trio.current_time() + ATTEMPT_S, **fields))
 
-        assert isinstance(outcome, Accepted)
-        [request] = receiver.requests
-        assert self.tested.shows(EVENT | fields).items() <= self.tested.read(request).items()
-
-
-class HttpChannelContract(ChannelContract):
+class HttpContract(ServiceContract):
     """What every channel over HTTP must do besides."""
 
     async def test_a_limit_says_how_long_to_wait(self) -> None:

@@ -1,23 +1,30 @@
 """Every kind of channel keeps the contract."""
 
 import base64
-from collections.abc import Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import asynccontextmanager
 from functools import partial
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import msgspec
 
-from tests.contracts.channel import ChannelContract, HttpChannelContract, TestedChannel
+from tests.contracts.channel import NOW, ChannelContract, HttpContract, ServiceContract, TestedChannel
 from tests.support.services import http
 from tests.support.services.pagerduty import PagerDutyStandIn
 from tests.support.services.slack import SlackStandIn, seen
 from tests.support.services.smtp import SmtpStandIn, body_of, parsed, smtp_answering
+from trio_alerts.assembly import make_channel
 from trio_alerts.channels.alert_text import visible
 from trio_alerts.channels.email import EmailSettings
+from trio_alerts.channels.file import FileSettings
 from trio_alerts.channels.pagerduty import PagerDutySettings
 from trio_alerts.channels.slack import SlackSettings
 from trio_alerts.channels.webhook import WebhookSettings
+from trio_alerts.http.transport import TrioTransport
 from trio_alerts.outcome import Retry
+from trio_alerts.ports.channel import Channel
 from trio_alerts.secret import Secret
 from trio_alerts.settings.addresses import parse_receiver_url, parse_smtp_url
 from trio_alerts.text import one_line
@@ -50,6 +57,10 @@ def read_text(text: str) -> dict[str, str]:
     return read | {"description": "\n".join(lines[at + 1 :]).rstrip("\n")}
 
 
+def read_event(event: dict[str, Any]) -> dict[str, Any]:
+    return {**event, **event.get("labels", {})}
+
+
 def read_slack(request: bytes) -> dict[str, str]:
     return read_text(seen(msgspec.json.decode(http.split(request)[2])))
 
@@ -60,7 +71,7 @@ def read_pagerduty(request: bytes) -> dict[str, Any]:
     return {**read_text(payload["summary"]), **{name: text.rstrip("\n") for name, text in details.items()}}
 
 
-class TestWebhook(HttpChannelContract):
+class TestWebhook(HttpContract):
     """A webhook: the alert as it is, and HTTP's own words for what becomes of it."""
 
     tested = TestedChannel(
@@ -76,11 +87,11 @@ class TestWebhook(HttpChannelContract):
         fails=answer(503),
         limits=answer(429, b"Retry-After: 90"),
         limited=Retry,
-        read=lambda request: msgspec.json.decode(request.partition(b"\r\n\r\n")[2]),
+        read=lambda request: read_event(msgspec.json.decode(http.split(request)[2])),
     )
 
 
-class TestSlackBot(HttpChannelContract):
+class TestSlackBot(HttpContract):
     """A bot: Slack's own word decides, whatever the status."""
 
     tested = TestedChannel(
@@ -98,7 +109,7 @@ class TestSlackBot(HttpChannelContract):
     )
 
 
-class TestSlackWebhook(HttpChannelContract):
+class TestSlackWebhook(HttpContract):
     """An incoming webhook: errors are one word of text."""
 
     tested = TestedChannel(
@@ -114,7 +125,7 @@ class TestSlackWebhook(HttpChannelContract):
     )
 
 
-class TestPagerDuty(HttpChannelContract):
+class TestPagerDuty(HttpContract):
     """An event that triggers."""
 
     tested = TestedChannel(
@@ -132,7 +143,7 @@ class TestPagerDuty(HttpChannelContract):
     )
 
 
-class TestEmail(ChannelContract):
+class TestEmail(ServiceContract):
     """A mail: SMTP's codes decide."""
 
     tested = TestedChannel(
@@ -152,3 +163,23 @@ class TestEmail(ChannelContract):
         read=lambda mail: read_text(body_of(parsed(mail), "plain")),
         shows=as_people_read,
     )
+
+
+class TestFile(ChannelContract):
+    """A file: a line of JSON, written by a thread."""
+
+    tested = TestedChannel(
+        settings=lambda path: FileSettings(name="audit", path=Path(path)),
+        secrets=(),
+        read=lambda line: read_event(msgspec.json.decode(line)["alert"]),
+        waits=1,
+    )
+
+    @asynccontextmanager
+    async def working(self) -> AsyncIterator[tuple[Channel, Callable[[], list[bytes]]]]:
+        """See `ChannelContract`."""
+        with TemporaryDirectory() as folder:
+            path = Path(folder, "alerts.jsonl")
+            async with TrioTransport() as transport:
+                channel = make_channel(self.tested.settings(str(path)), transport, lambda: NOW)
+                yield channel, lambda: path.read_bytes().splitlines()
