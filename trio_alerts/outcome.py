@@ -68,6 +68,7 @@ class Later(Struct, frozen=True):
 
     unseen: ClassVar[bool] = False
     needs_human: ClassVar[bool] = False
+    reference: ClassVar[str] = ""
 
     reason: str
     after_s: float

@@ -54,7 +54,7 @@ def read_text(text: str) -> dict[str, str]:
     read = {"severity": severity.removeprefix("[").lower(), "title": title}
     at = next((number for number, line in enumerate(lines) if line.startswith("record: ")), len(lines))
     read |= dict(line.split(": ", 1) for line in lines[:at] if ": " in line)
-    return read | {"description": "\n".join(lines[at + 1 :]).rstrip("\n")}
+    return read | {"description": "\n".join(lines[at + 1 :]).strip("\n")}
 
 
 def read_event(event: dict[str, Any]) -> dict[str, Any]:

@@ -41,8 +41,8 @@ class AlertText(NamedTuple):
         if self.note:
             yield self.note
         yield from (f"{name}: {value}" for name, value in self.facts)
-        yield from self.description.split("\n") if self.description else ()
-        yield from self.links
+        yield from ("", *self.description.split("\n")) if self.description else ()
+        yield from ("", *self.links) if self.links else ()
 
 
 def read_alert(message: Message) -> AlertText:

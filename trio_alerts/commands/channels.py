@@ -101,7 +101,7 @@ def _report(trial: Trial, *, as_json: bool) -> int:
                 "verdict": trial.verdict,
                 "status": outcome.status,
                 "answer": outcome.answer,
-                "reference": outcome.reference if isinstance(outcome, Accepted) else "",
+                "reference": outcome.reference,
                 "request": trial.request,
             }
         )
@@ -110,6 +110,8 @@ def _report(trial: Trial, *, as_json: bool) -> int:
     answer = " ".join(str(one) for one in (outcome.status, one_line(outcome.answer)) if one)
     sys.stdout.write("request:\n" + "".join(f"  {line}\n" for line in lines))
     sys.stdout.write(f"answer:\n  {answer or 'none'}\n")
+    if outcome.reference:
+        sys.stdout.write(f"reference:\n  {one_line(outcome.reference)}\n")
     sys.stdout.write(f"verdict: {one_line(trial.verdict)}\n")
     return 0 if accepted else 1
 

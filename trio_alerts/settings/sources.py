@@ -267,7 +267,8 @@ def _contradictions_of_channels(settings: Settings) -> Iterator[tuple[set[str], 
     names = Counter(channel.name for channel in settings.channels)
     for name, count in names.items():
         if count > 1:
-            yield set(), f"two channels are named {name!r} (webhook_url makes one named 'webhook')"
+            by_url = settings.webhook_url is not None and name == "webhook"
+            yield set(), f"{count} channels are named {name!r}" + " (webhook_url makes one of them)" * by_url
     for alias, count in Counter(alias for channel in settings.channels for alias in channel.aliases).items():
         if alias in names or count > 1:
             yield set(), f"the alias {alias!r} is the name or the alias of another channel"

@@ -57,8 +57,10 @@ def test_people_read_the_title_first() -> None:
         "value_usd: 1234567.890123",
         "team: risk",
         "record: 17-0",
+        "",
         "First.",
         "Second.",
+        "",
         "https://example.org/1",
     ] == lines
 

@@ -79,6 +79,7 @@ def test_a_test_message_says_that_it_is_one(tmp_path: Path) -> None:
     assert "[INFO] TEST, please ignore: this channel works" in seen(slack.posted[0])
     assert "authorization: ***" in called.out.lower()
     assert '200 {"ok":true' in called.out
+    assert "reference:\n  1503435956.000001\n" in called.out
     assert called.out.endswith("verdict: accepted\n")
 
 
