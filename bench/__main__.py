@@ -10,10 +10,12 @@ from pathlib import Path
 
 from bench.claims import RUNS, claims
 from bench.delays import parse_delay
+from bench.limited import run_limited
 from bench.places import JAVA_OPTIONS
+from bench.plan import Plan, RunResult, VoidRunError
 from bench.processes import MODULES, ROOT
 from bench.report import in_turns, show_beside, show_claims, show_runs, write
-from bench.run import Plan, RunResult, VoidRunError, run
+from bench.run import run
 from tests.support.servers import OpenSearchServer, UnavailableError
 
 VOID = 5
@@ -32,7 +34,7 @@ def main() -> int:
                 done: dict[str, RunResult] = {}
                 for name, plan in in_turns(plans, options.beside, number):
                     print(f"{name}: {plan} ...", file=sys.stderr, flush=True)
-                    done[name] = run(plan, opensearch)
+                    done[name] = (run if plan.limit is None else run_limited)(plan, opensearch)
                     print(f"  {done[name].ledger}", file=sys.stderr)
                 every.append(done)
     except VoidRunError as fault:
@@ -79,6 +81,7 @@ def _arguments() -> argparse.Namespace:
     one.add_argument("--hanging", type=float, default=0.0, help="share of alerts whose first request hangs")
     one.add_argument("--channels", type=int, default=1, help="alerts take turns; figures leave the last out")
     one.add_argument("--sick", action="store_true", help="the last channel hangs")
+    one.add_argument("--limit", type=float, help="the channel takes so many a second; needs --rate, not --store none")
     one.add_argument("--rate", type=float, help="alerts a second on a schedule; without it, a backlog")
     one.add_argument("--set", action="append", default=[], metavar="NAME=VALUE", help="a setting of the program")
     options = parser.parse_args()
@@ -99,6 +102,7 @@ def _plan(options: argparse.Namespace) -> Plan:
         hanging=options.hanging,
         channels=options.channels,
         sick=options.sick,
+        limit=options.limit,
         settings=dict(one.split("=", 1) for one in options.set),
     )
 

@@ -6,14 +6,14 @@ from typing import Literal
 
 from bench.delays import Delay
 from bench.figures import per_worker_kib
-from bench.run import Plan, RunResult
+from bench.plan import BURST, Limited, Plan, RunResult
 
 Results = Mapping[str, RunResult]  # of one repetition, by the name of the run
 
 MB = 1_000_000
 
 # How many alerts: long enough for a steady rate (several seconds, ten rounds and more of the workers), short enough
-# that the whole table takes ten minutes. The measure is slower, so it gets fewer.
+# that the whole table takes a quarter of an hour. The measure is slower, so it gets fewer.
 RUNS: Mapping[str, Plan] = {
     "none-512": Plan("trio_alerts", "none", 512, 20_480),
     "none-512-asyncio": Plan("asyncio", "none", 512, 15_360),
@@ -32,6 +32,7 @@ RUNS: Mapping[str, Plan] = {
     "isolation-3": Plan("trio_alerts", "none", 16, 1_800, rate=60.0, channels=3, sick=True),
     "isolation-10-well": Plan("trio_alerts", "none", 512, 60_000, rate=3_000.0, channels=10),
     "isolation-10": Plan("trio_alerts", "none", 512, 60_000, rate=3_000.0, channels=10, sick=True),
+    "chat-limited": Plan("trio_alerts", "sqlite", 64, 2_000, processes=4, rate=20.0, limit=1.0),
 }
 
 
@@ -103,7 +104,8 @@ def claims() -> list[Claim]:
         ),
     ]
     found += [_p99("idle-none", 5), _p99("idle-sqlite", 10), _p99("idle-opensearch", 20)]
-    return [*found, _kept_p99("isolation-3", 1.5), _kept_p99("isolation-10", 1.2), _kept_rate("isolation-10", 0.95)]
+    found += [_kept_p99("isolation-3", 1.5), _kept_p99("isolation-10", 1.2), _kept_rate("isolation-10", 0.95)]
+    return [*found, *_limited("chat-limited")]
 
 
 def _share(run: str, must: float, aim: float | None) -> Claim:
@@ -152,6 +154,43 @@ def _kept_rate(run: str, must: float) -> Claim:
         "at least",
         must,
     )
+
+
+def _limited(run: str) -> list[Claim]:
+    def of(figure: Callable[[Limited], float]) -> Callable[[Results], float]:
+        def get(results: Results) -> float:
+            limited = results[run].limited
+            assert limited is not None
+            return figure(limited)
+
+        return get
+
+    def p50_s(results: Results) -> float:
+        latency = results[run].latency
+        assert latency is not None
+        return latency.p50_s
+
+    whole = "{:.0f}"
+    return [
+        Claim(f"{run}: p50 of critical alerts, s", (run,), p50_s, "at most", 90, form="{:.1f}"),
+        Claim(
+            f"{run}: others sent while a critical one waited",
+            (run,),
+            of(lambda limited: limited.overtaken),
+            "at most",
+            0,
+            form=whole,
+        ),
+        Claim(f"{run}: failed", (run,), of(lambda limited: limited.failed), "at most", 0, form=whole),
+        Claim(
+            f"{run}: above the rate, at most the burst",
+            (run,),
+            of(lambda limited: limited.excess),
+            "at most",
+            BURST,
+        ),
+        Claim(f"{run}: store writes an alert", (run,), of(lambda limited: limited.writes), "at most", 2),
+    ]
 
 
 def _p99_s(result: RunResult) -> float:

@@ -51,3 +51,28 @@ def per_worker_kib(few: tuple[int, int], many: tuple[int, int]) -> float:
         many: The same for a process with more of them.
     """
     return (many[1] - few[1]) / (many[0] - few[0]) / 1024
+
+
+def excess(arrivals_s: Sequence[float], rate: float) -> float:
+    """Return by how many requests the most crowded stretch of time exceeds a rate: its burst, if it was kept to.
+
+    Args:
+        arrivals_s: When requests arrived, ascending; at least one.
+        rate: Requests a second.
+    """
+    most, fewest = -math.inf, math.inf  # of what lies above the line of the rate, up to here and before
+    for number, arrived_s in enumerate(arrivals_s):
+        fewest = min(fewest, number - rate * arrived_s)
+        most = max(most, number + 1 - rate * arrived_s - fewest)
+    return most
+
+
+def overtaken(urgent: Sequence[tuple[float, float]], others_s: Sequence[float], grace_s: float) -> int:
+    """Return how many of the others arrived while something urgent had been waiting.
+
+    Args:
+        urgent: When each was due, and when it arrived.
+        others_s: When the others arrived.
+        grace_s: How long something urgent may be on its way before it counts as waiting.
+    """
+    return sum(any(due_s + grace_s < other_s < arrived_s for due_s, arrived_s in urgent) for other_s in others_s)

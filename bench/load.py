@@ -2,7 +2,7 @@
 
 import itertools
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from random import Random
 
@@ -22,14 +22,14 @@ class Stream:
         client: A blocking client.
         name: Of the stream.
         group: Of the group.
-        channels: How many channels the alerts go through in turn.
+        payloads: Of the alerts, without an end.
     """
 
-    def __init__(self, client: "redis.Redis", name: str, group: str, channels: int = 1) -> None:
+    def __init__(self, client: "redis.Redis", name: str, group: str, payloads: Iterator[bytes]) -> None:
         self.name = name
         self.group = group
         self._client = client
-        self._payloads = alerts(channels)
+        self._payloads = payloads
         self._held_at = "0"
         self._read = 0
         client.xgroup_create(name, group, "0", mkstream=True)
@@ -90,15 +90,30 @@ class Stream:
         self._read = self._client.xlen(self.name)
 
 
-def alerts(channels: int = 1) -> Iterator[bytes]:
+def alerts(change: Callable[[int], Mapping[str, str]] = lambda _: {}) -> Iterator[bytes]:
     """Yield the example alerts for ever, each with an ID of its own; about 970 bytes each.
 
-    Their scopes name the channels in turn, if there are several.
+    Args:
+        change: Gives other fields for the alert of a number.
     """
     samples = [msgspec.json.decode(line) for line in SAMPLES.read_bytes().splitlines()]
     for number, sample in enumerate(itertools.cycle(samples)):
-        scope = {"scope": channel_name(number % channels)} if channels > 1 else {}
-        yield msgspec.json.encode({**sample, "alert_id": f"bench-{number}", **scope})
+        yield msgspec.json.encode({**sample, "alert_id": f"bench-{number}", **change(number)})
+
+
+def in_turn(channels: int) -> Callable[[int], Mapping[str, str]]:
+    """Return what lets alerts go through so many channels in turn: their scopes name them."""
+    return lambda number: {"scope": channel_name(number % channels)} if channels > 1 else {}
+
+
+def is_critical(number: int) -> bool:
+    """Tell whether the alert of a number is one of the critical ones, one in ten, where severity counts."""
+    return number % 10 == 9
+
+
+def by_severity(number: int) -> Mapping[str, str]:
+    """Let one alert in ten be critical, and no other."""
+    return {"severity": "critical" if is_critical(number) else "low"}
 
 
 def channel_name(number: int) -> str:
@@ -106,12 +121,12 @@ def channel_name(number: int) -> str:
     return f"channel-{number}"
 
 
-def configuration(urls: Sequence[str], secret: str) -> str:
-    """Return the TOML of one channel for each address, and of a route by scope to each."""
+def configuration(urls: Sequence[str], secret: str, more: str = "") -> str:
+    """Return the TOML of one channel for each address, with `more` lines each, and of a route by scope to each."""
     tables = []
     for number, url in enumerate(urls):
         name = channel_name(number)
-        tables.append(f'[[channels]]\nname = "{name}"\nurl = "{url}"\nsecret = "{secret}"\n')
+        tables.append(f'[[channels]]\nname = "{name}"\nurl = "{url}"\nsecret = "{secret}"\n{more}')
         tables.append(f'[[routes]]\nmatch = {{ scope = "{name}" }}\nchannels = ["{name}"]\n')
     return "\n".join([*tables, f'[[routes]]\nchannels = ["{channel_name(0)}"]\n'])
 

@@ -34,6 +34,10 @@ class Place:
         """Return the ID of every record that says delivered; nothing if only the workers themselves know it."""
         return []
 
+    def failed(self) -> int:
+        """Return how many records say failed; none if only the workers themselves know it."""
+        return 0
+
     def pids(self) -> list[int]:
         """Return the store's own processes."""
         return []
@@ -53,6 +57,10 @@ class SqlitePlace(Place):
     def delivered_ids(self) -> list[str]:
         with contextlib.closing(sqlite3.connect(self._path)) as connection:
             return [row[0] for row in connection.execute("SELECT id FROM records WHERE state = 'delivered'")]
+
+    def failed(self) -> int:
+        with contextlib.closing(sqlite3.connect(self._path)) as connection:
+            return int(connection.execute("SELECT count(*) FROM records WHERE state = 'failed'").fetchone()[0])
 
     def version(self) -> str:
         return f"SQLite {sqlite3.sqlite_version}"
@@ -93,6 +101,13 @@ class OpenSearchPlace(Place):
             if len(hits) < PAGE:
                 return ids
             query["search_after"] = hits[-1]["sort"]
+
+    def failed(self) -> int:
+        self._server.request("POST", f"/{self.index}/_refresh")
+        query = {"query": {"term": {"delivery.state": "failed"}}}
+        status, answer = self._server.request("POST", f"/{self.index}/_count", query)
+        assert status == 200, answer
+        return int(answer["count"])
 
     def pids(self) -> list[int]:
         return [self._server.pid]

@@ -4,7 +4,7 @@ import base64
 import subprocess
 import tempfile
 import time
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Literal
@@ -62,6 +62,10 @@ class ReceiverProcess(ExitStack):
     def count(self) -> int:
         """Return how many alerts it has accepted."""
         return msgspec.json.decode(self._ask("count"), type=int)
+
+    def has(self, ids: Collection[str]) -> bool:
+        """Tell whether it has accepted all of these."""
+        return self.count() >= len(ids) and set(ids) <= set(self.report().ids)
 
     def report(self) -> ReceiverReport:
         """Return all that it saw since the start or the last `clear`."""

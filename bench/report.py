@@ -15,8 +15,8 @@ from rich.console import Console
 from rich.table import Table
 
 from bench.claims import MB, Claim, Results
+from bench.plan import Plan, RunResult
 from bench.plot import bars, shown
-from bench.run import Plan, RunResult
 
 BESIDE = " (other)"  # behind the name of a run with the other checkout
 
@@ -188,6 +188,8 @@ def _figures(result: RunResult) -> dict[str, float]:
     if result.latency is not None:
         waits = dataclasses.asdict(result.latency)
         figures |= {name.replace("_s", "_ms"): value * 1000 for name, value in waits.items()}
+    if result.limited is not None:
+        figures |= dataclasses.asdict(result.limited)
     if result.batches:
         figures["batch"] = sum(size * count for size, count in result.batches.items()) / sum(result.batches.values())
     return figures

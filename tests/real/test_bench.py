@@ -6,7 +6,8 @@ import pytest
 
 from bench.delays import Delay
 from bench.places import StoreKind
-from bench.run import FEWEST_WARM, Plan, run
+from bench.plan import Plan
+from bench.run import FEWEST_WARM, run
 
 ALERTS = 40
 SENT = FEWEST_WARM + 1 + ALERTS  # one wakes the reader

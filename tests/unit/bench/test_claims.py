@@ -3,7 +3,7 @@ from dataclasses import replace
 import pytest
 
 from bench.claims import RUNS, Claim, claims
-from bench.run import Latency, RunResult
+from bench.plan import Latency, Limited, RunResult
 
 MEASURED = {  # alerts/s, share of the ideal, CPU µs, peak MB, p50 and p99 in ms: no two figures of a claim alike
     "none-512": (5_000.0, 0.97, 200.0, 80, None),
@@ -23,6 +23,7 @@ MEASURED = {  # alerts/s, share of the ideal, CPU µs, peak MB, p50 and p99 in m
     "isolation-3": (39.0, 1.0, 1_400.0, 72, (0.003, 0.007)),
     "isolation-10-well": (2_700.0, 1.0, 210.0, 73, (0.004, 0.010)),
     "isolation-10": (2_592.0, 1.0, 220.0, 74, (0.005, 0.011)),
+    "chat-limited": (1.0, 1.0, 2_000.0, 75, (50.0, 99.0)),
 }
 CLAIMED = {  # what is computed from these, and what it must be
     "none-512: share of the ideal": (0.97, "at least", 0.95, 0.98),
@@ -42,12 +43,12 @@ CLAIMED = {  # what is computed from these, and what it must be
     "idle-opensearch: p99 from XADD to the receiver, ms": (16.0, "at most", 20, None),
     "isolation-3: p99 of the other channels, times that when none hangs": (1.4, "at most", 1.5, None),
     "isolation-10: p99 of the other channels, times that when none hangs": (1.1, "at most", 1.2, None),
-    "isolation-10: alerts/s of the other channels, times that when none hangs": (
-        0.96,
-        "at least",
-        0.95,
-        None,
-    ),
+    "isolation-10: alerts/s of the other channels, times that when none hangs": (0.96, "at least", 0.95, None),
+    "chat-limited: p50 of critical alerts, s": (50.0, "at most", 90, None),
+    "chat-limited: others sent while a critical one waited": (4, "at most", 0, None),
+    "chat-limited: failed": (5, "at most", 0, None),
+    "chat-limited: above the rate, at most the burst": (2.5, "at most", 3, None),
+    "chat-limited: store writes an alert": (1.25, "at most", 2, None),
 }
 
 
@@ -66,6 +67,7 @@ def result(name: str) -> RunResult:
         late_mean_s=0.0,
         ledger="balanced",
         versions={},
+        limited=Limited(overtaken=4, excess=2.5, failed=5, writes=1.25) if RUNS[name].limit else None,
     )
 
 
@@ -108,6 +110,8 @@ def test_every_run_is_what_its_name_says() -> None:
         if plan.rate is None:
             assert (store, int(workers)) == (plan.store, plan.workers)
             assert plan.alerts >= 5 * plan.workers
+        elif plan.limit:
+            assert ("chat-limited", 20.0, 1.0, 2_000, 4) == (name, plan.rate, plan.limit, plan.alerts, plan.processes)
         elif plan.channels == 1:
             assert (f"idle-{plan.store}", 16, 50.0) == (name, plan.workers, plan.rate)
         else:

@@ -3,7 +3,7 @@ from random import Random
 import pytest
 
 from bench.delays import CAP, Delay, parse_delay
-from bench.figures import ideal_rate, per_worker_kib, percentile, steady_rate
+from bench.figures import excess, ideal_rate, overtaken, per_worker_kib, percentile, steady_rate
 from bench.load import schedule
 from bench.plot import bars, shown
 from bench.receiver import _header
@@ -105,3 +105,18 @@ def test_a_plot_shows_every_value_and_escapes_its_words() -> None:
     svg = bars("Rates", "a <second>", {"a & b": {"ours": 1234.4, "theirs": 0.5}})
     assert all(text in svg for text in ("a &amp; b", "a &lt;second&gt;", "1,234", "0.5", "ours", "theirs"))
     assert ["1,234", "99.9", "0.5"] == [shown(value) for value in (1234.4, 99.94, 0.5)]
+
+
+@pytest.mark.parametrize(
+    ("arrivals_s", "expected"),
+    [([5.0], 1.0), ([0.0, 0.0, 0.0, 1.0, 2.0], 3.0), ([0.0, 1.0, 2.0, 10.0, 10.5], 1.5), ([0.0, 3.0, 3.0, 3.5], 2.5)],
+)
+def test_the_excess_is_that_of_the_most_crowded_stretch(arrivals_s: list[float], expected: float) -> None:
+    """At 1/s: whoever sends its burst and then keeps to the rate exceeds it by the burst, wherever that is."""
+    assert expected == pytest.approx(excess(arrivals_s, 1.0))
+
+
+def test_others_overtake_what_waits() -> None:
+    """Something urgent that was due at 10 and came at 20: from 11 to 20 nothing else should have come."""
+    others_s = [9.0, 10.5, 11.0, 11.5, 19.0, 20.0, 21.0]
+    assert 2 == overtaken([(10.0, 20.0), (50.0, 50.1)], others_s, 1.0)

@@ -1,0 +1,139 @@
+"""Where a run takes place: servers, receiver and a stream of its own, what is waited for there, and the account."""
+
+import secrets
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+from bench.ledger import faults_of
+from bench.load import Stream, alerts, by_severity, configuration, in_turn
+from bench.places import Place, open_place
+from bench.plan import BURST, Plan, VoidRunError
+from bench.processes import SECRET, ReceiverProcess, WorkerProcesses, wait_a_moment
+from bench.receiver import ReceiverReport
+from bench.worker import WorkerReport
+from tests.support.servers import OpenSearchServer, ValkeyServer
+
+GROUP = "bench"
+STUCK_S = 60.0  # longer than any delay, and than a claim of what a lost process had
+SICK = {"retry_schedule_s": "5,10,10,10,10,10,10,3600,36000"}  # the account must not wait for the longer steps
+HANGING = {"retry_schedule_s": "1,1,1,1", "redrive_every_s": 0.5}  # else a run would take minutes
+
+
+@dataclass(frozen=True)
+class Stage:
+    """What one run has to itself.
+
+    Args:
+        plan: What is run.
+        stream: With one group, which has read nothing yet.
+        receiver: Of all channels.
+        place: Where the records go.
+        settings: Of the worker processes, but for their channels.
+        versions: Of the servers.
+        others: The processes of the others, by name.
+    """
+
+    plan: Plan
+    stream: Stream
+    receiver: ReceiverProcess
+    place: Place
+    settings: Mapping[str, object]
+    versions: dict[str, str]
+    others: dict[str, list[int]]
+
+    @contextmanager
+    def workers(self, *, limited: bool = True) -> Iterator[WorkerProcesses]:
+        """Start the worker processes, and end them with the block; without the limit of their channel, if so wanted."""
+        plan, limit = self.plan, self.plan.limit if limited else None
+        more = "" if limit is None else f"rate_per_s = {limit}\nburst = {BURST}\n"
+        with tempfile.NamedTemporaryFile("w", suffix=".toml") as config:
+            if plan.channels > 1 or limit is not None:
+                config.write(configuration(self.receiver.urls(plan.channels), SECRET, more))
+                config.flush()
+                channels: dict[str, object] = {"config": config.name}
+            else:
+                channels = {"webhook_url": self.receiver.url, "webhook_secret": SECRET}
+            settings, remember = {**self.settings, **channels}, plan.store == "none"
+            with WorkerProcesses(plan.program, settings, plan.processes, remember=remember, code=plan.code) as workers:
+                yield workers
+
+    def until_read(self, workers: WorkerProcesses) -> None:
+        """Wait until every worker process has asked for entries."""
+        self.until(lambda: self.stream.consumers() >= self.plan.processes, "all processes read", workers)
+
+    def until_accepted(self, count: int, workers: WorkerProcesses, *, but_pending: bool = False) -> None:
+        """Wait until the receiver has accepted so many alerts, and nothing is pending, unless something may be."""
+        self.until(
+            lambda: self.receiver.count() >= count and (but_pending or self.stream.pending() == 0),
+            f"{count:,} alerts are accepted",
+            workers,
+        )
+
+    def until(self, condition: Callable[[], bool], what: str, workers: WorkerProcesses) -> None:
+        """Wait for something.
+
+        Raises:
+            VoidRunError: The receiver is sent nothing more, and it does not happen.
+            WorkersFailedError: A worker process ended.
+        """
+        seen, since_s = -1, time.monotonic()
+        while not condition():
+            workers.check()
+            now = self.receiver.count()
+            if now != seen:
+                seen, since_s = now, time.monotonic()
+            elif time.monotonic() - since_s > STUCK_S:
+                state = f"{now:,} accepted, {self.stream.pending():,} pending"
+                raise VoidRunError(f"{self.plan}: nothing moves before {what}: {state}\n{workers.log()}")
+            wait_a_moment()
+
+    def balance(
+        self, emitted: Sequence[str], received: Sequence[ReceiverReport], reports: Sequence[WorkerReport], log: str
+    ) -> str:
+        """Make the account of the run, and say it in a sentence.
+
+        Raises:
+            VoidRunError: It does not balance.
+        """
+        recorded = self.place.delivered_ids() + [one for report in reports for one in report.remembered]
+        accepted = [one for report in received for one in report.ids]
+        duplicates = sum(report.duplicates for report in received)
+        if faults := faults_of(emitted, accepted, recorded, duplicates=duplicates, pending=self.stream.pending()):
+            raise VoidRunError(f"{self.plan}: {'; '.join(faults)}\n{log}")
+        return f"{len(emitted):,} emitted, accepted and recorded as delivered, each once"
+
+
+@contextmanager
+def open_stage(plan: Plan, opensearch: OpenSearchServer | None) -> Iterator[Stage]:
+    """Make everything that a run needs but its workers, and remove it afterwards."""
+    name = f"bench-{secrets.token_hex(4)}"
+    with (
+        ValkeyServer() as valkey,
+        valkey.client() as client,
+        ReceiverProcess(plan.delay, plan.hanging) as receiver,
+        open_place(plan.store, opensearch, name, GROUP) as place,
+    ):
+        payloads = alerts(in_turn(plan.channels) if plan.limit is None else by_severity)
+        yield Stage(
+            plan=plan,
+            stream=Stream(client, name, GROUP, payloads),
+            receiver=receiver,
+            place=place,
+            settings={
+                "redis_url": valkey.url,
+                "store_url": place.url,
+                "stream": name,
+                "group": GROUP,
+                "index": place.index,
+                "workers": plan.workers // plan.processes,
+                "send_timeout_s": plan.send_timeout_s,
+                **(HANGING if plan.hanging else {}),
+                **(SICK if plan.sick else {}),
+                **plan.settings,
+            },
+            versions={"Valkey": ".".join(map(str, valkey.version())), "store": place.version()},
+            others={"Valkey": [valkey.pid], "receiver": [receiver.pid], "store": place.pids()},
+        )
