@@ -23,6 +23,7 @@ LARGEST = 2**31 - 1  # an OpenSearch `integer`
 
 KEPT_ATTEMPTS = 10  # per channel: enough to see a pattern, and a record stays small
 KEPT_ANSWER_CHARACTERS = 1024
+UNCONFIGURED = "unconfigured"  # the queue for channels that the process which was to send does not know
 
 
 class Attempt(Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True):
@@ -48,6 +49,7 @@ class ChannelDelivery(Struct, frozen=True, omit_defaults=True, forbid_unknown_fi
     `attempts_before` are those that were made before a human asked for another one: the schedule counts from there.
     `next_attempt_at` is when it moves by itself: a retry, the end of a wait, a fallback that is engaged. `since` is the
     first wait after the last attempt that used a step of the schedule; `fallback_of` names the primaries of a fallback.
+    `unconfigured_since` is set while it waits for a process that knows it.
     """
 
     name: str
@@ -61,6 +63,12 @@ class ChannelDelivery(Struct, frozen=True, omit_defaults=True, forbid_unknown_fi
     attempts_before: int | None = None
     since: Timestamp | None = None
     fallback_of: tuple[str, ...] = ()
+    unconfigured_since: Timestamp | None = None
+
+    @property
+    def queue(self) -> str:
+        """The name of the queue that it is in while it waits."""
+        return self.name if self.unconfigured_since is None else UNCONFIGURED
 
     def is_due(self, now: dt.datetime) -> bool:
         """Tell whether an attempt through it may begin now: a retry, or a fallback whose time has come."""
@@ -75,9 +83,10 @@ class Delivery(Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_unk
     `attempts` counts the times somebody set out to send it, `in_doubt` those of them of which an outcome stayed unseen.
     `owner` is the token of the last attempt, unique to it. Times are the Redis server's. `cuts` counts the attempts in
     a row that ended with their process; from `SUSPECT_CUTS` on the alert may be what ended it.
-    `failed_channels`, `retrying_channels`, `in_doubt_channels` and `queues` (those that wait) name the channels in that
-    state, whatever the record's own: in an index, `channels` is flattened, and "pager and failed" would match across
-    two of them. `next_attempt_at` is when the first of them moves by itself; none while the record is `sending`.
+    `failed_channels`, `retrying_channels` and `in_doubt_channels` name the channels in that state, and `queues` where
+    channels wait, whatever the record's own state: in an index, `channels` is flattened, and "pager and failed" would
+    match across two of them. `next_attempt_at` is when the first of them moves by itself; none while the record is
+    `sending`.
 
     Counters are written at any value, by a default factory: `omit_defaults` leaves out constants only. What is not
     there can be neither summed nor found as 0.

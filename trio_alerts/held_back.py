@@ -12,6 +12,7 @@ from trio_alerts.delivery import ChannelDelivery, Delivery
 from trio_alerts.record_state import Channels, summed_up
 from trio_alerts.transitions import in_queue, next_attempt
 
+UNCONFIGURED_FOR = dt.timedelta(hours=1)  # a change of the configuration has reached every process by then
 SILENCE = "silence:"  # before the ID of a silence, in `suppressed_by`: without it, it is the name of a route
 
 
@@ -39,7 +40,7 @@ def first_state(channels: Channels, owner: str, now: dt.datetime, lease_s: float
 def drained(delivery: Delivery, owner: str, now: dt.datetime, lease_s: float, through: Collection[str]) -> Delivery:
     """Return the state of an owner's attempt through those of these channels in whose queues it waits."""
     channels = tuple(
-        replace(channel, state="retrying", next_attempt_at=now)
+        replace(channel, state="retrying", next_attempt_at=now, unconfigured_since=None)
         if channel.state == "waiting" and channel.name in through
         else channel
         for channel in delivery.channels
@@ -48,9 +49,12 @@ def drained(delivery: Delivery, owner: str, now: dt.datetime, lease_s: float, th
 
 
 def wait_expired(delivery: Delivery, owner: str, now: dt.datetime) -> Delivery:
-    """Return the state after channels were waited for as long as their schedule would have lasted: they have failed."""
+    """Return the state after channels were waited for as long as their schedule would have lasted: they have failed.
+
+    So has, after `UNCONFIGURED_FOR`, what waits for a process that knows its channel.
+    """
     channels = tuple(
-        replace(channel, state="failed", next_attempt_at=None, last_error="given up: it waited for too long")
+        _given_up(channel)
         if channel.state == "waiting" and channel.next_attempt_at is not None and channel.next_attempt_at <= now
         else channel
         for channel in delivery.channels
@@ -106,11 +110,39 @@ def turned_away(begun: Delivery, names: Collection[str], now: dt.datetime, wait_
         in_queue(channel, now, wait_s) if channel.state == "sending" and channel.name in names else channel
         for channel in begun.channels
     )
-    after = summed_up(begun, channels, now)
-    if after.state == "sending":
-        return after
-    attempts = begun.attempts - 1
-    return replace(after, attempts=attempts, last_at=begun.last_at if attempts else None)
+    return _taken_back(begun, channels, now)
+
+
+def unconfigured(begun: Delivery, unknown: Collection[str], now: dt.datetime) -> Delivery:
+    """Return the state of an attempt that is not made through channels which its process does not know.
+
+    They wait for a process that knows them, for `UNCONFIGURED_FOR`; the time that they may wait for their receivers
+    stands still. Else it is as `turned_away`.
+    """
+    channels = tuple(
+        replace(
+            channel,
+            state="waiting",
+            attempts=channel.attempts - 1,
+            unconfigured_since=now,
+            next_attempt_at=now + UNCONFIGURED_FOR,
+        )
+        if channel.state == "sending" and channel.name in unknown
+        else channel
+        for channel in begun.channels
+    )
+    return _taken_back(begun, channels, now)
+
+
+def configured(delivery: Delivery, known: Collection[str], owner: str, now: dt.datetime, wait_s: float) -> Delivery:
+    """Return the state after a process that knows channels has moved them from `unconfigured` to their own queues."""
+    channels = tuple(
+        _in_its_own(channel, now, wait_s)
+        if channel.state == "waiting" and channel.unconfigured_since and channel.name in known
+        else channel
+        for channel in delivery.channels
+    )
+    return replace(summed_up(delivery, channels, now), owner=owner)
 
 
 def silenced(begun: Delivery, silence_id: str, why: str, now: dt.datetime) -> Delivery:
@@ -129,8 +161,8 @@ def silenced(begun: Delivery, silence_id: str, why: str, now: dt.datetime) -> De
         replace(channel, state="suppressed", attempts=channel.attempts - 1) if channel.state == "sending" else channel
         for channel in begun.channels
     )
-    after = summed_up(begun, channels, now)
-    return replace(after, attempts=begun.attempts - 1, suppressed_by=f"{SILENCE}{silence_id}", reason=why)
+    after = _taken_back(begun, channels, now)
+    return replace(after, suppressed_by=f"{SILENCE}{silence_id}", reason=why)
 
 
 def silence_lifted(delivery: Delivery, owner: str, now: dt.datetime) -> Delivery | None:
@@ -147,6 +179,28 @@ def silence_lifted(delivery: Delivery, owner: str, now: dt.datetime) -> Delivery
         _lifted(channel, now) if channel.state == "suppressed" else channel for channel in delivery.channels
     )
     return replace(summed_up(delivery, channels, now), owner=owner, suppressed_by=None, reason=None)
+
+
+def _taken_back(begun: Delivery, channels: Channels, now: dt.datetime) -> Delivery:
+    """Return the state of an attempt of which these channels are left: through none of them, it was not made."""
+    after = summed_up(begun, channels, now)
+    if after.state == "sending":
+        return after
+    attempts = begun.attempts - 1
+    return replace(after, attempts=attempts, last_at=begun.last_at if attempts else None)
+
+
+def _in_its_own(channel: ChannelDelivery, now: dt.datetime, wait_s: float) -> ChannelDelivery:
+    since = channel.since or now
+    ends_at = since + dt.timedelta(seconds=wait_s)
+    return replace(channel, since=since, next_attempt_at=ends_at, unconfigured_since=None)
+
+
+def _given_up(channel: ChannelDelivery) -> ChannelDelivery:
+    why = "no process has known this channel for an hour" if channel.unconfigured_since else "it waited for too long"
+    return replace(
+        channel, state="failed", next_attempt_at=None, unconfigured_since=None, last_error=f"given up: {why}"
+    )
 
 
 def _lifted(channel: ChannelDelivery, now: dt.datetime) -> ChannelDelivery:

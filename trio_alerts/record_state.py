@@ -58,7 +58,7 @@ def summed_up(delivery: Delivery, channels: Channels, now: dt.datetime, cuts: in
         failed_channels=named and in_state(named, "failed"),
         retrying_channels=named and in_state(named, "retrying"),
         in_doubt_channels=named and in_state(named, "in_doubt"),
-        queues=named and in_state(named, "waiting"),
+        queues=named and queues(named),
     )
 
 
@@ -74,6 +74,11 @@ def with_fallbacks(channels: Channels, now: dt.datetime) -> Channels:
 def in_state(channels: Channels, state: ChannelState) -> tuple[str, ...]:
     """Return the names of the channels in a state."""
     return tuple(channel.name for channel in channels if channel.state == state)
+
+
+def queues(channels: Channels) -> tuple[str, ...]:
+    """Return the names of the queues in which channels wait."""
+    return tuple(dict.fromkeys(channel.queue for channel in channels if channel.state == "waiting"))
 
 
 def next_time(channels: Channels) -> dt.datetime | None:

@@ -23,7 +23,7 @@ from trio_alerts.delivery import (
     Delivery,
 )
 from trio_alerts.outcome import Accepted, Later, Outcome, Refused, Retry
-from trio_alerts.record_state import in_state, summed_up, with_fallbacks
+from trio_alerts.record_state import in_state, queues, summed_up, with_fallbacks
 
 Resolution = Literal["delivered", "failed"]
 
@@ -79,7 +79,7 @@ def next_attempt(
         last_at=now,
         channels=channels,
         retrying_channels=in_state(channels, "retrying"),
-        queues=in_state(channels, "waiting"),
+        queues=queues(channels),
     )
 
 
@@ -99,7 +99,12 @@ def moved_back(delivery: Delivery, now: dt.datetime, set_back: dt.timedelta) -> 
         lease_until=moved(delivery.lease_until),
         next_attempt_at=moved(delivery.next_attempt_at),
         channels=tuple(
-            replace(channel, next_attempt_at=moved(channel.next_attempt_at), since=moved(channel.since))
+            replace(
+                channel,
+                next_attempt_at=moved(channel.next_attempt_at),
+                since=moved(channel.since),
+                unconfigured_since=moved(channel.unconfigured_since),
+            )
             for channel in delivery.channels
         ),
     )

@@ -696,8 +696,8 @@ MUTATIONS = (
     Mutation(
         "an attempt counted that was not made",
         "held_back.py",
-        "after, attempts=begun.attempts - 1, suppressed_by=",
-        "after, suppressed_by=",
+        "attempts = begun.attempts - 1",
+        "attempts = begun.attempts",
         "tests/unit/pipeline/test_silences.py::test_a_silenced_alert_is_recorded_and_not_sent",
     ),
     Mutation(
@@ -746,6 +746,27 @@ MUTATIONS = (
         'if primaries and all(one.state == "suppressed" for one in primaries):',
         "if False:",
         "tests/unit/test_held_back.py::test_a_silence_stops_the_clock_of_a_fallback",
+    ),
+    Mutation(
+        "a channel that is not known here waits by the clock of its own queue",
+        "held_back.py",
+        "            next_attempt_at=now + UNCONFIGURED_FOR,\n",
+        "            next_attempt_at=channel.next_attempt_at,\n",
+        "tests/unit/test_held_back.py::test_a_channel_that_a_process_does_not_know_waits_for_one_that_does",
+    ),
+    Mutation(
+        "who does not know a channel keeps the others back as well",
+        "held_back.py",
+        'if channel.state == "sending" and channel.name in unknown',
+        'if channel.state == "sending"',
+        "tests/unit/test_held_back.py::test_a_channel_that_a_process_does_not_know_waits_for_one_that_does",
+    ),
+    Mutation(
+        "what was sent after all is still said to be unconfigured",
+        "held_back.py",
+        'replace(channel, state="retrying", next_attempt_at=now, unconfigured_since=None)',
+        'replace(channel, state="retrying", next_attempt_at=now)',
+        "tests/unit/test_held_back.py::test_who_knows_the_channel_moves_it_back_or_sends_it",
     ),
     Mutation(
         "retries depend on a lock",

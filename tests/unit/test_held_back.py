@@ -3,9 +3,10 @@
 import datetime as dt
 
 from trio_alerts.backoff import RetryPolicy
-from trio_alerts.delivery import ChannelDelivery, Delivery, read_delivery
+from trio_alerts.delivery import UNCONFIGURED, ChannelDelivery, Delivery, read_delivery
 from trio_alerts.exact_json import decode_value, encode
 from trio_alerts.held_back import (
+    configured,
     drained,
     first_state,
     looked_at,
@@ -13,6 +14,7 @@ from trio_alerts.held_back import (
     silenced,
     standby,
     turned_away,
+    unconfigured,
     wait_expired,
     waiting,
 )
@@ -129,6 +131,48 @@ def test_what_waits_for_too_long_has_failed_and_its_fallback_is_sent() -> None:
     assert (["retrying", "retrying"], None) == (states(again), again.channels[0].since)
 
 
+def test_a_channel_that_a_process_does_not_know_waits_for_one_that_does() -> None:
+    """Only that channel, for an hour by a clock of its own, and no step of the schedule is used; then it has failed."""
+    both = (ChannelDelivery("slack", "sending"), ChannelDelivery("pager", "sending"))
+    busy = after(
+        first_state((*both, standby("email", ["slack"], at(2 * WAIT_S))), "me/1", NOW, 60.0),
+        slack=Retry("busy", 503),
+        pager=Retry("busy", 503),
+    )
+    begun = next_attempt(busy, "me/2", at(5), 60.0)
+    record = unconfigured(begun, ["slack"], at(5))
+    assert ("sending", ["waiting", "sending", "standby"], 2) == (record.state, states(record), record.attempts)
+    assert ((UNCONFIGURED,), 1, None) == (record.queues, record.channels[0].attempts, record.channels[0].since)
+    assert ("waiting", 1) == (
+        unconfigured(record, ["pager"], at(5)).state,
+        unconfigured(record, ["pager"], at(5)).attempts,
+    )
+
+    record = after(record, 6, pager=Accepted(200))
+    assert ("waiting", at(5 + 3600)) == (record.state, record.next_attempt_at)
+    assert states(record) == states(wait_expired(record, "me/3", at(3604)))
+    given_up = wait_expired(record, "me/3", at(3605))
+    assert (["failed", "delivered", "retrying"], ()) == (states(given_up), given_up.queues)
+    assert "given up: no process has known this channel for an hour" == given_up.channels[0].last_error
+
+
+def test_who_knows_the_channel_moves_it_back_or_sends_it() -> None:
+    """In its own queue it has its own time again, less what it had waited there before."""
+    busy = after(first_attempt(["slack"], "me/1", NOW, 60.0), slack=Retry("busy", 503))
+    waited = turned_away(next_attempt(busy, "me/2", at(5), 60.0), ["slack"], at(5), 9 * WAIT_S)
+    lost = unconfigured(drained(waited, "me/3", at(100), 60.0, ["slack"]), ["slack"], at(100))
+    assert ((UNCONFIGURED,), at(5), at(100)) == (
+        lost.queues,
+        lost.channels[0].since,
+        lost.channels[0].unconfigured_since,
+    )
+    assert lost.channels == configured(lost, ["pager"], "me/4", at(200), 9 * WAIT_S).channels
+    back = configured(lost, ["slack"], "me/4", at(200), 9 * WAIT_S)
+    assert (("slack",), at(5), at(5 + 9 * WAIT_S)) == (back.queues, back.channels[0].since, back.next_attempt_at)
+    sent = drained(lost, "me/4", at(200), 60.0, ["slack"])
+    assert ("sending", None, ()) == (sent.state, sent.channels[0].unconfigured_since, sent.queues)
+
+
 def test_a_fallback_is_sent_at_its_time_and_spared_when_a_primary_accepts() -> None:
     """Its time is the record's, whatever the state; the claim at that time engages it in the same write."""
     first = first_state((ChannelDelivery("pager", "sending"), standby("email", ["pager"], at(300))), "me/1", NOW, 60.0)
@@ -191,3 +235,6 @@ def test_a_wait_is_as_long_when_the_server_s_clock_is_set_back() -> None:
     record = turned_away(next_attempt(record, "me/2", at(5), 60.0), ["slack"], at(5), WAIT_S)
     record = moved_back(record, at(-60), dt.timedelta(seconds=100))
     assert (at(-95), at(-95 + WAIT_S)) == (record.channels[0].since, record.next_attempt_at)
+    begun = next_attempt(after(first_attempt(["a"], "me/1", NOW, 60.0), a=Retry("busy", 503)), "me/2", at(5), 60.0)
+    record = moved_back(unconfigured(begun, ["a"], at(5)), at(-60), dt.timedelta(seconds=100))
+    assert (at(-95), at(-95 + 3600)) == (record.channels[0].unconfigured_since, record.next_attempt_at)

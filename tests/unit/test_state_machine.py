@@ -42,6 +42,7 @@ NO_ARROWS = {
     *("renewed", "moved_back"),  # they change times only
     *("waiting", "standby", "in_queue"),  # they make a channel, of which `first_state` makes a record
 }
+FIRST = ("first_attempt", "first_state")  # through channels that the process's own routes name: it knows them
 MOVING = ("retrying", "waiting", "in_doubt")  # what the redriver may claim
 
 
@@ -79,12 +80,14 @@ def steps(now: Delivery) -> Iterator[tuple[str, Delivery | None]]:
 
 
 def begun(name: str, attempt: Delivery) -> Iterator[tuple[str, Delivery]]:
-    """Yield an attempt, and what becomes of it if a silence matches, or if channels take nothing."""
+    """Yield an attempt, and what becomes of it if a silence matches, or if channels take nothing or are not known."""
     yield name, attempt
     if attempt.state == "sending":
         sends = {channel.name for channel in attempt.sending()}
         for closed in (subset for subset in SUBSETS if sends & subset):
             yield "turned_away", held_back.turned_away(attempt, closed, NOW, 3600.0)
+            if name not in FIRST:
+                yield "unconfigured", held_back.unconfigured(attempt, closed, NOW)
         yield "silenced", held_back.silenced(attempt, "1a2b", "quiet", NOW)
 
 
@@ -96,6 +99,9 @@ def held_back_steps(now: Delivery) -> Iterator[tuple[str, Delivery]]:
     for through in (subset for subset in SUBSETS if waits & subset):
         yield from begun("drained", held_back.drained(now, "me/2", NOW, 60.0, through))
         yield "wait_expired", held_back.wait_expired(now, "me/2", NOW + dt.timedelta(days=9))
+    lost = {channel.name for channel in now.channels if channel.state == "waiting" and channel.unconfigured_since}
+    for known in (subset for subset in SUBSETS if lost & subset):
+        yield "configured", held_back.configured(now, known, "me/2", NOW, 3600.0)
 
 
 def first_states() -> Iterator[tuple[str, Delivery]]:
@@ -134,6 +140,7 @@ def possible() -> tuple[Edges, Edges]:
                 bool(one.attempts),
                 one.is_due(LATER),
                 bool(one.next_attempt_at),
+                bool(one.unconfigured_since),
             )
             for one in before.channels
         ]

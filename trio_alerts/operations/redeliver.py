@@ -128,7 +128,7 @@ def _why_left_alone(
         "delivered": "it is delivered",
         "suppressed": _why_suppressed(delivery.suppressed_by or ""),
         "quarantined": "its entry is a dead letter; `dead replay` puts it back",
-        "waiting": f"it waits for {', '.join(delivery.queues)} to take it, and is sent by itself",
+        "waiting": f"it waits for {_awaited(delivery)}, and is sent by itself",
     }
     if by_hand:  # another channel need not wait for this one
         del settled["waiting"]
@@ -144,6 +144,12 @@ def _why_left_alone(
     if delivery.state == "sending" and delivery.lease_until is not None and delivery.lease_until > now:
         return "it is being sent now"
     return None
+
+
+def _awaited(delivery: Delivery) -> str:
+    if unknown := [one.name for one in delivery.channels if one.state == "waiting" and one.unconfigured_since]:
+        return f"a process that knows {', '.join(unknown)}"
+    return f"{', '.join(delivery.queues)} to take it"
 
 
 def _why_suppressed(suppressed_by: str) -> str:

@@ -11,7 +11,7 @@ from tests.unit.operations.desk import DELIVERED, FAILED, IN_DOUBT, NOW, RETRYIN
 from trio_alerts.backoff import RetryPolicy
 from trio_alerts.delivery import Delivery
 from trio_alerts.errors import Unavailable
-from trio_alerts.held_back import silenced
+from trio_alerts.held_back import silenced, unconfigured
 from trio_alerts.operations import redeliver
 from trio_alerts.operations.records import Change, Skip
 from trio_alerts.operations.redeliver import Redelivery
@@ -19,6 +19,8 @@ from trio_alerts.outcome import Accepted, Refused, Retry
 from trio_alerts.ports.store import RecordFilter
 from trio_alerts.settings.settings import Settings
 from trio_alerts.transitions import first_attempt, next_attempt, quarantined, settled, suppressed
+
+UNKNOWN = unconfigured(next_attempt(RETRYING, "them/2", NOW + dt.timedelta(days=1), 60.0), ["webhook"], NOW)
 
 
 @pytest.fixture
@@ -51,6 +53,7 @@ async def found(desk: Desk, *, in_doubt: bool = False, **wanted: Any) -> list[Ch
         (quarantined(sending(60), "max_deliveries"), "its entry is a dead letter; `dead replay` puts it back"),
         (sending(60), "it is being sent now"),
         (WAITING, "it waits for slack to take it, and is sent by itself"),
+        (UNKNOWN, "it waits for a process that knows webhook, and is sent by itself"),
     ],
 )
 async def test_what_is_not_to_be_sent_again_is_left_alone(desk: Desk, delivery: Delivery, reason: str) -> None:

@@ -54,7 +54,7 @@ FIELDS: Properties = {
                 "properties": {
                     **dict.fromkeys(("name", "state", "last_error", "fallback_of"), _EXACT),
                     **dict.fromkeys(("attempts", "attempts_before", "in_doubt", "last_status"), _INTEGER),
-                    **dict.fromkeys(("next_attempt_at", "since"), _DATE),
+                    **dict.fromkeys(("next_attempt_at", "since", "unconfigured_since"), _DATE),
                     "log": _KEPT_JSON,
                 }
             },

@@ -294,13 +294,14 @@ def test_missing_fields_are_added_to_our_index() -> None:
 
 
 def test_the_index_of_version_1_is_brought_up_to_date_by_adding_fields() -> None:
-    """Queues, and what a channel says of its wait and its primaries; nothing that is there is touched."""
+    """Queues, and what a channel says of its waits and its primaries; nothing that is there is touched."""
 
     def change(info: dict[str, Any]) -> None:
         info["mappings"]["_meta"]["mapping_version"] = 1
         delivery = info["mappings"]["properties"]["delivery"]["properties"]
         del delivery["queues"], delivery["channels"]["properties"]["since"]
         del delivery["channels"]["properties"]["fallback_of"]
+        del delivery["channels"]["properties"]["unconfigured_since"]
 
     index = live(change)
     found = differences([index], WANTED)
@@ -308,7 +309,9 @@ def test_the_index_of_version_1_is_brought_up_to_date_by_adding_fields() -> None
     assert {Remedy.ADD} == {difference.remedy for difference in found}
     channels = FIELDS["delivery"]["properties"]["channels"]["properties"]
     added = {"queues": FIELDS["delivery"]["properties"]["queues"]}
-    added["channels"] = {"properties": {name: channels[name] for name in ("fallback_of", "since")}}
+    added["channels"] = {
+        "properties": {name: channels[name] for name in ("fallback_of", "since", "unconfigured_since")}
+    }
     assert {"_meta": WANTED.meta(), "properties": {"delivery": {"properties": added}}} == addition(found, index, WANTED)
     assert 2 == WANTED.meta()["mapping_version"]
 
