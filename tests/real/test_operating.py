@@ -4,6 +4,7 @@ import datetime as dt
 import json
 import sqlite3
 import time
+from collections import Counter
 from contextlib import closing
 from typing import Any
 
@@ -167,6 +168,54 @@ def test_an_alert_that_crashed_its_workers_is_replayed_as_itself(desk: Desk, rec
         assert 0 == stop(worker)
     assert [entry_id] == [request.headers["webhook-id"] for request in receiver.ledger().requests]
     assert {"seen": 1, "delivered": 1, "balanced": True} == desk.audit()
+
+
+FALLBACK = """
+[[channels]]
+name = "hook"
+url = "{url}/hook"
+
+[[channels]]
+name = "spare"
+url = "{url}/spare"
+
+[[routes]]
+channels = ["hook"]
+fallback = ["spare"]
+fallback_after_s = 1
+"""
+
+
+def test_a_fallback_reaches_people_when_no_primary_does(desk: Desk, receiver: ReceiverServer) -> None:
+    """At once after a refusal, in its time while the primary is tried again, and not at all if that has accepted."""
+    config = desk.folder / "fallback.toml"
+    config.write_text(FALLBACK.format(url=receiver.url))
+    del desk.settings["webhook_url"]
+    desk.settings |= {"config": str(config), "retry_schedule_s": "600", "send_timeout_s": "0.5"}
+    receiver.set_scripts({"/hook": Script([Step(410), Step(200), Step(503), Step(200)])})
+    with desk.running(workers="1") as worker:
+        refused, accepted, retried = (desk.emit(alert_id=f"a-{n}") for n in range(3))
+        wait_until(lambda: receiver.totals().requests == 5, "two fallbacks are engaged", desk)
+        desk.until("delivered", "delivered", "retrying")
+        assert {"seen": 3, "delivered": 2, "retrying": 1, "balanced": True} == desk.audit()
+        assert {"delivered": 2, "retrying": 1} == desk.stats()["states"]
+        assert [retried] == [json.loads(desk.out("list", "--json", "--state", "retrying"))["record_id"]]
+        assert "1 due now" in desk.out("redeliver", "--state", "retrying")
+        desk.until(*["delivered"] * 3)
+        assert 0 == stop(worker), desk.log()
+
+    states = {
+        record_id: {one["name"]: one["state"] for one in record["delivery"]["channels"]}
+        for record_id, record in desk.records().items()
+    }
+    assert {
+        refused: {"hook": "spared", "spare": "delivered"},
+        accepted: {"hook": "delivered", "spare": "spared"},
+        retried: {"hook": "delivered", "spare": "delivered"},
+    } == states
+    sent = Counter((request.path, request.webhook_id) for request in receiver.ledger().requests)
+    once = dict.fromkeys((("/hook", refused), ("/hook", accepted), ("/spare", refused), ("/spare", retried)), 1)
+    assert {**once, ("/hook", retried): 2} == sent
 
 
 def test_audit_names_what_is_missing(desk: Desk, receiver: ReceiverServer) -> None:

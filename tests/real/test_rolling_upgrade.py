@@ -185,6 +185,9 @@ def test_old_and_new_side_by_side(site: Site, tmp_path: Path, receiver: Receiver
     by_id = records(site)
     waiting_id, fallback_id = planted.values()
     [hushed_id] = [entry_id for entry_id, record in by_id.items() if record.delivery.state == "suppressed"]
+    for state, entry_id in (("waiting", waiting_id), ("suppressed", hushed_id)):
+        assert entry_id == json.loads(site.ask("list", "--json", "--state", state).out)["record_id"]
+        assert 1 == json.loads(site.ask("stats", "--json").out)["states"][state]
     for entry_id, sent in ((waiting_id, []), (fallback_id, ["/steady"]), (hushed_id, [])):
         assert sent == [request.path for request in requests if request.webhook_id == entry_id], by_id[entry_id]
     assert f"silence:{silence}" == by_id[hushed_id].delivery.suppressed_by
