@@ -11,6 +11,7 @@ from tests.support.receiver import Script, Step
 from trio_alerts.pipeline.fault_points import POINTS
 
 ACCEPTANCE = "after_acceptance"  # a sibling must take more than a second, or nobody gets there
+FALLBACK = "before_fallback"  # nobody gets there as long as primaries accept
 LONE = ALERTS - ALERTS // 3  # alerts that only the first channel gets, and a fallback if it takes none
 PAUSE_S = 4.0  # of a process: more than twice claim_idle_s
 
@@ -177,7 +178,7 @@ def _none_repeated(cell: RunningCell) -> str:
 BUSY = Script([Step(200, delay_s=0.3)])
 
 CELLS = (
-    *(_at_point(point) for point in POINTS if point != ACCEPTANCE),
+    *(_at_point(point) for point in POINTS if point not in (ACCEPTANCE, FALLBACK)),
     Cell(
         name="kill-after-acceptance",
         about=f'kill -9 at `{ACCEPTANCE}`, with `in_doubt_policy = "hold"` for the first channel, which had accepted',
@@ -217,6 +218,28 @@ CELLS = (
         settings={"workers": "32", "retry_schedule_s": "1,1,1"},
         fallback_after_s=2.0,
         expected=lambda cell: {"failed": ALERTS // 3},  # the second accepted it; nobody made good the first one's part
+        check=_fell_back,
+    ),
+    Cell(
+        name="kill-before-fallback",
+        about=f"the first channel refuses for good; kill -9 at `{FALLBACK}`",
+        play=_killed_at_its_point,
+        faults=(f"{FALLBACK}:kill:10", f"{FALLBACK}:kill:20", f"{FALLBACK}:kill:5"),
+        ends=KILLED,
+        hook=Script([Step(410)]),
+        fallback_after_s=600.0,  # only the failures engage it
+        expected=lambda cell: {"failed": ALERTS // 3},
+        check=_fell_back,
+    ),
+    Cell(
+        name="kill-at-refusal",
+        about="the first channel refuses for good; kill -9 at `after_send` and `after_update`",
+        play=_killed_at_its_point,
+        faults=("after_send:kill:10", "after_update:kill:20", "after_update:kill:5"),
+        ends=KILLED,
+        hook=Script([Step(410)]),
+        fallback_after_s=600.0,
+        expected=lambda cell: {"failed": ALERTS // 3},
         check=_fell_back,
     ),
     Cell(name="sigterm", about="SIGTERM to one worker after the other", play=_stopped, hook=BUSY, ends=(0,)),

@@ -21,6 +21,7 @@ POINTS = (
     "after_update",
     "after_ack",
     "after_claim",
+    "before_fallback",
 )
 ACTIONS = ("kill", "raise", "hang")
 

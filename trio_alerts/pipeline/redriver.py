@@ -187,6 +187,8 @@ async def _claim(record_id: str, through: Collection[str], pipeline: Pipeline) -
             logger.error("{record_id}: {reason}", record_id=record_id, reason=after.last_error)
     else:
         return None
+    if any(channel.fallback_of for channel in after.sending()):
+        await pipeline.fault_point.reach("before_fallback")
     # Also None: settled by `lease_expired`, or silenced.
     return await try_to_claim(replace(stored.record, delivery=after), stored.version, stamped_at_s, pipeline)
 

@@ -14,6 +14,7 @@ from tests.support.fakes.world import World
 from trio_alerts.held_back import silence_lifted
 from trio_alerts.operations.silences import add_silence, end_silence
 from trio_alerts.outcome import Outcome, Refused, Retry
+from trio_alerts.pipeline.fault_points import FaultPoint, InjectedFault
 from trio_alerts.pipeline.service import serve
 from trio_alerts.settings.settings import RouteSettings
 from trio_alerts.transitions import lease_expired
@@ -145,6 +146,26 @@ async def test_an_acceptance_that_comes_late_spares_the_fallback(autojump_clock:
         await trio.sleep(100)
     assert {"pager": "delivered", "email": "spared", "": "delivered"} == places.states(record_id)
     assert ([0.0], []) == (places.pager.sent_at_s, places.email.sent_at_s)
+
+
+async def test_a_process_that_dies_before_it_sends_the_fallback_leaves_it_to_others(autojump_clock: MockClock) -> None:
+    """The record says that it is due, and nobody has claimed it: the next process sends it, and no doubt is counted."""
+    places = Standby(Refused("no", 410))
+    dying = places.world.pipeline("dying")
+    dying.fault_point = FaultPoint("before_fallback:raise")
+    record_id = places.world.emit()
+    with pytest.RaisesGroup(InjectedFault, flatten_subgroups=True):
+        async with places.world.serving(dying):
+            await trio.sleep(100)
+    assert ("retrying", []) == (places.states(record_id)["email"], places.email.sent_at_s)
+
+    async with places.world.serving(places.world.pipeline("other")):
+        await trio.sleep(10)
+    assert ({"pager": "spared", "email": "delivered", "": "delivered"}, 1) == (
+        places.states(record_id),
+        len(places.email.sends),
+    )
+    assert 0 == places.world.delivery(record_id).in_doubt
 
 
 @pytest.mark.parametrize("dies_at_s", [3.0, 17.0])
