@@ -8,6 +8,7 @@ from collections.abc import Collection, Sequence
 
 from msgspec.structs import replace
 
+from trio_alerts.backoff import RetryPolicy
 from trio_alerts.delivery import ChannelDelivery, Delivery
 from trio_alerts.record_state import Channels, summed_up
 from trio_alerts.transitions import in_queue, next_attempt
@@ -134,10 +135,16 @@ def unconfigured(begun: Delivery, unknown: Collection[str], now: dt.datetime) ->
     return _taken_back(begun, channels, now)
 
 
-def configured(delivery: Delivery, known: Collection[str], owner: str, now: dt.datetime, wait_s: float) -> Delivery:
-    """Return the state after a process that knows channels has moved them from `unconfigured` to their own queues."""
+def configured(
+    delivery: Delivery, known: Collection[str], owner: str, now: dt.datetime, policy: RetryPolicy
+) -> Delivery:
+    """Return the state after a process that knows channels has moved them from `unconfigured` to their own queues.
+
+    An attempt that was cut waits for a human instead if the channel holds such alerts: whoever took it over could not
+    know that.
+    """
     channels = tuple(
-        _in_its_own(channel, now, wait_s)
+        _known(channel, now, policy)
         if channel.state == "waiting" and channel.unconfigured_since and channel.name in known
         else channel
         for channel in delivery.channels
@@ -190,9 +197,12 @@ def _taken_back(begun: Delivery, channels: Channels, now: dt.datetime) -> Delive
     return replace(after, attempts=attempts, last_at=begun.last_at if attempts else None)
 
 
-def _in_its_own(channel: ChannelDelivery, now: dt.datetime, wait_s: float) -> ChannelDelivery:
+def _known(channel: ChannelDelivery, now: dt.datetime, policy: RetryPolicy) -> ChannelDelivery:
+    is_asked_for = channel.attempts_before == channel.attempts  # by a human, who knows of the doubt
+    if channel.log and channel.log[-1].unseen and channel.name in policy.hold and not is_asked_for:
+        return replace(channel, state="in_doubt", next_attempt_at=None, unconfigured_since=None)
     since = channel.since or now
-    ends_at = since + dt.timedelta(seconds=wait_s)
+    ends_at = since + dt.timedelta(seconds=policy.patience_s)
     return replace(channel, since=since, next_attempt_at=ends_at, unconfigured_since=None)
 
 

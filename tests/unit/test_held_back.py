@@ -159,6 +159,7 @@ def test_a_channel_that_a_process_does_not_know_waits_for_one_that_does() -> Non
 def test_who_knows_the_channel_moves_it_back_or_sends_it() -> None:
     """In its own queue it has its own time again, less what it had waited there before."""
     busy = after(first_attempt(["slack"], "me/1", NOW, 60.0), slack=Retry("busy", 503))
+    long = RetryPolicy((9 * WAIT_S,))
     waited = turned_away(next_attempt(busy, "me/2", at(5), 60.0), ["slack"], at(5), 9 * WAIT_S)
     lost = unconfigured(drained(waited, "me/3", at(100), 60.0, ["slack"]), ["slack"], at(100))
     assert ((UNCONFIGURED,), at(5), at(100)) == (
@@ -166,11 +167,27 @@ def test_who_knows_the_channel_moves_it_back_or_sends_it() -> None:
         lost.channels[0].since,
         lost.channels[0].unconfigured_since,
     )
-    assert lost.channels == configured(lost, ["pager"], "me/4", at(200), 9 * WAIT_S).channels
-    back = configured(lost, ["slack"], "me/4", at(200), 9 * WAIT_S)
+    assert lost.channels == configured(lost, ["pager"], "me/4", at(200), long).channels
+    back = configured(lost, ["slack"], "me/4", at(200), long)
     assert (("slack",), at(5), at(5 + 9 * WAIT_S)) == (back.queues, back.channels[0].since, back.next_attempt_at)
     sent = drained(lost, "me/4", at(200), 60.0, ["slack"])
     assert ("sending", None, ()) == (sent.state, sent.channels[0].unconfigured_since, sent.queues)
+
+
+def test_a_doubt_of_who_does_not_know_the_channel_is_settled_as_the_channel_says() -> None:
+    """Whoever takes over a cut attempt cannot know that the channel holds such alerts; a human's request stands."""
+    hold = RetryPolicy((5.0,), frozenset({"slack"}))
+    cut = taken_over(first_attempt(["slack"], "me/1", NOW, 60.0), "old/1", at(60), 60.0, POLICY)
+    lost = unconfigured(cut, ["slack"], at(60))
+    assert ("waiting", 1, 1) == (lost.state, lost.channels[0].attempts, lost.channels[0].in_doubt)
+    assert "waiting" == configured(lost, ["slack"], "me/2", at(61), POLICY).state
+    held = configured(lost, ["slack"], "me/2", at(61), hold)
+    assert ("in_doubt", ("slack",), None) == (held.state, held.in_doubt_channels, held.next_attempt_at)
+
+    asked = redelivery_requested(held, "eve/1", at(62), in_doubt=True)
+    assert asked is not None
+    lost = unconfigured(next_attempt(asked, "old/2", at(62), 60.0), ["slack"], at(62))
+    assert "waiting" == configured(lost, ["slack"], "me/2", at(63), hold).state
 
 
 def test_a_fallback_is_sent_at_its_time_and_spared_when_a_primary_accepts() -> None:

@@ -54,8 +54,9 @@ def steps(now: Delivery) -> Iterator[tuple[str, Delivery | None]]:
             yield "lease_expired", transitions.lease_expired(now, NOW, policy)
             for deaths in (1, transitions.SUSPECT_CUTS):
                 yield "left_to_redriver", transitions.left_to_redriver(now, deaths, NOW, policy)
-            for pair in product(OUTCOMES, repeat=2):
-                seen = {name: (outcome, 0.1) for name, outcome in zip(NAMES, pair, strict=True) if outcome}
+            sends = [channel.name for channel in now.sending()]
+            for outcomes in product(OUTCOMES, repeat=len(sends)):
+                seen = {name: (outcome, 0.1) for name, outcome in zip(sends, outcomes, strict=True) if outcome}
                 yield "settled", transitions.settled(now, seen, NOW, policy)
     if now.state in ("sending", "quarantined"):
         for policy in POLICIES:
@@ -101,7 +102,8 @@ def held_back_steps(now: Delivery) -> Iterator[tuple[str, Delivery]]:
         yield "wait_expired", held_back.wait_expired(now, "me/2", NOW + dt.timedelta(days=9))
     lost = {channel.name for channel in now.channels if channel.state == "waiting" and channel.unconfigured_since}
     for known in (subset for subset in SUBSETS if lost & subset):
-        yield "configured", held_back.configured(now, known, "me/2", NOW, 3600.0)
+        for policy in POLICIES:
+            yield "configured", held_back.configured(now, known, "me/2", NOW, policy)
 
 
 def first_states() -> Iterator[tuple[str, Delivery]]:
@@ -139,8 +141,8 @@ def possible() -> tuple[Edges, Edges]:
                 bool(one.in_doubt),
                 bool(one.attempts),
                 one.is_due(LATER),
-                bool(one.next_attempt_at),
-                bool(one.unconfigured_since),
+                one.state == "suppressed" and bool(one.next_attempt_at),
+                one.state == "waiting" and bool(one.unconfigured_since),
             )
             for one in before.channels
         ]
