@@ -769,6 +769,20 @@ MUTATIONS = (
         "tests/unit/test_held_back.py::test_who_knows_the_channel_moves_it_back_or_sends_it",
     ),
     Mutation(
+        "an attempt begun through a channel that is not known here",
+        "pipeline/admission.py",
+        "if channel.name not in pipeline.channels:",
+        "if False:",
+        "tests/unit/pipeline/test_admission.py::test_what_is_not_known_here_waits_for_who_knows_it",
+    ),
+    Mutation(
+        "a stranger's takeover sends what the channel holds",
+        "held_back.py",
+        "and channel.name in policy.hold and not is_asked_for:",
+        "and channel.name in policy.hold and is_asked_for:",
+        "tests/unit/test_held_back.py::test_a_doubt_of_who_does_not_know_the_channel_is_settled_as_the_channel_says",
+    ),
+    Mutation(
         "retries depend on a lock",
         "pipeline/turn.py",
         "return trio.current_time() - self._last_s >= self._patience_s",

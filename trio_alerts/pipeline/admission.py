@@ -1,13 +1,18 @@
 """Admission: which channels an attempt may use now, and which must wait. Every attempt is asked about here first."""
 
+from collections.abc import Sequence
+
+from loguru import logger
+
 from trio_alerts.delivery import Delivery
 from trio_alerts.errors import Unavailable
 from trio_alerts.event import SEVERITIES, AlertEvent
-from trio_alerts.held_back import turned_away
+from trio_alerts.held_back import UNCONFIGURED_FOR, turned_away, unconfigured
 from trio_alerts.pipeline.channel_gate import ChannelGate
 from trio_alerts.pipeline.state import Pipeline
 from trio_alerts.ports.gates import Closed
 from trio_alerts.record import Record
+from trio_alerts.text import in_words
 
 ADMITTED_FOR_S = 1.0  # what was let in and has not been sent by then is asked about again
 ASK_AGAIN_S = 1.0  # a gate that does not answer, or workers that are all with slow sends
@@ -18,17 +23,25 @@ async def unless_closed(
 ) -> Delivery:
     """Return an attempt that is about to be made without the channels that take nothing now: these wait.
 
-    A channel that is well and has no rate costs no command. Cancellation: at worst a token is spent for nothing.
+    So do those that this process does not know, for one that does. A channel that is well and has no rate costs no
+    command. Cancellation: at worst a token is spent for nothing.
     """
-    closed = []
+    closed, unknown = [], []
     for channel in begun.channels:
-        if channel.state == "sending" and not may_pass(channel.name, pipeline, retry=retry):
+        if channel.state != "sending":
+            continue
+        if channel.name not in pipeline.channels:
+            unknown.append(channel.name)
+        elif not may_pass(channel.name, pipeline, retry=retry):
             rank = _severity_rank(alert)
             if await why_closed(channel.name, pipeline, behind=rank, retry=retry) is not None:
                 closed.append(channel.name)
-    if not closed:
-        return begun
-    return turned_away(begun, closed, pipeline.clock.now(), pipeline.retry_policy().patience_s)
+    if unknown:
+        _report(unknown, pipeline)
+        begun = unconfigured(begun, unknown, pipeline.clock.now())
+    if closed:
+        begun = turned_away(begun, closed, pipeline.clock.now(), pipeline.retry_policy().patience_s)
+    return begun
 
 
 def may_pass(name: str, pipeline: Pipeline, *, retry: bool = False) -> bool:
@@ -70,6 +83,19 @@ async def _ask(gate: ChannelGate, pipeline: Pipeline, behind: int | None, *, pro
         return await pipeline.gates.ask(gate.name, gate.rate, probe=probe)
     except Unavailable:  # whoever waits for Redis says so
         return Closed("unanswered", ASK_AGAIN_S)
+
+
+def _report(unknown: Sequence[str], pipeline: Pipeline) -> None:
+    """Log each channel that is not known here, once."""
+    for name in unknown:
+        if name not in pipeline.unconfigured:
+            logger.error(
+                "channel {channel} is not configured here, and records name it: its alerts wait for a process that "
+                "knows it, and fail after {}",
+                in_words(UNCONFIGURED_FOR.total_seconds()),
+                channel=name,
+            )
+    pipeline.unconfigured.update(unknown)
 
 
 def _severity_rank(alert: AlertEvent | Record) -> int:

@@ -65,6 +65,7 @@ class Pipeline:
         self.silence_cache = SilenceCache()
         self.gate_news = Signal()  # the other processes have to hear of something at once
         self.channel_gates = self._channel_gates()
+        self.unconfigured: set[str] = set()  # channels that records name and this process does not know: logged
         self.health: dict[str, ChannelHealth] = {}
         self.newer_records = NewerRecords()
         self.quarantined_in_a_row = 0

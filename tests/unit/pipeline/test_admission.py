@@ -9,7 +9,7 @@ from trio.testing import MockClock
 
 from tests.support.fakes.channel import FakeChannel
 from tests.support.fakes.world import EVENT, World
-from trio_alerts.delivery import Delivery
+from trio_alerts.delivery import UNCONFIGURED, Delivery
 from trio_alerts.event import AlertEvent, parse_event
 from trio_alerts.exact_json import encode
 from trio_alerts.outcome import Later
@@ -48,11 +48,27 @@ def states(delivery: Delivery) -> list[str]:
 
 
 async def test_a_channel_that_is_well_and_has_no_rate_costs_no_command(world: World, autojump_clock: MockClock) -> None:
-    """Nor does one that nobody has configured any more."""
+    """Nor does its other name."""
+    world.channels["old-pager"] = world.channels["pager"]
     pipeline = process(world)
-    begun = first_attempt(("pager", "old-pager", "gone"), "me/1", NOW, 60.0)
+    begun = first_attempt(("pager", "old-pager"), "me/1", NOW, 60.0)
     assert begun is await unless_closed(begun, alert(), pipeline)
     assert [] == world.server.calls
+
+
+async def test_what_is_not_known_here_waits_for_who_knows_it(
+    world: World, autojump_clock: MockClock, lines: list[str]
+) -> None:
+    """Only that channel; it costs no command, and one line however many alerts there are."""
+    pipeline = process(world)
+    for _ in range(2):
+        mixed = await admitted(pipeline, "gone", "pager")
+        assert ("sending", ["waiting", "sending"], (UNCONFIGURED,)) == (mixed.state, states(mixed), mixed.queues)
+        alone = await admitted(pipeline, "gone")
+        assert ("waiting", 0, 0) == (alone.state, alone.attempts, alone.channels[0].attempts)
+    assert [] == world.server.calls
+    expected = "channel gone is not configured here, and records name it: its alerts wait for a process that knows it"
+    assert [f"ERROR {expected}, and fail after 60 min"] == lines
 
 
 async def test_a_rate_lets_in_so_many_and_the_others_wait(world: World, autojump_clock: MockClock) -> None:
