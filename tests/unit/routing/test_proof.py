@@ -18,7 +18,7 @@ from trio_alerts.routing import proof
 from trio_alerts.routing.routes import Deliver, Routing, Suppress
 from trio_alerts.settings.settings import ChannelSettings, RouteSettings, Settings
 
-CHANNELS = ("page", "chat")
+CHANNELS = ("page", "chat", "mail")
 START = dt.datetime.now(dt.UTC).replace(minute=0, second=0, microsecond=0)
 TIMES = [START + dt.timedelta(hours=hour) for hour in range(14 * 24)]
 VIEWS = ["".join(text) for length in (1, 2, 3, 4) for text in itertools.product("abx", repeat=length)]
@@ -81,6 +81,15 @@ class Rule:
     windows: tuple[Window, ...]
     channels: tuple[str, ...]
     continues: bool
+    fallback: tuple[str, ...] = ()
+    after_s: float = 300.0
+
+    @property
+    def fallbacks(self) -> dict[str, tuple[set[str], float]]:
+        """By channel, for whom it stands by and for how long these have."""
+        if not self.channels:
+            return {}
+        return {name: (set(self.channels), self.after_s) for name in self.fallback if name not in self.channels}
 
     def settings(self, number: int) -> RouteSettings:
         return RouteSettings(
@@ -90,6 +99,8 @@ class Rule:
             channels=self.channels,
             continues=self.continues and bool(self.channels),
             suppress=not self.channels,
+            fallback=tuple(self.fallbacks),
+            fallback_after_s=self.after_s if self.fallbacks else None,
         )
 
 
@@ -110,6 +121,8 @@ RULES = st.builds(
     st.one_of(st.just(()), st.lists(WINDOWS, min_size=1, max_size=2).map(tuple)),
     st.sampled_from([(), ("page",), ("chat",), ("page", "chat")]),
     st.booleans(),
+    st.sampled_from([(), ("mail",), ("chat",), ("chat", "mail")]),
+    st.sampled_from([10.0, 20.0]),
 )
 
 
@@ -146,7 +159,9 @@ def event(alert: Alert) -> AlertEvent:
 
 
 def routing(routes: Sequence[RouteSettings]) -> Routing:
-    return Routing(Settings(channels=tuple(ChannelSettings(name=name) for name in CHANNELS), routes=tuple(routes)))
+    """Return these routes, with the channels that they name."""
+    names = dict.fromkeys(name for route in routes for name in (*route.channels, *route.fallback))
+    return Routing(Settings(channels=tuple(ChannelSettings(name=name) for name in names), routes=tuple(routes)))
 
 
 def naive_taken(rules: Sequence[Rule], bits: int) -> list[int]:
@@ -159,10 +174,25 @@ def naive_taken(rules: Sequence[Rule], bits: int) -> list[int]:
     return taken
 
 
-def naive_decision(rules: Sequence[Rule], bits: int) -> Deliver | Suppress:
-    taken = naive_taken(rules, bits)
-    channels = tuple(dict.fromkeys(name for number in taken for name in rules[number].channels))
-    return Deliver(channels) if channels else Suppress(f"r{taken[-1]}")
+Decided = tuple[tuple[str, ...], dict[str, tuple[set[str], float]]] | str
+"""Where an alert goes, and by fallback its primaries and their time; or which rule suppresses it."""
+
+
+def naive_decision(rules: Sequence[Rule], bits: int) -> Decided:
+    taken = [rules[number] for number in naive_taken(rules, bits)]
+    channels = tuple(dict.fromkeys(name for rule in taken for name in rule.channels))
+    fallbacks: dict[str, tuple[set[str], float]] = {}
+    for name in set(CHANNELS) - set(channels):
+        naming = [rule.fallbacks[name] for rule in taken if name in rule.fallbacks]
+        if naming:
+            fallbacks[name] = set().union(*(names for names, _ in naming)), min(after_s for _, after_s in naming)
+    return (channels, fallbacks) if channels else f"r{naive_taken(rules, bits)[-1]}"
+
+
+def decided(decision: Deliver | Suppress) -> Decided:
+    if isinstance(decision, Suppress):
+        return decision.rule
+    return decision.channels, {one.channel: (set(one.primaries), one.after_s) for one in decision.fallbacks}
 
 
 SPARE = RouteSettings(name="spare", matchers=("view = never-seen",), channels=CHANNELS)  # so that no channel is unused
@@ -189,7 +219,7 @@ def test_proof_and_decisions_are_those_of_a_naive_router(rules: list[Rule]) -> N
     whole = [rule for number, rule in enumerate(rules) if number not in dead] + [REST] * hole
     routes = routing([SPARE, *(rule.settings(number) for number, rule in enumerate(whole))])
     for alert, time, bits in worlds(whole):
-        assert naive_decision(whole, bits) == routes.decide(event(alert), time)
+        assert naive_decision(whole, bits) == decided(routes.decide(event(alert), time))
 
 
 PAGE = RouteSettings(name="page", matchers=("severity >= high",), channels=CHANNELS)
