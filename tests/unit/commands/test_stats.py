@@ -1,5 +1,6 @@
 """`stats` and `audit` while a backend is away, and `stats --fail-over`."""
 
+import re
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 from typing import Any
@@ -105,6 +106,18 @@ def test_both_there(backends: Backends) -> None:
         told[name] for name in ("missing", "not_read", "pending", "lost_upstream", "states")
     )
     assert "missing" not in call("stats").out
+
+
+def test_a_doubt_counts_whatever_the_state_of_its_record(backends: Backends) -> None:
+    """One channel is in doubt, another is retried: figure, page and threshold say 1; `states` counts it as retried."""
+    doubtful = replace(retrying(), in_doubt_channels=("webhook",))
+    backends.store.put(record(8, doubtful))
+
+    told = as_json()
+    assert (1, {"retrying": 2}) == (told["in_doubt"], told["states"])
+    assert re.search(r"^in_doubt +1$", call("stats").out, re.MULTILINE)
+    called = call("stats", "--fail-over", "in_doubt=0")
+    assert (5, "trio-alerts: in_doubt is 1: 1 over 0\n") == (called.exit_code, called.err)
 
 
 def test_states_of_a_newer_version_are_counted_and_named(backends: Backends) -> None:
