@@ -21,7 +21,6 @@ from tests.simulation.schedule import OWNER, FreezingQueue, run_repeatably, sche
 from tests.support.fakes.channel import FakeChannel
 from tests.support.fakes.stream_server import FakeServer
 from tests.support.fakes.world import GROUP, STREAM
-from trio_alerts.clock import ServerClock
 from trio_alerts.errors import AlertError, SchemaError, StartError
 from trio_alerts.outcome import Accepted, Outcome
 from trio_alerts.ports.channel import Message
@@ -184,7 +183,6 @@ class Simulation:
             name = f"p{slot}" if self.plan.fixed_names else f"p{slot}.{number}"
             chance = Random(f"{self.plan.chance}/{slot}/{number}")
             who = Incarnation(slot, dataclasses.replace(self._settings, consumer=name), self._around, chance)
-            who.pipeline.clock = ServerClock()
             self.living[slot] = self.promises.living[name] = who
             await who.live()
             self._check_end(who)
