@@ -19,6 +19,7 @@ class ServerClock:
         self._monotonic = trio.lowlevel.current_clock().current_time  # trio.current_time() looks for it at every call
         self._offset_s = dt.datetime.now(dt.UTC).timestamp() - self._monotonic()
         self._unsure_s = math.inf  # how much larger the offset may be: the time that the measurement took
+        self.jumps = 0  # that were seen
         self._set_back = dt.timedelta()
         self._set_back_at_s = self._forward_at_s = -math.inf  # monotonic
         self._now_ms = 0
@@ -42,6 +43,7 @@ class ServerClock:
         elif offset_s + took_s < self._offset_s - JUMP_S or offset_s > self._offset_s + self._unsure_s + JUMP_S:
             jump_s = offset_s - self._offset_s
         self._offset_s, self._unsure_s = offset_s, took_s
+        self.jumps += jump_s != 0
         if jump_s < 0:
             self._set_back, self._set_back_at_s = self.set_back + dt.timedelta(seconds=-jump_s), now_s
         elif jump_s > 0:

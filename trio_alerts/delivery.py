@@ -18,6 +18,12 @@ ChannelState = Literal[
 AttemptResult = Literal["accepted", "retry", "refused"]
 FINAL: frozenset[State] = frozenset({"delivered", "failed", "in_doubt", "suppressed"})  # the pipeline is done with it
 
+MOVING: tuple[State, ...] = (
+    "retrying",
+    "waiting",
+    "in_doubt",
+)  # a fallback may be due, whatever its primaries wait for
+
 EARLIEST, LATEST = dt.datetime(2, 1, 1, tzinfo=dt.UTC), dt.datetime(9998, 1, 1, tzinfo=dt.UTC)  # in every time zone
 LARGEST = 2**31 - 1  # an OpenSearch `integer`
 
@@ -111,6 +117,16 @@ class Delivery(Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_unk
     in_doubt_channels: tuple[str, ...] = ()
     queues: tuple[str, ...] = ()
     channels: tuple[ChannelDelivery, ...] = ()
+
+    def attempt_at(self) -> dt.datetime | None:
+        """Return when the next attempt is due, or the lease of the running one is over; None: no attempt is ahead.
+
+        The end of a wait is left out: an attempt through a channel that waits begins when its queue is drained.
+        """
+        if self.state not in MOVING:
+            return self.lease_until if self.state == "sending" else None
+        times = [one.next_attempt_at for one in self.channels if one.state in ("retrying", "standby")]
+        return min((time for time in times if time is not None), default=None)
 
     def sending(self) -> tuple[ChannelDelivery, ...]:
         """Return the channels that the running attempt goes through."""

@@ -96,6 +96,14 @@ class Record(Struct, frozen=True):
         return parse_event(self.payload())
 
     @property
+    def severity_rank(self) -> int:
+        """How severe the alert is: a higher one is more so; 0 if somebody removed it."""
+        try:
+            return _RANK_DECODER.decode(self.body).severity_rank
+        except (msgspec.DecodeError, UnicodeError):
+            return 0
+
+    @property
     def content_sha256(self) -> str:
         """The SHA-256 of the payload that made this record, in hexadecimal."""
         return str(self.fields().get("content_sha256", ""))
@@ -140,6 +148,12 @@ class _Keys(Struct, frozen=True):
     title: str | None = None
     occurred_at: Timestamp | None = None
 
+
+class _Rank(Struct, frozen=True):
+    severity_rank: int = 0
+
+
+_RANK_DECODER = msgspec.json.Decoder(_Rank)
 
 _NAMES = frozenset((*AlertEvent.__struct_fields__, *Origin.__struct_fields__))
 _RISK_NAMES = frozenset(Risk.__struct_fields__)

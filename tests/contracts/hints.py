@@ -75,14 +75,24 @@ class HintsContract:
         assert [[first, second], [third]] == [[one.record_id for one in found.taken] for found in (some, rest)]
         assert (0, LEASE_S) >= (some.next_in_s, rest.next_in_s)
 
-    async def test_a_look_can_be_bounded_by_a_time(self, world: HintsWorld) -> None:
-        """What became due since then is left for the next look."""
-        old, new = ids(1, 2)
+    async def test_hints_can_be_recalled(self, world: HintsWorld) -> None:
+        """All are due at once, those of living takers too."""
+        taken, later = ids(1, 2)
         async with world.open() as hints:
             at = await now(hints)
-            await hints.put_due([DueHint(old, at - MILLISECOND), DueHint(new, at)])
-            found = await hints.take_due(10, LEASE_S, at - MILLISECOND)
-        assert ([old], 0.0) == ([one.record_id for one in found.taken], found.next_in_s)
+            await hints.put_due([DueHint(taken, at), DueHint(later, at + LATER)])
+            await hints.take_due(10, LEASE_S)
+            await hints.recall_due()
+            assert {taken, later} == {one.record_id for one in (await hints.take_due(10, LEASE_S)).taken}
+
+    async def test_the_newest_can_be_taken_first(self, world: HintsWorld) -> None:
+        """What has just become due is found behind a long backlog; what is not due yet is not taken."""
+        old, new, later = ids(1, 2, 3)
+        async with world.open() as hints:
+            at = await now(hints)
+            await hints.put_due([DueHint(old, at - MILLISECOND), DueHint(new, at), DueHint(later, at + LATER)])
+            found = await hints.take_due(1, LEASE_S, newest=True)
+        assert ([new], 0.0) == ([one.record_id for one in found.taken], found.next_in_s)
 
     async def test_a_time_is_rounded_up(self, world: HintsWorld) -> None:
         """A hint is never due before its record is: not by a microsecond."""
@@ -155,6 +165,7 @@ class HintsContract:
         async with world.open() as one, world.open() as other:
             assert 0 == await one.begin_sweep(0.3)
             assert [None, None] == [await one.begin_sweep(0.3), await other.begin_sweep(0.3)]
+            assert 0 == await other.begin_sweep(0.3, broken=True)
             await one.end_sweep()
             await trio.sleep(0.35)
             steady_s = await other.begin_sweep(0.3)

@@ -32,6 +32,7 @@ from trio_alerts.errors import NewerRecord
 from trio_alerts.exact_json import encode
 from trio_alerts.outcome import Accepted
 from trio_alerts.pages import Pages
+from trio_alerts.ports.hints import Queued
 from trio_alerts.ports.store import AlertStore, Conflict, Counts, Due, RecordFilter, Stored, Vitals
 from trio_alerts.record import Record
 from trio_alerts.transitions import first_attempt, quarantined, settled
@@ -525,7 +526,42 @@ class StoreContract:
         await _stored(tested.store.create(record(1, msgspec.structs.replace(sending(NOW), channels=(sent,)))))
         await tested.refresh()
 
-        assert [Due(record(0).id, ("pager", "chat", "fallback")), Due(record(1).id)] == await tested.store.due(NOW, 10)
+        due = await tested.store.due(NOW, 10)
+        assert [(record(0).id, ("pager", "chat", "fallback"), False), (record(1).id, (), True)] == [
+            (one.id, one.channels, one.cut) for one in due
+        ]
+
+    async def test_due_tells_what_waits_in_queues(self, tested: TestedStore) -> None:
+        """Whatever its time: where it waits, how severe it is, how often it was tried, and whether for too long."""
+        tomorrow = NOW + dt.timedelta(days=1)
+        pager = ChannelDelivery("pager", "waiting", attempts=2, next_attempt_at=tomorrow)
+        chat = ChannelDelivery("chat", "waiting", attempts=0, next_attempt_at=NOW)
+        sent, done = ChannelDelivery("email", "sending"), ChannelDelivery("email", "delivered")
+        for number, (state, parts) in enumerate(
+            (("waiting", (pager, done)), ("sending", (pager, sent)), ("waiting", (chat,)), ("quarantined", (pager,)))
+        ):
+            queues = tuple(part.name for part in parts if part.state == "waiting")
+            delivery = msgspec.structs.replace(
+                sending(tomorrow) if state == "sending" else retrying(tomorrow),
+                state=state,
+                next_attempt_at=min((one.next_attempt_at for one in parts if one.next_attempt_at), default=None)
+                if state == "waiting"
+                else None,
+                channels=parts,
+                queues=queues,
+            )
+            await _stored(tested.store.create(record(number, delivery)))
+        await tested.refresh()
+
+        found = await tested.store.due(NOW, 10)
+        rank = record().severity_rank
+        expected = [
+            Due(record(0).id, queues=(Queued("pager", record(0).id, rank, 2),)),
+            Due(record(1).id, queues=(Queued("pager", record(1).id, rank, 2),)),
+            Due(record(2).id, queues=(Queued("chat", record(2).id, rank),), expired=True),
+        ]
+        assert expected == found
+        assert 1 == rank
 
     async def test_counts_by_state_and_overdue(self, tested: TestedStore) -> None:
         """States that occur are counted; a retry is overdue when its time passed more than a minute ago."""

@@ -239,7 +239,7 @@ async def test_a_server_without_an_append_only_file_is_mentioned(
         *("info", "xinfo|groups", "xlen", "xreadgroup", "xpending", "xclaim", "xack", "xrange", "xgroup|create"),
         *("xgroup|delconsumer", "eval", "xadd", "set", "time", "xinfo|stream", "xinfo|consumers", "xgroup|setid"),
         *("hget", "hset", "hdel", "hincrby", "xtrim", "hmget"),
-        *("zadd", "zrem", "zscore", "zrange", "zrangebyscore", "zpopmin", "zcard"),
+        *("zadd", "zrem", "zscore", "zrange", "zrangebyscore", "zrevrangebyscore", "zpopmin", "zcard"),
     ],
 )
 async def test_a_missing_permission_is_noticed_at_start(

@@ -134,9 +134,9 @@ MUTATIONS = (
     ),
     Mutation(
         "a fallback forgotten by the redriver",
-        "pipeline/redriver.py",
-        'MOVING = ("retrying", "waiting", "in_doubt")',
-        'MOVING = ("retrying",)',
+        "delivery.py",
+        '= ("retrying", "waiting", "in_doubt")',
+        '= ("retrying",)',
     ),
     Mutation(
         "a fallback that the record does not keep",
@@ -265,7 +265,7 @@ MUTATIONS = (
     ),
     Mutation(
         "redrive on a search result",
-        "pipeline/redriver.py",
+        "pipeline/backlog.py",
         "if delivery.state in MOVING and any(one.is_due(now) and one.name in through for one in delivery.channels)",
         'if delivery.state != "sending"',
     ),
@@ -278,8 +278,8 @@ MUTATIONS = (
     Mutation(
         "redriver ignores pending entries",
         "pipeline/redriver.py",
-        "if due.id not in pending and due.id not in pipeline.in_flight:",
-        "if due.id not in pipeline.in_flight:",
+        "if one.record_id not in pending and one.record_id not in pipeline.in_flight]",
+        "if one.record_id not in pipeline.in_flight]",
     ),
     Mutation(
         "keep-alive off",
@@ -489,7 +489,7 @@ MUTATIONS = (
     ),
     Mutation(
         "suspects among retries sent side by side",
-        "pipeline/redriver.py",
+        "pipeline/backlog.py",
         "if delivery.cuts >= SUSPECT_CUTS:",
         "if False:",
         "tests/unit/pipeline/test_redriver.py::test_suspects_are_sent_one_at_a_time",
@@ -618,7 +618,7 @@ MUTATIONS = (
     ),
     Mutation(
         "a hanging channel takes every slot for retries",
-        "pipeline/redriver.py",
+        "pipeline/backlog.py",
         "return not redriving[channel] or free > without",
         "return True",
         "tests/unit/pipeline/test_redriver.py::test_a_hanging_channel_holds_up_no_other_channel_s_retries",
@@ -682,7 +682,7 @@ MUTATIONS = (
     ),
     Mutation(
         "a retry sent in spite of a silence",
-        "pipeline/redriver.py",
+        "pipeline/backlog.py",
         "after = unless_silenced(begun, stored.record, pipeline)",
         "after = begun",
     ),

@@ -19,7 +19,7 @@ FLOORS = [
     {"held_back"},
     {"alert"},
     {"ports", "settings"},
-    {"routing", "channels", "backends", "backends.redis", "backends.opensearch", "backends.sqlite"},
+    {"reminders", "routing", "channels", "backends", "backends.redis", "backends.opensearch", "backends.sqlite"},
     {"pipeline", "store", "operations"},
     {"assembly"},
     {"demo"},
@@ -30,7 +30,7 @@ FLOOR = {room: number for number, rooms in enumerate(FLOORS) for room in rooms}
 
 # The same inside the pipeline: what its tasks share, the four steps, the tasks, and the service that starts them.
 PIPELINE = [
-    {"fault_points", "uptime", "turn", "in_flight", "channel_health", "newer_records", "bulkhead"},
+    {"fault_points", "uptime", "turn", "in_flight", "agenda", "channel_health", "newer_records", "bulkhead"},
     {"outage"},
     {"patient", "channel_gate"},
     {"state"},
@@ -39,7 +39,9 @@ PIPELINE = [
     {"attempt", "quarantine"},
     {"process"},
     {"worker", "keepalive", "guard", "janitor", "reporter"},
-    {"reader", "redriver", "refund"},
+    {"reader", "backlog", "refund"},
+    {"sweep"},
+    {"redriver"},
     {"claimer"},
     {"service"},
 ]

@@ -6,8 +6,10 @@ from collections.abc import Iterable
 import msgspec
 from loguru import logger
 
-from trio_alerts.delivery import ChannelDelivery, Delivery
+from trio_alerts.delivery import ChannelDelivery, Delivery, State
 from trio_alerts.errors import NewerRecord, RefusedContent
+from trio_alerts.exact_json import Timestamp
+from trio_alerts.ports.hints import Queued
 from trio_alerts.ports.store import Due
 from trio_alerts.record import Record
 
@@ -39,11 +41,14 @@ def readable_records(documents: Iterable[tuple[str, bytes | str]]) -> list[Recor
 
 
 class _Delivery(msgspec.Struct):
+    state: State
+    lease_until: Timestamp | None = None
     channels: tuple[ChannelDelivery, ...] = ()
 
 
 class _Document(msgspec.Struct):
     delivery: _Delivery
+    severity_rank: int = 0
 
 
 _DECODER = msgspec.json.Decoder(_Document)
@@ -52,10 +57,19 @@ _DECODER = msgspec.json.Decoder(_Document)
 def due_record(record_id: str, document: bytes | str, now: dt.datetime) -> Due:
     """Return which channels of a document are due; what is wrong with it comes out when the record is claimed.
 
-    Of the document, `delivery.channels` is enough.
+    Of the document, `severity_rank` and some of `delivery` are enough.
     """
     try:
-        channels = _DECODER.decode(document).delivery.channels
+        found = _DECODER.decode(document)
     except (msgspec.DecodeError, UnicodeError, RecursionError, TypeError):
-        return Due(record_id)
-    return Due(record_id, tuple(channel.name for channel in channels if channel.is_due(now)))
+        return Due(record_id, cut=True)
+    delivery, rank = found.delivery, found.severity_rank
+    lease_until = delivery.lease_until if delivery.state == "sending" else None
+    waiting = [channel for channel in delivery.channels if channel.state == "waiting"]
+    return Due(
+        record_id,
+        () if delivery.state == "sending" else tuple(one.name for one in delivery.channels if one.is_due(now)),
+        cut=lease_until is not None and lease_until <= now,
+        queues=tuple(Queued(channel.queue, record_id, rank, channel.attempts) for channel in waiting),
+        expired=any(channel.next_attempt_at and channel.next_attempt_at <= now for channel in waiting),
+    )

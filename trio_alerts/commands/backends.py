@@ -50,7 +50,7 @@ async def open_operator(settings: Settings) -> AsyncIterator[Operator]:
     async with open_both(open_redis_stream(settings), settings) as (stream, store):
         clock = ServerClock()
         clock.set(await stream.server_time())
-        yield Operator(operator_name(), stream, store, clock)
+        yield Operator(operator_name(), stream, store, stream.hints, clock)
 
 
 def operator_name() -> str:

@@ -2,6 +2,7 @@
 
 import secrets
 from collections.abc import Callable, Collection
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 
@@ -12,9 +13,11 @@ from trio_alerts.delivery import Delivery, State
 from trio_alerts.errors import NewerRecord, RefusedContent, Unavailable
 from trio_alerts.operations.concurrency import for_each
 from trio_alerts.pages import Pages
+from trio_alerts.ports.hints import Hints
 from trio_alerts.ports.store import AlertStore, RecordFilter, Stored
 from trio_alerts.ports.stream import AlertStream
 from trio_alerts.record import Record
+from trio_alerts.reminders import due_hint, places, remind
 
 PAGE = 500  # records a search: at 4 KiB each, 2 MB
 READS_AT_ONCE = 16
@@ -48,6 +51,7 @@ class Operator:
     name: str
     stream: AlertStream
     store: AlertStore
+    hints: Hints
     clock: ServerClock
 
     async def change(self, record_id: str, decide: Decide, *, dry_run: bool = False) -> Change | Skip:
@@ -73,6 +77,8 @@ class Operator:
                 return Change(record_id, after)
             written = await self.store.replace(replace(stored.record, delivery=after), stored.version)
             if isinstance(written, Stored):
+                with suppress(Unavailable):  # then the sweep finds it within a minute
+                    await remind(self.hints, due_hint(written.record), places(written.record))
                 return Change(record_id, after)
         raise Unavailable(f"the store took none of {MOST_ROUNDS} writes of record {record_id!r}, and does not show why")
 

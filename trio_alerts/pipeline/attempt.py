@@ -6,13 +6,14 @@ import trio
 from loguru import logger
 from msgspec.structs import replace
 
-from trio_alerts.delivery import ChannelDelivery, Delivery, State
+from trio_alerts.delivery import ChannelDelivery, Delivery
 from trio_alerts.errors import AlertError, NewerRecord
 from trio_alerts.outcome import Accepted, Later, Outcome, Refused, Retry
 from trio_alerts.pipeline.claim import Claim
 from trio_alerts.pipeline.state import Pipeline
 from trio_alerts.ports.channel import Message
 from trio_alerts.ports.store import Stored
+from trio_alerts.record import Record
 from trio_alerts.transitions import settled, with_acceptances
 
 Outcomes = MutableMapping[str, tuple[Outcome, float]]  # by channel: what came of it, and how long it took in seconds
@@ -36,13 +37,13 @@ def notify(claim: Claim, outcomes: Outcomes, pipeline: Pipeline) -> Awaitable[Cl
     return _attempts(parts, message, started_s, claim, outcomes, pipeline)
 
 
-async def update(claim: Claim, outcomes: Outcomes, pipeline: Pipeline) -> State:
+async def update(claim: Claim, outcomes: Outcomes, pipeline: Pipeline) -> Record:
     """Store the outcome of an attempt, whatever has become of the record in the meantime.
 
     Outcomes: stored | stored before, and the answer got lost | merged into what others made of it | created again.
 
     Returns:
-        The state that the record has now: `sending` if another owner is at it.
+        The record as it is now: `sending` if another owner is at it.
 
     Raises:
         NewerRecord: A newer version has taken it over, and counts the attempt as in doubt.
@@ -56,7 +57,7 @@ async def update(claim: Claim, outcomes: Outcomes, pipeline: Pipeline) -> State:
     while True:
         written = await (store.create(outcome) if version is None else store.replace(outcome, version))
         if isinstance(written, Stored):
-            return written.record.delivery.state
+            return written.record
         rounds += 1
         await pipeline.store_outage.pace(rounds, record.id)
         try:
@@ -77,7 +78,7 @@ async def update(claim: Claim, outcomes: Outcomes, pipeline: Pipeline) -> State:
         else:
             merged = with_acceptances(theirs, after, pipeline.clock.now())
         if merged is None:
-            return theirs.state
+            return current.record
         outcome, version = replace(current.record, delivery=merged), current.version
 
 

@@ -26,12 +26,13 @@ class Claim(Struct, frozen=True):
     """A record that is ours: the state `sending` with our owner token, at this version.
 
     `stamped_at_s` is the monotonic time before its lease was written; `payload` is what receivers get, if it is known
-    already.
+    already; `taken_until_ms` is of the hint that led to it, if one did: see `Taken`.
     """
 
     stored: Stored
     stamped_at_s: float
     payload: bytes | None = None
+    taken_until_ms: int | None = None
 
     @property
     def record_id(self) -> str:
@@ -46,8 +47,10 @@ class Disposition(Enum):
     WALK_AWAY = auto()
 
 
-async def persist(entry: Entry, alert: Alert, pipeline: Pipeline) -> Claim | Disposition:
+async def persist(entry: Entry, alert: Alert, pipeline: Pipeline) -> Claim | Record | None:
     """Make the record exist and ours, before anything is sent.
+
+    Outcomes: a claim | the record, if there is nothing to send now: the entry can be acknowledged | None: walk away.
 
     Raises:
         RefusedContent: The store will never take it, or its ID belongs to another alert.
@@ -78,11 +81,11 @@ async def persist(entry: Entry, alert: Alert, pipeline: Pipeline) -> Claim | Dis
 
 async def resume(
     entry: Entry, alert: Alert, existing: Stored, owner: str, stamped_at_s: float, pipeline: Pipeline
-) -> Claim | Disposition:
+) -> Claim | Record | None:
     """Go on from the record of an alert that was seen before. `owner` and `stamped_at_s` are of our own first try.
 
-    Outcomes: ours (a write of our own whose answer was lost, or an attempt that we took over) | acknowledge | walk
-    away. Nothing else leaves this function.
+    Outcomes: ours (a write of our own whose answer was lost, or an attempt that we took over) | the record, which has
+    nothing for us to send: acknowledge | None: walk away. Nothing else leaves this function.
     """
     store, rounds = pipeline.store_before_send, 0
     while True:
@@ -100,9 +103,9 @@ async def resume(
             reason = delivery.reason or "unknown"
             raise RefusedContent("its record was marked as quarantined before, and the entry was not moved", reason)
         if delivery.state in FINAL or delivery.state in ("retrying", "waiting"):
-            return Disposition.ACKNOWLEDGE
+            return existing.record
         if delivery.state == "sending" and not await _owner_is_gone(entry, delivery, pipeline):
-            return Disposition.WALK_AWAY
+            return None
         stamped_at_s = trio.current_time()
         now, lease_s = pipeline.clock.now(), pipeline.settings.lease_s
         if delivery.state == "sending" and entry.deliveries >= SUSPECT_DELIVERIES:
@@ -121,7 +124,7 @@ async def resume(
             return _claim_or_done(taken, stamped_at_s, alert.payload)
         again = await store.get(entry.record_id)
         if again is None:
-            return Disposition.WALK_AWAY  # vanished just now: the next delivery starts anew
+            return None  # vanished just now: the next delivery starts anew
         existing = again
 
 
@@ -165,7 +168,5 @@ async def _owner_is_gone(entry: Entry, delivery: Delivery, pipeline: Pipeline) -
     return entry.claimed and await pipeline.stream_outage.outlast(ours, pipeline.stopping)
 
 
-def _claim_or_done(stored: Stored, stamped_at_s: float, payload: bytes) -> Claim | Disposition:
-    return (
-        Claim(stored, stamped_at_s, payload) if stored.record.delivery.state == "sending" else Disposition.ACKNOWLEDGE
-    )
+def _claim_or_done(stored: Stored, stamped_at_s: float, payload: bytes) -> Claim | Record:
+    return Claim(stored, stamped_at_s, payload) if stored.record.delivery.state == "sending" else stored.record

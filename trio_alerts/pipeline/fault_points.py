@@ -19,6 +19,7 @@ POINTS = (
     "after_acceptance",
     "after_send",
     "after_update",
+    "after_note",
     "after_ack",
     "after_claim",
     "before_fallback",

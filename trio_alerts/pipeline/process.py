@@ -8,6 +8,7 @@ from trio_alerts.pipeline.attempt import Outcomes, notify, update
 from trio_alerts.pipeline.claim import Claim, Disposition, claim_again, persist
 from trio_alerts.pipeline.quarantine import quarantine, reject_poison
 from trio_alerts.pipeline.state import Pipeline
+from trio_alerts.record import Record
 
 
 async def process_entry(entry: Entry, pipeline: Pipeline) -> Disposition:
@@ -37,14 +38,16 @@ async def process_entry(entry: Entry, pipeline: Pipeline) -> Disposition:
         claim = await persist(entry, alert, pipeline)  # 2 persist
         del alert  # the record has it all: the event's many small objects need not wait for the receiver
         await pipeline.fault_point.reach("after_persist")
-        if claim is Disposition.WALK_AWAY:
-            return Disposition.WALK_AWAY
-        if isinstance(claim, Claim) and not await deliver(claim, pipeline):  # 3 notify, 4 update
+        record = await deliver(claim, pipeline) if isinstance(claim, Claim) else claim  # 3 notify, 4 update
+        if record is None:
             return Disposition.WALK_AWAY
     except (ParseFault, RefusedContent) as fault:
         return await quarantine(entry, fault, pipeline)
     except NewerRecord as fault:
         return await _leave_alone(entry, fault, pipeline)
+    if record.delivery.state != "delivered":
+        await pipeline.agenda.note(record, pending=True)
+        await pipeline.fault_point.reach("after_note")
     await pipeline.patient_stream.ack(entry)  # 4 then XACK
     await pipeline.fault_point.reach("after_ack")
     pipeline.quarantined_in_a_row = 0
@@ -52,8 +55,8 @@ async def process_entry(entry: Entry, pipeline: Pipeline) -> Disposition:
     return Disposition.ACKNOWLEDGE
 
 
-async def deliver(claim: Claim, pipeline: Pipeline) -> bool:
-    """Send what is ours and store what came of it; False if its outcome is another owner's to store.
+async def deliver(claim: Claim, pipeline: Pipeline) -> Record | None:
+    """Send what is ours and store what came of it; return the record, or None if another owner is at it.
 
     Cancellation: what receivers have answered by then is stored first, in a bounded time.
     """
@@ -64,7 +67,7 @@ async def deliver(claim: Claim, pipeline: Pipeline) -> bool:
         await pipeline.store_outage.pace(rounds, claim.record_id, pipeline.stopping)
         again = await claim_again(claim, pipeline)
         if again is None:
-            return False
+            return None
         claim = again
     outcomes: Outcomes = {}
     await pipeline.fault_point.reach("before_send")
@@ -76,9 +79,9 @@ async def deliver(claim: Claim, pipeline: Pipeline) -> bool:
                 await update(claim, outcomes, pipeline)
         raise
     await pipeline.fault_point.reach("after_send")
-    state = await update(claim, outcomes, pipeline)
+    outcome = await update(claim, outcomes, pipeline)
     await pipeline.fault_point.reach("after_update")
-    return state != "sending"
+    return None if outcome.delivery.state == "sending" else outcome
 
 
 async def _leave_alone(entry: Entry, fault: NewerRecord, pipeline: Pipeline) -> Disposition:

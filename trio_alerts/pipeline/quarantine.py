@@ -41,6 +41,7 @@ async def reject_poison(entry: Entry, pipeline: Pipeline) -> Disposition:
         if existing is None or existing.record.delivery.state == "quarantined":
             break
         if existing.record.delivery.state != "sending":
+            await pipeline.agenda.note(existing.record, pending=True)
             await pipeline.patient_stream.ack(entry)
             return Disposition.ACKNOWLEDGE
         marked = replace(existing.record, delivery=quarantined(existing.record.delivery, "max_deliveries"))

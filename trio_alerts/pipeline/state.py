@@ -10,6 +10,7 @@ import trio
 
 from trio_alerts.backoff import RetryPolicy
 from trio_alerts.clock import ServerClock
+from trio_alerts.pipeline.agenda import Agenda
 from trio_alerts.pipeline.bulkhead import Bulkhead
 from trio_alerts.pipeline.channel_gate import ChannelGate
 from trio_alerts.pipeline.channel_health import ChannelHealth
@@ -66,10 +67,10 @@ class Pipeline:
         self.gate_news = Signal()  # the other processes have to hear of something at once
         self.channel_gates = self._channel_gates()
         self.unconfigured: set[str] = set()  # channels that records name and this process does not know: logged
+        self.agenda = Agenda(self.hints, self.clock)
         self.health: dict[str, ChannelHealth] = {}
         self.newer_records = NewerRecords()
         self.quarantined_in_a_row = 0
-        self.unreadable: set[str] = set()  # due records that were logged: the redriver meets them again
         self.reading = False  # before, a stop has nothing to wait for
         lease_s, attempt_s = self.settings.lease_s, self.settings.connect_timeout_s + self.settings.send_timeout_s
         self.send_within_s = min(lease_s / 2, lease_s - attempt_s)  # of a claim's stamp: its lease outlasts the send

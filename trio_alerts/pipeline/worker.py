@@ -32,7 +32,9 @@ async def _carry(work: Work, pipeline: Pipeline) -> None:
         untouched = False
         pipeline.in_flight.start(work.record_id)
         if isinstance(work, Claim):
-            await deliver(work, pipeline)
+            outcome = await deliver(work, pipeline)
+            if outcome is not None:
+                await pipeline.agenda.note(outcome, work.taken_until_ms)
             untouched = True
         else:
             untouched = await process_entry(work, pipeline) is Disposition.ACKNOWLEDGE

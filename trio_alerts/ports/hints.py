@@ -37,7 +37,7 @@ class DueNow(Struct, frozen=True):
 
     Args:
         at: The server's time.
-        taken: Which hints are ours now, the earliest first.
+        taken: Which hints are ours now, in the order that was asked for.
         next_in_s: In how many seconds the next one is due, 0 if more are due now; infinite if there is none.
     """
 
@@ -80,7 +80,7 @@ class Hints(Protocol):
         written it since: then the earlier time counts, and nothing is removed.
         """
 
-    async def take_due(self, count: int, lease_s: float, until: dt.datetime | None = None) -> DueNow:
+    async def take_due(self, count: int, lease_s: float, *, newest: bool = False) -> DueNow:
         """Take at most `count` of the hints that are due, by the server's clock; each becomes due again in `lease_s`.
 
         So what a taker does not live to do is done by another one. Of two takers, one gets a hint.
@@ -88,15 +88,19 @@ class Hints(Protocol):
         Args:
             count: How many; with several streams, of each.
             lease_s: How long they are ours.
-            until: Only what was due by then, if that is earlier than now.
+            newest: Those that became due last, instead of those that have been due for longest.
         """
+
+    async def recall_due(self) -> None:
+        """Make every hint due now: after the server's clock was set back, their times lie too far in the future."""
 
     async def begin_sweep(self, every_s: float, *, broken: bool = False) -> float | None:
         """Tell whether it is our turn to sweep; of all processes, one gets it every `every_s` seconds.
 
         Args:
             every_s: How long nobody else gets it.
-            broken: The order of things was disturbed, such as by a clock that was set: the time begins anew.
+            broken: The clock was set, so that what others have noted is worth nothing: the turn is ours, and the time
+                begins anew.
 
         Returns:
             For how many seconds sweeps have been made one after the other, without a break of `BREAK_S`; None: it is

@@ -9,6 +9,7 @@ from msgspec import Struct
 
 from trio_alerts.delivery import State
 from trio_alerts.deployment import DeploymentKeeper
+from trio_alerts.ports.hints import Queued
 from trio_alerts.record import Record
 
 
@@ -24,14 +25,21 @@ class Conflict(Struct, frozen=True):
 
 
 class Due(Struct, frozen=True):
-    """A record that waits for an attempt, as far as a search sees it.
+    """A record with something to do, or in a queue, as far as a search sees it.
 
-    `channels` are the names of those that are due, in their order; none if a lease has lapsed, a wait has lasted too
-    long, or the record cannot be read.
+    Args:
+        id: The record's.
+        channels: The names of those through which an attempt is due, in their order.
+        cut: Only a read tells what is to be done: a lease has lapsed, or this cannot be read.
+        queues: Its places in the queues of channels that it waits for.
+        expired: It has waited for one of them for too long.
     """
 
     id: str
     channels: tuple[str, ...] = ()
+    cut: bool = False
+    queues: tuple[Queued, ...] = ()
+    expired: bool = False
 
 
 # A record in one of these states may have a channel in doubt beside those that it is named after; in the others, a
@@ -102,7 +110,7 @@ class AlertStore(DeploymentKeeper, Protocol):
         """
 
     async def due(self, now: dt.datetime, count: int, after: Due | None = None) -> list[Due]:
-        """Return the records with something to do: whatever their `next_attempt_at` says, or a lapsed lease.
+        """Return the records with something to do: what their `next_attempt_at` says, a lapsed lease, or a queue.
 
         Args:
             now: The server's time.

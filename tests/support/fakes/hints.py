@@ -32,20 +32,25 @@ class FakeHints(View):
             due[hint.record_id] = at_ms if there is None or unchanged else min(there, at_ms)
 
     @served
-    def take_due(self, count: int, lease_s: float, until: dt.datetime | None = None) -> DueNow:
+    def take_due(self, count: int, lease_s: float, *, newest: bool = False) -> DueNow:
         due, now_ms = self._kept.due, self._now_ms()
-        by_ms = now_ms if until is None else min(now_ms, int(until.timestamp() * 1000))
         until_ms = now_ms + round(lease_s * 1000)
-        ids = sorted((one for one in due if due[one] <= by_ms), key=lambda one: (due[one], one))[:count]
+        found = sorted((one for one in due if due[one] <= now_ms), key=lambda one: (due[one], one), reverse=newest)
+        ids = found[:count]
         due.update(dict.fromkeys(ids, until_ms))
         next_in_s = max(0, min(due.values()) - now_ms) / 1000 if due else math.inf
         at = dt.datetime.fromtimestamp(now_ms / 1000, dt.UTC)
         return DueNow(at, [Taken(one, until_ms) for one in ids], next_in_s)
 
     @served
+    def recall_due(self) -> None:
+        now_ms = self._now_ms()
+        self._kept.due = {one: min(due_ms, now_ms) for one, due_ms in self._kept.due.items()}
+
+    @served
     def begin_sweep(self, every_s: float, *, broken: bool = False) -> float | None:
         now_ms, kept = self._now_ms(), self._kept
-        if kept.sweep_began_ms is not None and 0 <= now_ms - kept.sweep_began_ms < every_s * 1000:
+        if not broken and kept.sweep_began_ms is not None and 0 <= now_ms - kept.sweep_began_ms < every_s * 1000:
             return None
         ended_ms = kept.sweep_ended_ms
         if broken or ended_ms is None or not 0 <= now_ms - ended_ms <= BREAK_S * 1000:

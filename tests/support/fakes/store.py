@@ -12,6 +12,7 @@ import trio
 from tests.support.fakes.wire import Wire, served
 from trio_alerts.delivery import Delivery
 from trio_alerts.errors import NewerRecord, RefusedContent, SchemaError, Unavailable
+from trio_alerts.ports.hints import Queued
 from trio_alerts.ports.store import STATES_BESIDE_A_DOUBT, Conflict, Counts, Due, RecordFilter, Stored, Vitals
 from trio_alerts.record import Record
 
@@ -133,10 +134,7 @@ class FakeStore:
     @served
     def due(self, now: dt.datetime, count: int, after: Due | None = None) -> list[Due]:
         found = [one for one in self._seen() if (after is None or one.id > after.id) and _is_due(one.delivery, now)]
-        return [
-            Due(one.id, tuple(part.name for part in one.delivery.channels if part.is_due(now)))
-            for one in sorted(found, key=lambda record: record.id)[:count]
-        ]
+        return [_due(one, now) for one in sorted(found, key=lambda record: record.id)[:count]]
 
     @served
     def search(self, wanted: RecordFilter, count: int, after: Record | None = None) -> list[Record]:
@@ -236,7 +234,22 @@ class _Keys(msgspec.Struct):
     occurred_at: dt.datetime | None = None
 
 
+def _due(record: Record, now: dt.datetime) -> Due:
+    delivery = record.delivery
+    rank = int(record.fields().get("severity_rank", 0))
+    waits = [part for part in delivery.channels if part.state == "waiting"]
+    return Due(
+        record.id,
+        tuple(part.name for part in delivery.channels if part.is_due(now) and delivery.state != "sending"),
+        cut=delivery.state == "sending" and delivery.lease_until is not None and delivery.lease_until <= now,
+        queues=tuple(Queued(part.queue, record.id, rank, part.attempts) for part in waits),
+        expired=any(part.next_attempt_at is not None and part.next_attempt_at <= now for part in waits),
+    )
+
+
 def _is_due(delivery: Delivery, now: dt.datetime) -> bool:
+    if delivery.queues and delivery.state in ("sending", "retrying", "waiting"):
+        return True
     lease_until = delivery.lease_until if delivery.state == "sending" else None
     return any(moment is not None and moment <= now for moment in (delivery.next_attempt_at, lease_until))
 

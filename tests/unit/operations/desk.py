@@ -62,7 +62,8 @@ class Desk:
 
     @property
     def operator(self) -> Operator:
-        return Operator("ann@desk", FakeStream(self.server, Settings()), self.store, StoppedClock())
+        stream = FakeStream(self.server, Settings())
+        return Operator("ann@desk", stream, self.store, stream.hints, StoppedClock())
 
     @property
     def states(self) -> list[str]:

@@ -117,7 +117,7 @@ async def test_25_deaths_by_a_fault_quarantine_nothing(autojump_clock: MockClock
     """A helper meets an unexpected exception and the process ends: what it held is handed over, undelivered."""
     world = World(workers=4, latency_s=50.0, send_timeout_s=60.0, lease_s=200.0)
     ids = [world.emit(alert_id=f"a-{n}") for n in range(8)]
-    world.server.decide = lambda call: nonsense(call) if call.method == "lock" else None
+    world.server.decide = lambda call: nonsense(call) if call.method == "begin_sweep" else None
     for number in range(DEATHS):
         with pytest.RaisesGroup(KeyError, flatten_subgroups=True):
             await serve(world.pipeline(f"p-{number}"))

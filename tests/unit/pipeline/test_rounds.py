@@ -108,7 +108,7 @@ async def test_a_command_gives_up() -> None:
     asked = contradicting(world, "replace")
     clock = ServerClock()
     clock.set(NOW.timestamp())
-    operator = Operator("ann@desk", pipeline.stream, pipeline.store, clock)
+    operator = Operator("ann@desk", pipeline.stream, pipeline.store, pipeline.hints, clock)
 
     with pytest.raises(Unavailable, match=f"none of {MOST_ROUNDS} writes of record '1-0'"):
         await operator.change("1-0", lambda delivery, owner: replace(delivery, owner=owner))

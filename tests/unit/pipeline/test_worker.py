@@ -123,8 +123,8 @@ async def test_a_worker_that_failed_still_sends_what_is_claimed(autojump_clock: 
     pipeline.fault_point = FaultPoint("after_persist:raise")
     with pytest.RaisesGroup(pytest.RaisesGroup(InjectedFault)):
         async with world.serving(pipeline):
-            await trio.sleep(3)  # the claim began at 2
+            await trio.sleep(5)  # the look began at 1, and the claim at 4
             unlucky = world.emit(alert_id="unlucky")
             await trio.sleep(100)
     assert {retried.id: "delivered", unlucky: "sending"} == world.states
-    assert [0.0, 5.0] == world.channel.sent_at_s
+    assert [0.0, 7.0] == world.channel.sent_at_s

@@ -11,7 +11,11 @@ from trio_alerts.ports.store import STATES_BESIDE_A_DOUBT, Due, RecordFilter
 
 BY_ID = ({"record_id": "asc"},)
 NEWEST_FIRST = ({"entry_order": {"order": "desc", "missing": "_last"}}, {"record_id": "desc"})
-DUE_FIELDS = tuple(f"delivery.channels.{field}" for field in ("name", "state", "next_attempt_at"))
+DUE_FIELDS = (
+    *("severity_rank", "delivery.state", "delivery.lease_until"),
+    *(f"delivery.channels.{field}" for field in ("name", "state", "next_attempt_at", "attempts", "unconfigured_since")),
+)
+IN_A_QUEUE = ("sending", "retrying", "waiting")  # states in which a channel may wait, and may be sent through
 OVERDUE = dt.timedelta(seconds=60)
 REPEATED_IDS = 1000  # a producer that repeats more of them has one fault, not many
 EARLIEST, LATEST = dt.datetime(1, 1, 1, tzinfo=dt.UTC), dt.datetime(9999, 12, 31, tzinfo=dt.UTC)  # of Python
@@ -21,10 +25,11 @@ EARLIEST, LATEST = dt.datetime(1, 1, 1, tzinfo=dt.UTC), dt.datetime(9999, 12, 31
 
 
 def due(now: dt.datetime, after: Due | None) -> dict[str, Any]:
-    """Match what waits for an attempt, in the order of `BY_ID`."""
+    """Match what waits for an attempt, or in a queue, in the order of `BY_ID`."""
     past = {"lte": _instant(now)}
     cut = _all({"term": {"delivery.state": "sending"}}, {"range": {"delivery.lease_until": past}})
-    waiting = [{"range": {"delivery.next_attempt_at": past}}, cut]
+    queued = _all(_has("delivery.queues"), {"terms": {"delivery.state": list(IN_A_QUEUE)}})
+    waiting = [{"range": {"delivery.next_attempt_at": past}}, cut, queued]
     beyond = {"range": {"record_id": {"gt": after.id}}} if after else _has("record_id")
     return _all({"bool": {"should": waiting}}, beyond)
 

@@ -67,9 +67,8 @@ class RedisHints:
                 arguments += (hint.record_id, at_ms, "" if hint.taken_until_ms is None else hint.taken_until_ms)
             await self._client.run_script(int, _PUT_DUE, (due_key(stream, self._group),), *arguments)
 
-    async def take_due(self, count: int, lease_s: float, until: dt.datetime | None = None) -> DueNow:
-        until_ms = "" if until is None else (until - EPOCH) // MILLISECOND
-        arguments = (count, round(lease_s * 1000), until_ms)
+    async def take_due(self, count: int, lease_s: float, *, newest: bool = False) -> DueNow:
+        arguments = (count, round(lease_s * 1000), int(newest))
         self._turn += 1
         taken: list[Taken] = []
         at, next_in_s = EPOCH, math.inf
@@ -81,6 +80,10 @@ class RedisHints:
             if due.next_ms >= 0:
                 next_in_s = min(next_in_s, max(0, due.next_ms - due.now_ms) / 1000)
         return DueNow(at, taken, next_in_s)
+
+    async def recall_due(self) -> None:
+        for stream in self._names:
+            await self._client.run_script(int, _RECALL_DUE, (due_key(stream, self._group),))
 
     async def begin_sweep(self, every_s: float, *, broken: bool = False) -> float | None:
         arguments = (round(every_s * 1000), round(BREAK_S * 1000), int(broken))
@@ -184,15 +187,28 @@ end
 return 1
 """
 
-# ARGV[1]: how many, ARGV[2]: the lease in ms, ARGV[3]: what was due by then ('' for now).
+# ARGV[1]: how many, ARGV[2]: the lease in ms, ARGV[3]: 1 for those that became due last.
 _TAKE_DUE = (
     _NOW
     + """
-local by, lease = math.min(now, tonumber(ARGV[3]) or now), now + ARGV[2]
-local ids = redis.call('ZRANGEBYSCORE', KEYS[1], '-inf', by, 'LIMIT', 0, ARGV[1])
+local lease, ids = now + ARGV[2]
+if ARGV[3] == '1' then
+  ids = redis.call('ZREVRANGEBYSCORE', KEYS[1], now, '-inf', 'LIMIT', 0, ARGV[1])
+else
+  ids = redis.call('ZRANGEBYSCORE', KEYS[1], '-inf', now, 'LIMIT', 0, ARGV[1])
+end
 for _, id in ipairs(ids) do redis.call('ZADD', KEYS[1], lease, id) end
 local next = redis.call('ZRANGE', KEYS[1], 0, 0, 'WITHSCORES')
 return {now, lease, math.max(-1, tonumber(next[2]) or -1), ids}
+"""
+)
+
+_RECALL_DUE = (
+    _NOW
+    + """
+local ids = redis.call('ZRANGEBYSCORE', KEYS[1], '(' .. string.format('%.0f', now), '+inf')
+for _, id in ipairs(ids) do redis.call('ZADD', KEYS[1], now, id) end
+return #ids
 """
 )
 
@@ -203,7 +219,7 @@ _BEGIN_SWEEP = (
     + """
 local kept = redis.call('HMGET', KEYS[1], 'began', 'ended', 'since')
 local began, ended, since = tonumber(kept[1]), tonumber(kept[2]), tonumber(kept[3])
-if began and began <= now and now - began < tonumber(ARGV[1]) then return -1 end
+if ARGV[3] == '0' and began and began <= now and now - began < tonumber(ARGV[1]) then return -1 end
 if ARGV[3] == '1' or not since or not ended or ended > now or now - ended > tonumber(ARGV[2]) then since = now end
 redis.call('HSET', KEYS[1], 'began', now, 'since', since)
 return now - since

@@ -194,6 +194,7 @@ def _hint_needs(settings: Settings, stream: str) -> Iterator[_Need]:
     yield _Need("to note when a retry is due", ("ZREM", due, nobody))
     yield _Need("to note when a retry is due", ("ZSCORE", due, nobody))
     yield _Need("to find what is due", ("ZRANGEBYSCORE", due, _NEVER_AN_ID, _NEVER_AN_ID))
+    yield _Need("to find what is due", ("ZREVRANGEBYSCORE", due, _NEVER_AN_ID, _NEVER_AN_ID))
     yield _Need("to find what is due", ("ZRANGE", due, 0, 0))
     yield _Need("to take the next out of a queue", ("ZPOPMIN", due, _NEVER_AN_ID))
     yield _Need("to let one process do what all need", ("HMGET", sweep, "began"))

@@ -131,11 +131,12 @@ def get(connection: sqlite3.Connection, record_id: str) -> Stored | None:
 
 
 def due(connection: sqlite3.Connection, now: dt.datetime, count: int, after: Due | None = None) -> list[Due]:
-    """Return one page of what waits for an attempt."""
+    """Return one page of what waits for an attempt, or in a queue: then it says when that wait is over."""
     rows = connection.execute(
         """SELECT id, document FROM records INDEXED BY records_due
         WHERE (next_attempt_us IS NOT NULL OR lease_until_us IS NOT NULL) AND id > :after AND
-        (next_attempt_us <= :now OR (state = 'sending' AND lease_until_us <= :now))
+        (next_attempt_us <= :now OR (state = 'sending' AND lease_until_us <= :now) OR
+        (state IN ('sending', 'retrying', 'waiting') AND instr(document, '"queues":[')))
         ORDER BY id LIMIT :count""",
         {"after": after.id if after else "", "now": _microseconds(now), "count": count},
     ).fetchall()
