@@ -18,12 +18,7 @@ ChannelState = Literal[
 AttemptResult = Literal["accepted", "retry", "refused"]
 FINAL: frozenset[State] = frozenset({"delivered", "failed", "in_doubt", "suppressed"})  # the pipeline is done with it
 
-MOVING: tuple[State, ...] = (
-    "retrying",
-    "waiting",
-    "in_doubt",
-)  # a fallback may be due, whatever its primaries wait for
-
+MOVING: tuple[State, ...] = ("retrying", "waiting", "in_doubt")  # a fallback may be due, whatever the others wait for
 EARLIEST, LATEST = dt.datetime(2, 1, 1, tzinfo=dt.UTC), dt.datetime(9998, 1, 1, tzinfo=dt.UTC)  # in every time zone
 LARGEST = 2**31 - 1  # an OpenSearch `integer`
 

@@ -26,8 +26,8 @@ MUTATIONS = (
     Mutation(
         "acknowledge before update",
         "pipeline/process.py",
-        "if isinstance(claim, Claim) and not await deliver(claim, pipeline):",
-        "if isinstance(claim, Claim) and [await pipeline.stream.ack(entry)] and not await deliver(claim, pipeline):",
+        "record = await deliver(claim, pipeline) if isinstance(claim, Claim) else claim",
+        "await pipeline.stream.ack(entry); record = await deliver(claim, pipeline) if isinstance(claim, Claim) else claim",
     ),
     Mutation(
         "an answer believed whatever it calls itself",
@@ -325,11 +325,16 @@ MUTATIONS = (
         "a living owner's entry acknowledged",
         "pipeline/claim.py",
         'if delivery.state == "sending" and not await _owner_is_gone(entry, delivery, pipeline):\n'
-        "            return Disposition.WALK_AWAY",
+        "            return None",
         'if delivery.state == "sending" and not await _owner_is_gone(entry, delivery, pipeline):\n'
-        "            return Disposition.ACKNOWLEDGE",
+        "            return existing.record",
     ),
-    Mutation("a stale owner acknowledges", "pipeline/process.py", 'return state != "sending"', "return True"),
+    Mutation(
+        "a stale owner acknowledges",
+        "pipeline/process.py",
+        'return None if outcome.delivery.state == "sending" else outcome',
+        "return outcome",
+    ),
     Mutation(
         "acceptance not merged",
         "pipeline/attempt.py",

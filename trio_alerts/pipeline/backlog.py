@@ -17,7 +17,7 @@ from trio_alerts.pipeline.worker import Work
 from trio_alerts.ports.hints import DueHint
 from trio_alerts.transitions import SUSPECT_CUTS, lease_expired, moved_back, next_attempt
 
-MAX_WAITING = 1_000  # records of one kind: what is due beyond them is left to others, or to a later look
+WAITING_A_SLOT = 4  # records of one kind: what is due beyond them is left to other processes, or to a later look
 
 
 def due_channels(delivery: Delivery, now: dt.datetime) -> tuple[str, ...] | None:
@@ -45,11 +45,14 @@ class Backlog:
         pipeline: The process.
 
     Attributes:
+        room: How many of one kind may wait: few, so that idle processes get their part of a long backlog.
         at: The server's time when it last said what is due: our own clock may be some milliseconds behind it.
     """
 
     def __init__(self, send: trio.MemorySendChannel[Work], claims: trio.Nursery, pipeline: Pipeline) -> None:
         self.at = EARLIEST
+        self._slots = max(1, pipeline.settings.workers // 4)  # workers that retries may use
+        self.room = WAITING_A_SLOT * self._slots
         self._send = send
         self._claims = claims
         self._pipeline = pipeline
@@ -79,7 +82,7 @@ class Backlog:
         if self._pipeline.stopping.is_set():
             return False
         if channels not in self._kinds:
-            self._kinds[channels], receive = trio.open_memory_channel[str](MAX_WAITING)
+            self._kinds[channels], receive = trio.open_memory_channel[str](self.room)
             self._claims.start_soon(self._feed, channels, receive)
         try:
             self._kinds[channels].send_nowait(record_id)
@@ -103,7 +106,7 @@ class Backlog:
                 if through is None:
                     return
                 taken_until_ms = self._waiting.pop(record_id)
-                if channels in self._full and receive.statistics().current_buffer_used <= MAX_WAITING // 2:
+                if channels in self._full and receive.statistics().current_buffer_used <= self.room // 2:
                     self._full.discard(channels)
                     self._pipeline.agenda.due.ring_by(trio.current_time())
                 # Takes the slot, and keeps any other work on it away.
@@ -113,7 +116,7 @@ class Backlog:
     async def _free_slot(self, channels: tuple[str, ...]) -> tuple[str, ...] | None:
         """Wait for a worker that retries may use; return which channels may use it. None when stopping."""
         while not self._pipeline.stopping.is_set():
-            free = max(1, self._pipeline.settings.workers // 4) - self._pipeline.in_flight.redrives
+            free = self._slots - self._pipeline.in_flight.redrives
             if self._pipeline.in_flight.idle and free:
                 through = tuple(channel for channel in channels if self._may_use_one(channel, free))
                 if through or not channels:

@@ -18,8 +18,6 @@ from trio_alerts.record import Record
 from trio_alerts.reminders import due_hint, places
 from trio_alerts.transitions import moved_back
 
-PAGE = 200  # hints a look
-
 
 async def redrive_records(send: trio.MemorySendChannel[Work], pipeline: Pipeline) -> None:
     """Hand what is due to the workers, at most a quarter of them at a time, until the soft stop.
@@ -55,7 +53,7 @@ async def _look(backlog: Backlog, pipeline: Pipeline) -> float:
     """
     newest = False
     while not pipeline.stopping.is_set():
-        found = await pipeline.hints.take_due(PAGE, pipeline.settings.lease_s, newest=newest)
+        found = await pipeline.hints.take_due(backlog.room, pipeline.settings.lease_s, newest=newest)
         if not found.taken:
             return found.next_in_s
         backlog.at = found.at

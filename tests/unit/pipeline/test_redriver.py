@@ -19,7 +19,6 @@ from trio_alerts.delivery import ChannelDelivery, ChannelState
 from trio_alerts.errors import RefusedContent, Unavailable
 from trio_alerts.held_back import first_state, standby, waiting
 from trio_alerts.outcome import Accepted, Later, Outcome, Retry
-from trio_alerts.pipeline import backlog, redriver
 from trio_alerts.ports.channel import Message
 from trio_alerts.ports.store import Stored
 from trio_alerts.record import Record
@@ -141,10 +140,8 @@ async def test_an_alert_is_sent_again_through_those_of_its_channels_that_have_a_
     assert (attempts - 1, 1) == (retries.world.delivery(again).attempts, retries.channels["healthy"].accepted[both])
 
 
-async def test_what_waits_is_bounded(autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_what_waits_is_bounded(autojump_clock: MockClock) -> None:
     """A backlog that is longer than what may wait is carried in several rounds, each record a few times read."""
-    monkeypatch.setattr(backlog, "MAX_WAITING", 7)
-    monkeypatch.setattr(redriver, "PAGE", 5)
     retries = Channels("only", workers=4, redrive_every_s=1.0)
     retries.channels["only"].latency_s = 0.9
     ids = await retries.add(40, "only")
@@ -183,11 +180,8 @@ async def test_a_slot_is_used_again_as_soon_as_it_is_free(autojump_clock: MockCl
     assert {1.0 + second for second in range(299)} == set(world.channel.sent_at_s)
 
 
-async def test_what_is_due_again_is_not_starved_by_what_becomes_due(
-    autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_what_is_due_again_is_not_starved_by_what_becomes_due(autojump_clock: MockClock) -> None:
     """Retries that come as fast as they are sent: a round ends all the same, and the next begins with the oldest."""
-    monkeypatch.setattr(redriver, "PAGE", 5)
     world, ids = await world_of_due(10, workers=4, retry_schedule_s=(1.0, 1.0))
     template = world.store.records[ids[0]].record
     answers: list[Outcome] = [Retry("busy", 503)]
