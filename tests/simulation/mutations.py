@@ -27,7 +27,8 @@ MUTATIONS = (
         "acknowledge before update",
         "pipeline/process.py",
         "record = await deliver(claim, pipeline) if isinstance(claim, Claim) else claim",
-        "await pipeline.stream.ack(entry); record = await deliver(claim, pipeline) if isinstance(claim, Claim) else claim",
+        "await pipeline.stream.ack(entry)\n"
+        "        record = await deliver(claim, pipeline) if isinstance(claim, Claim) else claim",
     ),
     Mutation(
         "an answer believed whatever it calls itself",
