@@ -18,7 +18,7 @@ from trio_alerts.ports.store import Stored
 from trio_alerts.record import Record
 from trio_alerts.settings.settings import Settings
 from trio_alerts.store import open_records
-from trio_alerts.text import one_line
+from trio_alerts.text import in_words, one_line
 
 
 def _execute(arguments: argparse.Namespace, settings: Settings) -> int:
@@ -72,8 +72,13 @@ def _in_words(channel: ChannelDelivery) -> str:
     match channel.state:
         case "standby":
             return f"stands by for {one_line(' or '.join(channel.fallback_of))}, due {due}"
+        case "waiting" if channel.unconfigured_since:
+            return f"waits for a process that knows this channel, to {due} at the longest"
         case "waiting":
             return f"waits until the service takes more alerts, to {due} at the longest"
+        case "suppressed" if channel.since and channel.next_attempt_at:
+            left = in_words((channel.next_attempt_at - channel.since).total_seconds())
+            return f"suppressed with its primaries; sent after all, they have {left} before it is due"
         case "spared":
             return "needed no more: another channel made it good"
     return ""

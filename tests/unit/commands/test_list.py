@@ -226,12 +226,14 @@ def test_no_moments(text: str) -> None:
 
 
 def test_show_says_why_a_channel_is_held_back(store: FakeStore) -> None:
-    """For whom a fallback stands by, and until when; that another one waits; that a third is needed no more."""
+    """For whom it waits or stands by, and until when; that another one is needed no more."""
     later = NOW + dt.timedelta(seconds=320)
     channels = (
         waiting("slack", NOW, later),
         standby("email", ["slack", "chat"], later),
         ChannelDelivery("sms", "spared"),
+        ChannelDelivery("chat", "waiting", next_attempt_at=later, unconfigured_since=NOW),
+        ChannelDelivery("mail", "suppressed", next_attempt_at=later, since=NOW, fallback_of=("chat",)),
     )
     store.put(record(1, first_state(channels, "me/1", NOW, 60.0)))
 
@@ -241,6 +243,8 @@ def test_show_says_why_a_channel_is_held_back(store: FakeStore) -> None:
         ("slack", "waits until the service takes more alerts, to 2026-11-16 09:05:20Z at the longest"),
         ("email", "stands by for slack or chat, due 2026-11-16 09:05:20Z"),
         ("sms", "needed no more: another channel made it good"),
+        ("chat", "waits for a process that knows this channel, to 2026-11-16 09:05:20Z at the longest"),
+        ("mail", "suppressed with its primaries; sent after all, they have 5 min before it is due"),
     ):
         assert f"  {said}" == lines[lines.index(f"channel {channel}:") + 1]
 
