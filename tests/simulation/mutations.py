@@ -730,7 +730,7 @@ MUTATIONS = (
         "held_back.py",
         'movable = delivery.state not in ("sending", "quarantined", "delivered")',
         'movable = delivery.state not in ("sending", "quarantined")',
-        "tests/unit/test_state_machine.py::test_the_diagrams_show_what_can_happen",
+        "tests/unit/test_held_back.py::test_a_silence_suppresses_what_is_about_to_be_sent",
     ),
     Mutation(
         "a lifted silence sends through channels that it never held",

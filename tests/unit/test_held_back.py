@@ -216,6 +216,7 @@ def test_a_silence_suppresses_what_is_about_to_be_sent() -> None:
     record = silenced(next_attempt(record, "me/2", at(5), 60.0), "7", "a drill", at(5))
     assert ("delivered", ["delivered", "suppressed"], 1) == (record.state, states(record), record.attempts)
     assert ("silence:7", "a drill") == (record.suppressed_by, record.reason)
+    assert None is silence_lifted(record, "eve/1", at(9))  # what is delivered never goes back
 
     quiet = silenced(begun, "7", "a drill", NOW)
     assert (["suppressed"] * 2, [0, 0]) == (states(quiet), [channel.attempts for channel in quiet.channels])
