@@ -689,14 +689,14 @@ MUTATIONS = (
     Mutation(
         "a retry sent in spite of a silence",
         "pipeline/backlog.py",
-        "after = unless_silenced(begun, stored.record, pipeline)",
-        "after = begun",
+        "        begun = unless_silenced(begun, stored.record, pipeline)\n",
+        "",
     ),
     Mutation(
         "a takeover sent in spite of a silence",
         "pipeline/claim.py",
-        "mine = unless_silenced(begun, alert.event, pipeline)",
-        "mine = begun",
+        "            begun = unless_silenced(begun, alert.event, pipeline)\n            mine = await",
+        "            mine = await",
         "tests/unit/pipeline/test_silences.py::test_a_takeover_counts_its_doubt_first",
     ),
     Mutation(

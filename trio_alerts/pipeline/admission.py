@@ -80,9 +80,11 @@ async def _ask(gate: ChannelGate, pipeline: Pipeline, behind: int | None, *, pro
             head = (await pipeline.hints.heads([gate.name])).get(gate.name)
             if head is not None and head.severity_rank >= behind:
                 return Closed("queue", 0.0)
-        return await pipeline.gates.ask(gate.name, gate.rate, probe=probe)
+        answer = await pipeline.gates.ask(gate.name, gate.rate, probe=probe)
     except Unavailable:  # whoever waits for Redis says so
         return Closed("unanswered", ASK_AGAIN_S)
+    await pipeline.fault_point.reach("after_gate")
+    return answer
 
 
 def _report(unknown: Sequence[str], pipeline: Pipeline) -> None:

@@ -9,6 +9,7 @@ from msgspec.structs import replace
 from trio_alerts.delivery import ChannelDelivery, Delivery
 from trio_alerts.errors import AlertError, NewerRecord
 from trio_alerts.outcome import Accepted, Later, Outcome, Refused, Retry
+from trio_alerts.pipeline.admission import ADMITTED_FOR_S, may_pass, why_closed
 from trio_alerts.pipeline.claim import Claim
 from trio_alerts.pipeline.state import Pipeline
 from trio_alerts.ports.channel import Message
@@ -16,7 +17,8 @@ from trio_alerts.ports.store import Stored
 from trio_alerts.record import Record
 from trio_alerts.transitions import settled, with_acceptances
 
-Outcomes = MutableMapping[str, tuple[Outcome, float]]  # by channel: what came of it, and how long it took in seconds
+# By channel: what came of it, and how long it took in seconds.
+Outcomes = MutableMapping[str, tuple[Outcome | Later, float]]
 
 ACCEPTED_ALONE_S = 1.0  # a sibling that takes longer is worth a write; most answer sooner, and then one write is enough
 
@@ -33,8 +35,8 @@ def notify(claim: Claim, outcomes: Outcomes, pipeline: Pipeline) -> Awaitable[Cl
     parts = record.delivery.sending()
     message = Message(record.id, payload, started_s + pipeline.settings.send_timeout_s)
     if len(parts) == 1:  # the common case needs no task of its own
-        return _attempt(parts[0], message, started_s, outcomes, pipeline)
-    return _attempts(parts, message, started_s, claim, outcomes, pipeline)
+        return _attempt(parts[0], message, claim, outcomes, pipeline)
+    return _attempts(parts, message, claim, outcomes, pipeline)
 
 
 async def update(claim: Claim, outcomes: Outcomes, pipeline: Pipeline) -> Record:
@@ -101,7 +103,6 @@ def _accepted(outcomes: Outcomes) -> list[str]:
 async def _attempts(
     parts: Sequence[ChannelDelivery],
     message: Message,
-    started_s: float,
     claim: Claim,
     outcomes: Outcomes,
     pipeline: Pipeline,
@@ -115,7 +116,7 @@ async def _attempts(
 
     async def attempt(part: ChannelDelivery) -> None:
         nonlocal later
-        await _attempt(part, message, started_s, outcomes, pipeline)
+        await _attempt(part, message, claim, outcomes, pipeline)
         if len(outcomes) == len(parts):
             attempts.cancel_scope.cancel()
         elif [part.name] == _accepted(outcomes):
@@ -153,40 +154,23 @@ def _for(part: ChannelDelivery, message: Message) -> Message:
     return replace(message, may_be_repeat=True) if part.in_doubt else message
 
 
-def _until_there_is_waiting(outcome: Outcome | Later) -> Outcome:
-    """Take a limit for a failure that names its time: a record cannot say yet that it waits for a channel."""
-    if isinstance(outcome, Later):
-        return Retry(outcome.reason, outcome.status, outcome.after_s, answer=outcome.answer)
-    return outcome
-
-
 async def _attempt(
-    part: ChannelDelivery, message: Message, started_s: float, outcomes: Outcomes, pipeline: Pipeline
+    part: ChannelDelivery, message: Message, claim: Claim, outcomes: Outcomes, pipeline: Pipeline
 ) -> None:
-    outcome: Outcome
-    channel, health = pipeline.channels.get(part.name), pipeline.health_of(part.name)
-    if channel is None:
-        outcome = Refused("this channel is no longer configured")
-    else:
-        send = pipeline.bulkhead.started(part.name, retry=part.attempts > 1)
-        try:
-            outcome = _until_there_is_waiting(await channel.send(_for(part, message)))
-        except trio.TooSlowError:
-            outcome = Retry(f"no answer within {pipeline.settings.send_timeout_s:g} s", unseen=True)
-        except Exception as fault:  # noqa: BLE001 - a bug of one channel is no reason to end the others' work
-            outcome = Retry(f"a bug in this channel ({type(fault).__name__})", unseen=True)
-            if health.is_new(type(fault)):
-                logger.opt(exception=fault).error(
-                    "{record_id}: channel {channel} failed unexpectedly, please report this bug; "
-                    "the attempt counts as unseen",
-                    record_id=message.id,
-                    channel=part.name,
-                )
-        if send is not None:  # else, or if cancelled, nobody counts any more
-            send.ended(accepted=isinstance(outcome, Accepted))
+    started_s, retry = trio.current_time(), part.attempts > 1
+    if started_s - claim.admitted_at_s > ADMITTED_FOR_S and not may_pass(part.name, pipeline, retry=retry):
+        closed = await why_closed(part.name, pipeline, retry=retry)
+        if closed is not None:
+            outcomes[part.name] = (Later(f"not sent, since it takes nothing now ({closed.why})", closed.for_s), 0.0)
+            return
+    outcome = await _send(part, message, pipeline)
     now_s = trio.current_time()
     outcomes[part.name] = (outcome, now_s - started_s)
-    health.note(outcome, message.id, part.attempts, now_s)
+    gate, shut = pipeline.channel_gates.get(part.name), False
+    if gate is not None:
+        shut = gate.view.open_s is not None
+        gate.note(outcome, message.id, now_s)
+    pipeline.health_of(part.name).note(outcome, message.id, part.attempts, now_s, shut=shut)
     logger.debug(
         "{record_id}: {channel} {}",
         outcome.reason or "accepted it",
@@ -195,3 +179,28 @@ async def _attempt(
         status=outcome.status,
         attempt=part.attempts,
     )
+
+
+async def _send(part: ChannelDelivery, message: Message, pipeline: Pipeline) -> Outcome | Later:
+    """Send, whatever comes of it: only a cancellation gets out."""
+    channel = pipeline.channels.get(part.name)
+    if channel is None:
+        return Refused("this channel is no longer configured")
+    outcome: Outcome | Later
+    send = pipeline.bulkhead.started(part.name, retry=part.attempts > 1)
+    try:
+        outcome = await channel.send(_for(part, message))
+    except trio.TooSlowError:
+        outcome = Retry(f"no answer within {pipeline.settings.send_timeout_s:g} s", unseen=True)
+    except Exception as fault:  # noqa: BLE001 - a bug of one channel is no reason to end the others' work
+        outcome = Retry(f"a bug in this channel ({type(fault).__name__})", unseen=True)
+        if pipeline.health_of(part.name).is_new(type(fault)):
+            logger.opt(exception=fault).error(
+                "{record_id}: channel {channel} failed unexpectedly, please report this bug; "
+                "the attempt counts as unseen",
+                record_id=message.id,
+                channel=part.name,
+            )
+    if send is not None:  # else, or if cancelled, nobody counts any more
+        send.ended(accepted=isinstance(outcome, Accepted))
+    return outcome

@@ -10,6 +10,7 @@ from msgspec.structs import replace
 
 from trio_alerts.delivery import EARLIEST, MOVING, Delivery
 from trio_alerts.errors import NewerRecord, RefusedContent, Stopping, Unavailable
+from trio_alerts.pipeline.admission import unless_closed
 from trio_alerts.pipeline.claim import Claim, try_to_claim
 from trio_alerts.pipeline.silences import unless_silenced
 from trio_alerts.pipeline.state import Pipeline
@@ -182,7 +183,8 @@ async def _claim(record_id: str, through: Collection[str], now: dt.datetime, pip
     owner, stamped_at_s = pipeline.new_owner(), trio.current_time()
     if delivery.state in MOVING and any(one.is_due(now) and one.name in through for one in delivery.channels):
         begun = next_attempt(delivery, owner, now, pipeline.settings.lease_s, through)
-        after = unless_silenced(begun, stored.record, pipeline)
+        begun = unless_silenced(begun, stored.record, pipeline)
+        after = await unless_closed(begun, stored.record, pipeline, retry=True)
     elif (
         delivery.state == "sending"
         and delivery.lease_until is not None
@@ -197,7 +199,7 @@ async def _claim(record_id: str, through: Collection[str], now: dt.datetime, pip
         return None
     if any(channel.fallback_of for channel in after.sending()):
         await pipeline.fault_point.reach("before_fallback")
-    # Also None: settled by `lease_expired`, or silenced.
+    # Also None: settled by `lease_expired`, silenced, or turned away by every channel.
     return await try_to_claim(replace(stored.record, delivery=after), stored.version, stamped_at_s, pipeline)
 
 

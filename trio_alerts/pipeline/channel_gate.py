@@ -8,6 +8,8 @@ from trio_alerts.outcome import Accepted, Later, Outcome, Refused
 from trio_alerts.pipeline.outage import Signal
 from trio_alerts.ports.gates import ROW, Closed, GateView, News, Rate
 
+_ANSWERS = (Accepted, Refused)  # who refuses an alert is there: it ends a row as an acceptance does
+
 
 class ChannelGate:
     """One channel's gate. An alert passes a free one without asking anybody.
@@ -55,8 +57,8 @@ class ChannelGate:
             self._closed, self._closed_until_s = answer, trio.current_time() + answer.for_s
 
     def note(self, outcome: Outcome | Later, record_id: str, now_s: float) -> None:
-        """Take in the outcome of an attempt. Who refuses an alert is there: it ends a row as an acceptance does."""
-        if isinstance(outcome, Accepted | Refused):
+        """Take in the outcome of an attempt that was made."""
+        if isinstance(outcome, _ANSWERS):
             self._accepted_at_s = now_s
             if self._attempts:
                 self._forget_failures()

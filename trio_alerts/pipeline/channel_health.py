@@ -4,12 +4,16 @@ A channel is failing when nothing was accepted for `FAILING_AFTER_S` while attem
 in a hundred fail is not: their retries deliver. That is reported too, but at most once a minute.
 """
 
+import math
+
 from loguru import logger
 
-from trio_alerts.outcome import Accepted, Outcome, Refused, Retry
+from trio_alerts.outcome import Accepted, Later, Outcome, Refused, Retry
+from trio_alerts.ports.gates import GateView
 from trio_alerts.text import in_words
 
 FAILING_AFTER_S = 30.0  # by then the first retry, after 5 s, has failed too, or is slow
+LIMITS_EVERY_S = 60.0
 MOST_REASONS = 5  # that are each reported at once; a receiver could find a new one for every attempt
 
 
@@ -29,6 +33,7 @@ class ChannelHealth:
         self._reported: set[str] = set()  # reasons; forgotten after a minute without a failure
         self._bugs: set[type[Exception]] = set()
         self._failed = self._unreported = 0  # attempts since the last report
+        self._limit_reported_s = -math.inf
 
     def __repr__(self) -> str:
         return f"<ChannelHealth of {self._name}: {self.attempts} attempts failed since the last was accepted>"
@@ -43,23 +48,38 @@ class ChannelHealth:
         self._bugs.add(bug)
         return not known
 
-    def note(self, outcome: Outcome, record_id: str, attempt: int, now_s: float) -> None:
-        """Take in the outcome of an attempt, the alert's `attempt`-th through this channel."""
+    def note(self, outcome: Outcome | Later, record_id: str, attempt: int, now_s: float, *, shut: bool = False) -> None:
+        """Take in the outcome of an attempt, the alert's `attempt`-th through this channel.
+
+        `shut`: its breaker was open. That it closes is logged where it closes for all processes.
+        """
         if isinstance(outcome, Accepted):
             if self.failing_since_s is not None:
-                self._accepted(now_s, self.failing_since_s)
+                self._accepted(now_s, self.failing_since_s, shut=shut)
+        elif isinstance(outcome, Later):
+            self._limited(outcome, now_s)
         else:
             self._not_accepted(outcome, record_id, attempt, now_s)
 
-    def report(self, now_s: float, waiting: int | None) -> None:
-        """Report once a minute how it does, unless it does well; `waiting` alerts wait for a retry (None: unknown)."""
+    def report(self, now_s: float, waiting: int | None, seen: GateView | None = None) -> None:
+        """Report once a minute how it does, unless it does well.
+
+        Args:
+            now_s: The time.
+            waiting: How many alerts are in its queue or wait for a retry; None: unknown.
+            seen: What all processes saw of it; None: unknown.
+        """
         last, since_s = self._last, self.failing_since_s
         if last is not None and since_s is not None and self.is_failing(now_s):
-            if waiting == 0 and not self._failed:  # others delivered them, or gave up: this process cannot know
-                self._reset()
-                logger.info("channel {channel}: no alert waits for it any more", channel=self._name)
+            if not self._failed and (waiting == 0 or (seen is not None and not seen.attempts)):
+                self._reset()  # others delivered, or gave up: this process makes no attempt that would show it
+                logger.info(
+                    "channel {channel}: {}",
+                    "no alert waits for it any more" if waiting == 0 else "another process finds it well again",
+                    channel=self._name,
+                )
             else:
-                self._report_failing(last, now_s - since_s, waiting)
+                self._report_failing(last, now_s - since_s, waiting, seen or GateView())
         elif last is not None and self._unreported:
             logger.warning(
                 "channel {channel}: {} failed in the last minute, others were accepted; the last answer: {reason}",
@@ -73,13 +93,14 @@ class ChannelHealth:
             self._reported.clear()
         self._failed = self._unreported = 0
 
-    def _report_failing(self, last: Retry | Refused, for_s: float, waiting: int | None) -> None:
+    def _report_failing(self, last: Retry | Refused, for_s: float, waiting: int | None, seen: GateView) -> None:
+        for_s, attempts = max(for_s, seen.failing_s), max(self.attempts, seen.attempts)
         logger.error(
             "channel {channel} is failing: nothing accepted for {}, {} failed, {}; the last answer: {reason}",
             in_words(for_s),
-            _counted(self.attempts, "attempt"),
+            _counted(attempts, "attempt"),
             "how many alerts wait is unknown" if waiting is None else _alerts_wait(waiting),
-            attempts=self.attempts,
+            attempts=attempts,
             channel=self._name,
             reason=last.reason,
             status=last.status,
@@ -87,8 +108,21 @@ class ChannelHealth:
             waiting=waiting,
         )
 
-    def _accepted(self, now_s: float, since_s: float) -> None:
-        if self.is_failing(now_s):
+    def _limited(self, outcome: Later, now_s: float) -> None:
+        """Say once a minute that the service wants nothing for a while: that is no failure, and nothing is lost."""
+        if now_s - self._limit_reported_s < LIMITS_EVERY_S:
+            return
+        self._limit_reported_s = now_s
+        logger.warning(
+            "channel {channel}: {reason}; nothing is sent to it for {}, and its alerts wait",
+            in_words(outcome.after_s),
+            channel=self._name,
+            reason=outcome.reason,
+            status=outcome.status,
+        )
+
+    def _accepted(self, now_s: float, since_s: float, *, shut: bool) -> None:
+        if self.is_failing(now_s) and not shut:
             logger.info(
                 "channel {channel} accepts again, after {} and {}",
                 in_words(now_s - since_s),

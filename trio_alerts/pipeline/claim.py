@@ -13,6 +13,7 @@ from trio_alerts.alert import Alert, Entry
 from trio_alerts.delivery import FINAL, ChannelDelivery, Delivery
 from trio_alerts.errors import RefusedContent
 from trio_alerts.held_back import first_state, standby
+from trio_alerts.pipeline.admission import unless_closed
 from trio_alerts.pipeline.silences import unless_silenced
 from trio_alerts.pipeline.state import Pipeline
 from trio_alerts.ports.store import Stored
@@ -26,11 +27,13 @@ class Claim(Struct, frozen=True):
     """A record that is ours: the state `sending` with our owner token, at this version.
 
     `stamped_at_s` is the monotonic time before its lease was written; `payload` is what receivers get, if it is known
-    already; `taken_until_ms` is of the hint that led to it, if one did: see `Taken`.
+    already; `admitted_at_s` is the monotonic time at which its channels were asked whether they take it;
+    `taken_until_ms` is of the hint that led to it, if one did: see `Taken`.
     """
 
     stored: Stored
     stamped_at_s: float
+    admitted_at_s: float
     payload: bytes | None = None
     taken_until_ms: int | None = None
 
@@ -64,7 +67,8 @@ async def persist(entry: Entry, alert: Alert, pipeline: Pipeline) -> Claim | Rec
         delivery = suppressed(decision.rule)
     else:
         begun = _first_attempt(decision, owner, now, pipeline.settings.lease_s)
-        delivery = unless_silenced(begun, alert.event, pipeline)
+        begun = unless_silenced(begun, alert.event, pipeline)
+        delivery = await unless_closed(begun, alert.event, pipeline)
     record = Record(entry.record_id, alert.body, delivery)
     store, rounds = pipeline.store_before_send, 0
     while True:
@@ -112,7 +116,8 @@ async def resume(
             mine = left_to_redriver(delivery, entry.deliveries - 1, now, pipeline.retry_policy())
         else:
             begun = taken_over(delivery, owner, now, lease_s, pipeline.retry_policy())
-            mine = unless_silenced(begun, alert.event, pipeline)
+            begun = unless_silenced(begun, alert.event, pipeline)
+            mine = await unless_closed(begun, alert.event, pipeline)
         taken = await store.replace(replace(existing.record, delivery=mine), existing.version)
         if isinstance(taken, Stored):
             logger.warning(
@@ -133,22 +138,24 @@ async def claim_again(claim: Claim, pipeline: Pipeline) -> Claim | None:
     stamped_at_s = trio.current_time()
     record = claim.stored.record
     longer = replace(record, delivery=renewed(record.delivery, pipeline.clock.now(), pipeline.settings.lease_s))
-    return await try_to_claim(longer, claim.stored.version, stamped_at_s, pipeline, claim.payload)
+    again = await try_to_claim(longer, claim.stored.version, stamped_at_s, pipeline)
+    return again and replace(again, admitted_at_s=claim.admitted_at_s, payload=claim.payload)
 
 
 async def try_to_claim(
-    record: Record, version: tuple[int, int], stamped_at_s: float, pipeline: Pipeline, payload: bytes | None = None
+    record: Record, version: tuple[int, int], stamped_at_s: float, pipeline: Pipeline
 ) -> Claim | None:
     """Write a record whose owner we are; None if somebody else was first, or if it has nothing to send.
 
-    A conflict may be a write of our own whose answer was lost: our token in the record shows it.
+    Its channels were asked just now. A conflict may be a write of our own whose answer was lost: our token in the
+    record shows it.
     """
     written = await pipeline.store_before_send.replace(record, version)
     current = written if isinstance(written, Stored) else await pipeline.store_before_send.get(record.id)
     owner = record.delivery.owner
     if current is None or current.record.delivery.owner != owner or not current.record.delivery.sending():
         return None
-    return Claim(current, stamped_at_s, payload)
+    return Claim(current, stamped_at_s, stamped_at_s)
 
 
 def _first_attempt(where: Deliver, owner: str, now: dt.datetime, lease_s: float) -> Delivery:
@@ -169,4 +176,6 @@ async def _owner_is_gone(entry: Entry, delivery: Delivery, pipeline: Pipeline) -
 
 
 def _claim_or_done(stored: Stored, stamped_at_s: float, payload: bytes) -> Claim | Record:
-    return Claim(stored, stamped_at_s, payload) if stored.record.delivery.state == "sending" else stored.record
+    if stored.record.delivery.state != "sending":
+        return stored.record
+    return Claim(stored, stamped_at_s, stamped_at_s, payload)

@@ -14,6 +14,7 @@ from trio_alerts.errors import SettingsError
 POINTS = (
     "after_read",
     "after_parse",
+    "after_gate",
     "after_persist",
     "before_send",
     "after_acceptance",

@@ -1,6 +1,7 @@
 """The reporter: once a minute it logs what is not working."""
 
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Sequence
 
 import trio
 
@@ -16,17 +17,21 @@ async def report_trouble(pipeline: Pipeline) -> None:
         await trio.sleep(EVERY_S)
         for outage in (pipeline.stream_outage, pipeline.store_outage):
             outage.report()
-        waiting = await _waiting(pipeline)
+        failing = [name for name, health in pipeline.health.items() if health.is_failing(trio.current_time())]
+        waiting = await _waiting(failing, pipeline)
         for name, health in pipeline.health.items():
-            health.report(trio.current_time(), None if waiting is None else waiting.get(name, 0))
+            gate = pipeline.channel_gates.get(name)
+            count = None if waiting is None else waiting[name]
+            health.report(trio.current_time(), count, None if gate is None else gate.view)
 
 
-async def _waiting(pipeline: Pipeline) -> Mapping[str, int] | None:
-    """Count the alerts that wait for a retry, by channel; None if that is unknown, or of no interest."""
-    now_s = trio.current_time()
-    if pipeline.store_outage.under_way or not any(health.is_failing(now_s) for health in pipeline.health.values()):
+async def _waiting(failing: Sequence[str], pipeline: Pipeline) -> Counter[str] | None:
+    """Count the alerts in the queues of these channels, and those that wait for a retry; None if it is unknown."""
+    if pipeline.store_outage.under_way or not failing:
         return None
     try:
-        return await pipeline.store.waiting()
+        waiting = Counter(await pipeline.store.waiting())
+        waiting.update({name: head.waiting for name, head in (await pipeline.hints.heads(failing)).items()})
     except Unavailable:
         return None
+    return waiting

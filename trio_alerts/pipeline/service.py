@@ -9,6 +9,7 @@ from loguru import logger
 from trio_alerts.deployment import new_identity, refuse_foreign, take_possession
 from trio_alerts.errors import Interrupted, Unavailable
 from trio_alerts.pipeline.claimer import claim_entries
+from trio_alerts.pipeline.gates import watch_gates
 from trio_alerts.pipeline.guard import guard_store
 from trio_alerts.pipeline.janitor import run_janitor
 from trio_alerts.pipeline.keepalive import keep_alive
@@ -42,6 +43,7 @@ async def serve(pipeline: Pipeline, *, task_status: trio.TaskStatus[None] = trio
             for helper in (keep_alive, refund_deliveries, guard_store, run_janitor, report_trouble):
                 helpers.start_soon(helper, pipeline)
             await helpers.start(watch_silences, pipeline)  # before the first alert
+            await helpers.start(watch_gates, pipeline)
             pipeline.reading = True
             task_status.started()
             settings = pipeline.settings

@@ -3,6 +3,7 @@
 One `FakeServer` holds the streams; each process of a test has its own views of it, for one consumer: see `FakeStream`.
 """
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TypeVar
@@ -105,14 +106,14 @@ class HintKeys:
 class KeptGate:
     """One channel's gate; all times are the server's."""
 
-    tat_s: float = 0.0
-    until_s: float = 0.0
+    tat_s: float = -math.inf
+    until_s: float = -math.inf
     first_s: float | None = None
     failed: list[str] = field(default_factory=list)
     attempts: int = 0
     reason: str = ""
     open_s: float | None = None
-    probe_s: float = 0.0
+    probe_s: float = -math.inf
 
 
 class FakeServer:

@@ -8,12 +8,14 @@ from msgspec.structs import replace
 from trio.testing import MockClock
 
 from tests.support.fakes.channel import FakeChannel
-from tests.support.fakes.world import EVENT, World
+from tests.support.fakes.world import EVENT, GROUP, STREAM, World
 from trio_alerts.delivery import UNCONFIGURED, Delivery
 from trio_alerts.event import AlertEvent, parse_event
 from trio_alerts.exact_json import encode
-from trio_alerts.outcome import Later
+from trio_alerts.outcome import Later, Retry
 from trio_alerts.pipeline.admission import unless_closed, why_closed
+from trio_alerts.pipeline.claim import Disposition
+from trio_alerts.pipeline.process import process_entry
 from trio_alerts.pipeline.state import Pipeline
 from trio_alerts.ports.gates import Closed, News
 from trio_alerts.ports.hints import Queued
@@ -22,6 +24,7 @@ from trio_alerts.transitions import first_attempt
 
 NOW = dt.datetime(2026, 11, 26, 2, 0, tzinfo=dt.UTC)
 LIMITED = ChannelSettings(name="slack", rate_per_s=1.0, burst=2)
+RARE = ChannelSettings(name="webhook", rate_per_s=0.001)
 PAGER = ChannelSettings(name="pager", aliases=("old-pager",))
 
 
@@ -177,3 +180,66 @@ async def test_a_record_says_how_severe_it_is(world: World, autojump_clock: Mock
     changed = replace(record, body=record.body.replace(b'"severity_rank":3', b'"severity_rank":"3"'))
     assert record.body != changed.body
     assert ["waiting"] == states(await unless_closed(begun, changed, pipeline, retry=True))
+
+
+async def test_a_new_alert_is_recorded_as_waiting_before_anything_is_sent(
+    world: World, autojump_clock: MockClock
+) -> None:
+    """It is acknowledged, with no attempt; nobody is asked about what was silenced or suppressed."""
+    pipeline = world.pipeline(channels=(RARE,))
+    sent, _ = await world.carry(pipeline)
+    entry, disposition = await world.carry(pipeline)
+    waiting = world.delivery(entry.record_id)
+    assert ("delivered", "waiting", Disposition.ACKNOWLEDGE) == (
+        *(world.delivery(sent.record_id).state, waiting.state),
+        disposition,
+    )
+    assert (0, 0, None) == (waiting.attempts, waiting.channels[0].attempts, waiting.last_at)
+    assert ({}, 1) == (world.pending, len(world.channel.sends))
+
+
+async def test_a_takeover_waits_as_well(world: World, autojump_clock: MockClock) -> None:
+    """Its doubt is counted; the repeat is sent when there is a token."""
+    dying, living = (world.pipeline(name, channels=(RARE,)) for name in ("dying", "living"))
+    world.emit()
+    entry = await world.take(dying)
+    with trio.move_on_after(1.0):
+        world.channel.latency_s = 60.0
+        await process_entry(entry, dying)
+    await trio.sleep(60.0)
+    taken = replace(entry, claimed=True, deliveries=2)
+    world.server.pending(STREAM, GROUP)[entry.id].consumer = "living"
+    assert Disposition.ACKNOWLEDGE is await process_entry(taken, living)
+    delivery = world.delivery(entry.record_id)
+    assert ("waiting", 1, 1, 1) == (
+        *(delivery.state, delivery.in_doubt, delivery.attempts),
+        delivery.channels[0].attempts,
+    )
+    assert 1 == len(world.channel.sends)
+
+
+async def test_a_retry_that_finds_its_gate_closed_waits(world: World, autojump_clock: MockClock) -> None:
+    """No step of the schedule is used, and nothing is sent."""
+    world.channel.decide = lambda _: Retry("busy", 503)
+    async with world.serving(world.pipeline(channels=(RARE,), retry_schedule_s=(5.0, 5.0))):
+        record_id = world.emit()
+        await trio.sleep(20.0)
+        delivery = world.delivery(record_id)
+    assert ("waiting", 1, 1, "busy") == (
+        *(delivery.state, delivery.attempts, delivery.channels[0].attempts),
+        delivery.last_error,
+    )
+    assert 1 == len(world.channel.sends)
+
+
+@pytest.mark.parametrize(("created_in_s", "state"), [(0.9, "delivered"), (1.1, "waiting")])
+async def test_a_token_is_good_for_a_second(
+    created_in_s: float, state: str, world: World, autojump_clock: MockClock
+) -> None:
+    """A store that took longer leaves one that others have had since: it is asked again, and no byte goes out."""
+    pipeline = world.pipeline(channels=(RARE,))
+    world.store.latency_s = created_in_s
+    entry, _ = await world.carry(pipeline)
+    delivery = world.delivery(entry.record_id)
+    assert (state, int(state == "delivered")) == (delivery.state, len(world.channel.sends))
+    assert int(state == "delivered") == delivery.channels[0].attempts

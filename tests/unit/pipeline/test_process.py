@@ -296,15 +296,24 @@ async def test_only_what_may_have_arrived_is_sent_as_a_repeat(unseen: bool, auto
     assert [False, unseen] == repeats
 
 
-async def test_a_limit_is_a_failure_that_names_its_time(autojump_clock: MockClock) -> None:
-    """Nobody has the alert, and it is sent when the service said, not before."""
+async def test_a_limit_makes_an_alert_wait(autojump_clock: MockClock) -> None:
+    """Nobody has the alert, and no step is used; the next one is not even sent."""
     world = World([Later("limited", after_s=45.0)])
-    entry, _ = await world.carry()
+    pipeline = world.pipeline()
+    entry, disposition = await world.carry(pipeline)
     delivery = world.delivery(entry.id)
+    assert ("waiting", 0, "limited", 0) == (
+        *(delivery.state, delivery.in_doubt, delivery.last_error),
+        delivery.channels[0].attempts,
+    )
+    assert (Disposition.ACKNOWLEDGE, {}) == (disposition, world.pending)
 
-    assert ("retrying", 0, "limited") == (delivery.state, delivery.in_doubt, delivery.last_error)
-    assert delivery.last_at is not None
-    assert delivery.last_at + dt.timedelta(seconds=45) == delivery.next_attempt_at
+    entry, disposition = await world.carry(pipeline)
+    assert ("waiting", 0, Disposition.ACKNOWLEDGE) == (
+        *(world.delivery(entry.id).state, world.delivery(entry.id).attempts),
+        disposition,
+    )
+    assert 1 == len(world.channel.sends)
 
 
 async def test_an_attempt_in_doubt_is_held_where_the_policy_says_so(autojump_clock: MockClock) -> None:
