@@ -152,12 +152,14 @@ class GatesContract:
             assert await gates.ask(CHANNEL) is None
 
     async def test_an_acceptance_forgets_what_failed_before(self, world: GatesWorld) -> None:
-        """And no more than that: what failed after it, in the same news, begins the next row."""
+        """And no more than that: what failed after it, in the same news, begins the next row; tokens stay spent."""
         async with world.open() as gates:
+            assert 3 == await granted(gates, SLOW)
             await look(gates, failures(1, 9))
             after = await look(gates, failures(10, 12, accepted=True))
             assert (3, 3) == (after.row, after.attempts)
             assert WELL == await look(gates, News(accepted=True))
+            await closed(gates, "rate", 100.0, SLOW)
 
     async def test_the_services_own_word_opens_it_at_once(self, world: GatesWorld) -> None:
         """With the first alert; other channels go on."""

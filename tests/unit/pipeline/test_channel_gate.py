@@ -52,6 +52,14 @@ async def test_failures_are_news_once(autojump_clock: MockClock) -> None:
     assert (None, 0) == (ours.take_news(2.0), urgent.count)
 
 
+async def test_an_alert_that_always_fails_counts_once(autojump_clock: MockClock) -> None:
+    """Twenty attempts of one alert say nothing about the receiver."""
+    ours, _ = gate()
+    for _ in range(20):
+        ours.note(BUSY, "1-0", trio.current_time())
+    assert News(failed=("1-0",), attempts=20, reason="answered 503") == ours.take_news(1.0)
+
+
 @pytest.mark.parametrize("answer", [Accepted(200), Refused("refused with 400", 400)])
 async def test_an_acceptance_forgets_what_failed_before_it(answer: Outcome, autojump_clock: MockClock) -> None:
     """A receiver that refuses an alert is there; what fails afterwards begins a row."""
