@@ -503,8 +503,8 @@ MUTATIONS = (
     Mutation(
         "an exception out of a channel ends the process",
         "pipeline/attempt.py",
-        "        except Exception as fault:  # noqa: BLE001",
-        "        except ArithmeticError as fault:  # noqa: BLE001",
+        "    except Exception as fault:  # noqa: BLE001",
+        "    except ArithmeticError as fault:  # noqa: BLE001",
         "tests/unit/pipeline/test_process.py::test_an_exception_out_of_a_channel_is_its_attempt_s_outcome",
     ),
     Mutation(
@@ -584,7 +584,7 @@ MUTATIONS = (
     Mutation(
         "a channel that is down is said once",
         "pipeline/reporter.py",
-        "health.report(trio.current_time(), None if waiting is None else waiting.get(name, 0))",
+        "health.report(trio.current_time(), count, None if gate is None else gate.view)",
         "pass",
         "tests/unit/pipeline/test_channel_health.py::test_a_channel_that_is_down_is_said_each_minute",
     ),

@@ -17,6 +17,7 @@ class _Held:
     entry: Entry | None  # None: a redrive, whose entry was acknowledged long ago
     since_s: float  # monotonic
     channels: Collection[str]  # of a redrive: those that it goes through
+    drained: bool
     worker: trio.lowlevel.Task | None = None  # once it is begun with
 
 
@@ -74,13 +75,18 @@ class InFlight:
         """How many workers may be given something: those with nothing to do, but for what is reserved."""
         return max(0, self.workers - len(self._held) - self.reserved)
 
-    def hold(self, record_id: str, entry: Entry | None, channels: Collection[str] = ()) -> bool:
-        """Take an ID into our hands; False if it is there already. A redrive has no entry, but the channels it uses."""
+    def hold(
+        self, record_id: str, entry: Entry | None, channels: Collection[str] = (), *, drained: bool = False
+    ) -> bool:
+        """Take an ID into our hands; False if it is there already. A redrive has no entry, but the channels it uses.
+
+        `drained`: it waited in a queue, whose alerts may use any worker; only retries are bound to a quarter of them.
+        """
         if record_id in self._held:
             return False
-        self._held[record_id] = _Held(entry, trio.current_time(), channels)
+        self._held[record_id] = _Held(entry, trio.current_time(), channels, drained)
         if entry is None:
-            self.redrives += 1
+            self.redrives += not drained
             self.redriving.update(channels)
         elif not entry.claimed:
             self.news += 1
@@ -97,7 +103,7 @@ class InFlight:
         """Let go of an ID. `untouched`: nothing of it is left for others to be careful about."""
         held = self._held.pop(record_id)
         if held.entry is None:
-            self.redrives -= 1
+            self.redrives -= not held.drained
             self.redriving.subtract(held.channels)
         elif held.entry.claimed and held.entry.deliveries >= SUSPECT_DELIVERIES:
             self.survivors -= 1
