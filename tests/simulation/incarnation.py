@@ -229,8 +229,10 @@ class WatchedInFlight(InFlight):
         self._who = who
         self._promises = promises
 
-    def hold(self, record_id: str, entry: Entry | None, channels: Collection[str] = ()) -> bool:
-        held = super().hold(record_id, entry, channels)
+    def hold(
+        self, record_id: str, entry: Entry | None, channels: Collection[str] = (), *, drained: bool = False
+    ) -> bool:
+        held = super().hold(record_id, entry, channels, drained=drained)
         if held and not self._who.dead:
             self._promises.held(self._who)
         return held

@@ -39,7 +39,7 @@ PIPELINE = [
     {"attempt", "quarantine"},
     {"process"},
     {"worker", "keepalive", "guard", "janitor", "reporter"},
-    {"reader", "backlog", "refund"},
+    {"reader", "backlog", "refund", "drainer"},
     {"sweep"},
     {"redriver"},
     {"claimer"},

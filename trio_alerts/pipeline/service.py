@@ -9,6 +9,7 @@ from loguru import logger
 from trio_alerts.deployment import new_identity, refuse_foreign, take_possession
 from trio_alerts.errors import Interrupted, Unavailable
 from trio_alerts.pipeline.claimer import claim_entries
+from trio_alerts.pipeline.drainer import drain_queues
 from trio_alerts.pipeline.gates import watch_gates
 from trio_alerts.pipeline.guard import guard_store
 from trio_alerts.pipeline.janitor import run_janitor
@@ -71,7 +72,7 @@ async def _work(pipeline: Pipeline) -> None:
                     work.start_soon(run_worker, receive.clone(), pipeline)
             async with trio.open_nursery() as intake:
                 with send:
-                    for feed in (read_entries, claim_entries, redrive_records):
+                    for feed in (read_entries, claim_entries, redrive_records, drain_queues):
                         intake.start_soon(feed, send.clone(), pipeline)
                 await pipeline.stopping.wait()
                 grace.deadline = trio.current_time() + pipeline.settings.grace_s

@@ -1,0 +1,136 @@
+"""The drainer: what waits goes out by its gate, the most severe first, and nothing is lost on the way."""
+
+from collections.abc import Callable
+from itertools import pairwise
+
+import pytest
+import trio
+from trio.testing import MockClock
+
+from tests.support.fakes.channel import FakeChannel
+from tests.support.fakes.world import World
+from trio_alerts.outcome import Accepted, Later, Outcome, Retry
+from trio_alerts.ports.channel import Message
+from trio_alerts.settings.settings import ChannelSettings
+
+HOUR_S = 3600.0
+
+
+def limited(per_s: float = 1.0, burst: int = 1) -> ChannelSettings:
+    return ChannelSettings(name="webhook", rate_per_s=per_s, burst=burst)
+
+
+async def test_a_flood_goes_out_at_the_rate_and_the_most_severe_first(autojump_clock: MockClock) -> None:
+    """A hundred alerts in a moment over three processes, of which one in ten is critical: never more than the rate."""
+    world = World(workers=8)
+    pipelines = [world.pipeline(name, channels=(limited(1.0, 3),)) for name in ("a", "b", "c")]
+    severe = {world.emit(severity="critical" if number % 10 == 0 else "low"): number % 10 == 0 for number in range(100)}
+    async with world.serving(*pipelines):
+        await trio.sleep(150.0)
+        assert {"delivered"} == set(world.states.values())
+    sent = world.channel.sends
+    assert 100 == len(sent) == len({one.id for one in sent})
+    for number, one in enumerate(sent):
+        assert one.at_s >= number - 3
+    order = [severe[one.id] for one in sent[3:]]
+    assert order == sorted(order, reverse=True)
+    assert sent[-1].at_s < 110.0
+
+
+async def test_eleven_limits_make_no_failed_alert(autojump_clock: MockClock) -> None:
+    """Each closes the gate for the time that it names; the alert arrives in the end, with one attempt."""
+    world = World([Later("limited: answered 429", 30.0, 429)] * 11)
+    record_id = world.emit()
+    async with world.serving(world.pipeline()):
+        await trio.sleep(400.0)
+        delivery = world.delivery(record_id)
+    assert ("delivered", 1) == (delivery.state, delivery.channels[0].attempts)
+    assert all(30.0 <= later - earlier <= 32.0 for earlier, later in pairwise(world.channel.sent_at_s))
+    assert 12 == len(world.channel.sends)
+
+
+def poisoned(poison: set[str]) -> Callable[[Message], Outcome]:
+    return lambda message: Retry("answered 500", 500) if message.id in poison else Accepted(200)
+
+
+async def test_ten_poison_alerts_do_not_keep_a_healthy_receiver_shut(autojump_clock: MockClock) -> None:
+    """They open the breaker; the first healthy alert is the second probe at the latest, and the others follow it."""
+    world = World(workers=16)
+    poison = {world.emit(severity="critical") for _ in range(10)}
+    world.channel.decide = poisoned(poison)
+    pipeline = world.pipeline()
+    async with world.serving(pipeline):
+        await trio.sleep(10.0)
+        assert pipeline.channel_gates["webhook"].view.open_s is not None
+        opened = len(world.channel.sends)
+        healthy = [world.emit(severity="low") for _ in range(5)]
+        await trio.sleep(70.0)
+        assert ["delivered"] * 5 == [world.delivery(one).state for one in healthy]
+    after = [one.id for one in world.channel.sends[opened:]]
+    assert min(after.index(one) for one in healthy) <= 1
+
+
+async def test_a_receiver_that_is_back_gets_what_waits_within_a_probe(autojump_clock: MockClock) -> None:
+    """While it is away one alert is tried every 30 s, and the others use no step; then all go out."""
+    world = World(workers=16)
+    world.channel.decide = lambda _: Retry("answered 503", 503)
+    first = [world.emit() for _ in range(10)]
+    async with world.serving(world.pipeline("a"), world.pipeline("b")):
+        await trio.sleep(10.0)
+        later = [world.emit() for _ in range(50)]
+        before = len(world.channel.sends)
+        await trio.sleep(600.0)
+        probes = len(world.channel.sends) - before
+        assert 19 <= probes <= 21
+        world.channel.decide = lambda _: Accepted(200)
+        await trio.sleep(35.0)
+        assert {"delivered"} == {world.delivery(one).state for one in [*first, *later]}
+    tried = [world.delivery(one).channels[0].attempts for one in later]
+    assert 3 >= max(tried)
+
+
+async def test_one_channel_waits_and_the_other_has_it_at_once(autojump_clock: MockClock) -> None:
+    """One record; the acceptance of the one is stored while the other waits its turn."""
+    world = World(channels=[FakeChannel("pager")])
+    pipeline = world.pipeline(channels=(limited(0.1), ChannelSettings(name="pager")))
+    ids = [world.emit() for _ in range(3)]
+    async with world.serving(pipeline):
+        await trio.sleep(5.0)
+        assert 3 == len(world.channels["pager"].sends)
+        assert ["delivered", "waiting", "waiting"] == sorted(world.delivery(one).state for one in ids)
+        await trio.sleep(20.0)
+        assert {"delivered"} == set(world.states.values())
+    assert 3 == len(world.channel.sends)
+
+
+async def test_what_is_still_pending_is_left_alone(autojump_clock: MockClock) -> None:
+    """Its owner is about to acknowledge it, or has died: the stream decides then. It holds up no other meanwhile."""
+    world = World()
+    pipeline = world.pipeline(channels=(limited(1.0),))
+    async with world.serving(pipeline):
+        world.emit()
+        await trio.sleep(0.5)
+        world.server.fail_next("ack", "down", 40)
+        held = world.emit(severity="critical")
+        await trio.sleep(0.4)
+        behind = world.emit(severity="low")
+        await trio.sleep(4.0)
+        assert held in world.pending
+        assert "waiting" == world.delivery(held).state
+        await trio.sleep(HOUR_S)
+        assert ["delivered", "delivered"] == [world.delivery(held).state, world.delivery(behind).state]
+    assert 3 == len(world.channel.sends)
+
+
+@pytest.mark.parametrize("fault", ["down", "answer_lost"])
+async def test_a_queue_that_cannot_be_told_is_found_by_the_sweep(fault: str, autojump_clock: MockClock) -> None:
+    """The acknowledgement is not held up by it."""
+    world = World()
+    pipeline = world.pipeline(channels=(limited(1.0),))
+    world.server.fail_next("put_queued", fault, 1)  # type: ignore[arg-type]
+    async with world.serving(pipeline):
+        ids = [world.emit() for _ in range(2)]
+        await trio.sleep(2.5)
+        assert {} == world.pending
+        await trio.sleep(70.0)
+        assert {"delivered"} == {world.delivery(one).state for one in ids}

@@ -1,0 +1,167 @@
+"""The drainer: what waits in a channel's queue goes out as soon as its gate lets it, by any worker that is idle."""
+
+import math
+from collections.abc import Collection
+
+import trio
+from loguru import logger
+from msgspec.structs import replace
+
+from trio_alerts.delivery import MOVING
+from trio_alerts.errors import NewerRecord, RefusedContent, Stopping, Unavailable
+from trio_alerts.held_back import drained
+from trio_alerts.pipeline.admission import why_closed
+from trio_alerts.pipeline.claim import Claim, try_to_claim
+from trio_alerts.pipeline.silences import unless_silenced
+from trio_alerts.pipeline.state import Pipeline
+from trio_alerts.pipeline.worker import Work
+from trio_alerts.ports.hints import Queued
+from trio_alerts.reminders import places
+from trio_alerts.transitions import SUSPECT_CUTS, moved_back
+
+LOOK_EVERY_S = 1.0  # another process may have put something into a queue
+SHORTEST_WAIT_S, LONGEST_WAIT_S = 0.01, 1.0  # before a gate that is closed is asked again
+
+
+async def drain_queues(send: trio.MemorySendChannel[Work], pipeline: Pipeline) -> None:
+    """Drain the queues of all channels side by side, until the soft stop. One command a second looks at all of them."""
+    names, draining = list(pipeline.channel_gates), set[str]()
+    with send:
+        async with trio.open_nursery() as drains:
+            while not pipeline.stopping.is_set():
+                for name in await _not_empty(names, pipeline):
+                    if name not in draining:
+                        draining.add(name)
+                        drains.start_soon(_drain, _Queue(name, send, drains, pipeline), draining)
+                await pipeline.agenda.queued.sleep(LOOK_EVERY_S, pipeline.stopping)
+
+
+async def _not_empty(names: Collection[str], pipeline: Pipeline) -> Collection[str]:
+    try:
+        return await pipeline.hints.heads(names) if names else ()
+    except Unavailable as cause:
+        logger.debug("the queues do not answer: {}", cause)
+        return ()
+
+
+async def _drain(queue: "_Queue", draining: set[str]) -> None:
+    """Drain one queue until it is empty, or the soft stop."""
+    pipeline = queue.pipeline
+    try:
+        while await _may_send(queue.name, pipeline):
+            record_id = await queue.take()
+            if record_id is None:
+                return
+            queue.drains.start_soon(queue.send_one, record_id)
+    except (Unavailable, Stopping) as cause:
+        logger.debug("the queue of {} waits: {}", queue.name, cause)
+    finally:
+        draining.discard(queue.name)
+
+
+async def _may_send(name: str, pipeline: Pipeline) -> bool:
+    """Wait until a worker is idle and the gate lets an alert through; False at the soft stop."""
+    while not pipeline.stopping.is_set():
+        if not pipeline.in_flight.idle:
+            await pipeline.in_flight.changed()
+            continue
+        closed = await why_closed(name, pipeline, probe=True)
+        if closed is None:
+            return True
+        await pipeline.pause(min(max(closed.for_s, SHORTEST_WAIT_S), LONGEST_WAIT_S))
+    return False
+
+
+class _Queue:
+    """One channel's queue, as this process drains it.
+
+    Args:
+        name: The channel's name, as records in the queue have it.
+        send: Leads to the workers.
+        drains: Where claims run side by side; they end with the soft stop.
+        pipeline: The process.
+    """
+
+    def __init__(self, name: str, send: trio.MemorySendChannel[Work], drains: trio.Nursery, pipeline: Pipeline) -> None:
+        self.name = name
+        self.drains = drains
+        self.pipeline = pipeline
+        self._send = send
+
+    async def take(self) -> str | None:
+        """Take the next record that this process does not hold, and hold it; None if there is none."""
+        while (record_id := await self.pipeline.hints.take_queued(self.name, probe=self._is_probe)) is not None:
+            if self.pipeline.in_flight.hold(record_id, None, drained=True):
+                return record_id
+        return None
+
+    async def send_one(self, record_id: str | None) -> None:
+        """Claim a record that we hold and hand it to a worker; if it is not ours to send, the next one, and so on.
+
+        A token of the rate is spent for one alert: who loses a record to another process spends it on the next.
+        """
+        while record_id is not None:
+            if await self._sent(record_id):
+                return
+            try:
+                record_id = await self.take()
+            except Unavailable as cause:
+                logger.debug("the queue of {} waits: {}", self.name, cause)
+                return
+
+    @property
+    def _is_probe(self) -> bool:
+        return self.pipeline.channel_gates[self.name].view.open_s is not None
+
+    async def _sent(self, record_id: str) -> bool:
+        pipeline, handed_over = self.pipeline, False
+        try:
+            claim = await self._claim(record_id)
+            if claim is not None:
+                await self._send.send(claim)  # also when stopping: what is claimed is sent within the grace time
+                handed_over = True
+        except NewerRecord as fault:
+            pipeline.newer_records.left_alone(fault)
+        except RefusedContent as fault:
+            logger.error("{record_id} waits and cannot be read: {error}", record_id=record_id, error=fault)
+        except (Unavailable, Stopping) as cause:
+            logger.debug("{record_id} goes on waiting: {cause}", record_id=record_id, cause=cause)
+        finally:
+            if not handed_over:
+                pipeline.in_flight.release(record_id, untouched=True)
+        return handed_over
+
+    async def _claim(self, record_id: str) -> Claim | None:
+        """Make a waiting record ours by a conditional write; None if it does not wait any more, or must be left alone.
+
+        The stream decides about what is still pending there: its owner is about to acknowledge it, or has died.
+        """
+        pipeline = self.pipeline
+        stored = await pipeline.store_before_send.get(record_id)
+        if stored is None:
+            return None
+        now, record = pipeline.clock.now(), stored.record
+        delivery = moved_back(record.delivery, now, pipeline.clock.set_back)
+        if delivery.state not in MOVING or self.name not in delivery.queues:
+            return None
+        is_suspect = delivery.cuts >= SUSPECT_CUTS
+        if (is_suspect and pipeline.in_flight.suspect is not None) or await pipeline.stream.pending_among([record_id]):
+            self.drains.start_soon(self._put_back, [one for one in places(record) if one.channel == self.name])
+            return None
+        if is_suspect:
+            pipeline.in_flight.suspect = record_id
+        owner, stamped_at_s, is_probe = pipeline.new_owner(), trio.current_time(), self._is_probe
+        begun = drained(delivery, owner, now, pipeline.settings.lease_s, [self.name])
+        after = unless_silenced(begun, record, pipeline)
+        claim = await try_to_claim(replace(record, delivery=after), stored.version, stamped_at_s, pipeline)
+        if claim is None and after.state != "sending":
+            await pipeline.agenda.note(replace(record, delivery=after))
+        return replace(claim, admitted_at_s=math.inf) if claim is not None and is_probe else claim
+
+    async def _put_back(self, queued: list[Queued]) -> None:
+        """Put into the queue again, in a moment, what must be left alone now: meanwhile it holds up no other."""
+        await self.pipeline.pause(LOOK_EVERY_S)
+        try:
+            await self.pipeline.hints.put_queued(queued)
+        except Unavailable as cause:
+            logger.debug("the queue of {} is not told: {}", self.name, cause)
