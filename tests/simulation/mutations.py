@@ -965,7 +965,7 @@ MUTATIONS = (
     ),
     Mutation(
         "a retry that asks no gate",
-        "pipeline/redriver.py",
+        "pipeline/backlog.py",
         "after = await unless_closed(begun, stored.record, pipeline, retry=True)",
         "after = begun",
         "tests/unit/pipeline/test_admission.py::test_a_retry_that_finds_its_gate_closed_waits",
@@ -976,5 +976,26 @@ MUTATIONS = (
         'if closed is None or (probe and closed.why == "breaker"):',
         'if closed is None or closed.why == "breaker":',
         "tests/unit/pipeline/test_admission.py::test_a_breaker_that_is_open_takes_one_probe",
+    ),
+    Mutation(
+        "ten poison alerts keep a receiver shut: the head of the queue is the probe",
+        "pipeline/drainer.py",
+        "take_queued(self.name, probe=self._is_probe)",
+        "take_queued(self.name)",
+        "tests/unit/pipeline/test_drainer.py::test_ten_poison_alerts_do_not_keep_a_healthy_receiver_shut",
+    ),
+    Mutation(
+        "a queue drained without asking its gate",
+        "pipeline/drainer.py",
+        "closed = await why_closed(name, pipeline, probe=True)",
+        "closed = None",
+        "tests/unit/pipeline/test_drainer.py::test_a_flood_goes_out_at_the_rate_and_the_most_severe_first",
+    ),
+    Mutation(
+        "what is still pending drained",
+        "pipeline/drainer.py",
+        "or await pipeline.stream.pending_among([record_id])",
+        "or False",
+        "tests/unit/pipeline/test_drainer.py::test_what_is_still_pending_is_left_alone",
     ),
 )

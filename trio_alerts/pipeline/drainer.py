@@ -15,11 +15,11 @@ from trio_alerts.pipeline.claim import Claim, try_to_claim
 from trio_alerts.pipeline.silences import unless_silenced
 from trio_alerts.pipeline.state import Pipeline
 from trio_alerts.pipeline.worker import Work
-from trio_alerts.ports.hints import Queued
 from trio_alerts.reminders import places
 from trio_alerts.transitions import SUSPECT_CUTS, moved_back
 
 LOOK_EVERY_S = 1.0  # another process may have put something into a queue
+PUT_BACK_AFTER_S = 0.2  # an entry whose record was stored is acknowledged in a fraction of it
 SHORTEST_WAIT_S, LONGEST_WAIT_S = 0.01, 1.0  # before a gate that is closed is asked again
 
 
@@ -93,6 +93,7 @@ class _Queue:
         while (record_id := await self.pipeline.hints.take_queued(self.name, probe=self._is_probe)) is not None:
             if self.pipeline.in_flight.hold(record_id, None, drained=True):
                 return record_id
+            self.drains.start_soon(self._put_back, record_id)
         return None
 
     async def send_one(self, record_id: str | None) -> None:
@@ -146,7 +147,7 @@ class _Queue:
             return None
         is_suspect = delivery.cuts >= SUSPECT_CUTS
         if (is_suspect and pipeline.in_flight.suspect is not None) or await pipeline.stream.pending_among([record_id]):
-            self.drains.start_soon(self._put_back, [one for one in places(record) if one.channel == self.name])
+            self.drains.start_soon(self._put_back, record_id)
             return None
         if is_suspect:
             pipeline.in_flight.suspect = record_id
@@ -158,10 +159,16 @@ class _Queue:
             await pipeline.agenda.note(replace(record, delivery=after))
         return replace(claim, admitted_at_s=math.inf) if claim is not None and is_probe else claim
 
-    async def _put_back(self, queued: list[Queued]) -> None:
-        """Put into the queue again, in a moment, what must be left alone now: meanwhile it holds up no other."""
-        await self.pipeline.pause(LOOK_EVERY_S)
+    async def _put_back(self, record_id: str) -> None:
+        """Put into the queue again, in a moment, what must be left alone now: meanwhile it holds up no other.
+
+        The sweep finds what cannot be read or put back.
+        """
+        await self.pipeline.pause(PUT_BACK_AFTER_S)
         try:
-            await self.pipeline.hints.put_queued(queued)
-        except Unavailable as cause:
-            logger.debug("the queue of {} is not told: {}", self.name, cause)
+            stored = await self.pipeline.store.get(record_id)
+            if stored is not None:
+                queued = [one for one in places(stored.record) if one.channel == self.name]
+                await self.pipeline.hints.put_queued(queued)
+        except (Unavailable, NewerRecord, RefusedContent) as cause:
+            logger.debug("{record_id} is not put back into its queue: {cause}", record_id=record_id, cause=cause)

@@ -14,7 +14,7 @@ from tests.support.fakes.hints import FakeHints
 from tests.support.fakes.silences import FakeSilences
 from tests.support.fakes.store import FakeStore
 from tests.support.fakes.stream import FakeStream
-from tests.support.fakes.stream_server import FakeServer
+from tests.support.fakes.stream_server import FakeServer, KeptGate
 from trio_alerts.alert import Entry
 from trio_alerts.delivery import Delivery
 from trio_alerts.outcome import Later, Outcome
@@ -100,6 +100,10 @@ class World:
     def emit(self, **fields: Any) -> str:
         """Add one alert to the stream and return its ID."""
         return self.server.add(STREAM, {b"event": json.dumps(EVENT | fields).encode()})
+
+    def limit(self, channel: str, seconds: float = 3600.0) -> None:
+        """Let a channel's service have said that it wants nothing for so long, an hour at most."""
+        self.server.gates[STREAM, GROUP, channel] = KeptGate(until_s=self.server.time() + seconds)
 
     async def take(self, pipeline: Pipeline) -> Entry:
         """Read one entry, as the reader of this process."""

@@ -1,5 +1,6 @@
 """The drainer: what waits goes out by its gate, the most severe first, and nothing is lost on the way."""
 
+import datetime as dt
 from collections.abc import Callable
 from itertools import pairwise
 
@@ -9,11 +10,13 @@ from trio.testing import MockClock
 
 from tests.support.fakes.channel import FakeChannel
 from tests.support.fakes.world import World
+from trio_alerts.alert import parse_entry
 from trio_alerts.outcome import Accepted, Later, Outcome, Retry
+from trio_alerts.pipeline.claim import Disposition, persist
 from trio_alerts.ports.channel import Message
 from trio_alerts.settings.settings import ChannelSettings
 
-HOUR_S = 3600.0
+NOW = dt.datetime(2026, 11, 26, 2, 0, tzinfo=dt.UTC)
 
 
 def limited(per_s: float = 1.0, burst: int = 1) -> ChannelSettings:
@@ -55,12 +58,12 @@ def poisoned(poison: set[str]) -> Callable[[Message], Outcome]:
 
 async def test_ten_poison_alerts_do_not_keep_a_healthy_receiver_shut(autojump_clock: MockClock) -> None:
     """They open the breaker; the first healthy alert is the second probe at the latest, and the others follow it."""
-    world = World(workers=16)
+    world = World(workers=16, retry_schedule_s=(5.0,) * 12)
     poison = {world.emit(severity="critical") for _ in range(10)}
     world.channel.decide = poisoned(poison)
     pipeline = world.pipeline()
     async with world.serving(pipeline):
-        await trio.sleep(10.0)
+        await trio.sleep(20.0)
         assert pipeline.channel_gates["webhook"].view.open_s is not None
         opened = len(world.channel.sends)
         healthy = [world.emit(severity="low") for _ in range(5)]
@@ -106,19 +109,20 @@ async def test_one_channel_waits_and_the_other_has_it_at_once(autojump_clock: Mo
 async def test_what_is_still_pending_is_left_alone(autojump_clock: MockClock) -> None:
     """Its owner is about to acknowledge it, or has died: the stream decides then. It holds up no other meanwhile."""
     world = World()
-    pipeline = world.pipeline(channels=(limited(1.0),))
-    async with world.serving(pipeline):
-        world.emit()
-        await trio.sleep(0.5)
-        world.server.fail_next("ack", "down", 40)
-        held = world.emit(severity="critical")
-        await trio.sleep(0.4)
-        behind = world.emit(severity="low")
-        await trio.sleep(4.0)
-        assert held in world.pending
-        assert "waiting" == world.delivery(held).state
-        await trio.sleep(HOUR_S)
-        assert ["delivered", "delivered"] == [world.delivery(held).state, world.delivery(behind).state]
+    owner, other = (world.pipeline(name, channels=(limited(1.0),), claim_idle_s=3000.0) for name in ("owner", "other"))
+    await world.carry(owner)
+    world.emit(severity="critical")
+    held = await world.take(owner)
+    await persist(held, parse_entry(held, NOW), owner)
+    _, disposition = await world.carry(owner, severity="low")
+    assert (Disposition.ACKNOWLEDGE, ["waiting", "waiting"]) == (disposition, [*world.states.values()][1:])
+    await owner.agenda.note(world.store.records[held.record_id].record)
+    async with world.serving(other):
+        await trio.sleep(9.0)
+        assert ["delivered", "waiting", "delivered"] == list(world.states.values())
+        await owner.stream.ack(held)
+        await trio.sleep(2.0)
+        assert {"delivered"} == set(world.states.values())
     assert 3 == len(world.channel.sends)
 
 

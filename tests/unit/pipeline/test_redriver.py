@@ -397,6 +397,7 @@ async def test_a_fallback_is_sent_when_its_time_has_come(primary: ChannelState, 
     pager = ChannelDelivery("pager", primary, next_attempt_at=None if primary == "in_doubt" else far)
     fallback = standby("email", ["pager"], now + dt.timedelta(seconds=100))
     world.store.put(replace(record, delivery=first_state((pager, fallback), "them/1", now, 60.0)))
+    world.limit("pager")
     async with world.serving(world.pipeline()):
         await trio.sleep(99)
         assert [] == places.channels["email"].sends
@@ -415,6 +416,7 @@ async def test_what_waits_is_left_to_its_queue(autojump_clock: MockClock) -> Non
     record, now = world.store.records[record_id].record, dt.datetime.fromtimestamp(0, dt.UTC)
     waits = first_state((waiting("email", now, now + dt.timedelta(seconds=10)),), "them/1", now, 60.0)
     world.store.put(replace(record, delivery=waits))
+    world.limit("email")
     async with world.serving(world.pipeline()):
         await trio.sleep(60)
     assert ("waiting", []) == (world.delivery(record_id).state, places.channels["email"].sends)
