@@ -36,6 +36,8 @@ class InFlight:
         started: The record IDs that a worker began and did not finish; some are not held any more. A crash, a cut or
             another owner's attempt left them pending: never to be handed over as if nothing had happened.
         refunded: The record IDs of entries whose delivery does not count now, on the server.
+        counting: Held while it is changed on the server whether deliveries count: of two changes at once, the earlier
+            one could be the last to arrive.
         blamed: The record IDs of entries at which a worker failed.
     """
 
@@ -48,6 +50,7 @@ class InFlight:
         self.news = 0
         self.survivors = 0
         self.refunded: set[str] = set()
+        self.counting = trio.Lock()
         self.blamed: set[str] = set()
         self._held: dict[str, _Held] = {}  # oldest first
         self.started: set[str] = set()

@@ -87,6 +87,7 @@ async def deliver(claim: Claim, pipeline: Pipeline) -> Record | None:
 async def _leave_alone(entry: Entry, fault: NewerRecord, pipeline: Pipeline) -> Disposition:
     """Leave an entry to newer processes: its delivery to us does not count, however often it comes back."""
     pipeline.newer_records.left_alone(fault)
-    pipeline.in_flight.refunded.discard(entry.record_id)  # else it would be counted again, now that nobody waits
-    await pipeline.patient_stream.refund(entry)
+    async with pipeline.in_flight.counting:
+        pipeline.in_flight.refunded.discard(entry.record_id)  # else it would be counted again, now that nobody waits
+        await pipeline.patient_stream.refund(entry)
     return Disposition.WALK_AWAY

@@ -21,7 +21,8 @@ async def refund_deliveries(pipeline: Pipeline) -> None:
         with trio.move_on_after(LOOK_EVERY_S):
             await pipeline.waits.changed()
         try:
-            await _refund(pipeline)
+            async with pipeline.in_flight.counting:
+                await _refund(pipeline)
         except Unavailable as cause:
             pipeline.stream_outage.began(cause)
 
