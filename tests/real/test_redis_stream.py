@@ -32,6 +32,7 @@ from trio_alerts.backends.redis.keys import (
     dead_letter_key,
     deployment_key,
     due_key,
+    gate_key,
     ledger_key,
     lock_key,
     lost_key,
@@ -276,6 +277,7 @@ async def test_a_key_without_permission_is_noticed_at_start(world: RedisWorld, r
         sweep_key(name, GROUP),
         queue_key(name, GROUP, "webhook"),
         probe_key(name, GROUP, "webhook"),
+        gate_key(name, GROUP, "webhook"),
     ):
         with user(world, redis_server, *allowed) as url:
             limited = settings(redis_server, redis_url=url, stream=name, channels=channels)

@@ -1,4 +1,4 @@
-"""The janitor: once a minute it logs what needs a human, and puts the group and the streams in order."""
+"""The janitor: once a minute it looks for losses, and puts the group and the streams in order."""
 
 from functools import partial
 
@@ -18,15 +18,19 @@ async def run_janitor(pipeline: Pipeline) -> None:
     turn = Turn(pipeline.stream, "janitor", EVERY_S, EVERY_S / 2)
     while True:
         await trio.sleep(EVERY_S)
-        for chore in (_report_what_needs_a_human, _report_what_was_lost, partial(_tidy_up, turn)):
+        for chore in (_report_what_was_lost, partial(_tidy_up, turn)):
             try:
                 await chore(pipeline)
             except Unavailable as cause:
                 logger.debug("the janitor waits: {}", cause)
 
 
-async def _report_what_needs_a_human(pipeline: Pipeline) -> None:
-    """Log one line that counts what needs a human, if there is anything."""
+async def report_what_needs_a_human(pipeline: Pipeline) -> None:
+    """Log one line that counts what needs a human, if there is anything; one process does it for all, when it sweeps.
+
+    Raises:
+        Unavailable: A backend does not answer.
+    """
     counts = await pipeline.store.counts(pipeline.clock.now())
     waiting = {
         "failed": counts.by_state.get("failed", 0),

@@ -1,4 +1,4 @@
-"""The sweep: once a minute one process asks the store for everything that is due or waits, in case a hint was lost."""
+"""The sweep: once a minute one process asks the store for what is due or waits, in case a hint was lost, and counts."""
 
 import datetime as dt
 from collections.abc import Sequence
@@ -11,6 +11,7 @@ from msgspec.structs import replace
 from trio_alerts.errors import NewerRecord, RefusedContent, Stopping, Unavailable
 from trio_alerts.held_back import wait_expired
 from trio_alerts.pipeline.backlog import Backlog
+from trio_alerts.pipeline.janitor import report_what_needs_a_human
 from trio_alerts.pipeline.state import Pipeline
 from trio_alerts.ports.hints import DueHint
 from trio_alerts.ports.store import Due, Stored
@@ -43,6 +44,7 @@ async def sweep_records(backlog: Backlog, pipeline: Pipeline) -> None:
                     await pipeline.hints.recall_due()
                 await _sweep(steady_s, backlog, pipeline)
                 await pipeline.hints.end_sweep()
+                await report_what_needs_a_human(pipeline)
             except (Unavailable, Stopping) as cause:
                 logger.debug("the sweep waits: {}", cause)
             ended_s = trio.current_time()

@@ -224,7 +224,7 @@ class Settings:
         "The waits between attempts, ± 20 %; after the last one the alert is `failed`.",
         section="Retries",
     )
-    redrive_every_s: float = setting(2.0, seconds(), "How often to look for due retries.")
+    redrive_every_s: float = setting(2.0, seconds(), "How often to ask for retries that other processes have noted.")
     lease_s: float = setting(
         60.0, seconds(), "How long a claim on a record holds; more than `connect_timeout_s` + `send_timeout_s`."
     )

@@ -18,6 +18,7 @@ from typing import Any
 from trio_alerts.backends.opensearch.live_index import LiveIndex
 from trio_alerts.backends.opensearch.mapping import (
     FIELDS,
+    LATE_REFRESH_S,
     LONGEST_REFRESH_S,
     MAPPING_VERSION,
     OWNER,
@@ -202,6 +203,17 @@ def _in_settings(index: LiveIndex) -> Iterator[Difference]:
             why = "addresses and hashes would be compared by another rule"
             yield Difference(name, "", as_text(index.settings[name]), "unset", why)
     yield from _in_blocks(index)
+
+
+def late_searches(index: LiveIndex) -> str | None:
+    """Return what to say of an index whose searches lag behind by more than anybody expects; None if they do not."""
+    interval = as_text(index.settings.get("index.refresh_interval", "1s"))
+    if _seconds(interval) <= LATE_REFRESH_S:
+        return None
+    return (
+        f"index {index.name} is refreshed every {interval}: `list`, `stats` and the search for retries whose hint was "
+        f"lost are that late; more than {LATE_REFRESH_S:g}s is seldom meant"
+    )
 
 
 def _in_blocks(index: LiveIndex) -> Iterator[Difference]:

@@ -12,6 +12,7 @@ from trio_alerts.backends.opensearch.differences import (
     Remedy,
     deployment_of,
     differences,
+    late_searches,
     template_differences,
 )
 from trio_alerts.backends.opensearch.indices import Indices
@@ -63,6 +64,8 @@ class SchemaGuard:
             raise StartError(str(cause)) from None
         if look.found or not look.indices:
             raise StartError(f"index {self._wanted.alias} keeps changing: something else is working on it")
+        if warning := late_searches(look.indices[0]):
+            logger.warning("{}", warning)
         self._remember(look.indices[0])
 
     async def compare(self) -> None:
@@ -136,8 +139,9 @@ class SchemaGuard:
             self._refuse(look)
         except Unavailable as cause:
             raise StartError(str(cause)) from None
-        name = look.indices[0].name
-        return [f"would add {difference.where} to the mapping of index {name!r}" for difference in look.found]
+        index = look.indices[0]
+        said = [f"would add {difference.where} to the mapping of index {index.name!r}" for difference in look.found]
+        return said + [f"warning: {late}" for late in [late_searches(index)] if late]
 
     async def _accepted_templates(self) -> TemplateEffect | None:
         """Return what templates would add to a new index; None if our user may not see it.

@@ -141,6 +141,7 @@ class Limit:
 RESULT_WINDOW = Limit(
     "index.max_result_window", SEARCH_PAGE, 10_000, "searches would be refused: no retry would be sent, nothing listed"
 )
+LATE_REFRESH_S = 5.0  # beyond that, what no hint tells of is found noticeably late
 LONGEST_REFRESH_S = 60.0  # a retry that is found a minute late is overdue
 LIMITS = (  # what our mapping needs, but for the first only when it is made
     RESULT_WINDOW,

@@ -7,7 +7,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from trio_alerts.backends.opensearch.differences import Difference, Remedy, deployment_of, differences
+from trio_alerts.backends.opensearch.differences import Difference, Remedy, deployment_of, differences, late_searches
 from trio_alerts.backends.opensearch.live_index import IndexDescription, LiveIndex, live_indices
 from trio_alerts.backends.opensearch.mapping import FIELDS, IndexSpec
 from trio_alerts.backends.opensearch.repairs import addition, new_index_commands, ownership, report, takeover
@@ -479,3 +479,11 @@ def test_an_index_of_somebody_else_is_told_in_two_lines(owner: str | None) -> No
     assert second.startswith("Choose another `index` than 'alerts'")
     dynamic = live(made_by_a_write)
     assert "  view: type is text, must be keyword" in report(differences([dynamic], WANTED), [dynamic], WANTED)
+
+
+@pytest.mark.parametrize(("interval", "late"), [("5s", False), ("900ms", False), ("5001ms", True), ("30s", True)])
+def test_searches_that_lag_far_behind_are_said(interval: str, late: bool) -> None:
+    """It is allowed, and seldom meant: one line names the index and its interval. A second is what nobody has set."""
+    said = late_searches(live(put("settings/index.refresh_interval", interval)))
+    assert late == (said is not None and f"alerts-000001 is refreshed every {interval}" in said)
+    assert None is late_searches(live())
