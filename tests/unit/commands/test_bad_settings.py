@@ -7,7 +7,6 @@ import pytest
 
 from tests.support.calling import call
 
-NOWHERE = {"redis_url": "redis://127.0.0.1:1/0", "store_url": "http://127.0.0.1:1"}  # whoever asks them ends with 4
 CHANNELS = """
 [[channels]]
 name = "pager"
@@ -49,7 +48,8 @@ def refused(folder: Path, text: str, *argv: str) -> list[str]:
     """Call a command that must refuse a configuration; return what it says, by line."""
     config = folder / "alerts.toml"
     config.write_text(text)
-    called = call(*argv, "--config", str(config), **NOWHERE)
+    # Whoever asked Redis or the store would end with exit code 4.
+    called = call(*argv, "--config", str(config), redis_url="redis://127.0.0.1:1/0", store_url="http://127.0.0.1:1")
 
     assert 2 == called.exit_code, called
     assert "S3CR3T" not in called.out + called.err
