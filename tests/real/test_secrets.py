@@ -1,21 +1,32 @@
 """A marker in every secret, receivers that repeat all they are sent, and a look at everything that is written."""
 
+import base64
 import json
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from itertools import count
 from pathlib import Path
+from socketserver import StreamRequestHandler, ThreadingTCPServer
+from typing import Any
 from urllib.parse import urlsplit
 
+import msgspec
 import pytest
+from redis import Redis
 
-from tests.support.program import Site, stop, wait_until
+from tests.real.conftest import MakeSite
+from tests.support.program import PATIENCE_S, Site, stop, wait_until
 from tests.support.servers import RedisServer
 
 MARK = "S3CR3Tmarker"
 KEY = "whsec_" + MARK * 2  # it is base64
-HEADERS = f'{{ Authorization = "Bearer {MARK}-token", "X-Api-Key" = "{MARK}=key" }}'
+# What a text of it looks like: as it is, and in base64 behind one, two or three other bytes; all in lower case.
+DISGUISES = (
+    MARK.lower().encode(),
+    *(base64.b64encode(b"?" * n + MARK.encode()).lower()[2 * n : -4] for n in range(3)),
+)
 
 
 class Echo(BaseHTTPRequestHandler):
@@ -45,17 +56,34 @@ class Echo(BaseHTTPRequestHandler):
         """Say nothing."""
 
 
+class EchoingMailServer(StreamRequestHandler):
+    """Repeats a login in its refusal, as it came and as it was meant."""
+
+    def handle(self) -> None:
+        self.wfile.write(b"220 mail.example\r\n")
+        while line := self.rfile.readline().strip():
+            given = base64.b64decode(line.rpartition(b" ")[2]) if line.startswith(b"AUTH") else b""
+            said = given.replace(b"\0", b" ")
+            offers, refusal = b"250-mail.example\r\n250 AUTH PLAIN", b"535 not " + said + b" (" + line + b")"
+            answers = {b"EHLO": offers, b"AUTH": refusal}
+            self.wfile.write(answers.get(line[:4].upper(), b"250 ok") + b"\r\n")
+
+
 @contextmanager
-def echoing() -> Iterator[str]:
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Echo)
-    thread = threading.Thread(target=server.serve_forever)
-    thread.start()
+def echoing() -> Iterator[tuple[str, str]]:
+    """Yield the addresses of both receivers."""
+    http, mail = ThreadingHTTPServer(("127.0.0.1", 0), Echo), ThreadingTCPServer(("127.0.0.1", 0), EchoingMailServer)
+    mail.daemon_threads = True
+    threads = [threading.Thread(target=server.serve_forever, daemon=True) for server in (http, mail)]
+    for thread in threads:
+        thread.start()
     try:
-        yield f"127.0.0.1:{server.server_port}"
+        yield f"127.0.0.1:{http.server_port}", f"127.0.0.1:{mail.server_address[1]}"
     finally:
-        server.shutdown()
-        thread.join()
-        server.server_close()
+        for server, thread in zip((http, mail), threads, strict=True):
+            server.shutdown()
+            thread.join()
+            server.server_close()
 
 
 @pytest.fixture
@@ -67,58 +95,85 @@ def redis_url(valkey: RedisServer) -> Iterator[str]:
         client.execute_command("ACL", "DELUSER", "marked")
 
 
-def test_no_secret_is_written_anywhere(valkey: RedisServer, redis_url: str, tmp_path: Path) -> None:
-    """Neither logs nor records, neither `show` nor `check` have it, however a receiver repeats it."""
-    with echoing() as address:
-        tables = [
-            f'[[channels]]\nname = "c{number}"\nsecret = "{KEY}"\nheaders = {headers}\n'
-            f'url = "http://{user}{address}/hooks/{MARK}/%7B{MARK}%7D?token={MARK}+1&{query}"\n'
-            for number, (user, headers, query) in enumerate(
-                (user, headers, f"form={form}&status={status}{late}")
-                for user, headers in (("", HEADERS), (f"us%40er:{MARK}%2Fpw@", "{}"))
-                for form, status, late in ((0, 200, ""), (1, 410, ""), (2, 403, ""), (1, 503, "&late"))
-            )
+def tables(address: str, mail: str, folder: Path) -> Iterator[str]:
+    """Yield channels of every kind: a secret in everything that may hold one, here or in a file, and every refusal."""
+
+    def written(key: str, text: str) -> str:
+        """Return the line of a secret; every second one lies in a file."""
+        number = next(numbers)
+        if number % 2:
+            return f'{key} = "{text}"\n'
+        file = folder / f"secret-{number}"
+        file.write_text(f"{text}\n")
+        return f'{key}_file = "{file}"\n'
+
+    numbers, answers = count(), ((0, 200, ""), (1, 410, ""), (2, 403, ""), (1, 503, "&late"))
+    for user in ("", f"us%40er:{MARK}%2Fpw@"):
+        for form, status, late in answers:
+            url = f"http://{user}{address}/hooks/{MARK}/%7B{MARK}%7D?token={MARK}+1&form={form}&status={status}{late}"
+            yield written("url", url) + written("secret", KEY)
+            if not user:
+                yield written("url", url) + f"[channels.headers]\n{written('Authorization', f'Bearer {MARK}-token')}"
+    key, bot = f"{MARK}0123", f'kind = "slack"\nroom = "r"\napi_url = "http://{address}/form=0&status=200"\n'
+    for number, text in enumerate((f"xoxb-{MARK}", f"xoxb-{MARK}2")):
+        yield bot + written("token", text)
+        yield 'kind = "slack"\n' + written("url", f"http://{address}/services/{MARK}{number}/form=1&status=403")
+        yield f'kind = "pagerduty"\nurl = "http://{address}/form={number}&status=400"\n' + written("routing_key", key)
+        yield 'kind = "email"\nstarttls = false\nsender = "a@b"\nto = ["c@d"]\n' + written(
+            "smtp_url", f"smtp://me:{MARK}{number}@{mail}"
+        )
+    yield f'kind = "pagerduty"\nurl = "http://{address}/form=1&status=202"\n' + written("routing_key", key)
+    yield f'kind = "file"\npath = "{folder}/alerts.jsonl"\n'
+
+
+def everything_in(redis: RedisServer) -> bytes:
+    """Return all keys of a server with what is in them."""
+    read: dict[bytes, Callable[[Redis, bytes], object]] = {
+        b"string": Redis.get,
+        b"hash": Redis.hgetall,
+        b"list": lambda client, key: client.lrange(key, 0, -1),
+        b"set": Redis.smembers,
+        b"zset": lambda client, key: client.zrange(key, 0, -1),
+        b"stream": lambda client, key: (client.xrange(key), client.xinfo_groups(key)),
+    }
+    with redis.client() as client:
+        keys: Any = client.keys("*")
+        return b"".join(key + repr(read[client.type(key)](client, key)).encode() for key in keys)
+
+
+@pytest.mark.parametrize("servers", ["valkey+sqlite", "valkey+opensearch3"])
+def test_no_secret_is_written_anywhere(
+    servers: str, make_site: MakeSite, valkey: RedisServer, redis_url: str, tmp_path: Path
+) -> None:
+    """Neither logs, tracebacks and records, nor Redis, the store and any command have it, however it is repeated."""
+    site = make_site(Site, servers, redis_url=redis_url, config=str(tmp_path / "alerts.toml"))
+    site.settings["webhook_url"] = f"http://127.0.0.1:9/{MARK}"
+    with echoing() as (address, mail):
+        channels = [
+            f'[[channels]]\nname = "c{number}"\n{keys}' for number, keys in enumerate(tables(address, mail, tmp_path))
         ]
-        tables += [
-            f'[[channels]]\nname = "k{number}"\n{keys}'
-            for number, keys in enumerate(
-                (
-                    f'kind = "slack"\ntoken = "xoxb-{MARK}"\nroom = "r"\napi_url = "http://{address}/form=0&status=200"\n',
-                    f'kind = "slack"\nurl = "http://{address}/services/{MARK}/form=1&status=403"\n',
-                    f'kind = "pagerduty"\nrouting_key = "{MARK}0123"\nurl = "http://{address}/form=0&status=400"\n',
-                    f'kind = "pagerduty"\nrouting_key = "{MARK}0123"\nurl = "http://{address}/form=1&status=202"\n',
-                    f'kind = "email"\nsmtp_url = "smtp://me:{MARK}@127.0.0.1:9"\nsender = "a@b"\nto = ["c@d"]\n',
-                    f'kind = "file"\npath = "{tmp_path}/alerts.jsonl"\n',
-                )
-            )
-        ]
-        config = tmp_path / "alerts.toml"
-        config.write_text("".join(tables), "utf-8")
-        settings = {"redis_url": redis_url, "config": str(config), "webhook_url": f"http://127.0.0.1:9/{MARK}"}
-        store = tmp_path / "alerts.db"
-        site = Site(tmp_path, settings, redis=valkey)
+        (tmp_path / "alerts.toml").write_text("\n".join(channels), "utf-8")
         entry_id = site.emit()
+        with site.running(fault="before_send:raise") as worker:
+            assert 1 == worker.wait(PATIENCE_S), site.log()
+        assert "Traceback" in site.log()
         with site.running() as worker:
+            wait_until(lambda: "AUTH refused with 535" in site.ask("show", entry_id).out, "answered", site)
             wait_until(lambda: "answered 503" in site.ask("show", entry_id).out, "answered", site)
             assert 0 == stop(worker), site.log()
-
         shown = site.call("show", entry_id)
         assert "***" in shown.out
-        written = [site.log().encode(), store.read_bytes(), shown.out.encode(), shown.err.encode()]
-        names = [f"k{number}" for number in range(6)]
-        tests = [("channels", "test", name) for name in names]
-        for command in (
-            *tests,
-            ("channels",),
-            ("check",),
-            ("list", "--json"),
-            ("show", entry_id, "--json"),
-            ("stats",),
-            ("audit",),
-        ):
-            done = site.call(*command)
-            written += [done.out.encode(), done.err.encode()]
-        for text in written:
-            assert MARK.encode() not in text
-            assert MARK.lower().encode() not in text.lower()
-            assert b"UzNDUjNUbWFya2Vy" not in text  # base64 of the marker
+        commands: list[tuple[str, ...]] = [("channels", "test", f"c{number}") for number in range(len(channels))]
+        commands += [("channels",), ("check",), ("list", "--json"), ("show", entry_id), ("show", entry_id, "--json")]
+        commands += [("stats",), ("audit",), ("dead", "list"), ("silence", "list"), ("redeliver", entry_id)]
+        said = [called.out + called.err for called in (site.ask(*command) for command in commands)]
+
+    kept = everything_in(valkey)
+    if site.opensearch is None:
+        kept += b"".join(path.read_bytes() for path in tmp_path.glob("alerts.db*"))
+    else:
+        kept += msgspec.json.encode(site.opensearch.request("GET", f"/{site.index}/_search?size=100"))
+    assert entry_id.encode() in kept
+    for text in (site.log().encode(), kept, *map(str.encode, said)):
+        for disguise in DISGUISES:
+            assert disguise not in text.lower(), text
