@@ -149,6 +149,8 @@ def configured(
         else channel
         for channel in delivery.channels
     )
+    if channels == delivery.channels:
+        return delivery
     return replace(summed_up(delivery, channels, now), owner=owner)
 
 

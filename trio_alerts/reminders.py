@@ -15,12 +15,15 @@ def due_hint(record: Record, taken_until_ms: int | None = None, not_before: dt.d
 
 
 def places(record: Record) -> list[Queued]:
-    """Return the places of a record in the queues of its channels."""
+    """Return the places of a record in the queues of its channels.
+
+    What waits for a process that knows its channel is in that channel's queue, too: only such a process looks there.
+    """
     if not record.delivery.queues or record.delivery.state == "quarantined":
         return []
     rank = record.severity_rank
     waiting = (channel for channel in record.delivery.channels if channel.state == "waiting")
-    return [Queued(channel.queue, record.id, rank, channel.attempts) for channel in waiting]
+    return [Queued(channel.name, record.id, rank, channel.attempts) for channel in waiting]
 
 
 async def remind(hints: Hints, hint: DueHint, queued: list[Queued]) -> None:

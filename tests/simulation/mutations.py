@@ -845,6 +845,27 @@ MUTATIONS = (
         "tests/unit/test_held_back.py::test_a_doubt_of_who_does_not_know_the_channel_is_settled_as_the_channel_says",
     ),
     Mutation(
+        "what waits for a process that knows its channel lies where none looks",
+        "reminders.py",
+        "Queued(channel.name, record.id",
+        "Queued(channel.queue, record.id",
+        "tests/unit/pipeline/test_unconfigured.py::test_who_knows_the_channel_sends_it_while_others_do_not",
+    ),
+    Mutation(
+        "who knows a channel takes over a stranger's doubt unseen",
+        "pipeline/drainer.py",
+        "delivery = configured(there, pipeline.channels, owner, now, pipeline.retry_policy())",
+        "delivery = there",
+        "tests/unit/pipeline/test_unconfigured.py::test_a_retry_waits_for_who_knows_it",
+    ),
+    Mutation(
+        "what nobody knows waits for ever",
+        "held_back.py",
+        "_given_up(channel)\n        if channel.state",
+        "_given_up(channel)\n        if not channel.unconfigured_since and channel.state",
+        "tests/unit/pipeline/test_unconfigured.py::test_what_nobody_knows_for_an_hour_has_failed",
+    ),
+    Mutation(
         "retries depend on a lock",
         "pipeline/turn.py",
         "return trio.current_time() - self._last_s >= self._patience_s",

@@ -70,6 +70,6 @@ def due_record(record_id: str, document: bytes | str, now: dt.datetime) -> Due:
         record_id,
         () if delivery.state == "sending" else tuple(one.name for one in delivery.channels if one.is_due(now)),
         cut=lease_until is not None and lease_until <= now,
-        queues=tuple(Queued(channel.queue, record_id, rank, channel.attempts) for channel in waiting),
+        queues=tuple(Queued(channel.name, record_id, rank, channel.attempts) for channel in waiting),
         expired=any(channel.next_attempt_at and channel.next_attempt_at <= now for channel in waiting),
     )

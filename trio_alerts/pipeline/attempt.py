@@ -8,7 +8,7 @@ from msgspec.structs import replace
 
 from trio_alerts.delivery import ChannelDelivery, Delivery
 from trio_alerts.errors import AlertError, NewerRecord
-from trio_alerts.outcome import Accepted, Later, Outcome, Refused, Retry
+from trio_alerts.outcome import Accepted, Later, Outcome, Retry
 from trio_alerts.pipeline.admission import ADMITTED_FOR_S, may_pass, why_closed
 from trio_alerts.pipeline.claim import Claim
 from trio_alerts.pipeline.state import Pipeline
@@ -183,13 +183,10 @@ async def _attempt(
 
 async def _send(part: ChannelDelivery, message: Message, pipeline: Pipeline) -> Outcome | Later:
     """Send, whatever comes of it: only a cancellation gets out."""
-    channel = pipeline.channels.get(part.name)
-    if channel is None:
-        return Refused("this channel is no longer configured")
     outcome: Outcome | Later
     send = pipeline.bulkhead.started(part.name, retry=part.attempts > 1)
     try:
-        outcome = await channel.send(_for(part, message))
+        outcome = await pipeline.channels[part.name].send(_for(part, message))
     except trio.TooSlowError:
         outcome = Retry(f"no answer within {pipeline.settings.send_timeout_s:g} s", unseen=True)
     except Exception as fault:  # noqa: BLE001 - a bug of one channel is no reason to end the others' work

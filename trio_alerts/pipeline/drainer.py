@@ -9,7 +9,7 @@ from msgspec.structs import replace
 
 from trio_alerts.delivery import MOVING
 from trio_alerts.errors import NewerRecord, RefusedContent, Stopping, Unavailable
-from trio_alerts.held_back import drained
+from trio_alerts.held_back import configured, drained
 from trio_alerts.pipeline.admission import why_closed
 from trio_alerts.pipeline.claim import Claim, try_to_claim
 from trio_alerts.pipeline.silences import unless_silenced
@@ -141,9 +141,11 @@ class _Queue:
         stored = await pipeline.store_before_send.get(record_id)
         if stored is None:
             return None
-        now, record = pipeline.clock.now(), stored.record
-        delivery = moved_back(record.delivery, now, pipeline.clock.set_back)
-        if delivery.state not in MOVING or self.name not in delivery.queues:
+        now, record, owner = pipeline.clock.now(), stored.record, pipeline.new_owner()
+        there = moved_back(record.delivery, now, pipeline.clock.set_back)
+        delivery = configured(there, pipeline.channels, owner, now, pipeline.retry_policy())
+        waits = self.name in delivery.queues
+        if delivery.state not in MOVING or (delivery is there and not waits):
             return None
         is_suspect = delivery.cuts >= SUSPECT_CUTS
         if (is_suspect and pipeline.in_flight.suspect is not None) or await pipeline.stream.pending_among([record_id]):
@@ -151,9 +153,10 @@ class _Queue:
             return None
         if is_suspect:
             pipeline.in_flight.suspect = record_id
-        owner, stamped_at_s, is_probe = pipeline.new_owner(), trio.current_time(), self._is_probe
-        begun = drained(delivery, owner, now, pipeline.settings.lease_s, [self.name])
-        after = unless_silenced(begun, record, pipeline)
+        stamped_at_s, is_probe, after = trio.current_time(), self._is_probe, delivery
+        if waits:  # else a doubt has come back that is a human's to settle
+            begun = drained(delivery, owner, now, pipeline.settings.lease_s, [self.name])
+            after = unless_silenced(begun, record, pipeline)
         claim = await try_to_claim(replace(record, delivery=after), stored.version, stamped_at_s, pipeline)
         if claim is None and after.state != "sending":
             await pipeline.agenda.note(replace(record, delivery=after))

@@ -9,7 +9,7 @@ from loguru import logger
 from msgspec.structs import replace
 
 from trio_alerts.errors import NewerRecord, RefusedContent, Stopping, Unavailable
-from trio_alerts.held_back import wait_expired
+from trio_alerts.held_back import configured, wait_expired
 from trio_alerts.pipeline.backlog import Backlog
 from trio_alerts.pipeline.janitor import report_what_needs_a_human
 from trio_alerts.pipeline.state import Pipeline
@@ -94,12 +94,17 @@ async def _note(hints: Sequence[DueHint], found: Sequence[Due], pipeline: Pipeli
 
 
 async def _expire(record_id: str, pipeline: Pipeline) -> None:
-    """Let an alert fail whose channels were waited for as long as their schedule would have lasted."""
+    """Let an alert fail whose channels were waited for as long as their schedule would have lasted.
+
+    What waits in `unconfigured` and is known here goes back to its own queue instead.
+    """
     try:
         stored = await pipeline.store_before_send.get(record_id)
         if stored is None:
             return
-        after = wait_expired(stored.record.delivery, pipeline.new_owner(), pipeline.clock.now())
+        owner, now = pipeline.new_owner(), pipeline.clock.now()
+        before = configured(stored.record.delivery, pipeline.channels, owner, now, pipeline.retry_policy())
+        after = wait_expired(before, owner, now)
         if after.channels == stored.record.delivery.channels:
             return
         outcome = replace(stored.record, delivery=after)
@@ -110,5 +115,6 @@ async def _expire(record_id: str, pipeline: Pipeline) -> None:
         logger.error("{record_id}: its wait is over, and it cannot be read: {error}", record_id=record_id, error=fault)
     else:
         if isinstance(written, Stored):
-            logger.error("{record_id}: {reason}", record_id=record_id, reason=after.last_error)
+            if after.channels != before.channels:
+                logger.error("{record_id}: {reason}", record_id=record_id, reason=after.last_error)
             await pipeline.agenda.note(outcome)

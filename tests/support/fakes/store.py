@@ -242,7 +242,7 @@ def _due(record: Record, now: dt.datetime) -> Due:
         record.id,
         tuple(part.name for part in delivery.channels if part.is_due(now) and delivery.state != "sending"),
         cut=delivery.state == "sending" and delivery.lease_until is not None and delivery.lease_until <= now,
-        queues=tuple(Queued(part.queue, record.id, rank, part.attempts) for part in waits),
+        queues=tuple(Queued(part.name, record.id, rank, part.attempts) for part in waits),
         expired=any(part.next_attempt_at is not None and part.next_attempt_at <= now for part in waits),
     )
 
