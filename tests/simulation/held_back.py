@@ -5,7 +5,6 @@ from typing import TYPE_CHECKING
 import trio
 
 from tests.simulation.ledger import Emitted
-from tests.support.fakes.store import FakeStore
 from tests.support.fakes.stream_server import FakeServer, KeptSilences
 from tests.support.fakes.world import GROUP, STREAM
 from trio_alerts.delivery import EARLIEST, Delivery
@@ -37,11 +36,10 @@ class HeldBack:
         silences: When each silence was set, by its ID.
     """
 
-    def __init__(self, promises: "Promises", server: FakeServer, store: FakeStore) -> None:
+    def __init__(self, promises: "Promises", server: FakeServer) -> None:
         self.silences: dict[str, float] = {}
         self._promises = promises
         self._server = server
-        self._store = store
 
     def is_silenced(self, delivery: Delivery) -> bool:
         """Tell whether a silence that was set at some time is why it was not sent."""
@@ -57,7 +55,7 @@ class HeldBack:
             if one.fallback_of and one.state == "spared" and (one.in_doubt or emitted.accepted[one.name]):
                 self._promises.breach("P3", f"{after.id}: the fallback {one.name} was spared, and may have got it")
         if was is not None:
-            self._check_fallbacks(after.id, was, delivery)
+            self._check_steps(after.id, was, delivery)
         silenced = self.is_silenced(delivery)
         if silenced and after.fields()["severity"] != "high":
             self._promises.breach("P1", f"{after.id} was kept back by {delivery.suppressed_by}, which is not for it")
@@ -66,10 +64,14 @@ class HeldBack:
                 "P1", f"{after.id} was kept back by {delivery.suppressed_by}, and there was no such silence"
             )
 
-    def _check_fallbacks(self, record_id: str, was: Delivery, now: Delivery) -> None:
-        """Check that a fallback goes out only when it is due, or when no primary is left that could accept."""
+    def _check_steps(self, record_id: str, was: Delivery, now: Delivery) -> None:
+        """Check that a fallback goes out no sooner than it must, and that no wait ends in the first hour."""
         after, earlier = {one.name: one for one in now.channels}, {one.name: one for one in was.channels}
         for one in was.channels:
+            if one.state == "waiting" and (after[one.name].last_error or "").startswith("given up: it waited"):
+                self._promises.breach(
+                    "P1", f"{record_id} waited for {one.name} in vain, in the first hour after a break"
+                )
             engaged = one.state == "standby" and after[one.name].state in ("retrying", "sending", "waiting")
             due_s = one.next_attempt_at.timestamp() if one.next_attempt_at else 0.0
             jumped = self._promises.jumped_at_s > 0
@@ -86,7 +88,7 @@ class HeldBack:
     def check_lateness(self) -> None:
         """Check, with all faults gone, that whatever is due is done before long."""
         now_s, healed_s = self._server.time(), trio.current_time() - self._promises.healed_at_s
-        for record_id, stored in self._store.records.items():
+        for record_id, stored in self._promises.store.records.items():
             delivery = stored.record.delivery
             for one in delivery.channels:
                 if one.state == "standby" and delivery.state not in ("sending", "quarantined") and one.next_attempt_at:

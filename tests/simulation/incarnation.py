@@ -13,11 +13,11 @@ import trio
 from msgspec.structs import replace
 
 from tests.simulation.bulk import BulkStore
+from tests.simulation.gates import WatchedGates
 from tests.simulation.history import History
 from tests.simulation.network import Backend, Killed, Network, Request
 from tests.simulation.plan import Event
 from tests.simulation.schedule import OWNER, FreezingQueue
-from tests.support.fakes.gates import FakeGates
 from tests.support.fakes.hints import FakeHints
 from tests.support.fakes.silences import FakeSilences
 from tests.support.fakes.store import FakeStore
@@ -96,7 +96,7 @@ class Incarnation:
             store=store,
             silences=FakeSilences(around.server, settings),
             hints=FakeHints(around.server, settings),
-            gates=FakeGates(around.server, settings),
+            gates=WatchedGates(around.server, settings, around.promises),
             channels=around.receivers,
             routing=_Routing(settings, self, around.promises),
             random=chance,

@@ -110,6 +110,14 @@ class Operators:
                 self._store.put(Record(record_id, stored.record.body, again))
                 self._history.note("operator", "lifts", record_id)
 
+    def lose_hints(self, _: Event) -> None:
+        self._server.hints_of(GROUP).lose()
+        self._promises.gates.hints_lost_at_s = trio.current_time()
+
+    def lose_gates(self, _: Event) -> None:
+        self._server.gates.clear()
+        self._promises.gates.lost()
+
     def delete_record(self, event: Event) -> None:
         chosen = _pick(sorted(self._store.records), event.number)
         if chosen is not None:
@@ -141,10 +149,13 @@ class Operators:
             emitted.lost = True
         self._promises.flushed = True
         self._server.flush()
+        self._promises.gates.hints_lost_at_s = trio.current_time()
+        self._promises.gates.lost()
 
     def jump(self, event: Event) -> None:
         self._promises.jumped_at_s = trio.current_time()
         self._server.jump(event.lasts_s)
+        self._promises.gates.lost()  # they go by the server's time
 
     def _add(self, fields: dict[bytes, bytes], kind: str, payload: bytes) -> str:
         entry_id = self._server.add(STREAM, fields)  # nobody reads it before the ledger knows of it: this is one step

@@ -24,6 +24,8 @@ What = Literal[
     "redeliver",  # an operator sends again what failed or is in doubt
     "silence",  # an operator silences half of the alerts, for `lasts_s`
     "lift",  # an operator sends what silences kept back
+    "lose_hints",  # every hint key is deleted on the stream's server
+    "lose_gates",  # and so is what it knows of the channels' gates
     "replay",  # an operator gives the first dead letter a second chance
     "delete_record",  # an operator deletes a document
     "delete_entry",  # a producer trims, or an operator deletes, an entry
@@ -33,13 +35,14 @@ What = Literal[
     "neighbour",  # another deployment starts on our store, with a server or with a group (`how`) of its own
 ]
 KINDS = ("good", "suppressed", "bad", "refused", "poison", "lethal", "newline")
-MOODS = ("busy", "gone", "hang", "reset", "unreachable", "slow", "gateway", "overloaded")
+MOODS = ("busy", "gone", "hang", "reset", "unreachable", "slow", "gateway", "overloaded", "limited", "dismissive")
 # `some`: of several gathered writes, some are rejected. The last two hit only writes to the store: an index that takes
 # none, and unexpected answers to them.
 FAULTS = ("refused", "lost", "slow", "hang", "some", "read_only", "nonsense")
 METHODS = (
     *("create", "replace", "get", "ack", "claim", "read", "renew", "hand_over", "quarantine", "own_pending", "due"),
     *("send", "bulk", "owns", "pending_among"),
+    *("ask", "exchange", "put_due", "take_due", "put_queued", "take_queued", "end_sweep"),
 )
 
 
@@ -77,6 +80,8 @@ class Plan(Struct, frozen=True, omit_defaults=True):
             started before cannot read; 0: all are of one version.
         fallback_after_s: How long receivers have to accept an alert before it goes to one more, `FALLBACK`; 0: it never
             does.
+        rate_per_s: How many alerts the first receiver takes a second, by its settings; 0: any number.
+        burst: And how many at once.
         events: What happens, in order of time.
 
     Attributes:
@@ -97,6 +102,8 @@ class Plan(Struct, frozen=True, omit_defaults=True):
     refuses_every_s: float = 0.0
     upgraded_from_s: float = 0.0
     fallback_after_s: float = 0.0
+    rate_per_s: float = 0.0
+    burst: int = 1
     events: tuple[Event, ...] = ()
 
     @property
@@ -134,7 +141,11 @@ def plan_of(seed: int) -> Plan:
         upgraded_from_s = round(chance.uniform(0.1, 6.0), 3)
         events = sorted((*events, *_upgrade(chance, upgraded_from_s)), key=lambda event: event.at_s)
     plan = replace(plan, events=tuple(events), refuses_every_s=refuses_every_s, upgraded_from_s=upgraded_from_s)
-    return _with_fallback(chance, plan) if chance.random() < 0.35 else plan
+    if chance.random() < 0.35:
+        plan = _with_fallback(chance, plan)
+    if chance.random() < 0.4 and theme != "backlog":
+        plan = _with_gates(chance, plan)
+    return plan
 
 
 PRIMARIES, FALLBACK = ("webhook", "pager"), "mail"
@@ -172,6 +183,7 @@ THEMES: dict[str, tuple[What, ...]] = {  # what happens, as often as it is named
 }
 _LONG = ("slow", "frozen", "pauses")
 _MOODS_OF = {"slow": ("slow", "slow", "slow", "hang"), "frozen": ("slow",), "pauses": ("slow", "slow", "busy", "reset")}
+_CLOSING = ("busy", "unreachable", "unreachable", "hang", "limited", "limited", "dismissive")
 _FAILING = ("gone", "gone", "busy", "unreachable", "hang", "reset", "gateway")
 _RETRIED = ("busy", "busy", "reset", "unreachable", "gateway", "hang")
 
@@ -204,6 +216,20 @@ def _with_fallback(chance: Random, plan: Plan) -> Plan:
     hold = (*plan.hold, *(FALLBACK,) * (chance.random() < 0.25))
     events = tuple(sorted((*plan.events, *happening), key=lambda event: event.at_s))
     return replace(plan, fallback_after_s=chance.choice((1.0, 4.0, 15.0, 60.0)), hold=hold, events=events)
+
+
+def _with_gates(chance: Random, plan: Plan) -> Plan:
+    """Let the first receiver fail for so long and for so many that its breaker opens, or let it have a rate."""
+    rate_per_s = chance.choice((0.0, 0.0, 0.5, 2.0, 10.0))
+    happening = [Event(_moment(chance, 20.0), "emit", number=chance.randint(2, 12), target="good") for _ in range(4)]
+    for _ in range(chance.randint(0, 2)):
+        mood, lasts_s = chance.choice(_CLOSING), round(chance.uniform(4.0, 45.0), 3)
+        happening.append(Event(_moment(chance, 6.0), "mood", 0, lasts_s, PRIMARIES[0], mood, chance.choice((0.5, 1.0))))
+    for what in chance.choices(("lose_hints", "lose_gates", "kill", "pause", "freeze"), k=chance.randint(0, 3)):
+        at_s, slot = round(chance.uniform(1.0, 40.0), 3), chance.randrange(plan.slots)
+        happening.append(Event(at_s, what, slot, round(chance.uniform(0.1, 8.0), 3)))
+    events = tuple(sorted((*plan.events, *happening), key=lambda event: event.at_s))
+    return replace(plan, rate_per_s=rate_per_s, burst=chance.randint(1, 4), events=events)
 
 
 def _upgrade(chance: Random, at_s: float) -> list[Event]:

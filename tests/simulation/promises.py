@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import msgspec
 import trio
 
+from tests.simulation.gates import GatePromises
 from tests.simulation.held_back import CALLS, TROUBLED_S, HeldBack
 from tests.simulation.history import History
 from tests.simulation.ledger import Emitted
@@ -54,7 +55,7 @@ class Promises:
         jumped_at_s: When the server's clock last jumped.
         healed_at_s: When all faults went away for good.
         stream_troubled: Whether a process could not reach the stream: then it cannot say what waits.
-        held_back: What is promised about waits, fallbacks and silences.
+        held_back, gates: What is promised about fallbacks and silences, and about gates and queues.
         lethal: The record IDs of alerts that kill before they have a record, by their `alert_id`.
         flushed: The server has lost its data at least once, its identity included.
     """
@@ -62,6 +63,7 @@ class Promises:
     def __init__(
         self, settings: Settings, hold: tuple[str, ...], server: FakeServer, store: "WatchedStore", history: History
     ) -> None:
+        self.store = store
         self.ledger: dict[str, Emitted] = {}
         self.entries: dict[str, str] = {}  # record IDs by entry ID
         self.broken = ""
@@ -70,14 +72,14 @@ class Promises:
         self.regrouped_at_s = self.jumped_at_s = -(10.0**6)
         self.healed_at_s = math.inf
         self.stream_troubled = False
-        self.held_back = HeldBack(self, server, store)
+        self.held_back = HeldBack(self, server)
+        self.gates = GatePromises(self, server)
         self.lethal: dict[str, str] = {}
         self.network: Network
         self.living: dict[str, Incarnation] = {}
         self._settings = settings
         self._hold = hold
         self._server = server
-        self._store = store
         self._history = history
         self._makers: dict[str, Incarnation] = {}
         self._sending: dict[tuple[str, str], list[Incarnation]] = {}
@@ -106,7 +108,7 @@ class Promises:
         senders.append(who)
         if len({one for (one, _), these in self._sending.items() if who in these}) > self._settings.workers:
             self.breach("P7", f"{who.name} sends more alerts at once than it has workers")
-        stored = self._store.records.get(record_id)
+        stored = self.store.records.get(record_id)
         if emitted.forgotten or who.resumed_at_s == now_s:
             return  # its record was taken away, or time stood still between its last look and the send
         if stored is None:
@@ -122,6 +124,7 @@ class Promises:
                 f"by {delivery.owner}, that channel {state}",
             )
         self.held_back.send_begins(who, stored.record)
+        self.gates.send_begins(who, channel, stored.record)
         if mine and delivery.lease_until is not None and not self.clock_excused(who):
             left_s = (delivery.lease_until - self.now()).total_seconds()
             if left_s < self._settings.lease_s / 2 - SLACK_S:
@@ -134,7 +137,7 @@ class Promises:
     def arrives(self, channel: str, record_id: str) -> None:
         """Check, when a request arrives, that every earlier one that the receiver may have seen is marked."""
         emitted = self.ledger[record_id]
-        stored = self._store.records.get(record_id)
+        stored = self.store.records.get(record_id)
         if emitted.forgotten:
             return
         of_channel = {one.name: one for one in stored.record.delivery.channels} if stored else {}
@@ -179,7 +182,7 @@ class Promises:
         now_s, stored_s = trio.current_time(), ACCEPTED_ALONE_S + CALLS * self.network.latency_s
         well_s = max(self.network.store_troubled_at_s, who.resumed_at_s)
         for (record_id, name), heard_s in who.saw_accepted.items():
-            stored = self._store.records.get(record_id)
+            stored = self.store.records.get(record_id)
             if stored is None or who.paused or now_s - heard_s <= stored_s or now_s - well_s < TROUBLED_S:
                 continue
             delivery = stored.record.delivery
@@ -199,7 +202,7 @@ class Promises:
 
     def released(self, who: "Incarnation", record_id: str, *, untouched: bool) -> None:
         """Check what a living process leaves behind, when it lets go of an alert without a fault."""
-        stored = self._store.records.get(record_id)
+        stored = self.store.records.get(record_id)
         emitted = self.ledger[record_id]
         if emitted.forgotten or who.pipeline.faults:
             return
@@ -217,9 +220,9 @@ class Promises:
             self._check_memory(who, record_id)
 
     def _check_memory(self, who: "Incarnation", record_id: str) -> None:
-        stored = self._store.records.get(record_id)
+        stored = self.store.records.get(record_id)
         states = {one.name: one.state for one in stored.record.delivery.channels} if stored else {}
-        if not who.newer and record_id in self._store.newer:
+        if not who.newer and record_id in self.store.newer:
             return  # a newer version has it; the log says who accepted
         for one_id, name in who.saw_accepted:
             if one_id == record_id and states.get(name) != "delivered":
@@ -358,7 +361,7 @@ class Promises:
         newest = next(reversed(stream.entries), None)
         if newest is not None and (group is None or _order(group.last_id) < _order(newest)):
             return "entries are not read"
-        for record_id, stored in self._store.records.items():
+        for record_id, stored in self.store.records.items():
             if moving := {stored.record.delivery.state, *_states(stored)} & MOVING:
                 return f"record {record_id} is {min(moving)}"
         for who in self.living.values():
@@ -372,7 +375,7 @@ class Promises:
             dict(fields)[b"_record"].decode() for letters in self._server.dead.values() for fields in letters
         )
         for emitted in self.ledger.values():
-            stored = self._store.records.get(emitted.id)
+            stored = self.store.records.get(emitted.id)
             state = stored.record.delivery.state if stored else "none"
             buried = dead[emitted.id]
             if emitted.forgotten or emitted.lost:

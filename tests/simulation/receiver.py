@@ -13,7 +13,7 @@ from tests.simulation.plan import Event
 from tests.simulation.promises import Promises
 from tests.simulation.schedule import OWNER
 from trio_alerts.http.status import classify_status
-from trio_alerts.outcome import Accepted, Outcome, Refused, Retry
+from trio_alerts.outcome import Accepted, Later, Outcome, Refused, Retry
 from trio_alerts.ports.channel import Message
 
 if TYPE_CHECKING:
@@ -35,7 +35,7 @@ class SendCall:
 class _Answer:
     """What a receiver does with one request: does it arrive, is it taken, and what does the sender hear, and when."""
 
-    outcome: Outcome
+    outcome: Outcome | Later
     accepts: bool = False
     arrives: bool = True
     back_s: float = 0.0
@@ -58,7 +58,7 @@ class Receiver:
         self._history = history
         self._slowest_s = slowest_s
 
-    async def send(self, message: Message) -> Outcome:
+    async def send(self, message: Message) -> Outcome | Later:
         who = cast("Incarnation", OWNER.get())
         if who.dead:
             raise Killed
@@ -109,6 +109,8 @@ class Receiver:
             "unreachable": _Answer(Retry("unreachable"), arrives=False, back_s=soon_s),
             "slow": _Answer(Accepted(200), accepts=True, back_s=self._slowest_s * chance.random() ** 0.5),
             "gateway": _Answer(classify_status(502), accepts=coin, back_s=soon_s),
+            "limited": _Answer(Later("not so fast", after_s=10 * soon_s), back_s=soon_s),
+            "dismissive": _Answer(Retry("this token was revoked", stop=True), back_s=soon_s),
             # After a 429 a whole minute has to pass, so it is rare.
             "overloaded": _Answer(
                 replace(classify_status(429 if chance.random() < 0.1 else 503), after_s=3 * soon_s), back_s=soon_s

@@ -79,7 +79,12 @@ def settings_of(plan: Plan) -> Settings:
         quarantine_halt=1_000,
         max_deliveries=5,
         channels=tuple(
-            ChannelSettings(name=name, in_doubt_policy="hold" if name in plan.hold else "resend")
+            ChannelSettings(
+                name=name,
+                in_doubt_policy="hold" if name in plan.hold else "resend",
+                rate_per_s=(plan.rate_per_s or None) if name == PRIMARIES[0] else None,
+                burst=plan.burst if plan.rate_per_s and name == PRIMARIES[0] else None,
+            )
             for name in plan.receivers
         ),
         routes=(

@@ -1,0 +1,132 @@
+"""The promises about gates: a rate is kept by all processes together, a breaker that is open lets probes through."""
+
+import math
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, TypeVar
+
+import trio
+
+from tests.support.fakes.gates import FakeGates
+from tests.support.fakes.stream_server import FakeServer
+from tests.support.fakes.world import GROUP, STREAM
+from trio_alerts.ports.gates import PROBE_EVERY_S, Rate
+from trio_alerts.record import Record
+from trio_alerts.settings.settings import Settings
+
+if TYPE_CHECKING:
+    from tests.simulation.incarnation import Incarnation
+    from tests.simulation.promises import Promises
+
+T = TypeVar("T")
+
+KNOWN_WITHIN_S = 12.0  # an attempt that had begun may end, be claimed and sent; then every process knows
+OVERTAKEN_AFTER_S = 5.0  # what has waited for so long is in its queue, and everybody who asks sees it there
+SWEPT_WITHIN_S = 70.0  # by then a lost hint is there again
+
+
+@dataclass
+class _Bucket:
+    """Tokens of a rate, counted apart from the program."""
+
+    rate: Rate
+    tokens: float
+    at_s: float
+
+
+class WatchedGates(FakeGates):
+    """The gates as one process asks them; each grant is noted."""
+
+    def __init__(self, server: FakeServer, settings: Settings, promises: "Promises") -> None:
+        super().__init__(server, settings)
+        self._promises = promises
+
+    async def serve(self, method: str, effect: Callable[[], T], *args: object) -> T:
+        def watched() -> T:
+            result = effect()
+            if method == "ask" and result is None:
+                self._promises.gates.granted(*args)  # type: ignore[arg-type]  # as `ask` has them
+            return result
+
+        return await super().serve(method, watched, *args)
+
+
+class GatePromises:
+    """What must hold of gates and queues.
+
+    Attributes:
+        hints_lost_at_s: When hints were last deleted.
+    """
+
+    def __init__(self, promises: "Promises", server: FakeServer) -> None:
+        self.hints_lost_at_s = -math.inf
+        self._promises = promises
+        self._server = server
+        self._buckets: dict[str, _Bucket] = {}
+        self._grants: Counter[str] = Counter()
+        self._probed_at_s: dict[str, float] = {}
+
+    def lost(self) -> None:
+        """Note that the server knows nothing of the gates any more, or that its clock was set."""
+        self._buckets.clear()
+        self._probed_at_s.clear()
+
+    def granted(self, channel: str, rate: Rate | None = None) -> None:
+        """Check that no more is granted than the rate allows, to all processes together."""
+        self._grants[channel] += 1
+        if rate is None:
+            return
+        now_s = trio.current_time()
+        bucket = self._buckets.setdefault(channel, _Bucket(rate, rate.burst, now_s))
+        bucket.tokens = min(rate.burst, bucket.tokens + (now_s - bucket.at_s) * rate.per_s) - 1
+        bucket.at_s = now_s
+        if bucket.tokens < -0.01:
+            self._promises.breach(
+                "P8", f"{channel} was granted more than {rate.per_s} a second and {rate.burst} at once"
+            )
+
+    def send_begins(self, who: "Incarnation", channel: str, record: Record) -> None:
+        """Check that a send is granted, where it must be."""
+        settings = next(one for one in who.pipeline.settings.channels if one.name == channel)
+        if settings.rate_per_s is not None:
+            self._grants[channel] -= 1
+            if self._grants[channel] < 0:
+                self._promises.breach("P8", f"{who.name} sends {record.id} through {channel}, which granted nothing")
+        gate = self._server.gates.get((STREAM, GROUP, channel))
+        if gate is not None and gate.open_s is not None:
+            self._check_probe(who, channel, self._server.time() - gate.open_s)
+        elif settings.rate_per_s is not None:
+            self._check_order(who, channel, record)
+
+    def _check_probe(self, who: "Incarnation", channel: str, open_for_s: float) -> None:
+        now_s, jumped_s = trio.current_time(), self._promises.jumped_at_s
+        troubled_s = max(
+            who.disturbed_at_s, self._promises.network.store_troubled_at_s, who.resumed_at_s, who.born_at_s
+        )
+        if open_for_s < KNOWN_WITHIN_S or now_s - max(troubled_s, jumped_s) < KNOWN_WITHIN_S:
+            return
+        since_s = now_s - self._probed_at_s.get(channel, -math.inf)
+        self._probed_at_s[channel] = now_s
+        if since_s < PROBE_EVERY_S - KNOWN_WITHIN_S:
+            self._promises.breach(
+                "P8", f"{who.name} tries {channel} {since_s:.1f} s after the last one, its breaker open"
+            )
+
+    def _check_order(self, who: "Incarnation", channel: str, record: Record) -> None:
+        """Check that nothing overtakes what is more severe and waits."""
+        now_s = trio.current_time()
+        if now_s - max(self.hints_lost_at_s, self._promises.jumped_at_s) < SWEPT_WITHIN_S:
+            return
+        rank = record.fields()["severity_rank"]
+        for queued in self._server.hints_of(GROUP).queues.get(channel, {}).values():
+            since_s = self._waits_s(queued.record_id, channel)
+            if queued.severity_rank > rank and since_s > OVERTAKEN_AFTER_S:
+                self._promises.breach(
+                    "P8", f"{record.id} overtakes {queued.record_id}, which waits for {since_s:.1f} s"
+                )
+
+    def _waits_s(self, record_id: str, channel: str) -> float:
+        stored = self._promises.store.records.get(record_id)
+        since = [one.since for one in stored.record.delivery.channels if one.name == channel] if stored else []
+        return self._server.time() - since[0].timestamp() if since and since[0] else 0.0
