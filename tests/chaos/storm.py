@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from tests.crash.cell import Cell, RunningCell, Spoiled
+from tests.crash.gates import forget
 from tests.crash.outages_of_the_store import NO_BACKEND, OVERLOADED, SIGN_IN
 from tests.crash.proxy import FAITHFUL, Behaviour
 from tests.support.crew import Worker
@@ -120,7 +121,7 @@ class Storm:
         spoil = self._spoil_the_store if self.store == "opensearch" else self._lock_the_store
         processes = [self._kill_a_process, self._pause_a_process, self._stop_a_process]
         group = [self._kill_the_parent, self._stop_the_parent, self._stop_the_group]
-        return [*processes, *group, self._pause_redis, self._kill_redis, spoil]
+        return [*processes, *group, self._pause_redis, self._kill_redis, self._forget_hints, spoil]
 
     def _while(self) -> None:
         time.sleep(self._chance.uniform(0.5, LONGEST_S))
@@ -168,6 +169,9 @@ class Storm:
         cell.redis.kill()
         self._while()
         cell.redis.start()
+
+    def _forget_hints(self, cell: RunningCell) -> None:
+        forget(cell)
 
     def _lock_the_store(self, cell: RunningCell) -> None:
         with closing(sqlite3.connect(cell.folder / "alerts.db", timeout=LONGEST_S, isolation_level=None)) as other:

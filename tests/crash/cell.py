@@ -60,6 +60,7 @@ CHANNELS = """
 name = "hook"
 url = "{hook}/hook"
 in_doubt_policy = "{policy}"
+{limit}
 
 [[channels]]
 name = "steady"
@@ -103,6 +104,7 @@ class Cell:
         settings: Other settings than the quick ones.
         faults: Of the first process, the second, …
         module: What is run instead of `trio_alerts`.
+        limit: More settings of the first channel, in TOML.
         fallback_after_s: When an alert goes to a third channel, `spare`, too; None: there is none.
         named: Receivers are reached by the names hook.example and steady.example, which `module` resolves.
         size: Worker processes.
@@ -120,6 +122,7 @@ class Cell:
     settings: Mapping[str, str] = field(default_factory=dict)
     faults: tuple[str, ...] = ()
     module: str = "trio_alerts"
+    limit: str = ""
     fallback_after_s: float | None = None
     named: bool = False
     size: int = 2
@@ -418,7 +421,7 @@ class RunningCell:
         after_s, spare, fallback = self.plan.fallback_after_s, "", ""
         if after_s is not None:
             spare, fallback = SPARE.format(**urls), f'fallback = ["spare"]\nfallback_after_s = {after_s}\n'
-        config.write_text(spare + CHANNELS.format(**urls, policy=policy, fallback=fallback))
+        config.write_text(spare + CHANNELS.format(**urls, policy=policy, limit=self.plan.limit, fallback=fallback))
         return {
             **settings,
             "config": str(config),

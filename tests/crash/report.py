@@ -79,8 +79,9 @@ DEFINITIONS = """\
 runs one parent with three worker processes for three minutes under 20 alerts a second, and does harm of every kind, one
 after the other, each as often as every other: kill -9, SIGSTOP and SIGTERM to one of the processes; kill -9 and SIGTERM
 to the parent, and SIGTERM to the whole group, once its processes read; Redis paused; Redis killed, and started with its
-data; the SQLite file locked or, with `STORE=opensearch`, OpenSearch overloaded, held, and answered for by a sign-in
-page. Meanwhile a quarter of the first receiver's answers are 500, 503, a reset after it has accepted, or none at all.
+data; every gate and every hint in Redis deleted; the SQLite file locked or, with `STORE=opensearch`, OpenSearch
+overloaded, held, and answered for by a sign-in page. Meanwhile a quarter of the first receiver's answers are 500, 503,
+a reset after it has accepted, or none at all.
 
 It ends with 1 if anything is lost, a duplicate is not marked, a process ends in a way that was not planned, or **an
 alert takes more than 90 seconds from XADD to its last acceptance**, harm included. That bound is for the waits above, a
