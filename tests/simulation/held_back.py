@@ -23,6 +23,7 @@ FOLLOWS = (
 """What a record says that follows from its channels."""
 SILENT_WITHIN_S = 1.0  # and what an attempt takes that had begun: up to CALLS, one after the other
 CALLS = 5
+FAR_S = 0.5  # with a server so far away, a process may rightly think that it could not check the silences
 MAY_ACCEPT = ("sending", "retrying", "waiting", "in_doubt")
 SLACK_S = 0.1  # what a process may be wrong about the server's time
 LATEST_S = 75.0  # the sweep that finds what no hint says, both time-outs, and a wait for a worker
@@ -101,6 +102,8 @@ class HeldBack:
     def send_begins(self, who: "Incarnation", record: Record) -> None:
         """Check that nothing is sent that a silence matches, if its sender could know by now."""
         now_s, promises = trio.current_time(), self._promises
+        if promises.network.latency_s > FAR_S:
+            return
         within_s = SILENT_WITHIN_S + CALLS * promises.network.latency_s
         for silence in self._server.silences.get((STREAM, GROUP), KeptSilences()).by_id.values():
             disturbed_s = max(who.disturbed_at_s, who.resumed_at_s, promises.network.frozen_until_s)
