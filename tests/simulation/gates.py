@@ -8,9 +8,12 @@ from typing import TYPE_CHECKING, TypeVar
 
 import trio
 
+from tests.simulation.held_back import CALLS
 from tests.support.fakes.gates import FakeGates
 from tests.support.fakes.stream_server import FakeServer
 from tests.support.fakes.world import GROUP, STREAM
+from trio_alerts.pipeline.admission import ADMITTED_FOR_S
+from trio_alerts.pipeline.bulkhead import FEWEST_WORKERS, SLOW_AFTER_S
 from trio_alerts.ports.gates import PROBE_EVERY_S, Rate
 from trio_alerts.record import Record
 from trio_alerts.settings.settings import Settings
@@ -66,6 +69,7 @@ class GatePromises:
         self._buckets: dict[str, _Bucket] = {}
         self._grants: Counter[str] = Counter()
         self._probed_at_s: dict[str, float] = {}
+        self._under_way: dict[tuple[str, str, str], float] = {}  # when each began, by process, channel and record
 
     def lost(self) -> None:
         """Note that the server knows nothing of the gates any more, or that its clock was set."""
@@ -88,6 +92,7 @@ class GatePromises:
 
     def send_begins(self, who: "Incarnation", channel: str, record: Record) -> None:
         """Check that a send is granted, where it must be."""
+        self._check_share(who, channel, record.id)
         settings = next(one for one in who.pipeline.settings.channels if one.name == channel)
         if settings.rate_per_s is not None:
             self._grants[channel] -= 1
@@ -98,6 +103,22 @@ class GatePromises:
             self._check_probe(who, channel, self._server.time() - gate.open_s)
         elif settings.rate_per_s is not None:
             self._check_order(who, channel, record)
+
+    def send_ended(self, who: "Incarnation", channel: str, record_id: str) -> None:
+        """Note the end of a send, whatever came of it."""
+        self._under_way.pop((who.name, channel, record_id), None)
+
+    def _check_share(self, who: "Incarnation", channel: str, record_id: str) -> None:
+        """Check that a channel that hangs gets no more workers, once a quarter of them are with it."""
+        settings, now_s = who.pipeline.settings, trio.current_time()
+        known_s = now_s - SLOW_AFTER_S[1] - ADMITTED_FOR_S - CALLS * self._promises.network.latency_s
+        slow = sum(one[:2] == (who.name, channel) and began_s < known_s for one, began_s in self._under_way.items())
+        bounded = len(settings.channels) > 1 and settings.workers >= FEWEST_WORKERS
+        if bounded and slow >= max(1, settings.workers // 4) and who.resumed_at_s < known_s:
+            self._promises.breach(
+                "P7", f"{who.name} sends {record_id} to {channel}, which has {slow} workers and hangs"
+            )
+        self._under_way[who.name, channel, record_id] = now_s
 
     def _check_probe(self, who: "Incarnation", channel: str, open_for_s: float) -> None:
         now_s, jumped_s = trio.current_time(), self._promises.jumped_at_s

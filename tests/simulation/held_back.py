@@ -1,5 +1,6 @@
 """The promises about what is held back: by queues and gates, as fallbacks, by silences; see `Promises`."""
 
+import math
 from typing import TYPE_CHECKING
 
 import trio
@@ -26,7 +27,8 @@ CALLS = 5
 FAR_S = 0.5  # with a server so far away, a process may rightly think that it could not check the silences
 MAY_ACCEPT = ("sending", "retrying", "waiting", "in_doubt")
 SLACK_S = 0.1  # what a process may be wrong about the server's time
-LATEST_S = 75.0  # the sweep that finds what no hint says, both time-outs, and a wait for a worker
+HINTED_WITHIN_S = 10.0  # beside the lease of a hint whose taker died: a look, a claim, a wait for a lock
+SWEPT_WITHIN_S = 75.0  # the sweep that finds what no hint says, both time-outs, and a wait for a worker
 TROUBLED_S = 30.0  # a store that fails makes an attempt wait between the look at the silences and its send
 
 
@@ -87,17 +89,22 @@ class HeldBack:
                 self._promises.breach("P3", f"{record_id} goes to {one.name} while {hopeful} may still accept it")
 
     def check_lateness(self) -> None:
-        """Check, with all faults gone, that whatever is due is done before long."""
-        now_s, healed_s = self._server.time(), trio.current_time() - self._promises.healed_at_s
-        for record_id, stored in self._promises.store.records.items():
+        """Check, with all faults gone, that whatever is due is done before long: at once, if no hint can be lost."""
+        promises, now_s = self._promises, self._server.time()
+        idle = not any(who.pipeline.in_flight.ids for who in promises.living.values())
+        hints_lost_s = max(promises.gates.hints_lost_at_s, promises.jumped_at_s, promises.regrouped_at_s)
+        well = idle and not promises.stream_troubled and hints_lost_s < 0
+        within_s = promises.settings.lease_s + HINTED_WITHIN_S if well else SWEPT_WITHIN_S
+        healed_s = trio.current_time() - promises.healed_at_s
+        for record_id, stored in promises.store.records.items():
             delivery = stored.record.delivery
+            if delivery.state in ("sending", "quarantined"):
+                continue
             for one in delivery.channels:
-                if one.state == "standby" and delivery.state not in ("sending", "quarantined") and one.next_attempt_at:
-                    late_s = min(healed_s, now_s - one.next_attempt_at.timestamp())
-                    if late_s > LATEST_S:
-                        self._promises.breach(
-                            "P1", f"{record_id} waits for {one.name}, which was due {late_s:.0f} s ago"
-                        )
+                due = one.next_attempt_at if one.state in ("retrying", "standby") else None
+                late_s = min(healed_s, now_s - due.timestamp()) if due else 0.0
+                if late_s > (within_s if idle or one.state == "standby" else math.inf):
+                    promises.breach("P1", f"{record_id} waits for {one.name}, which was due {late_s:.0f} s ago")
 
     def send_begins(self, who: "Incarnation", record: Record) -> None:
         """Check that nothing is sent that a silence matches, if its sender could know by now."""

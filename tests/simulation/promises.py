@@ -77,7 +77,7 @@ class Promises:
         self.lethal: dict[str, str] = {}
         self.network: Network
         self.living: dict[str, Incarnation] = {}
-        self._settings = settings
+        self.settings = settings
         self._hold = hold
         self._server = server
         self._history = history
@@ -106,7 +106,7 @@ class Promises:
         if who in senders:
             self.breach("P3", f"{who.name} sends {record_id} through {channel} twice at once")
         senders.append(who)
-        if len({one for (one, _), these in self._sending.items() if who in these}) > self._settings.workers:
+        if len({one for (one, _), these in self._sending.items() if who in these}) > self.settings.workers:
             self.breach("P7", f"{who.name} sends more alerts at once than it has workers")
         stored = self.store.records.get(record_id)
         if emitted.forgotten or who.resumed_at_s == now_s:
@@ -127,12 +127,13 @@ class Promises:
         self.gates.send_begins(who, channel, stored.record)
         if mine and delivery.lease_until is not None and not self.clock_excused(who):
             left_s = (delivery.lease_until - self.now()).total_seconds()
-            if left_s < self._settings.lease_s / 2 - SLACK_S:
+            if left_s < self.settings.lease_s / 2 - SLACK_S:
                 self.breach("P3", f"{who.name} sends {record_id} with {left_s:.3f} s left of its lease")
 
     def send_ended(self, who: "Incarnation", channel: str, record_id: str) -> None:
         """Note the end of a send, whatever came of it."""
         self._sending[record_id, channel].remove(who)
+        self.gates.send_ended(who, channel, record_id)
 
     def arrives(self, channel: str, record_id: str) -> None:
         """Check, when a request arrives, that every earlier one that the receiver may have seen is marked."""
@@ -166,7 +167,7 @@ class Promises:
         emitted = self.ledger[culprit]
         emitted.killed += 1
         excused = self.regrouped_at_s > 0 or self.stream_troubled or emitted.redelivered
-        if emitted.killed > self._settings.max_deliveries + 1 and not excused:
+        if emitted.killed > self.settings.max_deliveries + 1 and not excused:
             self.breach("P5", f"{culprit} has killed {emitted.killed} processes")
 
     def died(self, who: "Incarnation") -> None:
@@ -196,7 +197,7 @@ class Promises:
 
     def held(self, who: "Incarnation") -> None:
         """Check that what a process holds is bounded."""
-        most = self._settings.workers + min(self._settings.workers, self._settings.batch) + 1
+        most = self.settings.workers + min(self.settings.workers, self.settings.batch) + 1
         if len(who.pipeline.in_flight.ids) > most:
             self.breach("P7", f"{who.name} holds {len(who.pipeline.in_flight.ids)} alerts, with {most} allowed")
 
@@ -216,7 +217,7 @@ class Promises:
     def cut_off(self, who: "Incarnation", record_id: str) -> None:
         """Check that a cancelled process has stored what its receivers had said by then, if the store was well."""
         well_s = trio.current_time() - max(self.network.store_troubled_at_s, who.resumed_at_s)
-        if well_s > 2 * self._settings.store_timeout_s and not self.ledger[record_id].forgotten:
+        if well_s > 2 * self.settings.store_timeout_s and not self.ledger[record_id].forgotten:
             self._check_memory(who, record_id)
 
     def _check_memory(self, who: "Incarnation", record_id: str) -> None:
@@ -313,8 +314,8 @@ class Promises:
         well_since_s = max(who.born_at_s, self.network.store_troubled_at_s)  # without the store nothing moves
         if excused or trio.current_time() - well_since_s < ABANDONED_S:
             return
-        for entry_id, held in self._server.pending(self._settings.stream, self._settings.group).items():
-            waits_s = held.idle_s - self._settings.claim_idle_s
+        for entry_id, held in self._server.pending(self.settings.stream, self.settings.group).items():
+            waits_s = held.idle_s - self.settings.claim_idle_s
             if held.consumer not in self.living and held.deliveries < 2 and ABANDONED_S < waits_s < A_DAY_S:
                 self.breach(
                     "P5", f"{who.name} reads new entries, and {entry_id} of a dead process waits {waits_s:.0f} s"
@@ -346,7 +347,7 @@ class Promises:
     def _check_condemned(self, emitted: Emitted) -> None:
         """Check that nobody is given up for deaths that were none of its doing."""
         excused = self.stream_troubled or self.regrouped_at_s > 0
-        if emitted.kind not in POISON and emitted.deaths < self._settings.max_deliveries and not excused:
+        if emitted.kind not in POISON and emitted.deaths < self.settings.max_deliveries and not excused:
             self.breach("P5", f"{emitted.id} was given up after {emitted.deaths} deaths in the middle of the work")
 
     # --- the end -----------------------------------------------------------------------------------------------------
@@ -356,8 +357,8 @@ class Promises:
         pending = self._pending_now()
         if pending:
             return f"{len(pending)} entries are pending: {dict(sorted(pending.items()))}"
-        stream = self._server.streams.get(self._settings.stream, stream_server.Stream())
-        group = stream.groups.get(self._settings.group)
+        stream = self._server.streams.get(self.settings.stream, stream_server.Stream())
+        group = stream.groups.get(self.settings.group)
         newest = next(reversed(stream.entries), None)
         if newest is not None and (group is None or _order(group.last_id) < _order(newest)):
             return "entries are not read"
@@ -408,25 +409,25 @@ class Promises:
 
     def _excused(self, who: "Incarnation") -> bool:
         """Tell whether others may rightly have taken a living process for dead, not long ago."""
-        window_s = self._settings.claim_idle_s + 2 * self._settings.keepalive_s
+        window_s = self.settings.claim_idle_s + 2 * self.settings.keepalive_s
         now_s = trio.current_time()
-        if now_s - who.disturbed_at_s <= window_s or now_s - self.jumped_at_s <= window_s + self._settings.lease_s:
+        if now_s - who.disturbed_at_s <= window_s or now_s - self.jumped_at_s <= window_s + self.settings.lease_s:
             return True
         # Entries that a lost group gave out again come to others, who walk away; then they look abandoned.
-        return self.regrouped_at_s > 0 and now_s - self.regrouped_at_s >= self._settings.claim_idle_s
+        return self.regrouped_at_s > 0 and now_s - self.regrouped_at_s >= self.settings.claim_idle_s
 
     def clock_excused(self, who: "Incarnation") -> bool:
         """Tell whether it may rightly have a wrong idea of the server's time."""
         jumped = self.jumped_at_s > 0
         unknown_s = max(who.disturbed_at_s, self.jumped_at_s, self.network.frozen_until_s if jumped else 0.0)
-        return trio.current_time() - unknown_s <= self._settings.lease_s
+        return trio.current_time() - unknown_s <= self.settings.lease_s
 
     def now(self) -> dt.datetime:
         return dt.datetime.fromtimestamp(self._server.time(), dt.UTC)
 
     def _pending_now(self) -> Mapping[str, tuple[str, int]]:
-        stream = self._server.streams.get(self._settings.stream)
-        group = stream.groups.get(self._settings.group) if stream else None
+        stream = self._server.streams.get(self.settings.stream)
+        group = stream.groups.get(self.settings.group) if stream else None
         return {one: (held.consumer, held.deliveries) for one, held in group.pending.items()} if group else {}
 
 
