@@ -1,7 +1,9 @@
 """A small model of one alert that waits: record, hint, XACK, drainers, and processes that die; every order of steps.
 
 It holds the rules of the queue against each other, not the code: `explore` walks every state that can be reached, and
-`MISTAKES` shows that each rule is needed. What it promises is said where it is checked, in `_breach` and `explore`.
+the test leaves out each of them in turn. What it promises is said where it is checked, in `_breach` and `explore`. A
+hint here is a due hint, which is handed out for a lease; a queue's is taken out, and what its taker does not live to do
+is as if that hint was lost.
 """
 
 from collections import deque

@@ -66,7 +66,8 @@ def _smaller(plan: Plan) -> Iterator[Plan]:
             fewer = replace(event, number=event.number // 2)
             yield replace(plan, events=(*plan.events[:number], fewer, *plan.events[number + 1 :]))
     plain = Plan(0)
-    for name in ("slots", "bulk", "lagging", "fixed_names", "long_sends", "hold", "latency_s", "upgraded_from_s"):
+    names = ("slots", "bulk", "lagging", "fixed_names", "long_sends", "hold", "latency_s", "upgraded_from_s")
+    for name in (*names, "fallback_after_s", "rate_per_s"):
         simpler = 1 if name == "slots" else getattr(plain, name)
         if getattr(plan, name) != simpler:
             yield replace(plan, **{name: simpler})

@@ -64,6 +64,8 @@ def events() -> st.SearchStrategy[Event]:
         st.builds(Event, MOMENTS, st.just("disconnect"), target=st.sampled_from(("stream", "store"))),
         st.builds(Event, MOMENTS, st.just("jump"), lasts_s=st.sampled_from((-30.0, -1.0, 1.0, 30.0))),
         st.builds(Event, MOMENTS, data, number=st.integers(0, 5)),
+        st.builds(Event, MOMENTS, st.sampled_from(("lose_hints", "lose_gates", "lift"))),
+        st.builds(Event, MOMENTS, st.just("silence"), lasts_s=LASTING),
     )
 
 
@@ -88,6 +90,8 @@ def plans() -> st.SearchStrategy[Plan]:
         latency_s=st.sampled_from((0.02, 0.0, 0.2, 1.0)),
         refuses_every_s=st.sampled_from((0.0, 2.0)),
         upgraded_from_s=st.sampled_from((0.0, 2.0)),
+        fallback_after_s=st.sampled_from((0.0, 1.0, 15.0)),
+        rate_per_s=st.sampled_from((0.0, 2.0)),
         events=happening.map(lambda chosen: (first, *sorted(chosen, key=lambda event: event.at_s))),
     )
 
