@@ -1,6 +1,5 @@
 """The promises about what is held back: by queues and gates, as fallbacks, by silences; see `Promises`."""
 
-import math
 from typing import TYPE_CHECKING
 
 import trio
@@ -41,6 +40,7 @@ class HeldBack:
 
     def __init__(self, promises: "Promises", server: FakeServer) -> None:
         self.silences: dict[str, float] = {}
+        self._idle_since_s = 0.0
         self._promises = promises
         self._server = server
 
@@ -89,21 +89,23 @@ class HeldBack:
                 self._promises.breach("P3", f"{record_id} goes to {one.name} while {hopeful} may still accept it")
 
     def check_lateness(self) -> None:
-        """Check, with all faults gone, that whatever is due is done before long: at once, if no hint can be lost."""
-        promises, now_s = self._promises, self._server.time()
-        idle = not any(who.pipeline.in_flight.ids for who in promises.living.values())
+        """Check, each second with all faults gone, that nothing due waits while nobody has anything to do.
+
+        While no hint can have been lost, that is soon; else the sweep finds it.
+        """
+        promises, now_s = self._promises, trio.current_time()
+        if any(who.pipeline.in_flight.ids for who in promises.living.values()):
+            self._idle_since_s = now_s
         hints_lost_s = max(promises.gates.hints_lost_at_s, promises.jumped_at_s, promises.regrouped_at_s)
-        well = idle and not promises.stream_troubled and hints_lost_s < 0
+        well = not promises.stream_troubled and hints_lost_s < 0
         within_s = promises.settings.lease_s + HINTED_WITHIN_S if well else SWEPT_WITHIN_S
-        healed_s = trio.current_time() - promises.healed_at_s
+        idle_s = now_s - max(promises.healed_at_s, self._idle_since_s)
         for record_id, stored in promises.store.records.items():
             delivery = stored.record.delivery
-            if delivery.state in ("sending", "quarantined"):
-                continue
-            for one in delivery.channels:
+            for one in delivery.channels if delivery.state not in ("sending", "quarantined") else ():
                 due = one.next_attempt_at if one.state in ("retrying", "standby") else None
-                late_s = min(healed_s, now_s - due.timestamp()) if due else 0.0
-                if late_s > (within_s if idle or one.state == "standby" else math.inf):
+                late_s = min(idle_s, self._server.time() - due.timestamp()) if due else 0.0
+                if late_s > within_s:
                     promises.breach("P1", f"{record_id} waits for {one.name}, which was due {late_s:.0f} s ago")
 
     def send_begins(self, who: "Incarnation", record: Record) -> None:

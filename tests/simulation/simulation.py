@@ -270,6 +270,7 @@ class Simulation:
             self._events.start_soon(self._start_neighbour, event)
         elif event.what == "freeze":
             self.network.frozen_until_s = trio.current_time() + event.lasts_s
+            self.promises.gates.hints_lost_at_s = self.network.frozen_until_s  # until then none could be written
         elif event.what == "disconnect":
             for process in self.living.values():
                 process.disconnect(cast("Backend", event.target))
