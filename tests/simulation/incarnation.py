@@ -13,12 +13,11 @@ import trio
 from msgspec.structs import replace
 
 from tests.simulation.bulk import BulkStore
-from tests.simulation.gates import WatchedGates
+from tests.simulation.gates import WatchedGates, WatchedHints
 from tests.simulation.history import History
 from tests.simulation.network import Backend, Killed, Network, Request
 from tests.simulation.plan import Event
 from tests.simulation.schedule import OWNER, FreezingQueue
-from tests.support.fakes.hints import FakeHints
 from tests.support.fakes.silences import FakeSilences
 from tests.support.fakes.store import FakeStore
 from tests.support.fakes.stream import FakeStream
@@ -95,7 +94,7 @@ class Incarnation:
             upkeep=stream.upkeep,
             store=store,
             silences=FakeSilences(around.server, settings),
-            hints=FakeHints(around.server, settings),
+            hints=WatchedHints(around.server, settings, around.promises),
             gates=WatchedGates(around.server, settings, around.promises),
             channels=around.receivers,
             routing=_Routing(settings, self, around.promises),

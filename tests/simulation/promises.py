@@ -167,7 +167,8 @@ class Promises:
         emitted = self.ledger[culprit]
         emitted.killed += 1
         excused = self.regrouped_at_s > 0 or self.stream_troubled or emitted.redelivered
-        if emitted.killed > self.settings.max_deliveries + 1 and not excused:
+        most = self.settings.max_deliveries + len(self.settings.channels)  # each channel may kill one more
+        if emitted.killed > most and not excused:
             self.breach("P5", f"{culprit} has killed {emitted.killed} processes")
 
     def died(self, who: "Incarnation") -> None:
