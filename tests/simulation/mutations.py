@@ -751,8 +751,8 @@ MUTATIONS = (
     Mutation(
         "a takeover sent in spite of a silence",
         "pipeline/claim.py",
-        "            begun = unless_silenced(begun, alert.event, pipeline)\n            mine = await",
-        "            mine = await",
+        "    begun = unless_silenced(begun, alert.event, pipeline)\n    mine = await",
+        "    mine = await",
         "tests/unit/pipeline/test_silences.py::test_a_takeover_counts_its_doubt_first",
     ),
     Mutation(

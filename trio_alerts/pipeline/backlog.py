@@ -139,7 +139,7 @@ class Backlog:
         """
         pipeline, handed_over = self._pipeline, False
         try:
-            claim = await _claim(record_id, through, max(self.at, pipeline.clock.now()), pipeline)
+            claim = await _claim(record_id, through, self.at, pipeline)
             if claim is not None:
                 # Also when stopping: what is claimed is sent within the grace time.
                 await self._send.send(replace(claim, taken_until_ms=taken_until_ms))
@@ -164,7 +164,7 @@ class Backlog:
             logger.debug("{record_id}: its hint is not put back: {cause}", record_id=record_id, cause=cause)
 
 
-async def _claim(record_id: str, through: Collection[str], now: dt.datetime, pipeline: Pipeline) -> Claim | None:
+async def _claim(record_id: str, through: Collection[str], at: dt.datetime, pipeline: Pipeline) -> Claim | None:
     """Make a due record ours by a conditional write; None if it is not due any more, or somebody else's.
 
     The attempt goes only through the channels that have a slot; what else of it is due stays due.
@@ -175,6 +175,7 @@ async def _claim(record_id: str, through: Collection[str], now: dt.datetime, pip
     stored = await pipeline.store_before_send.get(record_id)
     if stored is None:
         return None
+    now = max(at, pipeline.clock.now())  # after the read, which may have waited for the store: a lease begins with it
     delivery = moved_back(stored.record.delivery, now, pipeline.clock.set_back)
     if delivery.cuts >= SUSPECT_CUTS:
         if pipeline.in_flight.suspect is not None:

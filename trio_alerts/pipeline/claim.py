@@ -111,13 +111,7 @@ async def resume(
         if delivery.state == "sending" and not await _owner_is_gone(entry, delivery, pipeline):
             return None
         stamped_at_s = trio.current_time()
-        now, lease_s = pipeline.clock.now(), pipeline.settings.lease_s
-        if delivery.state == "sending" and entry.deliveries >= SUSPECT_DELIVERIES:
-            mine = left_to_redriver(delivery, entry.deliveries - 1, now, pipeline.retry_policy())
-        else:
-            begun = taken_over(delivery, owner, now, lease_s, pipeline.retry_policy())
-            begun = unless_silenced(begun, alert.event, pipeline)
-            mine = await unless_closed(begun, alert.event, pipeline)
+        mine = await _take_over(delivery, entry, alert, owner, pipeline)
         taken = await store.replace(replace(existing.record, delivery=mine), existing.version)
         if isinstance(taken, Stored):
             logger.warning(
@@ -131,6 +125,19 @@ async def resume(
         if again is None:
             return None  # vanished just now: the next delivery starts anew
         existing = again
+
+
+async def _take_over(delivery: Delivery, entry: Entry, alert: Alert, owner: str, pipeline: Pipeline) -> Delivery:
+    """Return the state of an attempt of ours, after the one of a dead owner, or of what becomes of it instead."""
+    now, lease_s = pipeline.clock.now(), pipeline.settings.lease_s
+    if delivery.state == "sending" and entry.deliveries >= SUSPECT_DELIVERIES:
+        return left_to_redriver(delivery, entry.deliveries - 1, now, pipeline.retry_policy())
+    begun = taken_over(delivery, owner, now, lease_s, pipeline.retry_policy())
+    begun = unless_silenced(begun, alert.event, pipeline)
+    mine = await unless_closed(begun, alert.event, pipeline)
+    if mine.state == "sending":
+        return mine
+    return replace(mine, cuts=entry.deliveries - 1)  # its entry leaves the stream, which has counted the deaths so far
 
 
 async def claim_again(claim: Claim, pipeline: Pipeline) -> Claim | None:

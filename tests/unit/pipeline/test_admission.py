@@ -215,6 +215,7 @@ async def test_a_takeover_waits_as_well(world: World, autojump_clock: MockClock)
         *(delivery.state, delivery.in_doubt, delivery.attempts),
         delivery.channels[0].attempts,
     )
+    assert 1 == delivery.cuts  # its entry has gone, and with it the server's count of deaths
     assert 1 == len(world.channel.sends)
 
 

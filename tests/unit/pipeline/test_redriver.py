@@ -386,6 +386,31 @@ async def test_a_store_that_fails_now_and_then_delays_an_orphan_by_little(autoju
     assert 1 == world.delivery(record_id).in_doubt
 
 
+async def test_a_lease_begins_after_a_read_that_had_to_wait(autojump_clock: MockClock) -> None:
+    """The store is away when the claim reads its record: the time that passed is not taken from the lease."""
+    world, _ = await world_of_due(1, lease_s=60.0)
+    reads_at_s: list[float] = []
+    left_s: list[float] = []
+
+    def decide(call: Call) -> Literal["down"] | None:
+        if call.method != "get":
+            return None
+        reads_at_s.append(trio.current_time())
+        return "down" if len(reads_at_s) > 1 and trio.current_time() < 30 else None
+
+    def note(message: Message) -> Outcome:
+        lease_until = world.delivery(message.id).lease_until
+        assert lease_until is not None
+        left_s.append(lease_until.timestamp() - world.server.time())
+        return Accepted(200)
+
+    world.store.decide, world.channel.decide = decide, note
+    async with world.serving(world.pipeline()):
+        await trio.sleep_until(60)
+    assert reads_at_s[-1] > 30
+    assert [60.0] == [round(one, 1) for one in left_s]
+
+
 @pytest.mark.parametrize("primary", ["in_doubt", "waiting", "retrying"])
 async def test_a_fallback_is_sent_when_its_time_has_come(primary: ChannelState, autojump_clock: MockClock) -> None:
     """Whatever its primaries wait for, the claim engages it; and they are left as they are."""
