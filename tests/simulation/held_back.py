@@ -99,9 +99,10 @@ class HeldBack:
         hints_lost_s = max(promises.gates.hints_lost_at_s, promises.jumped_at_s, promises.regrouped_at_s)
         well = not promises.stream_troubled and hints_lost_s < 0
         within_s = promises.settings.lease_s + HINTED_WITHIN_S if well else SWEPT_WITHIN_S
-        idle_s = now_s - max(promises.healed_at_s, self._idle_since_s)
+        idle_since_s = max(promises.healed_at_s, self._idle_since_s)
         for record_id, stored in promises.store.records.items():
             delivery = stored.record.delivery
+            idle_s = now_s - max(idle_since_s, promises.ledger[record_id].written_at_s)
             for one in delivery.channels if delivery.state not in ("sending", "quarantined") else ():
                 due = one.next_attempt_at if one.state in ("retrying", "standby") else None
                 late_s = min(idle_s, self._server.time() - due.timestamp()) if due else 0.0

@@ -16,6 +16,7 @@ class Emitted:
         poison_hits: How often a poison entry killed its process while that held this one.
         killed: How many processes it has killed.
         deaths: How often a process was killed in the middle of the work, this one's too.
+        written_at_s: When its record was last written.
         accepted: How often each channel's receiver decided to accept it.
         maybe_seen: How often each channel's receiver accepted it, or answered as a front may for one that did.
     """
@@ -30,5 +31,6 @@ class Emitted:
     poison_hits: int = 0
     killed: int = 0
     deaths: int = 0
+    written_at_s: float = 0.0
     accepted: Counter[str] = field(default_factory=Counter)
     maybe_seen: Counter[str] = field(default_factory=Counter)

@@ -1031,7 +1031,6 @@ MUTATIONS = (
         "pipeline/claim.py",
         "delivery = await unless_closed(begun, alert.event, pipeline)",
         "delivery = begun",
-        "tests/unit/pipeline/test_admission.py::test_a_new_alert_is_recorded_as_waiting_before_anything_is_sent",
     ),
     Mutation(
         "a takeover that asks no gate",
@@ -1073,6 +1072,43 @@ MUTATIONS = (
         "pipeline/drainer.py",
         "or await pipeline.stream.pending_among([record_id])",
         "or False",
-        "tests/unit/pipeline/test_drainer.py::test_what_is_still_pending_is_left_alone",
+    ),
+    Mutation(
+        "a wait given up in the first hour after a break",
+        "pipeline/sweep.py",
+        "if due.expired and steady_s >= STEADY_S:",
+        "if due.expired:",
+    ),
+    Mutation(
+        "a gate that is never asked",
+        "pipeline/admission.py",
+        "answer = await pipeline.gates.ask(gate.name, gate.rate, probe=probe)",
+        "answer = None",
+    ),
+    Mutation(
+        "an outcome acknowledged without a hint of what is left to do",
+        "pipeline/process.py",
+        "await pipeline.agenda.note(record, pending=True)",
+        "pass",
+    ),
+    Mutation(
+        "a channel that hangs gets every worker",
+        "pipeline/admission.py",
+        "    if not pipeline.bulkhead.may_start(name, retry=retry):",
+        "    if False:",
+    ),
+    Mutation(
+        "a retry's lease that began before its record was read",
+        "pipeline/backlog.py",
+        "    now = max(at, pipeline.clock.now())  # after",
+        "    now = at  # after",
+        "tests/unit/pipeline/test_redriver.py::test_a_lease_begins_after_a_read_that_had_to_wait",
+    ),
+    Mutation(
+        "deaths forgotten by a takeover that has to wait",
+        "pipeline/claim.py",
+        "return replace(mine, cuts=entry.deliveries - 1)",
+        "return mine",
+        "tests/unit/pipeline/test_admission.py::test_a_takeover_waits_as_well",
     ),
 )

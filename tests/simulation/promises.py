@@ -198,7 +198,8 @@ class Promises:
 
     def held(self, who: "Incarnation") -> None:
         """Check that what a process holds is bounded."""
-        most = self.settings.workers + min(self.settings.workers, self.settings.batch) + 1
+        at_once = min(self.settings.workers, self.settings.batch) + 1 + len(self.settings.channels)  # a queue each
+        most = self.settings.workers + at_once
         if len(who.pipeline.in_flight.ids) > most:
             self.breach("P7", f"{who.name} holds {len(who.pipeline.in_flight.ids)} alerts, with {most} allowed")
 
@@ -240,6 +241,7 @@ class Promises:
         if emitted is None:
             self.breach("P2", f"a record {after.id} was written, and no such alert was emitted")
             return
+        emitted.written_at_s = trio.current_time()
         if emitted.kind == "refused":
             self.breach("P2", f"record {after.id} should have been refused")
         if after.content_sha256 != emitted.sha256:
