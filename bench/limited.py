@@ -1,5 +1,6 @@
 """A run through a channel that takes few alerts a second: who waits for how long, in which order, and at what cost."""
 
+import math
 import time
 from collections import Counter
 
@@ -64,7 +65,7 @@ def run_limited(plan: Plan, opensearch: OpenSearchServer | None = None) -> RunRe
         versions=stage.versions,
         limited=Limited(
             overtaken=overtaken(urgent, list(arrived_s.values()), GRACE_S),
-            excess=excess(limited.arrivals_s, plan.limit),
+            excess=math.floor(excess(limited.arrivals_s, plan.limit)),
             failed=failed,
             writes=sum(size * count for size, count in batches.items()) / plan.alerts,
         ),

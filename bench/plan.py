@@ -80,13 +80,14 @@ class Limited:
 
     Attributes:
         overtaken: How many others were sent while a critical alert had been waiting.
-        excess: By how much the most crowded stretch of time exceeded the rate, in alerts.
+        excess: By how many alerts the most crowded stretch of time exceeded the rate. Whole ones: a request that takes
+            longer than the one behind it is no alert too many.
         failed: How many records said so.
         writes: To the store, for each alert.
     """
 
     overtaken: int
-    excess: float
+    excess: int
     failed: int
     writes: float
 

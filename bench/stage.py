@@ -50,7 +50,7 @@ class Stage:
         plan, limit = self.plan, self.plan.limit if limited else None
         more = "" if limit is None else f"rate_per_s = {limit}\nburst = {BURST}\n"
         with tempfile.NamedTemporaryFile("w", suffix=".toml") as config:
-            if plan.channels > 1 or limit is not None:
+            if plan.channels > 1 or plan.limit is not None:  # the channel keeps its name without its limit
                 config.write(configuration(self.receiver.urls(plan.channels), SECRET, more))
                 config.flush()
                 channels: dict[str, object] = {"config": config.name}
