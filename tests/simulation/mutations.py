@@ -609,6 +609,20 @@ MUTATIONS = (
         test="tests/unit/pipeline/test_acceptance.py",
     ),
     Mutation(
+        "a drain that takes every idle worker",
+        "pipeline/bulkhead.py",
+        "self.drain_share = max(1, workers // 4) if self._by_name else workers",
+        "self.drain_share = workers",
+        test="tests/unit/pipeline/test_drainer.py::test_a_drain_leaves_workers_to_the_other_channels",
+    ),
+    Mutation(
+        "a channel that hangs let in like any other",
+        "pipeline/admission.py",
+        "    if not pipeline.bulkhead.may_start(name, retry=retry):",
+        "    if False:",
+        test="tests/unit/pipeline/test_isolation.py",
+    ),
+    Mutation(
         "a channel that hangs let in again all at once",
         "pipeline/bulkhead.py",
         "self._next_try_s = now_s + self._slow_after_s",

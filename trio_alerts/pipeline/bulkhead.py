@@ -30,6 +30,9 @@ class Bulkhead:
     Args:
         channels: The names of each, its own and its aliases.
         workers: Of this process.
+
+    Attributes:
+        drain_share: How many workers may have alerts from the queue of one channel.
     """
 
     def __init__(self, channels: Iterable[Collection[str]], workers: int) -> None:
@@ -39,6 +42,7 @@ class Bulkhead:
         self._channels = [_Channel() for _ in every] if len(every) > 1 else []
         for names, channel in zip(every, self._channels, strict=False):
             self._by_name |= dict.fromkeys(names, channel)
+        self.drain_share = max(1, workers // 4) if self._by_name else workers
 
     def __repr__(self) -> str:
         slow = {name: channel.slow[ALL] for name, channel in self._by_name.items() if channel.slow[ALL]}

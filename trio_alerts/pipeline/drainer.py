@@ -60,10 +60,14 @@ async def _drain(queue: "_Queue", draining: set[str]) -> None:
 
 
 async def _may_send(name: str, pipeline: Pipeline) -> bool:
-    """Wait until a worker is idle and the gate lets an alert through; False at the soft stop."""
+    """Wait until a worker is idle and the gate lets an alert through; False at the soft stop.
+
+    With other channels, those workers are a quarter at most: a receiver that hangs again would hold them all.
+    """
+    in_flight, share = pipeline.in_flight, pipeline.bulkhead.drain_share
     while not pipeline.stopping.is_set():
-        if not pipeline.in_flight.idle:
-            await pipeline.in_flight.changed()
+        if not in_flight.idle or in_flight.draining[name] >= share:
+            await in_flight.changed()
             continue
         closed = await why_closed(name, pipeline, probe=True)
         if closed is None:
@@ -91,7 +95,7 @@ class _Queue:
     async def take(self) -> str | None:
         """Take the next record that this process does not hold, and hold it; None if there is none."""
         while (record_id := await self.pipeline.hints.take_queued(self.name, probe=self._is_probe)) is not None:
-            if self.pipeline.in_flight.hold(record_id, None, drained=True):
+            if self.pipeline.in_flight.hold(record_id, None, (self.name,), drained=True):
                 return record_id
             self.drains.start_soon(self._put_back, record_id)
         return None

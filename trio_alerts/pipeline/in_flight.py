@@ -29,6 +29,7 @@ class InFlight:
     Attributes:
         redrives: How many retries are held.
         redriving: How many of them go through each channel.
+        draining: How many alerts from each channel's queue are held.
         reserved: How many workers are kept for abandoned entries, as soon as they have nothing to do.
         news: How many entries were held so far that came by no claim.
         survivors: How many entries are held that were claimed after two deaths or more, suspects or not.
@@ -46,6 +47,7 @@ class InFlight:
         self.suspect: str | None = None
         self.redrives = 0
         self.redriving: Counter[str] = Counter()
+        self.draining: Counter[str] = Counter()
         self.reserved = 0
         self.news = 0
         self.survivors = 0
@@ -90,7 +92,7 @@ class InFlight:
         self._held[record_id] = _Held(entry, trio.current_time(), channels, drained)
         if entry is None:
             self.redrives += not drained
-            self.redriving.update(channels)
+            (self.draining if drained else self.redriving).update(channels)
         elif not entry.claimed:
             self.news += 1
         elif entry.deliveries >= SUSPECT_DELIVERIES:
@@ -107,7 +109,7 @@ class InFlight:
         held = self._held.pop(record_id)
         if held.entry is None:
             self.redrives -= not held.drained
-            self.redriving.subtract(held.channels)
+            (self.draining if held.drained else self.redriving).subtract(held.channels)
         elif held.entry.claimed and held.entry.deliveries >= SUSPECT_DELIVERIES:
             self.survivors -= 1
         if record_id == self.suspect:

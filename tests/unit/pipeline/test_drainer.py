@@ -52,6 +52,21 @@ async def test_eleven_limits_make_no_failed_alert(autojump_clock: MockClock) -> 
     assert 12 == len(world.channel.sends)
 
 
+async def test_a_drain_leaves_workers_to_the_other_channels(autojump_clock: MockClock) -> None:
+    """A receiver that hangs just when its backlog comes has a quarter of the workers; with one channel, all drain."""
+    for others, most in (([FakeChannel("chat")], 4), ([], 16)):
+        world = World([Later("limited: answered 429", 10.0, 429)], channels=others, workers=16)
+        world.emit()
+        async with world.serving(world.pipeline(send_timeout_s=5.0)):
+            await trio.sleep(1.0)
+            for _ in range(40):
+                world.emit()
+            await trio.sleep(4.0)
+            world.channel.latency_s = 10**6
+            await trio.sleep(8.0)
+            assert most == world.channel.under_way
+
+
 def poisoned(poison: set[str]) -> Callable[[Message], Outcome]:
     return lambda message: Retry("answered 500", 500) if message.id in poison else Accepted(200)
 
