@@ -80,9 +80,10 @@ def sent_through(delivery: Delivery, names: Sequence[str], owner: str, now: dt.d
     if given is not None and given.state in ("delivered", "sending", "waiting"):
         return None
     asked = given or ChannelDelivery(names[0], "standby", attempts=0)
-    if asked.state in ("standby", "spared", "suppressed"):
+    if asked.fallback_of or asked.state in ("standby", "spared", "suppressed"):  # else it would be spared at once
         unaccepted = ("retrying", "waiting", "in_doubt", "failed")
-        asked = replace(asked, fallback_of=tuple(one.name for one in delivery.channels if one.state in unaccepted))
+        in_need = (one.name for one in delivery.channels if one is not given and one.state in unaccepted)
+        asked = replace(asked, fallback_of=tuple(in_need))
     asked = replace(asked, state="retrying", next_attempt_at=now, attempts_before=asked.attempts, since=None)
     channels = tuple(asked if channel is given else channel for channel in delivery.channels)
     after = summed_up(delivery, channels if given else (*channels, asked), now, cuts=0)

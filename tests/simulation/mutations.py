@@ -182,6 +182,13 @@ MUTATIONS = (
         test="tests/unit/pipeline/test_janitor.py",
     ),
     Mutation(
+        "by hand, a fallback is spared before it is sent",
+        "held_back.py",
+        'if asked.fallback_of or asked.state in ("standby", "spared", "suppressed"):',
+        'if asked.state in ("standby", "spared", "suppressed"):',
+        test="tests/unit/test_held_back.py",
+    ),
+    Mutation(
         "by hand, sent once more to a channel that has accepted",
         "held_back.py",
         'if given is not None and given.state in ("delivered", "sending", "waiting"):',

@@ -2,6 +2,7 @@
 
 import datetime as dt
 
+from tests.unit.test_record_state import combinations, record_of
 from trio_alerts.backoff import RetryPolicy
 from trio_alerts.delivery import UNCONFIGURED, ChannelDelivery, Delivery, read_delivery
 from trio_alerts.exact_json import decode_value, encode
@@ -10,6 +11,7 @@ from trio_alerts.held_back import (
     drained,
     first_state,
     looked_at,
+    sent_through,
     silence_lifted,
     silenced,
     standby,
@@ -237,6 +239,24 @@ def test_a_silence_stops_the_clock_of_a_fallback() -> None:
     assert lifted is not None
     assert ("retrying", ["retrying", "standby"]) == (lifted.state, states(lifted))
     assert (at(7200 + 295), None) == (lifted.channels[1].next_attempt_at, lifted.channels[1].since)
+
+
+def test_whoever_is_asked_for_by_hand_is_due_and_nobody_else_moves() -> None:
+    """Whatever three channels are in, fallbacks or not: none is spared, engaged or sent to by it but the one."""
+    asked = 0
+    for channels in combinations():
+        before = record_of(*channels)
+        for name in ("a", "b", "c", "another") if before.state not in ("sending", "delivered") else ():
+            given = {channel.name: channel for channel in before.channels}
+            record = sent_through(before, [name], "eve/1", NOW)
+            if record is None:
+                assert given[name].state in ("delivered", "waiting"), channels
+                continue
+            asked += 1
+            now = {channel.name: channel for channel in record.channels}
+            assert ("retrying", NOW) == (now[name].state, now[name].next_attempt_at), channels
+            assert {one: given[one] for one in given if one != name} == {one: now[one] for one in now if one != name}
+    assert asked > 5000
 
 
 def test_an_older_version_can_read_what_holds_nothing_back() -> None:
