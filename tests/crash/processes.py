@@ -5,13 +5,14 @@ import time
 from collections.abc import Callable, Mapping
 from functools import partial
 
-from tests.crash.cell import ALERTS, KILLED, QUICK, Cell, RunningCell
+from tests.crash.cell import ALERTS, KILLED, PER_S, QUICK, Cell, RunningCell
 from tests.support.crew import Worker
 from tests.support.receiver import Script, Step
 from trio_alerts.pipeline.fault_points import POINTS
 
 ACCEPTANCE = "after_acceptance"  # a sibling must take more than a second, or nobody gets there
 FALLBACK = "before_fallback"  # nobody gets there as long as primaries accept
+GATED = ("after_gate", "after_waiting")  # nobody gets there without a rate
 LONE = ALERTS - ALERTS // 3  # alerts that only the first channel gets, and a fallback if it takes none
 PAUSE_S = 4.0  # of a process: more than twice claim_idle_s
 
@@ -32,12 +33,14 @@ def _at_point(point: str) -> Cell:
         faults: tuple[str, ...] = ("after_read:kill:10", "after_claim:kill", "after_claim:kill")
     else:
         faults = (f"{point}:kill:10", f"{point}:kill:20", f"{point}:kill:5")
+    gated = point in GATED
     return Cell(
         name=f"kill-{point.replace('_', '-')}",
-        about=f"kill -9 at `{point}`",
+        about=f"kill -9 at `{point}`" + (", with a rate of half of what comes" if gated else ""),
         play=_killed_at_its_point,
         faults=faults,
         ends=KILLED,
+        limit=f"rate_per_s = {PER_S / 2}" if gated else "",
     )
 
 
@@ -99,6 +102,8 @@ def _killed_in_fallbacks(cell: RunningCell) -> None:
     for worker in cell.crew.living:
         worker.signal(signal.SIGKILL)
     cell.until_ended(2)
+    # Now it refuses for good: its breaker closes, and what waits for it fails.
+    cell.servers.receiver.set_scripts({"/hook": Script([Step(410)]), "/spare": Script([Step(200, delay_s=0.2)])})
     cell.notes.append("2 killed")
 
 

@@ -20,6 +20,7 @@ POINTS = (
     "after_acceptance",
     "after_send",
     "after_update",
+    "after_waiting",
     "after_note",
     "after_ack",
     "after_claim",

@@ -46,6 +46,8 @@ async def process_entry(entry: Entry, pipeline: Pipeline) -> Disposition:
     except NewerRecord as fault:
         return await _leave_alone(entry, fault, pipeline)
     if record.delivery.state != "delivered":
+        if record.delivery.state == "waiting":
+            await pipeline.fault_point.reach("after_waiting")
         await pipeline.agenda.note(record, pending=True)
         await pipeline.fault_point.reach("after_note")
     await pipeline.patient_stream.ack(entry)  # 4 then XACK
