@@ -1,5 +1,6 @@
 """The demo as anybody would run it: a process of its own, with a real Valkey server and real worker processes."""
 
+import datetime as dt
 import importlib.util
 import os
 import re
@@ -12,11 +13,22 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+import trio
 
 from tests.support.obtain import obtain
 from tests.support.servers import ValkeyServer
+from trio_alerts.assembly import make_channels, make_transport
+from trio_alerts.channels.registry import channel_settings
 from trio_alerts.demo import embedded_valkey
+from trio_alerts.demo.crew import write_settings
+from trio_alerts.demo.receiver_server import serve_receiver
+from trio_alerts.demo.receivers import HANGING, Receiver, make_receivers, quick
+from trio_alerts.demo.samples import read_examples
+from trio_alerts.demo.services import Chat, MailBox, Pager, Service
 from trio_alerts.errors import StartError
+from trio_alerts.exact_json import encode
+from trio_alerts.ports.channel import Message
+from trio_alerts.settings.sources import load_settings
 
 ENDS_WITHIN_S = 120.0  # it takes 10 s; a machine that runs other things too gets its time
 COMMAND = (sys.executable, "-m", "trio_alerts", "demo")
@@ -111,7 +123,7 @@ def test_the_ledger_balances_although_a_worker_is_killed(tmp_path: Path) -> None
         code = demo.end()
 
     assert 0 == code, demo.text
-    states = ("delivered", "retrying", "failed", "in_doubt", "suppressed", "quarantined")
+    states = ("delivered", "retrying", "waiting", "failed", "in_doubt", "suppressed", "quarantined")
     assert 205 == sum(count_in(demo.text, state) for state in states) == count_in(demo.text, "together")
     assert 5 == count_in(demo.text, "quarantined")
     assert re.search(r"worker-1: SIGKILL at .* s with \d alerts in its hands; worker-3 took its place", demo.words)
@@ -181,3 +193,41 @@ async def test_a_server_that_does_not_start_shows_its_log(tmp_path: Path) -> Non
     with pytest.raises(StartError, match="cannot allocate the moon"):
         async with embedded_valkey.open_valkey(wrong, tmp_path):
             pytest.fail("it did not start")
+
+
+async def test_each_service_understands_the_channel_of_its_kind(tmp_path: Path) -> None:
+    """What goes out by the demo's own settings is accepted, and entered into the book of its receiver by its record."""
+    receivers = [one for one in make_receivers(1) if one.name != HANGING]
+    payload = encode(read_examples()[0] | {"alert_id": "demo-00001"})
+    async with trio.open_nursery() as serving:
+        settings = {one.name: one.service.settings(await serving.start(serve_receiver, one)) for one in receivers}
+        path = write_settings(tmp_path, "redis://127.0.0.1", "sqlite:///records.db", settings, routes="")
+        loaded = load_settings({}, {}, path, channel_settings)
+        transport = make_transport(loaded)
+        channels = make_channels(loaded, transport, lambda: dt.datetime.now(dt.UTC))
+        with trio.fail_after(10):
+            for one in receivers:
+                await channels[one.name].send(Message("1-0", payload))
+        await transport.aclose()
+        serving.cancel_scope.cancel()
+
+    assert [(one.name, {"1-0": 0}) for one in receivers] == [(one.name, one.book.repeats) for one in receivers]
+    assert [0] * len(receivers) == [one.book.unsigned for one in receivers]
+
+
+@pytest.mark.parametrize(
+    ("service", "headers", "body"),
+    [
+        (Chat("right", 1.0, 1), {"authorization": "Bearer wrong"}, b"{}"),
+        (Pager("right"), {}, b'{"routing_key":"wrong"}'),
+        (MailBox(), {"to": "somebody@else.example"}, b""),
+    ],
+)
+def test_a_request_that_does_not_prove_who_sent_it_is_no_alert(
+    service: Service, headers: dict[str, str], body: bytes
+) -> None:
+    """A wrong token, a wrong key, and a mail to somebody else are refused, and counted."""
+    receiver = Receiver("test", "", quick, service)
+
+    assert 401 == receiver.take(headers, body).status
+    assert (1, 0) == (receiver.book.unsigned, receiver.book.accepted)

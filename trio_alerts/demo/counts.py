@@ -1,12 +1,12 @@
 """The demo's figures, asked of Redis and the store themselves: nothing here trusts a worker's word."""
 
 import datetime as dt
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from functools import partial
 from typing import Any
 
 from trio_alerts.backends.redis.client import RedisClient
-from trio_alerts.backends.redis.keys import dead_letter_key
+from trio_alerts.backends.redis.keys import dead_letter_key, queue_key
 from trio_alerts.demo.ledger import EntryCounts
 from trio_alerts.pages import Pages
 from trio_alerts.ports.store import AlertStore, RecordFilter
@@ -17,7 +17,7 @@ STREAM, GROUP = Settings.stream, Settings.group  # the workers run with these de
 PAGE = 500
 
 
-async def take_counts(redis: RedisClient, store: AlertStore) -> EntryCounts:
+async def take_counts(redis: RedisClient, store: AlertStore, channels: Collection[str]) -> EntryCounts:
     """Ask where every entry is. The answers are taken one after the other, so while workers run they may not add up.
 
     Raises:
@@ -27,6 +27,7 @@ async def take_counts(redis: RedisClient, store: AlertStore) -> EntryCounts:
     groups: Any = await redis.xinfo_groups(STREAM) if emitted else []
     group: Mapping[str, Any] = next((one for one in groups if one["name"] == GROUP.encode()), {})
     counts = await store.counts(dt.datetime.now(dt.UTC))
+    queues = {channel: int(await redis.zcard(queue_key(STREAM, GROUP, channel))) for channel in channels}
     return EntryCounts(
         emitted=emitted,
         unread=_unread(group, emitted),
@@ -34,6 +35,7 @@ async def take_counts(redis: RedisClient, store: AlertStore) -> EntryCounts:
         consumers=group.get("consumers", 0),
         by_state=counts.by_state,
         dead=await redis.xlen(dead_letter_key(STREAM)),
+        queues=queues,
     )
 
 

@@ -54,19 +54,55 @@ class Worker:
     may_end: bool = False
 
 
-def write_settings(folder: Path, redis_url: str, store_url: str, receivers: Mapping[str, str], secret: str) -> Path:
-    """Write the TOML file that all workers run with: every alert goes to all receivers, given by name and URL."""
+# Every alert goes to the first three; the severe ones to people as well, and one team's receiver does not answer.
+ROUTES = """
+[[routes]]
+name = "everything"
+channels = ["quick", "slow", "flaky"]
+continue = true
 
-    def quoted(text: str) -> str:
-        return msgspec.json.encode(text).decode()  # JSON's strings are TOML's basic strings
+[[routes]]
+name = "wake somebody"
+matchers = ["severity = critical"]
+channels = ["pager"]
+continue = true
 
-    lines = [f"redis_url = {quoted(redis_url)}", f"store_url = {quoted(store_url)}", f"workers = {TASKS}", PACE]
-    for name, url in receivers.items():
-        lines += ["[[channels]]", f"name = {quoted(name)}", f"url = {quoted(url)}", f"secret = {quoted(secret)}", ""]
+[[routes]]
+name = "tell the room"
+matchers = ["severity >= high"]
+channels = ["chat"]
+continue = true
+
+[[routes]]
+name = "governance"
+matchers = ["view = governance"]
+channels = ["broken"]
+fallback = ["mail"]
+fallback_after_s = 3.0
+"""
+
+
+def write_settings(
+    folder: Path, redis_url: str, store_url: str, channels: Mapping[str, Mapping[str, object]], routes: str = ROUTES
+) -> Path:
+    """Write the TOML file that all workers run with: backends, channels by their names, and routes."""
+    lines = [f"redis_url = {_toml(redis_url)}", f"store_url = {_toml(store_url)}", f"workers = {TASKS}", PACE]
+    for name, settings in channels.items():
+        lines += [
+            "[[channels]]",
+            f"name = {_toml(name)}",
+            *(f"{key} = {_toml(one)}" for key, one in settings.items()),
+            "",
+        ]
     path = folder / "settings.toml"
     path.touch(mode=0o600)
-    path.write_text("\n".join(lines))
+    path.write_text("\n".join([*lines, routes]))
     return path
+
+
+def _toml(value: object) -> str:
+    """Return a text, number, truth or list as TOML: it looks as in JSON."""
+    return msgspec.json.encode(value).decode()
 
 
 @asynccontextmanager

@@ -9,14 +9,17 @@ from dataclasses import dataclass, field
 from trio_alerts.delivery import State
 from trio_alerts.record import Record
 
-STATES: tuple[State, ...] = ("delivered", "retrying", "failed", "in_doubt", "suppressed")
+STATES: tuple[State, ...] = ("delivered", "retrying", "waiting", "failed", "in_doubt", "suppressed")
 SHOWN_IDS = 3  # of a list that should be empty: enough to go and look
 FEWEST_FOR_A_RATE = 50  # three rounds of 16 workers: fewer say nothing
 
 
 @dataclass(frozen=True, slots=True)
 class EntryCounts:
-    """How many entries are where, by Redis and the store; nothing is trimmed, so all that were emitted are there."""
+    """How many entries are where, by Redis and the store; nothing is trimmed, so all that were emitted are there.
+
+    `queues` has how many alerts wait for each channel, if any do.
+    """
 
     emitted: int = 0
     unread: int = 0
@@ -24,6 +27,7 @@ class EntryCounts:
     consumers: int = 0
     by_state: Mapping[str, int] = field(default_factory=dict)
     dead: int = 0
+    queues: Mapping[str, int] = field(default_factory=dict)
 
     @property
     def stored(self) -> int:
@@ -32,11 +36,11 @@ class EntryCounts:
 
     @property
     def accounted_for(self) -> int:
-        """The right side of: emitted = delivered + retrying + failed + in_doubt + suppressed + quarantined."""
+        """The right side of: emitted = records in any of the `STATES` + dead letters."""
         return sum(self.by_state.get(state, 0) for state in STATES) + self.dead
 
     def is_quiet(self) -> bool:
-        """Whether nothing that was emitted so far is waiting to be read, or in anybody's hands; retries may wait."""
+        """Whether nothing that was emitted so far has still to be read, or is in anybody's hands; others may wait."""
         return not (self.unread or self.pending or self.by_state.get("sending", 0))
 
 
@@ -50,7 +54,7 @@ class ReceiverBook:
         requests: All of them; each is accepted, refused, or a repeat.
         refused: Answered with anything but 200.
         repeats: By the ID of each accepted alert: how many more requests came for it afterwards.
-        unsigned: Requests whose signature is missing or wrong; they are among the refused.
+        unsigned: Requests that do not prove who sent them; they are among the refused.
         turned_away: By the ID of an alert: how many requests for it were refused as a front may refuse for a receiver
             that accepted (503). Each is marked in doubt for itself, and its mark is no repeat's.
     """
@@ -131,21 +135,23 @@ def _of_entries(evidence: Evidence) -> Iterator[str]:
 
 
 def _of_receivers(evidence: Evidence) -> Iterator[str]:
+    accepted = (book.repeats for book in evidence.books)
+    whole = {one for one, record in evidence.records.items() if record.delivery.state == "delivered"}
+    yield from _named("delivered by the record, and accepted by nobody", whole.difference(*accepted))
     for book in evidence.books:
         said = {
             record_id
             for record_id, record in evidence.records.items()
             if any(channel.name == book.name and channel.state == "delivered" for channel in record.delivery.channels)
         }
-        whole = {one for one, record in evidence.records.items() if record.delivery.state == "delivered"}
-        lacking = (said | whole) - book.repeats.keys()
+        lacking = said - book.repeats.keys()
         yield from _named(f"delivered by the record, and never accepted by {book.name}", lacking)
         silent = {
             record_id for record_id, count in book.repeats.items() if count > _marks(evidence.records, book, record_id)
         }
         yield from _named(f"sent to {book.name} again without being marked in doubt", silent)
         if book.unsigned:
-            yield f"{book.name} got {book.unsigned:,} requests without a valid signature"
+            yield f"{book.name} got {book.unsigned:,} requests that do not prove who sent them"
 
 
 def _marks(records: Mapping[str, Record], book: ReceiverBook, record_id: str) -> int:

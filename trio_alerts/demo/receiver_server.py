@@ -1,4 +1,4 @@
-"""Serves a receiver over HTTP: as much of HTTP/1.1 as a sender of webhooks uses, and as little work as possible.
+"""Serves a receiver: as much of HTTP/1.1 as a sender of webhooks uses, and as little work as possible.
 
 The machine's cores belong to the worker processes that are being shown.
 """
@@ -8,6 +8,7 @@ from http import HTTPStatus
 
 import trio
 
+from trio_alerts.demo.mail_server import serve_mail
 from trio_alerts.demo.receivers import Answer, Receiver
 
 MAX_HEAD_BYTES = 16 * 1024
@@ -17,11 +18,11 @@ MAX_BODY_BYTES = 1024 * 1024  # an alert has 256 KiB at most
 async def serve_receiver(receiver: Receiver, *, task_status: trio.TaskStatus[str] = trio.TASK_STATUS_IGNORED) -> None:
     """Serve on a free port of 127.0.0.1 until cancelled; `started` gives the URL."""
     listeners = await trio.open_tcp_listeners(0, host="127.0.0.1")
-    port = listeners[0].socket.getsockname()[1]
+    port, service = listeners[0].socket.getsockname()[1], receiver.service
     async with trio.open_nursery() as connections:
-        handler = partial(serve_connection, receiver)
+        handler = partial(serve_mail if service.scheme == "smtp" else serve_connection, receiver)
         await connections.start(partial(trio.serve_listeners, handler, listeners, handler_nursery=connections))
-        task_status.started(f"http://127.0.0.1:{port}/{receiver.name}")
+        task_status.started(f"{service.scheme}://127.0.0.1:{port}{service.path}")
 
 
 async def serve_connection(receiver: Receiver, stream: trio.abc.Stream) -> None:
@@ -71,4 +72,5 @@ async def _receive(stream: trio.abc.Stream, received: bytearray) -> bool:
 
 
 def _rendered(answer: Answer) -> bytes:
-    return f"HTTP/1.1 {answer.status} {HTTPStatus(answer.status).phrase}\r\ncontent-length: 2\r\n\r\nok".encode()
+    head = f"HTTP/1.1 {answer.status} {HTTPStatus(answer.status).phrase}\r\ncontent-length: {len(answer.body)}\r\n\r\n"
+    return head.encode() + answer.body

@@ -1,25 +1,24 @@
-"""Three receivers with manners of their own; each keeps the ledger that the demo's verdict is checked against."""
+"""The demo's receivers, each with manners of its own; each keeps the ledger that the verdict is checked against."""
 
-import base64
-import hashlib
-import hmac
-import time
+import math
+import secrets
 from collections import Counter
 from collections.abc import Callable, Mapping
 from random import Random
 from typing import NamedTuple
 
-import msgspec
 import trio
 
 from trio_alerts.demo.ledger import ReceiverBook
+from trio_alerts.demo.services import Chat, MailBox, Pager, Service, Webhook
 from trio_alerts.http.status import UNSEEN_STATUSES
 
 QUICK_S = 0.005
 SLOW_S = 0.1
 FLAKY_S = 0.005
 FLAKY_SLOW_S = 0.2  # holds a worker for longer than the slow one does; rare, so that the rate hardly shows it
-TOLERANCE_S = 300  # what receivers of Standard Webhooks allow a signature's time to be off
+CHAT_PER_S, CHAT_BURST = 30.0, 5  # Slack's own limit is 1/s: too long to watch
+HANGING = "broken"
 
 
 class Answer(NamedTuple):
@@ -27,17 +26,32 @@ class Answer(NamedTuple):
 
     status: int
     delay_s: float
+    body: bytes = b"ok"
+
+    @property
+    def accepted(self) -> bool:
+        """Whether the alert was taken."""
+        return self.status // 100 == 2  # noqa: PLR2004
 
 
 Manner = Callable[[str, int], Answer]  # alert_id, and which request for it this is (from 1) -> answer
 
 
-def make_receivers(key: bytes, seed: int) -> list["Receiver"]:
+def make_receivers(seed: int) -> list["Receiver"]:
     """Return the demo's receivers: the same seed, and the flaky one refuses the same alerts."""
+    webhook = Webhook(secrets.token_bytes(32))
+    chat = Chat(f"xoxb-{secrets.token_hex(8)}", CHAT_PER_S, CHAT_BURST)
+    room = limited(CHAT_PER_S, CHAT_BURST, trio.current_time)
     return [
-        Receiver("quick", "answers in 5 ms", quick, key),
-        Receiver("slow", "answers in 100 ms", slow, key),
-        Receiver("flaky", "often 503, at times 422", flaky(seed), key),
+        Receiver("quick", "answers in 5 ms", quick, webhook),
+        Receiver("slow", "answers in 100 ms", slow, webhook),
+        Receiver("flaky", "often 503, at times 422", flaky(seed), webhook),
+        Receiver("pager", "PagerDuty", quick, Pager(secrets.token_hex(16))),
+        Receiver(
+            "chat", f"Slack, {CHAT_PER_S:.0f}/s at most", limited(CHAT_PER_S, CHAT_BURST, trio.current_time), chat
+        ),
+        Receiver(HANGING, "never answers", hanging, webhook),
+        Receiver("mail", f"stands in for {HANGING}", quick, MailBox()),
     ]
 
 
@@ -49,6 +63,27 @@ def quick(_alert_id: str, _request: int) -> Answer:
 def slow(_alert_id: str, _request: int) -> Answer:
     """Accept, always as slowly."""
     return Answer(200, SLOW_S)
+
+
+def hanging(_alert_id: str, _request: int) -> Answer:
+    """Never answer."""
+    return Answer(503, math.inf)
+
+
+def limited(rate_per_s: float, burst: int, clock: Callable[[], float]) -> Manner:
+    """Return a manner that takes so many: a bucket of `burst` tokens, filled at this rate. 429 to what is too many."""
+    filled_s, tokens = clock(), float(burst)
+
+    def answer(_alert_id: str, _request: int) -> Answer:
+        nonlocal filled_s, tokens
+        now_s = clock()
+        tokens, filled_s = min(burst, tokens + (now_s - filled_s) * rate_per_s), now_s
+        if tokens < 1:
+            return Answer(429, QUICK_S)
+        tokens -= 1
+        return Answer(200, QUICK_S)
+
+    return answer
 
 
 def flaky(seed: int) -> Manner:
@@ -71,62 +106,51 @@ def flaky(seed: int) -> Manner:
 
 
 class Receiver:
-    """Decides about requests that must be signed with a key, and remembers what it decided. No I/O.
+    """Decides about requests, and remembers what it decided. No I/O.
 
     Attributes:
+        service: What it is: it reads requests.
         book: What it was sent so far.
         first_seen_s: When the first request for each alert came, by `clock`, in order.
     """
 
     def __init__(
-        self, name: str, manner: str, behave: Manner, key: bytes, clock: Callable[[], float] = trio.current_time
+        self,
+        name: str,
+        manner: str,
+        behave: Manner,
+        service: Service,
+        clock: Callable[[], float] = trio.current_time,
     ) -> None:
         self.name = name
+        self.service = service
         self.book = ReceiverBook(name, manner)
         self.first_seen_s: list[float] = []
         self._behave = behave
-        self._key = key
         self._clock = clock
-        self._seen: Counter[str] = Counter()  # requests by webhook-id
+        self._seen: Counter[str] = Counter()  # requests by record ID
 
     def take(self, headers: Mapping[str, str], body: bytes) -> Answer:
         """Decide about one request, and enter it into the book; what it accepted before, it accepts again."""
         book = self.book
         book.requests += 1
-        if not is_signed(headers, body, self._key, time.time()):
+        about = self.service.read(headers, body)
+        if about is None:
             book.refused += 1
             book.unsigned += 1
             return Answer(401, 0.0)
-        webhook_id = headers["webhook-id"]
-        if webhook_id not in self._seen:
+        record_id = about.record_id
+        if record_id not in self._seen:
             self.first_seen_s.append(self._clock())
-        self._seen[webhook_id] += 1
-        answer = self._behave(_ALERT.decode(body).alert_id, self._seen[webhook_id])
-        if webhook_id in book.repeats:
-            book.repeats[webhook_id] += 1
-            return Answer(200, answer.delay_s)
-        if answer.status == 200:  # noqa: PLR2004
-            book.repeats[webhook_id] = 0
+        self._seen[record_id] += 1
+        answer = self._behave(about.alert_id, self._seen[record_id])
+        if record_id in book.repeats:
+            book.repeats[record_id] += 1
+            answer = Answer(200, answer.delay_s)
+        elif answer.accepted:
+            book.repeats[record_id] = 0
         else:
             book.refused += 1
             if answer.status in UNSEEN_STATUSES:
-                book.turned_away[webhook_id] = book.turned_away.get(webhook_id, 0) + 1
-        return answer
-
-
-def is_signed(headers: Mapping[str, str], body: bytes, key: bytes, now_s: float) -> bool:
-    """Check a request as the Standard Webhooks specification says: by ID, time and body, with a key both ends know."""
-    webhook_id, timestamp = headers.get("webhook-id", ""), headers.get("webhook-timestamp", "")
-    if not webhook_id or not timestamp.isdecimal() or abs(int(timestamp) - now_s) > TOLERANCE_S:
-        return False
-    digest = hmac.digest(key, b"%b.%b.%b" % (webhook_id.encode(), timestamp.encode(), body), hashlib.sha256)
-    wanted = b"v1," + base64.b64encode(digest)
-    given = headers.get("webhook-signature", "").split()  # there are several while a key is replaced
-    return any(hmac.compare_digest(wanted, one.encode()) for one in given)
-
-
-class _Alert(msgspec.Struct):
-    alert_id: str
-
-
-_ALERT = msgspec.json.Decoder(_Alert)
+                book.turned_away[record_id] = book.turned_away.get(record_id, 0) + 1
+        return answer._replace(body=self.service.accepts if answer.accepted else self.service.refuses)

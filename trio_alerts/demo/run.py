@@ -1,7 +1,5 @@
 """The demo's story, from the first process to the verdict."""
 
-import base64
-import secrets
 import signal
 import sys
 from collections.abc import Iterator
@@ -70,14 +68,12 @@ async def run_demo(*, alerts: int, seed: int, kill: bool, keep: bool) -> int:
 
 async def _play(binary: Path, alerts: int, seed: int, *, kill: bool, keep: bool) -> int:
     examples = read_examples()
-    key = secrets.token_bytes(32)
-    receivers = make_receivers(key, seed)
+    receivers = make_receivers(seed)
     with demo_folder(alerts, keep=keep) as folder:
         database = folder / DATABASE
         async with open_valkey(binary, folder) as redis_url, trio.open_nursery() as serving:
-            urls = {receiver.name: await serving.start(serve_receiver, receiver) for receiver in receivers}
-            secret = f"whsec_{base64.b64encode(key).decode()}"
-            settings = write_settings(folder, redis_url, f"sqlite:///{database}", urls, secret)
+            channels = {one.name: one.service.settings(await serving.start(serve_receiver, one)) for one in receivers}
+            settings = write_settings(folder, redis_url, f"sqlite:///{database}", channels)
             async with open_redis(parse_redis_url(redis_url)) as redis, open_sqlite_store(database) as store:
                 await store.prepare()
                 emitted: list[str] = []

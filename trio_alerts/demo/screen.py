@@ -6,7 +6,7 @@ from contextlib import contextmanager
 from rich.console import Console
 from rich.live import Live
 
-from trio_alerts.demo.tables import View, live_view
+from trio_alerts.demo.tables import SHOWN, View, live_view
 
 WIDTH = 80  # wider lines are no easier to read
 LINE_EVERY_S = 1.0
@@ -50,7 +50,7 @@ def open_screen(console: Console | None = None) -> Iterator[Screen]:
 def plain_line(view: View) -> str:
     """Return a view as one line of text."""
     counts = view.counts
-    states = " ".join(f"{state} {counts.by_state.get(state, 0)}" for state in ("delivered", "retrying", "failed"))
+    states = " ".join(f"{state} {counts.by_state.get(state, 0)}" for state in SHOWN)
     rate = "" if view.rate_per_s is None else f" rate {view.rate_per_s:.0f}/s"
     return (
         f"{view.elapsed_s:5.1f} s  emitted {counts.emitted} stored {counts.stored} "

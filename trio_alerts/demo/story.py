@@ -9,7 +9,7 @@ from trio_alerts.backends.redis.client import RedisClient
 from trio_alerts.demo.counts import pending_of, read_dead, read_records, take_counts
 from trio_alerts.demo.crew import PROCESSES, Crew, Worker
 from trio_alerts.demo.ledger import EntryCounts, Evidence, findings, rate_per_s
-from trio_alerts.demo.receivers import Receiver
+from trio_alerts.demo.receivers import HANGING, Receiver
 from trio_alerts.demo.screen import Screen
 from trio_alerts.demo.tables import Summary, View
 from trio_alerts.ports.store import AlertStore
@@ -63,7 +63,8 @@ class Story:
     def _is_over(self, counts: EntryCounts) -> bool:
         elapsed_s = trio.current_time() - self._began_s - max(0, self.total - 600) / ALERTS_PER_S
         if len(self.emitted) == self.total and counts.is_quiet():
-            return elapsed_s > DRAINS_WITHIN_S or not counts.by_state.get("retrying", 0)
+            waiting = sum(count for channel, count in counts.queues.items() if channel != HANGING)
+            return elapsed_s > DRAINS_WITHIN_S or not (counts.by_state.get("retrying", 0) or waiting)
         return elapsed_s > GIVES_UP_AFTER_S
 
     async def _replace(self, victim: Worker) -> None:
@@ -81,7 +82,7 @@ class Story:
         self._report(event)
 
     async def _look(self) -> EntryCounts:
-        counts = await take_counts(self.redis, self.store)
+        counts = await take_counts(self.redis, self.store, [receiver.name for receiver in self.receivers])
         now_s = trio.current_time()
         if self._steady_from_s is None and counts.consumers >= PROCESSES:
             self._steady_from_s = now_s + SETTLED_AFTER_S

@@ -9,6 +9,7 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
+from trio_alerts.delivery import State
 from trio_alerts.demo.crew import PROCESSES, TASKS
 from trio_alerts.demo.ledger import STATES, EntryCounts, Evidence, ReceiverBook, marked_repeats
 from trio_alerts.demo.receivers import SLOW_S
@@ -16,13 +17,15 @@ from trio_alerts.demo.receivers import SLOW_S
 COLOURS = {
     "delivered": "green",
     "retrying": "yellow",
+    "waiting": "yellow",
     "failed": "red",
     "in_doubt": "yellow",
     "suppressed": "cyan",
     "quarantined": "magenta",
 }
 BAR_COLUMNS = 40
-PIPELINE = "rule engine > Valkey stream > worker processes > SQLite records, 3 receivers"
+SHOWN: tuple[State, ...] = ("delivered", "retrying", "waiting", "failed")  # while it runs
+PIPELINE = "rule engine > Valkey stream > worker processes > SQLite records, 7 receivers"
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,8 +62,9 @@ def live_view(view: View) -> RenderableType:
     title = Table.grid(expand=True)
     title.add_column()
     title.add_column(justify="right")
-    title.add_row(Text("trio_alerts demo", "bold"), Text(f"{view.elapsed_s:.1f} s", "dim"))
-    parts = (title, Text(PIPELINE, "dim"), Text(), _progress(view), Text(), _receivers_now(view), Text(), _crew(view))
+    rate = "" if view.rate_per_s is None else f"{view.rate_per_s:.0f} alerts/s   "
+    title.add_row(Text("trio_alerts demo", "bold"), Text(f"{rate}{view.elapsed_s:.1f} s", "dim"))
+    parts = (title, Text(PIPELINE, "dim"), _progress(view), Text(), _receivers_now(view), Text(), _crew(view))
     return Group(Text(), *parts)
 
 
@@ -90,30 +94,29 @@ def _progress(view: View) -> Table:
     table.add_column(justify="right", min_width=6)
     table.add_column()
     shown = [("emitted", counts.emitted), ("stored", counts.stored)]
-    shown += [(state, counts.by_state.get(state, 0)) for state in ("delivered", "retrying", "failed")]
+    shown += [(state, counts.by_state.get(state, 0)) for state in SHOWN]
     shown.append(("quarantined", counts.dead))
     for name, count in shown:
         colour = COLOURS.get(name, "default")
         bar = ProgressBar(view.total, count, width=BAR_COLUMNS, complete_style=colour, finished_style=colour)
         table.add_row(name, Text(f"{count:,}", colour if count else "dim"), bar)
-    table.add_row("rate", Text("-" if view.rate_per_s is None else f"{view.rate_per_s:.0f}/s"), "")
     return table
 
 
 def _receivers_now(view: View) -> Table:
-    table = _columns("receiver", "", "requests", "accepted", "refused", "repeats")
+    table = _columns("receiver", "", "requests", "accepted", "refused", "repeats", "waiting")
     for book in view.books:
-        table.add_row(
-            book.name, Text(book.manner, "dim"), *_numbers(book.requests, book.accepted, book.refused, book.repeated)
-        )
+        waiting = view.counts.queues.get(book.name, 0)
+        numbers = _numbers(book.requests, book.accepted, book.refused, book.repeated, waiting)
+        table.add_row(book.name, Text(book.manner, "dim"), *numbers)
     return table
 
 
 def _receivers_at_the_end(evidence: Evidence) -> Table:
-    table = _columns("receiver", "requests", "accepted", "refused", "repeats", "marked in doubt")
+    table = _columns("receiver", "requests", "accepted", "refused", "repeats", "marked in doubt", "waiting")
     for book in evidence.books:
-        marked = marked_repeats(book, evidence.records)
-        numbers = _numbers(book.requests, book.accepted, book.refused, book.repeated, marked)
+        marked, waiting = marked_repeats(book, evidence.records), evidence.counts.queues.get(book.name, 0)
+        numbers = _numbers(book.requests, book.accepted, book.refused, book.repeated, marked, waiting)
         table.add_row(book.name, *numbers)
     return table
 
@@ -164,7 +167,9 @@ def _states(evidence: Evidence) -> Table:
 def _why(evidence: Evidence, state: str) -> str:
     """Say why records are in a state: by their last errors, the most frequent first."""
     if state == "delivered":
-        return f"accepted by all {len(evidence.books)} receivers"
+        return "accepted by all that their routes name, or by the fallback"
+    if state == "waiting":
+        return ", ".join(f"{count} for {channel}" for channel, count in evidence.counts.queues.items() if count)
     errors = Counter(
         record.delivery.last_error or record.delivery.suppressed_by or ""
         for record in evidence.records.values()

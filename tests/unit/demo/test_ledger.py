@@ -57,10 +57,11 @@ def test_a_balanced_ledger_has_no_findings() -> None:
         ({"dead": [("c", "bad_json"), ("b", "bad_json")]}, "recorded, and quarantined too: b"),
         ({"dead": [("c", "bad_json"), ("c", "bad_json")]}, "quarantined more than once: c"),
         ({"books": [book("quick", a=1), book("slow")]}, "delivered by the record, and never accepted by slow: a"),
+        ({"books": []}, "delivered by the record, and accepted by nobody: a"),
         ({"books": [book("quick", a=2), book("slow", a=0)]}, "sent to quick again without being marked in doubt: a"),
         (
             {"books": [dataclasses.replace(book("quick", a=0), unsigned=2), book("slow", a=0)]},
-            "quick got 2 requests without a valid signature",
+            "quick got 2 requests that do not prove who sent them",
         ),
     ],
 )
@@ -103,7 +104,7 @@ def test_repeats_are_marked_per_channel() -> None:
 
 def test_a_retry_may_wait_while_nothing_else_is_left() -> None:
     """Quiet means: all is read, acknowledged, and in nobody's hands."""
-    quiet = EntryCounts(emitted=2, by_state={"delivered": 1, "retrying": 1})
+    quiet = EntryCounts(emitted=3, by_state={"delivered": 1, "retrying": 1, "waiting": 1})
 
     assert quiet.is_quiet()
     for busy in ({"unread": 1}, {"pending": 1}, {"by_state": {"sending": 1}}):

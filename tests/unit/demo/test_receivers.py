@@ -2,16 +2,18 @@
 
 import datetime as dt
 import itertools
+import math
 
 import msgspec
 import pytest
 import trio
 import trio.testing
-from standardwebhooks.webhooks import Webhook
+from standardwebhooks import webhooks
 from trio.testing import MockClock
 
 from trio_alerts.demo.receiver_server import MAX_BODY_BYTES, serve_connection
-from trio_alerts.demo.receivers import SLOW_S, Answer, Receiver, flaky, make_receivers, quick, slow
+from trio_alerts.demo.receivers import SLOW_S, Answer, Receiver, flaky, hanging, limited, quick, slow
+from trio_alerts.demo.services import Webhook
 
 KEY = b"0123456789abcdef0123456789abcdef"
 
@@ -21,7 +23,7 @@ def signed(webhook_id: str, body: bytes, key: bytes = KEY) -> dict[str, str]:
     return {
         "webhook-id": webhook_id,
         "webhook-timestamp": str(int(now.timestamp())),
-        "webhook-signature": Webhook(key).sign(webhook_id, now, body.decode()),
+        "webhook-signature": webhooks.Webhook(key).sign(webhook_id, now, body.decode()),
     }
 
 
@@ -35,7 +37,7 @@ def refusing(*statuses: int) -> Receiver:
     def behave(_alert_id: str, request: int) -> Answer:
         return Answer(statuses[request - 1] if request <= len(statuses) else 200, 0.0)
 
-    return Receiver("test", "", behave, KEY, itertools.count().__next__)
+    return Receiver("test", "", behave, Webhook(KEY), itertools.count().__next__)
 
 
 def test_every_request_is_accepted_refused_or_a_repeat() -> None:
@@ -98,11 +100,23 @@ def test_the_flaky_receiver_keeps_to_its_shares() -> None:
     assert 900 <= statuses.count([200, 200, 200])
 
 
-def test_the_others_always_accept() -> None:
-    """The quick and the slow receiver differ in nothing but time, and the slow one takes 100 ms."""
+def test_the_others_have_one_manner_each() -> None:
+    """The quick and the slow receiver differ in nothing but time, which is 100 ms; another one never answers."""
     assert (200, 200) == (quick("any", 1).status, slow("any", 1).status)
     assert 0.1 == slow("any", 7).delay_s == SLOW_S
-    assert ["quick", "slow", "flaky"] == [receiver.name for receiver in make_receivers(KEY, 1)]
+    assert math.inf == hanging("any", 1).delay_s
+
+
+def test_a_limit_takes_its_burst_and_then_its_rate() -> None:
+    """What is too many is answered 429; a token comes back each half second, and never more than three."""
+    now_s = 0.0
+    behave = limited(2.0, 3, lambda: now_s)
+
+    assert [200, 200, 200, 429] == [behave("any", 1).status for _ in range(4)]
+    now_s = 0.5
+    assert [200, 429] == [behave("any", 1).status for _ in range(2)]
+    now_s = 60.0
+    assert [200, 200, 200, 429] == [behave("any", 1).status for _ in range(4)]
 
 
 def request(body: bytes, headers: dict[str, str]) -> bytes:
@@ -113,7 +127,7 @@ def request(body: bytes, headers: dict[str, str]) -> bytes:
 async def test_requests_in_any_pieces_are_answered_in_turn(autojump_clock: MockClock) -> None:
     """Two requests that arrive byte by byte on one connection get two answers, each after the receiver's time."""
     ours, theirs = trio.testing.memory_stream_pair()
-    receiver = Receiver("slow", "", slow, KEY)
+    receiver = Receiver("slow", "", slow, Webhook(KEY))
     began_s = trio.current_time()
     async with trio.open_nursery() as nursery:
         nursery.start_soon(serve_connection, receiver, theirs)

@@ -10,11 +10,16 @@ from trio_alerts.demo.ledger import EntryCounts, ReceiverBook, findings
 from trio_alerts.demo.screen import Screen, open_screen, plain_line
 from trio_alerts.demo.tables import Summary, View, live_view, summary_view
 
-BOOKS = [ReceiverBook(name, "often 503, at times 422", 99_999, 9_999, {"1-0": 9_999}) for name in ("a", "b", "c")]
+BOOKS = [ReceiverBook(name, "often 503, at times 422", 99_999, 9_999, {"1-0": 9_999}) for name in "abcdefg"]
 VIEW = View(
     elapsed_s=3.14,
     total=605,
-    counts=EntryCounts(emitted=605, by_state={"delivered": 412, "retrying": 21, "failed": 3, "sending": 16}, dead=5),
+    counts=EntryCounts(
+        emitted=605,
+        by_state={"delivered": 412, "retrying": 21, "waiting": 9, "failed": 3, "sending": 16},
+        dead=5,
+        queues={"c": 9},
+    ),
     rate_per_s=157.4,
     books=BOOKS,
     workers=[
@@ -56,7 +61,7 @@ def test_the_live_view_fits_a_terminal() -> None:
 
     assert 23 >= len(lines)
     assert not any("…" in line for line in lines)
-    for part in ("3.1 s", "605", "412", "157/s", "99,999", "9,999", "killed with SIGKILL at 14.1 s, 8 alerts"):
+    for part in ("3.1 s", "605", "412", "157 alerts/s", "99,999", "9,999", "killed with SIGKILL at 14.1 s, 8 alerts"):
         assert any(part in line for line in lines), part
 
 
@@ -64,7 +69,9 @@ def test_a_view_is_one_line_without_a_terminal() -> None:
     """It has the same figures, and fits 80 columns for less than a thousand alerts."""
     line = plain_line(VIEW)
 
-    assert "  3.1 s  emitted 605 stored 452 delivered 412 retrying 21 failed 3 quarantined 5 rate 157/s" == line
+    assert (
+        "  3.1 s  emitted 605 stored 461 delivered 412 retrying 21 waiting 9 failed 3 quarantined 5 rate 157/s" == line
+    )
     assert "rate" not in plain_line(dataclasses.replace(VIEW, rate_per_s=None))
 
 
@@ -99,13 +106,13 @@ def test_the_end_shows_where_every_entry_is() -> None:
     """One line a state, the sum, each receiver with its marked repeats, the rate, and one sentence of verdict."""
     lines = lines_of(*no_terminal(), summary_view(told()))
 
-    assert "delivered         1  accepted by all 2 receivers" in lines
+    assert "delivered         1  accepted by all that their routes name, or by the fallback" in lines
     assert "quarantined       1  bad_json 1" in lines
     assert "together          3  = 3 emitted" in lines
     assert "steady rate: 157 alerts/s (16 workers, 100 ms an alert: 160/s at best)" in lines
     assert EVENT in lines
     assert "The ledger balances: 3 emitted, 3 accounted for, none lost; the 1 repeat is marked in doubt." in lines
-    assert "quick            2         1        0        1                1" in lines
+    assert "quick            2         1        0        1                1        0" in lines
 
 
 def test_the_end_fits_a_terminal() -> None:
