@@ -72,5 +72,8 @@ async def _receive(stream: trio.abc.Stream, received: bytearray) -> bool:
 
 
 def _rendered(answer: Answer) -> bytes:
-    head = f"HTTP/1.1 {answer.status} {HTTPStatus(answer.status).phrase}\r\ncontent-length: {len(answer.body)}\r\n\r\n"
-    return head.encode() + answer.body
+    status = HTTPStatus(answer.status)
+    lines = [f"HTTP/1.1 {status} {status.phrase}", f"content-length: {len(answer.body)}"]
+    if status is HTTPStatus.TOO_MANY_REQUESTS:
+        lines.append("retry-after: 1")  # the least that can be said
+    return "\r\n".join([*lines, "", ""]).encode() + answer.body

@@ -18,7 +18,7 @@ SLOW_S = 0.1
 FLAKY_S = 0.005
 FLAKY_SLOW_S = 0.2  # holds a worker for longer than the slow one does; rare, so that the rate hardly shows it
 CHAT_PER_S, CHAT_BURST = 30.0, 5  # Slack's own limit is 1/s: too long to watch
-HANGING = "broken"
+CHAT, HANGING, STAND_IN = "chat", "broken", "mail"
 
 
 class Answer(NamedTuple):
@@ -47,11 +47,9 @@ def make_receivers(seed: int) -> list["Receiver"]:
         Receiver("slow", "answers in 100 ms", slow, webhook),
         Receiver("flaky", "often 503, at times 422", flaky(seed), webhook),
         Receiver("pager", "PagerDuty", quick, Pager(secrets.token_hex(16))),
-        Receiver(
-            "chat", f"Slack, {CHAT_PER_S:.0f}/s at most", limited(CHAT_PER_S, CHAT_BURST, trio.current_time), chat
-        ),
+        Receiver(CHAT, f"Slack, {CHAT_PER_S:.0f}/s at most", room, chat),
         Receiver(HANGING, "never answers", hanging, webhook),
-        Receiver("mail", f"stands in for {HANGING}", quick, MailBox()),
+        Receiver(STAND_IN, f"stands in for {HANGING}", quick, MailBox()),
     ]
 
 

@@ -1,6 +1,6 @@
 """The course of the demo: workers start, one is killed in the middle, everything drains, the workers stop."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import trio
@@ -9,7 +9,7 @@ from trio_alerts.backends.redis.client import RedisClient
 from trio_alerts.demo.counts import pending_of, read_dead, read_records, take_counts
 from trio_alerts.demo.crew import PROCESSES, Crew, Worker
 from trio_alerts.demo.ledger import EntryCounts, Evidence, findings, rate_per_s
-from trio_alerts.demo.receivers import HANGING, Receiver
+from trio_alerts.demo.receivers import CHAT, CHAT_PER_S, HANGING, STAND_IN, Receiver
 from trio_alerts.demo.screen import Screen
 from trio_alerts.demo.tables import Summary, View
 from trio_alerts.ports.store import AlertStore
@@ -35,7 +35,9 @@ class Story:
     screen: Screen
 
     def __post_init__(self) -> None:
-        self._slow = next(receiver for receiver in self.receivers if receiver.name == "slow")
+        self._by_name = {receiver.name: receiver for receiver in self.receivers}
+        self._slow = self._by_name["slow"]
+        self._longest_queue = 0
         self._began_s = trio.current_time()
         self._steady_from_s: float | None = None
         self._steady_until_s: float | None = None
@@ -82,8 +84,9 @@ class Story:
         self._report(event)
 
     async def _look(self) -> EntryCounts:
-        counts = await take_counts(self.redis, self.store, [receiver.name for receiver in self.receivers])
+        counts = await take_counts(self.redis, self.store, self._by_name)
         now_s = trio.current_time()
+        self._longest_queue = max(self._longest_queue, counts.queues.get(CHAT, 0))
         if self._steady_from_s is None and counts.consumers >= PROCESSES:
             self._steady_from_s = now_s + SETTLED_AFTER_S
         if self._steady_until_s is None and len(self.emitted) == self.total and not counts.unread:
@@ -114,8 +117,14 @@ class Story:
             evidence=evidence,
             faults=findings(evidence),
             rate_per_s=self._steady_rate_per_s(),
-            events=self._events,
+            events=[*self._events, *self._outcomes()],
         )
+
+    def _outcomes(self) -> Iterator[str]:
+        if self._longest_queue:
+            yield f"{CHAT}: {CHAT_PER_S:.0f}/s at most; up to {self._longest_queue} waited, the most severe came first"
+        if made_good := self._by_name[STAND_IN].book.accepted:
+            yield f"{HANGING}: never answered; {STAND_IN} stood in for it with {made_good} alerts, nobody else waited"
 
     def _steady_rate_per_s(self) -> float | None:
         """The rate while all workers ran, none was killed and there was always something to do."""
