@@ -24,6 +24,13 @@ class Mutation:
 
 MUTATIONS = (
     Mutation(
+        "what is drained leaves no hint of its lease",
+        "pipeline/drainer.py",
+        "await pipeline.agenda.note(claim.stored.record)",
+        "pass",
+        test="tests/unit/pipeline/test_drainer.py",
+    ),
+    Mutation(
         "acknowledge before update",
         "pipeline/process.py",
         "record = await deliver(claim, pipeline) if isinstance(claim, Claim) else claim",

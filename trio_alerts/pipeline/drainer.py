@@ -123,6 +123,8 @@ class _Queue:
         try:
             claim = await self._claim(record_id)
             if claim is not None:
+                # Its entry is gone: whoever looks when the lease is over finds what dies with this process.
+                await pipeline.agenda.note(claim.stored.record)
                 await self._send.send(claim)  # also when stopping: what is claimed is sent within the grace time
                 handed_over = True
         except NewerRecord as fault:

@@ -13,6 +13,7 @@ from tests.support.fakes.world import World
 from trio_alerts.alert import parse_entry
 from trio_alerts.outcome import Accepted, Later, Outcome, Retry
 from trio_alerts.pipeline.claim import Disposition, persist
+from trio_alerts.pipeline.service import serve
 from trio_alerts.ports.channel import Message
 from trio_alerts.settings.settings import ChannelSettings
 
@@ -153,3 +154,23 @@ async def test_a_queue_that_cannot_be_told_is_found_by_the_sweep(fault: str, aut
         assert {} == world.pending
         await trio.sleep(70.0)
         assert {"delivered"} == {world.delivery(one).state for one in ids}
+
+
+async def test_what_dies_with_its_drainer_is_sent_when_its_lease_is_over(autojump_clock: MockClock) -> None:
+    """Its entry was acknowledged long ago, and no sweep need find it: others look at that time."""
+    world = World(lease_s=25.0)
+    first, dying, other = (world.pipeline(name, channels=(limited(1.0),)) for name in ("first", "dying", "other"))
+    await world.carry(first)
+    entry, _ = await world.carry(first)
+    world.channel.latency_s = 10.0
+    async with trio.open_nursery() as life:
+        await life.start(serve, dying)
+        await trio.sleep(2.0)
+        world.store.decide = lambda _: "down"  # a killed process writes nothing any more
+        life.cancel_scope.cancel()
+    world.store.decide, world.channel.latency_s = lambda _: None, 0.0
+    assert "sending" == world.delivery(entry.record_id).state
+    async with world.serving(other):
+        await trio.sleep(40.0)
+        assert "delivered" == world.delivery(entry.record_id).state
+    assert 3 == len(world.channel.sends)
