@@ -97,7 +97,7 @@ MUTATIONS = (
         "pipeline/process.py",
         "pipeline.in_flight.refunded.discard(entry.record_id)",
         "pass",
-        test="tests/unit/pipeline/test_newer_records.py",
+        test="tests/unit/pipeline/test_newer_records.py::test_its_delivery_is_not_counted_again_while_its_worker_ends",
     ),
     Mutation(
         "a newer version's other kind of record quarantined",

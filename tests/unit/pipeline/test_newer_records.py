@@ -13,6 +13,7 @@ from tests.unit.backends.opensearch.test_front import Fronted, served
 from tests.unit.pipeline.test_process import cut_off, put, redelivered
 from trio_alerts.alert import Entry
 from trio_alerts.outcome import Accepted
+from trio_alerts.pipeline import refund
 from trio_alerts.pipeline.claim import Disposition
 from trio_alerts.pipeline.process import process_entry
 from trio_alerts.record import Record
@@ -84,6 +85,19 @@ async def test_its_delivery_is_not_counted_again_after_an_outage(autojump_clock:
         assert [2] == deliveries(world)
         await trio.sleep(41)
         assert [2] == deliveries(world)
+
+
+async def test_its_delivery_is_not_counted_again_while_its_worker_ends(autojump_clock: MockClock) -> None:
+    """It was taken back in a wait; a look that comes before the worker has let go of the entry leaves it so."""
+    world = World()
+    entry, pipeline = await cut_off(world)
+    world.store.unknown_in = lambda _: PAUSED
+    pipeline.in_flight.hold(entry.record_id, entry)
+    pipeline.in_flight.refunded = {entry.record_id}
+
+    await process_entry(entry, pipeline)
+    await refund._refund(pipeline)
+    assert [entry.deliveries - 1] == deliveries(world)
 
 
 async def test_a_due_one_is_not_sent(autojump_clock: MockClock, lines: list[str]) -> None:
