@@ -114,6 +114,13 @@ MUTATIONS = (
         test="tests/unit/routing/test_silences.py",
     ),
     Mutation(
+        "the hint of a newer version's record kept for a lease",
+        "pipeline/redriver.py",
+        "            newer.add(record_id)",
+        "            pass",
+        test="tests/unit/pipeline/test_newer_records.py",
+    ),
+    Mutation(
         "a newer version's fields read past",
         "delivery.py",
         "class ChannelDelivery(Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True):",

@@ -67,14 +67,16 @@ async def _look(backlog: Backlog, pipeline: Pipeline) -> float:
 async def _take_in(taken: Sequence[Taken], at: dt.datetime, backlog: Backlog, pipeline: Pipeline) -> bool:
     """Let what one page of hints leads to wait for a worker; put back the hints of what is not to be done now.
 
-    The stream decides about what is pending there, not a hint. What this process has in its hands comes again when
-    the hint's lease is over, if nothing was noted by then. Returns whether there was room for all of it.
+    The stream decides about what is pending there, not a hint, and a newer process about what its version wrote. What
+    this process has in its hands comes again when the hint's lease is over, if nothing was noted by then. Returns
+    whether there was room for all of it.
     """
     again = at + dt.timedelta(seconds=pipeline.settings.redrive_every_s)
     pending = await pipeline.stream.pending_among([one.record_id for one in taken])
     free = [one for one in taken if one.record_id not in pending and one.record_id not in pipeline.in_flight]
-    records = await _read([one.record_id for one in free], backlog, pipeline)
-    hints = [DueHint(one.record_id, again, one.until_ms) for one in taken if one.record_id in pending]
+    records, newer = await _read([one.record_id for one in free], backlog, pipeline)
+    others = pending | newer
+    hints = [DueHint(one.record_id, again, one.until_ms) for one in taken if one.record_id in others]
     queued: list[Queued] = []
     room, now = True, max(at, pipeline.clock.now())
     for one in free:
@@ -98,15 +100,22 @@ async def _take_in(taken: Sequence[Taken], at: dt.datetime, backlog: Backlog, pi
     return room
 
 
-async def _read(record_ids: Sequence[str], backlog: Backlog, pipeline: Pipeline) -> dict[str, Record | None]:
-    """Read records side by side; None stands for one that is gone. Those that cannot be read are left out."""
+async def _read(
+    record_ids: Sequence[str], backlog: Backlog, pipeline: Pipeline
+) -> tuple[dict[str, Record | None], set[str]]:
+    """Read records side by side; return them, None for one that is gone, and the IDs of a newer version's.
+
+    Those that cannot be read are left out.
+    """
     found: dict[str, Record | None] = {}
+    newer: set[str] = set()
 
     async def read(record_id: str) -> None:
         try:
             stored = await pipeline.store_before_send.get(record_id)
         except NewerRecord as fault:
             pipeline.newer_records.left_alone(fault)
+            newer.add(record_id)
         except RefusedContent as fault:
             backlog.unreadable(record_id, fault)
         except Stopping as cause:
@@ -117,4 +126,4 @@ async def _read(record_ids: Sequence[str], backlog: Backlog, pipeline: Pipeline)
     async with trio.open_nursery() as reads:
         for record_id in record_ids:
             reads.start_soon(read, record_id)
-    return found
+    return found, newer

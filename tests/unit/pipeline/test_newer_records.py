@@ -1,5 +1,6 @@
 """Records that a newer version wrote, while both versions run: this one leaves them alone, whoever meets them."""
 
+from collections import Counter
 from collections.abc import Sequence
 
 import pytest
@@ -12,7 +13,7 @@ from tests.support.fakes.world import GROUP, STREAM, World
 from tests.unit.backends.opensearch.test_front import Fronted, served
 from tests.unit.pipeline.test_process import cut_off, put, redelivered
 from trio_alerts.alert import Entry
-from trio_alerts.outcome import Accepted
+from trio_alerts.outcome import Accepted, Retry
 from trio_alerts.pipeline import refund
 from trio_alerts.pipeline.claim import Disposition
 from trio_alerts.pipeline.process import process_entry
@@ -114,6 +115,22 @@ async def test_a_due_one_is_not_sent(autojump_clock: MockClock, lines: list[str]
 
     assert ([], record) == (world.channel.sends, world.store.records[record.id].record)
     assert 1 == sum(PAUSED in line for line in lines)
+
+
+async def test_its_hint_is_left_to_a_newer_process(autojump_clock: MockClock) -> None:
+    """Whoever takes the hint and cannot read the record puts it back at once: it is not kept for a whole lease."""
+    world = World(retry_schedule_s=(5.0,), redrive_every_s=2.0)
+    world.channel.decide = lambda _: Retry("answered 503", 503)
+    record_id = world.emit()
+    async with world.serving(world.pipeline("old")):
+        await trio.sleep(3)
+        world.store.unknown_in = lambda _: PAUSED
+        for _ in range(10):
+            await trio.sleep(3)
+            [due_ms] = world.server.hints_of(GROUP).due.values()
+            assert due_ms / 1000 <= world.server.time() + 2.0
+
+    assert {record_id: 1} == Counter(sent.id for sent in world.channel.sends)
 
 
 async def test_an_acceptance_that_cannot_be_noted_is_logged(autojump_clock: MockClock, lines: list[str]) -> None:
