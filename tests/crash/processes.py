@@ -12,6 +12,7 @@ from trio_alerts.pipeline.fault_points import POINTS
 
 ACCEPTANCE = "after_acceptance"  # a sibling must take more than a second, or nobody gets there
 FALLBACK = "before_fallback"  # nobody gets there as long as primaries accept
+NOTE = "after_note"  # nobody gets there while all is delivered at once
 GATED = ("after_gate", "after_waiting")  # nobody gets there without a rate
 LONE = ALERTS - ALERTS // 3  # alerts that only the first channel gets, and a fallback if it takes none
 PAUSE_S = 4.0  # of a process: more than twice claim_idle_s
@@ -41,6 +42,7 @@ def _at_point(point: str) -> Cell:
         faults=faults,
         ends=KILLED,
         limit=f"rate_per_s = {PER_S / 2}" if gated else "",
+        hook=Script([Step(503)] * (point == NOTE) + [Step(200, delay_s=0.03)], each="id"),
     )
 
 
