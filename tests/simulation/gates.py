@@ -50,6 +50,7 @@ class WatchedGates(FakeGates):
             result = effect()
             if method == "ask" and result is None:
                 self._promises.gates.granted(*args)  # type: ignore[arg-type]  # as `ask` has them
+            self._promises.gates.note_breakers()
             return result
 
         return await super().serve(method, watched, *args)
@@ -85,6 +86,7 @@ class GatePromises:
         self._buckets: dict[str, _Bucket] = {}
         self._grants: Counter[str] = Counter()
         self._probed_at_s: dict[str, float] = {}
+        self._open_at_s: dict[str, float] = {}  # when a breaker was last seen open
         self._queued_at_s: dict[tuple[str, str], float] = {}  # by channel and record
         self._under_way: dict[tuple[str, str, str], float] = {}  # when each began, by process, channel and record
 
@@ -99,6 +101,11 @@ class GatePromises:
         there = {(channel, record_id) for channel, queue in queues.items() for record_id in queue}
         now_s = trio.current_time()
         self._queued_at_s = {one: self._queued_at_s.get(one, now_s) for one in sorted(there)}
+
+    def note_breakers(self) -> None:
+        """Note which breakers are open."""
+        now_s = trio.current_time()
+        self._open_at_s |= {key[2]: now_s for key, gate in self._server.gates.items() if gate.open_s is not None}
 
     def granted(self, channel: str, rate: Rate | None = None) -> None:
         """Check that no more is granted than the rate allows, to all processes together."""
@@ -159,7 +166,12 @@ class GatePromises:
             )
 
     def _check_order(self, who: "Incarnation", channel: str, record: Record) -> None:
-        """Check that nothing overtakes what is more severe and waits."""
+        """Check that nothing overtakes what is more severe and waits.
+
+        Who has not heard yet that a breaker has closed takes the one with the fewest attempts, as a probe.
+        """
+        if trio.current_time() - self._open_at_s.get(channel, -math.inf) < KNOWN_WITHIN_S:
+            return
         if trio.current_time() - self._promises.network.store_troubled_at_s < TROUBLED_S:
             return  # it may have got its worker before anything waited
         rank = record.fields()["severity_rank"]
