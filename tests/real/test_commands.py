@@ -203,9 +203,8 @@ def test_a_reader_that_leaves(program: Site) -> None:
 
 def test_an_interrupt_at_the_terminal() -> None:
     """Ctrl-C in a command that waits: silent, exit code 130."""
-    with subprocess.Popen(
-        command_line("emit", "-"), stdin=subprocess.PIPE, stderr=subprocess.PIPE, env=environ_of({})
-    ) as waiting:
+    command = ["env", "--default-signal=INT", *command_line("emit", "-")]  # the tests may run in the background
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stderr=subprocess.PIPE, env=environ_of({})) as waiting:
         stat = Path(f"/proc/{waiting.pid}/wchan")
         wait_until(lambda: "pipe" in stat.read_text(), "it waits for its input")
         waiting.send_signal(signal.SIGINT)
