@@ -169,7 +169,8 @@ def _why(evidence: Evidence, state: str) -> str:
     if state == "delivered":
         return "accepted by all that their routes name, or by the fallback"
     if state == "waiting":
-        return ", ".join(f"{count} for {channel}" for channel, count in evidence.counts.queues.items() if count)
+        queues = Counter(channel for record in evidence.records.values() for channel in record.delivery.queues)
+        return ", ".join(f"{count} for {channel}" for channel, count in queues.items())
     errors = Counter(
         record.delivery.last_error or record.delivery.suppressed_by or ""
         for record in evidence.records.values()
