@@ -4,6 +4,7 @@ from collections.abc import Mapping
 
 from tests.crash.cell import ALERTS, Cell, RunningCell
 from tests.support.receiver import MIB, Script, Step
+from trio_alerts.ports.gates import ROW
 
 REFUSED_S = 1.5  # longer than the first two waits between attempts
 BOTH = ALERTS + ALERTS // 3  # deliveries, if every alert reaches all its channels
@@ -62,9 +63,9 @@ CELLS = (
     Cell(name="receiver-500", about="500 twice, then 200", play=_just_emit, hook=each(Step(500), Step(500), Step())),
     Cell(
         name="receiver-429",
-        about="429 with `Retry-After: 62`, then 200",
+        about="429 with `Retry-After: 62` to nine alerts, then 200",
         play=_just_emit,
-        hook=each(Step(429, headers={"retry-after": "62"}), Step()),
+        hook=Script([*[Step(429, headers={"retry-after": "62"})] * (ROW - 1), Step()]),  # its breaker stays closed
         check=_waited,
     ),
     Cell(name="receiver-410", about="410, always", play=_just_emit, hook=Script([Step(410)]), expected=_all_failed),

@@ -197,7 +197,8 @@ def _gone(cell: RunningCell) -> str:
     return "" if said else f"no worker says that {len(cell.excused)} unread entries are gone"
 
 
-BACKLOG = Script([Step(200, delay_s=0.6)])  # so slow that much is still unread when the stream goes away
+BACKLOG = Script([Step(200, delay_s=0.3)])  # so slow that much is still unread when the stream goes away
+FEW = {"workers": "3"}  # too few for shares: else what a slow channel cannot take would be read, and wait
 
 CELLS = (
     Cell(name="redis-restart", about="killed, then restarted, with an append-only file", play=_restarted),
@@ -207,6 +208,7 @@ CELLS = (
             about=f"{about} in the middle of the traffic",
             play=partial(_emptied, command=command),
             hook=BACKLOG,
+            settings=FEW,
             check=_gone,
         )
         for name, about, command in (
@@ -222,7 +224,12 @@ CELLS = (
         check=_was_named,
     ),
     Cell(
-        name="redis-no-data", about="killed, restarted without any data", play=_lost_its_data, hook=BACKLOG, check=_gone
+        name="redis-no-data",
+        about="killed, restarted without any data",
+        play=_lost_its_data,
+        hook=BACKLOG,
+        settings=FEW,
+        check=_gone,
     ),
     Cell(name="redis-setid", about="XGROUP SETID to 0 in the middle of the traffic", play=_set_back),
     Cell(

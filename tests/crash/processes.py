@@ -5,7 +5,7 @@ import time
 from collections.abc import Callable, Mapping
 from functools import partial
 
-from tests.crash.cell import ALERTS, KILLED, PER_S, QUICK, Cell, RunningCell
+from tests.crash.cell import ALERTS, KILLED, PER_S, Cell, RunningCell
 from tests.support.crew import Worker
 from tests.support.receiver import Script, Step
 from trio_alerts.pipeline.fault_points import POINTS
@@ -14,6 +14,7 @@ ACCEPTANCE = "after_acceptance"  # a sibling must take more than a second, or no
 FALLBACK = "before_fallback"  # nobody gets there as long as primaries accept
 NOTE = "after_note"  # nobody gets there while all is delivered at once
 GATED = ("after_gate", "after_waiting")  # nobody gets there without a rate
+HELD = 3  # workers of a process, each with an alert half delivered: too few for shares
 LONE = ALERTS - ALERTS // 3  # alerts that only the first channel gets, and a fallback if it takes none
 PAUSE_S = 4.0  # of a process: more than twice claim_idle_s
 
@@ -48,14 +49,13 @@ def _at_point(point: str) -> Cell:
 
 def _killed_at_its_acceptances(cell: RunningCell) -> None:
     """Every worker holds an alert that the first channel has accepted, while the second takes its time."""
-    held = int(QUICK["workers"])
     cell.servers.receiver.set_scripts({"/hook": cell.plan.hook, "/steady": Script([Step(200, delay_s=1.8)])})
     cell.begin()
-    cell.producer.add(3 * held)
+    cell.producer.add(3 * HELD)
     cell.until_ended(1)
     cell.servers.receiver.set_scripts({"/hook": cell.plan.hook})
-    cell.emit(ALERTS - 3 * held)
-    cell.notes.append(f"1 killed, {held} half delivered")
+    cell.emit(ALERTS - 3 * HELD)
+    cell.notes.append(f"1 killed, {HELD} half delivered")
 
 
 def _killed_at_random(cell: RunningCell) -> None:
@@ -190,8 +190,8 @@ CELLS = (
         name="kill-after-acceptance",
         about=f'kill -9 at `{ACCEPTANCE}`, with `in_doubt_policy = "hold"` for the first channel, which had accepted',
         play=_killed_at_its_acceptances,
-        faults=(f"{ACCEPTANCE}:kill:{QUICK['workers']}",),
-        settings={"in_doubt_policy": "hold"},
+        faults=(f"{ACCEPTANCE}:kill:{HELD}",),
+        settings={"in_doubt_policy": "hold", "workers": str(HELD)},
         size=1,
         ends=KILLED,
         check=lambda cell: f"{cell.repeats} repeats of what was accepted" if cell.repeats else "",

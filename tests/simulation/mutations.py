@@ -659,9 +659,16 @@ MUTATIONS = (
         test="tests/unit/pipeline/test_bulkhead.py",
     ),
     Mutation(
+        "a channel that is always slow taken for one that hangs",
+        "pipeline/bulkhead.py",
+        "if accepted or not send.slow:",
+        "if not send.slow:",
+        test="tests/unit/pipeline/test_bulkhead.py",
+    ),
+    Mutation(
         "the young sends of a channel that hangs not counted",
         "pipeline/bulkhead.py",
-        "return self.under_way[part] if silent else self.slow[part]",
+        "return self.under_way[part] if silent or self.is_always_slow else self.slow[part]",
         "return self.slow[part]",
         test="tests/unit/pipeline/test_bulkhead.py",
     ),

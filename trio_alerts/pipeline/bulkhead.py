@@ -12,6 +12,7 @@ import trio
 
 UNKNOWN_S = 0.2  # a send is slow after this long, as long as nobody knows the channel's usual time
 SLOW_AFTER_S = (0.1, 2.0)  # at least and at most: a later one would let a channel that hangs take most workers first
+ALWAYS_S = 0.9 * SLOW_AFTER_S[1]  # who usually takes longer is slow from the start: waiting to see it lets too many in
 WEIGHT = 1 / 16  # of the last acceptance in the usual time
 FEWEST_WORKERS = 4  # with fewer, a share of them is none
 ALL, RETRIES = 0, 1  # what is counted: every send, against all workers; retries, against their quarter as well
@@ -24,8 +25,9 @@ class Bulkhead:
     sends together get half: from there on, whoever has its equal part of that half gets no more either.
 
     A channel that hangs is known late, by the age of its first send, and much may have begun since. So while none of
-    its sends ends in time, the young ones count as well. And once it was turned away, it is let in again one send at
-    a time until one ends in time, however many ask: else it would take every idle worker whenever a send times out.
+    its sends is answered, the young ones count as well. And once it was turned away, it is let in again one send at a
+    time until one is answered, however many ask: else it would take every idle worker whenever a send times out. An
+    acceptance is an answer however long it took; a failure only if it came in time.
 
     Args:
         channels: The names of each, its own and its aliases.
@@ -55,7 +57,7 @@ class Bulkhead:
             return True
         now_s = trio.current_time()
         channel.age(now_s)
-        if channel.slow[ALL] and self._is_full(channel, ALL, now_s):
+        if (channel.slow[ALL] or channel.is_always_slow) and self._is_full(channel, ALL, now_s):
             channel.was_turned_away = True
             return False
         if retry and channel.slow[RETRIES] and self._is_full(channel, RETRIES, now_s):
@@ -100,17 +102,22 @@ class _Channel:
 
     def __init__(self) -> None:
         self.under_way, self.slow = [0, 0], [0, 0]
-        self.was_turned_away = False  # and no send has ended in time since
-        self._next_try_s = self._in_time_at_s = -math.inf
+        self.was_turned_away = False  # and has answered nothing since
+        self._next_try_s = self._answered_at_s = -math.inf
         self._usual_s: float | None = None
         self._slow_after_s = UNKNOWN_S
         self._young: deque[Send] = deque()  # the oldest first; what is over leaves when its turn comes
 
+    @property
+    def is_always_slow(self) -> bool:
+        """Whether hardly any of its sends ends before it is slow."""
+        return self._usual_s is not None and self._usual_s > ALWAYS_S
+
     def held(self, part: int, now_s: float) -> int:
-        """Return how many of its sends count: all of them, if none ended in time for as long as one usually takes."""
+        """Return how many of its sends count: all, if it is always slow, or none was answered for as long as usual."""
         self.age(now_s)
-        silent = now_s - self._in_time_at_s > self._slow_after_s / 2
-        return self.under_way[part] if silent else self.slow[part]
+        silent = now_s - self._answered_at_s > self._slow_after_s / 2
+        return self.under_way[part] if silent or self.is_always_slow else self.slow[part]
 
     def may_try(self, now_s: float) -> bool:
         """Let in one send at a time: by the next one, the one before is slow or has ended."""
@@ -132,8 +139,8 @@ class _Channel:
         _count(self.under_way, send, -1)
         if send.slow:
             _count(self.slow, send, -1)
-        else:
-            self.was_turned_away, self._in_time_at_s = False, now_s
+        if accepted or not send.slow:
+            self.was_turned_away, self._answered_at_s = False, now_s
         if accepted:
             least_s, most_s = SLOW_AFTER_S
             took_s = min(now_s - send.began_s, most_s)

@@ -55,7 +55,7 @@ async def test_four_workers(autojump_clock: MockClock) -> None:
     assert not bulkhead.may_start("pager")
 
 
-@pytest.mark.parametrize(("took_s", "slow_after_s"), [(0.01, 0.1), (0.3, 0.6), (14.0, 2.0)])
+@pytest.mark.parametrize(("took_s", "slow_after_s"), [(0.01, 0.1), (0.3, 0.6), (1.5, 2.0)])
 async def test_slow_is_twice_the_usual_time(took_s: float, slow_after_s: float, autojump_clock: MockClock) -> None:
     """It is learned from acceptances, and lies between 0.1 and 2 s."""
     bulkhead = Bulkhead(CHANNELS, 4)
@@ -141,6 +141,21 @@ async def test_a_channel_that_was_turned_away_is_tried_one_by_one(autojump_clock
     assert [True] + 9 * [False] == [bulkhead.may_start("pager") for _ in range(10)]
     await answer_after(bulkhead, "pager", 0.1)
     assert 10 * [True] == [bulkhead.may_start("pager") for _ in range(10)]
+
+
+async def test_a_channel_that_always_takes_long_keeps_its_quarter(autojump_clock: MockClock) -> None:
+    """It is no channel that hangs: as soon as its sends are accepted, it has its whole share again, and no more."""
+    bulkhead = Bulkhead(CHANNELS, 64)
+    for _ in range(3):
+        sends: list[Send] = []
+        while bulkhead.may_start("pager") and len(sends) < 64:
+            sends += start(bulkhead, "pager", 1)
+            await trio.sleep(0.02)
+        assert 16 == len(sends)
+        await trio.sleep(15)
+        assert not bulkhead.may_start("pager")
+        for send in sends:
+            send.ended(accepted=True)
 
 
 @pytest.mark.parametrize(("workers", "rate", "most"), [(16, 22, 5), (512, 300, 128)])
