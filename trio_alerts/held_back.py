@@ -17,11 +17,6 @@ UNCONFIGURED_FOR = dt.timedelta(hours=1)  # a change of the configuration has re
 SILENCE = "silence:"  # before the ID of a silence, in `suppressed_by`: without it, it is the name of a route
 
 
-def waiting(name: str, now: dt.datetime, expires_at: dt.datetime) -> ChannelDelivery:
-    """Return a channel of a new record that must wait: nothing was tried."""
-    return ChannelDelivery(name, "waiting", attempts=0, since=now, next_attempt_at=expires_at)
-
-
 def standby(name: str, primaries: Collection[str], due_at: dt.datetime) -> ChannelDelivery:
     """Return a fallback of a new record, due when none of these primaries has accepted by then."""
     return ChannelDelivery(name, "standby", attempts=0, fallback_of=tuple(primaries), next_attempt_at=due_at)

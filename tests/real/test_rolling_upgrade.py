@@ -19,11 +19,12 @@ from tests.support.program import LOOK_S, PATIENCE_S, Site, stop, wait_until
 from tests.support.receiver import Script, Step
 from tests.support.servers import ReceiverServer
 from tests.support.versions import BEFORE, TOLERANT, older
+from tests.support.waiting import waiting
 from trio_alerts.alert import Entry, parse_entry
 from trio_alerts.channels.registry import channel_settings
 from trio_alerts.delivery import Delivery
 from trio_alerts.errors import SchemaError
-from trio_alerts.held_back import first_state, standby, waiting
+from trio_alerts.held_back import first_state, standby
 from trio_alerts.ports.store import AlertStore, RecordFilter, Stored
 from trio_alerts.record import Record
 from trio_alerts.settings.sources import load_settings

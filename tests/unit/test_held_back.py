@@ -2,6 +2,7 @@
 
 import datetime as dt
 
+from tests.support.waiting import waiting
 from tests.unit.test_record_state import combinations, record_of
 from trio_alerts.backoff import RetryPolicy
 from trio_alerts.delivery import UNCONFIGURED, ChannelDelivery, Delivery, read_delivery
@@ -18,7 +19,6 @@ from trio_alerts.held_back import (
     turned_away,
     unconfigured,
     wait_expired,
-    waiting,
 )
 from trio_alerts.outcome import Accepted, Later, Outcome, Refused, Retry
 from trio_alerts.transitions import first_attempt, moved_back, next_attempt, redelivery_requested, settled, taken_over

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 from msgspec.structs import replace
 
+from tests.support.waiting import waiting as waiting_channel
 from tests.unit.test_record_state import part, record_of
 from trio_alerts import held_back, transitions
 from trio_alerts.backoff import RetryPolicy
@@ -40,7 +41,7 @@ POLICIES = [
 ]
 NO_ARROWS = {
     *("renewed", "moved_back"),  # they change times only
-    *("waiting", "standby", "in_queue"),  # they make a channel, of which `first_state` makes a record
+    *("standby", "in_queue"),  # they make a channel, of which `first_state` makes a record
 }
 FIRST = ("first_attempt", "first_state")  # through channels that the process's own routes name: it knows them
 MOVING = ("retrying", "waiting", "in_doubt")  # what the redriver may claim
@@ -111,7 +112,7 @@ def first_states() -> Iterator[tuple[str, Delivery]]:
     soon = NOW + dt.timedelta(hours=1)
     yield from begun("first_attempt", transitions.first_attempt(NAMES, "me/1", NOW, 60.0))
     yield "suppressed", transitions.suppressed("nobody")
-    waiting = [held_back.waiting(name, NOW, soon) for name in NAMES]
+    waiting = [waiting_channel(name, NOW, soon) for name in NAMES]
     sending = [ChannelDelivery(name, "sending") for name in NAMES]
     fallback = held_back.standby("b", ["a"], soon)
     for channels in (

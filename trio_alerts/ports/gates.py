@@ -76,11 +76,6 @@ class GateView(Struct, frozen=True):
     reason: str = ""
     changed: bool = False
 
-    @property
-    def is_well(self) -> bool:
-        """Whether nothing failed since the last acceptance, and nothing is closed but for a rate."""
-        return not self.attempts and self.open_s is None and not self.limited_s
-
 
 class Gates(Protocol):
     """The gates of the channels, a state each that all processes share.

@@ -12,6 +12,7 @@ import trio
 
 from tests.support.calling import call
 from tests.support.fakes.store import FakeStore
+from tests.support.waiting import waiting
 from tests.unit.operations import desk
 from trio_alerts import store as stores
 from trio_alerts.backoff import RetryPolicy
@@ -19,7 +20,7 @@ from trio_alerts.commands import list_records
 from trio_alerts.commands.options import moment
 from trio_alerts.delivery import ChannelDelivery, Delivery
 from trio_alerts.errors import StartError
-from trio_alerts.held_back import first_state, silenced, standby, waiting
+from trio_alerts.held_back import first_state, silenced, standby
 from trio_alerts.outcome import Accepted, Outcome, Retry
 from trio_alerts.record import Record
 from trio_alerts.settings.settings import Settings

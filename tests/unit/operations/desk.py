@@ -5,12 +5,13 @@ import datetime as dt
 from tests.support.fakes.store import FakeStore
 from tests.support.fakes.stream import FakeStream
 from tests.support.fakes.stream_server import FakeServer
+from tests.support.waiting import waiting
 from tests.unit.operations.test_alert_file import line
 from trio_alerts.alert import Entry, parse_entry
 from trio_alerts.backoff import RetryPolicy
 from trio_alerts.clock import ServerClock
 from trio_alerts.delivery import Delivery
-from trio_alerts.held_back import first_state, silenced, waiting
+from trio_alerts.held_back import first_state, silenced
 from trio_alerts.operations.records import Operator
 from trio_alerts.outcome import Accepted, Outcome, Refused, Retry
 from trio_alerts.record import Record

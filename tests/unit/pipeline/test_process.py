@@ -13,10 +13,11 @@ from trio.testing import MockClock
 from tests.support.fakes.channel import FakeChannel
 from tests.support.fakes.store import Fault
 from tests.support.fakes.world import EVENT, STREAM, World
+from tests.support.waiting import waiting
 from trio_alerts.alert import Entry
 from trio_alerts.delivery import Delivery
 from trio_alerts.errors import QuarantineHalt, Stopping
-from trio_alerts.held_back import first_state, waiting
+from trio_alerts.held_back import first_state
 from trio_alerts.outcome import Accepted, Later, Outcome, Refused, Retry
 from trio_alerts.pipeline.claim import Disposition
 from trio_alerts.pipeline.process import process_entry

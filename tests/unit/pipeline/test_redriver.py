@@ -15,9 +15,10 @@ from tests.support.fakes.hints import FakeHints
 from tests.support.fakes.store import Call
 from tests.support.fakes.stream_server import FakeServer
 from tests.support.fakes.world import GROUP, STREAM, World
+from tests.support.waiting import waiting
 from trio_alerts.delivery import ChannelDelivery, ChannelState
 from trio_alerts.errors import RefusedContent, Unavailable
-from trio_alerts.held_back import first_state, standby, waiting
+from trio_alerts.held_back import first_state, standby
 from trio_alerts.outcome import Accepted, Later, Outcome, Retry
 from trio_alerts.ports.channel import Message
 from trio_alerts.ports.store import Stored

@@ -10,7 +10,8 @@ from trio.testing import MockClock
 from tests.support.fakes.store import Fault
 from tests.support.fakes.stream_server import Call
 from tests.support.fakes.world import GROUP, World
-from trio_alerts.held_back import first_state, waiting
+from tests.support.waiting import waiting
+from trio_alerts.held_back import first_state
 from trio_alerts.outcome import Retry
 from trio_alerts.pipeline import sweep
 
