@@ -165,9 +165,9 @@ async def test_a_group_that_is_moved_past_entries(
         assert (how in ("beyond the end", "to the largest ID")) is out_of_reach
         assert LostUnread(0, 1) == await lost(world, redis_server)
         world.run("XGROUP SETID", name, GROUP, stood_at)
+        assert world.entries(name)[2:] == ids(await read_all(stream, UNREAD))
         assert 0 == await stream.upkeep.newly_lost()
         assert LostUnread(0, 0) == await lost(world, redis_server)
-        assert world.entries(name)[2:] == ids(await read_all(stream, UNREAD))
 
 
 async def test_what_is_added_out_of_reach_is_counted(

@@ -13,7 +13,7 @@ from trio_alerts.backends.redis.losses import NOTHING_KNOWN, Noted, create_group
 from trio_alerts.errors import Unavailable
 from trio_alerts.settings.settings import Settings
 
-LOOK_FOR_LOSSES_S = 0.1  # a look takes 0.1 ms; once the producer's trimming is at our heels, before every read
+LOOK_FOR_LOSSES_S = 0.1  # a look takes 0.1 ms; before every read while that could hide what has happened
 LOOK_SHARE = 0.05  # of the server's time at most: a look passes over the first and the last payload
 WATCH_EVERY_S = 1.0  # how old the server's counters may be that tell what went with a stream
 
@@ -84,11 +84,11 @@ class Groups:
     async def look_for_losses(self) -> None:
         """Count what was trimmed, deleted or taken away before it was read."""
         begun_s = trio.current_time()
-        at_the_edge = False
+        pressing = False
         for name in self._names:
-            at_the_edge |= await self._look(name)
+            pressing |= await self._look(name)
         now_s = trio.current_time()
-        self._look_at_s = now_s + (0.0 if at_the_edge else max(LOOK_FOR_LOSSES_S, (now_s - begun_s) / LOOK_SHARE))
+        self._look_at_s = now_s + (0.0 if pressing else max(LOOK_FOR_LOSSES_S, (now_s - begun_s) / LOOK_SHARE))
 
     async def watch(self) -> None:
         """Look from time to time, whatever the reader does, until cancelled; not before the group was prepared."""
@@ -101,6 +101,11 @@ class Groups:
                 logger.debug("nothing is known of losses: {}", cause)
 
     async def _look(self, name: str) -> bool:
+        """Look at one stream; True if the next read could hide something.
+
+        The producer's trimming is at our heels, or the group was moved past entries: once it is set back, reading on
+        makes it look as if it still were.
+        """
         known = self._ledgers.get(name, NOTHING_KNOWN)
         losses = await look_for_losses(self._client, name, self._group, known)
         self._ledgers[name] = losses.noted
@@ -129,4 +134,4 @@ class Groups:
                 stream=name,
             )
         (self._unreachable.add if losses.unreachable else self._unreachable.discard)(name)
-        return bool(losses.at_the_edge)
+        return bool(losses.at_the_edge) or b"moved_from" in losses.ledger
