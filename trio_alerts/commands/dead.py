@@ -2,20 +2,19 @@
 
 import argparse
 import contextlib
-import dataclasses
 import sys
 from collections.abc import Iterator, Sequence
 
 import msgspec
 import trio
 
-from trio_alerts.backends.redis.dead_letters import DeadLetter, open_dead_letters
+from trio_alerts.backends.redis.dead_letters import open_dead_letters
 from trio_alerts.commands.backends import operator_name
 from trio_alerts.commands.command import Command
 from trio_alerts.commands.options import add_flag, count
 from trio_alerts.commands.output import print_json, print_rows
 from trio_alerts.errors import AlertError, SettingsError
-from trio_alerts.operations.dead import DeadLetters
+from trio_alerts.operations.dead import DeadLetters, NamedDeadLetter, WholeDeadLetter
 from trio_alerts.settings.settings import Settings
 from trio_alerts.text import one_line
 
@@ -36,14 +35,14 @@ async def _run(arguments: argparse.Namespace, settings: Settings) -> int:
             case "list":
                 entries = await letters.find(arguments.reason, arguments.limit)
                 if arguments.json:
-                    for name, entry in entries:
-                        print_json(_noted(name, entry))
+                    for entry in entries:
+                        print_json(entry)
                 else:
-                    print_rows(COLUMNS, [_cells(*one) for one in entries], MAY_BE_CUT, ("entry", "entries"))
+                    print_rows(COLUMNS, [_cells(one) for one in entries], MAY_BE_CUT, ("entry", "entries"))
                 return 0
             case "show":
                 return await _show(letters, arguments.ids[0], as_json=arguments.json)
-        names = list(dict.fromkeys(arguments.ids)) or [name for name, _ in await letters.find(arguments.reason)]
+        names = list(dict.fromkeys(arguments.ids)) or [one.dead_id for one in await letters.find(arguments.reason)]
         if arguments.action == "replay":
             return await _replay(letters, names, as_new=arguments.as_new)
         if len(names) > 1 and not arguments.yes:
@@ -55,7 +54,7 @@ async def _show(letters: DeadLetters, name: str, *, as_json: bool) -> int:
     found = await letters.get(name)
     if found is None:
         raise AlertError(f"{name} is not in the dead-letter stream; `dead list` shows what is")
-    _print_entry(name, *found, as_json=as_json)
+    _print_entry(found, as_json=as_json)
     return 0
 
 
@@ -78,41 +77,31 @@ async def _drop(letters: DeadLetters, names: Sequence[str]) -> int:
     return 0 if done == len(names) else 1
 
 
-def _print_entry(name: str, entry: DeadLetter, fields: Sequence[tuple[bytes, bytes]], *, as_json: bool) -> None:
+def _print_entry(entry: WholeDeadLetter, *, as_json: bool) -> None:
     """Print one entry: what was noted about it, and every field as its producer wrote it."""
     if as_json:
-        print_json(_noted(name, entry) | {"fields": [[_text(field), _text(value)] for field, value in fields]})
+        print_json(entry)
         return
-    noted = _noted(name, entry)
+    noted = {name: getattr(entry, name) for name in NamedDeadLetter.__struct_fields__}
     width = max(map(len, noted))
     for key, value in noted.items():
         sys.stdout.write(f"{key:<{width}}  {one_line(str(value))}\n")
-    for field, value in fields:
-        sys.stdout.write(f"\nfield {one_line(_text(field))}:\n")
-        sys.stdout.writelines(f"  {line}\n" for line in _readable(value))
+    for field, text in entry.fields:
+        sys.stdout.write(f"\nfield {one_line(field)}:\n")
+        sys.stdout.writelines(f"  {line}\n" for line in _readable(text))
 
 
-def _noted(name: str, entry: DeadLetter) -> dict[str, object]:
-    return {"dead_id": name} | {key: value for key, value in dataclasses.asdict(entry).items() if key != "id"}
-
-
-def _cells(name: str, entry: DeadLetter) -> tuple[str, ...]:
-    cells = (name, entry.record_id, entry.at, entry.reason, entry.deliveries, entry.size, entry.error)
+def _cells(entry: NamedDeadLetter) -> tuple[str, ...]:
+    cells = (entry.dead_id, entry.record_id, entry.at, entry.reason, entry.deliveries, entry.size, entry.error)
     return tuple(one_line(str(cell)) if cell != "" else "-" for cell in cells)
 
 
-def _readable(value: bytes) -> Iterator[str]:
+def _readable(text: str) -> Iterator[str]:
     """Lay JSON out over lines; show anything else as it is, line by line."""
-    text = _text(value)
     with contextlib.suppress(msgspec.DecodeError, UnicodeError, RecursionError):
-        text = msgspec.json.format(value, indent=2).decode()
+        text = msgspec.json.format(text, indent=2)
     for line in text.splitlines() or [""]:
         yield one_line(line)
-
-
-def _text(value: bytes) -> str:
-    r"""Return bytes as text; what is no UTF-8 is spelled out, as in `\xff`."""
-    return value.decode(errors="backslashreplace")
 
 
 def _refuse_wrong_options(arguments: argparse.Namespace) -> None:

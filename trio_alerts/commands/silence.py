@@ -12,12 +12,14 @@ from trio_alerts.commands.command import Command
 from trio_alerts.commands.options import add_flag, duration, point_in_time
 from trio_alerts.commands.output import print_json, print_rows
 from trio_alerts.errors import SettingsError
-from trio_alerts.event import SEVERITIES, AlertEvent
+from trio_alerts.event import SEVERITIES
 from trio_alerts.operations.silences import (
+    ListedSilence,
+    MatchedAlert,
     Preview,
     add_silence,
-    all_silences,
     end_silence,
+    list_silences,
     matchers_of,
     preview,
     to_the_second,
@@ -69,11 +71,10 @@ async def _end(silence_id: str, settings: Settings) -> Silence:
 
 async def _list(arguments: argparse.Namespace, settings: Settings) -> None:
     async with open_silences(settings) as silences:
-        now, found = await silences.now(), await all_silences(silences)
-    shown = sorted((one for one in found if arguments.all or one.is_active(now)), key=lambda one: (one.until, one.id))
+        now, shown = await silences.now(), await list_silences(silences, ended=arguments.all)
     if arguments.json:
         for silence in shown:
-            print_json(_document(silence, now))
+            print_json(silence)
     else:
         print_rows(COLUMNS, [_cells(silence, now) for silence in shown], MAY_BE_CUT, ("silence", "silences"))
 
@@ -85,48 +86,28 @@ async def _preview(arguments: argparse.Namespace, settings: Settings) -> Preview
 
 
 def _print_preview(found: Preview) -> None:
-    matching = found.by_severity.total()
-    sys.stdout.write(f"{matching:,} of {found.seen:,} alerts that occurred in the last 24 h match")
-    counts = [f"{found.by_severity[one]:,} {one}" for one in reversed(SEVERITIES) if found.by_severity[one]]
+    sys.stdout.write(f"{found.matching:,} of {found.seen:,} alerts that occurred in the last 24 h match")
+    counts = [f"{found.by_severity[one]:,} {one}" for one in reversed(SEVERITIES) if one in found.by_severity]
     sys.stdout.write(f": {', '.join(counts)}\n" if counts else "\n")
     if found.newest:
         noun = ("alert, the newest", "alerts, the newest")
-        print_rows(NEWEST, [_cells_of_alert(*one) for one in found.newest], NEWEST_MAY_BE_CUT, noun)
+        print_rows(NEWEST, [_cells_of_alert(one) for one in found.newest], NEWEST_MAY_BE_CUT, noun)
 
 
-def _cells_of_alert(record_id: str, event: AlertEvent) -> tuple[str, ...]:
-    occurred = to_the_second(event.occurred_at)
-    return tuple(map(one_line, (record_id, occurred, event.severity, event.view, event.scope, event.title)))
+def _cells_of_alert(one: MatchedAlert) -> tuple[str, ...]:
+    occurred = to_the_second(one.occurred_at)
+    return tuple(map(one_line, (one.record_id, occurred, one.severity, one.view, one.scope, one.title)))
 
 
-def _document(silence: Silence, now: dt.datetime) -> dict[str, object]:
-    return {
-        "id": silence.id,
-        "state": _state(silence, now),
-        "matchers": silence.matchers,
-        "since": silence.since,
-        "until": silence.until,
-        "why": silence.why,
-        "by": silence.by,
-        "ended_by": silence.ended_by,
-    }
-
-
-def _cells(silence: Silence, now: dt.datetime) -> tuple[str, ...]:
-    state = _state(silence, now)
+def _cells(silence: ListedSilence, now: dt.datetime) -> tuple[str, ...]:
+    state: str = silence.state
     if state == "active":
         state = f"{in_words((silence.until - now).total_seconds())} left"
     cells = (silence.id, state, to_the_second(silence.until), silence.by, silence.why, _matched(silence))
     return tuple(map(one_line, cells))
 
 
-def _state(silence: Silence, now: dt.datetime) -> str:
-    if silence.is_active(now):
-        return "active"
-    return "expired" if silence.ended_by is None else "ended"
-
-
-def _matched(silence: Silence) -> str:
+def _matched(silence: Silence | ListedSilence) -> str:
     return " and ".join(silence.matchers) or "all alerts"
 
 

@@ -3,15 +3,17 @@
 import datetime as dt
 import secrets
 from collections import Counter
-from collections.abc import Collection, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Collection, Mapping, Sequence
 from functools import partial
+from typing import Literal
 
 import trio
+from msgspec import Struct
 from msgspec.structs import replace
 
 from trio_alerts.errors import AlertError, ParseFault, SettingsError
 from trio_alerts.event import AlertEvent
+from trio_alerts.exact_json import Timestamp
 from trio_alerts.held_back import SILENCE
 from trio_alerts.pages import Pages
 from trio_alerts.ports.silences import Silence, Silences
@@ -26,13 +28,37 @@ PAGE = 500  # records a search
 SHOWN = 5  # examples: enough to recognise what matches
 
 
-@dataclass
-class Preview:
-    """What a silence would have matched: how many, by severity, of how many; and the newest, with their record IDs."""
+class ListedSilence(Struct, frozen=True):
+    """A silence and how it stands; the names are those of the JSON that `silence list` prints."""
 
-    seen: int = 0
-    by_severity: Counter[str] = field(default_factory=Counter)
-    newest: list[tuple[str, AlertEvent]] = field(default_factory=list)
+    id: str
+    state: Literal["active", "expired", "ended"]
+    matchers: tuple[str, ...]
+    since: Timestamp
+    until: Timestamp
+    why: str
+    by: str
+    ended_by: str | None
+
+
+class MatchedAlert(Struct, frozen=True):
+    """An alert that a silence would have matched, as short as it is recognised."""
+
+    record_id: str
+    occurred_at: Timestamp
+    severity: str
+    view: str
+    scope: str
+    title: str
+
+
+class Preview(Struct, frozen=True):
+    """What a silence would have matched: how many of those `seen`, of which severity, and the newest."""
+
+    seen: int
+    matching: int
+    by_severity: Mapping[str, int]
+    newest: tuple[MatchedAlert, ...]
 
 
 def matchers_of(texts: Sequence[str], *, all_alerts: bool) -> tuple[Matcher, ...]:
@@ -124,21 +150,51 @@ async def see_them_end(silences: Silences, suppressed_by: Collection[str]) -> No
     await trio.sleep(left_s)
 
 
+def listed(silence: Silence, now: dt.datetime) -> ListedSilence:
+    """Say how a silence stands."""
+    state: Literal["active", "expired", "ended"] = "expired" if silence.ended_by is None else "ended"
+    return ListedSilence(
+        id=silence.id,
+        state="active" if silence.is_active(now) else state,
+        matchers=silence.matchers,
+        since=silence.since,
+        until=silence.until,
+        why=silence.why,
+        by=silence.by,
+        ended_by=silence.ended_by,
+    )
+
+
+async def list_silences(silences: Silences, *, ended: bool = False) -> list[ListedSilence]:
+    """Return the silences that are active, those that end first at the top; and those that are over, if they are meant.
+
+    Raises:
+        Unavailable: Redis does not answer.
+    """
+    now, found = await silences.now(), await all_silences(silences)
+    shown = sorted((one for one in found if ended or one.is_active(now)), key=lambda one: (one.until, one.id))
+    return [listed(one, now) for one in shown]
+
+
 async def preview(store: AlertStore, matchers: Sequence[Matcher], now: dt.datetime) -> Preview:
     """Count which alerts that occurred in the last 24 h a silence would have matched, as far as a search sees them."""
-    found = Preview()
+    seen, by_severity, newest = 0, Counter[str](), list[MatchedAlert]()
     async for page in Pages(partial(store.search, RecordFilter(since=now - PREVIEWED), PAGE)):
         for record in page:
             try:
                 event = record.event()
             except ParseFault:
                 continue  # a dead letter's: no alert, so nothing to silence
-            found.seen += 1
+            seen += 1
             if all_match(matchers, event):
-                found.by_severity[event.severity] += 1
-                if len(found.newest) < SHOWN:
-                    found.newest.append((record.id, event))
-    return found
+                by_severity[event.severity] += 1
+                if len(newest) < SHOWN:
+                    newest.append(_matched(record.id, event))
+    return Preview(seen, by_severity.total(), by_severity, tuple(newest))
+
+
+def _matched(record_id: str, event: AlertEvent) -> MatchedAlert:
+    return MatchedAlert(record_id, event.occurred_at, event.severity, event.view, event.scope, event.title)
 
 
 def to_the_second(time: dt.datetime) -> str:

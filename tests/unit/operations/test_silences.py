@@ -140,5 +140,5 @@ async def test_a_preview_counts_the_last_day(monkeypatch: pytest.MonkeyPatch) ->
     desk.store.put(Record("9-0", b'{"stream_id":"9-0"}', quarantined(Delivery(state="sending"), "bad_json")))
 
     found = await preview(desk.store, matchers_of(["view = a"], all_alerts=False), NOW)
-    assert (5, {"low": 2, "high": 2}) == (found.seen, dict(found.by_severity))
-    assert ["4-0", "3-0", "2-0", "1-0"] == [record_id for record_id, _ in found.newest]
+    assert (5, {"low": 2, "high": 2}) == (found.seen, found.by_severity)
+    assert ["4-0", "3-0", "2-0", "1-0"] == [one.record_id for one in found.newest]
