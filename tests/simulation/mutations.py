@@ -52,6 +52,13 @@ MUTATIONS = (
         test="tests/unit/backends/opensearch/test_client.py::test_a_refusal_in_the_name_of_another_status_is_none",
     ),
     Mutation(
+        "a search that people ask for shows what was there a second ago",
+        "backends/opensearch/store.py",
+        "        if after is None:\n            await self._refresh()\n",
+        "",
+        test="tests/unit/backends/opensearch/test_refresh.py",
+    ),
+    Mutation(
         "an empty answer taken for a missing index",
         "backends/opensearch/indices.py",
         "found = await self._ask_for(name, ignore_unavailable=False)",

@@ -71,8 +71,7 @@ COMMAND = Command(
     about="""\
 Filters are combined with "and"; an option that is repeated offers alternatives. A TIME is RFC 3339
 (2026-11-16T08:00:00Z), or how long ago: 30m, 1h, 7d. Prints a table in a terminal, and tab-separated lines with a
-header elsewhere, the newest entry first. If more than `--limit` match, a line on standard error says how many. Records
-written within the last second may be missing.
+header elsewhere, the newest entry first. If more than `--limit` match, a line on standard error says how many.
 
 Needs only the store: neither Redis nor a channel. Exit code 3: the store does not exist yet or cannot be trusted to
 answer filters; 4: it cannot be reached or refuses us.""",

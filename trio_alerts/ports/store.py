@@ -67,7 +67,11 @@ class RecordFilter:
 
 
 class AlertStore(DeploymentKeeper, Protocol):
-    """Where records live. Reads by ID are real-time; searches may lag behind by a second."""
+    """Where records live. Reads by ID are real-time.
+
+    So are `search` (its first page) and `count`, which people ask for, unless OpenSearch forbids us to refresh the
+    index: then they may lag behind by a second, as all other searches may.
+    """
 
     async def prepare(self) -> None:
         """Create what is missing and compare the rest, before anything is consumed.
@@ -126,7 +130,7 @@ class AlertStore(DeploymentKeeper, Protocol):
         """
 
     async def count(self, wanted: RecordFilter) -> int:
-        """Count the matching records, as far as a search sees them."""
+        """Count the matching records."""
 
     async def counts(self, now: dt.datetime) -> "Counts":
         """Count all records by state, as far as a search sees them."""

@@ -43,7 +43,8 @@ class FakeStore:
 
     Args:
         latency_s: How long every call takes, half of it before anything happens, in virtual seconds.
-        lagging: Searches see only what was there at the last `refresh`.
+        lagging: Searches see only what was there at the last `refresh`; a `count` and the first page of a `search`
+            make one.
 
     Attributes:
         records: What is stored, by ID; tests may change it as an operator would.
@@ -51,6 +52,7 @@ class FakeStore:
         decide: Called with each call; a fault it returns happens. The simulation's seeds choose here.
         refuses: Tells which records are refused for their content.
         unknown_in: Tells what the reader's version does not know in a record; empty: it knows all of it.
+        forbids_refresh: Only tests may refresh.
         schema_fault: What the guard finds wrong, if anything.
         owner: The identity of the deployment that it belongs to, if it has one.
         wire: Carries the calls, if it is set; `latency_s`, `fail_next` and `decide` then mean nothing.
@@ -64,6 +66,7 @@ class FakeStore:
         self.decide: Decide = lambda _: None
         self.refuses: Refuses = lambda _: False
         self.unknown_in: Callable[[Record], str] = lambda _: ""
+        self.forbids_refresh = False
         self.schema_fault = ""
         self.owner: str | None = None
         self.wire: Wire | None = None
@@ -138,6 +141,8 @@ class FakeStore:
 
     @served
     def search(self, wanted: RecordFilter, count: int, after: Record | None = None) -> list[Record]:
+        if after is None and not self.forbids_refresh:
+            self.refresh()
         found = [record for record in self._seen() if _matches(record, wanted)]
         older = [record for record in found if after is None or _place(record) < _place(after)]
         page = sorted(older, key=_place, reverse=True)[:count]
@@ -145,6 +150,8 @@ class FakeStore:
 
     @served
     def count(self, wanted: RecordFilter) -> int:
+        if not self.forbids_refresh:
+            self.refresh()
         return sum(_matches(record, wanted) for record in self._seen())
 
     @served

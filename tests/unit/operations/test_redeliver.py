@@ -158,7 +158,7 @@ async def test_many_records_are_taken_page_by_page(desk: Desk, monkeypatch: pyte
 
 async def test_a_search_that_is_behind_chooses_nothing_wrong(desk: Desk) -> None:
     """What a human has settled since is not sent again by a filter that still finds it in doubt."""
-    desk.store.lagging = True
+    desk.store.lagging = desk.store.forbids_refresh = True
     record_id = desk.put(1, IN_DOUBT)
     desk.store.refresh()
     desk.put(1, FAILED)
@@ -233,7 +233,7 @@ async def test_what_a_silence_kept_back_and_a_worker_has_is_left_alone(desk: Des
 
 async def test_a_search_that_lags_sends_nothing_twice(desk: Desk) -> None:
     """What another operator sent again in the meantime is not touched."""
-    desk.store.lagging = True
+    desk.store.lagging = desk.store.forbids_refresh = True
     record_id = desk.put(1, SILENCED)
     desk.store.refresh()
     await silenced_by(desk, "silence:1a2b")

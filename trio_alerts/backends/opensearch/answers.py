@@ -215,6 +215,12 @@ class Shards(Struct):
         return not self.failed and self.successful == self.total
 
 
+class RefreshAnswer(Struct):
+    """The answer to `POST /<index>/_refresh`."""
+
+    shards: Shards = msgspec.field(name="_shards")
+
+
 # --- reading ---------------------------------------------------------------------------------------------------------
 
 

@@ -211,8 +211,8 @@ def late_searches(index: LiveIndex) -> str | None:
     if _seconds(interval) <= LATE_REFRESH_S:
         return None
     return (
-        f"index {index.name} is refreshed every {interval}: `list`, `stats` and the search for retries whose hint was "
-        f"lost are that late; more than {LATE_REFRESH_S:g}s is seldom meant"
+        f"index {index.name} is refreshed every {interval}: `stats` and the search for retries whose hint was lost are "
+        f"that late; more than {LATE_REFRESH_S:g}s is seldom meant"
     )
 
 

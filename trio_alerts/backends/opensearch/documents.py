@@ -5,13 +5,24 @@ No answer is believed before it was seen to be about what was asked: the same in
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from http import HTTPStatus
 from typing import Any, Generic, TypeVar, cast
 
 import msgspec
 from msgspec import Raw, Struct
 from opensearchpy import AsyncOpenSearch, NotFoundError, TransportError
 
-from trio_alerts.backends.opensearch.answers import Answer, MissingDocument, Name, SeqNo, Shards, Term, error_type
+from trio_alerts.backends.opensearch.answers import (
+    AccessDenied,
+    Answer,
+    MissingDocument,
+    Name,
+    RefreshAnswer,
+    SeqNo,
+    Shards,
+    Term,
+    error_type,
+)
 from trio_alerts.errors import Unavailable
 from trio_alerts.text import one_line
 
@@ -119,6 +130,27 @@ async def read_document(client: AsyncOpenSearch, target: Target, document_id: st
     _check_id(found.id, document_id)
     target.check(found.index)
     return found
+
+
+async def refresh(client: AsyncOpenSearch, target: Target) -> None:
+    """Let searches see what was written up to now, as far as our user may ask for that.
+
+    A shard that nobody has searched for `index.search.idle.after` is not refreshed by itself: a search of it would wait
+    up to a second for the next round of refreshes, and see what was there before.
+
+    Raises:
+        Unavailable: There is no answer to trust; also if the index is gone or closed.
+    """
+    try:
+        answer: Answer = await client.indices.refresh(index=target.alias)
+    except AccessDenied as fault:
+        if fault.status == HTTPStatus.FORBIDDEN:  # by the user's role, or by a block of the index
+            return
+        raise
+    except TransportError as error:
+        raise Unavailable(f"OpenSearch cannot refresh {target.alias}: {error_type(error)}") from None
+    if answer.read(RefreshAnswer).shards.failed:
+        raise Unavailable(f"OpenSearch cannot refresh {target.alias}: a shard failed")
 
 
 async def search_documents(

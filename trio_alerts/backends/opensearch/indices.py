@@ -9,7 +9,15 @@ from msgspec import Struct
 from opensearchpy import AsyncOpenSearch, TransportError
 
 from trio_alerts.backends.opensearch import templates
-from trio_alerts.backends.opensearch.answers import AccessDenied, Answer, Count, Shards, error_text, error_type
+from trio_alerts.backends.opensearch.answers import (
+    AccessDenied,
+    Answer,
+    Count,
+    RefreshAnswer,
+    Shards,
+    error_text,
+    error_type,
+)
 from trio_alerts.backends.opensearch.client import server_timeout
 from trio_alerts.backends.opensearch.live_index import IndexDescription, LiveIndex, live_indices
 from trio_alerts.errors import Unavailable
@@ -68,7 +76,7 @@ class Indices:
                 return False  # not known
             raise
         found = counted.read(_CountAnswer)
-        return not found.count and found.shards.complete and not refreshed.read(_RefreshAnswer).shards.failed
+        return not found.count and found.shards.complete and not refreshed.read(RefreshAnswer).shards.failed
 
     async def template_effect(self, index: str) -> templates.TemplateEffect | None:
         """Ask what templates would give to a new index; None if our user may not ask.
@@ -136,12 +144,6 @@ class _CountAnswer(Struct):
     """The answer to `GET /<index>/_count`."""
 
     count: Count
-    shards: Shards = msgspec.field(name="_shards")
-
-
-class _RefreshAnswer(Struct):
-    """The answer to `POST /<index>/_refresh`."""
-
     shards: Shards = msgspec.field(name="_shards")
 
 

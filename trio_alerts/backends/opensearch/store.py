@@ -18,7 +18,14 @@ from trio_alerts.backends.background import running
 from trio_alerts.backends.opensearch import queries
 from trio_alerts.backends.opensearch.bulk import BulkWrite, WriteResult, is_possible_id, write_all, write_of
 from trio_alerts.backends.opensearch.client import open_opensearch
-from trio_alerts.backends.opensearch.documents import Document, Target, aggregate, read_document, search_documents
+from trio_alerts.backends.opensearch.documents import (
+    Document,
+    Target,
+    aggregate,
+    read_document,
+    refresh,
+    search_documents,
+)
 from trio_alerts.backends.opensearch.guard import SchemaGuard
 from trio_alerts.backends.opensearch.mapping import SEARCH_PAGE, IndexSpec
 from trio_alerts.backends.readable import due_record, readable_records
@@ -111,6 +118,8 @@ class OpenSearchStore:
         # Records of a release that wrote no `entry_order` come after all others, the highest ID, as a string, first.
         records: list[Record] = []
         position: Sequence[Any] = () if after is None else (after.fields().get("entry_order"), after.id)
+        if after is None:
+            await self._refresh()
         while len(records) < count:
             size = min(count - len(records), SEARCH_PAGE)
             found = await self._page(queries.search(wanted, position), size, queries.NEWEST_FIRST, position)
@@ -121,6 +130,7 @@ class OpenSearchStore:
         return records
 
     async def count(self, wanted: RecordFilter) -> int:
+        await self._refresh()
         found = await self._aggregate({"found": {"filter": queries.search(wanted)}}, queries.CountAnswer)
         return found.found.doc_count
 
@@ -140,6 +150,9 @@ class OpenSearchStore:
         found = await self._aggregate(queries.VITALS, queries.VitalsAnswer)
         repeated = sum(bucket.doc_count - 1 for bucket in found.repeated.buckets)
         return Vitals(found.waiting.since.moment, repeated)
+
+    async def _refresh(self) -> None:
+        await self._read(lambda: refresh(self._client, self._target))
 
     async def _page(
         self,
