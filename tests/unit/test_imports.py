@@ -22,7 +22,7 @@ FLOORS = [
     {"reminders", "routing", "channels", "backends", "backends.redis", "backends.opensearch", "backends.sqlite"},
     {"pipeline", "store", "operations"},
     {"assembly"},
-    {"demo"},
+    {"demo", "web"},
     {"commands"},
     {"__main__"},
 ]

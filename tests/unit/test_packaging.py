@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
 
 from tests.install.pythons import OLDEST, classified
 from tests.unit.test_imports import MODULES, imports
@@ -44,7 +45,7 @@ def test_what_is_required_is_imported() -> None:
     """A dependency that no module of the package imports is one that nobody needs, unless it is read as data."""
     distributions = packages_distributions()
     roots = {name.partition(".")[0] for path in MODULES.values() for name in imports(path)}
-    imported = {distribution for root in roots for distribution in distributions.get(root, ())}
+    imported = {canonicalize_name(distribution) for root in roots for distribution in distributions.get(root, ())}
 
     assert DATA == {Requirement(one).name for one in PROJECT["dependencies"]} - imported
 

@@ -1,7 +1,8 @@
-"""Hosts of URLs: what is a valid one, and which IP address it is if it is not a name."""
+"""Hosts of URLs: what is a valid one, and which IP address it is if it is not a name. And addresses to listen on."""
 
 import re
 import socket
+from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv6Address
 
 import idna
@@ -11,6 +12,30 @@ _NAME = re.compile(r"[A-Za-z0-9_-]{1,63}(?:\.[A-Za-z0-9_-]{1,63})*\.?")
 _NUMBER = re.compile(r"[0-9]+|0[xX][0-9A-Fa-f]*")
 _LONGEST_NAME = 253  # DNS has room for no more
 _LARGEST_PORT = 65_535
+
+
+@dataclass(frozen=True)
+class BindAddress:
+    """Where a server listens: an address of this machine, `0.0.0.0` and `::` for all of them, and a port."""
+
+    ip: IPv4Address | IPv6Address
+    port: int
+
+    def __repr__(self) -> str:
+        return f"[{self.ip}]:{self.port}" if self.ip.version == 6 else f"{self.ip}:{self.port}"  # noqa: PLR2004
+
+
+def parse_bind_address(value: object) -> BindAddress:
+    """Parse an address to listen on; raises ValueError, which says what is wrong."""
+    if not isinstance(value, str):
+        raise ValueError  # noqa: TRY004 - every check says "not allowed" in the same way
+    host, port = split_host(value)
+    if port is None:
+        raise ValueError("the port is missing")
+    ip = IPv4Address("127.0.0.1") if host == "localhost" else literal_address(host)
+    if ip is None:
+        raise ValueError("a name is not an address of this machine")
+    return BindAddress(ip, port)
 
 
 def split_host(text: str) -> tuple[str, int | None]:

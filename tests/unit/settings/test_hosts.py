@@ -4,7 +4,7 @@ from ipaddress import ip_address
 
 import pytest
 
-from trio_alerts.settings.hosts import literal_address, split_host
+from trio_alerts.settings.hosts import literal_address, parse_bind_address, split_host
 
 
 @pytest.mark.parametrize(
@@ -85,3 +85,38 @@ def test_host_and_port_are_taken_apart() -> None:
     assert ("h", None) == split_host("h")
     assert ("h", 65_535) == split_host("h:65535")
     assert ("[::1]", 80) == split_host("[::1]:80")
+
+
+@pytest.mark.parametrize(
+    ("text", "address"),
+    [
+        ("127.0.0.1:8080", "127.0.0.1:8080"),
+        ("localhost:80", "127.0.0.1:80"),
+        ("0.0.0.0:65535", "0.0.0.0:65535"),
+        ("[::1]:8080", "[::1]:8080"),
+        ("[::]:8080", "[::]:8080"),
+    ],
+)
+def test_a_server_listens_on_an_address_and_a_port(text: str, address: str) -> None:
+    """An IPv6 address has brackets, and is shown with them."""
+    assert address == str(parse_bind_address(text))
+
+
+@pytest.mark.parametrize(
+    ("text", "problem"),
+    [
+        ("127.0.0.1", "the port is missing"),
+        ("8080", "the port is missing"),
+        (":8080", "invalid host or port"),
+        ("::1:8080", "invalid host or port"),
+        ("127.0.0.1:0", "invalid host or port"),
+        ("example.org:8080", "a name is not an address of this machine"),
+        ("http://127.0.0.1:8080", "invalid host or port"),
+        ("unix:/run/alerts.sock", "invalid host or port"),
+        (8080, ""),
+    ],
+)
+def test_nothing_else_can_be_listened_on(text: object, problem: str) -> None:
+    """What is missing or wrong is said."""
+    with pytest.raises(ValueError, match=f"^{problem}$"):
+        parse_bind_address(text)
