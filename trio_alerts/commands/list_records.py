@@ -7,7 +7,7 @@ import msgspec
 import trio
 
 from trio_alerts.commands.command import Command
-from trio_alerts.commands.options import add_filters, add_flag, count, record_filter
+from trio_alerts.commands.options import add_filters, add_flag, chosen_records, count
 from trio_alerts.commands.output import print_json, print_rows
 from trio_alerts.operations.records import newest_records
 from trio_alerts.ports.store import RecordFilter
@@ -22,7 +22,7 @@ MAY_BE_CUT = {"view": 2, "scope": 2, "title": 5, "last error": 4}
 
 
 def _execute(arguments: argparse.Namespace, settings: Settings) -> int:
-    records, matching = trio.run(_find, settings, record_filter(arguments), arguments.limit)
+    records, matching = trio.run(_find, settings, chosen_records(arguments), arguments.limit)
     if arguments.json:
         for record in records:
             print_json(msgspec.Raw(record.to_json()))

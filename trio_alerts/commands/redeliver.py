@@ -10,7 +10,7 @@ from trio_alerts.backends.redis.silences import open_silences
 from trio_alerts.backoff import RetryPolicy
 from trio_alerts.commands.backends import SETTINGS, open_operator
 from trio_alerts.commands.command import Command
-from trio_alerts.commands.options import add_filters, add_flag, record_filter
+from trio_alerts.commands.options import add_filters, add_flag, chosen_records
 from trio_alerts.errors import SettingsError
 from trio_alerts.held_back import SILENCE
 from trio_alerts.operations.records import Change, Skip
@@ -22,7 +22,7 @@ from trio_alerts.text import did_you_mean, one_line
 
 
 def _execute(arguments: argparse.Namespace, settings: Settings) -> int:
-    wanted = record_filter(arguments)
+    wanted = chosen_records(arguments)
     if arguments.ids and wanted != RecordFilter():
         raise SettingsError("name records by their IDs, or filter them: not both")
     if not arguments.ids and not arguments.in_doubt and wanted == RecordFilter():

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 from trio_alerts.commands.alert_input import HELP, describe, read_input
 from trio_alerts.commands.command import Command
-from trio_alerts.commands.options import add_flag, moment
+from trio_alerts.commands.options import add_flag, value_of
 from trio_alerts.commands.output import print_json
 from trio_alerts.errors import SettingsError
 from trio_alerts.event import parse_event
@@ -15,6 +15,7 @@ from trio_alerts.operations.alert_file import FoundAlert, read_alerts
 from trio_alerts.routing.routes import Decision, Deliver, Routing, Suppress
 from trio_alerts.settings.settings import Settings, require_channels
 from trio_alerts.text import one_line
+from trio_alerts.times import moment
 
 
 def _execute(arguments: argparse.Namespace, settings: Settings) -> int:
@@ -74,7 +75,9 @@ def _document(alert: FoundAlert, routing: Routing, now: dt.datetime, *, explaine
 def _add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("file", metavar="FILE", help=HELP)
     add_flag(parser, "--explain", "show what each route says of each alert, and why")
-    parser.add_argument("--at", type=moment, default=None, metavar="TIME", help="route as at this time (default: now)")
+    parser.add_argument(
+        "--at", type=value_of(moment), default=None, metavar="TIME", help="route as at this time (default: now)"
+    )
     add_flag(parser, "--json", "one object per alert, one per line, and nothing else")
 
 

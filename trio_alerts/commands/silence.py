@@ -9,7 +9,7 @@ import trio
 from trio_alerts.backends.redis.silences import open_silences
 from trio_alerts.commands.backends import operator_name
 from trio_alerts.commands.command import Command
-from trio_alerts.commands.options import add_flag, duration, point_in_time
+from trio_alerts.commands.options import add_flag, value_of
 from trio_alerts.commands.output import print_json, print_rows
 from trio_alerts.errors import SettingsError
 from trio_alerts.event import SEVERITIES
@@ -28,6 +28,7 @@ from trio_alerts.ports.silences import Silence
 from trio_alerts.settings.settings import Settings
 from trio_alerts.store import open_records
 from trio_alerts.text import in_words, one_line
+from trio_alerts.times import duration, point_in_time
 
 COLUMNS = ("id", "state", "until", "by", "why", "matchers")
 MAY_BE_CUT = {"by": 1, "why": 3, "matchers": 5}
@@ -148,10 +149,19 @@ def _add_options(parser: argparse.ArgumentParser) -> None:
         "operands", metavar="MATCHER|ID", nargs="*", default=[], help="matchers, as in routes; end: a silence's ID"
     )
     parser.add_argument(
-        "--until", type=point_in_time, default=None, metavar="TIME", help="add: when it ends (2026-11-16T08:00:00Z)"
+        "--until",
+        type=value_of(point_in_time),
+        default=None,
+        metavar="TIME",
+        help="add: when it ends (2026-11-16T08:00:00Z)",
     )
     parser.add_argument(
-        "--for", dest="lasting", type=duration, default=None, metavar="DURATION", help="add: how long (30m, 2h, 7d)"
+        "--for",
+        dest="lasting",
+        type=value_of(duration),
+        default=None,
+        metavar="DURATION",
+        help="add: how long (30m, 2h, 7d)",
     )
     parser.add_argument("--why", default=None, metavar="TEXT", help="add: the reason, kept in each record")
     parser.add_argument("--by", default=None, metavar="WHO", help="add: who wants it (default: USER@HOST)")

@@ -2,7 +2,6 @@
 
 import datetime as dt
 import re
-from argparse import ArgumentTypeError
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
@@ -17,7 +16,6 @@ from tests.unit.operations import desk
 from trio_alerts import store as stores
 from trio_alerts.backoff import RetryPolicy
 from trio_alerts.commands import list_records
-from trio_alerts.commands.options import moment
 from trio_alerts.delivery import ChannelDelivery, Delivery
 from trio_alerts.errors import StartError
 from trio_alerts.held_back import first_state, silenced, standby
@@ -201,29 +199,6 @@ def test_bad_filters(store: FakeStore, argv: str, expected: str) -> None:
 
     assert (2, []) == (called.exit_code, store.calls)
     assert expected in called.err
-
-
-@pytest.mark.parametrize(
-    ("text", "expected"),
-    [
-        ("30s", dt.datetime(2026, 11, 16, 8, 59, 30, tzinfo=dt.UTC)),
-        ("90m", dt.datetime(2026, 11, 16, 7, 30, tzinfo=dt.UTC)),
-        ("1h", dt.datetime(2026, 11, 16, 8, 0, tzinfo=dt.UTC)),
-        ("7d", dt.datetime(2026, 11, 9, 9, 0, tzinfo=dt.UTC)),
-        ("1w", dt.datetime(2026, 11, 9, 9, 0, tzinfo=dt.UTC)),
-        ("2026-11-16T10:00:00.5+01:00", dt.datetime(2026, 11, 16, 9, 0, 0, 500_000, tzinfo=dt.UTC)),
-    ],
-)
-def test_moments(text: str, expected: dt.datetime) -> None:
-    """RFC 3339 in any zone, or so long ago."""
-    assert expected == moment(text, NOW)
-
-
-@pytest.mark.parametrize("text", ["", "1", "h", "1y", "-1h", "999999999w", "2026-11-16", "2026-11-16T08:00:00", "٣h"])
-def test_no_moments(text: str) -> None:
-    """A time without a zone would mean another moment on another machine."""
-    with pytest.raises(ArgumentTypeError, match="is not a date or time"):
-        moment(text, NOW)
 
 
 def test_show_says_why_a_channel_is_held_back(store: FakeStore) -> None:
