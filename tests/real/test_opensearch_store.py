@@ -9,9 +9,10 @@ import msgspec
 import pytest
 import trio
 
-from tests.contracts.store import NOW, delivered, record, retrying
+from tests.contracts.store import NOW, SECOND, delivered, record, retrying
 from tests.support.at_once import results_of
 from tests.support.servers import OpenSearch
+from trio_alerts.backends.opensearch.mapping import IDLE_AFTER_S
 from trio_alerts.backends.opensearch.store import OpenSearchStore, open_opensearch_store
 from trio_alerts.backoff import RetryPolicy
 from trio_alerts.channels.registry import channel_settings
@@ -319,3 +320,21 @@ async def test_what_the_block_raises_comes_out_as_it_is(settings: Settings) -> N
     for cancelled in (False, True):
         with pytest.raises(RefusedContent, match="mine"):
             await fail(cancelled=cancelled)
+
+
+async def test_an_index_that_nobody_searches_is_not_refreshed(
+    settings: Settings, opensearch_server: OpenSearch
+) -> None:
+    """A second after the last search no refresh is made for what is written; the next search waits for one."""
+
+    def refreshes() -> int:
+        _, stats = opensearch_server.request("GET", f"/{settings.index}/_stats/refresh")
+        return int(stats["_all"]["total"]["refresh"]["external_total"])
+
+    async with prepared(settings) as store:
+        await trio.sleep(IDLE_AFTER_S + 1.5)
+        before = refreshes()
+        await store.create(record(1))
+        await trio.sleep(2.5)
+        assert before == refreshes()
+        assert [record(1).id] == [one.id for one in await store.due(NOW + 120 * SECOND, 10)]
