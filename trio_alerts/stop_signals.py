@@ -37,7 +37,7 @@ class EarlySignals:
 
     def catch(self, argv: Sequence[str]) -> None:
         """Catch them, if this may be a service."""
-        if "run" in argv[1:]:
+        if not {"run", "console"}.isdisjoint(argv[1:]):
             self._before = {one: signal.getsignal(one) for one in stop_signals()}
             for one in self._before:
                 signal.signal(one, self._end if child_number() is None else signal.SIG_IGN)

@@ -18,6 +18,7 @@ COMMANDS = {
     "resolve": ("resolve", "Settle an alert that is in doubt, once you know whether it arrived."),
     "silence": ("silence", "Keep alerts from being sent for a time; list, end or preview silences."),
     "dead": ("dead", "Inspect dead letters; replay or drop them."),
+    "console": ("console", "Serve the operators' pages and their API: find, send again, resolve, silence."),
     "stats": ("stats", "Show how things stand: what waits, what failed, what was lost."),
     "adopt": ("adopt", "Take over a store that belongs to another deployment."),
     "audit": ("audit", "Account for every alert that was ever seen."),

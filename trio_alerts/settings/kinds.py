@@ -172,6 +172,19 @@ def _check_networks(value: object) -> Networks:
     return tuple(ip_network(part.strip()) for part in parts)
 
 
+def _check_listed_networks(value: object) -> tuple[IPv4Network | IPv6Network, ...]:
+    networks = _check_networks(value)
+    if isinstance(networks, str):
+        raise ValueError  # noqa: TRY004 - as above
+    return networks
+
+
+def _check_header_name(value: object) -> str:
+    if not isinstance(value, str) or not re.fullmatch(r"[!#$%&'*+.^`|~0-9A-Za-z-]{1,100}", value):
+        raise ValueError
+    return value
+
+
 def _check_secret(value: object) -> Secret:
     if not isinstance(value, str):
         raise ValueError  # noqa: TRY004 - as above
@@ -273,6 +286,8 @@ INDEX = Kind(
 CA_FILE = Kind("the path of a PEM file with CA certificates", _check_ca_file)
 POLICY = choice("resend", "hold")
 NETWORKS = Kind('"any", "public", or a list of networks, such as 10.0.0.0/8', _check_networks)
+LISTED_NETWORKS = Kind("a list of networks, such as 10.0.0.0/8", _check_listed_networks)
+HEADER_NAME = Kind("the name of a header", _check_header_name)
 SCHEDULE = list_of(seconds(), f"a list of seconds, each from {_SHORTEST_S:g} to {_LONGEST_S:,}", distinct=False)
 REDIS_URL = Kind(
     "redis://host, rediss://host, redis+sentinel://host/service or unix:///path",

@@ -10,6 +10,7 @@ import secrets
 import socket
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from ipaddress import IPv4Network, IPv6Network
 from pathlib import Path
 from typing import Literal
 
@@ -22,7 +23,9 @@ from trio_alerts.settings.kinds import (
     CA_FILE,
     CHANNEL_NAME,
     FLAG,
+    HEADER_NAME,
     INDEX,
+    LISTED_NETWORKS,
     MATCH,
     NAME,
     NETWORKS,
@@ -30,6 +33,7 @@ from trio_alerts.settings.kinds import (
     RATE,
     REDIS_URL,
     SCHEDULE,
+    SERVICE_TOKEN,
     STORE_URL,
     TEXT,
     WEBHOOK_SECRET,
@@ -237,6 +241,18 @@ class Settings:
     trim_keep_s: float = setting(86_400.0, seconds(low=0), "Entries younger than this are never trimmed.")
     log_format: Literal["text", "json"] | None = setting(
         None, choice("text", "json"), "The format of log lines.", "`text` in a terminal, else `json`"
+    )
+    console_token: Secret | None = setting(
+        None,
+        SERVICE_TOKEN,
+        "Who has it may use the console. Without it and `console_user_header`, the console is for this machine alone.",
+        section="Console",
+    )
+    console_user_header: str | None = setting(
+        None, HEADER_NAME, "The header in which a proxy names the user that it has signed in, such as X-Forwarded-User."
+    )
+    console_networks: tuple[IPv4Network | IPv6Network, ...] = setting(
+        (), LISTED_NETWORKS, "Where that proxy is; from anywhere else, `console_user_header` means nothing."
     )
     channels: tuple[ChannelSettings, ...] = ()  # the one that `webhook_url` makes, then those of `[[channels]]`
     routes: tuple[RouteSettings, ...] = ()

@@ -251,6 +251,18 @@ def _contradictions(settings: Settings, given: Mapping[str, _Given]) -> Iterator
         ("webhook_secret", "webhook_url", settings.webhook_url is None, "it does nothing without webhook_url"),
         ("redis_ca_file", "redis_url", not redis_tls, "it does nothing without TLS: redis_url must be rediss://"),
         ("store_ca_file", "store_url", not store_tls, "it does nothing without TLS: store_url must be https://"),
+        (
+            "console_user_header",
+            "console_networks",
+            not settings.console_networks,
+            "anybody could send it; say in console_networks where the proxy is that does",
+        ),
+        (
+            "console_networks",
+            "console_user_header",
+            settings.console_user_header is None,
+            "it does nothing without console_user_header",
+        ),
     ):
         if name in given and wrong:
             yield {name, other}, f"{name} ({given[name].origin}): {rule}"

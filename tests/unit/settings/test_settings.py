@@ -100,6 +100,9 @@ def test_defaults_are_those_of_the_design() -> None:
         "trim_keep_s": "86400",
         "networks": "`any`",
         "log_format": "`text` in a terminal, else `json`",
+        "console_token": "none",
+        "console_user_header": "none",
+        "console_networks": "none",
     } == {name: setting.default for name, setting in describe(Settings).items()}
 
 
