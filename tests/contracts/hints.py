@@ -32,6 +32,12 @@ async def now(hints: Hints) -> dt.datetime:
     return (await hints.take_due(0, LEASE_S)).at
 
 
+async def next_of(hints: Hints, channel: str, *, probe: bool = False) -> str | None:
+    """Take the next record out of a queue; return its ID."""
+    taken = await hints.take_queued(channel, LEASE_S, probe=probe)
+    return None if taken is None else taken.record_id
+
+
 def ids(*numbers: int) -> list[str]:
     return [f"{10**12 + number}-0" for number in numbers]
 
@@ -190,7 +196,7 @@ class HintsContract:
         async with world.open() as one, world.open() as other:
             await one.put_queued([*waits, Queued("chat", ids(9)[0], 0)])
             heads = await other.heads(["chat", "pager", "email"])
-            taken = [await hints.take_queued("pager") for hints in (one, other, one, other, one)]
+            taken = [await next_of(hints, "pager") for hints in (one, other, one, other, one)]
         assert {"chat": Head(ids(9)[0], 0, 1), "pager": Head(ids(2)[0], 4, 4)} == heads
         assert [*ids(2, 4, 1, 3), None] == taken
 
@@ -199,9 +205,44 @@ class HintsContract:
         tried = zip(ids(1, 2, 3, 4), (4, 1, 3, 3), (2, 0, 0, 0), strict=True)
         async with world.open() as hints:
             await hints.put_queued([Queued("pager", *one) for one in tried])
-            probes = [await hints.take_queued("pager", probe=True) for _ in range(2)]
-            rest = [await hints.take_queued("pager") for _ in range(3)]
+            probes = [await next_of(hints, "pager", probe=True) for _ in range(2)]
+            rest = [await next_of(hints, "pager") for _ in range(3)]
         assert (ids(3, 4), [*ids(1, 2), None]) == (probes, rest)
+
+    async def test_what_is_taken_out_of_a_queue_is_due_after_the_lease(self, world: HintsWorld) -> None:
+        """By then its taker is done or dead, and nothing else tells of it; as a probe, and from another stream too."""
+        names = world.names[:2]
+        async with world.open(streams=2) as dead, world.open(streams=2) as living:
+            for name, probe in zip(names, (False, True), strict=True):
+                record_id = f"{name}|{ids(1)[0]}"
+                await dead.put_queued([Queued("pager", record_id, 3)])
+                at = await now(dead)
+                taken = await dead.take_queued("pager", 0.5, probe=probe)
+                found = await living.take_due(10, LEASE_S)
+                assert taken is not None
+                assert (record_id, []) == (taken.record_id, found.taken)
+                assert 0 <= taken.until_ms - round(at.timestamp() * 1000) - 500 < 10_000
+                assert round((found.at.timestamp() + found.next_in_s) * 1000) == taken.until_ms
+                await trio.sleep(found.next_in_s + 0.001)
+                (again,) = (await living.take_due(10, LEASE_S)).taken
+                assert record_id == again.record_id
+                await living.put_due([DueHint(record_id, None, again.until_ms)])
+
+    async def test_what_is_taken_out_of_a_queue_can_be_due_sooner(self, world: HintsWorld) -> None:
+        """Through another channel: that hint stays. And a taker that is done removes its own, and no other."""
+        sooner, later = ids(1, 2)
+        async with world.open() as hints:
+            await hints.put_queued([Queued("pager", one, 3) for one in (sooner, later)])
+            at = await now(hints) + LATER / 10
+            await hints.put_due([DueHint(sooner, at), DueHint(later, at + LATER)])
+            for _ in range(2):
+                taken = await hints.take_queued("pager", LEASE_S)
+                assert taken is not None
+                await hints.put_due([DueHint(taken.record_id, None, taken.until_ms)])
+            found = await hints.take_due(10, LEASE_S)
+            assert at == found.at + dt.timedelta(seconds=found.next_in_s)
+            await hints.recall_due()
+            assert [sooner] == [one.record_id for one in (await hints.take_due(10, LEASE_S)).taken]
 
     async def test_a_place_in_a_queue_is_renewed_or_given_up(self, world: HintsWorld) -> None:
         """Put again, a record has its new place; dropped, none; to drop what is not there does no harm."""
@@ -212,8 +253,8 @@ class HintsContract:
             await hints.drop_queued("pager", [second, "1-1"])
             await hints.drop_queued("email", [first])
             assert {"pager": Head(third, 2, 2)} == await hints.heads(["pager"])
-            assert first == await hints.take_queued("pager", probe=True)
-            assert third == await hints.take_queued("pager")
+            assert first == await next_of(hints, "pager", probe=True)
+            assert third == await next_of(hints, "pager")
             assert {} == await hints.heads(["pager"])
 
     async def test_the_queues_of_several_streams_are_one(self, world: HintsWorld) -> None:
@@ -223,7 +264,7 @@ class HintsContract:
         async with world.open(streams=2) as hints:
             await hints.put_queued([Queued("pager", f"{name}|{ids(age)[0]}", rank) for name, age, rank in waits])
             heads = await hints.heads(["pager"])
-            taken = [await hints.take_queued("pager") for _ in range(5)]
+            taken = [await next_of(hints, "pager") for _ in range(5)]
         assert {"pager": Head(f"{other}|{ids(2)[0]}", 4, 4)} == heads
         order = (waits[1], waits[2], waits[0], waits[3])
         assert [*(f"{name}|{ids(age)[0]}" for name, age, _ in order), None] == taken

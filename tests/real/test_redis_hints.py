@@ -69,6 +69,18 @@ async def test_hints_lie_beside_their_stream(hints_world: RedisHintsWorld) -> No
     ]
 
 
+async def test_a_full_server_gives_out_what_waits(hints_world: RedisHintsWorld) -> None:
+    """It is taken whole, with the hint of its lease: a queue that is drained makes room."""
+    async with hints_world.open() as hints:
+        await hints.put_queued([Queued("pager", "1-1", 3)])
+        with configured(hints_world.client, maxmemory=1, maxmemory_policy="noeviction"):
+            taken = await hints.take_queued("pager", 60.0)
+        assert taken is not None
+        found = await hints.take_due(10, 60.0)
+    assert ("1-1", 0) == (taken.record_id, len(found.taken))
+    assert 50.0 < found.next_in_s <= 60.0
+
+
 async def test_a_full_server_refuses_hints(hints_world: RedisHintsWorld) -> None:
     """That is an outage of theirs, which the program does without; what was there is still there afterwards."""
     async with hints_world.open() as hints:

@@ -26,9 +26,16 @@ MUTATIONS = (
     Mutation(
         "what is drained leaves no hint of its lease",
         "pipeline/drainer.py",
-        "await pipeline.agenda.note(claim.stored.record)",
-        "pass",
-        test="tests/unit/pipeline/test_drainer.py",
+        "hints, lease_s = self.pipeline.hints, self.pipeline.settings.lease_s",
+        "hints, lease_s = self.pipeline.hints, 3600.0",
+        test="tests/unit/pipeline/test_drainer.py::test_what_dies_with_its_drainer_is_sent_when_its_lease_is_over",
+    ),
+    Mutation(
+        "what was drained and delivered is looked at again",
+        "pipeline/drainer.py",
+        "admitted_at_s=admitted_at_s, taken_until_ms=taken.until_ms)",
+        "admitted_at_s=admitted_at_s)",
+        test="tests/unit/pipeline/test_drainer.py::test_what_was_drained_and_delivered_leaves_nothing_behind",
     ),
     Mutation(
         "acknowledge before update",
@@ -1113,8 +1120,8 @@ MUTATIONS = (
     Mutation(
         "ten poison alerts keep a receiver shut: the head of the queue is the probe",
         "pipeline/drainer.py",
-        "take_queued(self.name, probe=self._is_probe)",
-        "take_queued(self.name)",
+        "take_queued(self.name, lease_s, probe=self._is_probe)",
+        "take_queued(self.name, lease_s)",
         "tests/unit/pipeline/test_drainer.py::test_ten_poison_alerts_do_not_keep_a_healthy_receiver_shut",
     ),
     Mutation(

@@ -15,6 +15,7 @@ from trio_alerts.pipeline.claim import Claim, try_to_claim
 from trio_alerts.pipeline.silences import unless_silenced
 from trio_alerts.pipeline.state import Pipeline
 from trio_alerts.pipeline.worker import Work
+from trio_alerts.ports.hints import Taken
 from trio_alerts.reminders import places
 from trio_alerts.transitions import SUSPECT_CUTS, moved_back
 
@@ -49,10 +50,10 @@ async def _drain(queue: "_Queue", draining: set[str]) -> None:
     pipeline = queue.pipeline
     try:
         while await _may_send(queue.name, pipeline):
-            record_id = await queue.take()
-            if record_id is None:
+            taken = await queue.take()
+            if taken is None:
                 return
-            queue.drains.start_soon(queue.send_one, record_id)
+            queue.drains.start_soon(queue.send_one, taken)
     except (Unavailable, Stopping) as cause:
         logger.debug("the queue of {} waits: {}", queue.name, cause)
     finally:
@@ -92,24 +93,25 @@ class _Queue:
         self.pipeline = pipeline
         self._send = send
 
-    async def take(self) -> str | None:
+    async def take(self) -> Taken | None:
         """Take the next record that this process does not hold, and hold it; None if there is none."""
-        while (record_id := await self.pipeline.hints.take_queued(self.name, probe=self._is_probe)) is not None:
-            if self.pipeline.in_flight.hold(record_id, None, (self.name,), drained=True):
-                return record_id
-            self.drains.start_soon(self._put_back, record_id)
+        hints, lease_s = self.pipeline.hints, self.pipeline.settings.lease_s
+        while (taken := await hints.take_queued(self.name, lease_s, probe=self._is_probe)) is not None:
+            if self.pipeline.in_flight.hold(taken.record_id, None, (self.name,), drained=True):
+                return taken
+            self.drains.start_soon(self._put_back, taken.record_id)
         return None
 
-    async def send_one(self, record_id: str | None) -> None:
+    async def send_one(self, taken: Taken | None) -> None:
         """Claim a record that we hold and hand it to a worker; if it is not ours to send, the next one, and so on.
 
         A token of the rate is spent for one alert: who loses a record to another process spends it on the next.
         """
-        while record_id is not None:
-            if await self._sent(record_id):
+        while taken is not None:
+            if await self._sent(taken):
                 return
             try:
-                record_id = await self.take()
+                taken = await self.take()
             except Unavailable as cause:
                 logger.debug("the queue of {} waits: {}", self.name, cause)
                 return
@@ -118,14 +120,13 @@ class _Queue:
     def _is_probe(self) -> bool:
         return self.pipeline.channel_gates[self.name].view.open_s is not None
 
-    async def _sent(self, record_id: str) -> bool:
-        pipeline, handed_over = self.pipeline, False
+    async def _sent(self, taken: Taken) -> bool:
+        pipeline, record_id, handed_over = self.pipeline, taken.record_id, False
         try:
-            claim = await self._claim(record_id)
+            claim = await self._claim(taken)
             if claim is not None:
-                # Its entry is gone: whoever looks when the lease is over finds what dies with this process.
-                await pipeline.agenda.note(claim.stored.record)
-                await self._send.send(claim)  # also when stopping: what is claimed is sent within the grace time
+                # Also when stopping: what is claimed is sent within the grace time.
+                await self._send.send(claim)
                 handed_over = True
         except NewerRecord as fault:
             pipeline.newer_records.left_alone(fault)
@@ -138,12 +139,12 @@ class _Queue:
                 pipeline.in_flight.release(record_id, untouched=True)
         return handed_over
 
-    async def _claim(self, record_id: str) -> Claim | None:
+    async def _claim(self, taken: Taken) -> Claim | None:
         """Make a waiting record ours by a conditional write; None if it does not wait any more, or must be left alone.
 
         The stream decides about what is still pending there: its owner is about to acknowledge it, or has died.
         """
-        pipeline = self.pipeline
+        pipeline, record_id = self.pipeline, taken.record_id
         stored = await pipeline.store_before_send.get(record_id)
         if stored is None:
             return None
@@ -164,9 +165,12 @@ class _Queue:
             begun = drained(delivery, owner, now, pipeline.settings.lease_s, [self.name])
             after = unless_silenced(begun, record, pipeline)
         claim = await try_to_claim(replace(record, delivery=after), stored.version, stamped_at_s, pipeline)
-        if claim is None and after.state != "sending":
-            await pipeline.agenda.note(replace(record, delivery=after))
-        return replace(claim, admitted_at_s=math.inf) if claim is not None and is_probe else claim
+        if claim is not None:
+            admitted_at_s = math.inf if is_probe else claim.admitted_at_s
+            return replace(claim, admitted_at_s=admitted_at_s, taken_until_ms=taken.until_ms)
+        if after.state != "sending":
+            await pipeline.agenda.note(replace(record, delivery=after), taken.until_ms)
+        return None
 
     async def _put_back(self, record_id: str) -> None:
         """Put into the queue again, in a moment, what must be left alone now: meanwhile it holds up no other.

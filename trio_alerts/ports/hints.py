@@ -17,7 +17,7 @@ class DueHint(Struct, frozen=True):
     Args:
         record_id: The record.
         at: When; None: nothing is left to do. A fraction of a millisecond is rounded up.
-        taken_until_ms: What `take_due` said when it handed the hint out, if it did: see `Taken`.
+        taken_until_ms: What was said when it was handed out, if it was: see `Taken`.
     """
 
     record_id: str
@@ -26,7 +26,10 @@ class DueHint(Struct, frozen=True):
 
 
 class Taken(Struct, frozen=True):
-    """A due hint that was handed to us, and to nobody else before `until_ms`, in milliseconds since the epoch."""
+    """A record that was handed to us, and to nobody else before `until_ms`, in milliseconds since the epoch.
+
+    Its due hint is at that time, so that what we do not live to do is done by another one; or earlier, if it was.
+    """
 
     record_id: str
     until_ms: int
@@ -113,11 +116,17 @@ class Hints(Protocol):
     async def put_queued(self, queued: Collection[Queued]) -> None:
         """Put records into queues; those that are there already get their new place."""
 
-    async def take_queued(self, channel: str, *, probe: bool = False) -> str | None:
+    async def take_queued(self, channel: str, lease_s: float, *, probe: bool = False) -> Taken | None:
         """Take the next record out of a channel's queue: the most severe, then the oldest. Of two takers, one gets it.
 
-        With `probe` the one with the fewest attempts, then by severity and age: one alert that always fails must not
-        stand before all others when a receiver is tried.
+        In the same step it becomes due in `lease_s`, if it is not due sooner: nothing else tells of what a taker does
+        not live to do.
+
+        Args:
+            channel: Whose queue.
+            lease_s: How long the record is ours.
+            probe: The one with the fewest attempts, then by severity and age: one alert that always fails must not
+                stand before all others when a receiver is tried.
         """
 
     async def drop_queued(self, channel: str, record_ids: Collection[str]) -> None:

@@ -68,13 +68,15 @@ class FakeHints(View):
             self._kept.queues.setdefault(one.channel, {})[one.record_id] = one
 
     @served
-    def take_queued(self, channel: str, *, probe: bool = False) -> str | None:
+    def take_queued(self, channel: str, lease_s: float, *, probe: bool = False) -> Taken | None:
         queue = self._kept.queues.get(channel, {})
         if not queue:
             return None
         first = min(queue.values(), key=(lambda one: (one.attempts, _place(one))) if probe else _place)
         del queue[first.record_id]
-        return first.record_id
+        due, until_ms = self._kept.due, self._now_ms() + round(lease_s * 1000)
+        due[first.record_id] = min(due.get(first.record_id, until_ms), until_ms)
+        return Taken(first.record_id, until_ms)
 
     @served
     def drop_queued(self, channel: str, record_ids: Collection[str]) -> None:

@@ -9,7 +9,7 @@ import trio
 from trio.testing import MockClock
 
 from tests.support.fakes.channel import FakeChannel
-from tests.support.fakes.world import World
+from tests.support.fakes.world import GROUP, World
 from trio_alerts.alert import parse_entry
 from trio_alerts.outcome import Accepted, Later, Outcome, Retry
 from trio_alerts.pipeline.claim import Disposition, persist
@@ -174,3 +174,29 @@ async def test_what_dies_with_its_drainer_is_sent_when_its_lease_is_over(autojum
         await trio.sleep(40.0)
         assert "delivered" == world.delivery(entry.record_id).state
     assert 3 == len(world.channel.sends)
+
+
+async def test_what_its_drainer_took_and_did_not_claim_is_sent_after_its_lease(autojump_clock: MockClock) -> None:
+    """It died in between: the record waits and is in no queue, and the next sweep is far."""
+    world = World(lease_s=25.0)
+    dying, other = (world.pipeline(name, channels=(limited(1.0),)) for name in ("dying", "other"))
+    await world.carry(dying)
+    entry, _ = await world.carry(dying)
+    async with world.serving(other):
+        await trio.sleep(0.5)
+        taken = await dying.hints.take_queued("webhook", 25.0)
+        assert (entry.record_id, "waiting") == (taken and taken.record_id, world.delivery(entry.record_id).state)
+        await trio.sleep(27.0)
+        assert "delivered" == world.delivery(entry.record_id).state
+    assert 2 == len(world.channel.sends)
+
+
+async def test_what_was_drained_and_delivered_leaves_nothing_behind(autojump_clock: MockClock) -> None:
+    """Nobody looks at it when its lease would have been over."""
+    world = World(lease_s=25.0)
+    async with world.serving(world.pipeline(channels=(limited(1.0),))):
+        for _ in range(3):
+            world.emit()
+        await trio.sleep(5.0)
+        assert {"delivered"} == set(world.states.values())
+        assert ({}, {}) == (world.server.hints_of(GROUP).due, world.server.hints_of(GROUP).queues["webhook"])

@@ -40,6 +40,13 @@ class _Due(List):
     ids: list[bytes]
 
 
+class _Popped(List):
+    """The first of a queue, and until when it is ours."""
+
+    record_id: bytes
+    until_ms: int
+
+
 class _Head(List):
     """The first in the queue of the channel with this number, its score, and how many there are."""
 
@@ -103,11 +110,13 @@ class RedisHints:
                     arguments += (one.record_id, place, tried)
                 await self._client.run_script(int, _PUT_QUEUED, self._queue(stream, channel), *arguments)
 
-    async def take_queued(self, channel: str, *, probe: bool = False) -> str | None:
-        by_place, by_attempts = self._queue(await self._first(channel, probe), channel)
-        keys = (by_attempts, by_place) if probe else (by_place, by_attempts)
-        taken = await self._client.run_script(list[bytes], _TAKE_QUEUED, keys)
-        return taken[0].decode(errors="replace") if taken else None
+    async def take_queued(self, channel: str, lease_s: float, *, probe: bool = False) -> Taken | None:
+        stream = await self._first(channel, probe)
+        by_place, by_attempts = self._queue(stream, channel)
+        order_of_keys = (by_attempts, by_place) if probe else (by_place, by_attempts)
+        keys = (*order_of_keys, due_key(stream, self._group))
+        taken = await self._client.run_script(list[_Popped], _TAKE_QUEUED, keys, round(lease_s * 1000))
+        return Taken(taken[0].record_id.decode(errors="replace"), taken[0].until_ms) if taken else None
 
     async def drop_queued(self, channel: str, record_ids: Collection[str]) -> None:
         for stream, page in self._pages([Queued(channel, one, 0) for one in record_ids]):
@@ -242,13 +251,19 @@ end
 return 1
 """
 
-# KEYS: the set whose first is taken, and the other one.
-_TAKE_QUEUED = """
+# KEYS: the set whose first is taken, the other one, and the due hints. ARGV[1]: the lease in ms.
+# Taken first, hinted afterwards: a full server refuses a hint, but not to a script that has begun to write.
+_TAKE_QUEUED = (
+    _NOW
+    + """
 local first = redis.call('ZPOPMIN', KEYS[1])[1]
 if not first then return {} end
 redis.call('ZREM', KEYS[2], first)
-return {first}
+local lease = now + ARGV[1]
+redis.call('ZADD', KEYS[3], 'LT', lease, first)
+return {{first, lease}}
 """
+)
 
 _DROP_QUEUED = """
 for i = 1, #ARGV do
