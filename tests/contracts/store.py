@@ -475,6 +475,24 @@ class StoreContract:
         assert [0, 1, 2] == await _due(tested, NOW)
         assert [0, 1, 2, 3] == await _due(tested, NOW + SECOND)
 
+    async def test_due_can_look_ahead(self, tested: TestedStore) -> None:
+        """What is due later is found, and says when; a lease that still runs is not, since all under way has one."""
+        channels: list[tuple[str, ChannelState, int]] = [("pager", "retrying", 9), ("mail", "standby", 60)]
+        for number, seconds in enumerate((0, 60, 61)):
+            times = [(name, state, NOW + (seconds + later) * SECOND) for name, state, later in channels]
+            parts = tuple(ChannelDelivery(name, state, next_attempt_at=at) for name, state, at in times)
+            waiting = msgspec.structs.replace(retrying(NOW + (seconds + 9) * SECOND), channels=parts)
+            await _stored(tested.store.create(record(number, waiting)))
+        await _stored(tested.store.create(record(3, sending(NOW + SECOND))))
+        await tested.refresh()
+
+        found = await tested.store.due(NOW, 10, ahead_s=69.0)
+        nine, later = NOW + 9 * SECOND, NOW + 69 * SECOND
+        assert [Due(record(0).id, next_at=nine), Due(record(1).id, next_at=later)] == found
+        due = await tested.store.due(nine, 10)
+        assert [Due(record(0).id, ("pager",), next_at=NOW + 60 * SECOND)] == due[:1]
+        assert [record(0).id, record(3).id] == [one.id for one in due]
+
     async def test_due_are_attempts_whose_lease_has_lapsed(self, tested: TestedStore) -> None:
         """An attempt whose lease is over is due; one whose lease runs is not."""
         for number, seconds in enumerate([-3600, -1, 0, 1, 3600]):

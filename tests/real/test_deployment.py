@@ -2,7 +2,6 @@
 
 import shutil
 import sqlite3
-import time
 from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
@@ -16,7 +15,6 @@ from tests.support.program import Site, stop
 from tests.support.receiver import Script, Step
 from tests.support.servers import ReceiverServer
 
-DUE_AFTER_S = 3.7  # with the longest jitter
 PRODUCTION, ELSEWHERE = 1, 2  # databases of one server: to its clients, two servers
 OPERATIONS = ("check", "audit", "stats", "redeliver --state failed", "resolve 1-1 delivered")
 
@@ -96,14 +94,13 @@ def production(request: pytest.FixtureRequest, make_site: MakeSite) -> Place:
 
 @pytest.fixture
 def owing(production: Place, receiver: ReceiverServer) -> Place:
-    """Production, stopped while it had an alert to try again, which is due by now."""
+    """Production, stopped while it had an alert to try again, in three seconds."""
     receiver.set_scripts({"*": Script([Step(503)])})
     with production.running() as worker:
         production.emit()
         production.until("retrying")
         assert 0 == stop(worker)
     receiver.set_scripts({"*": Script([Step(200)])})
-    time.sleep(DUE_AFTER_S)  # a Redis without hints leaves it to a sweep, of which the first one is at the start
     return production
 
 

@@ -715,6 +715,20 @@ MUTATIONS = (
         test="tests/unit/pipeline/test_sweep.py",
     ),
     Mutation(
+        "a sweep that sees no further than now",
+        "pipeline/sweep.py",
+        "ahead_s=AHEAD_S",
+        "ahead_s=0.0",
+        test="tests/unit/pipeline/test_sweep.py",
+    ),
+    Mutation(
+        "a sweep that keeps to itself what is due soon",
+        "pipeline/sweep.py",
+        "            pipeline.agenda.due.ring_by(trio.current_time())  # who follows hints hears when",
+        "            # hears when",
+        test="tests/unit/pipeline/test_sweep.py",
+    ),
+    Mutation(
         "a wait expires right after a break",
         "pipeline/sweep.py",
         "if due.expired and steady_s >= STEADY_S:",

@@ -66,9 +66,11 @@ def due_record(record_id: str, document: bytes | str, now: dt.datetime) -> Due:
     delivery, rank = found.delivery, found.severity_rank
     lease_until = delivery.lease_until if delivery.state == "sending" else None
     waiting = [channel for channel in delivery.channels if channel.state == "waiting"]
+    ahead = [one for one in delivery.channels if one.state in ("retrying", "standby") and delivery.state != "sending"]
     return Due(
         record_id,
-        () if delivery.state == "sending" else tuple(one.name for one in delivery.channels if one.is_due(now)),
+        tuple(one.name for one in ahead if one.is_due(now)),
+        min((one.next_attempt_at for one in ahead if one.next_attempt_at and not one.is_due(now)), default=None),
         cut=lease_until is not None and lease_until <= now,
         queues=tuple(Queued(channel.name, record_id, rank, channel.attempts) for channel in waiting),
         expired=any(channel.next_attempt_at and channel.next_attempt_at <= now for channel in waiting),

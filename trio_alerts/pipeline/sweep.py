@@ -1,4 +1,8 @@
-"""The sweep: once a minute one process asks the store for what is due or waits, in case a hint was lost, and counts."""
+"""The sweep: once a minute one process asks the store for what is due or waits, in case a hint was lost, and counts.
+
+It looks as far ahead as the next one may take to come, so that a retry without a hint is late only if its hint was lost
+since the last sweep.
+"""
 
 import datetime as dt
 from collections.abc import Sequence
@@ -19,6 +23,7 @@ from trio_alerts.ports.store import Due, Stored
 EVERY_S = 60.0
 TAKEN_FOR_S = EVERY_S - 0.5  # so that who swept last is not too early for its own next turn
 ASK_EVERY_S = 5.0  # how much later a sweep may come whose process is gone
+AHEAD_S = EVERY_S + ASK_EVERY_S  # what is due before the next sweep gets its hint from this one
 PAGE = 1000  # records a search
 STEADY_S = 3600.0  # of sweeps without a break, before a wait may expire: what piled up meanwhile gets its chance
 
@@ -54,13 +59,14 @@ async def sweep_records(backlog: Backlog, pipeline: Pipeline) -> None:
 
 
 async def _sweep(steady_s: float, backlog: Backlog, pipeline: Pipeline) -> None:
-    """Page through what is due now, or waits; what becomes due meanwhile has a hint, or is the next round's."""
+    """Page through what is due until the next sweep, or waits."""
     # What was written before the server's clock was set back is due by the time that was then.
     now = pipeline.clock.now() + pipeline.clock.set_back
     page: list[Due] = []
     while not pipeline.stopping.is_set():
         last = page[-1] if page else None
-        page = await pipeline.store_outage.outlast(partial(pipeline.store.due, now, PAGE, last), pipeline.stopping)
+        look = partial(pipeline.store.due, now, PAGE, last, ahead_s=AHEAD_S)
+        page = await pipeline.store_outage.outlast(look, pipeline.stopping)
         if page:
             await _take_in(page, steady_s, backlog, pipeline)
         if len(page) < PAGE:
@@ -77,6 +83,8 @@ async def _take_in(page: Sequence[Due], steady_s: float, backlog: Backlog, pipel
         if due.channels or due.cut:
             ours = backlog.add(due.id, due.channels)
             hints.append(DueHint(due.id, lease_ends if ours else pipeline.clock.now()))
+        elif due.next_at is not None:
+            hints.append(DueHint(due.id, due.next_at))
         if due.expired and steady_s >= STEADY_S:
             await _expire(due.id, pipeline)
     await _note(hints, free, pipeline)
@@ -87,6 +95,7 @@ async def _note(hints: Sequence[DueHint], found: Sequence[Due], pipeline: Pipeli
     try:
         if hints:
             await pipeline.hints.put_due(hints)
+            pipeline.agenda.due.ring_by(trio.current_time())  # who follows hints hears when the first of them is due
         if queued := [place for due in found for place in due.queues]:
             await pipeline.hints.put_queued(queued)
     except Unavailable as cause:

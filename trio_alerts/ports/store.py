@@ -30,6 +30,7 @@ class Due(Struct, frozen=True):
     Args:
         id: The record's.
         channels: The names of those through which an attempt is due, in their order.
+        next_at: When the next attempt is due that is not due yet; None: none is, or the last one is under way.
         cut: Only a read tells what is to be done: a lease has lapsed, or this cannot be read.
         queues: Its places in the queues of channels that it waits for.
         expired: It has waited for one of them for too long.
@@ -37,6 +38,7 @@ class Due(Struct, frozen=True):
 
     id: str
     channels: tuple[str, ...] = ()
+    next_at: dt.datetime | None = None
     cut: bool = False
     queues: tuple[Queued, ...] = ()
     expired: bool = False
@@ -113,13 +115,15 @@ class AlertStore(DeploymentKeeper, Protocol):
             RefusedContent: Somebody changed the record, and it cannot be read any more.
         """
 
-    async def due(self, now: dt.datetime, count: int, after: Due | None = None) -> list[Due]:
+    async def due(self, now: dt.datetime, count: int, after: Due | None = None, *, ahead_s: float = 0.0) -> list[Due]:
         """Return the records with something to do: what their `next_attempt_at` says, a lapsed lease, or a queue.
 
         Args:
             now: The server's time.
             count: The page's size.
             after: The last record of the page before; pages come in the order of their IDs, as strings.
+            ahead_s: By how much a `next_attempt_at` may still lie in the future. Leases are left out of this: all that
+                is under way has one.
         """
 
     async def search(self, wanted: RecordFilter, count: int, after: Record | None = None) -> list[Record]:

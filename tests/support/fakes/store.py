@@ -135,8 +135,9 @@ class FakeStore:
         return await self._call(call, lambda: self._read(record_id))
 
     @served
-    def due(self, now: dt.datetime, count: int, after: Due | None = None) -> list[Due]:
-        found = [one for one in self._seen() if (after is None or one.id > after.id) and _is_due(one.delivery, now)]
+    def due(self, now: dt.datetime, count: int, after: Due | None = None, *, ahead_s: float = 0.0) -> list[Due]:
+        until, rest = now + dt.timedelta(seconds=ahead_s), after.id if after else ""
+        found = [one for one in self._seen() if one.id > rest and _is_due(one.delivery, now, until)]
         return [_due(one, now) for one in sorted(found, key=lambda record: record.id)[:count]]
 
     @served
@@ -245,20 +246,24 @@ def _due(record: Record, now: dt.datetime) -> Due:
     delivery = record.delivery
     rank = int(record.fields().get("severity_rank", 0))
     waits = [part for part in delivery.channels if part.state == "waiting"]
+    tried = [part for part in delivery.channels if part.state in ("retrying", "standby")]
+    later = [part.next_attempt_at for part in tried if part.next_attempt_at is not None and part.next_attempt_at > now]
     return Due(
         record.id,
         tuple(part.name for part in delivery.channels if part.is_due(now) and delivery.state != "sending"),
+        next_at=None if delivery.state == "sending" else min(later, default=None),
         cut=delivery.state == "sending" and delivery.lease_until is not None and delivery.lease_until <= now,
         queues=tuple(Queued(part.name, record.id, rank, part.attempts) for part in waits),
         expired=any(part.next_attempt_at is not None and part.next_attempt_at <= now for part in waits),
     )
 
 
-def _is_due(delivery: Delivery, now: dt.datetime) -> bool:
+def _is_due(delivery: Delivery, now: dt.datetime, until: dt.datetime) -> bool:
     if delivery.queues and delivery.state in ("sending", "retrying", "waiting"):
         return True
-    lease_until = delivery.lease_until if delivery.state == "sending" else None
-    return any(moment is not None and moment <= now for moment in (delivery.next_attempt_at, lease_until))
+    if delivery.state == "sending" and delivery.lease_until is not None and delivery.lease_until <= now:
+        return True
+    return delivery.next_attempt_at is not None and delivery.next_attempt_at <= until
 
 
 def _is_in_doubt(delivery: Delivery) -> bool:

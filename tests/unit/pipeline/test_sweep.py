@@ -14,6 +14,7 @@ from tests.support.waiting import waiting
 from trio_alerts.held_back import first_state
 from trio_alerts.outcome import Retry
 from trio_alerts.pipeline import sweep
+from trio_alerts.pipeline.service import serve
 
 MINUTE_S, HOUR_S = 60.0, 3600.0
 STEADY_S = 10 * MINUTE_S  # in place of the hour, since every virtual second costs some real time
@@ -122,6 +123,29 @@ async def test_what_takes_no_hint_hinders_nothing(autojump_clock: MockClock) -> 
         await trio.sleep(70)
     assert ["delivered"] == list(world.states.values())
     assert 60.0 >= world.channel.sent_at_s[1] - 10.0
+
+
+@pytest.mark.parametrize("after_s", [0.3, 7.0, 62.0])
+async def test_a_retry_without_a_hint_goes_out_at_its_time(after_s: float, autojump_clock: MockClock) -> None:
+    """A store adopted by a new Redis: the first sweep finds what is due before the next one, and leaves a hint."""
+    world = World([BUSY], retry_schedule_s=(after_s,))
+    await world.carry()
+    world.server.hints_of(GROUP).lose()
+    async with world.serving(world.pipeline("new")):
+        await trio.sleep(after_s + 1.0)
+    assert [0.0, after_s] == [round(at_s, 2) for at_s in world.channel.sent_at_s]
+
+
+async def test_what_comes_next_is_known_before_the_next_sweep_may_come(autojump_clock: MockClock) -> None:
+    """A sweep comes up to five seconds late if the process is gone that made the last one."""
+    world = World([BUSY], retry_schedule_s=(64.9,))
+    await world.carry()
+    world.server.hints_of(GROUP).lose()
+    async with trio.open_nursery() as life:
+        await life.start(serve, world.pipeline("dying"))
+        await trio.sleep(1.0)
+        life.cancel_scope.cancel()
+    assert 1 == len(world.server.hints_of(GROUP).due)
 
 
 @pytest.mark.parametrize("dies_at", ["put_due", "ack"])

@@ -24,12 +24,11 @@ EARLIEST, LATEST = dt.datetime(1, 1, 1, tzinfo=dt.UTC), dt.datetime(9999, 12, 31
 # --- queries ---------------------------------------------------------------------------------------------------------
 
 
-def due(now: dt.datetime, after: Due | None) -> dict[str, Any]:
-    """Match what waits for an attempt, or in a queue, in the order of `BY_ID`."""
-    past = {"lte": _instant(now)}
-    cut = _all({"term": {"delivery.state": "sending"}}, {"range": {"delivery.lease_until": past}})
+def due(now: dt.datetime, until: dt.datetime, after: Due | None) -> dict[str, Any]:
+    """Match what waits for an attempt that is due by `until`, or in a queue, in the order of `BY_ID`."""
+    cut = _all({"term": {"delivery.state": "sending"}}, {"range": {"delivery.lease_until": {"lte": _instant(now)}}})
     queued = _all(_has("delivery.queues"), {"terms": {"delivery.state": list(IN_A_QUEUE)}})
-    waiting = [{"range": {"delivery.next_attempt_at": past}}, cut, queued]
+    waiting = [{"range": {"delivery.next_attempt_at": {"lte": _instant(until)}}}, cut, queued]
     beyond = {"range": {"record_id": {"gt": after.id}}} if after else _has("record_id")
     return _all({"bool": {"should": waiting}}, beyond)
 

@@ -108,8 +108,8 @@ class OpenSearchStore:
             return None
         return Stored(Record.from_json(record_id, document.source), (document.seq_no, document.primary_term))
 
-    async def due(self, now: dt.datetime, count: int, after: Due | None = None) -> list[Due]:
-        query = queries.due(now, after)
+    async def due(self, now: dt.datetime, count: int, after: Due | None = None, *, ahead_s: float = 0.0) -> list[Due]:
+        query = queries.due(now, now + dt.timedelta(seconds=ahead_s), after)
         position = () if after is None else (after.id,)
         found = await self._page(query, min(count, SEARCH_PAGE), queries.BY_ID, position, source=queries.DUE_FIELDS)
         return [due_record(str(document.sort[0]), document.source, now) for document in found]

@@ -130,15 +130,17 @@ def get(connection: sqlite3.Connection, record_id: str) -> Stored | None:
     return Stored(Record.from_json(record_id, document), (version, 1))
 
 
-def due(connection: sqlite3.Connection, now: dt.datetime, count: int, after: Due | None = None) -> list[Due]:
-    """Return one page of what waits for an attempt, or in a queue: then it says when that wait is over."""
+def due(
+    connection: sqlite3.Connection, now: dt.datetime, until: dt.datetime, count: int, after: Due | None = None
+) -> list[Due]:
+    """Return one page of what waits for an attempt that is due by `until`, or in a queue, however long."""
     rows = connection.execute(
         """SELECT id, document FROM records INDEXED BY records_due
         WHERE (next_attempt_us IS NOT NULL OR lease_until_us IS NOT NULL) AND id > :after AND
-        (next_attempt_us <= :now OR (state = 'sending' AND lease_until_us <= :now) OR
+        (next_attempt_us <= :until OR (state = 'sending' AND lease_until_us <= :now) OR
         (state IN ('sending', 'retrying', 'waiting') AND instr(document, '"queues":[')))
         ORDER BY id LIMIT :count""",
-        {"after": after.id if after else "", "now": _microseconds(now), "count": count},
+        {"after": after.id if after else "", "now": _microseconds(now), "until": _microseconds(until), "count": count},
     ).fetchall()
     # What is no text comes last, and has no entry.
     return [due_record(record_id, document, now) for record_id, document in rows if _is_id(record_id)]

@@ -116,8 +116,9 @@ class SqliteStore:
     async def get(self, record_id: str) -> Stored | None:
         return await self._read(lambda connection: rows.get(connection, record_id))
 
-    async def due(self, now: dt.datetime, count: int, after: Due | None = None) -> list[Due]:
-        return await self._read(lambda connection: rows.due(connection, now, count, after))
+    async def due(self, now: dt.datetime, count: int, after: Due | None = None, *, ahead_s: float = 0.0) -> list[Due]:
+        until = now + dt.timedelta(seconds=ahead_s)
+        return await self._read(lambda connection: rows.due(connection, now, until, count, after))
 
     async def search(self, wanted: RecordFilter, count: int, after: Record | None = None) -> list[Record]:
         return await self._read(lambda connection: rows.search(connection, wanted, count, after))

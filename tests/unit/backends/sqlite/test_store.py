@@ -629,7 +629,7 @@ def test_due_reads_only_what_waits(database: SqliteDatabase, path: Path) -> None
     [(entries,)] = ask(path, f"SELECT count(*) FROM records INDEXED BY records_due WHERE {has_time}")
 
     assert 1 == entries
-    assert [record(1000).id] == [one.id for one in database.read(lambda connection: rows.due(connection, NOW, 10))]
+    assert [record(1000).id] == [one.id for one in database.read(lambda connection: rows.due(connection, NOW, NOW, 10))]
 
 
 async def _until(condition: Callable[[], bool]) -> None:
