@@ -330,7 +330,8 @@ class Promises:
             owner = self.living.get(consumer)
             if now.get(entry_id) == self._pending[entry_id] or owner is None or owner.dead or owner.paused:
                 continue
-            if self.entries[entry_id] in owner.pipeline.in_flight and not self._excused(owner):
+            # Who only looks at its record, because it waits in a queue, holds no entry, and leaves it alone.
+            if owner.pipeline.in_flight.entries([self.entries[entry_id]]) and not self._excused(owner):
                 self.breach("P3", f"{who.name} claimed {entry_id} from {consumer}, who is alive and holds it")
 
     def _check_quarantine(self) -> None:
