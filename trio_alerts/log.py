@@ -1,7 +1,9 @@
 """Logging: to stderr, one record a line, as text for people or as JSON for machines.
 
 A message says everything that a reader needs; text shows it alone. The named values of a message, and what `bind` and
-`contextualize` add, are fields of their own in JSON.
+`contextualize` add, are fields of their own in JSON; `docs/logs.toml` has the name of each. One that begins with `_` is
+the words for what another field gives as a figure or a list: it is only for the message. `_below` is lines that text
+shows below it.
 """
 
 import contextlib
@@ -84,7 +86,7 @@ class _Stderr:
 
 
 def _report_dropped(lines: int) -> None:
-    logger.error("{dropped} log lines were dropped: stderr was not read in time", dropped=lines)
+    logger.warning("{lines} log lines were dropped: stderr was not read in time", lines=lines)
 
 
 def as_text(record: "Record") -> str:
@@ -93,7 +95,8 @@ def as_text(record: "Record") -> str:
     line = f"{_time(record)} {level:<8} {one_line(record['message'])}"
     if level in _COLOURS and sys.stderr.isatty() and not os.environ.get("NO_COLOR"):
         line = f"\x1b[{_COLOURS[level]}m{line}\x1b[0m"
-    return line + _traceback(record, before="\n").rstrip("\n")
+    below = "".join(f"\n    {one_line(one)}" for one in record["extra"].get("_below", ()))
+    return line + below + _traceback(record, before="\n").rstrip("\n")
 
 
 def as_json(record: "Record") -> str:
@@ -105,7 +108,11 @@ def as_json(record: "Record") -> str:
         "pid": record["process"].id,
     }
     # A field that is named like one of ours does not hide it.
-    fields |= {f"{name}_" if name in fields else name: _shown(value) for name, value in record["extra"].items()}
+    fields |= {
+        f"{name}_" if name in fields else name: _shown(value)
+        for name, value in record["extra"].items()
+        if not name.startswith("_")
+    }
     if record["exception"] is not None:
         fields["exception"] = _traceback(record)
     try:
@@ -145,5 +152,9 @@ class _FromLibraries(logging.Handler):
         super().__init__(logging.WARNING)
 
     def emit(self, record: logging.LogRecord) -> None:
-        level = "ERROR" if record.levelno >= logging.ERROR else "WARNING"
-        logger.log(level, "{library}: {said}", library=record.name, said=record.getMessage())
+        logger.log(
+            "ERROR" if record.levelno >= logging.ERROR else "WARNING",
+            "{library}: {reason}",
+            library=record.name,
+            reason=record.getMessage(),
+        )

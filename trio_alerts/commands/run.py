@@ -16,6 +16,7 @@ from trio_alerts.pipeline.service import serve, watch_signals
 from trio_alerts.pipeline.state import Pipeline
 from trio_alerts.routing.routes import Routing
 from trio_alerts.settings.settings import Settings, require_channels, warnings_about
+from trio_alerts.settings.tables import as_toml, changed
 from trio_alerts.stop_signals import child_number
 from trio_alerts.store import open_store
 from trio_alerts.supervisor import supervise, watch_parent
@@ -38,7 +39,7 @@ def work(settings: Settings, open_store: StoreOpener = open_store) -> None:
     settings = _own_consumer(settings)
     with logger.contextualize(consumer=settings.consumer):
         for warning in warnings_about(settings):
-            logger.warning("{}", warning)
+            logger.warning("{warning}", warning=warning)
         _allow_many_files()
         _spare_the_collector()
         trio.run(_run, settings, open_store)
@@ -46,22 +47,32 @@ def work(settings: Settings, open_store: StoreOpener = open_store) -> None:
 
 def introduce(settings: Settings) -> None:
     """Log what runs here, with what: hosts, and neither credentials nor the paths of receivers."""
-    channels = {channel.name: channel.destination for channel in settings.channels}
+    destinations = {channel.name: channel.destination for channel in settings.channels}
+    others = {name: value for name, value in changed(settings).items() if name not in _INTRODUCED}
+    each = "1 process" if settings.processes == 1 else f"{settings.processes} processes, each"
     logger.info(
-        "trio-alerts {version}: {} of {redis} as group {group}, records in {store}, notifies {}, "
-        "{} with {workers} workers",
-        ", ".join(settings.stream_names),
-        ", ".join(f"{name} ({url})" for name, url in channels.items()),
-        "1 process" if settings.processes == 1 else f"{settings.processes} processes",
+        "trio-alerts {version}",
         version=__version__,
         streams=settings.stream_names,
         redis=str(settings.redis_url),
         group=settings.group,
         store=str(settings.store_url),
-        channels=channels,
+        destinations=destinations,
         processes=settings.processes,
         workers=settings.workers,
+        settings=others,
+        _below=(
+            f"reads     {', '.join(settings.stream_names)} of {settings.redis_url} as group {settings.group}",
+            f"records   in {settings.store_url}",
+            f"notifies  {', '.join(f'{name} ({where})' for name, where in destinations.items())}",
+            f"runs      {each} with {settings.workers} workers",
+            *(f"set       {name} = {as_toml(value)}" for name, value in others.items()),
+        ),
     )
+
+
+# What the lines and fields of the banner say already; secrets are not among the settings that `changed` returns.
+_INTRODUCED = frozenset({"stream", "streams", "group", "consumer", "processes", "workers"})
 
 
 async def _run(settings: Settings, open_store: StoreOpener) -> None:

@@ -3,6 +3,8 @@
 from dataclasses import MISSING, dataclass, field, fields
 from typing import Any, TypeVar
 
+import msgspec
+
 from trio_alerts.settings.kinds import Kind
 
 T = TypeVar("T")
@@ -60,6 +62,22 @@ def describe(table: type[Any]) -> dict[str, Setting]:
         name = one.metadata["name"] or one.name
         described[name] = Setting(name, one.name, one.metadata["kind"], one.metadata["meaning"], default, section)
     return described
+
+
+def changed(table: object) -> dict[str, object]:
+    """Return, by name, the settings whose values differ from their defaults, but for those that may hold a secret."""
+    standard = type(table)()
+    return {
+        one.name: value
+        for one in describe(type(table)).values()
+        if not one.kind.secret
+        if (value := getattr(table, one.attribute)) != getattr(standard, one.attribute)
+    }
+
+
+def as_toml(value: object) -> str:
+    """Return a setting's value as the file of settings has it."""
+    return msgspec.json.encode(value, enc_hook=str).decode()
 
 
 def _in_words(value: object) -> str:

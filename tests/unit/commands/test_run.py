@@ -2,6 +2,7 @@
 
 import io
 from contextlib import redirect_stderr
+from ipaddress import ip_network
 
 import msgspec
 import pytest
@@ -11,6 +12,7 @@ from tests.support.calling import own_logging
 from trio_alerts.channels.webhook import WebhookSettings
 from trio_alerts.commands.run import introduce
 from trio_alerts.log import LogFormat, set_up_logging
+from trio_alerts.secret import Secret
 from trio_alerts.settings.addresses import parse_receiver_url, parse_redis_url, parse_store_url
 from trio_alerts.settings.settings import Settings
 
@@ -24,6 +26,9 @@ SETTINGS = Settings(
     ),
     workers=64,
     processes=2,
+    grace_s=5.0,
+    networks=(ip_network("10.0.0.0/8"),),
+    webhook_secret=Secret("hunter7"),
 )
 
 
@@ -36,18 +41,24 @@ def introduced(log_format: LogFormat) -> str:
 
 
 def test_the_banner_says_what_runs_here() -> None:
-    """Version, streams, backends, channels and workers, on one line; in JSON as fields, too."""
-    (line,) = introduced("text").splitlines()
-    assert line.endswith(
-        f"trio-alerts {trio_alerts.__version__}: Alerts-1, Alerts-2 of rediss://redis.internal:6380/2 as group "
-        "alert-processor, records in https://a.internal:9200, https://b.internal:9200, notifies pager "
-        "(https://events.example), chat (https://hooks.example), 2 processes with 64 workers"
+    """Version, streams, backends, channels, workers and what was set, a line each; in JSON they are fields."""
+    first, *below = introduced("text").splitlines()
+    assert first.endswith(f" INFO     trio-alerts {trio_alerts.__version__}")
+    assert [
+        "    reads     Alerts-1, Alerts-2 of rediss://redis.internal:6380/2 as group alert-processor",
+        "    records   in https://a.internal:9200, https://b.internal:9200",
+        "    notifies  pager (https://events.example), chat (https://hooks.example)",
+        "    runs      2 processes, each with 64 workers",
+        "    set       grace_s = 5.0",
+        '    set       networks = ["10.0.0.0/8"]',
+    ] == below
+    (line,) = introduced("json").splitlines()
+    told = msgspec.json.decode(line)
+    assert (f"trio-alerts {trio_alerts.__version__}", ["Alerts-1", "Alerts-2"], 64, 2) == tuple(
+        told[name] for name in ("message", "streams", "workers", "processes")
     )
-    told = msgspec.json.decode(introduced("json"))
-    assert (trio_alerts.__version__, ["Alerts-1", "Alerts-2"], 64, 2) == tuple(
-        told[name] for name in ("version", "streams", "workers", "processes")
-    )
-    assert {"pager": "https://events.example", "chat": "https://hooks.example"} == told["channels"]
+    assert {"pager": "https://events.example", "chat": "https://hooks.example"} == told["destinations"]
+    assert {"grace_s": 5.0, "networks": ["10.0.0.0/8"]} == told["settings"]
 
 
 @pytest.mark.parametrize("log_format", ["text", "json"])
