@@ -60,8 +60,9 @@ def _report(failure: Failure, error: BaseException, log_format: LogFormat) -> No
     if not failure.message:
         return
     if log_format == "json":
-        told = logger.opt(exception=error) if failure.is_bug else logger
-        told.error("{}", failure.message, exit_code=failure.exit_code)
+        logger.opt(exception=error if failure.is_bug else None).error(
+            "{error}", error=failure.message, exit_code=failure.exit_code
+        )
         return
     trace = "".join(traceback.format_exception(error)) if failure.is_bug else ""
     print_error(f"{trace}{PROGRAM}: {failure.message}\n")

@@ -83,7 +83,9 @@ class _Family:
             await self._at_once.wait()
             await trio.sleep(AT_ONCE_S)
         for number, child in self._children.items():
-            logger.warning("worker process {} did not end in time: killed; others take over what it had", number)
+            logger.warning(
+                "worker process {process} did not end in time: killed; others take over what it had", process=number
+            )
             self._late.add(number)
             child.kill()
 
@@ -96,7 +98,12 @@ class _Family:
             try:
                 code = await self._run_child(number)
             except OSError as fault:  # no memory, too many processes: it may pass, and the others go on
-                logger.error("worker process {} cannot be started: {}; trying again in {:g} s", number, fault, wait_s)
+                logger.error(
+                    "worker process {process} cannot be started: {error}; trying again in {wait_s:g} s",
+                    process=number,
+                    error=fault,
+                    wait_s=wait_s,
+                )
             else:
                 starts += 1
                 if self._stopping.is_set() or self._is_fatal(code, starts):
@@ -105,7 +112,11 @@ class _Family:
                 if trio.current_time() - started_s >= LIVED_S:
                     wait_s = FIRST_WAIT_S
                 logger.error(
-                    "worker process {} ended with {}; starting another in {:g} s", number, _words(code), wait_s
+                    "worker process {process} ended with {_end}; starting another in {wait_s:g} s",
+                    process=number,
+                    _end=_words(code),
+                    exit_code=code,
+                    wait_s=wait_s,
                 )
             with trio.move_on_after(wait_s * self._random.uniform(0.8, 1.2)):
                 await self._stopping.wait()

@@ -24,21 +24,28 @@ def log_all(err: io.StringIO, log_format: LogFormat, level: str = "info") -> Non
     with redirect_stderr(err), own_logging():
         set_up_logging(log_format, level)
         logger.debug("quiet")
-        logger.info("reading {} as {consumer}", "Alerts", consumer="me", reason="two words")
-        logger.warning("{}", "a line\nand \x1b[31mmore", url=parse_receiver_url("https://hooks.example/secret"))
+        logger.info("reading {_streams} as {consumer}", _streams="Alerts", consumer="me", reason="two words")
+        below = ("two\nlines", "one")
+        logger.warning(
+            "{error}",
+            error="a line\nand \x1b[31mmore",
+            url=parse_receiver_url("https://hooks.example/secret"),
+            _below=below,
+        )
 
 
 def test_text_is_one_line_a_record(err: io.StringIO) -> None:
-    """Time in UTC, level, the message alone; what could break the line or paint the terminal is spelled out."""
+    """Time in UTC, level, message, lines below; what could break a line or paint the terminal is spelled out."""
     log_all(err, "text")
 
-    first, second = err.getvalue().splitlines()
+    first, second, *below = err.getvalue().splitlines()
     assert first.endswith("Z INFO     reading Alerts as me")
     assert second.endswith(r"Z WARNING  a line\nand \x1b[31mmore")
+    assert [r"    two\nlines", "    one"] == below
 
 
 def test_json_is_one_object_a_line(err: io.StringIO) -> None:
-    """Time, level, message, process, then the fields by their names; secrets show as everywhere."""
+    """Time, level, message, process, then the fields by their names; what is for people alone is none."""
     log_all(err, "json")
 
     first, second = map(msgspec.json.decode, err.getvalue().splitlines())
@@ -51,6 +58,7 @@ def test_json_is_one_object_a_line(err: io.StringIO) -> None:
         "reason": "two words",
     } == first
     assert ("a line\nand \x1b[31mmore", "https://hooks.example") == (second["message"], second["url"])
+    assert ["error", "level", "message", "pid", "time", "url"] == sorted(second), "what text shows below it is no field"
 
 
 def test_level_is_the_lowest_shown(err: io.StringIO) -> None:
@@ -59,7 +67,7 @@ def test_level_is_the_lowest_shown(err: io.StringIO) -> None:
     assert "" == err.getvalue()
 
     log_all(err, "text", "debug")
-    assert ["DEBUG", "INFO", "WARNING"] == [line.split()[1] for line in err.getvalue().splitlines()]
+    assert ["DEBUG", "INFO", "WARNING"] == [line.split()[1] for line in err.getvalue().splitlines()[:3]]
 
 
 def test_last_set_up_decides(err: io.StringIO) -> None:

@@ -33,9 +33,9 @@ def readable_records(documents: Iterable[tuple[str, bytes | str]]) -> list[Recor
             faults.append(fault)
     if faults:
         logger.error(
-            "{unreadable} of the records found cannot be read: {reasons}",
+            "{unreadable} of the records found cannot be read: {error}",
             unreadable=len(faults),
-            reasons="; ".join(map(str, faults[:NAMED])) + ("; …" if len(faults) > NAMED else ""),
+            error="; ".join(map(str, faults[:NAMED])) + ("; …" if len(faults) > NAMED else ""),
         )
     return records
 

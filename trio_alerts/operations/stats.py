@@ -112,8 +112,11 @@ def _with_unknown(counts: Counts) -> Counts:
     unknown = {state: count for state, count in counts.by_state.items() if state not in get_args(StoredState)}
     if not unknown:
         return counts
-    found = ", ".join(f"{count:,} {one_line(state)!r}" for state, count in unknown.items())
-    logger.error("records are in a state that only a newer version, or somebody else, writes: {states}", states=found)
+    logger.error(
+        "records are in a state that only a newer version, or somebody else, writes: {_states}",
+        states=unknown,
+        _states=", ".join(f"{count:,} {one_line(state)!r}" for state, count in unknown.items()),
+    )
     known = {state: count for state, count in counts.by_state.items() if state not in unknown}
     return replace(counts, by_state={**known, "unknown": sum(unknown.values())})
 

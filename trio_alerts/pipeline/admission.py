@@ -93,9 +93,10 @@ def _report(unknown: Sequence[str], pipeline: Pipeline) -> None:
         if name not in pipeline.unconfigured:
             logger.error(
                 "channel {channel} is not configured here, and records name it: its alerts wait for a process that "
-                "knows it, and fail after {}",
-                in_words(UNCONFIGURED_FOR.total_seconds()),
+                "knows it, and fail after {_wait}",
                 channel=name,
+                wait_s=UNCONFIGURED_FOR.total_seconds(),
+                _wait=in_words(UNCONFIGURED_FOR.total_seconds()),
             )
     pipeline.unconfigured.update(unknown)
 

@@ -67,7 +67,7 @@ class Agenda:
             try:
                 await remind(self._hints, hint, queued)
             except Unavailable as cause:
-                logger.debug("{record_id}: no hint was left: {cause}", record_id=record.id, cause=cause)
+                logger.debug("{record_id}: no hint was left: {reason}", record_id=record.id, reason=cause)
                 return
         if hint.at is not None:
             self.due.ring_by(trio.current_time() + max(0.0, (hint.at - now).total_seconds()))

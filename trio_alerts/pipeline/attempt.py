@@ -87,11 +87,12 @@ async def update(claim: Claim, outcomes: Outcomes, pipeline: Pipeline) -> Record
 def _report_unmerged(record_id: str, outcomes: Outcomes) -> None:
     """Log who accepted an alert whose record cannot be changed any more by this version."""
     if accepted := _accepted(outcomes):
-        logger.error(
-            "{record_id}: {channels} accepted it after a newer version had taken it over as in doubt; "
+        logger.warning(
+            "{record_id}: {_channels} accepted it after a newer version had taken it over as in doubt; "
             "it may be sent once more",
             record_id=record_id,
-            channels=", ".join(accepted),
+            channels=accepted,
+            _channels=", ".join(accepted),
         )
 
 
@@ -172,10 +173,10 @@ async def _attempt(
         gate.note(outcome, message.id, now_s)
     pipeline.health_of(part.name).note(outcome, message.id, part.attempts, now_s, shut=shut)
     logger.debug(
-        "{record_id}: {channel} {}",
-        outcome.reason or "accepted it",
+        "{record_id}: channel {channel}: {reason}",
         record_id=message.id,
         channel=part.name,
+        reason=outcome.reason or "accepted",
         status=outcome.status,
         attempt=part.attempts,
     )
@@ -197,6 +198,7 @@ async def _send(part: ChannelDelivery, message: Message, pipeline: Pipeline) -> 
                 "the attempt counts as unseen",
                 record_id=message.id,
                 channel=part.name,
+                attempt=part.attempts,
             )
     if send is not None:  # else, or if cancelled, nobody counts any more
         send.ended(accepted=isinstance(outcome, Accepted))

@@ -149,7 +149,7 @@ class Backlog:
         except RefusedContent as fault:
             self.unreadable(record_id, fault)
         except Stopping as cause:
-            logger.debug("the retry of {record_id} waits: {cause}", record_id=record_id, cause=cause)
+            logger.debug("the retry of {record_id} waits: {reason}", record_id=record_id, reason=cause)
         finally:
             if not handed_over:
                 pipeline.in_flight.release(record_id, untouched=True)
@@ -161,7 +161,7 @@ class Backlog:
         try:
             await self._pipeline.hints.put_due([DueHint(record_id, again, taken_until_ms)])
         except Unavailable as cause:
-            logger.debug("{record_id}: its hint is not put back: {cause}", record_id=record_id, cause=cause)
+            logger.debug("{record_id}: its hint is not put back: {reason}", record_id=record_id, reason=cause)
 
 
 async def _claim(record_id: str, through: Collection[str], at: dt.datetime, pipeline: Pipeline) -> Claim | None:

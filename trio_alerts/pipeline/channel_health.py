@@ -74,18 +74,19 @@ class ChannelHealth:
             if not self._failed and (waiting == 0 or (seen is not None and not seen.attempts)):
                 self._reset()  # others delivered, or gave up: this process makes no attempt that would show it
                 logger.info(
-                    "channel {channel}: {}",
-                    "no alert waits for it any more" if waiting == 0 else "another process finds it well again",
+                    "channel {channel}: {reason}",
                     channel=self._name,
+                    reason="no alert waits for it any more" if waiting == 0 else "another process finds it well again",
                 )
             else:
                 self._report_failing(last, now_s - since_s, waiting, seen or GateView())
         elif last is not None and self._unreported:
             logger.warning(
-                "channel {channel}: {} failed in the last minute, others were accepted; the last answer: {reason}",
-                _counted(self._failed, "attempt"),
+                "channel {channel}: {_attempts} failed in the last minute, others were accepted; "
+                "the last answer: {reason}",
                 channel=self._name,
-                failed=self._failed,
+                attempts=self._failed,
+                _attempts=_counted(self._failed, "attempt"),
                 reason=last.reason,
                 status=last.status,
             )
@@ -96,16 +97,17 @@ class ChannelHealth:
     def _report_failing(self, last: Retry | Refused, for_s: float, waiting: int | None, seen: GateView) -> None:
         for_s, attempts = max(for_s, seen.failing_s), max(self.attempts, seen.attempts)
         logger.error(
-            "channel {channel} is failing: nothing accepted for {}, {} failed, {}; the last answer: {reason}",
-            in_words(for_s),
-            _counted(attempts, "attempt"),
-            "how many alerts wait is unknown" if waiting is None else _alerts_wait(waiting),
-            attempts=attempts,
+            "channel {channel} is failing: nothing accepted for {_failing}, {_attempts} failed, {_waiting}; "
+            "the last answer: {reason}",
             channel=self._name,
             reason=last.reason,
             status=last.status,
             failing_s=round(for_s, 1),
+            _failing=in_words(for_s),
+            attempts=attempts,
+            _attempts=_counted(attempts, "attempt"),
             waiting=waiting,
+            _waiting="how many alerts wait is unknown" if waiting is None else _alerts_wait(waiting),
         )
 
     def _limited(self, outcome: Later, now_s: float) -> None:
@@ -114,22 +116,23 @@ class ChannelHealth:
             return
         self._limit_reported_s = now_s
         logger.warning(
-            "channel {channel}: {reason}; nothing is sent to it for {}, and its alerts wait",
-            in_words(outcome.after_s),
+            "channel {channel}: {reason}; nothing is sent to it for {_wait}, and its alerts wait",
             channel=self._name,
             reason=outcome.reason,
             status=outcome.status,
+            wait_s=round(outcome.after_s, 1),
+            _wait=in_words(outcome.after_s),
         )
 
     def _accepted(self, now_s: float, since_s: float, *, shut: bool) -> None:
         if self.is_failing(now_s) and not shut:
             logger.info(
-                "channel {channel} accepts again, after {} and {}",
-                in_words(now_s - since_s),
-                _counted(self.attempts, "failed attempt"),
+                "channel {channel} accepts again, after {_failing} and {_attempts}",
                 channel=self._name,
-                attempts=self.attempts,
                 failing_s=round(now_s - since_s, 1),
+                _failing=in_words(now_s - since_s),
+                attempts=self.attempts,
+                _attempts=_counted(self.attempts, "failed attempt"),
             )
         self._reset()
 

@@ -119,6 +119,7 @@ async def resume(
                 record_id=entry.record_id,
                 owner=delivery.owner,
                 attempt=mine.attempts,
+                severity=alert.event.severity,
             )
             return _claim_or_done(taken, stamped_at_s, alert.payload)
         again = await store.get(entry.record_id)

@@ -144,7 +144,7 @@ async def _recorded(suspects: list[Pending], pipeline: Pipeline) -> set[str]:
         except NewerRecord:
             recorded.add(record_id)
         except Exception as fault:  # noqa: BLE001 - whatever it is, a worker meets it and deals with it
-            logger.debug("nothing is known of {}: {!r}", record_id, fault)
+            logger.debug("nothing is known of {record_id}: {error!r}", record_id=record_id, error=fault)
 
     if not pipeline.store_outage.under_way:
         async with trio.open_nursery() as looks:

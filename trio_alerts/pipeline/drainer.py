@@ -41,7 +41,7 @@ async def _not_empty(names: Collection[str], pipeline: Pipeline) -> Collection[s
     try:
         return await pipeline.hints.heads(names) if names else ()
     except Unavailable as cause:
-        logger.debug("the queues do not answer: {}", cause)
+        logger.debug("the queues do not answer: {reason}", reason=cause)
         return ()
 
 
@@ -55,7 +55,7 @@ async def _drain(queue: "_Queue", draining: set[str]) -> None:
                 return
             queue.drains.start_soon(queue.send_one, taken)
     except (Unavailable, Stopping) as cause:
-        logger.debug("the queue of {} waits: {}", queue.name, cause)
+        logger.debug("the queue of {channel} waits: {reason}", channel=queue.name, reason=cause)
     finally:
         draining.discard(queue.name)
 
@@ -113,7 +113,7 @@ class _Queue:
             try:
                 taken = await self.take()
             except Unavailable as cause:
-                logger.debug("the queue of {} waits: {}", self.name, cause)
+                logger.debug("the queue of {channel} waits: {reason}", channel=self.name, reason=cause)
                 return
 
     @property
@@ -133,7 +133,7 @@ class _Queue:
         except RefusedContent as fault:
             logger.error("{record_id} waits and cannot be read: {error}", record_id=record_id, error=fault)
         except (Unavailable, Stopping) as cause:
-            logger.debug("{record_id} goes on waiting: {cause}", record_id=record_id, cause=cause)
+            logger.debug("{record_id} goes on waiting: {reason}", record_id=record_id, reason=cause)
         finally:
             if not handed_over:
                 pipeline.in_flight.release(record_id, untouched=True)
@@ -184,4 +184,4 @@ class _Queue:
                 queued = [one for one in places(stored.record) if one.channel == self.name]
                 await self.pipeline.hints.put_queued(queued)
         except (Unavailable, NewerRecord, RefusedContent) as cause:
-            logger.debug("{record_id} is not put back into its queue: {cause}", record_id=record_id, cause=cause)
+            logger.debug("{record_id} is not put back into its queue: {reason}", record_id=record_id, reason=cause)

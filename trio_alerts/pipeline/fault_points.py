@@ -56,7 +56,7 @@ class FaultPoint:
                 f"ACTION one of {', '.join(ACTIONS)} and COUNT at least 1"
             )
         self._point, self._action, self._left = point, action, int(count or "1")
-        logger.warning("FAULT INJECTION IS ON: {} at {}, time {}", action, point, self._left)
+        logger.warning("FAULT INJECTION IS ON: {fault}", fault=spec)
 
     async def reach(self, point: str) -> None:
         """Do what was asked for, if this is the armed point and its time has come."""

@@ -32,7 +32,7 @@ async def _exchange(gates: dict[str, ChannelGate], pipeline: Pipeline) -> None:
     try:
         views = await pipeline.gates.exchange(news, list(gates))
     except Unavailable as cause:
-        logger.debug("the gates do not answer: {}", cause)
+        logger.debug("the gates do not answer: {reason}", reason=cause)
         return
     for name, view in views.items():
         before = gates[name].view
@@ -44,20 +44,21 @@ async def _exchange(gates: dict[str, ChannelGate], pipeline: Pipeline) -> None:
 def _log_change(channel: str, before: GateView, view: GateView) -> None:
     if view.open_s is None:
         logger.info(
-            "channel {channel} takes alerts again, after {} and {} failed attempts; those that wait are sent now",
-            in_words(before.failing_s),
-            f"{before.attempts:,}",
+            "channel {channel} takes alerts again, after {_failing} and {attempts:,} failed attempts; those that wait "
+            "are sent now",
             channel=channel,
             attempts=before.attempts,
             failing_s=round(before.failing_s, 1),
+            _failing=in_words(before.failing_s),
         )
         return
     logger.error(
-        "channel {channel} takes no alerts: {}; they wait from now on, and one is tried every {}; the last answer: "
-        "{reason}",
-        f"{view.row} in a row have failed" if view.row > 1 else "the service says so",
-        in_words(PROBE_EVERY_S),
+        "channel {channel} takes no alerts: {_why}; they wait from now on, and one is tried every {_wait}; "
+        "the last answer: {reason}",
+        _why=f"{view.row} in a row have failed" if view.row > 1 else "the service says so",
         channel=channel,
+        wait_s=PROBE_EVERY_S,
+        _wait=in_words(PROBE_EVERY_S),
         reason=view.reason,
         attempts=view.attempts,
     )

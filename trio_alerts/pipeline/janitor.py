@@ -22,7 +22,7 @@ async def run_janitor(pipeline: Pipeline) -> None:
             try:
                 await chore(pipeline)
             except Unavailable as cause:
-                logger.debug("the janitor waits: {}", cause)
+                logger.debug("the janitor waits: {reason}", reason=cause)
 
 
 async def report_what_needs_a_human(pipeline: Pipeline) -> None:
@@ -39,15 +39,22 @@ async def report_what_needs_a_human(pipeline: Pipeline) -> None:
         "overdue": counts.overdue,
     }
     if any(waiting.values()):
-        logger.warning("needs a human: {}", ", ".join(f"{count} {state}" for state, count in waiting.items() if count))
+        logger.error(
+            "needs a human: {_counts}",
+            _counts=", ".join(f"{count} {state}" for state, count in waiting.items() if count),
+            failed=waiting["failed"],
+            in_doubt=waiting["in_doubt"],
+            quarantined=waiting["quarantined"],
+            overdue=waiting["overdue"],
+        )
 
 
 async def _report_what_was_lost(pipeline: Pipeline) -> None:
     if lost := await pipeline.upkeep.newly_lost():
         logger.error(
-            "lost upstream: {} entries were trimmed or deleted from the stream before they were read; "
+            "lost upstream: {lost} entries were trimmed or deleted from the stream before they were read; "
             "raise the producer's MAXLEN, or run more workers",
-            lost,
+            lost=lost,
         )
 
 
@@ -57,6 +64,6 @@ async def _tidy_up(turn: Turn, pipeline: Pipeline) -> None:
     if not await turn.is_ours():
         return
     for name in await pipeline.upkeep.remove_idle_consumers(max(GONE_AFTER_S, 2 * settings.block_s)):
-        logger.info("consumer {} is gone: removed from the group", name)
+        logger.info("consumer {gone} is gone: removed from the group", gone=name)
     if settings.trim == "acked" and (removed := await pipeline.upkeep.trim(settings.trim_keep_s)):
-        logger.debug("trimmed {} entries that every group is done with", removed)
+        logger.debug("trimmed {entries} entries that every group is done with", entries=removed)

@@ -182,8 +182,11 @@ class Outage:
         self._logged = self._began_at_s - self._logged_at_s >= LOGGED_EVERY_S
         if self._logged:
             self._logged_at_s = self._began_at_s
-            logger.opt(exception=fault).error(
-                "{backend} does not answer: {reason} (waiting; entries stay pending)", backend=self.name, reason=cause
+            logger.opt(exception=fault).log(
+                "ERROR" if fault else "WARNING",  # an answer that nobody foresaw is a bug, here or there
+                "{backend} does not answer: {reason} (waiting; entries stay pending)",
+                backend=self.name,
+                reason=cause,
             )
         else:
             self._unlogged += 1
@@ -196,10 +199,10 @@ class Outage:
         if self._logged:
             lasted_s = trio.current_time() - self._began_at_s
             logger.info(
-                "{backend} answers again, after {}",
-                in_words(lasted_s),
+                "{backend} answers again, after {_lasted}",
                 backend=self.name,
                 lasted_s=round(lasted_s, 1),
+                _lasted=in_words(lasted_s),
             )
 
     def report(self) -> None:
@@ -209,11 +212,11 @@ class Outage:
         if self.under_way and lasted_s >= LONG_S:
             self._logged, self._logged_at_s = True, now_s
             logger.error(
-                "{backend} has not answered for {}: {reason} (waiting; entries stay pending)",
-                in_words(lasted_s),
+                "{backend} has not answered for {_lasted}: {reason} (waiting; entries stay pending)",
                 backend=self.name,
                 reason=self._cause,
                 lasted_s=round(lasted_s, 1),
+                _lasted=in_words(lasted_s),
             )
         elif self._unlogged:
             self._logged_at_s = now_s

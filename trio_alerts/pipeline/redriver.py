@@ -41,7 +41,7 @@ async def _follow_hints(backlog: Backlog, pipeline: Pipeline) -> None:
         try:
             wait_s = min(every_s, await _look(backlog, pipeline))
         except (Unavailable, Stopping) as cause:
-            logger.debug("retries wait: {}", cause)
+            logger.debug("retries wait: {reason}", reason=cause)
         await pipeline.agenda.due.sleep(wait_s, pipeline.stopping)
 
 
@@ -119,7 +119,7 @@ async def _read(
         except RefusedContent as fault:
             backlog.unreadable(record_id, fault)
         except Stopping as cause:
-            logger.debug("the retry of {record_id} waits: {cause}", record_id=record_id, cause=cause)
+            logger.debug("the retry of {record_id} waits: {reason}", record_id=record_id, reason=cause)
         else:
             found[record_id] = stored.record if stored else None
 

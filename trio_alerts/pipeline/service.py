@@ -48,7 +48,12 @@ async def serve(pipeline: Pipeline, *, task_status: trio.TaskStatus[None] = trio
             pipeline.reading = True
             task_status.started()
             settings = pipeline.settings
-            logger.info("reading {} as {consumer}", ", ".join(settings.stream_names), consumer=settings.consumer)
+            logger.info(
+                "reading {_streams} as {consumer}",
+                _streams=", ".join(settings.stream_names),
+                streams=settings.stream_names,
+                consumer=settings.consumer,
+            )
             await _work(pipeline)
             await _hand_over(pipeline.in_flight.blamed, pipeline)
             await _leave(pipeline)
@@ -76,7 +81,7 @@ async def _work(pipeline: Pipeline) -> None:
                         intake.start_soon(feed, send.clone(), pipeline)
                 await pipeline.stopping.wait()
                 grace.deadline = trio.current_time() + pipeline.settings.grace_s
-                logger.info("stopping: {} in flight", len(pipeline.in_flight.ids))
+                logger.info("stopping: {in_flight} in flight", in_flight=len(pipeline.in_flight.ids))
                 await pipeline.stream.wake()
             # Nothing more is taken in from here on: what was not started need not wait for those that were.
             await _hand_over(pipeline.in_flight.started, pipeline)
@@ -109,10 +114,10 @@ async def _hand_over(keeping: Collection[str], pipeline: Pipeline) -> None:
         try:
             count = await pipeline.stream.hand_over(keeping, pipeline.in_flight.refunded)
         except Unavailable as cause:
-            logger.warning("could not hand over: {}; entries are taken over after claim_idle_s", cause)
+            logger.warning("could not hand over: {reason}; entries are taken over after claim_idle_s", reason=cause)
         else:
             if count:
-                logger.info("handed over {} entries", count)
+                logger.info("handed over {entries} entries", entries=count)
 
 
 async def _leave(pipeline: Pipeline) -> None:
@@ -120,4 +125,4 @@ async def _leave(pipeline: Pipeline) -> None:
         try:
             await pipeline.stream.leave()
         except Unavailable as cause:
-            logger.debug("the consumer stays in the group: {}", cause)
+            logger.debug("the consumer stays in the group: {reason}", reason=cause)

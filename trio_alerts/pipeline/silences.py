@@ -35,7 +35,12 @@ def unless_silenced(begun: Delivery, alert: AlertEvent | Record, pipeline: Pipel
     silence = cache.matching(event, now, trio.current_time())
     if silence is None:
         return begun
-    logger.debug("an alert {alert_id} is silenced by {silence}", alert_id=event.alert_id, silence=silence.id)
+    logger.debug(
+        "alert {alert_id} is silenced by {silence}",
+        alert_id=event.alert_id,
+        severity=event.severity,
+        silence=silence.id,
+    )
     return silenced(begun, silence.id, silence.why, now)
 
 
@@ -46,10 +51,10 @@ async def _check(pipeline: Pipeline, *, blind: bool) -> bool:
         found = await pipeline.silences.latest(cache.version)
     except Unavailable as cause:
         if cache.active and not blind:
-            logger.warning("the silences cannot be checked; until then nothing is silenced: {}", cause)
+            logger.warning("the silences cannot be checked; until then nothing is silenced: {reason}", reason=cause)
         return True
     for problem in cache.check(found, pipeline.clock.now(), asked_at_s):
-        logger.error("{}", problem)
+        logger.error("{error}", error=problem)
     if found is not None and found.version:
-        logger.info("the silences have changed: {} active", len(cache.active))
+        logger.info("the silences have changed: {active} active", active=len(cache.active))
     return False

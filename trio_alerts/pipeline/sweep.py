@@ -41,7 +41,7 @@ async def sweep_records(backlog: Backlog, pipeline: Pipeline) -> None:
             turn = await pipeline.hints.begin_sweep(TAKEN_FOR_S, broken=pipeline.clock.jumps != jumps)
             ours, steady_s = turn is not None, turn or 0.0
         except Unavailable as cause:
-            logger.debug("the sweep has no turn: {}", cause)
+            logger.debug("the sweep has no turn: {reason}", reason=cause)
         if ours:
             set_back, jumps = pipeline.clock.jumps != jumps and pipeline.clock.set_back, pipeline.clock.jumps
             try:
@@ -51,7 +51,7 @@ async def sweep_records(backlog: Backlog, pipeline: Pipeline) -> None:
                 await pipeline.hints.end_sweep()
                 await report_what_needs_a_human(pipeline)
             except (Unavailable, Stopping) as cause:
-                logger.debug("the sweep waits: {}", cause)
+                logger.debug("the sweep waits: {reason}", reason=cause)
             ended_s = trio.current_time()
             next_s = max(began_s + EVERY_S, ended_s + (ended_s - began_s))
         left_s = next_s - trio.current_time()
@@ -99,7 +99,7 @@ async def _note(hints: Sequence[DueHint], found: Sequence[Due], pipeline: Pipeli
         if queued := [place for due in found for place in due.queues]:
             await pipeline.hints.put_queued(queued)
     except Unavailable as cause:
-        logger.debug("no hints are left of what was found: {}", cause)
+        logger.debug("no hints are left of what was found: {reason}", reason=cause)
 
 
 async def _expire(record_id: str, pipeline: Pipeline) -> None:

@@ -28,7 +28,7 @@ class Turn:
         try:
             ours = await self._stream.lock(self._name, self._holds_s)
         except Unavailable as cause:
-            logger.debug("the work is done without the lock: {}", cause)
+            logger.debug("the work is done without the lock: {reason}", reason=cause)
             ours = True
         if ours:
             self._last_s = trio.current_time()

@@ -51,9 +51,9 @@ async def _carry(work: Work, pipeline: Pipeline) -> None:
     except Exception as fault:  # noqa: BLE001 - the one catch-all: the fault is raised by the service, after the drain
         if not isinstance(fault, AlertError):
             logger.error(
-                "{record_id}: a worker failed ({fault!r}); its entry stays pending",
+                "{record_id}: a worker failed ({error!r}); its entry stays pending",
                 record_id=work.record_id,
-                fault=fault,
+                error=fault,
             )
             pipeline.in_flight.blamed.add(work.record_id)
         pipeline.faults.append(fault)

@@ -112,7 +112,7 @@ class _Log(Logger):
     """Hypercorn's log: only what is a bug of ours reaches anybody."""
 
     async def exception(self, message: str, *_: Any, **__: Any) -> None:
-        logger.exception("a page failed unexpectedly, please report this bug ({})", message)
+        logger.exception("a page failed unexpectedly, please report this bug ({reason})", reason=message)
 
 
 def _config() -> Config:

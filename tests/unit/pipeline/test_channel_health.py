@@ -128,6 +128,6 @@ async def test_an_outage_is_said_each_minute_by_the_service(autojump_clock: Mock
         world.server.decide = lambda _: None
         await trio.sleep(10)
     said = [line.partition(":")[0] for line in lines if "Redis" in line]
-    assert "ERROR Redis does not answer" == said[0]
+    assert "WARNING Redis does not answer" == said[0]
     assert [f"ERROR Redis has not answered for {age}" for age in ("60 s", "2 min", "3 min")] == said[1:4]
     assert said[4].startswith("INFO Redis answers again, after 3 min")

@@ -18,7 +18,7 @@ async def test_what_needs_a_human_is_said_once_a_minute(autojump_clock: MockCloc
         world.server.add(STREAM, {b"event": b"{"})
         await trio.sleep(100)
     said = [line for line in logged if "needs a human" in line]
-    assert ["WARNING needs a human: 1 failed, 1 quarantined"] * 2 == said
+    assert ["ERROR needs a human: 1 failed, 1 quarantined"] * 2 == said
 
 
 async def test_a_doubt_needs_a_human_while_another_channel_is_retried(
@@ -31,7 +31,7 @@ async def test_a_doubt_needs_a_human_while_another_channel_is_retried(
     async with world.serving(world.pipeline()):
         await trio.sleep(70)
     assert "retrying" == world.delivery(record_id).state
-    assert ["WARNING needs a human: 1 in_doubt"] == [line for line in logged if "needs a human" in line]
+    assert ["ERROR needs a human: 1 in_doubt"] == [line for line in logged if "needs a human" in line]
 
 
 async def test_what_was_lost_is_told_by_one_of_all_processes(autojump_clock: MockClock, logged: list[str]) -> None:

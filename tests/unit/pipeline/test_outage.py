@@ -63,7 +63,7 @@ async def test_what_still_answers_is_no_end_of_an_outage(autojump_clock: MockClo
             await outage.outlast(Backend(failures=0).ask)
             await trio.sleep(0.1)
     assert [
-        "ERROR the store does not answer: connection refused (waiting; entries stay pending)",
+        "WARNING the store does not answer: connection refused (waiting; entries stay pending)",
         "INFO the store answers again, after 6.3 s",
     ] == lines
 
@@ -79,7 +79,7 @@ async def test_a_long_outage_is_said_each_minute(autojump_clock: MockClock, line
             outage.report()
     waiting = "connection refused (waiting; entries stay pending)"
     assert [
-        f"ERROR the store does not answer: {waiting}",
+        f"WARNING the store does not answer: {waiting}",
         f"ERROR the store has not answered for 60 s: {waiting}",
         f"ERROR the store has not answered for 2 min: {waiting}",
         f"ERROR the store has not answered for 3 min: {waiting}",
@@ -97,7 +97,7 @@ async def test_a_backend_that_comes_and_goes_is_said_once_a_minute(autojump_cloc
         await trio.sleep_until(60.0 * (minute + 1))
         outage.report()
     await outage.outlast(Backend(failures=1).ask)
-    alone = ["ERROR the store does not answer: connection refused (waiting; entries stay pending)"]
+    alone = ["WARNING the store does not answer: connection refused (waiting; entries stay pending)"]
     alone.append("INFO the store answers again, after 0.1 s")
     often = "WARNING the store is unstable: it did not answer {} more times in the last minute; the last: "
     often += "connection refused"

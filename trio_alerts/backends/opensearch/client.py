@@ -82,7 +82,7 @@ async def _check_server(client: AsyncOpenSearch, address: OpenSearchAddress) -> 
         if error.status == HTTPStatus.UNAUTHORIZED:
             raise StartError(f"{error}, at {address}") from None
         # A user who may use the index, but not ask for the version: the index's schema will be checked anyway.
-        logger.debug("the version of OpenSearch cannot be determined: {}", error)
+        logger.debug("the version of OpenSearch cannot be determined: {reason}", reason=error)
         return
     except Unavailable as error:
         raise StartError(str(error)) from None

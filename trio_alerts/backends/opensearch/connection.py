@@ -157,7 +157,7 @@ class HttpConnection(AsyncConnection):
         finally:
             self._places.release()
         for warning in answer.response.headers.get_list("warning"):
-            logger.debug("OpenSearch warns: {}", warning)
+            logger.debug("OpenSearch warns: {warning}", warning=warning)
         return answer.response.status_code, {}, answer
 
     async def close(self) -> None:

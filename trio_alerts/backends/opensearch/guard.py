@@ -65,7 +65,7 @@ class SchemaGuard:
         if look.found or not look.indices:
             raise StartError(f"index {self._wanted.alias} keeps changing: something else is working on it")
         if warning := late_searches(look.indices[0]):
-            logger.warning("{}", warning)
+            logger.warning("{warning}", warning=warning)
         self._remember(look.indices[0])
 
     async def compare(self) -> None:
@@ -191,16 +191,22 @@ class SchemaGuard:
             template = f" (index template: {', '.join(effect.names)})" if effect and effect.names else ""
             raise StartError(f"OpenSearch refuses to create index {index}: {error_text(fault)}{template}") from None
         if created:
-            logger.info("created index {} with alias {}", index, self._wanted.alias)
+            logger.info("created index {index} with alias {alias}", index=index, alias=self._wanted.alias)
 
     async def _add(self, look: Look, body: dict[str, Any]) -> None:
         index = look.indices[0]
         await self._indices.put_mapping(index.name, body)
-        names = ", ".join(difference.where for difference in look.found)
+        added = [difference.where for difference in look.found]
+        names = ", ".join(added)
         if index.empty:
-            logger.info("added to index {}: {}", index.name, names)
+            logger.info("added to index {index}: {_added}", index=index.name, added=added, _added=names)
         else:
-            logger.warning("added to index {}: {} (older records are not found by new fields)", index.name, names)
+            logger.warning(
+                "added to index {index}: {_added} (older records are not found by new fields)",
+                index=index.name,
+                added=added,
+                _added=names,
+            )
 
     def _refuse(self, look: Look) -> None:
         remedies = {difference.remedy for difference in look.found}

@@ -217,5 +217,5 @@ class OpenSearchStore:
             try:
                 await self._guard.compare()
             except Unavailable as cause:
-                logger.debug("the guard could not check the index: {}", cause)
+                logger.debug("the guard could not check the index: {reason}", reason=cause)
             await trio.sleep(LOOK_PAUSE_S)

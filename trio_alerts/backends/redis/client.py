@@ -290,7 +290,7 @@ class RedisClient(AsyncCoreCommands):
                 connection, failures = await self._reconnect(failures)
                 away_s = trio.current_time() - lost_at
                 logger.debug(
-                    "Redis is back: {address} was away for {away_s:.1f} s", address=self.address, away_s=away_s
+                    "Redis is back: {address} was away for {lasted_s:.1f} s", address=self.address, lasted_s=away_s
                 )
                 self.connection = connection
                 self._back.unpark_all()

@@ -51,7 +51,9 @@ class RedisDeployment:
         if ours is None:
             return
         if await self.read() is None:
-            logger.warning("Redis lost its data: the identity of deployment {} is written back", ours)
+            logger.warning(
+                "Redis lost its data: the identity of deployment {deployment} is written back", deployment=ours
+            )
         if (theirs := await self._keep(ours)) != ours:
             raise foreign_stream(theirs, ours)
 

@@ -74,7 +74,7 @@ class Groups:
         await self._deployment.write_back()  # before a process that starts now takes this server for somebody else's
         for name in self._names:
             if await self.create(name, "0"):
-                logger.debug("the group was missed because of: {}", refused.reply)
+                logger.debug("the group was missed because of: {reason}", reason=refused.reply)
 
     async def look_if_due(self) -> None:
         """Look for losses, if the last look is old enough; reading on makes some servers forget them."""
@@ -98,7 +98,7 @@ class Groups:
                 if self._look_at_s > -math.inf:
                     await self.look_for_losses()
             except Unavailable as cause:
-                logger.debug("nothing is known of losses: {}", cause)
+                logger.debug("nothing is known of losses: {reason}", reason=cause)
 
     async def _look(self, name: str) -> bool:
         """Look at one stream; True if the next read could hide something.

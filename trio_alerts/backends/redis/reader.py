@@ -89,7 +89,7 @@ class RedisReader:
                 await self._client.client_unblock(client_id)
                 await trio.sleep(WAKE_AGAIN_S)
         except Unavailable as cause:
-            logger.debug("the read is not woken, it ends by itself: {}", cause)
+            logger.debug("the read is not woken, it ends by itself: {reason}", reason=cause)
 
     def _share(self, count: int) -> tuple[Sequence[str], int, float]:
         """Return which streams to read now, how many entries of each, and for how long to wait."""

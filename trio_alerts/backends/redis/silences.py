@@ -56,7 +56,9 @@ def _readable(fields: Mapping[bytes, bytes]) -> Iterator[Silence]:
         try:
             silence = _DECODER.decode(document)
         except (msgspec.DecodeError, UnicodeError) as fault:
-            logger.error("silence {silence!r} cannot be read and silences nothing: {}", fault, silence=_text(name))
+            logger.error(
+                "silence {silence!r} cannot be read and silences nothing: {error}", silence=_text(name), error=fault
+            )
             continue
         if silence.id.encode() == name:
             yield silence

@@ -97,7 +97,7 @@ class RedisStream:
         """Look at the server by `survey`, then create what is missing."""
         found = await survey(self._client, self._settings)
         for warning in found.warnings:
-            logger.warning("{}", warning)
+            logger.warning("{warning}", warning=warning)
         for missing in found.missing:
             await self.groups.create(missing.stream, missing.start)
         await self.groups.look_for_losses()

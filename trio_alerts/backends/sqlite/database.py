@@ -68,10 +68,10 @@ class SqliteDatabase:
             schema.refuse_foreign(connection, self.path)  # a peer may have created it since
             if 0 < (version := schema.user_version(connection)) < schema.SCHEMA_VERSION:
                 logger.warning(
-                    "upgrading {} from schema {} to {}, which takes about 5 s a GB",
-                    self.path,
-                    version,
-                    schema.SCHEMA_VERSION,
+                    "upgrading {path} from schema {from_schema} to {to_schema}, which takes about 5 s a GB",
+                    path=self.path,
+                    from_schema=version,
+                    to_schema=schema.SCHEMA_VERSION,
                 )
             schema.create(connection)
         self.guard()
