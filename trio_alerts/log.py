@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Literal
 import msgspec
 from loguru import logger
 
+from trio_alerts.journal import is_journal, with_level
 from trio_alerts.log_sink import LogSink
 from trio_alerts.text import one_line
 
@@ -38,13 +39,13 @@ def set_up_logging(log_format: LogFormat, level: str = "info") -> None:
     Values of variables are never shown: they can be secrets, or payloads.
 
     Args:
-        log_format: `text`, coloured in a terminal, or `json`: one object a line.
+        log_format: `text`, coloured in a terminal, or `json`: one object a line. The journal of systemd gets the level
+            of each line in its own form, and sets the time itself.
         level: The lowest of `LEVELS` to show.
     """
-    render = as_json if log_format == "json" else as_text
     logger.remove()
     logger.add(
-        _Stderr(render), level=level.upper(), format="{message}", colorize=False, backtrace=False, diagnose=False
+        _Stderr(log_format), level=level.upper(), format="{message}", colorize=False, backtrace=False, diagnose=False
     )
     root = logging.getLogger()
     if not any(isinstance(handler, _FromLibraries) for handler in root.handlers):
@@ -54,8 +55,8 @@ def set_up_logging(log_format: LogFormat, level: str = "info") -> None:
 def print_error(text: str) -> None:
     """Print the final error of a command to stderr, after what was logged. Nothing is logged after it."""
     logger.remove()
-    stderr = _Stderr()
-    stderr.write_text(text)
+    stderr = _Stderr("text")
+    stderr.write_text(text, "ERROR")
     stderr.stop()
 
 
@@ -65,16 +66,22 @@ class _Stderr:
     A stream without a descriptor, as tests have, is written to as it is.
     """
 
-    def __init__(self, render: "Callable[[Record], str]" = lambda record: record["message"]) -> None:
-        self._render = render
+    def __init__(self, log_format: LogFormat) -> None:
         self._sink: LogSink | None = None
+        self._to_journal = False
         with contextlib.suppress(AttributeError, OSError, ValueError):
             self._sink = LogSink(sys.stderr.fileno(), _report_dropped)
+            self._to_journal = is_journal(sys.stderr.fileno())
+        self._render: Callable[[Record], str] = as_json if log_format == "json" else as_text
+        if self._to_journal and log_format == "text":
+            self._render = _without_time
 
     def write(self, message: "Message") -> None:
-        self.write_text(self._render(message.record) + "\n")
+        self.write_text(self._render(message.record) + "\n", message.record["level"].name)
 
-    def write_text(self, text: str) -> None:
+    def write_text(self, text: str, level: str) -> None:
+        if self._to_journal:
+            text = with_level(text, level)
         if self._sink is not None:
             self._sink.write(text)
         else:
@@ -92,9 +99,15 @@ def _report_dropped(lines: int) -> None:
 def as_text(record: "Record") -> str:
     """Return a record as a line for people, and the traceback below it."""
     level = record["level"].name
-    line = f"{_time(record)} {level:<8} {one_line(record['message'])}"
+    line = f"{_time(record)} {_without_time(record)}"
     if level in _COLOURS and sys.stderr.isatty() and not os.environ.get("NO_COLOR"):
-        line = f"\x1b[{_COLOURS[level]}m{line}\x1b[0m"
+        first, *below = line.split("\n", 1)
+        line = "\n".join((f"\x1b[{_COLOURS[level]}m{first}\x1b[0m", *below))
+    return line
+
+
+def _without_time(record: "Record") -> str:
+    line = f"{record['level'].name:<8} {one_line(record['message'])}"
     below = "".join(f"\n    {one_line(one)}" for one in record["extra"].get("_below", ()))
     return line + below + _traceback(record, before="\n").rstrip("\n")
 

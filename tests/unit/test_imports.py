@@ -11,7 +11,19 @@ PACKAGE = Path(__file__).parents[2] / "trio_alerts"
 # A room is a module of the package, or one of its folders. Each imports only from rooms of the lines above its own, and
 # from itself: pure data and decisions first, then what reaches out, then the tasks, then what puts them together.
 FLOORS = [
-    {"errors", "clock", "text", "times", "exact_json", "pages", "outcome", "stop_signals", "redaction", "record_ids"},
+    {
+        "errors",
+        "clock",
+        "text",
+        "times",
+        "exact_json",
+        "pages",
+        "outcome",
+        "stop_signals",
+        "redaction",
+        "record_ids",
+        "journal",
+    },
     {"backoff", "http", "log_sink"},
     {"delivery", "event", "deployment", "secret", "batcher", "supervisor", "log"},
     {"record", "ledger", "record_state"},

@@ -4,13 +4,14 @@ import io
 import logging
 import os
 from contextlib import redirect_stderr
+from pathlib import Path
 
 import msgspec
 import pytest
 from loguru import logger
 
 from tests.support.calling import own_logging
-from trio_alerts.log import LogFormat, set_up_logging
+from trio_alerts.log import LogFormat, print_error, set_up_logging
 from trio_alerts.settings.addresses import parse_receiver_url
 
 
@@ -135,3 +136,44 @@ def test_warnings_of_libraries_come_in_our_format(err: io.StringIO) -> None:
         msgspec.json.decode(line)["message"],
         msgspec.json.decode(line)["library"],
     )
+
+
+@pytest.mark.parametrize(
+    ("log_format", "expected"),
+    [
+        ("text", ["<6>INFO     reading Alerts", "<3>ERROR    it broke", "<3>ValueError: seven", "<3>lines"]),
+        ("json", ['<6>{"time":', '<3>{"time":']),
+    ],
+)
+def test_the_journal_reads_the_level_of_each_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, log_format: LogFormat, expected: list[str]
+) -> None:
+    """Also of each line of a traceback; the journal has the time of its own, so that text has none."""
+    with (tmp_path / "journal").open("w+") as err, redirect_stderr(err):
+        there = os.fstat(err.fileno())
+        monkeypatch.setenv("JOURNAL_STREAM", f"{there.st_dev}:{there.st_ino}")
+        with own_logging():
+            set_up_logging(log_format)
+            logger.info("reading {_streams}", _streams="Alerts")
+            logger.opt(exception=ValueError("seven\nlines")).error("it broke")
+        print_error("trio-alerts: the end\n")
+        err.seek(0)
+        lines = err.read().splitlines()
+
+    assert expected == [line[: len(start)] for line, start in zip(lines, expected, strict=False)]
+    assert "<3>trio-alerts: the end" == lines[-1]
+    assert ["<3>"] * (len(lines) - 1) == [line[:3] for line in lines[1:]]
+
+
+@pytest.mark.parametrize("stream", ["", "1:2", "here", "8:0"])
+def test_a_variable_that_names_another_file_is_no_journal(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, stream: str
+) -> None:
+    """A shell that sends stderr to a file leaves `JOURNAL_STREAM` set: the lines in the file are as ever."""
+    monkeypatch.setenv("JOURNAL_STREAM", stream)
+    with (tmp_path / "file").open("w+") as err, redirect_stderr(err):
+        with own_logging():
+            set_up_logging("text")
+            logger.info("well")
+        err.seek(0)
+        assert err.read().endswith("Z INFO     well\n")
