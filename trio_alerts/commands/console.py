@@ -46,7 +46,12 @@ async def _run(address: BindAddress, read_only: bool, settings: Settings) -> Non
             desk = Desk(settings, store)
             await nursery.start(desk.reach_redis)
             where = f"http://{address}{', read-only' if read_only else ''}"
-            logger.info("trio-alerts {version}: the console is at {}", where, version=__version__, address=str(address))
+            logger.info(
+                "trio-alerts {version}: the console is at {_where}",
+                version=__version__,
+                address=str(address),
+                _where=where,
+            )
             app = make_console(desk, read_only=read_only)
             await serve(app, listener, stopping, GRACE_S)  # type: ignore[arg-type] # ASGI, typed by another library
             nursery.cancel_scope.cancel()

@@ -101,7 +101,7 @@ class Desk:
             except StartError as fault:
                 self._fault = str(fault)
                 if not tried:
-                    logger.warning("console: records can be read, and nothing else: {}", fault)
+                    logger.warning("console: records can be read, and nothing else: {reason}", reason=fault)
                     task_status.started()
                 tried = True
                 await trio.sleep(TRIED_EVERY_S)

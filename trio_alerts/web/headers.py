@@ -36,5 +36,5 @@ class Headers:
             await self._app(scope, receive, send_with_headers)
         except Exception as bug:  # noqa: BLE001, one request that fails ends no other
             logger.opt(exception=bug).error(
-                "console: this is a bug: {kind}, at {path!r}", kind=type(bug).__name__, path=scope.get("path")
+                "console: this is a bug: {error!r}, at {url_path!r}", error=bug, url_path=scope.get("path")
             )

@@ -107,7 +107,8 @@ def visitor_of(request: Request) -> Visitor:
 
 def log_change(request: Request, what: str) -> None:
     """Note in the log who has changed something."""
-    logger.info("console: {who} {what}", who=visitor_of(request).name, what=one_line(what), address=_peer(request))
+    visitor = visitor_of(request).name
+    logger.info("console: {visitor} {change}", visitor=visitor, change=one_line(what), address=_peer(request))
 
 
 def _peer(request: Request) -> str:
