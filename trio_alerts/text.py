@@ -1,6 +1,7 @@
-"""Text as a person reads it: one line, nothing hidden in it, durations in words, and the word that was meant."""
+"""Text as a person reads it: one line, nothing hidden in it, durations in words, and its words."""
 
 import difflib
+import re
 from collections.abc import Callable, Iterable
 
 _UNITS = (("d", 86_400), ("h", 3600), ("min", 60))
@@ -31,3 +32,17 @@ def did_you_mean(word: str, known: Iterable[str], spell: Callable[[str], str] = 
     """Return a hint to end a message with, in the spelling of `spell`: ` (did you mean workers?)`, or nothing."""
     closest = difflib.get_close_matches(word, list(known), n=1)
     return f" (did you mean {spell(closest[0])}?)" if closest else ""
+
+
+def words(text: str) -> list[str]:
+    """Return the words of a text, in lower case, as OpenSearch's standard analyzer cuts it (Unicode, annex 29).
+
+    A full stop, colon or apostrophe between two letters, and a stop or comma between two digits, parts no word: `2.4m`,
+    `dao:lumen`. Each Chinese character, and each Japanese one of hiragana, is a word.
+    """
+    return _WORD.findall(_LONE.sub(r" \g<0> ", text.lower()))
+
+
+_LONE = re.compile(r"[\u3041-\u3096\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff]")
+_RUN = r"[\w\u0300-\u036f]+"  # with combining accents
+_WORD = re.compile(rf"{_RUN}(?:(?:(?<=[^\W\d_])[.:'\u2019\u00b7](?=[^\W\d_])|(?<=\d)[.,;'\u2019](?=\d)){_RUN})*")

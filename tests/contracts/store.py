@@ -12,6 +12,7 @@ A test module makes a class of it and says how to get a store:
 The order of IDs is asked for only among IDs of one length and one stream, as they come from one server.
 """
 
+import dataclasses
 import datetime as dt
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
@@ -263,7 +264,7 @@ class StoreContract:
         assert [1] == await _found(tested, RecordFilter(state=["quarantined"]))
         assert [] == await _found(tested, RecordFilter(view=["view"]))
 
-    @pytest.mark.parametrize("name", ["view", "scope", "rule_id", "alert_id"])
+    @pytest.mark.parametrize("name", ["view", "scope", "rule_id", "alert_id", "fingerprint"])
     async def test_filters_match_exactly(self, name: str, tested: TestedStore) -> None:
         """A value is found by itself alone: no case folding, no words, no wildcards, no escapes."""
         values = [
@@ -329,6 +330,138 @@ class StoreContract:
         assert [2, 1, 0] == await _found(tested, RecordFilter(suppressed_by=["silence:1a2b", "night"]))
         assert [1] == await _found(tested, RecordFilter(suppressed_by=["silence:1a2b"], state=["delivered"]))
         assert [] == await _found(tested, RecordFilter(suppressed_by=["silence:1A2B"]))
+
+    @pytest.mark.parametrize("written", ["0x" + "Ab" * 32, "0X" + "AB" * 32, "0x" + "ab" * 32])
+    async def test_hashes_and_addresses_are_found_in_any_case(self, written: str, tested: TestedStore) -> None:
+        """Some producers write checksums into the case of an address, others do not; whoever looks has either."""
+        contents: list[dict[str, Any]] = [
+            {"tx_hash": written},
+            {"addresses": ["0xother", written]},
+            {"contract": written},
+            {"tx_hash": written[:-1], "addresses": [f"{written}0"], "title": written, "labels": {"k": written}},
+            {"block_hash": written, "links": [written], "details": {"tx_hash": written}, "tx": written},
+        ]
+        await _fill(tested, [record(number, None, **fields) for number, fields in enumerate(contents)])
+
+        for asked in ("0x" + "ab" * 32, "0x" + "aB" * 32, "0X" + "AB" * 32):
+            assert [0] == _numbers(await tested.store.search(RecordFilter(tx=[asked]), 10))
+            assert [2, 1] == _numbers(await tested.store.search(RecordFilter(address=[asked]), 10))
+            assert 2 == await tested.store.count(RecordFilter(address=["0xnone", asked]))
+        assert [2, 1] == await _found(tested, RecordFilter(address=["0xnone", written]))
+        assert [] == await _found(tested, RecordFilter(address=[written], tx=[written]))
+        assert [] == await _found(tested, RecordFilter(address=["0x*"], tx=["0x%"]))
+
+    async def test_labels_are_filters_too(self, tested: TestedStore) -> None:
+        """Values of one key are alternatives, keys are joined by and; a value is found under its own key alone."""
+        labels: list[dict[str, str]] = [
+            {"team": "risk", "asset": "LMN"},
+            {"team": "ops", "asset": "LMN"},
+            {"team": "risk"},
+            {"asset": "risk", "team": "Risk"},
+            {"other.team": "risk", "team.other": "risk"},
+        ]
+        await _fill(tested, [record(number, labels=one) for number, one in enumerate(labels)] + [record(5)])
+
+        for wanted, expected in (
+            ([("team", "risk")], [2, 0]),
+            ([("team", "risk"), ("team", "ops")], [2, 1, 0]),
+            ([("team", "risk"), ("asset", "LMN")], [0]),
+            ([("team", "risk"), ("asset", "LMN"), ("team", "ops")], [1, 0]),
+            ([("asset", "risk")], [3]),
+            ([("team", "")], []),
+            ([("nothing", "risk")], []),
+            ([("team.other", "risk")], [4]),
+        ):
+            assert expected == _numbers(await tested.store.search(RecordFilter(label=wanted), 10)), wanted
+            assert len(expected) == await tested.store.count(RecordFilter(label=wanted))
+
+    async def test_labels_match_exactly(self, tested: TestedStore) -> None:
+        """Whatever is in a key or a value: no part of one is taken for the other, for a path or a pattern."""
+        pairs = [
+            ("a", "b=c"),
+            ("a=b", "c"),
+            ("a.b", "c"),
+            ("a", "b.c"),
+            ("a", ""),
+            ("A", "b=c"),
+            ("a", "B=C"),
+            ("*", "*"),
+            ("a b", "c d"),
+            ("größe", "漢字 🚨"),
+            ('say "hi"', 'back\\slash "quoted" / {"a": "b"}'),
+            ("%", "_"),
+            ("labels", "labels.a=b"),
+            ("x" * 256, "y" * 1024),
+            ("x" * 256, "漢" * 1024),
+            ("line", "one\ntwo\t\0three"),
+        ]
+        await _fill(tested, [record(number, labels={key: value}) for number, (key, value) in enumerate(pairs)])
+
+        for number, pair in enumerate(pairs):
+            assert [number] == _numbers(await tested.store.search(RecordFilter(label=[pair]), 100)), pair
+
+    async def test_channels_are_filters_too(self, tested: TestedStore) -> None:
+        """Whatever became of an attempt through them; a name is found as a whole, and nowhere else."""
+        for number, names in enumerate((["pager"], ["pager", "chat"], ["chat"], ["pager-2"], ["Pager"])):
+            channels = tuple(ChannelDelivery(name, "failed") for name in names)
+            delivery = Delivery(state="failed", channels=channels, failed_channels=tuple(names))
+            await _stored(tested.store.create(record(number, delivery, title="pager", labels={"name": "pager"})))
+        await _stored(tested.store.create(record(5, Delivery(state="suppressed", suppressed_by="pager"))))
+
+        assert [1, 0] == await _found(tested, RecordFilter(channel=["pager"]))
+        assert [2, 1, 0] == await _found(tested, RecordFilter(channel=["pager", "chat"]))
+        assert [3] == await _found(tested, RecordFilter(channel=["pager-2"], state=["failed"]))
+        assert [] == await _found(tested, RecordFilter(channel=["pager"], state=["suppressed"]))
+
+    async def test_words_of_the_title_are_filters_too(self, tested: TestedStore) -> None:
+        """All of them, in any order and case, each as a whole; several titles are alternatives."""
+        titles = [
+            "Oracle deviation on Aave v3",
+            "DEVIATION: the oracle is late (0xE846\u2026, 2.4M)",
+            "Oracles deviate",
+            "清算风险 Größe",
+            'It\'s "quoted" \\ 100% of a_b',
+            "x" * 400,
+        ]
+        await _fill(tested, [record(number, title=title) for number, title in enumerate(titles)])
+
+        for words, expected in (
+            (["oracle"], [1, 0]),
+            (["Deviation ORACLE"], [1, 0]),
+            (["oracle, v3!"], [0]),
+            (["late", "v3"], [1, 0]),
+            (["oracle nothing"], []),
+            (["orac"], []),
+            (["0xe846"], [1]),
+            (["2.4m"], [1]),
+            (["风险"], [3]),
+            (["GRÖSSE"], []),
+            (["GRÖßE"], [3]),
+            (["it's quoted"], [4]),
+            (["100"], [4]),
+            (["a_b"], [4]),
+            (["oracle*"], [1, 0]),
+            (["orac*"], []),
+            (["oracle OR late"], []),
+            (["title:oracle"], []),
+            (["-"], []),
+            ([""], []),
+        ):
+            assert expected == _numbers(await tested.store.search(RecordFilter(title=words), 10)), words
+            assert len(expected) == await tested.store.count(RecordFilter(title=words)), words
+
+    async def test_what_only_people_look_for_is_joined_too(self, tested: TestedStore) -> None:
+        """With each other and with the rest, page by page."""
+        for number in range(8):
+            fields: dict[str, Any] = {"tx_hash": f"0xT{number % 2}", "labels": {"n": str(number)}, "title": "A rate"}
+            await _stored(tested.store.create(record(number, view="v" if number < 6 else "w", **fields)))
+        await tested.refresh()
+
+        wanted = RecordFilter(view=["v"], tx=["0xt1"], title=["rate"], channel=["hook"], since=NOW)
+        pages = Pages(partial(tested.store.search, wanted, 2))
+        assert [[5, 3], [1]] == [_numbers(page) async for page in pages]
+        assert 3 == await tested.store.count(wanted)
+        assert [5, 3] == await _found(tested, dataclasses.replace(wanted, label=[("n", "3"), ("n", "5"), ("n", "6")]))
 
     async def test_values_are_alternatives_and_fields_are_joined(self, tested: TestedStore) -> None:
         """Values of one field widen the search, further fields narrow it; an empty filter finds everything."""

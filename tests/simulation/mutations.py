@@ -66,6 +66,13 @@ MUTATIONS = (
         test="tests/unit/backends/opensearch/test_refresh.py",
     ),
     Mutation(
+        "a transaction found only in the case in which it is asked for",
+        "backends/sqlite/conditions.py",
+        "yield lambda document: document.tx_hash.lower() in hashes",
+        "yield lambda document: document.tx_hash in hashes",
+        test="tests/unit/backends/sqlite/test_store.py",
+    ),
+    Mutation(
         "an empty answer taken for a missing index",
         "backends/opensearch/indices.py",
         "found = await self._ask_for(name, ignore_unavailable=False)",

@@ -53,6 +53,11 @@ STATES_BESIDE_A_DOUBT: tuple[State, ...] = ("sending", "retrying", "waiting")
 class RecordFilter:
     """Which records to find; an empty filter finds all. Values of one field are alternatives; fields are joined by and.
 
+    A value is found as it was written, but for `tx` and `address`, found in any case: producers differ in that.
+    `address` looks into the alert's `addresses` and its `contract`. `label` is keys and values: values of one key are
+    alternatives, and each key is a field of its own. `channel` is one of the record's, whatever came of it. `title` is
+    words, all of which stand in the title, in any order and case; see `words`.
+
     The state `in_doubt` finds what has a channel in doubt, while another one is still sent to or retried, too.
     `since` is included and `until` is not; both are compared with `occurred_at`.
     """
@@ -64,6 +69,12 @@ class RecordFilter:
     rule_id: Sequence[str] = ()
     alert_id: Sequence[str] = ()
     suppressed_by: Sequence[str] = ()
+    tx: Sequence[str] = ()
+    address: Sequence[str] = ()
+    label: Sequence[tuple[str, str]] = ()
+    channel: Sequence[str] = ()
+    fingerprint: Sequence[str] = ()
+    title: Sequence[str] = ()
     since: dt.datetime | None = None
     until: dt.datetime | None = None
 

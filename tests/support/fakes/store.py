@@ -15,6 +15,7 @@ from trio_alerts.errors import NewerRecord, RefusedContent, SchemaError, Unavail
 from trio_alerts.ports.hints import Queued
 from trio_alerts.ports.store import STATES_BESIDE_A_DOUBT, Conflict, Counts, Due, RecordFilter, Stored, Vitals
 from trio_alerts.record import Record
+from trio_alerts.text import words
 
 T = TypeVar("T")
 Fault = Literal["down", "answer_lost"]
@@ -239,6 +240,12 @@ class _Keys(msgspec.Struct):
     severity: str = ""
     rule_id: str = ""
     alert_id: str = ""
+    tx_hash: str = ""
+    addresses: tuple[str, ...] = ()
+    contract: str = ""
+    labels: dict[str, str] = msgspec.field(default_factory=dict)
+    fingerprint: str = ""
+    title: str = ""
     occurred_at: dt.datetime | None = None
 
 
@@ -285,12 +292,32 @@ def _matches(record: Record, wanted: RecordFilter) -> bool:
         (wanted.rule_id, keys.rule_id),
         (wanted.alert_id, keys.alert_id),
         (wanted.suppressed_by, record.delivery.suppressed_by),
+        (wanted.fingerprint, keys.fingerprint),
+        ([text.lower() for text in wanted.tx], keys.tx_hash.lower()),
     )
     if not all(value in alternatives for alternatives, value in exact if alternatives):
+        return False
+    if not _has_any(record, keys, wanted):
         return False
     if wanted.state and record.delivery.state not in wanted.state:
         return "in_doubt" in wanted.state and _is_in_doubt(record.delivery) and _is_between(keys, wanted)
     return _is_between(keys, wanted)
+
+
+def _has_any(record: Record, keys: _Keys, wanted: RecordFilter) -> bool:
+    """Tell whether a record has what is looked for among the many that it may have."""
+    addresses = {address.lower() for address in (*keys.addresses, keys.contract)}
+    if wanted.address and not any(address.lower() in addresses for address in wanted.address):
+        return False
+    if wanted.channel and not any(channel.name in wanted.channel for channel in record.delivery.channels):
+        return False
+    by_key: dict[str, list[str]] = {}
+    for key, value in wanted.label:
+        by_key.setdefault(key, []).append(value)
+    if not all(keys.labels.get(key) in values for key, values in by_key.items()):
+        return False
+    has = set(words(keys.title))
+    return not wanted.title or any(set(words(text)) <= has for text in wanted.title if words(text))
 
 
 def _is_between(keys: _Keys, wanted: RecordFilter) -> bool:

@@ -96,16 +96,30 @@ def ids(*argv: str) -> list[str]:
         ("--state suppressed --state failed --severity high", [3, 1]),
         ("--since 2026-11-16T08:00:02Z", [4, 3, 2]),
         ("--until 2026-11-16T09:00:02+01:00", [1]),
+        ("--alert-id alert-2", [2]),
+        ("--tx 0xaBcD", [3]),
+        ("--tx 0xABCD --tx 0x12", [4, 3]),
+        ("--address 0xfeed", [4, 1]),
+        ("--label team=risk", [2, 1]),
+        ("--label team=risk --label team=ops --label asset=", [3]),
+        ("--channel pager", [4]),
+        ("--fingerprint f1 --view a", [1]),
+        ("--title oracle,late", [2]),
         ("--limit 2", [4, 3]),
         ("--view none", []),
     ],
 )
 def test_filters(store: FakeStore, argv: str, expected: list[int]) -> None:
     """Options of one name are alternatives, different ones are joined by and; the newest comes first."""
-    store.put(record(1, view="a", occurred_at="2026-11-16T08:00:01Z"))
-    store.put(record(2, view="a", severity="low", occurred_at="2026-11-16T08:00:02Z"))
-    store.put(record(3, view="b", scope="x:y", occurred_at="2026-11-16T08:00:03Z"))
-    store.put(record(4, retrying(), rule_id="r2", severity="info", occurred_at="2026-11-16T08:00:04Z"))
+    texts: list[dict[str, object]] = [
+        {"view": "a", "fingerprint": "f1", "labels": {"team": "risk"}, "addresses": ["0xFEED"]},
+        {"view": "a", "severity": "low", "labels": {"team": "risk"}, "title": "The oracle is late"},
+        {"view": "b", "scope": "x:y", "labels": {"team": "ops", "asset": ""}, "tx_hash": "0xABCD"},
+        {"rule_id": "r2", "severity": "info", "contract": "0xFeed", "tx_hash": "0x12", "fingerprint": "f1"},
+    ]
+    for number, fields in enumerate(texts, 1):
+        delivery = retrying() if number == 4 else None
+        store.put(record(number, delivery, occurred_at=f"2026-11-16T08:00:0{number}Z", **fields))
 
     assert [f"{number}-0" for number in expected] == ids(*argv.split())
 
@@ -191,6 +205,10 @@ def test_nothing_found(store: FakeStore) -> None:
         ("--limit 0", "must be a whole number from 1 to 1,000,000, not '0'"),
         ("--limit ²", "must be a whole number from 1 to 1,000,000, not '²'"),
         ("--since yesterday", "'yesterday' is not a date or time"),
+        ("--label team", "'team' is not KEY=VALUE, as in team=risk"),
+        ("--label =risk", "'=risk' is not KEY=VALUE, as in team=risk"),
+        ("--title …", "there is no word in '…'"),
+        ("--tx \udcff", r"'\udcff' is not UTF-8"),
     ],
 )
 def test_bad_filters(store: FakeStore, argv: str, expected: str) -> None:

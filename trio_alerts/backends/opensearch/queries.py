@@ -1,7 +1,7 @@
 """What is asked of OpenSearch about records, in its query language, and the types of the answers. Pure, no I/O."""
 
 import datetime as dt
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from msgspec import Struct
@@ -30,7 +30,7 @@ def due(now: dt.datetime, until: dt.datetime, after: Due | None) -> dict[str, An
     queued = _all(_has("delivery.queues"), {"terms": {"delivery.state": list(IN_A_QUEUE)}})
     waiting = [{"range": {"delivery.next_attempt_at": {"lte": _instant(until)}}}, cut, queued]
     beyond = {"range": {"record_id": {"gt": after.id}}} if after else _has("record_id")
-    return _all({"bool": {"should": waiting}}, beyond)
+    return _all(_any(waiting), beyond)
 
 
 def search(wanted: RecordFilter, after: Sequence[Any] = ()) -> dict[str, Any]:
@@ -42,18 +42,36 @@ def search(wanted: RecordFilter, after: Sequence[Any] = ()) -> dict[str, Any]:
         "rule_id": wanted.rule_id,
         "alert_id": wanted.alert_id,
         "delivery.suppressed_by": wanted.suppressed_by,
+        "tx_hash": wanted.tx,  # the normalizer of these fields lowers what is looked for, too
+        "delivery.channels.name": wanted.channel,
+        "fingerprint": wanted.fingerprint,
     }
     times = {"gte": wanted.since, "lt": wanted.until}
     bounds = {bound: _instant(time) for bound, time in times.items() if time is not None}
     exact = [{"terms": {name: list(alternatives)}} for name, alternatives in values.items() if alternatives]
     exact += [_in_states(wanted.state)] if wanted.state else []
+    exact += [_labelled(key, wanted.label) for key in dict.fromkeys(key for key, _ in wanted.label)]
+    if wanted.address:
+        exact.append(_any({"terms": {name: list(wanted.address)}} for name in ("addresses", "contract")))
+    if wanted.title:
+        exact.append(_any({"match": {"title": {"query": one, "operator": "and"}}} for one in wanted.title))
     between = [{"range": {"occurred_at": bounds}}] if bounds else []
     return _all(*exact, *between, _older(*after) if after else _has("record_id"))
 
 
+def _labelled(key: str, labels: Sequence[tuple[str, str]]) -> dict[str, Any]:
+    """Match what has the label, with one of its values.
+
+    A `flat_object` keeps `key=value` for each of its fields, in which `a=b` and `c` look like `a` and `b=c`; and the
+    values by themselves, which tell them apart.
+    """
+    values = [value for one, value in labels if one == key]
+    return _any(_all({"term": {f"labels.{key}": value}}, {"term": {"labels": value}}) for value in values)
+
+
 def _in_states(states: Sequence[str]) -> dict[str, Any]:
     named = {"terms": {"delivery.state": list(states)}}
-    return {"bool": {"should": [named, _DOUBT]}} if "in_doubt" in states else named
+    return _any([named, _DOUBT]) if "in_doubt" in states else named
 
 
 def _older(entry_order: str | None, record_id: str) -> dict[str, Any]:
@@ -67,11 +85,15 @@ def _older(entry_order: str | None, record_id: str) -> dict[str, Any]:
         return _all(unordered, lower_id)
     lower = {"range": {"entry_order": {"lt": entry_order}}}
     same = _all({"term": {"entry_order": entry_order}}, lower_id)
-    return _all(_has("record_id"), {"bool": {"should": [lower, same, unordered]}})
+    return _all(_has("record_id"), _any([lower, same, unordered]))
 
 
 def _has(field: str) -> dict[str, Any]:
     return {"exists": {"field": field}}
+
+
+def _any(alternatives: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
+    return {"bool": {"should": list(alternatives)}}
 
 
 def _all(*filters: Mapping[str, Any]) -> dict[str, Any]:
@@ -84,7 +106,7 @@ def _instant(time: dt.datetime) -> str:
 
 
 _BESIDE = _all({"terms": {"delivery.state": list(STATES_BESIDE_A_DOUBT)}}, _has("delivery.in_doubt_channels"))
-_DOUBT: Mapping[str, Any] = {"bool": {"should": [{"term": {"delivery.state": "in_doubt"}}, _BESIDE]}}
+_DOUBT: Mapping[str, Any] = _any([{"term": {"delivery.state": "in_doubt"}}, _BESIDE])
 
 
 # --- figures ---------------------------------------------------------------------------------------------------------

@@ -17,10 +17,11 @@ from functools import cache
 import msgspec
 
 from trio_alerts.backends.readable import due_record, readable_records
+from trio_alerts.backends.sqlite.conditions import IN_DOUBT, condition, microseconds
 from trio_alerts.backends.sqlite.schema import ENTRY_ORDER, snapshot
 from trio_alerts.errors import RefusedContent
 from trio_alerts.exact_json import Timestamp
-from trio_alerts.ports.store import STATES_BESIDE_A_DOUBT, Counts, Due, RecordFilter, Stored, Vitals
+from trio_alerts.ports.store import Counts, Due, RecordFilter, Stored, Vitals
 from trio_alerts.record import Record, unreadable
 from trio_alerts.record_ids import entry_order
 
@@ -165,7 +166,7 @@ def search(
 def _page(
     connection: sqlite3.Connection, wanted: RecordFilter, count: int, position: Position | None
 ) -> list[tuple[str, str, str]]:
-    where, values = _conditions(wanted)
+    where, values = condition(connection, wanted)
     if position:
         # As it came out of the file: the ID of a row that somebody else wrote may be no UTF-8, or a blob.
         order, last = position
@@ -182,7 +183,7 @@ def _page(
 
 def count(connection: sqlite3.Connection, wanted: RecordFilter) -> int:
     """Count the matching records."""
-    where, values = _conditions(wanted)
+    where, values = condition(connection, wanted)
     (found,) = connection.execute(f"SELECT count(*) FROM records WHERE {where}", values).fetchone()  # noqa: S608
     return int(found)
 
@@ -195,7 +196,7 @@ def counts(connection: sqlite3.Connection, now: dt.datetime) -> Counts:
         (overdue,) = connection.execute(
             "SELECT count(*) FROM records WHERE state = 'retrying' AND next_attempt_us < ?", (late,)
         ).fetchone()
-        (in_doubt,) = connection.execute(f"SELECT count(*) FROM records WHERE {_DOUBT}").fetchone()  # noqa: S608
+        (in_doubt,) = connection.execute(f"SELECT count(*) FROM records WHERE {IN_DOUBT}").fetchone()  # noqa: S608
     counted: Counter[str] = Counter()
     for state, count in by_state:
         counted[state if isinstance(state, str) else repr(state)] += count
@@ -226,31 +227,6 @@ def vitals(connection: sqlite3.Connection) -> Vitals:
         oldest = next(filter(None, (_moment(first_at) for (first_at,) in oldest_first)), None)
         (repeated,) = connection.execute("SELECT count(alert_id) - count(DISTINCT alert_id) FROM records").fetchone()
     return Vitals(oldest, repeated)
-
-
-_DOUBT = f"""(state = 'in_doubt' OR state IN ({", ".join(f"'{state}'" for state in STATES_BESIDE_A_DOUBT)})
-    AND json_valid(document) AND json_type(document, '$.delivery.in_doubt_channels') IS NOT NULL)"""
-
-
-def _conditions(wanted: RecordFilter) -> tuple[str, list[str | int | bytes]]:
-    """Return what follows WHERE, with its values; the names in it are ours."""
-    terms = ["true"]
-    values: list[str | int | bytes] = []
-    for column in ("view", "scope", "severity", "state", "rule_id", "alert_id"):
-        alternatives: Sequence[str] = getattr(wanted, column)
-        if alternatives:
-            term = f"{column} IN ({', '.join('?' * len(alternatives))})"
-            terms.append(f"({term} OR {_DOUBT})" if column == "state" and "in_doubt" in alternatives else term)
-            values += alternatives
-    if wanted.suppressed_by:  # seldom asked for, so without a column
-        said = "json_extract(iif(json_valid(document), document, '{}'), '$.delivery.suppressed_by')"
-        terms.append(f"{said} IN ({', '.join('?' * len(wanted.suppressed_by))})")
-        values += wanted.suppressed_by
-    for term, moment in (("occurred_us >= ?", wanted.since), ("occurred_us < ?", wanted.until)):
-        if (value := _microseconds(moment)) is not None:
-            terms.append(term)
-            values.append(value)
-    return " AND ".join(terms), values
 
 
 def lenient_text(raw: bytes) -> str:
@@ -285,8 +261,6 @@ class _Keys(msgspec.Struct, frozen=True):
 
 
 _KEYS = msgspec.json.Decoder(_Keys)
-_EPOCH = dt.datetime(1970, 1, 1, tzinfo=dt.UTC)
-_MICROSECOND = dt.timedelta(microseconds=1)
 
 
 def _moment(text: str) -> dt.datetime | None:
@@ -297,4 +271,4 @@ def _moment(text: str) -> dt.datetime | None:
 
 
 def _microseconds(moment: dt.datetime | None) -> int | None:
-    return None if moment is None else (moment - _EPOCH) // _MICROSECOND
+    return None if moment is None else microseconds(moment)
