@@ -745,9 +745,16 @@ MUTATIONS = (
     Mutation(
         "hints of before the clock was set back are left as they are",
         "pipeline/sweep.py",
-        "if set_back:",
-        "if False:",
+        "to_recall = to_recall and not await _recalled(pipeline)",
+        "to_recall = False",
         test="tests/unit/pipeline/test_clock_jumps.py",
+    ),
+    Mutation(
+        "hints that could not be recalled are given up",
+        "pipeline/sweep.py",
+        "        return False\n    return True",
+        "        return True\n    return True",
+        test="tests/unit/pipeline/test_clock_jumps.py::test_hints_that_cannot_be_recalled_hold_up_no_sweep",
     ),
     Mutation(
         "the sweep forgets the queues",

@@ -33,7 +33,7 @@ async def sweep_records(backlog: Backlog, pipeline: Pipeline) -> None:
 
     Without an answer (a full Redis takes no turn) every process sweeps for itself, since no hints are taken then.
     """
-    jumps, next_s = pipeline.clock.jumps, trio.current_time()
+    jumps, next_s, to_recall = pipeline.clock.jumps, trio.current_time(), False
     while not pipeline.stopping.is_set():
         began_s = trio.current_time()
         ours, steady_s = began_s >= next_s, 0.0
@@ -43,10 +43,10 @@ async def sweep_records(backlog: Backlog, pipeline: Pipeline) -> None:
         except Unavailable as cause:
             logger.debug("the sweep has no turn: {reason}", reason=cause)
         if ours:
-            set_back, jumps = pipeline.clock.jumps != jumps and pipeline.clock.set_back, pipeline.clock.jumps
+            to_recall |= pipeline.clock.jumps != jumps and bool(pipeline.clock.set_back)
+            jumps = pipeline.clock.jumps
+            to_recall = to_recall and not await _recalled(pipeline)
             try:
-                if set_back:
-                    await pipeline.hints.recall_due()
                 await _sweep(steady_s, backlog, pipeline)
                 await pipeline.hints.end_sweep()
                 await report_what_needs_a_human(pipeline)
@@ -56,6 +56,16 @@ async def sweep_records(backlog: Backlog, pipeline: Pipeline) -> None:
             next_s = max(began_s + EVERY_S, ended_s + (ended_s - began_s))
         left_s = next_s - trio.current_time()
         await pipeline.pause(left_s if 0 < left_s < ASK_EVERY_S else ASK_EVERY_S)
+
+
+async def _recalled(pipeline: Pipeline) -> bool:
+    """Let all hints be looked at again; False if that was refused: the sweep is made, and the next one tries again."""
+    try:
+        await pipeline.hints.recall_due()
+    except Unavailable as cause:
+        logger.debug("hints of before the clock was set back stay as they are: {}", cause)
+        return False
+    return True
 
 
 async def _sweep(steady_s: float, backlog: Backlog, pipeline: Pipeline) -> None:

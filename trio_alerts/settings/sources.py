@@ -267,6 +267,11 @@ def _contradictions(settings: Settings, given: Mapping[str, _Given]) -> Iterator
         if name in given and wrong:
             yield {name, other}, f"{name} ({given[name].origin}): {rule}"
 
+    for name in settings.streams:
+        if (tagged := f"{{{name}}}") in settings.streams:
+            rule = f"{name!r} and {tagged!r} would share their keys in Redis, dead letters included"
+            yield {"streams"}, f"streams ({given['streams'].origin}): {rule}"
+
 
 def _contradictions_of_channels(settings: Settings) -> Iterator[tuple[set[str], str]]:
     networks = AllowedNetworks.of(settings.networks)

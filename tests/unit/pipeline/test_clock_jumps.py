@@ -117,6 +117,19 @@ async def test_retries_need_no_lock(autojump_clock: MockClock) -> None:
     assert ["delivered"] == list(world.states.values())
 
 
+async def test_hints_that_cannot_be_recalled_hold_up_no_sweep(autojump_clock: MockClock) -> None:
+    """The sweep is made all the same, and the next one tries it again; then it is done."""
+    world = World()
+    async with world.serving(world.pipeline()):
+        await trio.sleep(10)
+        world.server.fail_next("recall_due", "down", 1)
+        world.server.jump(-HOUR_S)
+        await trio.sleep(20)
+        assert (2, 1) == (len(world.store.called("due")), len(world.server.called("recall_due")))
+        await trio.sleep(120)
+        assert (4, 2) == (len(world.store.called("due")), len(world.server.called("recall_due")))
+
+
 async def test_turns_are_taken_in_the_end(autojump_clock: MockClock) -> None:
     """One process of two while the lock works; both when somebody keeps it."""
     world = World()

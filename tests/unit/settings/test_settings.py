@@ -551,6 +551,13 @@ def test_stream_and_streams_exclude_each_other(toml: TomlFile) -> None:
     assert ("a", "b") == load(STREAMS="a,b").stream_names
 
 
+def test_streams_that_would_share_their_keys_are_refused(toml: TomlFile) -> None:
+    """What lies beside a stream has its name in braces, unless that has braces already."""
+    rule = "'a' and '{a}' would share their keys in Redis, dead letters included"
+    assert [f"streams ({toml.path}: streams): {rule}"] == toml.problems_of('streams = ["{a}", "b", "a"]')
+    assert ("{a}1", "a", "{b}") == load(STREAMS="{a}1,a,{b}").stream_names
+
+
 def test_a_ca_file_without_certificates_is_refused_with_all_other_faults(tmp_path: Path) -> None:
     """CA files are loaded when settings are read, so a wrong one is found before any backend is asked."""
     empty = tmp_path / "ca.pem"

@@ -1,4 +1,8 @@
-"""Names of the keys that belong to a stream, all in its own cluster slot."""
+"""Names of the keys that belong to a stream, all in its own cluster slot.
+
+No two things share a key, although groups may have colons in their names: what follows a group's name, a channel's or a
+lock's, has none. The one exception, the streams `a` and `{a}`, is refused by the settings.
+"""
 
 
 def dead_letter_key(stream: str) -> str:
