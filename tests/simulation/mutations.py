@@ -66,6 +66,13 @@ MUTATIONS = (
         test="tests/unit/backends/opensearch/test_refresh.py",
     ),
     Mutation(
+        "old records taken for new ones by who follows",
+        "operations/following.py",
+        "if _place(one) >= self._floor and self._states",
+        "if self._states",
+        test="tests/unit/operations/test_following.py",
+    ),
+    Mutation(
         "a transaction found only in the case in which it is asked for",
         "backends/sqlite/conditions.py",
         "yield lambda document: document.tx_hash.lower() in hashes",

@@ -1,7 +1,7 @@
 """Records as operators work with them: found, looked up, changed."""
 
 import secrets
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
@@ -83,14 +83,25 @@ class Operator:
         raise Unavailable(f"the store took none of {MOST_ROUNDS} writes of record {record_id!r}, and does not show why")
 
 
-async def newest_records(store: AlertStore, wanted: RecordFilter, limit: int) -> tuple[list[Record], int]:
-    """Return at most `limit` matching records, the newest first, and how many match in all."""
+@dataclass(frozen=True, slots=True)
+class Found:
+    """Records, the newest first; how many match in all; and whether more follow the last of these."""
+
+    records: Sequence[Record]
+    matching: int
+    more: bool
+
+
+async def newest_records(store: AlertStore, wanted: RecordFilter, limit: int, after: Record | None = None) -> Found:
+    """Return at most `limit` matching records, the newest first, or those that follow the place of `after`."""
     found: list[Record] = []
-    async for page in Pages[Record](lambda last: store.search(wanted, min(PAGE, limit - len(found)), last)):
+    async for page in Pages[Record](
+        lambda last: store.search(wanted, min(PAGE, limit + 1 - len(found)), last or after)
+    ):
         found.extend(page)
-        if len(found) == limit:
-            return found, await store.count(wanted)
-    return found, len(found)
+        if len(found) > limit:
+            return Found(found[:limit], await store.count(wanted), more=True)
+    return Found(found, len(found) if after is None else await store.count(wanted), more=False)
 
 
 async def all_states(store: AlertStore) -> dict[str, State]:

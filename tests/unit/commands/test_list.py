@@ -2,7 +2,7 @@
 
 import datetime as dt
 import re
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 
 import msgspec
@@ -79,7 +79,7 @@ def test_what_is_suppressed_says_by_whom(store: FakeStore) -> None:
 def ids(*argv: str) -> list[str]:
     called = call("list", "--json", *argv)
     assert 0 == called.exit_code
-    assert called.err == "" or called.err.endswith("; --limit shows more\n")
+    assert called.err == "" or msgspec.json.decode(called.err)["message"].endswith(" shows the next")
     return [msgspec.json.decode(one)["record_id"] for one in called.out.splitlines()]
 
 
@@ -124,16 +124,109 @@ def test_filters(store: FakeStore, argv: str, expected: list[int]) -> None:
     assert [f"{number}-0" for number in expected] == ids(*argv.split())
 
 
-@pytest.mark.parametrize("argv", [(), ("--json",)])
-def test_how_many_there_are_is_told_if_there_are_more(store: FakeStore, argv: tuple[str, ...]) -> None:
+def test_how_many_there_are_is_told_if_there_are_more(store: FakeStore) -> None:
     """On standard error, so that it is in nobody's data; filters count, and what is complete needs no line."""
     for number in range(100, 352):
         store.put(record(number, view="a" if number < 150 else "b"))
 
-    assert "50 of 252; --limit shows more\n" == call("list", *argv).err
-    assert "1 of 50; --limit shows more\n" == call("list", "--view", "a", "--limit", "1", *argv).err
-    assert "" == call("list", "--view", "a", *argv).err
-    assert "" == call("list", "--limit", "252", *argv).err
+    assert re.fullmatch(r"50 of 252; --after \S+ shows the next\n", call("list").err)
+    assert re.fullmatch(r"1 of 50; --after \S+ shows the next\n", call("list", "--view", "a", "--limit", "1").err)
+    assert "" == call("list", "--view", "a").err
+    assert "" == call("list", "--limit", "252").err
+
+    note = msgspec.json.decode(call("list", "--json", "--view", "a", "--limit", "1").err)
+    assert ["message", "shown", "matching", "after"] == list(note)
+    assert (1, 50) == (note["shown"], note["matching"])
+
+
+@pytest.mark.parametrize("limit", ["1", "3", "7", "8", "50"])
+def test_pages_follow_each_other_while_alerts_come_in(limit: str, store: FakeStore) -> None:
+    """By the cursor that the page before ended with: nothing is missing, nothing comes twice, and what is new waits."""
+    for number in range(1, 9):
+        store.put(record(number, view="a"))
+
+    found: list[str] = []
+    after: list[str] = []
+    for page in range(9):
+        called = call("list", "--json", "--view", "a", "--limit", limit, *after)
+        found += [msgspec.json.decode(one)["record_id"] for one in called.out.splitlines()]
+        store.put(record(100 + page, view="a"))
+        if not called.err:
+            break
+        after = ["--after", msgspec.json.decode(called.err)["after"]]
+    assert [f"{number}-0" for number in range(8, 0, -1)] == found
+
+
+@pytest.mark.parametrize(
+    "cursor", ["", "x", "W251bGwsIjEtMCJd!", "WzEsIjEtMCJd", "ÄÖ", "1-0", "bnVsbA", "WyJhIiwiXHVkODAwIl0"]
+)
+def test_a_broken_cursor_is_refused(cursor: str, store: FakeStore) -> None:
+    """Cut, changed, or something else: exit code 2, and nothing is asked."""
+    called = call("list", "--after", cursor)
+    assert (2, []) == (called.exit_code, store.calls)
+    assert f"{cursor!r} is not a cursor; copy the one that the page before ended with" in called.err
+
+
+class Interrupting:
+    """Lets something happen before each look of `list --follow`, in place of the pause; interrupts it at the end."""
+
+    def __init__(self, *events: Callable[[], object]) -> None:
+        self.events = list(events)
+        self.pauses_s: list[float] = []
+
+    async def __call__(self, pause_s: float) -> None:
+        await trio.lowlevel.checkpoint()
+        if not pause_s:  # the fake's own
+            return
+        self.pauses_s.append(pause_s)
+        if not self.events:
+            raise KeyboardInterrupt
+        self.events.pop(0)()
+
+
+def test_follow_shows_what_comes_and_what_changes(store: FakeStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The newest last, then each that is new or in another state, once; an interrupt is a clean end."""
+    for number in range(1, 6):
+        store.put(record(number))
+    pauses = Interrupting(
+        lambda: store.put(record(7)),
+        lambda: store.put(record(3, retrying())),
+        lambda: None,
+        lambda: store.put(record(6)),
+    )
+    monkeypatch.setattr(trio, "sleep", pauses)
+
+    called = call("list", "--follow", "--limit", "2")
+    rows = [line.split("\t") for line in called.out.splitlines()]
+    expected = [("4-0", "suppressed"), ("5-0", "suppressed"), ("7-0", "suppressed"), ("3-0", "retrying")]
+    assert list(list_records.COLUMNS) == rows[0]
+    assert [*expected, ("6-0", "suppressed")] == [(row[0], row[3]) for row in rows[1:]]
+    assert (0, "") == (called.exit_code, called.err)
+    assert {list_records.LOOK_PAUSE_S} == set(pauses.pauses_s)
+
+
+def test_follow_survives_an_outage_with_one_line(store: FakeStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    """However long it lasts; what came meanwhile is shown after it, and the next outage is told again."""
+    store.put(record(1))
+
+    def goes_away() -> None:
+        store.fail_next("search", "down", times=3)
+        store.put(record(2))
+
+    nothing = [lambda: None] * 3
+    monkeypatch.setattr(trio, "sleep", Interrupting(goes_away, *nothing, goes_away, *nothing))
+
+    called = call("list", "--follow", "--json", "--state", "suppressed")
+    assert ["1-0", "2-0"] == [msgspec.json.decode(line)["record_id"] for line in called.out.splitlines()]
+    line = {"message": "the store is down; what comes meanwhile is shown when it answers again"}
+    assert (0, [line, line]) == (called.exit_code, [msgspec.json.decode(one) for one in called.err.splitlines()])
+
+
+def test_follow_begins_with_the_newest(store: FakeStore) -> None:
+    """A place among old records is for pages."""
+    called = call("list", "--follow", "--after", "WyIxIiwiMS0wIl0")
+    assert 2 == called.exit_code
+    assert "--follow begins with the newest records" in called.err
 
 
 def test_default_limit_is_fifty(store: FakeStore) -> None:

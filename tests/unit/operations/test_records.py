@@ -63,8 +63,11 @@ async def test_more_than_a_page_is_fetched_page_by_page(desk: Desk, monkeypatch:
     for number in range(10, 20):
         desk.put(number, FAILED)
 
-    found, matching = await newest_records(desk.store, RecordFilter(), 7)
+    found = await newest_records(desk.store, RecordFilter(), 7)
 
-    assert ([f"{number}-0" for number in range(19, 12, -1)], 10) == ([record.id for record in found], matching)
+    assert [f"{number}-0" for number in range(19, 12, -1)] == [record.id for record in found.records]
+    assert (10, True) == (found.matching, found.more)
     assert 3 == len(desk.store.called("search"))
-    assert 10 == len((await newest_records(desk.store, RecordFilter(), 50))[0])
+    rest = await newest_records(desk.store, RecordFilter(), 3, found.records[-1])
+    assert (["12-0", "11-0", "10-0"], 10, False) == ([one.id for one in rest.records], rest.matching, rest.more)
+    assert 10 == len((await newest_records(desk.store, RecordFilter(), 50)).records)
