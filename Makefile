@@ -79,8 +79,8 @@ docs: $(READY) ## Write what the documentation takes from the code: settings, th
 
 lock: $(READY) ## Resolve the dependencies anew, to the newest and to the lowest versions that pyproject.toml allows
 	@$(INSTALL) --require-hashes -r requirements/uv.txt || $(call NEEDS_INDEX,requirements/uv.txt)
-	$(RESOLVE) requirements/dev.txt --extra embedded --group dev pyproject.toml
-	$(RESOLVE) requirements/lowest.txt --extra embedded --group dev --resolution lowest-direct pyproject.toml
+	$(RESOLVE) requirements/dev.txt --extra embedded --extra otel --group dev pyproject.toml
+	$(RESOLVE) requirements/lowest.txt --extra embedded --extra otel --group dev --resolution lowest-direct pyproject.toml
 	echo uv | $(RESOLVE) requirements/uv.txt -
 
 clean: ## Remove what the targets above made

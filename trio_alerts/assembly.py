@@ -18,6 +18,7 @@ from trio_alerts.ports.store import AlertStore
 from trio_alerts.routing.routes import Routing
 from trio_alerts.settings.settings import ChannelSettings, Settings
 from trio_alerts.store import open_store
+from trio_alerts.tracing.switch import open_tracing
 
 StoreOpener: TypeAlias = Callable[[Settings], AbstractAsyncContextManager[AlertStore]]
 
@@ -34,11 +35,12 @@ async def open_pipeline(settings: Settings, open_store: StoreOpener = open_store
     fault_point = FaultPoint(os.environ.get("TRIO_ALERTS_FAULT", ""))
     clock = ServerClock()
     async with AsyncExitStack() as opened:
+        tracing = await opened.enter_async_context(open_tracing(settings.consumer, os.environ))
         stream = await opened.enter_async_context(open_redis_stream(settings))
         store = await opened.enter_async_context(open_store(settings))
-        transport = make_transport(settings)
+        transport = make_transport(settings, tracing.transport if tracing else TrioTransport)
         opened.push_async_callback(transport.aclose)
-        yield Pipeline(
+        pipeline = Pipeline(
             settings=settings,
             stream=stream,
             upkeep=stream.upkeep,
@@ -51,11 +53,14 @@ async def open_pipeline(settings: Settings, open_store: StoreOpener = open_store
             clock=clock,
             fault_point=fault_point,
         )
+        if tracing:
+            tracing.trace(pipeline)
+        yield pipeline
 
 
-def make_transport(settings: Settings) -> TrioTransport:
+def make_transport(settings: Settings, kind: type[TrioTransport] = TrioTransport) -> TrioTransport:
     """Make the transport that all channels share; the caller closes it."""
-    return TrioTransport(networks=AllowedNetworks.of(settings.networks), connect_timeout_s=settings.connect_timeout_s)
+    return kind(networks=AllowedNetworks.of(settings.networks), connect_timeout_s=settings.connect_timeout_s)
 
 
 def make_channels(

@@ -24,6 +24,34 @@ class Mutation:
 
 MUTATIONS = (
     Mutation(
+        "a variable of systemd's taken for the journal, wherever stderr leads",
+        "journal.py",
+        'return os.environ.get("JOURNAL_STREAM") == f"{there.st_dev}:{there.st_ino}"',
+        'return bool(there) and "JOURNAL_STREAM" in os.environ',
+        test="tests/unit/test_log.py::test_a_variable_that_names_another_file_is_no_journal",
+    ),
+    Mutation(
+        "the lines of a traceback without their level",
+        "journal.py",
+        'return "".join(f"<{_NUMBERS[level]}>{line}" for line in text.splitlines(keepends=True))',
+        'return f"<{_NUMBERS[level]}>{text}"',
+        test="tests/unit/test_log.py::test_the_journal_reads_the_level_of_each_line",
+    ),
+    Mutation(
+        "what an exception says is in a span",
+        "tracing/steps.py",
+        "type(fault).__name__",
+        "str(fault)",
+        test="tests/unit/tracing/test_steps.py::test_an_exception_shows_its_name_alone",
+    ),
+    Mutation(
+        "each retry in a trace of its own",
+        "tracing/context.py",
+        "_ROOT_ID.set(given or _made_from(record_id, deployment))",
+        "_ROOT_ID.set(given or None)",
+        test="tests/unit/tracing/test_steps.py::test_retries_are_in_the_same_trace",
+    ),
+    Mutation(
         "what is drained leaves no hint of its lease",
         "pipeline/drainer.py",
         "hints, lease_s = self.pipeline.hints, self.pipeline.settings.lease_s",

@@ -33,6 +33,7 @@ FLOORS = [
     {"ports", "settings"},
     {"reminders", "routing", "channels", "backends", "backends.redis", "backends.opensearch", "backends.sqlite"},
     {"pipeline", "store", "operations"},
+    {"tracing"},
     {"assembly"},
     {"demo", "web"},
     {"commands"},
@@ -65,6 +66,7 @@ BORDERS = {
     "opensearchpy": "backends.opensearch",
     "sqlite3": "backends.sqlite",
     "httptools": "http",
+    "opentelemetry": "tracing",
 }
 
 

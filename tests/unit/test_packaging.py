@@ -3,6 +3,7 @@
 import re
 import tomllib
 from importlib.metadata import packages_distributions
+from itertools import chain
 from pathlib import Path
 
 import pytest
@@ -17,7 +18,11 @@ LOCKS = sorted(REQUIREMENTS.glob("*.txt"))
 METADATA = tomllib.loads((REQUIREMENTS.parent / "pyproject.toml").read_text())
 PROJECT = METADATA["project"]
 DATA = {"tzdata"}  # zoneinfo reads it where the system has no time zones
-DIRECT = PROJECT["dependencies"] + PROJECT["optional-dependencies"]["embedded"] + METADATA["dependency-groups"]["dev"]
+DIRECT = [
+    *PROJECT["dependencies"],
+    *chain.from_iterable(PROJECT["optional-dependencies"].values()),
+    *METADATA["dependency-groups"]["dev"],
+]
 
 
 @pytest.mark.parametrize("lock", LOCKS, ids=lambda lock: lock.name)

@@ -2,7 +2,7 @@
 
 import trio
 
-from trio_alerts.alert import Entry, parse_entry
+from trio_alerts.alert import Entry
 from trio_alerts.errors import NewerRecord, ParseFault, RefusedContent
 from trio_alerts.pipeline.attempt import Outcomes, notify, update
 from trio_alerts.pipeline.claim import Claim, Disposition, claim_again, persist
@@ -32,7 +32,7 @@ async def process_entry(entry: Entry, pipeline: Pipeline) -> Disposition:
     try:
         if entry.deliveries > pipeline.settings.max_deliveries:
             return await reject_poison(entry, pipeline)
-        alert = parse_entry(entry, pipeline.clock.now())  # 1 parse
+        alert = pipeline.parse(entry, pipeline.clock.now())  # 1 parse
         await trio.lowlevel.checkpoint()
         await pipeline.fault_point.reach("after_parse")
         claim = await persist(entry, alert, pipeline)  # 2 persist

@@ -1,13 +1,16 @@
 """What the tasks of one process share: its ports, its settings, and what is going on."""
 
-from collections.abc import Iterator, Mapping
+import datetime as dt
+from collections.abc import Awaitable, Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from itertools import count
 from random import Random
+from typing import Any, TypeAlias
 
 import trio
 
+from trio_alerts.alert import Alert, Entry, parse_entry
 from trio_alerts.backoff import RetryPolicy
 from trio_alerts.clock import ServerClock
 from trio_alerts.pipeline.agenda import Agenda
@@ -29,12 +32,16 @@ from trio_alerts.routing.routes import Routing
 from trio_alerts.routing.silences import SilenceCache
 from trio_alerts.settings.settings import Settings
 
+# What a worker does with one alert; see `run_worker`.
+Carry: TypeAlias = Callable[[Any, "Pipeline"], Awaitable[None]]
+
 
 @dataclass(kw_only=True)
 class Pipeline:
     """The shared state of the tasks of one process. One is made per service; nothing here is global.
 
-    `faults` are unexpected exceptions, `deployment` is the identity that both backends keep.
+    `faults` are unexpected exceptions, `deployment` is the identity that both backends keep. `parse` and `traced` are
+    where tracing takes its place: see `tracing/steps.py`.
     """
 
     settings: Settings
@@ -52,6 +59,8 @@ class Pipeline:
     stopping: trio.Event = field(default_factory=trio.Event)
     faults: list[Exception] = field(default_factory=list)
     deployment: str = ""
+    parse: Callable[[Entry, dt.datetime], Alert] = parse_entry
+    traced: Callable[[Carry], Carry] = lambda carry: carry
 
     def __post_init__(self) -> None:
         self.in_flight = InFlight(self.settings.workers)

@@ -14,9 +14,10 @@ Work = Entry | Claim  # a claim is a retry that the redriver has made ours
 
 async def run_worker(receive: trio.MemoryReceiveChannel[Work], pipeline: Pipeline) -> None:
     """Carry alerts, one at a time, until the channel is closed."""
+    carry = pipeline.traced(_carry)
     with receive:
         async for work in receive:
-            await _carry(work, pipeline)
+            await carry(work, pipeline)
 
 
 async def _carry(work: Work, pipeline: Pipeline) -> None:
