@@ -22,6 +22,7 @@ from trio_alerts.channels.file import FileSettings
 from trio_alerts.channels.pagerduty import PagerDutySettings
 from trio_alerts.channels.slack import SlackSettings
 from trio_alerts.channels.webhook import WebhookSettings
+from trio_alerts.channels.webhook_formats import Format
 from trio_alerts.http.transport import TrioTransport
 from trio_alerts.outcome import Retry
 from trio_alerts.ports.channel import Channel
@@ -71,15 +72,39 @@ def read_pagerduty(request: bytes) -> dict[str, Any]:
     return {**read_text(payload["summary"]), **{name: text.rstrip("\n") for name, text in details.items()}}
 
 
-class TestWebhook(HttpContract):
-    """A webhook: the alert as it is, and HTTP's own words for what becomes of it."""
+def read_webhook(request: bytes) -> dict[str, Any]:
+    return read_event(msgspec.json.decode(http.split(request)[2]))
 
-    tested = TestedChannel(
+
+def read_cloudevent(request: bytes) -> dict[str, Any]:
+    return read_event(msgspec.json.decode(http.split(request)[2])["data"])
+
+
+def read_alertmanager(request: bytes) -> dict[str, Any]:
+    [alert] = msgspec.json.decode(http.split(request)[2])["alerts"]
+    said: dict[str, Any] = {"title": "", "description": ""} | alert["labels"] | alert["annotations"]
+    return said | {"title": said.get("summary", ""), "rule_id": said.get("alertname", "")}
+
+
+def as_alertmanager_says(fields: Mapping[str, str]) -> dict[str, str]:
+    """Return the fields that its body has a place for; a description of several lines hides nothing."""
+    names = ("title", "severity", "view", "scope", "rule_id", "alert_id", "network", "team")
+    said = {name: fields[name] for name in names if fields.get(name)}
+    return said | {"description": visible(fields.get("description", ""))}
+
+
+def webhook(
+    format_: Format,
+    read: Callable[[bytes], Mapping[str, Any]],
+    shows: Callable[[Mapping[str, str]], Mapping[str, str]] = lambda fields: fields,
+) -> TestedChannel:
+    return TestedChannel(
         settings=lambda url: WebhookSettings(
             name="pager",
             url=parse_receiver_url(f"{url}/s3cret".replace("://", "://someone:pa55word@")),
             secret=Secret(KEY),
             headers={"X-Api-Key": Secret("t0ken")},
+            format=format_,
         ),
         secrets=("s3cret", "pa55word", base64.b64encode(b"someone:pa55word").decode(), "t0ken", KEY),
         accepts=answer(204).replace(b"Content-Length: 2\r\n\r\nok", b"\r\n"),
@@ -87,8 +112,27 @@ class TestWebhook(HttpContract):
         fails=answer(503),
         limits=answer(429, b"Retry-After: 90"),
         limited=Retry,
-        read=lambda request: read_event(msgspec.json.decode(http.split(request)[2])),
+        read=read,
+        shows=shows,
     )
+
+
+class TestWebhook(HttpContract):
+    """A webhook: the alert as it is, and HTTP's own words for what becomes of it."""
+
+    tested = webhook("alert", read_webhook)
+
+
+class TestCloudEvents(HttpContract):
+    """A webhook with the alert in an envelope."""
+
+    tested = webhook("cloudevents", read_cloudevent)
+
+
+class TestAlertmanager(HttpContract):
+    """A webhook with what Alertmanager would post."""
+
+    tested = webhook("alertmanager", read_alertmanager, as_alertmanager_says)
 
 
 class TestSlackBot(HttpContract):
