@@ -16,6 +16,7 @@ from tests.support.program import Site, stop, wait_until
 from tests.support.receiver import Script, Step
 from tests.support.servers import ReceiverServer
 from tests.unit.test_alert import EVENT
+from trio_alerts.backends.redis.keys import gate_key
 
 
 class Desk(Site):
@@ -376,3 +377,76 @@ def test_what_a_silence_kept_back_is_found_and_sent(desk: Desk, receiver: Receiv
         assert 0 == stop(worker)
     assert 5 == receiver.totals().requests
     assert {"seen": 4, "delivered": 4, "balanced": True} == desk.audit()
+
+
+LIMITED = """
+[[channels]]
+name = "desk"
+url = "{url}/desk"
+{limit}
+
+[[channels]]
+name = "spare"
+url = "{url}/spare"
+
+[[routes]]
+match = {{ view = "Bridges" }}
+channels = ["spare"]
+
+[[routes]]
+channels = ["desk"]
+"""
+
+
+def in_queue(desk: Desk, channel: str) -> list[str]:
+    """Ask the store itself which records wait in a channel's queue."""
+    if desk.opensearch is None:
+        asked = "SELECT records.id FROM records, json_each(document, '$.delivery.queues') WHERE json_each.value = ?"
+        with closing(sqlite3.connect(desk.store_url.removeprefix("sqlite:///"))) as connection:
+            found = connection.execute(f"{asked} ORDER BY records.id DESC", (channel,))
+            return [record_id for (record_id,) in found]
+    search = f"/{desk.index}/_search?q=delivery.queues:{channel}&sort=record_id:desc"
+    return [hit["_id"] for hit in desk.opensearch.request("GET", search)[1]["hits"]["hits"]]
+
+
+def test_what_waits_is_found_and_can_go_another_way(desk: Desk, receiver: ReceiverServer) -> None:
+    """By its queue, by its state and in figures; by itself it goes through the channel that it waits for, once."""
+    config = desk.folder / "limited.toml"
+    config.write_text(LIMITED.format(url=receiver.url, limit="rate_per_s = 0.001"))
+    del desk.settings["webhook_url"]
+    desk.settings["config"] = str(config)
+    with desk.client() as client:  # the channel's next token is 1,000 s away
+        seconds, microseconds = client.time()
+        client.hset(gate_key(desk.stream, GROUP, "desk"), "tat", (seconds + 1000) * 1_000_000 + microseconds)
+    with desk.running() as worker:
+        later, latest = desk.emit(alert_id="later"), desk.emit(alert_id="latest")
+        elsewhere = desk.emit(alert_id="elsewhere", view="Bridges")
+        desk.until("delivered", "waiting", "waiting")
+        assert [latest, later] == in_queue(desk, "desk")
+        assert [] == in_queue(desk, "spare")
+        found = [json.loads(line) for line in desk.out("list", "--json", "--state", "waiting").splitlines()]
+        assert [latest, later] == [record["record_id"] for record in found]
+        assert {"seen": 3, "delivered": 1, "waiting": 2, "balanced": True} == desk.audit()
+        stats = desk.stats()
+        assert {"delivered": 1, "waiting": 2} == stats["states"]
+        assert (0, 0) == (stats["overdue"], stats["in_doubt"])
+        assert 0 < stats["oldest_undelivered_s"] < 300
+
+        assert "it waits for desk to take it, and is sent by itself" in desk.out("redeliver", later, exit_code=1)
+        assert "0 due now" in desk.out("redeliver", "--state", "waiting")
+        assert "desk takes it by itself, once it can" in desk.out("redeliver", later, "--through", "desk", exit_code=1)
+        told = desk.out("redeliver", "--state", "waiting", "--through", "spare")
+        assert [f"{latest}\tis due now through spare", f"{later}\tis due now through spare"] == told.splitlines()[:2]
+        wait_until(lambda: receiver.totals().accepted == 3, "both went to the spare", desk)
+        desk.until("delivered", "waiting", "waiting")
+        assert [latest, later] == in_queue(desk, "desk")
+        assert 0 == stop(worker), desk.log()
+
+    config.write_text(LIMITED.format(url=receiver.url, limit=""))
+    with desk.running() as worker:
+        desk.until(*["delivered"] * 3)
+        assert 0 == stop(worker), desk.log()
+    assert [] == in_queue(desk, "desk")
+    requests = Counter((request.path, request.webhook_id) for request in receiver.ledger().requests)
+    both = [(path, record_id) for path in ("/desk", "/spare") for record_id in (later, latest)]
+    assert dict.fromkeys([*both, ("/spare", elsewhere)], 1) == requests
