@@ -38,7 +38,9 @@ def process(world: World, consumer: str = "me") -> Pipeline:
 
 @pytest.fixture
 def world() -> World:
-    return World(channels=[FakeChannel("slack"), FakeChannel("pager")])
+    world = World(channels=[FakeChannel("slack"), FakeChannel("pager")])
+    world.channels["old-pager"] = world.channels["pager"]  # or it would wait for a process that knows it
+    return world
 
 
 async def admitted(pipeline: Pipeline, *names: str, severity: str = "high") -> Delivery:
@@ -52,7 +54,6 @@ def states(delivery: Delivery) -> list[str]:
 
 async def test_a_channel_that_is_well_and_has_no_rate_costs_no_command(world: World, autojump_clock: MockClock) -> None:
     """Nor does its other name."""
-    world.channels["old-pager"] = world.channels["pager"]
     pipeline = process(world)
     begun = first_attempt(("pager", "old-pager"), "me/1", NOW, 60.0)
     assert begun is await unless_closed(begun, alert(), pipeline)
