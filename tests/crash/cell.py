@@ -250,6 +250,13 @@ class RunningCell:
         self.until_gone(count)
         self.until(lambda: self.crew.ready, "their successors read")
 
+    def kill_all(self) -> None:
+        """Let all workers die at once; return when their successors read."""
+        ended = len(self.crew.ends)
+        for worker in self.crew.living:
+            worker.signal(signal.SIGKILL)
+        self.until_ended(ended + self.plan.size)
+
     def until_emitted(self) -> None:
         """Wait for the end of `emit`."""
         self.producer.join()

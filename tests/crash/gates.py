@@ -31,13 +31,6 @@ def _until_open(cell: RunningCell) -> None:
     time.sleep(2.0)  # all have heard of it, and what was under way has ended
 
 
-def _kill_all(cell: RunningCell) -> None:
-    ended = len(cell.crew.ends)
-    for worker in cell.crew.living:
-        worker.signal(signal.SIGKILL)
-    cell.until_ended(ended + cell.plan.size)
-
-
 def _limited(cell: RunningCell) -> None:
     """Half of the alerts wait at any time; the workers that let them wait, and those that drain them, die."""
     cell.begin()
@@ -70,11 +63,11 @@ def _kept_its_rate(cell: RunningCell) -> str:
 def _opened(cell: RunningCell) -> None:
     """The breaker opens; all workers die while it is open, and again while the probe is under way: half open."""
     _begin_down(cell)
-    _kill_all(cell)
+    cell.kill_all()
     cell.servers.receiver.set_scripts({"/hook": Script([Step(fault="hang")])})
     before = _sent(cell)
     cell.until(lambda: _sent(cell) > before, "a probe is sent")
-    _kill_all(cell)
+    cell.kill_all()
     cell.notes += ["4 killed", f"{_sent(cell) - before} sent while it was open"]
     cell.servers.receiver.set_scripts({"/hook": WELL})
 

@@ -2,7 +2,16 @@
 
 from collections.abc import Mapping
 
-from tests.crash import chaos, gates, outages_of_receivers, outages_of_redis, outages_of_the_store, processes, silences
+from tests.crash import (
+    chaos,
+    configurations,
+    gates,
+    outages_of_receivers,
+    outages_of_redis,
+    outages_of_the_store,
+    processes,
+    silences,
+)
 from tests.crash.cell import Cell
 
 FAMILIES: Mapping[str, tuple[Cell, ...]] = {
@@ -12,6 +21,7 @@ FAMILIES: Mapping[str, tuple[Cell, ...]] = {
     "Receivers": outages_of_receivers.CELLS,
     "Silences": silences.CELLS,
     "Gates": gates.CELLS,
+    "Configuration": configurations.CELLS,
     "Chaos": chaos.CELLS,
 }
 CELLS: Mapping[str, Cell] = {cell.name: cell for cells in FAMILIES.values() for cell in cells}

@@ -76,9 +76,7 @@ def _all_killed(cell: RunningCell) -> None:
     for round_ in (1, 2):
         cell.until_accepted(40 * round_)
         cell.until(lambda: cell.crew.ready, "all workers read")
-        for worker in cell.crew.living:
-            worker.signal(signal.SIGKILL)
-        cell.until_ended(2 * round_)
+        cell.kill_all()
     cell.notes.append("4 killed")
 
 
@@ -88,9 +86,7 @@ def _killed_in_retries(cell: RunningCell) -> None:
     cell.emit(per_s=400)
     cell.until_emitted()
     cell.until_requested(ALERTS + ALERTS // 3 + 40)
-    for worker in cell.crew.living:
-        worker.signal(signal.SIGKILL)
-    cell.until_ended(2)
+    cell.kill_all()
     cell.notes.append("2 killed")
 
 
@@ -101,9 +97,7 @@ def _killed_in_fallbacks(cell: RunningCell) -> None:
     cell.emit(per_s=400)
     cell.until_emitted()
     cell.until(lambda: _sent_to(cell, "spare") >= LONE // 4, "the fallbacks are under way")
-    for worker in cell.crew.living:
-        worker.signal(signal.SIGKILL)
-    cell.until_ended(2)
+    cell.kill_all()
     # Now it refuses for good: its breaker closes, and what waits for it fails.
     cell.servers.receiver.set_scripts({"/hook": Script([Step(410)]), "/spare": Script([Step(200, delay_s=0.2)])})
     cell.notes.append("2 killed")
