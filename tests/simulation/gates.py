@@ -124,14 +124,14 @@ class GatePromises:
     def send_begins(self, who: "Incarnation", channel: str, record: Record) -> None:
         """Check that a send is granted, where it must be."""
         self._check_share(who, channel, record.id)
-        settings = next(one for one in who.pipeline.settings.channels if one.name == channel)
+        settings = next(one for one in who.pipeline.settings.channels if channel in one.names)
         if settings.rate_per_s is not None:
             self._grants[channel] -= 1
             if self._grants[channel] < 0:
                 self._promises.breach("P8", f"{who.name} sends {record.id} through {channel}, which granted nothing")
-        gate = self._server.gates.get((STREAM, GROUP, channel))
+        gate = self._server.gates.get((STREAM, GROUP, settings.name))
         if gate is not None and gate.open_s is not None:
-            self._check_probe(who, channel, self._server.time() - gate.open_s)
+            self._check_probe(who, settings.name, self._server.time() - gate.open_s)
         elif settings.rate_per_s is not None:
             self._check_order(who, channel, record)
 

@@ -25,6 +25,7 @@ SILENT_WITHIN_S = 1.0  # and what an attempt takes that had begun: up to CALLS, 
 CALLS = 5
 FAR_S = 0.5  # with a server so far away, a process may rightly think that it could not check the silences
 MAY_ACCEPT = ("sending", "retrying", "waiting", "in_doubt")
+GIVEN_UP = ("given up: it waited", "given up: no process")
 SLACK_S = 0.1  # what a process may be wrong about the server's time
 HINTED_WITHIN_S = 10.0  # beside the lease of a hint whose taker died: a look, a claim, a wait for a lock
 SWEPT_WITHIN_S = 75.0  # the sweep that finds what no hint says, both time-outs, and a wait for a worker
@@ -55,6 +56,8 @@ class HeldBack:
         if delivery.state != "quarantined" and any(getattr(delivery, of) != getattr(follows, of) for of in FOLLOWS):
             self._promises.breach("P2", f"{after.id} is not what follows from its channels: {delivery}")
         for one in delivery.channels:
+            if (one.last_error or "").startswith("a bug"):
+                self._promises.breach("P4", f"{after.id} was sent through {one.name}: {one.last_error}")
             if one.fallback_of and one.state == "spared" and (one.in_doubt or emitted.accepted[one.name]):
                 self._promises.breach("P3", f"{after.id}: the fallback {one.name} was spared, and may have got it")
         if was is not None:
@@ -71,7 +74,7 @@ class HeldBack:
         """Check that a fallback goes out no sooner than it must, and that no wait ends in the first hour."""
         after, earlier = {one.name: one for one in now.channels}, {one.name: one for one in was.channels}
         for one in was.channels:
-            if one.state == "waiting" and (after[one.name].last_error or "").startswith("given up: it waited"):
+            if one.state == "waiting" and (after[one.name].last_error or "").startswith(GIVEN_UP):
                 self._promises.breach(
                     "P1", f"{record_id} waited for {one.name} in vain, in the first hour after a break"
                 )

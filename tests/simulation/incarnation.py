@@ -96,7 +96,7 @@ class Incarnation:
             silences=FakeSilences(around.server, settings),
             hints=WatchedHints(around.server, settings, around.promises),
             gates=WatchedGates(around.server, settings, around.promises),
-            channels=around.receivers,
+            channels={name: around.receivers[name] for channel in settings.channels for name in channel.names},
             routing=_Routing(settings, self, around.promises),
             random=chance,
             who=self,

@@ -1174,6 +1174,12 @@ MUTATIONS = (
         "tests/unit/pipeline/test_admission.py::test_a_retry_that_finds_its_gate_closed_waits",
     ),
     Mutation(
+        "what waits under a channel's old name is left there",
+        "pipeline/state.py",
+        "dict.fromkeys(one.names, ChannelGate",
+        "dict.fromkeys([one.name], ChannelGate",
+    ),
+    Mutation(
         "every arrival asks a channel whose breaker is open",
         "pipeline/admission.py",
         'if closed is None or (probe and closed.why == "breaker"):',

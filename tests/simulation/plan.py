@@ -34,6 +34,7 @@ What = Literal[
     "flush",  # the stream's server comes back without its data
     "neighbour",  # another deployment starts on our store, with a server or with a group (`how`) of its own
 ]
+Change = Literal["", "added", "removed", "renamed"]
 KINDS = ("good", "suppressed", "bad", "refused", "poison", "lethal", "newline")
 MOODS = ("busy", "gone", "hang", "reset", "unreachable", "slow", "gateway", "overloaded", "limited", "dismissive")
 # `some`: of several gathered writes, some are rejected. The last two hit only writes to the store: an index that takes
@@ -80,6 +81,10 @@ class Plan(Struct, frozen=True, omit_defaults=True):
             started before cannot read; 0: all are of one version.
         fallback_after_s: How long receivers have to accept an alert before it goes to one more, `FALLBACK`; 0: it never
             does.
+        change: What a new configuration does to the last channel; processes that start at `changed_at_s` or later
+            have it, and in the end all know the channel: what was removed is there again. Empty: there is one
+            configuration.
+        changed_at_s: When.
         rate_per_s: How many alerts the first receiver takes a second, by its settings; 0: any number.
         burst: And how many at once.
         events: What happens, in order of time.
@@ -102,6 +107,8 @@ class Plan(Struct, frozen=True, omit_defaults=True):
     refuses_every_s: float = 0.0
     upgraded_from_s: float = 0.0
     fallback_after_s: float = 0.0
+    change: Change = ""
+    changed_at_s: float = 0.0
     rate_per_s: float = 0.0
     burst: int = 1
     events: tuple[Event, ...] = ()
@@ -145,10 +152,12 @@ def plan_of(seed: int) -> Plan:
         plan = _with_fallback(chance, plan)
     if chance.random() < 0.4 and theme != "backlog":
         plan = _with_gates(chance, plan)
+    if chance.random() < 0.3 and len(plan.receivers) > 1:
+        plan = _with_change(chance, plan)
     return plan
 
 
-PRIMARIES, FALLBACK = ("webhook", "pager"), "mail"
+PRIMARIES, FALLBACK, RENAMED = ("webhook", "pager"), "mail", "renamed"
 CHANNELS = (*PRIMARIES, FALLBACK)
 POISON = ("poison", "lethal")
 THEMES: dict[str, tuple[What, ...]] = {  # what happens, as often as it is named
@@ -230,6 +239,19 @@ def _with_gates(chance: Random, plan: Plan) -> Plan:
         happening.append(Event(at_s, what, slot, round(chance.uniform(0.1, 8.0), 3)))
     events = tuple(sorted((*plan.events, *happening), key=lambda event: event.at_s))
     return replace(plan, rate_per_s=rate_per_s, burst=chance.randint(1, 4), events=events)
+
+
+def _with_change(chance: Random, plan: Plan) -> Plan:
+    """Let one process after the other get another configuration, while the channel that it is about fails."""
+    at_s, gap_s = round(chance.uniform(0.1, 6.0), 3), chance.choice((1.0, 4.0, 10.0))
+    happening = [
+        Event(0.0, "mood", 0, round(chance.uniform(2.0, 20.0), 3), plan.receivers[-1], chance.choice(_FAILING)),
+        *(Event(at_s + gap_s * slot, chance.choice(("stop", "kill")), slot, 0.5) for slot in range(plan.slots)),
+        Event(at_s + 1.0, "emit", number=4, target="good"),
+    ]
+    change: Change = chance.choice(("added", "removed", "renamed"))
+    events = tuple(sorted((*plan.events, *happening), key=lambda event: event.at_s))
+    return replace(plan, change=change, changed_at_s=at_s, events=events)
 
 
 def _upgrade(chance: Random, at_s: float) -> list[Event]:

@@ -10,11 +10,12 @@ from typing import cast
 import trio
 from loguru import logger
 
+from tests.simulation.configuration import configured
 from tests.simulation.history import History
 from tests.simulation.incarnation import Incarnation, Surroundings
 from tests.simulation.network import Backend, Killed, Network, Nonsense
 from tests.simulation.operators import Operators
-from tests.simulation.plan import FALLBACK, PRIMARIES, Event, Plan
+from tests.simulation.plan import FALLBACK, PRIMARIES, RENAMED, Event, Plan
 from tests.simulation.promises import Promises, WatchedStore
 from tests.simulation.receiver import Receiver
 from tests.simulation.schedule import OWNER, FreezingQueue, run_repeatably, scheduler_fingerprint
@@ -56,7 +57,7 @@ def simulate(plan: Plan, *, log: bool = False) -> Report:
 
 
 def settings_of(plan: Plan) -> Settings:
-    """Return what all processes have in common: everything is short, in the proportions of the defaults."""
+    """Return the settings before any change: everything is short, in the proportions of the defaults."""
     names, after_s = PRIMARIES[: plan.channels], plan.fallback_after_s or None
     fallback = (FALLBACK,) if after_s else ()
     send_timeout_s = 9.0 if plan.long_sends else 2.5
@@ -148,18 +149,19 @@ class Simulation:
         )
         self.network.changed = self.server.changed
         self.server.wire = self.store.wire = self.network
-        self.promises = Promises(settings, plan.hold, self.server, self.store, self.history)
+        hold = (*plan.hold, *(RENAMED,) * (plan.receivers[-1] in plan.hold))
+        self.promises = Promises(settings, hold, self.server, self.store, self.history)
         self.promises.network = self.network
         self.store.promises = self.promises
         self.store.refuses = lambda record: self.promises.ledger[record.id].kind == "refused"
         self.network.before_effect = self._before_effect
         self.network.after_effect = self.promises.after_effect
+        slowest_s = 1.1 * settings.send_timeout_s
         self.receivers = {
-            channel.name: Receiver(
-                channel.name, self.network, self.promises, self.history, 1.1 * settings.send_timeout_s
-            )
-            for channel in settings.channels
+            name: Receiver(name, self.network, self.promises, self.history, slowest_s)
+            for name in (*plan.receivers, RENAMED)
         }
+        self.receivers[RENAMED].moods = self.receivers[plan.receivers[-1]].moods  # the same one
         self._operators = Operators(self.server, self.store, self.promises, self.history, Random(plan.chance + 1))
         self._around = Surroundings(
             self.server,
@@ -187,7 +189,8 @@ class Simulation:
             number += 1
             name = f"p{slot}" if self.plan.fixed_names else f"p{slot}.{number}"
             chance = Random(f"{self.plan.chance}/{slot}/{number}")
-            who = Incarnation(slot, dataclasses.replace(self._settings, consumer=name), self._around, chance)
+            settings = dataclasses.replace(self._configured(trio.current_time()), consumer=name)
+            who = Incarnation(slot, settings, self._around, chance)
             self.living[slot] = self.promises.living[name] = who
             await who.live()
             self._check_end(who)
@@ -195,6 +198,9 @@ class Simulation:
             with trio.move_on_after(self._restart_s[slot]):
                 await self._ending.wait()
             self._restart_s[slot] = RESTART_S
+
+    def _configured(self, born_at_s: float) -> Settings:
+        return configured(self._settings, self.plan, born_at_s, final=born_at_s >= self.promises.healed_at_s)
 
     def _check_end(self, who: Incarnation) -> None:
         bugs = [fault for fault in who.ended_by if not isinstance(fault, AlertError | Killed | Nonsense)]
@@ -337,7 +343,8 @@ class Simulation:
         for who in self.living.values():
             who.traps.clear()
             who.resume()
-            if not who.newer:  # the upgrade goes on to its end
+            is_last = who.pipeline.settings.channels == self._configured(self.promises.healed_at_s).channels
+            if not (who.newer and is_last):  # the upgrade goes on to its end, and so does the change
                 who.stop()
         rest_by_s = trio.current_time() + REST_S
         while unfinished := self.promises.unfinished():

@@ -91,6 +91,8 @@ def plans() -> st.SearchStrategy[Plan]:
         refuses_every_s=st.sampled_from((0.0, 2.0)),
         upgraded_from_s=st.sampled_from((0.0, 2.0)),
         fallback_after_s=st.sampled_from((0.0, 1.0, 15.0)),
+        change=st.sampled_from(("", "", "added", "removed", "renamed")),
+        changed_at_s=st.sampled_from((1.0, 4.0)),
         rate_per_s=st.sampled_from((0.0, 2.0)),
         events=happening.map(lambda chosen: (first, *sorted(chosen, key=lambda event: event.at_s))),
     )
