@@ -4,7 +4,7 @@ The other half of `transitions.py`, and as pure; both are drawn in `docs/state-m
 """
 
 import datetime as dt
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 
 from msgspec.structs import replace
 
@@ -103,11 +103,7 @@ def turned_away(begun: Delivery, names: Collection[str], now: dt.datetime, wait_
         now: The server's time.
         wait_s: For how long they may wait, all in all.
     """
-    channels = tuple(
-        in_queue(channel, now, wait_s) if channel.state == "sending" and channel.name in names else channel
-        for channel in begun.channels
-    )
-    return _taken_back(begun, channels, now)
+    return _taken_back(begun, names, lambda channel: in_queue(channel, now, wait_s), now)
 
 
 def unconfigured(begun: Delivery, unknown: Collection[str], now: dt.datetime) -> Delivery:
@@ -116,19 +112,12 @@ def unconfigured(begun: Delivery, unknown: Collection[str], now: dt.datetime) ->
     They wait for a process that knows them, for `UNCONFIGURED_FOR`; the time that they may wait for their receivers
     stands still. Else it is as `turned_away`.
     """
-    channels = tuple(
-        replace(
-            channel,
-            state="waiting",
-            attempts=channel.attempts - 1,
-            unconfigured_since=now,
-            next_attempt_at=now + UNCONFIGURED_FOR,
-        )
-        if channel.state == "sending" and channel.name in unknown
-        else channel
-        for channel in begun.channels
-    )
-    return _taken_back(begun, channels, now)
+
+    def set_aside(channel: ChannelDelivery) -> ChannelDelivery:
+        ends_at, attempts = now + UNCONFIGURED_FOR, channel.attempts - 1
+        return replace(channel, state="waiting", attempts=attempts, unconfigured_since=now, next_attempt_at=ends_at)
+
+    return _taken_back(begun, unknown, set_aside, now)
 
 
 def configured(
@@ -162,11 +151,11 @@ def silenced(begun: Delivery, silence_id: str, why: str, now: dt.datetime) -> De
         why: Its reason.
         now: The server's time.
     """
-    channels = tuple(
-        replace(channel, state="suppressed", attempts=channel.attempts - 1) if channel.state == "sending" else channel
-        for channel in begun.channels
-    )
-    after = _taken_back(begun, channels, now)
+
+    def suppressed(channel: ChannelDelivery) -> ChannelDelivery:
+        return replace(channel, state="suppressed", attempts=channel.attempts - 1)
+
+    after = _taken_back(begun, [channel.name for channel in begun.channels], suppressed, now)
     return replace(after, suppressed_by=f"{SILENCE}{silence_id}", reason=why)
 
 
@@ -186,8 +175,14 @@ def silence_lifted(delivery: Delivery, owner: str, now: dt.datetime) -> Delivery
     return replace(summed_up(delivery, channels, now), owner=owner, suppressed_by=None, reason=None)
 
 
-def _taken_back(begun: Delivery, channels: Channels, now: dt.datetime) -> Delivery:
-    """Return the state of an attempt of which these channels are left: through none of them, it was not made."""
+def _taken_back(
+    begun: Delivery, names: Collection[str], become: Callable[[ChannelDelivery], ChannelDelivery], now: dt.datetime
+) -> Delivery:
+    """Return the state of an attempt that is not made through these channels; through none at all, it was not made."""
+    channels = tuple(
+        become(channel) if channel.state == "sending" and channel.name in names else channel
+        for channel in begun.channels
+    )
     after = summed_up(begun, channels, now)
     if after.state == "sending":
         return after

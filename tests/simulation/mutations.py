@@ -939,14 +939,14 @@ MUTATIONS = (
     Mutation(
         "a channel that is not known here waits by the clock of its own queue",
         "held_back.py",
-        "            next_attempt_at=now + UNCONFIGURED_FOR,\n",
-        "            next_attempt_at=channel.next_attempt_at,\n",
+        "unconfigured_since=now, next_attempt_at=ends_at",
+        "unconfigured_since=now",
         "tests/unit/test_held_back.py::test_a_channel_that_a_process_does_not_know_waits_for_one_that_does",
     ),
     Mutation(
         "who does not know a channel keeps the others back as well",
         "held_back.py",
-        'if channel.state == "sending" and channel.name in unknown',
+        'if channel.state == "sending" and channel.name in names',
         'if channel.state == "sending"',
         "tests/unit/test_held_back.py::test_a_channel_that_a_process_does_not_know_waits_for_one_that_does",
     ),

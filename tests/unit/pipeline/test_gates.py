@@ -1,7 +1,8 @@
 """Breakers over several processes: what opens one, what never does, and what the log says of it."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
 
 import pytest
 import trio
@@ -25,6 +26,16 @@ def is_open(pipeline: Pipeline) -> bool:
     return pipeline.channel_gates[CHANNEL].view.open_s is not None
 
 
+@asynccontextmanager
+async def watched(*pipelines: Pipeline) -> AsyncIterator[trio.Nursery]:
+    """Let processes exchange what they see of their channels, until the block ends."""
+    async with trio.open_nursery() as tasks:
+        for pipeline in pipelines:
+            await tasks.start(watch_gates, pipeline)
+        yield tasks
+        tasks.cancel_scope.cancel()
+
+
 async def feed(pipeline: Pipeline, outcomes: Sequence[Outcome | Later], per_s: float, first: int = 0) -> None:
     """Note outcomes of different alerts, so many a second."""
     for number, outcome in enumerate(outcomes, first):
@@ -35,14 +46,11 @@ async def feed(pipeline: Pipeline, outcomes: Sequence[Outcome | Later], per_s: f
 async def test_ten_failures_open_it_in_every_process(world: World, lines: list[str], autojump_clock: MockClock) -> None:
     """Five in each of two processes, within four seconds; one of them says so, and a third one knows too."""
     pipelines = [world.pipeline(name) for name in ("a", "b", "c")]
-    async with trio.open_nursery() as tasks:
-        for one in pipelines:
-            await tasks.start(watch_gates, one)
+    async with watched(*pipelines) as tasks:
         tasks.start_soon(feed, pipelines[0], [BUSY] * 5, 1.3)
         await feed(pipelines[1], [BUSY] * 5, 1.3, 5)
         await trio.sleep(2.0)
         assert [True, True, True] == [is_open(one) for one in pipelines]
-        tasks.cancel_scope.cancel()
     (line,) = [one for one in lines if "takes no alerts" in one]
     assert "channel webhook takes no alerts: 10 in a row have failed" in line
     assert "one is tried every 30 s; the last answer: answered 503" in line
@@ -54,15 +62,12 @@ async def test_two_failures_in_a_hundred_never_open_it(
     """3,000 a second over three processes, and the failures all in one of them that accepts hardly anything."""
     pipelines = [world.pipeline(name) for name in ("a", "b", "c")]
     seconds = 20
-    async with trio.open_nursery() as tasks:
-        for one in pipelines:
-            await tasks.start(watch_gates, one)
+    async with watched(*pipelines):
         async with trio.open_nursery() as feeds:
             feeds.start_soon(feed, pipelines[0], [BUSY] * (60 * seconds), 60.0)
             for number in (1, 2):
                 feeds.start_soon(feed, pipelines[number], [Accepted(200)] * (1470 * seconds), 1470.0)
         assert [False] * 3 == [is_open(one) for one in pipelines]
-        tasks.cancel_scope.cancel()
     assert [] == [one for one in lines if "takes no alerts" in one]
     exchanges = len(world.server.called("exchange"))
     assert exchanges <= 3 * seconds * 3
@@ -73,9 +78,7 @@ async def test_an_acceptance_closes_it_at_once_for_all(
 ) -> None:
     """The line says how long it took, and how many attempts; nothing of before counts any more."""
     ours, theirs = world.pipeline("a"), world.pipeline("b")
-    async with trio.open_nursery() as tasks:
-        await tasks.start(watch_gates, ours)
-        await tasks.start(watch_gates, theirs)
+    async with watched(ours, theirs):
         await feed(ours, [BUSY] * 12, 4.0)
         await trio.sleep(60.0)
         assert is_open(theirs)
@@ -84,7 +87,6 @@ async def test_an_acceptance_closes_it_at_once_for_all(
         assert not is_open(ours)
         await trio.sleep(1.0)
         assert (False, True) == (is_open(theirs), theirs.channel_gates[CHANNEL].is_free)
-        tasks.cancel_scope.cancel()
     (line,) = [one for one in lines if "takes alerts again" in one]
     assert re.search(r"after 6[12] s and 12 failed attempts; those that wait are sent now", line)
 
@@ -94,15 +96,12 @@ async def test_a_services_word_opens_it_for_all_within_a_second(
 ) -> None:
     """One answer is enough; a limit is known as soon."""
     ours, theirs = world.pipeline("a"), world.pipeline("b")
-    async with trio.open_nursery() as tasks:
-        await tasks.start(watch_gates, ours)
-        await tasks.start(watch_gates, theirs)
+    async with watched(ours, theirs):
         await feed(ours, [Retry("Slack said invalid_auth", 200, stop=True)], 5.0)
         assert is_open(ours)
         await feed(ours, [Later("limited: answered 429", 60.0)], 1.0)
         assert is_open(theirs)
         assert 58.0 < theirs.channel_gates[CHANNEL].view.limited_s <= 60.0
-        tasks.cancel_scope.cancel()
     (line,) = [one for one in lines if "takes no alerts" in one]
     assert "takes no alerts: the service says so; they wait" in line
 
@@ -110,8 +109,7 @@ async def test_a_services_word_opens_it_for_all_within_a_second(
 async def test_a_server_that_is_away_leaves_the_gates_as_they_are(world: World, autojump_clock: MockClock) -> None:
     """What was known stays, and one command a second goes on asking."""
     pipeline = world.pipeline()
-    async with trio.open_nursery() as tasks:
-        await tasks.start(watch_gates, pipeline)
+    async with watched(pipeline):
         await feed(pipeline, [BUSY] * 12, 4.0)
         await trio.sleep(1.5)
         world.server.down = True
@@ -123,4 +121,3 @@ async def test_a_server_that_is_away_leaves_the_gates_as_they_are(world: World, 
         await trio.sleep(10.0)
         assert not is_open(pipeline)
         assert 10 <= len(world.server.called("exchange")) - before <= 11
-        tasks.cancel_scope.cancel()
