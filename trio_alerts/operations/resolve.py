@@ -5,7 +5,9 @@ from trio_alerts.operations.records import Change, Operator, Skip
 from trio_alerts.transitions import Resolution, resolved
 
 
-async def resolve(operator: Operator, record_id: str, resolution: Resolution) -> Change | Skip:
+async def resolve(
+    operator: Operator, record_id: str, resolution: Resolution, *, dry_run: bool = False
+) -> Change | Skip:
     """Settle every channel of a record that is in doubt; the others keep their state.
 
     Raises:
@@ -20,4 +22,4 @@ async def resolve(operator: Operator, record_id: str, resolution: Resolution) ->
             return "it is being sent now; wait for the outcome"
         return f"no channel of it is in doubt, the record is {delivery.state}"
 
-    return await operator.change(record_id, decide)
+    return await operator.change(record_id, decide, dry_run=dry_run)
