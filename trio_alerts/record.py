@@ -104,6 +104,11 @@ class Record(Struct, frozen=True):
             return 0
 
     @property
+    def severity(self) -> str:
+        """How severe the alert is, as it says; empty if it is none, or somebody removed it."""
+        return str(self.fields().get("severity", ""))
+
+    @property
     def content_sha256(self) -> str:
         """The SHA-256 of the payload that made this record, in hexadecimal."""
         return str(self.fields().get("content_sha256", ""))

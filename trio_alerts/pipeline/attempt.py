@@ -69,7 +69,9 @@ async def update(claim: Claim, outcomes: Outcomes, pipeline: Pipeline) -> Record
             raise
         if current is None:
             logger.error(
-                "{record_id}: the record has vanished from the store; it is written again", record_id=record.id
+                "{record_id}: the record has vanished from the store; it is written again",
+                record_id=record.id,
+                severity=record.severity,
             )
             outcome, version = replace(record, delivery=after), None
             continue

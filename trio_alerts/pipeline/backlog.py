@@ -195,7 +195,12 @@ async def _claim(record_id: str, through: Collection[str], at: dt.datetime, pipe
             return None  # its owner may be alive, and about to write what it knows
         after = lease_expired(delivery, now, pipeline.retry_policy())
         if after.state == "failed":
-            logger.error("{record_id}: {reason}", record_id=record_id, reason=after.last_error)
+            logger.error(
+                "{record_id}: {reason}",
+                record_id=record_id,
+                reason=after.last_error,
+                severity=stored.record.severity,
+            )
     else:
         return None
     if any(channel.fallback_of for channel in after.sending()):

@@ -135,5 +135,7 @@ async def _expire(record_id: str, pipeline: Pipeline) -> None:
     else:
         if isinstance(written, Stored):
             if after.channels != before.channels:
-                logger.error("{record_id}: {reason}", record_id=record_id, reason=after.last_error)
+                logger.error(
+                    "{record_id}: {reason}", record_id=record_id, reason=after.last_error, severity=outcome.severity
+                )
             await pipeline.agenda.note(outcome)

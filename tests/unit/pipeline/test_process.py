@@ -1,7 +1,7 @@
 import dataclasses
 import datetime as dt
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from typing import Any
 
 import pytest
@@ -30,6 +30,15 @@ from trio_alerts.settings.settings import RouteSettings
 from trio_alerts.transitions import lease_expired, quarantined
 
 UNSEEN = Retry("reset", unseen=True)
+
+
+@contextmanager
+def fields_logged(level: str) -> Iterator[list[dict[str, Any]]]:
+    """Give the fields of what is logged in the block."""
+    logged: list[dict[str, Any]] = []
+    sink = logger.add(lambda line: logged.append(line.record["extra"]), level=level)
+    yield logged
+    logger.remove(sink)
 
 
 async def redelivered(world: World, pipeline: Pipeline, *, claimed: bool, **fields: Any) -> Entry:
@@ -445,9 +454,20 @@ async def test_our_failure_does_not_touch_a_record_that_was_taken_over(autojump_
 async def test_a_vanished_record_is_written_again_with_its_outcome(autojump_clock: MockClock) -> None:
     """Somebody deleted the document while its alert was being sent: the outcome is not lost with it."""
     world = World(latency_s=10.0)
-    async with under_way(world) as (entry, _):
-        world.store.records.clear()
+    with fields_logged("ERROR") as logged:
+        async with under_way(world) as (entry, _):
+            world.store.records.clear()
     assert ("delivered", {}) == (world.delivery(entry.id).state, world.pending)
+    assert [{"record_id": entry.id, "severity": EVENT["severity"]}] == logged
+
+
+async def test_an_attempt_is_logged_as_fields(autojump_clock: MockClock) -> None:
+    """What a machine asks for: which alert, through what, which attempt, with which status, and why."""
+    world = World([Accepted(202)])
+    with fields_logged("DEBUG") as logged:
+        entry, _ = await world.carry()
+    attempt = {"record_id": entry.id, "channel": "webhook", "reason": "accepted", "status": 202, "attempt": 1}
+    assert attempt in logged
 
 
 async def test_channels_are_sent_to_at_once_and_settled_apart(autojump_clock: MockClock) -> None:
