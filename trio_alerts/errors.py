@@ -11,6 +11,10 @@ class AlertError(Exception):
     exit_code = 1
 
 
+class NotFound(AlertError):
+    """What somebody named does not exist, or not any more."""
+
+
 class SettingsError(AlertError):
     """A setting or an option is wrong: whoever configures the program fixes it."""
 

@@ -1244,4 +1244,25 @@ MUTATIONS = (
         "return mine",
         "tests/unit/pipeline/test_admission.py::test_a_takeover_waits_as_well",
     ),
+    Mutation(
+        "a dry run over the API that settles a record",
+        "operations/resolve.py",
+        "return await operator.change(record_id, decide, dry_run=dry_run)",
+        "return await operator.change(record_id, decide)",
+        "tests/unit/web/test_api.py::test_what_is_in_doubt_is_settled",
+    ),
+    Mutation(
+        "a parameter that nobody knows, and all records in place of a few",
+        "web/api/parts.py",
+        "    if name not in known:\n        raise ValueError(",
+        "    if name not in known:\n        return str(",
+        "tests/unit/web/test_api.py::test_what_is_wrong_is_said_at_once",
+    ),
+    Mutation(
+        "a page of records that is as large as they are",
+        "operations/records.py",
+        "while len(found) <= limit and size < MOST_BYTES:",
+        "while len(found) <= limit:",
+        "tests/unit/web/test_api.py::test_a_page_of_large_records_ends_early",
+    ),
 )

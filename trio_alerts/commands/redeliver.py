@@ -14,11 +14,11 @@ from trio_alerts.commands.options import add_filters, add_flag, chosen_records
 from trio_alerts.errors import SettingsError
 from trio_alerts.held_back import SILENCE
 from trio_alerts.operations.records import Change, Skip
-from trio_alerts.operations.redeliver import Redelivery
+from trio_alerts.operations.redeliver import Redelivery, due_channels, names_of
 from trio_alerts.operations.silences import see_them_end
 from trio_alerts.ports.store import RecordFilter
 from trio_alerts.settings.settings import Settings
-from trio_alerts.text import did_you_mean, one_line
+from trio_alerts.text import one_line
 
 
 def _execute(arguments: argparse.Namespace, settings: Settings) -> int:
@@ -62,12 +62,10 @@ async def _redeliver(
 
 
 def _names_of(channel: str, settings: Settings) -> tuple[str, ...]:
-    """Return every name by which records may know a channel."""
-    for one in settings.channels:
-        if channel in one.names:
-            return one.names
-    known = [one.name for one in settings.channels]
-    raise SettingsError(f"--through {channel!r}: there is no such channel{did_you_mean(channel, known, repr)}")
+    try:
+        return names_of(channel, settings)
+    except ValueError as fault:
+        raise SettingsError(f"--through {channel!r}: {fault}") from None
 
 
 def _refuse_wrong_suppressors(wanted: RecordFilter, *, in_doubt: bool, by_hand: bool) -> None:
@@ -89,10 +87,8 @@ def _print(result: Change | Skip, through: tuple[str, ...], dry_run: bool) -> No
     match result:
         case Skip(record_id, reason):
             what = f"left alone: {reason}"
-        case Change(record_id, delivery):
-            retrying = [channel.name for channel in delivery.channels if channel.state == "retrying"]
-            due = [name for name in retrying if not through or name in through]
-            what = f"{'would be' if dry_run else 'is'} due now through {', '.join(due)}"
+        case Change(record_id):
+            what = f"{'would be' if dry_run else 'is'} due now through {', '.join(due_channels(result, through))}"
     sys.stdout.write(f"{one_line(record_id)}\t{one_line(what)}\n")
 
 

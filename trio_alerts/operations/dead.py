@@ -2,8 +2,9 @@
 
 from collections.abc import AsyncIterator, Sequence
 from functools import partial
+from typing import Annotated
 
-from msgspec import Struct, structs
+from msgspec import Meta, Struct, structs
 
 from trio_alerts.backends.redis.dead_letters import DeadLetter, RedisDeadLetters
 from trio_alerts.errors import SettingsError
@@ -30,7 +31,7 @@ class NamedDeadLetter(Struct, frozen=True):
 class WholeDeadLetter(NamedDeadLetter, frozen=True):
     r"""With the names and values that its producer wrote; what is no UTF-8 in them is spelled out, as in `\xff`."""
 
-    fields: tuple[tuple[str, str], ...]
+    fields: tuple[Annotated[tuple[str, ...], Meta(min_length=2, max_length=2)], ...]
 
 
 class DeadLetters:

@@ -20,7 +20,10 @@ from trio_alerts.record import Record
 from trio_alerts.reminders import due_hint, places, remind
 
 PAGE = 500  # records a search: at 4 KiB each, 2 MB
+STEP = 100  # records a search, for a page that is bounded in bytes
+MOST_BYTES = 4 * 1024 * 1024  # of a page: a search more may be over it by as many as it brings
 READS_AT_ONCE = 16
+NO_RECORD = "there is no such record"
 MOST_ROUNDS = 10  # a write that loses a race against a process wins the second or the third time
 
 
@@ -38,6 +41,18 @@ class Skip:
 
     record_id: str
     reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class RecordPage:
+    """Some of the records that match, the newest first; how many match in all; and which one the next page is behind.
+
+    The last is None if this is the last page.
+    """
+
+    records: Sequence[Record]
+    matching: int
+    next: str | None
 
 
 Decide = Callable[[Delivery, str], Delivery | str]
@@ -67,7 +82,7 @@ class Operator:
             except (NewerRecord, RefusedContent) as fault:
                 return Skip(record_id, str(fault))
             if stored is None:
-                return Skip(record_id, "there is no such record")
+                return Skip(record_id, NO_RECORD)
             if stored.record.delivery.owner == owner:
                 return Change(record_id, stored.record.delivery)  # our own write, whose answer was a conflict
             after = decide(stored.record.delivery, owner)
@@ -102,6 +117,26 @@ async def newest_records(store: AlertStore, wanted: RecordFilter, limit: int, af
         if len(found) > limit:
             return Found(found[:limit], await store.count(wanted), more=True)
     return Found(found, len(found) if after is None else await store.count(wanted), more=False)
+
+
+async def find_page(store: AlertStore, wanted: RecordFilter, limit: int, after: str | None = None) -> RecordPage:
+    """Return the newest matching records, or those behind the one that `after` names.
+
+    Raises:
+        Unavailable: The store does not answer.
+    """
+    found: list[Record] = []
+    size, last = 0, after and Record(after, b"{}", Delivery(state="unknown"))
+    while len(found) <= limit and size < MOST_BYTES:
+        page = await store.search(wanted, min(STEP, limit + 1 - len(found)), last or None)
+        if not page:
+            break
+        found += page
+        size += sum(len(record.body) for record in page)
+        last = page[-1]
+    cut = len(found) > limit or size >= MOST_BYTES
+    shown = found[:limit]
+    return RecordPage(shown, await store.count(wanted), shown[-1].id if cut else None)
 
 
 async def all_states(store: AlertStore) -> dict[str, State]:

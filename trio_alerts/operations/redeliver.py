@@ -12,11 +12,32 @@ from trio_alerts.operations.concurrency import for_each
 from trio_alerts.operations.records import Change, Operator, Skip
 from trio_alerts.pages import Pages
 from trio_alerts.ports.store import RecordFilter
+from trio_alerts.settings.settings import Settings
+from trio_alerts.text import did_you_mean
 from trio_alerts.transitions import lease_expired, redelivery_requested
 
 PAGE = 200  # records a search
 AT_ONCE = 32  # changes under way: what a small store takes as one batch
 UNDELIVERED: tuple[State, ...] = ("failed", "retrying")
+
+
+def names_of(channel: str, settings: Settings) -> tuple[str, ...]:
+    """Return every name by which records may know a channel.
+
+    Raises:
+        ValueError: There is no such channel.
+    """
+    for one in settings.channels:
+        if channel in one.names:
+            return one.names
+    known = [one.name for one in settings.channels]
+    raise ValueError(f"there is no such channel{did_you_mean(channel, known, repr)}")
+
+
+def due_channels(change: Change, through: Collection[str] = ()) -> tuple[str, ...]:
+    """Return the channels through which a record that was made due is sent now."""
+    retrying = [channel.name for channel in change.delivery.channels if channel.state == "retrying"]
+    return tuple(name for name in retrying if not through or name in through)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -11,7 +11,7 @@ import trio
 from msgspec import Struct
 from msgspec.structs import replace
 
-from trio_alerts.errors import AlertError, ParseFault, SettingsError
+from trio_alerts.errors import AlertError, NotFound, ParseFault, SettingsError
 from trio_alerts.event import AlertEvent
 from trio_alerts.exact_json import Timestamp
 from trio_alerts.held_back import SILENCE
@@ -109,13 +109,14 @@ async def end_silence(silences: Silences, silence_id: str, by: str) -> Silence:
     """End a silence now; return it as it was.
 
     Raises:
-        AlertError: There is none of this ID, or it is over.
+        NotFound: There is none of this ID.
+        AlertError: It is over.
         Unavailable: It may have been ended, or not.
     """
     now = await silences.now()
     silence = next((one for one in await all_silences(silences) if one.id == silence_id), None)
     if silence is None:
-        raise AlertError(f"there is no silence {silence_id!r}; `silence list` shows what there is")
+        raise NotFound(f"there is no silence {silence_id!r}; `silence list` shows what there is")
     if not silence.is_active(now):
         raise AlertError(f"silence {silence_id} is over already: it ended at {to_the_second(silence.until)}")
     if not await silences.replace(replace(silence, until=now, ended_by=by)):

@@ -11,19 +11,16 @@ from starlette.routing import Mount
 from starlette.staticfiles import StaticFiles
 from starlette.types import ASGIApp
 
-from trio_alerts.errors import AlertError, SettingsError, StartError, Unavailable
-from trio_alerts.web.channel_pages import ChannelPages
+from trio_alerts.errors import AlertError, NotFound, SchemaError, SettingsError, StartError, Unavailable
+from trio_alerts.web.api.api import PREFIX, Api
+from trio_alerts.web.api.problems import problem_response
 from trio_alerts.web.desk import Desk
 from trio_alerts.web.door import SIGN_IN, Door
-from trio_alerts.web.feed import Feed
 from trio_alerts.web.headers import Headers
-from trio_alerts.web.quarantine_pages import QuarantinePages
-from trio_alerts.web.record_actions import RecordActions
 from trio_alerts.web.record_pages import RecordPages
 from trio_alerts.web.rendering import Renderer
 from trio_alerts.web.sign_in import SignIn
 from trio_alerts.web.signing import Signatures
-from trio_alerts.web.silence_pages import SilencePages
 from trio_alerts.web.visitors import Visitors
 
 
@@ -37,6 +34,8 @@ def make_console(desk: Desk, *, read_only: bool) -> ASGIApp:
 
     async def show_fault(request: Request, fault: Exception) -> Response:
         refusal = _refusal(fault)
+        if request.url.path.startswith(f"{PREFIX}/"):
+            return problem_response(request, refusal)
         if refusal.status_code == 401 and request.url.path != SIGN_IN:  # noqa: PLR2004, unauthorized
             return sign_in.form(request, 401, "" if "authorization" not in request.headers else refusal.detail)
         return renderer.error(request, refusal)
@@ -44,12 +43,8 @@ def make_console(desk: Desk, *, read_only: bool) -> ASGIApp:
     app = Starlette(
         routes=[
             *sign_in.routes,
-            *RecordActions(desk, renderer).routes,
             *RecordPages(desk, renderer).routes,
-            *SilencePages(desk, renderer).routes,
-            *QuarantinePages(desk, renderer).routes,
-            *ChannelPages(desk, renderer).routes,
-            *Feed(desk).routes,
+            Mount(PREFIX, Api(desk)),
             Mount("/static", StaticFiles(directory=str(files("trio_alerts.web").joinpath("static")))),
         ],
         middleware=[
@@ -65,8 +60,10 @@ def _refusal(fault: Exception) -> HTTPException:
     match fault:
         case HTTPException():
             return fault
-        case Unavailable() | StartError():
+        case Unavailable() | StartError() | SchemaError():
             return HTTPException(503, str(fault))
+        case NotFound():
+            return HTTPException(404, str(fault))
         case SettingsError():
             return HTTPException(400, str(fault))
         case AlertError():
