@@ -27,9 +27,13 @@ def main(argv: Sequence[str] | None = None) -> int:
         argv: The arguments; those of the process if None.
     """
     _survive_any_text()
+    argv = sys.argv[1:] if argv is None else argv
     log_format: LogFormat = "text"
+    if "--json" in argv:  # so is what is wrong with the arguments
+        log_format = "json"
+        set_up_logging(log_format)
     try:
-        call = parse_arguments(sys.argv[1:] if argv is None else argv)
+        call = parse_arguments(argv)
         settings = load_settings(call.options, os.environ, call.config, channel_settings)
         log_format = _log_format(call, settings)
         if not call.command.service:
@@ -51,6 +55,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _log_format(call: Call, settings: Settings) -> LogFormat:
     """Return the format to use: by default JSON only for a service whose log is read by a machine."""
+    if call.arguments.json:
+        return "json"
     if settings.log_format is not None:
         return settings.log_format
     return "json" if call.command.service and not sys.stderr.isatty() else "text"
@@ -61,7 +67,7 @@ def _report(failure: Failure, error: BaseException, log_format: LogFormat) -> No
         return
     if log_format == "json":
         logger.opt(exception=error if failure.is_bug else None).error(
-            "{error}", error=failure.message, exit_code=failure.exit_code
+            "{error}", error=failure.message, exit_code=failure.exit_code, kind=failure.kind
         )
         return
     trace = "".join(traceback.format_exception(error)) if failure.is_bug else ""

@@ -1,7 +1,7 @@
 """Every error of the program, named by who must act on it.
 
 An `AlertError` that reaches `__main__` ends the process with its `exit_code` and its message alone: no traceback.
-Anything else that gets there is a bug, and shows its traceback.
+Anything else that gets there is a bug, and shows its traceback. Programs read its `kind`, a word that stays the same.
 """
 
 
@@ -9,50 +9,61 @@ class AlertError(Exception):
     """Something a user of the program can understand and fix."""
 
     exit_code = 1
+    kind = "failed"
 
 
 class NotFound(AlertError):
     """What somebody named does not exist, or not any more."""
+
+    kind = "not_found"
 
 
 class SettingsError(AlertError):
     """A setting or an option is wrong: whoever configures the program fixes it."""
 
     exit_code = 2
+    kind = "settings"
 
 
 class SchemaError(AlertError):
     """The index cannot be trusted to answer filters: whoever runs the store fixes it. Nothing was consumed."""
 
     exit_code = 3
+    kind = "schema"
 
 
 class StartError(AlertError):
     """A backend cannot be reached or refuses us at start: whoever runs that backend fixes it."""
 
     exit_code = 4
+    kind = "backend"
 
 
 class LedgerError(AlertError):
     """The ledger does not balance: somebody must find out where alerts went."""
 
     exit_code = 5
+    kind = "ledger"
 
 
 class OverThreshold(AlertError):
     """A figure of `stats` is over the threshold of `--fail-over`: somebody must look."""
 
     exit_code = 5
+    kind = "over_threshold"
 
 
 class QuarantineHalt(AlertError):
     """Too many entries in a row were quarantined: the producer must be broken, and whoever runs it must look."""
 
     exit_code = 5
+    kind = "quarantine_halt"
 
 
 class Unavailable(AlertError):
     """A backend does not answer, or says "not now": waiting may help. Whether a write happened is unknown."""
+
+    kind = "unavailable"
 
 
 class Stopping(AlertError):
@@ -105,3 +116,5 @@ class NewerRecord(AlertError):
 
 class Interrupted(AlertError):
     """A second signal ended the process in the middle of its work: other processes recover what was cut."""
+
+    kind = "interrupted"

@@ -25,7 +25,7 @@ def runs(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
     """Let every command execute a function of the test instead."""
 
     def replace(execute: Callable[[Namespace, Settings], int], *, service: bool = False) -> None:
-        command = Command(execute=execute, about="About.", examples=("run",), service=service)
+        command = Command(execute=execute, about="About.", examples=("run",), json="it", service=service)
         monkeypatch.setattr(arguments, "load_command", lambda _: command)
 
     return replace
@@ -229,3 +229,38 @@ def test_end_of_a_service_is_a_line_of_its_log(
             assert isinstance(error, KeyError) == ("exception" in line)
         else:
             assert "trio-alerts: " in called.err
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_every_command_can_talk_to_programs(name: str) -> None:
+    """`--json` stands in its help, with what it prints, and is taken before the command as well as behind it."""
+    assert re.search(r"\n  --json +\S", call(name, "--help").out)
+    for argv in (["--json", name, "--nonsense"], [name, "--nonsense", "--json"]):
+        called = call(*argv)
+        error = msgspec.json.decode(called.err)
+        assert (2, 2, "settings") == (called.exit_code, error["exit_code"], error["kind"])
+        assert error["message"].endswith(f"; see `trio-alerts {name} --help`")
+
+
+@pytest.mark.parametrize(
+    ("error", "exit_code", "kind"),
+    [
+        (StartError("no\nstore"), 4, "backend"),
+        (Unavailable("away"), 1, "unavailable"),
+        (KeyError("x"), 1, "bug"),
+        (ExceptionGroup("two", [StartError("a"), SettingsError("b")]), 4, "backend"),
+    ],
+)
+def test_with_json_an_error_is_one_object(
+    error: Exception, exit_code: int, kind: str, runs: Callable[..., None]
+) -> None:
+    """On one line of stderr, whatever ended the command: its exit code, the message, and a kind that stays the same."""
+    runs(raising(error))
+
+    called = call("list", "--json")
+    (line,) = called.err.splitlines()
+    document = msgspec.json.decode(line)
+    assert (exit_code, "") == (called.exit_code, called.out)
+    assert (exit_code, kind) == (document["exit_code"], document["kind"])
+    assert document["message"]
+    assert ("exception" in document) == (kind == "bug")

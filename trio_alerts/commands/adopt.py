@@ -11,6 +11,7 @@ from trio_alerts.backends.redis.stream import open_redis_stream
 from trio_alerts.commands.backends import SETTINGS
 from trio_alerts.commands.command import Command
 from trio_alerts.commands.options import add_flag
+from trio_alerts.commands.output import print_json
 from trio_alerts.errors import SettingsError
 from trio_alerts.operations.adopt import Contradiction, adopt, find_contradiction
 from trio_alerts.settings.settings import Settings
@@ -22,16 +23,25 @@ ALIVE_S = 60.0  # a process that carries alerts asks for some every few seconds
 
 
 def _execute(arguments: argparse.Namespace, settings: Settings) -> int:
+    if arguments.json and not arguments.yes:
+        raise SettingsError("with --json nobody is asked; add --yes to adopt the store")
     found = trio.run(_find, settings)
     if found is None:
-        sys.stdout.write("There is nothing to adopt: the store belongs to this deployment, or to none yet.\n")
+        if arguments.json:
+            print_json({"adopted": False, "deployment": None})
+        else:
+            sys.stdout.write("There is nothing to adopt: the store belongs to this deployment, or to none yet.\n")
         return 0
-    sys.stdout.writelines(f"{line}\n" for line in _page(found, settings))
+    if not arguments.json:
+        sys.stdout.writelines(f"{line}\n" for line in _page(found, settings))
     if not (arguments.yes or _confirmed()):
         sys.stdout.write("Nothing was changed.\n")
         return 1
     identity = trio.run(_adopt, settings)
-    sys.stdout.write(f"Both belong to deployment {one_line(identity)} now.\n")
+    if arguments.json:
+        print_json({"adopted": True, "deployment": identity})
+    else:
+        sys.stdout.write(f"Both belong to deployment {one_line(identity)} now.\n")
     return 0
 
 
@@ -90,6 +100,7 @@ its alerts may be in progress.
 
 Exit code 1: not adopted; 0: adopted, or there was nothing to adopt.""",
     examples=("adopt", "adopt --yes --config /etc/trio-alerts.toml"),
+    json="one object",
     add_options=_add_options,
     settings=SETTINGS,
 )

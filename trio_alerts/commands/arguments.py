@@ -53,6 +53,7 @@ def parse_arguments(argv: Sequence[str]) -> Call:
     # Options may stand before the command, too, and between its operands; where one is given twice, the later is meant.
     arguments, unknown = parser.parse_known_intermixed_args(given.rest, given)
     parser.refuse(unknown)
+    arguments.json = hasattr(arguments, "json")
     names = (name for setting in describe(Settings).values() for name in setting.spellings)
     return Call(
         command=command,
@@ -101,7 +102,7 @@ def _front_parser() -> _Parser:
         "too many entries in a row were quarantined, or a figure is over its --fail-over; 130 interrupted at the\n"
         "terminal",
     )
-    _add_general_options(parser)
+    _add_general_options(parser, "what a command prints, for programs")
     parser.add_argument("--version", action="version", version=f"{PROGRAM} {__version__}", help="print the version")
     for setting in describe(Settings).values():
         _add_setting(parser, setting, shown=False)
@@ -118,7 +119,7 @@ def _command_parser(name: str, command: Command) -> _Parser:
         epilog="examples:\n" + "\n".join(f"  {PROGRAM} {example}" for example in command.examples),
     )
     command.add_options(parser)
-    _add_general_options(parser)
+    _add_general_options(parser, command.json)
     text = (
         f"Each is also an environment variable ({ENV_PREFIX}REDIS_URL) and a key of the TOML file; an option "
         "overrides the environment, which overrides the file. Options are visible in the list of processes: pass "
@@ -132,7 +133,8 @@ def _command_parser(name: str, command: Command) -> _Parser:
     return parser
 
 
-def _add_general_options(parser: _Parser) -> None:
+def _add_general_options(parser: _Parser, json: str) -> None:
+    parser.add_argument("--json", action="store_true", help=f"{json}; errors and the log as objects, too")
     parser.add_argument("-h", "--help", action="help", help="print this help")
     parser.add_argument("--config", metavar="FILE", type=Path, help="a TOML file with settings, channels and routes")
     parser.add_argument(

@@ -68,7 +68,6 @@ def _page(found: Balance, deep: bool) -> Iterator[str]:
 
 def _add_options(parser: argparse.ArgumentParser) -> None:
     add_flag(parser, "--deep", "list the IDs that are missing")
-    add_flag(parser, "--json", "one object, on one line")
     add_flag(
         parser,
         "--accept-losses",
@@ -93,6 +92,7 @@ A stream or a group that was deleted, replaced, or moved past unread entries tak
 does not balance until you pass --accept-losses. Apart from that, nothing is changed. Exit code 5: something is missing;
 3 and 4 as for `list`, and for Redis as well.""",
     examples=("audit", "audit --deep", "audit --json | jq .missing"),
+    json="one object, on one line",
     add_options=_add_options,
     settings=SETTINGS,
 )

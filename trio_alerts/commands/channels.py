@@ -11,7 +11,6 @@ import trio
 from trio_alerts.assembly import make_channel, make_transport
 from trio_alerts.channels.registry import KINDS
 from trio_alerts.commands.command import Command
-from trio_alerts.commands.options import add_flag
 from trio_alerts.commands.output import print_json, print_rows
 from trio_alerts.errors import SettingsError
 from trio_alerts.operations.alert_file import read_alerts
@@ -127,7 +126,6 @@ def _add_options(parser: argparse.ArgumentParser) -> None:
         default=None,
         help="test: the alert in this file instead of an example; -: standard input",
     )
-    add_flag(parser, "--json", "one object, and nothing else")
 
 
 COMMAND = Command(
@@ -145,6 +143,7 @@ Exit code 1: the test message was not accepted; 2: bad usage, or there is no suc
         "channels test pager --config alerts.toml",
         "channels test desk --alert examples/alert.json",
     ),
+    json="one object",
     operands=("[list|test]", "[NAME]"),
     add_options=_add_options,
     settings=("Delivery",),

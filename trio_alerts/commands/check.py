@@ -12,6 +12,7 @@ import trio
 from trio_alerts.assembly import make_channel, make_transport
 from trio_alerts.backends.redis.stream import open_redis_stream
 from trio_alerts.commands.command import Command
+from trio_alerts.commands.output import print_json
 from trio_alerts.deployment import refuse_foreign
 from trio_alerts.errors import AlertError, StartError, Unavailable
 from trio_alerts.pipeline.fault_points import FaultPoint
@@ -25,8 +26,8 @@ from trio_alerts.store import open_store
 REACH_BOUND_S = 10.0  # for all channels together; `connect_timeout_s` can be a day
 
 
-def _execute(_: argparse.Namespace, settings: Settings) -> int:
-    report = _Report()
+def _execute(arguments: argparse.Namespace, settings: Settings) -> int:
+    report = _Report(as_json=arguments.json)
     trio.run(_check, settings, report)
     return report.conclude()
 
@@ -88,13 +89,17 @@ async def _unreachable(settings: Settings) -> list[tuple[str, str]]:
 
 
 class _Report:
-    """Prints findings: what is right and what would be created to stdout, problems to stderr."""
+    """Prints findings: what is right and what would be created to stdout, problems to stderr; or all as one object."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, as_json: bool) -> None:
+        self._as_json = as_json
+        self._findings: list[dict[str, object]] = []
         self._problems: list[AlertError] = []
 
     def note(self, part: str, text: str) -> None:
-        sys.stdout.write(f"{part:<9} {text}\n")
+        self._findings.append({"part": part, "problem": False, "text": text})
+        if not self._as_json:
+            sys.stdout.write(f"{part:<9} {text}\n")
 
     @contextmanager
     def part(self, part: str) -> Iterator[None]:
@@ -104,17 +109,22 @@ class _Report:
         except AlertError as error:
             problem = StartError(str(error)) if isinstance(error, Unavailable) else error
             self._problems.append(problem)
-            sys.stdout.flush()  # in a terminal, both in the order in which they were found
-            for line in str(problem).splitlines():
-                sys.stderr.write(f"{part:<9} PROBLEM: {line}\n")
+            self._findings.append({"part": part, "problem": True, "text": str(problem)})
+            if not self._as_json:
+                sys.stdout.flush()  # in a terminal, both in the order in which they were found
+                for line in str(problem).splitlines():
+                    sys.stderr.write(f"{part:<9} PROBLEM: {line}\n")
 
     def conclude(self) -> int:
         """Return the exit code that `run` would end with: that of the first problem it would meet."""
-        if not self._problems:
+        exit_code = self._problems[0].exit_code if self._problems else 0
+        if self._as_json:
+            print_json({"would_start": not self._problems, "exit_code": exit_code, "findings": self._findings})
+        elif self._problems:
+            sys.stderr.write(f"`run` would not start: exit code {exit_code}\n")
+        else:
             sys.stdout.write("`run` would start\n")
-            return 0
-        sys.stderr.write(f"`run` would not start: exit code {self._problems[0].exit_code}\n")
-        return self._problems[0].exit_code
+        return exit_code
 
 
 COMMAND = Command(
@@ -132,4 +142,5 @@ All problems are reported, and the exit code is that of the first that `run` wou
 then 4 a backend that cannot be reached, then 3 the index or 2 the group. Settings that cannot be read (2) end it at
 once.""",
     examples=("check --config /etc/trio-alerts.toml",),
+    json="one object, of everything that was found",
 )

@@ -17,6 +17,7 @@ class Command:
         examples: How it is called, one a line, without the program's name.
         operands: What it takes besides options, for the usage line.
         add_options: Adds its own options and operands.
+        json: What it prints with `--json`.
         settings: The settings that `--help` explains, by section or name; None: all of them. It accepts all of them.
         service: It runs until it is stopped; what ends it then goes to the log, in the log's format.
     """
@@ -24,6 +25,7 @@ class Command:
     execute: Callable[[argparse.Namespace, Settings], int]
     about: str
     examples: tuple[str, ...]
+    json: str
     operands: tuple[str, ...] = ()
     add_options: Callable[[argparse.ArgumentParser], None] = lambda _: None
     settings: Collection[str] | None = None

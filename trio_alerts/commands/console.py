@@ -80,6 +80,7 @@ Exit code 2: bad usage, or it would be open to everybody; 3 and 4 as for `list`.
         "console --read-only --bind 127.0.0.1:9000",
         "console --bind 0.0.0.0:8081 --console-token-file /run/secrets/console-token",
     ),
+    json="the same as --log-format json",
     add_options=_add_options,
     settings=("Redis", "group", "Store", "Console", "log_format"),
     service=True,

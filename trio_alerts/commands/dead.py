@@ -13,7 +13,7 @@ from trio_alerts.commands.backends import operator_name
 from trio_alerts.commands.command import Command
 from trio_alerts.commands.options import add_flag, count
 from trio_alerts.commands.output import print_json, print_rows
-from trio_alerts.errors import AlertError, SettingsError
+from trio_alerts.errors import NotFound, SettingsError
 from trio_alerts.operations.dead import DeadLetters, NamedDeadLetter, WholeDeadLetter
 from trio_alerts.settings.settings import Settings
 from trio_alerts.text import one_line
@@ -44,36 +44,44 @@ async def _run(arguments: argparse.Namespace, settings: Settings) -> int:
                 return await _show(letters, arguments.ids[0], as_json=arguments.json)
         names = list(dict.fromkeys(arguments.ids)) or [one.dead_id for one in await letters.find(arguments.reason)]
         if arguments.action == "replay":
-            return await _replay(letters, names, as_new=arguments.as_new)
+            return await _replay(letters, names, arguments)
         if len(names) > 1 and not arguments.yes:
             raise SettingsError(f"{len(names):,} entries would be dropped for good; add --yes if that is meant")
-        return await _drop(letters, names)
+        return await _drop(letters, names, as_json=arguments.json)
 
 
 async def _show(letters: DeadLetters, name: str, *, as_json: bool) -> int:
     found = await letters.get(name)
     if found is None:
-        raise AlertError(f"{name} is not in the dead-letter stream; `dead list` shows what is")
+        raise NotFound(f"{name} is not in the dead-letter stream; `dead list` shows what is")
     _print_entry(found, as_json=as_json)
     return 0
 
 
-async def _replay(letters: DeadLetters, names: Sequence[str], *, as_new: bool) -> int:
+async def _replay(letters: DeadLetters, names: Sequence[str], arguments: argparse.Namespace) -> int:
     done = 0
-    async for name, stream, new_id in letters.replay(names, as_new=as_new):
+    async for name, stream, new_id in letters.replay(names, as_new=arguments.as_new):
         done += new_id is not None
+        if arguments.json:
+            print_json({"dead_id": name, "stream": stream, "entry_id": new_id})
+            continue
         what = f"put back into {stream} as {new_id}" if new_id is not None else NOT_THERE
         sys.stdout.write(f"{name}\t{one_line(what)}\n")
-    sys.stdout.write(f"{done:,} of {len(names):,} put back\n")
+    if not arguments.json:
+        sys.stdout.write(f"{done:,} of {len(names):,} put back\n")
     return 0 if done == len(names) else 1
 
 
-async def _drop(letters: DeadLetters, names: Sequence[str]) -> int:
+async def _drop(letters: DeadLetters, names: Sequence[str], *, as_json: bool) -> int:
     done = 0
     async for name, was_there in letters.drop(names, operator_name()):
         done += was_there
-        sys.stdout.write(f"{name}\t{'dropped' if was_there else NOT_THERE}\n")
-    sys.stdout.write(f"{done:,} of {len(names):,} dropped\n")
+        if as_json:
+            print_json({"dead_id": name, "dropped": was_there})
+        else:
+            sys.stdout.write(f"{name}\t{'dropped' if was_there else NOT_THERE}\n")
+    if not as_json:
+        sys.stdout.write(f"{done:,} of {len(names):,} dropped\n")
     return 0 if done == len(names) else 1
 
 
@@ -113,12 +121,11 @@ def _refuse_wrong_options(arguments: argparse.Namespace) -> None:
         "--all": arguments.all,
         "--yes": arguments.yes,
         "--as-new": arguments.as_new,
-        "--json": arguments.json,
         "--limit": arguments.limit is not None,
     }
     allowed = {
-        "list": {"--reason", "--json", "--limit"},
-        "show": {"IDs", "--json"},
+        "list": {"--reason", "--limit"},
+        "show": {"IDs"},
         "replay": {"IDs", "--reason", "--all", "--as-new"},
         "drop": {"IDs", "--reason", "--all", "--yes"},
     }
@@ -141,7 +148,6 @@ def _add_options(parser: argparse.ArgumentParser) -> None:
     add_flag(parser, "--yes", "drop: more than one at once")
     add_flag(parser, "--as-new", "replay: as new alerts, with new IDs (for id_reused)")
     parser.add_argument("--limit", default=None, type=count(), metavar="N", help="list: at most this many")
-    add_flag(parser, "--json", "list, show: one object per line")
 
 
 COMMAND = Command(
@@ -165,6 +171,7 @@ of entries that were not reported is uncertain then; it is safe to run the comma
         "dead replay --reason max_deliveries",
         "dead drop 1763251506275-0 1763251506275-1 --yes",
     ),
+    json="one object per line, of an entry",
     operands=("list|show|replay|drop", "[DEAD_ID…]"),
     add_options=_add_options,
     settings=("Redis", "log_format"),

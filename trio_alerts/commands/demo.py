@@ -14,7 +14,7 @@ from trio_alerts.settings.settings import Settings
 
 def _execute(arguments: argparse.Namespace, _: Settings) -> int:
     alerts, seed, kill, keep = arguments.alerts, arguments.seed, not arguments.no_kill, arguments.keep
-    return trio.run(partial(run_demo, alerts=alerts, seed=seed, kill=kill, keep=keep))
+    return trio.run(partial(run_demo, alerts=alerts, seed=seed, kill=kill, keep=keep, as_json=arguments.json))
 
 
 def _add_options(parser: argparse.ArgumentParser) -> None:
@@ -43,6 +43,7 @@ Starts a Valkey server, three receivers (quick, slow, flaky) and two worker proc
 some hundred alerts, kills one of the workers in the middle, and ends with a ledger that must balance: exit code 0, or
 5 if it does not. Needs the extra `embedded`. Your own settings are not used, and nothing is left behind.""",
     examples=("demo", "demo --alerts 2000 --keep"),
+    json="the ledger at the end, as one object; the show goes to standard error",
     add_options=_add_options,
     settings=(),
 )

@@ -11,7 +11,7 @@ from trio_alerts.backends.redis.producer import open_producer
 from trio_alerts.commands.alert_input import HELP, describe, read_input
 from trio_alerts.commands.command import Command
 from trio_alerts.commands.options import add_flag
-from trio_alerts.commands.output import print_json
+from trio_alerts.commands.output import print_json, print_note
 from trio_alerts.errors import SettingsError, StartError
 from trio_alerts.operations.alert_file import FoundAlert, read_alerts
 from trio_alerts.operations.emit import Emitted, emit
@@ -26,9 +26,9 @@ def _execute(arguments: argparse.Namespace, settings: Settings) -> int:
         if not (arguments.skip_bad and alerts):
             hint = "; --skip-bad sends the others" if alerts else ""
             raise SettingsError(f"{report}\nnothing was sent{hint}")
-        sys.stderr.write(f"{report}\n")
+        print_note(report, as_json=arguments.json, problems=problems)
     if arguments.dry_run:
-        sys.stdout.write(f"{len(alerts):,} alerts are valid; nothing was sent (--dry-run)\n")
+        _print_valid(alerts, as_json=arguments.json)
         return 0
     emitted, reason = trio.run(_emit, settings, alerts)
     for one in emitted:
@@ -50,6 +50,14 @@ def _execute(arguments: argparse.Namespace, settings: Settings) -> int:
 async def _emit(settings: Settings, alerts: Sequence[FoundAlert]) -> tuple[list[Emitted], str]:
     async with open_producer(settings) as producer:
         return await emit(producer, alerts, settings.stream_names)
+
+
+def _print_valid(alerts: Sequence[FoundAlert], *, as_json: bool) -> None:
+    if as_json:
+        for one in alerts:
+            print_json({"alert_id": one.alert_id, "place": one.place})
+    else:
+        sys.stdout.write(f"{len(alerts):,} alerts are valid; nothing was sent (--dry-run)\n")
 
 
 def _print(one: Emitted, *, as_json: bool) -> None:
@@ -77,7 +85,6 @@ def _add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("file", metavar="FILE", help=HELP)
     add_flag(parser, "--dry-run", "only validate, connect to nothing")
     add_flag(parser, "--skip-bad", "send the valid alerts even if others are not")
-    add_flag(parser, "--json", "one object per alert, one per line, and nothing else")
 
 
 COMMAND = Command(
@@ -96,6 +103,7 @@ what is certain: nothing is sent a second time.""",
         "emit --stream Alerts --skip-bad - < alerts.jsonl",
         "emit --json alerts.jsonl | jq -r .record_id",
     ),
+    json="one object per line, of an alert",
     operands=("FILE|-",),
     add_options=_add_options,
     settings=("Redis", "log_format"),

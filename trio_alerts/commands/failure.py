@@ -5,16 +5,22 @@ from dataclasses import dataclass
 
 from trio_alerts.errors import AlertError, LedgerError, SchemaError, SettingsError, StartError
 
+BUG = "bug"
 INTERRUPTED = 130  # as shells count a process that SIGINT ended: 128 + 2
 
 
 @dataclass(frozen=True)
 class Failure:
-    """How the program ends: `message` is empty if there is nothing to say, `is_bug` asks for the traceback."""
+    """How the program ends: `message` is empty if there is nothing to say, and `kind` is for programs."""
 
     exit_code: int
+    kind: str
     message: str
-    is_bug: bool = False
+
+    @property
+    def is_bug(self) -> bool:
+        """Whether a traceback is wanted."""
+        return self.kind == BUG
 
 
 def explain(error: BaseException) -> Failure:
@@ -29,11 +35,11 @@ def explain(error: BaseException) -> Failure:
     leaves = list(_leaves(error))
     for leaf in leaves:
         if not isinstance(leaf, AlertError | KeyboardInterrupt):
-            return Failure(1, f"this is a bug: {type(leaf).__name__}: {leaf}", is_bug=True)
+            return Failure(1, BUG, f"this is a bug: {type(leaf).__name__}: {leaf}")
     if any(isinstance(leaf, KeyboardInterrupt) for leaf in leaves):
-        return Failure(INTERRUPTED, "")
+        return Failure(INTERRUPTED, "interrupted", "")
     known = sorted((leaf for leaf in leaves if isinstance(leaf, AlertError)), key=_gravity)
-    return Failure(known[0].exit_code, "\n".join(dict.fromkeys(map(str, known))))
+    return Failure(known[0].exit_code, known[0].kind, "\n".join(dict.fromkeys(map(str, known))))
 
 
 _GRAVEST_FIRST = [error.exit_code for error in (SchemaError, LedgerError, StartError, SettingsError, AlertError)]

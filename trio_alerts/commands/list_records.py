@@ -109,7 +109,6 @@ def _add_options(parser: argparse.ArgumentParser) -> None:
         "--after", default=None, type=value_of(read_cursor), metavar="CURSOR", help="the records behind this one"
     )
     add_flag(parser, "--follow", "then those that come, and those whose state changes, until interrupted")
-    add_flag(parser, "--json", "whole documents, one per line")
 
 
 COMMAND = Command(
@@ -133,6 +132,7 @@ answer filters; 4: it cannot be reached or refuses us.""",
         "list --json --limit 1000 | jq .title",
         "list --follow --severity critical",
     ),
+    json="whole documents, one per line",
     add_options=_add_options,
     settings=("Store", "log_format"),
 )

@@ -11,6 +11,7 @@ from trio_alerts.backoff import RetryPolicy
 from trio_alerts.commands.backends import SETTINGS, open_operator
 from trio_alerts.commands.command import Command
 from trio_alerts.commands.options import add_filters, add_flag, chosen_records
+from trio_alerts.commands.output import print_json
 from trio_alerts.errors import SettingsError
 from trio_alerts.held_back import SILENCE
 from trio_alerts.operations.records import Change, Skip
@@ -55,9 +56,10 @@ async def _redeliver(
             results = redelivery.by_filter(wanted, in_doubt=arguments.in_doubt)
         async for result in results:
             counts[type(result)] += 1
-            _print(result, through, dry_run)
+            _print(result, through, dry_run, as_json=arguments.json)
     what = "would be sent again (--dry-run)" if dry_run else "due now: a running process sends them"
-    sys.stdout.write(f"{counts[Change]:,} {what}; {counts[Skip]:,} left alone\n")
+    if not arguments.json:
+        sys.stdout.write(f"{counts[Change]:,} {what}; {counts[Skip]:,} left alone\n")
     return counts[Skip]
 
 
@@ -83,13 +85,19 @@ def _refuse_wrong_suppressors(wanted: RecordFilter, *, in_doubt: bool, by_hand: 
         raise SettingsError("--suppressed-by sends through suppressed channels only: leave out --in-doubt")
 
 
-def _print(result: Change | Skip, through: tuple[str, ...], dry_run: bool) -> None:
+def _print(result: Change | Skip, through: tuple[str, ...], dry_run: bool, *, as_json: bool) -> None:
     match result:
         case Skip(record_id, reason):
+            document: dict[str, object] = {"record_id": record_id, "left_alone": reason}
             what = f"left alone: {reason}"
-        case Change(record_id):
-            what = f"{'would be' if dry_run else 'is'} due now through {', '.join(due_channels(result, through))}"
-    sys.stdout.write(f"{one_line(record_id)}\t{one_line(what)}\n")
+        case Change(record_id, delivery):
+            due = due_channels(result, through)
+            document = {"record_id": record_id, "state": delivery.state, "due": due, "dry_run": dry_run}
+            what = f"{'would be' if dry_run else 'is'} due now through {', '.join(due)}"
+    if as_json:
+        print_json(document)
+    else:
+        sys.stdout.write(f"{one_line(record_id)}\t{one_line(what)}\n")
 
 
 def _add_options(parser: argparse.ArgumentParser) -> None:
@@ -128,6 +136,7 @@ command again.""",
         "redeliver --state failed --since 1h --through email",
         "redeliver --suppressed-by silence:1a2b3c4d",
     ),
+    json="one object per line, of a record",
     operands=("[ID…]",),
     add_options=_add_options,
     settings=SETTINGS,

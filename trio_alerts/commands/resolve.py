@@ -7,6 +7,7 @@ import trio
 
 from trio_alerts.commands.backends import SETTINGS, open_operator
 from trio_alerts.commands.command import Command
+from trio_alerts.commands.output import print_json
 from trio_alerts.errors import AlertError
 from trio_alerts.operations.records import Skip
 from trio_alerts.operations.resolve import resolve
@@ -17,7 +18,10 @@ from trio_alerts.transitions import Resolution
 
 def _execute(arguments: argparse.Namespace, settings: Settings) -> int:
     state = trio.run(_resolve, settings, arguments.id, arguments.resolution)
-    sys.stdout.write(f"{one_line(arguments.id)}: settled as {arguments.resolution}; the record is {state}\n")
+    if arguments.json:
+        print_json({"record_id": arguments.id, "resolution": arguments.resolution, "state": state})
+    else:
+        sys.stdout.write(f"{one_line(arguments.id)}: settled as {arguments.resolution}; the record is {state}\n")
     return 0
 
 
@@ -45,6 +49,7 @@ settled it, and when. (`redeliver ID` is the third way: send it once more.)
 Exit code 1: there is no such record, or nothing of it is in doubt; 2: bad usage; 3 and 4 as for `list`, and for Redis
 as well.""",
     examples=("resolve 1763251506275-0 delivered",),
+    json="one object, of the record",
     operands=("ID", "delivered|failed"),
     add_options=_add_options,
     settings=SETTINGS,

@@ -78,7 +78,6 @@ def _add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--at", type=value_of(moment), default=None, metavar="TIME", help="route as at this time (default: now)"
     )
-    add_flag(parser, "--json", "one object per alert, one per line, and nothing else")
 
 
 COMMAND = Command(
@@ -94,6 +93,7 @@ If some alerts are not valid, the problems are listed at the end, and the exit c
         "route --config /etc/trio-alerts.toml alerts.jsonl",
         "route --explain --at 2026-12-24T22:00:00Z - < alert.json",
     ),
+    json="one object per line, of an alert",
     operands=("FILE|-",),
     add_options=_add_options,
     settings=("webhook_url",),

@@ -132,5 +132,6 @@ entries in a row were quarantined.""",
         "run --config /etc/trio-alerts.toml --log-format json",
         "run --redis-url redis://10.0.0.5:6379/0 --store-url sqlite:///alerts.db --webhook-url http://10.0.0.9/hook",
     ),
+    json="the same as --log-format json",
     service=True,
 )

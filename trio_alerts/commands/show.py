@@ -9,10 +9,9 @@ import msgspec
 import trio
 
 from trio_alerts.commands.command import Command
-from trio_alerts.commands.options import add_flag
 from trio_alerts.commands.output import print_json
 from trio_alerts.delivery import Attempt, ChannelDelivery, Delivery
-from trio_alerts.errors import AlertError
+from trio_alerts.errors import NotFound
 from trio_alerts.exact_json import encode
 from trio_alerts.ports.store import Stored
 from trio_alerts.record import Record
@@ -24,7 +23,7 @@ from trio_alerts.text import in_words, one_line
 def _execute(arguments: argparse.Namespace, settings: Settings) -> int:
     stored = trio.run(_get, settings, arguments.id)
     if stored is None:
-        raise AlertError(
+        raise NotFound(
             f"there is no record {arguments.id!r} in {settings.store_url!r}\n"
             "`list` shows the newest IDs, `emit` those that it sends; an entry that was not read yet has no record"
         )
@@ -126,7 +125,6 @@ def _attempt(attempt: Attempt) -> str:
 
 def _add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("id", metavar="ID", help="the record's ID, as `list` shows it; it is also the webhook-id")
-    add_flag(parser, "--json", "the whole document, on one line")
 
 
 COMMAND = Command(
@@ -137,6 +135,7 @@ as it is now, not as a search sees it.
 
 Exit code 1: there is no such record; 3 and 4 as for `list`.""",
     examples=("show 1763251506275-0", "show --json 'Alerts-2|1763251506275-0' | jq .delivery"),
+    json="the whole document, on one line",
     operands=("ID",),
     add_options=_add_options,
     settings=("Store", "log_format"),

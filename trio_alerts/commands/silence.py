@@ -43,20 +43,28 @@ def _execute(arguments: argparse.Namespace, settings: Settings) -> int:
             matchers_of(arguments.operands, all_alerts=arguments.all_alerts)
             silence = trio.run(_add, arguments, settings)
             lasts = in_words((silence.until - silence.since).total_seconds())
-            sys.stdout.write(
-                f"{silence.id}: {_matched(silence)} until {to_the_second(silence.until)} ({lasts}); "
-                f"`silence end {silence.id}` ends it\n"
-            )
+            until = f"{to_the_second(silence.until)} ({lasts}); `silence end {silence.id}` ends it"
+            _tell(silence, f"{_matched(silence)} until {until}", as_json=arguments.json)
         case "end":
             silence = trio.run(_end, arguments.operands[0], settings)
-            sys.stdout.write(
-                f"{silence.id}: ended; `redeliver --suppressed-by silence:{silence.id}` sends what it kept back\n"
-            )
+            resend = f"`redeliver --suppressed-by silence:{silence.id}` sends what it kept back"
+            _tell(silence, f"ended; {resend}", as_json=arguments.json)
         case "list":
             trio.run(_list, arguments, settings)
         case "preview":
-            _print_preview(trio.run(_preview, arguments, settings))
+            found = trio.run(_preview, arguments, settings)
+            if arguments.json:
+                print_json(found)
+            else:
+                _print_preview(found)
     return 0
+
+
+def _tell(silence: Silence, what: str, *, as_json: bool) -> None:
+    if as_json:
+        print_json({"id": silence.id, "until": silence.until, "matchers": silence.matchers, "why": silence.why})
+    else:
+        sys.stdout.write(f"{silence.id}: {what}\n")
 
 
 async def _add(arguments: argparse.Namespace, settings: Settings) -> Silence:
@@ -124,11 +132,10 @@ def _refuse_wrong_options(arguments: argparse.Namespace) -> None:
         "--by": arguments.by is not None,
         "--all-alerts": arguments.all_alerts,
         "--all": arguments.all,
-        "--json": arguments.json,
     }
     allowed = {
         "add": {"MATCHER", "--until", "--for", "--why", "--by", "--all-alerts"},
-        "list": {"--all", "--json"},
+        "list": {"--all"},
         "end": {"ID"},
         "preview": {"MATCHER", "--all-alerts"},
     }
@@ -167,7 +174,6 @@ def _add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--by", default=None, metavar="WHO", help="add: who wants it (default: USER@HOST)")
     add_flag(parser, "--all-alerts", "add, preview: every alert, in place of matchers")
     add_flag(parser, "--all", "list: those that are over as well, for 30 days")
-    add_flag(parser, "--json", "list: one object per line")
 
 
 COMMAND = Command(
@@ -194,6 +200,7 @@ reached or refuses us.""",
         "silence list --all --json",
         "silence end 1a2b3c4d",
     ),
+    json="one object per line, of a silence; preview: one object",
     operands=("add|list|end|preview", "[MATCHER…|ID]"),
     add_options=_add_options,
     settings=("Redis", "group", "Store", "log_format"),

@@ -9,7 +9,6 @@ import trio
 from trio_alerts.backends.redis.standing import open_ledger
 from trio_alerts.commands.backends import SETTINGS
 from trio_alerts.commands.command import Command
-from trio_alerts.commands.options import add_flag
 from trio_alerts.commands.output import print_json
 from trio_alerts.commands.thresholds import FIGURES, exceeded, thresholds
 from trio_alerts.errors import AlertError, SchemaError, StartError
@@ -85,7 +84,6 @@ def _page(stats: Stats) -> Iterator[str]:
 
 
 def _add_options(parser: argparse.ArgumentParser) -> None:
-    add_flag(parser, "--json", "one object, on one line")
     parser.add_argument(
         "--fail-over",
         metavar="NAME=N,…",
@@ -117,6 +115,7 @@ If Redis or the store is down, the figures of the other are printed, missing one
 the error: 3 and 4 as for `list`, and for Redis as well. Exit code 5: a figure is over its --fail-over; `oldest` is in
 seconds.""",
     examples=("stats", "stats --json | jq .oldest_undelivered_s", "stats --fail-over oldest=60,overdue=0"),
+    json="one object, on one line",
     add_options=_add_options,
     settings=SETTINGS,
 )

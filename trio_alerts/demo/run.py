@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import trio
+from rich.console import Console
 
 from trio_alerts.backends.redis.client import RedisClient, open_redis
 from trio_alerts.backends.sqlite.store import open_sqlite_store
@@ -19,7 +20,8 @@ from trio_alerts.demo.receivers import make_receivers
 from trio_alerts.demo.samples import MALFORMED, Fields, read_examples, sample_entries
 from trio_alerts.demo.screen import open_screen
 from trio_alerts.demo.story import Story
-from trio_alerts.demo.tables import summary_view
+from trio_alerts.demo.tables import summary_document, summary_view
+from trio_alerts.exact_json import encode
 from trio_alerts.settings.addresses import parse_redis_url
 
 UNBALANCED = 5  # as LedgerError's
@@ -28,7 +30,7 @@ EMIT_AT_ONCE, EMIT_EVERY_S = 50, 0.1  # 500 alerts/s: three times what the worke
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
-async def run_demo(*, alerts: int, seed: int, kill: bool, keep: bool) -> int:
+async def run_demo(*, alerts: int, seed: int, kill: bool, keep: bool, as_json: bool = False) -> int:
     """Run the demo and return its exit code: 0, 5 if the ledger does not balance, 128 + n after signal n.
 
     Args:
@@ -36,6 +38,7 @@ async def run_demo(*, alerts: int, seed: int, kill: bool, keep: bool) -> int:
         seed: Decides which alerts the flaky receiver refuses.
         kill: Kill one of the worker processes in the middle.
         keep: Leave the folder with settings, logs and records.
+        as_json: Print the ledger as one object, and the show on stderr.
 
     Raises:
         StartError: Something it needs is not installed; the message says how to get it.
@@ -56,7 +59,7 @@ async def run_demo(*, alerts: int, seed: int, kill: bool, keep: bool) -> int:
                     nursery.cancel_scope.cancel()
 
         await nursery.start(watch_signals)
-        exit_code = await _play(binary, alerts, seed, kill=kill, keep=keep)
+        exit_code = await _play(binary, alerts, seed, kill=kill, keep=keep, as_json=as_json)
         nursery.cancel_scope.cancel()
     if interrupted_by:
         sys.stderr.write(
@@ -66,7 +69,7 @@ async def run_demo(*, alerts: int, seed: int, kill: bool, keep: bool) -> int:
     return exit_code
 
 
-async def _play(binary: Path, alerts: int, seed: int, *, kill: bool, keep: bool) -> int:
+async def _play(binary: Path, alerts: int, seed: int, *, kill: bool, keep: bool, as_json: bool) -> int:
     examples = read_examples()
     receivers = make_receivers(seed)
     with demo_folder(alerts, keep=keep) as folder:
@@ -77,7 +80,7 @@ async def _play(binary: Path, alerts: int, seed: int, *, kill: bool, keep: bool)
             async with open_redis(parse_redis_url(redis_url)) as redis, open_sqlite_store(database) as store:
                 await store.prepare()
                 emitted: list[str] = []
-                with open_screen() as screen:
+                with open_screen(Console(stderr=as_json, highlight=False)) as screen:
                     async with open_crew(settings) as crew, trio.open_nursery() as emitting:
                         emitting.start_soon(emit, redis, sample_entries(alerts, examples), emitted)
                         story = Story(
@@ -91,7 +94,10 @@ async def _play(binary: Path, alerts: int, seed: int, *, kill: bool, keep: bool)
                         )
                         summary = await story.run(kill=kill)
             serving.cancel_scope.cancel()
-        screen.console.print(summary_view(summary))
+        if as_json:
+            sys.stdout.write(f"{encode(summary_document(summary)).decode()}\n")
+        else:
+            screen.console.print(summary_view(summary))
     return UNBALANCED if summary.faults else 0
 
 

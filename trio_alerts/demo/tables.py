@@ -87,6 +87,23 @@ def summary_view(summary: Summary) -> RenderableType:
     return Group(Text(), *parts, Text())
 
 
+def summary_document(summary: Summary) -> dict[str, object]:
+    """Return what programs are told at the end."""
+    counts = summary.evidence.counts
+    books = summary.evidence.books
+    return {
+        "balanced": not summary.faults,
+        "faults": summary.faults,
+        "emitted": counts.emitted,
+        "records": counts.by_state,
+        "quarantined": counts.dead,
+        "accepted": {book.name: book.accepted for book in books},
+        "elapsed_s": round(summary.elapsed_s, 3),
+        "rate_per_s": summary.rate_per_s,
+        "events": summary.events,
+    }
+
+
 def _progress(view: View) -> Table:
     counts = view.counts
     table = Table.grid(padding=(0, 2))

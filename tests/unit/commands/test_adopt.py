@@ -3,6 +3,7 @@
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
+import msgspec
 import pytest
 import trio
 
@@ -109,6 +110,17 @@ def test_a_script_must_say_that_it_is_meant(desk: Desk) -> None:
 
     assert 0 == adopted(terminal=False, options=("--yes",)).exit_code
     assert desk.store.owner == desk.server.owners[KEY] != "theirs"
+
+
+def test_for_programs_it_is_one_object(desk: Desk) -> None:
+    """Nobody is asked then, so `--yes` must say that it is meant."""
+    assert 2 == adopted("y\n", options=("--json",)).exit_code
+    assert "theirs" == desk.store.owner
+
+    called = adopted(options=("--json", "--yes"))
+    assert {"adopted": True, "deployment": desk.store.owner} == msgspec.json.decode(called.out)
+    again = adopted(options=("--json", "--yes"))
+    assert {"adopted": False, "deployment": None} == msgspec.json.decode(again.out)
 
 
 @pytest.mark.parametrize(("theirs", "ours"), [(None, None), (None, "ours"), ("ours", "ours")])

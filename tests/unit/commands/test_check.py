@@ -4,6 +4,7 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from pathlib import Path
 
+import msgspec
 import pytest
 import trio
 
@@ -99,6 +100,22 @@ def test_every_problem_is_told(backends: tuple[Backend, Backend]) -> None:
         "redis     PROBLEM: 1,500 entries wait",
         "`run` would not start: exit code 2",
     ] == lines[2:]
+
+
+def test_programs_get_all_findings_as_one_object(backends: tuple[Backend, Backend]) -> None:
+    """Notes and problems in the order in which they were found, and whether `run` would start."""
+    stream, store = backends
+    stream.found, store.found = ["group 'g' would be created"], SchemaError("view is text\nscope is text")
+
+    called = checked("--json")
+
+    found = msgspec.json.decode(called.out)
+    assert (3, "", 3, False) == (called.exit_code, called.err, found["exit_code"], found["would_start"])
+    assert [("store", True, "view is text\nscope is text"), ("redis", False, "group 'g' would be created")] == [
+        (one["part"], one["problem"], one["text"]) for one in found["findings"][-2:]
+    ]
+    store.found = []
+    assert msgspec.json.decode(checked("--json").out)["would_start"]
 
 
 @pytest.mark.parametrize(

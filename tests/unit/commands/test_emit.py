@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 
+import msgspec
 import pytest
 import trio
 
@@ -146,6 +147,13 @@ def test_dry_run_connects_nowhere(producer: FakeProducer) -> None:
     assert (0, 0) == (called.exit_code, producer.connections)
     assert "3 alerts are valid; nothing was sent (--dry-run)\n" == called.out
     assert 2 == call("emit", "--dry-run", "-", stdin=BAD).exit_code
+
+    called = call("emit", "--dry-run", "--json", "--skip-bad", "-", stdin=BAD)
+    assert ["a", "b"] == [msgspec.json.decode(one)["alert_id"] for one in called.out.splitlines()]
+    note = msgspec.json.decode(called.err)
+    assert [("line 2", "Object missing required field `alert_id`"), ("line 4", note["problems"][1]["reason"])] == [
+        (one["place"], one["reason"]) for one in note["problems"]
+    ]
 
 
 def test_an_empty_file_is_no_error(producer: FakeProducer) -> None:

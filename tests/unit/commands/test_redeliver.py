@@ -5,6 +5,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
+import msgspec
 import pytest
 import trio
 from msgspec.structs import replace
@@ -52,6 +53,19 @@ def test_each_record_is_a_line_and_the_last_one_counts(desk: Desk) -> None:
         "2-0\tleft alone: it is delivered",
         "1 due now: a running process sends them; 1 left alone",
     ] == called.out.splitlines()
+
+
+def test_each_record_is_an_object_for_programs(desk: Desk) -> None:
+    """What is due, or why it was left alone; no line counts them."""
+    ids = [desk.put(1, FAILED), desk.put(2, DELIVERED)]
+
+    called = call("redeliver", "--json", "--dry-run", *ids)
+
+    assert 1 == called.exit_code
+    assert [
+        {"record_id": "1-0", "state": "retrying", "due": ["webhook"], "dry_run": True},
+        {"record_id": "2-0", "left_alone": "it is delivered"},
+    ] == [msgspec.json.decode(line) for line in called.out.splitlines()]
 
 
 def test_a_dry_run_says_so(desk: Desk) -> None:
@@ -144,6 +158,10 @@ def test_resolve_says_what_the_record_is_now(desk: Desk) -> None:
     said = f"trio-alerts: {record_id}: left alone: no channel of it is in doubt, the record is failed\n"
     assert (1, said) == (again.exit_code, again.err)
     assert 2 == call("resolve", record_id, "maybe").exit_code
+
+    record_id = desk.put(2, IN_DOUBT)
+    settled = msgspec.json.decode(call("resolve", record_id, "delivered", "--json").out)
+    assert {"record_id": record_id, "resolution": "delivered", "state": "delivered"} == settled
 
 
 def test_somebody_without_a_name_has_a_number(monkeypatch: pytest.MonkeyPatch) -> None:
