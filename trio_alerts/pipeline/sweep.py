@@ -63,7 +63,7 @@ async def _recalled(pipeline: Pipeline) -> bool:
     try:
         await pipeline.hints.recall_due()
     except Unavailable as cause:
-        logger.debug("hints of before the clock was set back stay as they are: {}", cause)
+        logger.debug("hints of before the clock was set back stay as they are: {reason}", reason=cause)
         return False
     return True
 
