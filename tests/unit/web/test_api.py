@@ -98,6 +98,14 @@ async def test_ids_may_hold_any_character(stream: str) -> None:
     assert record_id == made_due.json()["record_id"]
 
 
+@pytest.mark.parametrize("name", ["_search", "1-0%0A", "%2E%2E", "1-18446744073709551616", "a%7C", "01-0"])
+async def test_no_store_is_asked_for_what_is_no_id(site: Site, name: str) -> None:
+    """What such an address means to a store behind HTTP need not be found out."""
+    assert 404 == (await ask(site, "GET", f"/records/{name}")).status_code
+    assert 404 == (await ask(site, "POST", f"/records/{name}/redeliver")).status_code
+    assert [] == site.store.calls
+
+
 async def test_what_is_undelivered_is_made_due(site: Site, lines: list[str]) -> None:
     """A dry run says so, and changes nothing; then it is done, and the log says by whom."""
     record_id = site.put(1, FAILED)
