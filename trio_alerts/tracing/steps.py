@@ -53,11 +53,10 @@ class Tracing:
     def _traced(self, carry: Carry) -> Carry:
         async def carry_in_span(work: Entry | Claim, pipeline: Pipeline) -> None:
             journey = _Journey(self._tracer, work, pipeline.deployment)
-            before = _UNDER_WAY.set(journey)
+            _UNDER_WAY.set(journey)  # in this worker's context; the next alert takes its place
             try:
                 await carry(work, pipeline)
             finally:
-                _UNDER_WAY.reset(before)
                 journey.end()
 
         return carry_in_span

@@ -40,7 +40,7 @@ async def test_a_cancellation_sends_what_is_left_all_the_same() -> None:
         shutdown.assert_called_once()
 
 
-async def test_dropped_spans_are_said_once(logged: list[str]) -> None:
+async def test_dropped_spans_are_said_once(logged: list[str], caplog: pytest.LogCaptureFixture) -> None:
     """The SDK warns of each batch, and may quote an answer: the first is a warning, bounded and on one line."""
     library = logging.getLogger("opentelemetry.exporter")
     async with open_tracer("me", {}):
@@ -52,6 +52,7 @@ async def test_dropped_spans_are_said_once(logged: list[str]) -> None:
     assert first.endswith("(said once; alerts do not wait for them)")
     assert len(first) < 400
     assert "DEBUG spans are dropped: Queue full" == second
+    assert [] == caplog.records, "else they would come a second time, as a library's"
     assert logging.getLogger("opentelemetry").propagate
 
 
