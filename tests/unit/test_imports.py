@@ -26,7 +26,7 @@ FLOORS = [
     },
     {"backoff", "http", "log_sink"},
     {"delivery", "event", "deployment", "secret", "batcher", "supervisor", "log"},
-    {"record", "ledger", "record_state", "event_schema"},
+    {"record", "ledger", "record_state"},
     {"transitions"},
     {"held_back"},
     {"alert"},

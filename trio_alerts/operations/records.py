@@ -1,5 +1,6 @@
 """Records as operators work with them: found, looked up, changed."""
 
+import math
 import secrets
 from collections.abc import Callable, Collection, Sequence
 from contextlib import suppress
@@ -20,8 +21,7 @@ from trio_alerts.record import Record
 from trio_alerts.reminders import due_hint, places, remind
 
 PAGE = 500  # records a search: at 4 KiB each, 2 MB
-STEP = 100  # records a search, for a page that is bounded in bytes
-MOST_BYTES = 4 * 1024 * 1024  # of a page: a search more may be over it by as many as it brings
+BOUNDED_PAGE = 100  # records a search, if there is a bound in bytes: at 256 KiB each, 25 MB
 READS_AT_ONCE = 16
 NO_RECORD = "there is no such record"
 MOST_ROUNDS = 10  # a write that loses a race against a process wins the second or the third time
@@ -41,18 +41,6 @@ class Skip:
 
     record_id: str
     reason: str
-
-
-@dataclass(frozen=True, slots=True)
-class RecordPage:
-    """Some of the records that match, the newest first; how many match in all; and which one the next page is behind.
-
-    The last is None if this is the last page.
-    """
-
-    records: Sequence[Record]
-    matching: int
-    next: str | None
 
 
 Decide = Callable[[Delivery, str], Delivery | str]
@@ -107,36 +95,26 @@ class Found:
     more: bool
 
 
-async def newest_records(store: AlertStore, wanted: RecordFilter, limit: int, after: Record | None = None) -> Found:
-    """Return at most `limit` matching records, the newest first, or those that follow the place of `after`."""
-    found: list[Record] = []
-    async for page in Pages[Record](
-        lambda last: store.search(wanted, min(PAGE, limit + 1 - len(found)), last or after)
-    ):
-        found.extend(page)
-        if len(found) > limit:
-            return Found(found[:limit], await store.count(wanted), more=True)
-    return Found(found, len(found) if after is None else await store.count(wanted), more=False)
+async def newest_records(
+    store: AlertStore, wanted: RecordFilter, limit: int, after: Record | None = None, most_bytes: float = math.inf
+) -> Found:
+    """Return at most `limit` matching records, the newest first, or those that follow the place of `after`.
 
-
-async def find_page(store: AlertStore, wanted: RecordFilter, limit: int, after: str | None = None) -> RecordPage:
-    """Return the newest matching records, or those behind the one that `after` names.
+    With `most_bytes` fewer, if they are that large together: they end with the search that reaches it.
 
     Raises:
         Unavailable: The store does not answer.
     """
     found: list[Record] = []
-    size, last = 0, after and Record(after, b"{}", Delivery(state="unknown"))
-    while len(found) <= limit and size < MOST_BYTES:
-        page = await store.search(wanted, min(STEP, limit + 1 - len(found)), last or None)
-        if not page:
-            break
-        found += page
+    size, step = 0, PAGE if most_bytes == math.inf else BOUNDED_PAGE
+    async for page in Pages[Record](
+        lambda last: store.search(wanted, min(step, limit + 1 - len(found)), last or after)
+    ):
+        found.extend(page)
         size += sum(len(record.body) for record in page)
-        last = page[-1]
-    cut = len(found) > limit or size >= MOST_BYTES
-    shown = found[:limit]
-    return RecordPage(shown, await store.count(wanted), shown[-1].id if cut else None)
+        if len(found) > limit or size >= most_bytes:
+            return Found(found[:limit], await store.count(wanted), more=True)
+    return Found(found, len(found) if after is None else await store.count(wanted), more=False)
 
 
 async def all_states(store: AlertStore) -> dict[str, State]:

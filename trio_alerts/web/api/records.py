@@ -7,8 +7,9 @@ from msgspec import Meta, Struct
 
 from trio_alerts.backoff import RetryPolicy
 from trio_alerts.delivery import State
+from trio_alerts.operations.cursors import cursor_behind, read_cursor
 from trio_alerts.operations.filters import FILTERS, record_filter
-from trio_alerts.operations.records import NO_RECORD, Change, Skip, find_page
+from trio_alerts.operations.records import NO_RECORD, Change, Skip, newest_records
 from trio_alerts.operations.redeliver import Redelivery, due_channels, names_of
 from trio_alerts.operations.resolve import resolve
 from trio_alerts.record_ids import is_entry_id
@@ -20,6 +21,7 @@ from trio_alerts.web.api.record_document import RecordDocument
 from trio_alerts.web.visitors import log_change
 
 LIMIT, MOST = 50, 500
+MOST_BYTES = 4 * 1024 * 1024  # of a page, which is held in memory
 
 
 class RecordPage(Struct, frozen=True):
@@ -66,13 +68,9 @@ class Resolved(Struct, frozen=True):
 
 async def _find(call: Call) -> RecordPage:
     limit: int = call.query.get("limit", LIMIT)
-    page = await find_page(
-        call.desk.store,
-        record_filter(call.query),
-        limit,
-        call.query.get("after"),
-    )
-    return RecordPage([msgspec.Raw(record.to_json()) for record in page.records], page.matching, page.next)
+    found = await newest_records(call.desk.store, record_filter(call.query), limit, call.query.get("after"), MOST_BYTES)
+    documents = [msgspec.Raw(record.to_json()) for record in found.records]
+    return RecordPage(documents, found.matching, cursor_behind(found.records[-1]) if found.more else None)
 
 
 async def _show(call: Call) -> msgspec.Raw:
@@ -112,19 +110,9 @@ async def _resolve(call: Call) -> Resolved:
 
 def _record_id(call: Call) -> str:
     """Return the ID of a record that there may be; whatever else an address names, no store is asked for it."""
-    if not _is_record_id(call.id):
+    if not is_entry_id(call.id.rpartition("|")[2]):
         raise _no_record(call)
     return call.id
-
-
-def _is_record_id(text: str) -> bool:
-    return is_entry_id(text.rpartition("|")[2])
-
-
-def _cursor(text: str) -> str:
-    if not _is_record_id(text):
-        raise ValueError("is not the `next` of a page")
-    return text
 
 
 def _names_of(channel: str, call: Call) -> tuple[str, ...]:
@@ -160,7 +148,7 @@ ENDPOINTS = (
             Parameter(
                 "limit", f"at most this many ({LIMIT})", whole(MOST), {"type": "integer", "minimum": 1, "maximum": MOST}
             ),
-            Parameter("after", "what follows: `next` of the page before", _cursor),
+            Parameter("after", "what follows: `next` of the page before", read_cursor),
         ),
     ),
     Endpoint(
