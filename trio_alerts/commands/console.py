@@ -39,11 +39,10 @@ async def _run(address: BindAddress, read_only: bool, settings: Settings) -> Non
     from trio_alerts.web.desk import Desk  # noqa: PLC0415
     from trio_alerts.web.serve import bind, serve  # noqa: PLC0415
 
-    stopping = trio.Event()
     with bind(address, "--bind") as listener:
         async with trio.open_nursery() as nursery, open_records(settings) as store:
-            await nursery.start(watch_signals, stopping.set)
             desk = Desk(settings, store)
+            await nursery.start(watch_signals, desk.stopping.set)
             await nursery.start(desk.reach_redis)
             where = f"http://{address}{', read-only' if read_only else ''}"
             logger.info(
@@ -53,7 +52,7 @@ async def _run(address: BindAddress, read_only: bool, settings: Settings) -> Non
                 _where=where,
             )
             app = make_console(desk, read_only=read_only)
-            await serve(app, listener, stopping, GRACE_S)  # type: ignore[arg-type] # ASGI, typed by another library
+            await serve(app, listener, desk.stopping, GRACE_S)  # type: ignore[arg-type] # ASGI, typed by another library
             nursery.cancel_scope.cancel()
 
 

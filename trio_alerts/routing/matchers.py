@@ -88,6 +88,12 @@ def parse_matcher(text: str) -> Matcher:
         raise ValueError(f"{text!r}: {error}") from None
 
 
+def written(field: str, value: str) -> str:
+    """Return the text of the matcher for one value, in which nothing is a wildcard."""
+    escaped = "".join(f"\\{one}" if one in _ESCAPABLE else one for one in value)
+    return f'{field} = "{escaped}"'
+
+
 def exact_matcher(field: str, values: Sequence[str]) -> Matcher:
     """Return the matcher for one key of `match`, where values have no wildcards and `">=high"` is a severity.
 

@@ -14,13 +14,18 @@ from starlette.types import ASGIApp
 from trio_alerts.errors import AlertError, NotFound, SchemaError, SettingsError, StartError, Unavailable
 from trio_alerts.web.api.api import PREFIX, Api
 from trio_alerts.web.api.problems import problem_response
+from trio_alerts.web.channel_pages import ChannelPages
 from trio_alerts.web.desk import Desk
 from trio_alerts.web.door import SIGN_IN, Door
+from trio_alerts.web.feed import Feed
 from trio_alerts.web.headers import Headers
+from trio_alerts.web.quarantine_pages import QuarantinePages
+from trio_alerts.web.record_actions import RecordActions
 from trio_alerts.web.record_pages import RecordPages
 from trio_alerts.web.rendering import Renderer
 from trio_alerts.web.sign_in import SignIn
 from trio_alerts.web.signing import Signatures
+from trio_alerts.web.silence_pages import SilencePages
 from trio_alerts.web.visitors import Visitors
 
 
@@ -43,8 +48,13 @@ def make_console(desk: Desk, *, read_only: bool) -> ASGIApp:
     app = Starlette(
         routes=[
             *sign_in.routes,
+            *RecordActions(desk, renderer).routes,
             *RecordPages(desk, renderer).routes,
             Mount(PREFIX, Api(desk)),
+            *SilencePages(desk, renderer).routes,
+            *QuarantinePages(desk, renderer).routes,
+            *ChannelPages(desk, renderer).routes,
+            *Feed(desk).routes,
             Mount("/static", StaticFiles(directory=str(files("trio_alerts.web").joinpath("static")))),
         ],
         middleware=[

@@ -40,11 +40,13 @@ class Desk:
     Attributes:
         settings: Of the deployment.
         store: Where records live.
+        stopping: Set when the console is to stop: what would not end by itself ends then.
     """
 
     def __init__(self, settings: Settings, store: AlertStore) -> None:
         self.settings = settings
         self.store = store
+        self.stopping = trio.Event()
         self._redis: Redis | None = None
         self._fault = "Redis was not reached yet"
 

@@ -1,9 +1,11 @@
 """HTML pages: what others wrote is text in them, and shows what it would hide."""
 
 import datetime as dt
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from functools import partial
 from http import HTTPStatus
 from typing import Any
+from urllib.parse import quote, urlsplit
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup, escape
@@ -12,6 +14,8 @@ from starlette.requests import Request
 from starlette.responses import HTMLResponse
 
 from trio_alerts import __version__
+from trio_alerts.exact_json import encode
+from trio_alerts.operations.filters import Filter
 from trio_alerts.text import in_words, one_line
 from trio_alerts.web.signing import Signatures
 from trio_alerts.web.visitors import NOBODY, Visitor
@@ -40,7 +44,7 @@ class Renderer:
             trim_blocks=True,
             lstrip_blocks=True,
         )
-        self._templates.filters |= {"lines": _lines, "exact": _exact, "when": _when, "words": in_words}
+        self._templates.filters |= FILTERS
 
     def page(
         self,
@@ -93,3 +97,44 @@ def _when(time: dt.datetime) -> Markup:
     """Show a time to the second, in UTC; a machine reads it whole."""
     utc = time.astimezone(dt.UTC)
     return Markup('<time datetime="{}">{:%Y-%m-%d %H:%M:%S}</time>').format(utc.isoformat(), utc)
+
+
+def _short_time(text: object) -> str:
+    """Shorten a time of a record, which is in UTC."""
+    return str(text)[:19].replace("T", " ") if text else ""
+
+
+def _plain(value: object) -> str:
+    """Show a value of an alert as text: a list of texts with commas, what is nested as JSON."""
+    match value:
+        case list() if all(isinstance(one, str) for one in value):
+            return ", ".join(value)
+        case list() | dict():
+            return encode(value).decode()
+    return str(value)
+
+
+def _is_web(address: object) -> bool:
+    """Tell whether an address is one that a browser may follow: nothing but http and https, to a host."""
+    try:
+        parts = urlsplit(str(address))
+    except ValueError:
+        return False
+    return parts.scheme in ("http", "https") and bool(parts.netloc) and str(address).isprintable()
+
+
+def _choices(filters: Sequence[Filter], name: str) -> tuple[str, ...]:
+    return next(one.choices for one in filters if one.name == name)
+
+
+FILTERS = {
+    "lines": _lines,
+    "plain": _plain,
+    "exact": _exact,
+    "when": _when,
+    "short_time": _short_time,
+    "words": in_words,
+    "is_web": _is_web,
+    "choices": _choices,
+    "path": partial(quote, safe=""),
+}

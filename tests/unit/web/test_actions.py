@@ -1,0 +1,254 @@
+"""What pages change: each only after a preview and a confirmation, in somebody's name, and once."""
+
+import datetime as dt
+
+import pytest
+from trio.testing import MockClock
+
+from tests.unit.operations.desk import DELIVERED, FAILED, IN_DOUBT, RETRYING, SILENCED
+from tests.unit.web.site import PROXIES, Site, fields_of
+from trio_alerts.web.feed import LOOK_EVERY_S, Feed
+
+PREVIEW = "/silences/new?preview=1&lasts=2h&why=oracle+moves&matchers="
+
+
+async def test_a_redelivery_is_previewed_and_then_confirmed(lines: list[str]) -> None:
+    """The preview changes nothing; the confirmation makes the record due, leads back to it, and is logged."""
+    site = Site()
+    record_id = site.put(1, FAILED)
+    browser = site.visitor()
+    preview = await browser.get(f"/records/{record_id}/redeliver")
+    before = site.store[record_id]
+    answer = await browser.confirm(f"/records/{record_id}/redeliver")
+
+    assert "through <b>webhook</b>" in preview.text
+    assert FAILED == before
+    assert "retrying" == site.store[record_id].state
+    assert (303, f"/records/{record_id}?done=redelivered") == (answer.status_code, answer.headers["location"])
+    assert "due now" in (await browser.get(answer.headers["location"])).text
+    assert [f"INFO console: loopback made record {record_id} due"] == lines
+
+
+@pytest.mark.parametrize("delivery", [DELIVERED, SILENCED], ids=["delivered", "silenced"])
+async def test_what_cannot_be_redelivered_is_left_alone(delivery: object) -> None:
+    """The preview has no button, and a confirmation that comes all the same changes nothing."""
+    site = Site()
+    record_id = site.put(1, delivery)  # type: ignore[arg-type]
+    browser = site.visitor()
+    preview = await browser.get(f"/records/{record_id}/redeliver")
+    answer = await browser.confirm(f"/records/{record_id}/redeliver")
+
+    assert "is left alone" in preview.text
+    assert "<button>Redeliver" not in preview.text
+    assert 409 == answer.status_code
+    assert delivery == site.store[record_id]
+
+
+@pytest.mark.parametrize("resolution", ["delivered", "failed"])
+async def test_a_doubt_is_settled_in_the_visitors_name(resolution: str, lines: list[str]) -> None:
+    """The record keeps who it was."""
+    site = Site(**PROXIES)
+    record_id = site.put(1, IN_DOUBT)
+    browser = site.visitor("10.2.3.4", X_User="ann")
+    answer = await browser.confirm(f"/records/{record_id}/resolve", resolution=resolution)
+
+    assert 303 == answer.status_code
+    assert resolution == site.store[record_id].state
+    assert "ann" in str(site.store[record_id].reason)
+    assert [f"INFO console: ann settled record {record_id} as {resolution}"] == lines
+
+
+async def test_a_doubt_is_settled_as_one_of_two() -> None:
+    """Anything else is refused; so is what is not in doubt."""
+    site = Site()
+    doubtful, retrying = site.put(1, IN_DOUBT), site.put(2, RETRYING)
+    browser = site.visitor()
+
+    assert 400 == (await browser.confirm(f"/records/{doubtful}/resolve", resolution="maybe")).status_code
+    assert 409 == (await browser.confirm(f"/records/{retrying}/resolve", resolution="failed")).status_code
+    assert [IN_DOUBT, RETRYING] == [site.store[doubtful], site.store[retrying]]
+
+
+async def test_a_silence_is_previewed_on_what_came_and_then_set(lines: list[str]) -> None:
+    """The preview counts and sets nothing; the confirmation sets what was previewed, for as long as it was said."""
+    site = Site()
+    now = dt.datetime.now(dt.UTC).isoformat()
+    site.put(1, DELIVERED, view="Lending", occurred_at=now, title="<b>Peg</b>")
+    site.put(2, DELIVERED, view="DEX", occurred_at=now)
+    browser = site.visitor()
+    preview = await browser.get(PREVIEW + "view+%3D+Lending")
+    before = await site.silences.latest()
+    form = {"matchers": "view = Lending", "lasts": "2h", "why": "oracle moves"}
+    answer = await browser.post("/silences/new", data=form | {"csrf_token": fields_of(preview.text)["csrf_token"]})
+    after = await site.silences.latest()
+
+    assert "Of 2 alerts" in preview.text
+    assert "kept back <b>1</b>: 1 " in preview.text
+    assert "&lt;b&gt;Peg" in preview.text
+    assert (False, True) == (bool(before and before.silences), bool(after and after.silences))
+    assert after is not None
+    (silence,) = after.silences
+    assert (("view = Lending",), "oracle moves", "loopback") == (silence.matchers, silence.why, silence.by)
+    assert dt.timedelta(hours=2) == silence.until - silence.since
+    assert "/silences?done=added" == answer.headers["location"]
+    assert [f"INFO console: loopback set silence {silence.id}: view = Lending, 2h"] == lines
+
+
+@pytest.mark.parametrize(
+    ("fields", "says"),
+    [
+        ({"matchers": ""}, "say which alerts"),
+        ({"matchers": "view = a", "all_alerts": "1"}, "say which alerts"),
+        ({"matchers": "mood = bad"}, "mood"),
+        ({"matchers": "view = a", "why": " "}, "say why"),
+        ({"matchers": "view = a", "lasts": "soon"}, "is not a duration"),
+    ],
+)
+async def test_a_silence_that_makes_no_sense_is_not_set(fields: dict[str, str], says: str) -> None:
+    """Neither previewed nor set: the form comes back with what was in it, and says what is wrong."""
+    site = Site()
+    browser = site.visitor()
+    given = {"matchers": "", "lasts": "2h", "why": "planned"} | fields
+    token = await browser.form_token("/silences/new")
+    previewed = await browser.get("/silences/new", params=given | {"preview": "1"})
+    sent = await browser.post("/silences/new", data=given | {"csrf_token": token})
+    found = await site.silences.latest()
+
+    assert [400, 400] == [previewed.status_code, sent.status_code]
+    assert says in previewed.text
+    assert given["matchers"] in previewed.text
+    assert not (found and found.silences)
+
+
+async def test_a_silence_for_alerts_like_one_quotes_what_they_say() -> None:
+    """Wildcards and quotes in an alert are no wildcards and no quotes in the matcher."""
+    site = Site()
+    record_id = site.put(1, FAILED, view='a "b" *', scope="s")
+    page = (await site.visitor().get(f"/silences/new?record={record_id}")).text
+
+    assert "view = &#34;a \\&#34;b\\&#34; \\*&#34;" in page
+    assert "scope = &#34;s&#34;" in page
+
+
+async def test_a_silence_is_ended_after_a_confirmation(lines: list[str]) -> None:
+    """By the visitor, at once; one that is over cannot be ended again."""
+    site = Site()
+    browser = site.visitor()
+    token = await browser.form_token("/silences/new")
+    fields = {"matchers": "", "all_alerts": "1", "lasts": "2h", "why": "planned", "csrf_token": token}
+    await browser.post("/silences/new", data=fields)
+    found = await site.silences.latest()
+    assert found is not None
+    silence_id = found.silences[0].id
+    answer = await browser.confirm(f"/silences/{silence_id}/end")
+    again = await browser.post(f"/silences/{silence_id}/end", data={"csrf_token": token})
+    shown = [(await browser.get(path)).text for path in ("/silences", "/silences?all")]
+
+    assert [303, 409] == [answer.status_code, again.status_code]
+    assert [False, True] == [silence_id in page for page in shown]
+    assert "every alert" in shown[1]
+    assert "ended by loopback" in shown[1]
+    assert f"INFO console: loopback ended silence {silence_id}" == lines[-1]
+    assert 404 == (await browser.get(f"/silences/{silence_id}/end")).status_code
+
+
+async def test_dead_letters_are_listed_and_shown() -> None:
+    """By reason, page by page; a payload is text, laid out if it is JSON."""
+    site = Site()
+    site.letters.put(1, payload=b'{"title":"<script>alert(1)</script>"}')
+    site.letters.put(2, reason="id_reused", error="\u202eother")
+    browser = site.visitor()
+    listed, narrowed = [(await browser.get(f"/quarantine{query}")).text for query in ("", "?reason=id_reused")]
+    shown = (await browser.get("/quarantine/1-0")).text
+
+    assert listed.index("bad_json") < listed.index("id_reused")
+    assert "\\u202eother" in listed
+    assert "bad_json" not in narrowed
+    assert "{\n  &#34;title&#34;: &#34;&lt;script&gt;" in shown
+    assert 404 == (await browser.get("/quarantine/3-0")).status_code
+    assert 400 == (await browser.get("/quarantine/nonsense")).status_code
+
+
+@pytest.mark.parametrize("as_new", [False, True])
+async def test_a_dead_letter_is_replayed_after_a_confirmation(as_new: bool, lines: list[str]) -> None:
+    """Once; as a new alert only if that is ticked."""
+    site = Site()
+    dead_id = site.letters.put(1)
+    browser = site.visitor()
+    asked = await browser.get(f"/quarantine/{dead_id}/replay")
+    before = list(site.letters.replayed)
+    answer = await browser.confirm(f"/quarantine/{dead_id}/replay", **({"as_new": "1"} if as_new else {}))
+    again = await browser.post(f"/quarantine/{dead_id}/replay", data=fields_of(asked.text))
+
+    assert [303, 404] == [answer.status_code, again.status_code]
+    assert ([], [(dead_id, as_new)]) == (before, site.letters.replayed)
+    assert [f"INFO console: loopback put dead letter {dead_id} back into AlertStream as 99-0"] == lines
+
+
+async def test_a_dead_letter_is_dropped_after_a_confirmation(lines: list[str]) -> None:
+    """In the visitor's name; to look at the page drops nothing."""
+    site = Site()
+    dead_id = site.letters.put(1)
+    browser = site.visitor()
+    asked = await browser.get(f"/quarantine/{dead_id}/drop")
+    there = dict(site.letters.there)
+    answer = await browser.confirm(f"/quarantine/{dead_id}/drop")
+    again = await browser.post(f"/quarantine/{dead_id}/drop", data=fields_of(asked.text))
+
+    assert [303, 404] == [answer.status_code, again.status_code]
+    assert {dead_id} == there.keys()
+    assert [(dead_id, "loopback")] == site.letters.dropped
+    assert [f"INFO console: loopback dropped dead letter {dead_id}"] == lines
+
+
+async def test_channels_show_what_is_wrong_with_them() -> None:
+    """Those of the settings, and those that only records know, with what waits for a retry."""
+    site = Site()
+    site.put(1, RETRYING)
+    page = (await site.visitor().get("/channels")).text
+
+    assert "webhook" in page
+    assert "not in the settings" in page
+    assert ">1</td>" in page
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/records/1-0/redeliver",
+        "/records/1-0/resolve",
+        "/silences/new",
+        "/silences/x/end",
+        "/quarantine/1-0/replay",
+        "/quarantine/1-0/drop",
+    ],
+)
+async def test_nothing_changes_without_a_form(path: str) -> None:
+    """The same requests without the form's token are refused, and leave everything as it is."""
+    site = Site()
+    site.put(1, IN_DOUBT)
+    site.letters.put(1)
+    fields = {"resolution": "failed", "matchers": "view = a", "lasts": "2h", "why": "x"}
+    answer = await site.visitor().post(path, data=fields)
+    found = await site.silences.latest()
+
+    assert 403 == answer.status_code
+    assert IN_DOUBT == site.store["1-0"]
+    assert {"1-0"} == site.letters.there.keys()
+    assert not (found and found.silences)
+
+
+async def test_one_look_serves_all_who_watch(autojump_clock: MockClock) -> None:
+    """The store is asked every two seconds at most, however many pages are open; an outage keeps what is shown."""
+    site = Site()
+    site.put(1, IN_DOUBT)
+    feed = Feed(site.desk)
+    events = [await feed._look(), await feed._look()]
+    asked = len(site.store.called("counts"))
+    site.store.decide = lambda _: "down"
+    autojump_clock.jump(LOOK_EVERY_S)
+    silent = await feed._look()
+
+    assert [b'data: {"in_doubt":1,"total":1}\n\n'] * 2 == events
+    assert 1 == asked
+    assert silent.startswith(b":")
