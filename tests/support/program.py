@@ -8,7 +8,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -50,14 +50,18 @@ class Program:
         """The environment of every process."""
         return environ_of(self.settings)
 
-    @contextmanager
-    def running(self, *options: str, **settings: str) -> Iterator[subprocess.Popen[bytes]]:
+    def running(self, *options: str, **settings: str) -> AbstractContextManager[subprocess.Popen[bytes]]:
         """Run the worker until the block ends; its log goes to a file of its own."""
+        return self.serving("run", *options, **settings)
+
+    @contextmanager
+    def serving(self, *argv: str, **settings: str) -> Iterator[subprocess.Popen[bytes]]:
+        """Run a command that serves until the block ends; its log goes to a file of its own."""
         log = self.folder / f"run-{len(self.logs)}.log"
         self.logs.append(log)
         with log.open("wb") as output:
             process = subprocess.Popen(
-                command_line("run", *options, module=self.module),
+                command_line(*argv, module=self.module),
                 env=self.environ | _prefixed(settings),
                 cwd=self.tree,
                 stdout=output,

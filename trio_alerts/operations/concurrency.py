@@ -1,8 +1,12 @@
 """Bounded concurrency."""
 
 from collections.abc import Awaitable, Callable, Iterable
+from typing import TypeVar
 
 import trio
+
+First = TypeVar("First")
+Second = TypeVar("Second")
 
 
 async def for_each(items: Iterable[str], work: Callable[[str], Awaitable[None]], *, at_most: int) -> None:
@@ -27,3 +31,18 @@ async def for_each(items: Iterable[str], work: Callable[[str], Awaitable[None]],
             nursery.start_soon(carry_out, item)
     if faults:
         raise faults[0]
+
+
+async def both(first: Callable[[], Awaitable[First]], second: Callable[[], Awaitable[Second]]) -> tuple[First, Second]:
+    """Do two things at a time, and return what came of them. Raises what `for_each` raises."""
+    firsts: list[First] = []
+    seconds: list[Second] = []
+
+    async def do(which: str) -> None:
+        if which == "first":
+            firsts.append(await first())
+        else:
+            seconds.append(await second())
+
+    await for_each(("first", "second"), do, at_most=2)
+    return firsts[0], seconds[0]

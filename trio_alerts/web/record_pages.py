@@ -2,6 +2,7 @@
 
 import datetime as dt
 from collections.abc import Sequence
+from functools import partial
 from typing import Any, TypeAlias
 from urllib.parse import quote
 
@@ -13,12 +14,13 @@ from starlette.routing import Route
 
 from trio_alerts.delivery import Delivery
 from trio_alerts.errors import NewerRecord, SettingsError
+from trio_alerts.operations.concurrency import both
 from trio_alerts.operations.filters import FILTERS
 from trio_alerts.ports.store import RecordFilter
 from trio_alerts.record import Record
 from trio_alerts.record_ids import is_entry_id
 from trio_alerts.web.desk import Desk
-from trio_alerts.web.queries import read_query
+from trio_alerts.web.queries import Query, read_query
 from trio_alerts.web.rendering import Renderer
 from trio_alerts.web.timeline import timeline
 
@@ -44,9 +46,9 @@ class RecordPages:
         self.routes = [Route("/", self._list), Route("/records/{record_id:path}", self._show)]
 
     async def _list(self, request: Request) -> Response:
-        store, query = self._desk.store, read_query(request.query_params)
-        records = await store.search(query.wanted, SHOWN + 1, _after(query.after))
-        counts = await store.counts(dt.datetime.now(dt.UTC))
+        query = read_query(request.query_params)
+        now = dt.datetime.now(dt.UTC)
+        (records, matching), counts = await both(partial(self._find, query), partial(self._desk.store.counts, now))
         shown = records[:SHOWN]
         return self._renderer.page(
             request,
@@ -59,8 +61,17 @@ class RecordPages:
             older=shown[-1].id if len(records) > SHOWN else None,
             counts=counts,
             total=sum(counts.by_state.values()),
-            matching=await store.count(query.wanted) if query.is_narrowed else None,
+            matching=matching,
         )
+
+    async def _find(self, query: Query) -> tuple[list[Record], int | None]:
+        """Return a page of records and one more, and how many match in all (None: every record does)."""
+        store = self._desk.store
+        records = await store.search(query.wanted, SHOWN + 1, _after(query.after))
+        if not query.is_narrowed:
+            return records, None
+        is_all = len(records) <= SHOWN and not query.after
+        return records, len(records) if is_all else await store.count(query.wanted)
 
     async def _show(self, request: Request) -> Response:
         record_id = valid_id(request.path_params["record_id"])

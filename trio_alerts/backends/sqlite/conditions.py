@@ -24,14 +24,23 @@ IN_DOUBT = f"""(state = 'in_doubt' OR state IN ({", ".join(f"'{state}'" for stat
 Value = str | int | bytes
 
 
-def condition(connection: sqlite3.Connection, wanted: RecordFilter) -> tuple[str, list[Value]]:
-    """Return what follows WHERE in a statement on this connection, with its values; the names in it are ours."""
+def condition(
+    connection: sqlite3.Connection, wanted: RecordFilter, *, by_state: bool = True
+) -> tuple[str, list[Value]]:
+    """Return what follows WHERE in a statement on this connection, with its values; the names in it are ours.
+
+    Args:
+        connection: Gets a function that the statement calls.
+        wanted: The filter.
+        by_state: The index of the states may be used; else a statement goes by another one.
+    """
     terms = ["true"]
     values: list[Value] = []
     for column in COLUMNS:
         alternatives: Sequence[str] = getattr(wanted, column)
         if alternatives:
-            term = f"{column} IN ({', '.join('?' * len(alternatives))})"
+            name = f"+{column}" if column == "state" and not by_state else column  # with "+" it is no indexed column
+            term = f"{name} IN ({', '.join('?' * len(alternatives))})"
             terms.append(f"({term} OR {IN_DOUBT})" if column == "state" and "in_doubt" in alternatives else term)
             values += alternatives
     for term, time in (("occurred_us >= ?", wanted.since), ("occurred_us < ?", wanted.until)):
