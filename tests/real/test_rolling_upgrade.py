@@ -34,6 +34,7 @@ CONFIG = """
 [[channels]]
 name = "hook"
 url = "{url}/hook"
+{limit}
 
 [[channels]]
 name = "steady"
@@ -46,6 +47,7 @@ channels = ["hook"]
 [[routes]]
 channels = ["hook", "steady"]
 """
+LIMIT = "rate_per_s = 5\nburst = 2"  # nor this
 FALLBACK = 'fallback = ["steady"]\nfallback_after_s = 60\n'  # which the older one does not know
 CHANNELS = {"low": ["hook"], "high": ["hook", "steady"]}
 SPARED = {"hook": "delivered", "steady": "spared"}
@@ -72,6 +74,10 @@ def records(site: Site) -> dict[str, Record]:
     return {record.id: record for record in ask_store(site, lambda store: store.search(RecordFilter(), 1000))}
 
 
+def by_state(site: Site) -> Counter[str]:
+    return Counter(record.delivery.state for record in records(site).values())
+
+
 def meet(site: Site, delivery: Delivery, now: dt.datetime) -> str:
     """Let an entry come whose record is there: its newer owner died between the record and the acknowledgement."""
     fields = {b"event": json.dumps(EVENT).encode()}
@@ -90,6 +96,11 @@ def newer_deliveries(now: dt.datetime) -> dict[str, Delivery]:
         "delivery.state 'waiting'": first_state((waiting("hook", now, now + hour),), "gone", now, 60),
         "delivery.channels.fallback_of": first_state((standby("steady", ["hook"], now),), "gone", now, 60),
     }
+
+
+def until_it_reads(site: Site) -> None:
+    """Wait until the process that was started last reads."""
+    wait_until(lambda: "reading " in site.logs[-1].read_text(), "the newer one reads", site)
 
 
 class Met:
@@ -126,8 +137,7 @@ class Traffic:
     def until_killed(self, fault: str, **event: str) -> None:
         """Let alerts come until a newer process, beside the older one, has died with one of them."""
         with self.site.running(fault=fault) as dying:
-            reading = self.site.log().count("reading ") + 1
-            wait_until(lambda: self.site.log().count("reading ") == reading, "the newer one reads", self.site)
+            until_it_reads(self.site)
             while dying.poll() is None:
                 self.emit(**event)
                 time.sleep(LOOK_S)
@@ -136,7 +146,7 @@ class Traffic:
 @pytest.fixture(params=["valkey+opensearch3", "redis7+opensearch2"])
 def site(request: pytest.FixtureRequest, make_site: MakeSite, tmp_path: Path, receiver: ReceiverServer) -> Site:
     config = tmp_path / "newer.toml"
-    config.write_text(CONFIG.format(url=receiver.url, more=FALLBACK))
+    config.write_text(CONFIG.format(url=receiver.url, limit="", more=FALLBACK))
     site = make_site(Site, request.param, config=str(config), retry_schedule_s="0.5,0.5,1,1,1,1", max_deliveries="3")
     del site.settings["webhook_url"]
     return site
@@ -150,7 +160,7 @@ def test_old_and_new_side_by_side(site: Site, tmp_path: Path, receiver: Receiver
     receiver.set_scripts({"/hook": Script([Step(503), Step(200, delay_s=0.1)], each="id")})
     old, traffic = older(site, TOLERANT), Traffic(site)
     config = tmp_path / "older.toml"
-    config.write_text(CONFIG.format(url=receiver.url, more=""))
+    config.write_text(CONFIG.format(url=receiver.url, limit="", more=""))
     old.settings = site.settings | {"config": str(config)}
     with old.running() as oldest:
         wait_until(lambda: "reading " in old.log(), "the older one reads", old)
@@ -174,9 +184,12 @@ def test_old_and_new_side_by_side(site: Site, tmp_path: Path, receiver: Receiver
             assert 1 == old.log().count(f"does not know {what}; it is left to newer processes"), old.log()
         assert (len(unknown), told) == (site.pending(), balanced(old))
 
+        Path(site.settings["config"]).write_text(CONFIG.format(url=receiver.url, limit=LIMIT, more=FALLBACK))
         with site.running() as newer:
+            until_it_reads(site)
             for number in range(MORE):
                 traffic.emit(("low", "high")[number % 2])
+            wait_until(lambda: by_state(site)["waiting"] > 1, "the newer one lets some wait for its rate", site)
             left = {"delivered": len(traffic.emitted) + 1, "suppressed": 1}  # the newer one drains what waits
             wait_until(lambda: balanced(site) == left, "everything is settled", site)
             assert [0, 0] == [stop(oldest), stop(newer)], old.log() + site.log()
