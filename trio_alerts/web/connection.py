@@ -13,7 +13,7 @@ from hypercorn.logging import Logger
 from hypercorn.protocol.h11 import H11Protocol
 from hypercorn.trio.task_group import TaskGroup
 from hypercorn.trio.worker_context import TrioSingleTask, WorkerContext
-from hypercorn.typing import AppWrapper, ConnectionState, LifespanState
+from hypercorn.typing import AppWrapper, ConnectionState
 from hypercorn.utils import parse_socket_addr
 from loguru import logger
 
@@ -53,7 +53,7 @@ class Connection:
                 _CONFIG,
                 self._context,
                 self._tasks,
-                ConnectionState(LifespanState({})),
+                ConnectionState({}),
                 False,  # TLS
                 parse_socket_addr(sock.family, client),
                 parse_socket_addr(sock.family, server),
