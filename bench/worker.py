@@ -59,7 +59,7 @@ def main() -> None:
             yield memory
             return
         async with open_store(settings) as store:
-            cast("SqliteStore | OpenSearchStore", store).writes.on_batch = count
+            cast("SqliteStore | OpenSearchStore", store).writes.on_batch.append(count)
             yield store
 
     work(load_settings({}, os.environ, None, channel_settings), open_measured)

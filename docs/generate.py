@@ -13,6 +13,7 @@ from trio_alerts.routing.matchers import CASELESS, FORMS, MATCH_FIELDS, WORDS, c
 from trio_alerts.routing.windows import KEYS
 from trio_alerts.settings.settings import ENV_PREFIX, RouteSettings, Settings
 from trio_alerts.settings.tables import Setting, describe
+from trio_alerts.web.families import FAMILIES
 
 # What most deployments set: the README shows these.
 COMMON = (
@@ -107,6 +108,7 @@ def parts() -> Iterable[tuple[str, str, str]]:
     )
     yield "logs.md", "errors", messages_table("error")
     yield "logs.md", "warnings", messages_table("warning")
+    yield "monitoring.md", "metrics", f"\n{metrics_table()}\n"
     yield "routing.md", "fields", fields_table()
     yield "routing.md", "window", window_table()
     for kind in KINDS:
@@ -149,6 +151,15 @@ def fields_table() -> str:
         values = values or (f"{FORMS[field]}, without wildcards" if field in FORMS else "text")
         rows.append((f"`{field}`", values + ", in any case" * (field in CASELESS), _if_absent(field)))
     return _table(("field", "values", "if the alert has none"), [*rows, ("`labels.NAME`", "text", "empty text")])
+
+
+def metrics_table() -> str:
+    """Return the table of metrics in `docs/monitoring.md`."""
+    rows = [
+        (f"`{one.full_name}`", one.kind, ", ".join(one.labels), one.meaning + " Everywhere the same." * one.shared)
+        for one in FAMILIES
+    ]
+    return _table(("metric", "kind", "labels", "meaning"), rows)
 
 
 def window_table() -> str:

@@ -11,6 +11,7 @@ from trio_alerts.channels.registry import Equipment, load_kind
 from trio_alerts.clock import ServerClock
 from trio_alerts.http.networks import AllowedNetworks
 from trio_alerts.http.transport import TrioTransport
+from trio_alerts.meter.meter import Meter
 from trio_alerts.pipeline.fault_points import FaultPoint
 from trio_alerts.pipeline.state import Pipeline
 from trio_alerts.ports.channel import ConfiguredChannel
@@ -24,7 +25,9 @@ StoreOpener: TypeAlias = Callable[[Settings], AbstractAsyncContextManager[AlertS
 
 
 @asynccontextmanager
-async def open_pipeline(settings: Settings, open_store: StoreOpener = open_store) -> AsyncIterator[Pipeline]:
+async def open_pipeline(
+    settings: Settings, meter: Meter, open_store: StoreOpener = open_store
+) -> AsyncIterator[Pipeline]:
     """Open everything that `run` needs, and close it afterwards; the benchmark has an `open_store` of its own.
 
     Raises:
@@ -38,6 +41,9 @@ async def open_pipeline(settings: Settings, open_store: StoreOpener = open_store
         tracing = await opened.enter_async_context(open_tracing(settings.consumer, os.environ))
         stream = await opened.enter_async_context(open_redis_stream(settings))
         store = await opened.enter_async_context(open_store(settings))
+        stream.acks.on_batch.append(meter.batches("redis"))
+        if writes := getattr(store, "writes", None):  # the benchmark's own store has no batches
+            writes.on_batch.append(meter.batches("store"))
         transport = make_transport(settings, tracing.transport if tracing else TrioTransport)
         opened.push_async_callback(transport.aclose)
         pipeline = Pipeline(
@@ -52,6 +58,7 @@ async def open_pipeline(settings: Settings, open_store: StoreOpener = open_store
             routing=routing,
             clock=clock,
             fault_point=fault_point,
+            meter=meter,
         )
         if tracing:
             tracing.trace(pipeline)

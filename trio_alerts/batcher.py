@@ -33,7 +33,7 @@ class Batcher(Generic[Item, Result]):
             nobody waits for more than this and two flushes, however many wait and however slowly they are served.
 
     Attributes:
-        on_batch: Called with the size of each batch, in items, before it is sent; set by whoever counts them.
+        on_batch: Each is called with the size of each batch, in items, before it is sent; for whoever counts them.
     """
 
     def __init__(
@@ -50,7 +50,7 @@ class Batcher(Generic[Item, Result]):
         self._max_bytes = max_bytes
         self._size_of = size_of
         self._patience_s = patience_s
-        self.on_batch: Callable[[int], None] = lambda _: None
+        self.on_batch: list[Callable[[int], None]] = []
         self._gathered: dict[_Waiter[Item, Result], None] = {}  # a dict is a queue from which any item can leave
         self._idle = trio.lowlevel.ParkingLot()
         self._runs = 0
@@ -110,7 +110,8 @@ class Batcher(Generic[Item, Result]):
                 self._close()
 
     async def _send(self, batch: Sequence["_Waiter[Item, Result]"]) -> None:
-        self.on_batch(len(batch))
+        for count in self.on_batch:
+            count(len(batch))
         results: list[Result | Exception] = [Unavailable("it was closed before the result was known")] * len(batch)
         try:
             results = await self._results(batch)

@@ -10,13 +10,14 @@ import contextlib
 import os
 import signal
 import subprocess
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from random import Random
 
 import trio
 from loguru import logger
 
 from trio_alerts.errors import Interrupted, StartError
+from trio_alerts.meter.cells import CELLS, SharedCells
 from trio_alerts.stop_signals import CHILD, EARLY, STOP_SIGNALS, stop_signals
 
 FIRST_WAIT_S = 0.5
@@ -27,7 +28,13 @@ SLACK_S = 4.0  # a child that need not wait for the store takes at most this lon
 AT_ONCE_S = 4.0  # the longest that a child takes for a stop at once
 
 
-async def supervise(command: Sequence[str], processes: int, grace_s: float, writes_s: float) -> int:
+async def supervise(
+    command: Sequence[str],
+    processes: int,
+    grace_s: float,
+    writes_s: float,
+    cells: Mapping[int, SharedCells] | None = None,
+) -> int:
     """Keep so many processes running until a signal; return the exit code of the whole.
 
     The first signal stops every child softly, the second now. What does not end in time is killed.
@@ -37,8 +44,9 @@ async def supervise(command: Sequence[str], processes: int, grace_s: float, writ
         processes: How many.
         grace_s: What each child grants its running sends after a soft stop.
         writes_s: What it may need beyond that to store outcomes.
+        cells: Where the child of each number counts, from 1, if somebody reads that.
     """
-    family = _Family(command, grace_s, writes_s)
+    family = _Family(command, grace_s, writes_s, cells or {})
     async with trio.open_nursery() as watching:
         await watching.start(family.heed_signals)
         watching.start_soon(family.kill_late_children)
@@ -50,8 +58,11 @@ async def supervise(command: Sequence[str], processes: int, grace_s: float, writ
 
 
 class _Family:
-    def __init__(self, command: Sequence[str], grace_s: float, writes_s: float) -> None:
+    def __init__(
+        self, command: Sequence[str], grace_s: float, writes_s: float, cells: Mapping[int, SharedCells]
+    ) -> None:
         self.exit_code = 0
+        self._cells = cells
         self._command = command
         self._grace_s = grace_s
         self._writes_s = writes_s
@@ -138,11 +149,16 @@ class _Family:
             self._stop()
 
     async def _run_child(self, number: int) -> int:
+        cells, environ = self._cells.get(number), {**os.environ, CHILD: str(number)}
+        if cells is not None:
+            environ[CELLS] = str(cells.descriptor)
+            cells.starting()
         child = await trio.lowlevel.open_process(
             self._command,
             stdin=subprocess.PIPE,
             start_new_session=True,  # what a terminal sends to its group does not come here
-            env={**os.environ, CHILD: str(number)},
+            env=environ,
+            pass_fds=() if cells is None else (cells.descriptor,),
         )
         self._children[number] = child
         try:
@@ -154,6 +170,8 @@ class _Family:
             del self._children[number]
             if child.returncode is None:
                 child.kill()
+            if cells is not None:
+                cells.ended()
 
     def _stop(self) -> None:
         self._stopping.set()

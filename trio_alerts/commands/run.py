@@ -5,6 +5,8 @@ import dataclasses
 import gc
 import resource
 import sys
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
 
 import trio
 from loguru import logger
@@ -12,6 +14,10 @@ from loguru import logger
 from trio_alerts import __version__
 from trio_alerts.assembly import StoreOpener, open_pipeline
 from trio_alerts.commands.command import Command
+from trio_alerts.meter.cells import Cells, SharedCells
+from trio_alerts.meter.layout import Layout
+from trio_alerts.meter.meter import Meter
+from trio_alerts.pipeline.pulse import beat
 from trio_alerts.pipeline.service import serve, watch_signals
 from trio_alerts.pipeline.state import Pipeline
 from trio_alerts.routing.routes import Routing
@@ -21,6 +27,9 @@ from trio_alerts.stop_signals import child_number
 from trio_alerts.store import open_store
 from trio_alerts.supervisor import supervise, watch_parent
 
+if TYPE_CHECKING:
+    from trio_alerts.web.site import Site
+
 
 def _execute(_: argparse.Namespace, settings: Settings) -> int:
     require_channels(settings)
@@ -28,10 +37,32 @@ def _execute(_: argparse.Namespace, settings: Settings) -> int:
         introduce(settings)
     if settings.processes > 1 and child_number() is None:
         Routing(settings)  # a mistake is reported once, not by every child
-        command = [sys.executable, "-m", "trio_alerts", *sys.argv[1:]]
-        return trio.run(supervise, command, settings.processes, settings.grace_s, 2 * settings.store_timeout_s)
+        return trio.run(_lead, settings)
     work(settings)
     return 0
+
+
+async def _lead(settings: Settings) -> int:
+    """Supervise worker processes, and serve for all of them what `http_bind` asks for."""
+    cells = {} if settings.http_bind is None else SharedCells.for_children(Layout.of(settings), settings.processes)
+    site = _site(settings, {f"worker process {number}": one.cells for number, one in cells.items()})
+    command = [sys.executable, "-m", "trio_alerts", *sys.argv[1:]]
+    async with trio.open_nursery() as nursery:
+        if site is not None:
+            await nursery.start(site.serve)
+        code = await supervise(command, settings.processes, settings.grace_s, 2 * settings.store_timeout_s, cells)
+        nursery.cancel_scope.cancel()
+    return code
+
+
+def _site(settings: Settings, processes: Mapping[str, Cells], open_store: StoreOpener = open_store) -> "Site | None":
+    """Return what is served here, already bound; None: nothing."""
+    if settings.http_bind is None or child_number() is not None:
+        return None
+    # Imported here: it needs a quarter of a second, and 20 MB, which whoever serves nothing would pay for.
+    from trio_alerts.web.site import Site  # noqa: PLC0415
+
+    return Site(settings.http_bind, settings, processes, open_store)
 
 
 def work(settings: Settings, open_store: StoreOpener = open_store) -> None:
@@ -42,7 +73,8 @@ def work(settings: Settings, open_store: StoreOpener = open_store) -> None:
             logger.warning("{warning}", warning=warning)
         _allow_many_files()
         _spare_the_collector()
-        trio.run(_run, settings, open_store)
+        meter = Meter.of(settings)
+        trio.run(_run, settings, meter, _site(settings, {"this process": meter.cells}, open_store), open_store)
 
 
 def introduce(settings: Settings) -> None:
@@ -75,7 +107,7 @@ def introduce(settings: Settings) -> None:
 _INTRODUCED = frozenset({"stream", "streams", "group", "consumer", "processes", "workers"})
 
 
-async def _run(settings: Settings, open_store: StoreOpener) -> None:
+async def _run(settings: Settings, meter: Meter, site: "Site | None", open_store: StoreOpener) -> None:
     """Serve until stopped; a stop that comes before anything is read ends whatever is being waited for."""
     pipeline: Pipeline | None = None
 
@@ -88,7 +120,10 @@ async def _run(settings: Settings, open_store: StoreOpener) -> None:
     with trio.CancelScope() as starting:
         async with trio.open_nursery() as nursery:
             await nursery.start(watch_signals if child_number() is None else watch_parent, stop)
-            async with open_pipeline(settings, open_store) as pipeline:
+            nursery.start_soon(beat, meter)
+            if site is not None:
+                await nursery.start(site.serve)
+            async with open_pipeline(settings, meter, open_store) as pipeline:
                 await serve(pipeline)
             nursery.cancel_scope.cancel()  # nobody waits for signals any more
     if starting.cancelled_caught:

@@ -52,13 +52,14 @@ async def update(claim: Claim, outcomes: Outcomes, pipeline: Pipeline) -> Record
     """
     record = claim.stored.record
     version: tuple[int, int] | None = claim.stored.version
-    owner = record.delivery.owner
+    before, owner = record.delivery, record.delivery.owner
     after = settled(record.delivery, outcomes, pipeline.clock.now(), pipeline.retry_policy())
     outcome = replace(record, delivery=after)
     store, rounds = pipeline.store_after_send, 0
     while True:
         written = await (store.create(outcome) if version is None else store.replace(outcome, version))
         if isinstance(written, Stored):
+            pipeline.meter.wrote(before, written.record)
             return written.record
         rounds += 1
         await pipeline.store_outage.pace(rounds, record.id)
@@ -82,7 +83,10 @@ async def update(claim: Claim, outcomes: Outcomes, pipeline: Pipeline) -> Record
         else:
             merged = with_acceptances(theirs, after, pipeline.clock.now())
         if merged is None:
+            if theirs.owner == owner:  # our own write, whose answer was lost
+                pipeline.meter.wrote(before, current.record)
             return current.record
+        before = theirs
         outcome, version = replace(current.record, delivery=merged), current.version
 
 
@@ -168,7 +172,9 @@ async def _attempt(
             return
     outcome = await _send(part, message, pipeline)
     now_s = trio.current_time()
-    outcomes[part.name] = (outcome, now_s - started_s)
+    took_s = now_s - started_s
+    outcomes[part.name] = (outcome, took_s)
+    pipeline.meter.attempted(part.name, outcome, took_s)
     gate, shut = pipeline.channel_gates.get(part.name), False
     if gate is not None:
         shut = gate.view.open_s is not None

@@ -206,7 +206,7 @@ async def _claim(record_id: str, through: Collection[str], at: dt.datetime, pipe
     if any(channel.fallback_of for channel in after.sending()):
         await pipeline.fault_point.reach("before_fallback")
     # Also None: settled by `lease_expired`, silenced, or turned away by every channel.
-    return await try_to_claim(replace(stored.record, delivery=after), stored.version, stamped_at_s, pipeline)
+    return await try_to_claim(replace(stored.record, delivery=after), stored, stamped_at_s, pipeline)
 
 
 def _could_have_written(lease_until: dt.datetime, now: dt.datetime, pipeline: Pipeline) -> bool:

@@ -74,6 +74,7 @@ async def persist(entry: Entry, alert: Alert, pipeline: Pipeline) -> Claim | Rec
     while True:
         created = await store.create(record)
         if isinstance(created, Stored):
+            pipeline.meter.wrote(None, created.record)
             return _claim_or_done(created, stamped_at_s, alert.payload)
         existing = await store.get(record.id)
         if existing is not None:
@@ -114,6 +115,7 @@ async def resume(
         mine = await _take_over(delivery, entry, alert, owner, pipeline)
         taken = await store.replace(replace(existing.record, delivery=mine), existing.version)
         if isinstance(taken, Stored):
+            pipeline.meter.wrote(delivery, taken.record)
             logger.warning(
                 "{record_id}: an attempt of {owner} was cut, outcome unknown",
                 record_id=entry.record_id,
@@ -146,19 +148,19 @@ async def claim_again(claim: Claim, pipeline: Pipeline) -> Claim | None:
     stamped_at_s = trio.current_time()
     record = claim.stored.record
     longer = replace(record, delivery=renewed(record.delivery, pipeline.clock.now(), pipeline.settings.lease_s))
-    again = await try_to_claim(longer, claim.stored.version, stamped_at_s, pipeline)
+    again = await try_to_claim(longer, claim.stored, stamped_at_s, pipeline)
     return again and replace(again, admitted_at_s=claim.admitted_at_s, payload=claim.payload)
 
 
-async def try_to_claim(
-    record: Record, version: tuple[int, int], stamped_at_s: float, pipeline: Pipeline
-) -> Claim | None:
-    """Write a record whose owner we are; None if somebody else was first, or if it has nothing to send.
+async def try_to_claim(record: Record, before: Stored, stamped_at_s: float, pipeline: Pipeline) -> Claim | None:
+    """Write a record whose owner we are over what was read; None if somebody else was first, or nothing is to be sent.
 
     Its channels were asked just now. A conflict may be a write of our own whose answer was lost: our token in the
     record shows it.
     """
-    written = await pipeline.store_before_send.replace(record, version)
+    written = await pipeline.store_before_send.replace(record, before.version)
+    if isinstance(written, Stored):
+        pipeline.meter.wrote(before.record.delivery, written.record)
     current = written if isinstance(written, Stored) else await pipeline.store_before_send.get(record.id)
     owner = record.delivery.owner
     if current is None or current.record.delivery.owner != owner or not current.record.delivery.sending():

@@ -164,7 +164,7 @@ class _Queue:
         if waits:  # else a doubt has come back that is a human's to settle
             begun = drained(delivery, owner, now, pipeline.settings.lease_s, [self.name])
             after = unless_silenced(begun, record, pipeline)
-        claim = await try_to_claim(replace(record, delivery=after), stored.version, stamped_at_s, pipeline)
+        claim = await try_to_claim(replace(record, delivery=after), stored, stamped_at_s, pipeline)
         if claim is not None:
             admitted_at_s = math.inf if is_probe else claim.admitted_at_s
             return replace(claim, admitted_at_s=admitted_at_s, taken_until_ms=taken.until_ms)

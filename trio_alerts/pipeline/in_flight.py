@@ -71,6 +71,11 @@ class InFlight:
         return self._held.keys()
 
     @property
+    def oldest_since_s(self) -> float | None:
+        """When the oldest was taken, on trio's clock; None: nothing is held."""
+        return next((held.since_s for held in self._held.values()), None)
+
+    @property
     def free(self) -> int:
         """How many workers have nothing to do; never below 0."""
         return max(0, self.workers - len(self._held))

@@ -20,6 +20,7 @@ async def quarantine(entry: Entry, fault: ParseFault | RefusedContent, pipeline:
     if not await pipeline.patient_stream.quarantine(entry, fault.reason, str(fault)):
         return Disposition.WALK_AWAY
     pipeline.quarantined_in_a_row += 1
+    pipeline.meter.quarantined(fault.reason)
     logger.error(
         "{record_id}: quarantined ({reason}): {error}", record_id=entry.record_id, reason=fault.reason, error=fault
     )

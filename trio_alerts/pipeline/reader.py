@@ -21,6 +21,7 @@ async def read_entries(send: trio.MemorySendChannel[Work], pipeline: Pipeline) -
     with send:
         while await _idle_workers(pipeline):
             count = min(in_flight.idle, pipeline.settings.batch)
+            pipeline.read_since_s = trio.current_time()
             try:
                 entries = await (
                     stream.own_pending(in_flight.ids | in_flight.started, count) if recovering else stream.read(count)
@@ -31,6 +32,8 @@ async def read_entries(send: trio.MemorySendChannel[Work], pipeline: Pipeline) -
                 with pipeline.intake():
                     wait_s = await pipeline.stream_outage.pause(wait_s, None)
                 continue
+            finally:
+                pipeline.read_since_s = None
             pipeline.stream_outage.ended()
             wait_s = FIRST_WAIT_S
             recovering = recovering and bool(entries)

@@ -14,6 +14,7 @@ from trio_alerts.pipeline.gates import watch_gates
 from trio_alerts.pipeline.guard import guard_store
 from trio_alerts.pipeline.janitor import run_janitor
 from trio_alerts.pipeline.keepalive import keep_alive
+from trio_alerts.pipeline.pulse import show_gauges
 from trio_alerts.pipeline.reader import read_entries
 from trio_alerts.pipeline.redriver import redrive_records
 from trio_alerts.pipeline.refund import refund_deliveries
@@ -41,7 +42,7 @@ async def serve(pipeline: Pipeline, *, task_status: trio.TaskStatus[None] = trio
     pipeline.deployment = await take_possession(pipeline.stream, pipeline.store, identity)
     try:
         async with trio.open_nursery() as helpers:
-            for helper in (keep_alive, refund_deliveries, guard_store, run_janitor, report_trouble):
+            for helper in (keep_alive, refund_deliveries, guard_store, run_janitor, report_trouble, show_gauges):
                 helpers.start_soon(helper, pipeline)
             await helpers.start(watch_silences, pipeline)  # before the first alert
             await helpers.start(watch_gates, pipeline)

@@ -13,6 +13,7 @@ import trio
 from trio_alerts.alert import Alert, Entry, parse_entry
 from trio_alerts.backoff import RetryPolicy
 from trio_alerts.clock import ServerClock
+from trio_alerts.meter.meter import Meter
 from trio_alerts.pipeline.agenda import Agenda
 from trio_alerts.pipeline.bulkhead import Bulkhead
 from trio_alerts.pipeline.channel_gate import ChannelGate
@@ -61,6 +62,7 @@ class Pipeline:
     deployment: str = ""
     parse: Callable[[Entry, dt.datetime], Alert] = parse_entry
     traced: Callable[[Carry], Carry] = lambda carry: carry
+    meter: Meter = field(default_factory=Meter)
 
     def __post_init__(self) -> None:
         self.in_flight = InFlight(self.settings.workers)
@@ -81,6 +83,7 @@ class Pipeline:
         self.newer_records = NewerRecords()
         self.quarantined_in_a_row = 0
         self.reading = False  # before, a stop has nothing to wait for
+        self.read_since_s: float | None = None  # when the read under way began
         lease_s, attempt_s = self.settings.lease_s, self.settings.connect_timeout_s + self.settings.send_timeout_s
         self.send_within_s = min(lease_s / 2, lease_s - attempt_s)  # of a claim's stamp: its lease outlasts the send
         self._hold = self.settings.holding_channels

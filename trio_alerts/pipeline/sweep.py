@@ -134,6 +134,7 @@ async def _expire(record_id: str, pipeline: Pipeline) -> None:
         logger.error("{record_id}: its wait is over, and it cannot be read: {error}", record_id=record_id, error=fault)
     else:
         if isinstance(written, Stored):
+            pipeline.meter.wrote(stored.record.delivery, written.record)
             if after.channels != before.channels:
                 logger.error(
                     "{record_id}: {reason}", record_id=record_id, reason=after.last_error, severity=outcome.severity

@@ -11,6 +11,7 @@ from trio_alerts.errors import SettingsError
 from trio_alerts.http.authorities import trusting
 from trio_alerts.secret import Secret, signing_key
 from trio_alerts.settings.addresses import parse_receiver_url, parse_redis_url, parse_smtp_url, parse_store_url
+from trio_alerts.settings.hosts import parse_bind_address
 
 Networks = Literal["any", "public"] | tuple[IPv4Network | IPv6Network, ...]
 
@@ -305,6 +306,7 @@ SERVICE_TOKEN = Kind("8 or more printable ASCII characters", _check_credential, 
 SMTP_URL = Kind(
     "smtp://user:password@host:port or smtps://user:password@host:port", parse_smtp_url, secret=True, in_file=True
 )
+BIND = Kind("an IP address of this machine and a port, such as 127.0.0.1:8080 or [::]:8080", parse_bind_address)
 MAIL_ADDRESS = Kind("a mail address in ASCII, such as alerts@example.org", _check_mail_address)
 FILE = Kind("the path of a file", _check_path)
 FLAG = Kind("true or false", _check_flag)

@@ -18,7 +18,9 @@ from trio_alerts.errors import SettingsError
 from trio_alerts.http.networks import AllowedNetworks
 from trio_alerts.secret import Secret
 from trio_alerts.settings.addresses import OpenSearchAddress, ReceiverAddress, RedisAddress, StoreAddress
+from trio_alerts.settings.hosts import BindAddress
 from trio_alerts.settings.kinds import (
+    BIND,
     BURST,
     CA_FILE,
     CHANNEL_NAME,
@@ -241,6 +243,13 @@ class Settings:
     trim_keep_s: float = setting(86_400.0, seconds(low=0), "Entries younger than this are never trimmed.")
     log_format: Literal["text", "json"] | None = setting(
         None, choice("text", "json"), "The format of log lines.", "`text` in a terminal, else `json`"
+    )
+    http_bind: BindAddress | None = setting(
+        None,
+        BIND,
+        "Where `run` serves `/healthz`, `/readyz` and `/metrics`; see [monitoring](monitoring.md). It asks for no "
+        "password: let only your own machines reach it.",
+        section="Monitoring",
     )
     console_token: Secret | None = setting(
         None,

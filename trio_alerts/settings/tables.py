@@ -1,6 +1,6 @@
 """Tables of settings that describe themselves: each field of the dataclass is one setting."""
 
-from dataclasses import MISSING, dataclass, field, fields
+from dataclasses import MISSING, dataclass, field, fields, is_dataclass
 from typing import Any, TypeVar
 
 import msgspec
@@ -77,7 +77,7 @@ def changed(table: object) -> dict[str, object]:
 
 def as_toml(value: object) -> str:
     """Return a setting's value as the file of settings has it."""
-    return msgspec.json.encode(value, enc_hook=str).decode()
+    return msgspec.json.encode(str(value) if is_dataclass(value) else value, enc_hook=str).decode()
 
 
 def _in_words(value: object) -> str:

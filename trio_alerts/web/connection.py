@@ -21,6 +21,7 @@ IDLE_S = 5.0  # how long a client may take for the head of a request, or to send
 SEND_BOUND_S = 10.0  # a client that reads nothing for so long is gone
 HEAD_BYTES = 16 * 1024  # of a request; browsers send 1 KiB
 BODY_CHUNKS = 4  # received before the application asks for them
+MOST_REQUESTS = 100  # on a connection: others get their turn
 CHUNK_BYTES = 64 * 1024
 
 
@@ -122,6 +123,7 @@ def _config() -> Config:
     config.include_server_header = False
     config.h11_max_incomplete_size = HEAD_BYTES
     config.max_app_queue_size = BODY_CHUNKS
+    config.keep_alive_max_requests = MOST_REQUESTS
     return config
 
 

@@ -100,6 +100,7 @@ def test_defaults_are_those_of_the_design() -> None:
         "trim_keep_s": "86400",
         "networks": "`any`",
         "log_format": "`text` in a terminal, else `json`",
+        "http_bind": "none",
         "console_token": "none",
         "console_user_header": "none",
         "console_networks": "none",
@@ -169,10 +170,10 @@ def test_what_others_put_into_the_environment_is_no_setting(name: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "name", ["http_bind", "service_hosts", "test", "faults", "xyzzy", "workers_file", "channels", "redis_ca_file_file"]
+    "name", ["https_bind", "service_hosts", "test", "faults", "xyzzy", "workers_file", "channels", "redis_ca_file_file"]
 )
 def test_an_unknown_name_is_refused_whatever_its_source(name: str, toml: TomlFile) -> None:
-    """A name that is not a setting (yet) is an error that says where it was found."""
+    """A name that is not a setting is an error that says where it was found."""
     variable = f"TRIO_ALERTS_{name.upper()}"
 
     assert [True] == [

@@ -1,0 +1,182 @@
+"""`http_bind` on real servers: what a scraper and a prober see while processes and servers die."""
+
+import json
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from prometheus_client.parser import text_string_to_metric_families
+
+from tests.real.conftest import MakeSite
+from tests.support.obtain import obtain
+from tests.support.program import Site, children, stop, wait_until
+from tests.support.servers import ReceiverServer, RedisServer, ValkeyServer
+from tests.support.servers.process import free_port
+from trio_alerts.stop_signals import CHILD
+from trio_alerts.web.families import FAMILIES
+from trio_alerts.web.health import BEAT_BOUND_S
+
+
+@pytest.fixture
+def own_valkey() -> Iterator[RedisServer]:
+    with obtain(ValkeyServer) as server:
+        yield server
+
+
+class Monitor:
+    """What serves the pages, and its port."""
+
+    def __init__(self, site: Site) -> None:
+        self.port = free_port()
+        site.settings["http_bind"] = f"127.0.0.1:{self.port}"
+
+    def get(self, path: str) -> tuple[int, str]:
+        try:
+            with urllib.request.urlopen(f"http://127.0.0.1:{self.port}{path}", timeout=10) as answer:
+                return answer.status, answer.read().decode()
+        except urllib.error.HTTPError as error:
+            return error.code, error.read().decode()
+        except OSError as error:
+            return 0, str(error)
+
+    def value(self, name: str, **labels: str) -> float | None:
+        _, page = self.get("/metrics")
+        for family in text_string_to_metric_families(page):
+            for sample in family.samples:
+                if sample.name == name and labels.items() <= sample.labels.items():
+                    return float(sample.value)
+        return None
+
+    def is_ready(self) -> bool:
+        return self.get("/readyz")[0] == 200
+
+
+def accepted(monitor: Monitor) -> float | None:
+    return monitor.value("trio_alerts_attempts_total", channel="webhook", result="accepted")
+
+
+def test_counters_survive_their_process_and_an_outage_shows(
+    make_site: MakeSite, own_valkey: RedisServer, receiver: ReceiverServer
+) -> None:
+    """400 alerts are 400 accepted attempts, before and after a child is killed.
+
+    When Redis stops, /readyz names it within 10 s, /healthz stays 200, and a scrape is answered at once.
+    """
+    site = make_site(Site, "own_valkey+sqlite", processes="2")
+    monitor = Monitor(site)
+    with site.running() as parent:
+        wait_until(monitor.is_ready, "ready", site)
+        for number in range(400):
+            site.emit(alert_id=f"a-{number}")
+        wait_until(lambda: accepted(monitor) == 400, "400 are counted", site)
+        os.kill(children(parent.pid)[0], signal.SIGKILL)
+        wait_until(lambda: site.log().count("reading AlertStream") == 3, "another was started", site)
+        assert 400 == accepted(monitor)
+        assert 200 == monitor.get("/healthz")[0]
+        site.emit(alert_id="another")
+        wait_until(lambda: accepted(monitor) == 401, "one more", site)
+        wait_until(lambda: monitor.value("trio_alerts_records", state="delivered") == 401, "the store's figures", site)
+        assert 401 == monitor.value("trio_alerts_delivery_latency_seconds_count", severity="high")
+
+        own_valkey.kill()
+        stopped_s = time.monotonic()
+        wait_until(lambda: not monitor.is_ready(), "not ready", site)
+        assert 10 > time.monotonic() - stopped_s
+        checks = json.loads(monitor.get("/readyz")[1])["checks"]
+        assert {"redis": False, "store": True, "schema": True} == {name: one["ok"] for name, one in checks.items()}
+        wait_until(lambda: monitor.value("trio_alerts_outage", backend="redis") == 1, "the outage is shown", site)
+        assert 200 == monitor.get("/healthz")[0]
+        assert 401 == accepted(monitor)
+        assert 0 == stop(parent), site.log()
+
+
+def test_a_stopped_child_is_named(make_site: MakeSite) -> None:
+    """A process whose loop does not turn fails /healthz, which says which one; it goes on, and all is well again."""
+    site = make_site(Site, processes="2")
+    monitor = Monitor(site)
+    with site.running() as parent:
+        wait_until(lambda: site.log().count("reading AlertStream") == 2, "both read", site)
+        assert (200, {"healthy": True, "problems": []}) == as_json(*monitor.get("/healthz"))
+        numbers = {child: number_of(child) for child in children(parent.pid)}
+        stopped = next(child for child, number in numbers.items() if number == "2")
+        os.kill(stopped, signal.SIGSTOP)
+        wait_until(lambda: monitor.get("/healthz")[0] == 503, "it is seen", site)
+        status, says = as_json(*monitor.get("/healthz"))
+        (problem,) = says["problems"]
+        assert (503, "worker process 2") == (status, problem["process"])
+        assert problem["problem"].startswith(f"its loop has not turned for {BEAT_BOUND_S:.0f} s")
+        os.kill(stopped, signal.SIGCONT)
+        wait_until(lambda: monitor.get("/healthz")[0] == 200, "it goes on", site)
+        assert 0 == stop(parent), site.log()
+
+
+def test_a_client_that_does_not_read_holds_nothing_up(make_site: MakeSite, receiver: ReceiverServer) -> None:
+    """One process serves itself: while clients ask and read nothing, alerts go out, and it stops softly."""
+    site = make_site(Site)
+    monitor = Monitor(site)
+    with site.running() as process:
+        wait_until(monitor.is_ready, "ready", site)
+        clients = [socket.create_connection(("127.0.0.1", monitor.port)) for _ in range(200)]
+        for client in clients[100:]:
+            client.sendall(b"GET /metrics HTTP/1.1\r\nHost: h\r\n\r\n" * 100)
+        site.emit()
+        wait_until(lambda: receiver.totals().accepted == 1, "delivered", site)
+        wait_until(lambda: accepted(monitor) == 1, "a scraper is answered", site)
+        assert 0 == stop(process), site.log()
+    for client in clients:
+        client.close()
+    assert "unexpected" not in site.log()
+
+
+@pytest.mark.parametrize("processes", ["1", "2"])
+def test_a_taken_port_ends_it_before_anything_is_consumed(make_site: MakeSite, processes: str) -> None:
+    """Exit code 2, and one line that names setting, address and reason; nothing was created."""
+    site = make_site(Site, processes=processes)
+    monitor = Monitor(site)
+    with socket.create_server(("127.0.0.1", monitor.port)):
+        done = site.call("run")
+    assert 2 == done.exit_code
+    assert f"http_bind: cannot listen on 127.0.0.1:{monitor.port}: Address already in use" in done.err
+    assert -1 == site.pending()
+
+
+def test_prometheus_takes_the_page(make_site: MakeSite) -> None:
+    """Every documented family is there, `promtool` has nothing to complain about, and nothing else is served."""
+    site = make_site(Site)
+    monitor = Monitor(site)
+    with site.running() as process:
+        wait_until(monitor.is_ready, "ready", site)
+        status, page = monitor.get("/metrics")
+        found = {family.name: family for family in text_string_to_metric_families(page)}
+        assert 200 == status
+        assert sorted(one.full_name.removesuffix("_total") for one in FAMILIES) == sorted(found)
+        assert 404 == monitor.get("/")[0]
+        request = urllib.request.Request(f"http://127.0.0.1:{monitor.port}/metrics", data=b"x", method="POST")
+        with pytest.raises(urllib.error.HTTPError, match="405"):
+            urllib.request.urlopen(request, timeout=10)
+        assert 0 == stop(process), site.log()
+    promtool = shutil.which("promtool")
+    if promtool is None:
+        assert not os.environ.get("CI"), "promtool is missing: install the package `prometheus`"
+        pytest.skip("promtool is missing: install the package `prometheus`")
+    checked = subprocess.run([promtool, "check", "metrics"], input=page.encode(), capture_output=True, check=False)
+    assert (0, b"") == (checked.returncode, checked.stderr), checked
+
+
+def as_json(status: int, body: str) -> tuple[int, dict[str, Any]]:
+    return status, json.loads(body)
+
+
+def number_of(child: int) -> str:
+    """Return which child of the supervisor a process is."""
+    environ = Path(f"/proc/{child}/environ").read_bytes().split(b"\0")
+    return next(one.partition(b"=")[2].decode() for one in environ if one.startswith(CHILD.encode() + b"="))

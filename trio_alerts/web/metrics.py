@@ -1,0 +1,157 @@
+"""The page of metrics: what the cells of all processes say together, and what Redis and the store know."""
+
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
+
+from prometheus_client import CollectorRegistry
+from prometheus_client.exposition import choose_encoder
+from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
+from prometheus_client.registry import Collector
+
+from trio_alerts import __version__
+from trio_alerts.delivery import StoredState
+from trio_alerts.event import SEVERITIES
+from trio_alerts.meter import layout as cells
+from trio_alerts.meter.cells import Cells
+from trio_alerts.meter.layout import Layout, width
+from trio_alerts.web import families
+from trio_alerts.web.families import Family
+from trio_alerts.web.figures import RedisFigures, StoreFigures
+
+STATES: tuple[str, ...] = (*StoredState.__args__, "unknown")  # type: ignore[attr-defined]
+
+
+class MetricsPage:
+    """Renders the page.
+
+    Args:
+        layout: Which cell means what.
+        processes: The cells of each process.
+    """
+
+    def __init__(self, layout: Layout, processes: Sequence[Cells]) -> None:
+        self._collector = _Collector(layout, processes)
+        self._registry = CollectorRegistry(auto_describe=False)
+        self._registry.register(self._collector)
+
+    def render(self, accept: str, redis: RedisFigures | None, store: StoreFigures | None) -> tuple[bytes, str]:
+        """Return the page and its content type.
+
+        Args:
+            accept: What the scraper takes.
+            redis: What Redis said; None: nothing that is new enough.
+            store: The same of the store.
+        """
+        self._collector.redis, self._collector.store = redis, store
+        encode, content_type = choose_encoder(accept)
+        return encode(self._registry), content_type
+
+
+class _Collector(Collector):
+    def __init__(self, layout: Layout, processes: Sequence[Cells]) -> None:
+        self.redis: RedisFigures | None = None
+        self.store: StoreFigures | None = None
+        self._layout = layout
+        self._processes = processes
+
+    def describe(self) -> Iterator[Metric]:
+        """Say nothing: to be registered asks nobody."""
+        return iter(())
+
+    def collect(self) -> Iterator[Metric]:
+        yield from self._counted()
+        yield from self._gauges()
+        if self.redis is not None:
+            yield from _of_redis(self.redis)
+        if self.store is not None:
+            yield from _of_store(self.store)
+        if self.redis is not None and self.store is not None:
+            yield from _of_both(self.redis, self.store, self._layout.channels)
+        yield _gauge(families.BUILD, {(__version__,): 1})
+
+    def _counted(self) -> Iterator[Metric]:
+        layout, channels, total = self._layout, self._layout.channels, self._total
+        attempts = [(channel, result) for channel in channels for result in cells.RESULTS]
+        yield _counter(families.ATTEMPTS, _numbered(attempts, layout.attempts, total))
+        yield self._histogram(families.DURATIONS, channels, layout.durations, cells.DURATIONS, 1e6)
+        yield self._histogram(families.LATENCIES, SEVERITIES, layout.latencies, cells.LATENCIES, 1e6)
+        yield _counter(families.ALERTS, _numbered(_ones(cells.STATES), layout.states, total))
+        yield _counter(families.IN_DOUBT, _numbered(_ones(channels), layout.doubts, total))
+        yield _counter(families.QUARANTINED, _numbered(_ones(cells.REASONS), layout.quarantined, total))
+        yield self._histogram(families.BATCHES, cells.BACKENDS, layout.batches, cells.BATCHES, 1)
+
+    def _gauges(self) -> Iterator[Metric]:
+        layout, channels, most = self._layout, self._layout.channels[:-1], self._most
+        yield _gauge(families.BREAKERS, _numbered(_ones(channels), layout.open_breakers, most))
+        failing = _numbered(_ones(channels), layout.failing_ms, most)
+        yield _gauge(families.FAILING, {channel: value / 1000 for channel, value in failing.items()})
+        yield _gauge(families.OUTAGE, _numbered(_ones(cells.BACKENDS), layout.outages, most))
+        yield _gauge(families.IN_FLIGHT, {(): self._total(layout.in_flight)})
+        yield _gauge(families.WORKERS, {(): self._total(layout.workers)})
+
+    def _histogram(
+        self, family: Family, names: Sequence[str], begin: int, bounds: Sequence[float], unit: float
+    ) -> Metric:
+        metric = HistogramMetricFamily(family.full_name, family.help, labels=family.labels)
+        for place, name in enumerate(names):
+            first, count, buckets = begin + place * width(bounds), 0, []
+            for offset, bound in enumerate((*bounds, math.inf)):
+                count += self._total(first + offset)
+                buckets.append(("+Inf" if bound == math.inf else str(float(bound)), count))
+            metric.add_metric([name], buckets, self._total(first + len(bounds) + 1) / unit)
+        return metric
+
+    def _total(self, place: int) -> int:
+        return sum(process[place] for process in self._processes)
+
+    def _most(self, place: int) -> int:
+        return max(process[place] for process in self._processes)
+
+
+def _of_redis(redis: RedisFigures) -> Iterator[Metric]:
+    yield _gauge(families.LAG, {(one.stream,): one.not_read for one in redis.standings})
+    yield _gauge(families.PENDING, {(one.stream,): one.pending for one in redis.standings})
+    yield _counter(families.LOST, {(): sum(one.lost_unread for one in redis.standings)})
+
+
+def _of_store(store: StoreFigures) -> Iterator[Metric]:
+    known = {state: store.counts.by_state.get(state, 0) for state in STATES}
+    known["unknown"] = sum(store.counts.by_state.values()) - sum(known.values())
+    yield _gauge(families.RECORDS, {(state,): count for state, count in known.items()})
+    yield _gauge(families.OVERDUE, {(): store.counts.overdue})
+
+
+def _of_both(redis: RedisFigures, store: StoreFigures, channels: Sequence[str]) -> Iterator[Metric]:
+    waiting = dict.fromkeys(channels, 0)
+    for counts in (redis.queued, store.retrying):
+        for channel, count in counts.items():
+            waiting[channel if channel in waiting else cells.OTHER] += count
+    yield _gauge(families.WAITING, {(channel,): count for channel, count in waiting.items()})
+    since = [one.waiting_since_s for one in redis.standings if one.waiting_since_s is not None]
+    if store.waiting_since is not None:
+        since.append(store.waiting_since.timestamp())
+    yield _gauge(families.OLDEST, {(): max(redis.now_s - min(since, default=redis.now_s), 0.0)})
+
+
+def _numbered(
+    labels: Sequence[tuple[str, ...]], begin: int, value: Callable[[int], float]
+) -> dict[tuple[str, ...], float]:
+    return {one: value(begin + place) for place, one in enumerate(labels)}
+
+
+def _ones(names: Sequence[str]) -> list[tuple[str, ...]]:
+    return [(name,) for name in names]
+
+
+def _counter(family: Family, values: Mapping[tuple[str, ...], float]) -> Metric:
+    metric = CounterMetricFamily(family.full_name, family.help, labels=family.labels)
+    for labels, value in values.items():
+        metric.add_metric(labels, value)
+    return metric
+
+
+def _gauge(family: Family, values: Mapping[tuple[str, ...], float]) -> Metric:
+    metric = GaugeMetricFamily(family.full_name, family.help, labels=family.labels)
+    for labels, value in values.items():
+        metric.add_metric(labels, value)
+    return metric
