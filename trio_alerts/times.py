@@ -1,7 +1,8 @@
-"""Times and durations as people write them: RFC 3339, how long ago, how long."""
+"""Times, durations and counts as people write them: RFC 3339, how long ago, how long, how many."""
 
 import datetime as dt
 import re
+from collections.abc import Callable
 
 import msgspec
 
@@ -46,6 +47,23 @@ def duration(text: str) -> dt.timedelta:
     if not found:
         raise ValueError(f"{text!r} is not a duration; use a number and a unit, as in 30m, 2h, 7d")
     return found
+
+
+def count(most: int | None = None) -> Callable[[str], int]:
+    """Return what reads a whole number from 1 to `most`.
+
+    Raises:
+        ValueError: (What is returned) It is something else.
+    """
+    bounds = "of at least 1" if most is None else f"from 1 to {most:,}"
+
+    def read(text: str) -> int:
+        number = int(text) if re.fullmatch(r"[0-9]{1,18}", text) else 0
+        if number < 1 or (most is not None and number > most):
+            raise ValueError(f"must be a whole number {bounds}, not {text!r:.50}")
+        return number
+
+    return read
 
 
 def _moment(text: str) -> dt.datetime | None:

@@ -4,7 +4,7 @@ import datetime as dt
 
 import pytest
 
-from trio_alerts.times import moment
+from trio_alerts.times import count, moment
 
 NOW = dt.datetime(2026, 11, 16, 9, 0, tzinfo=dt.UTC)
 
@@ -30,3 +30,10 @@ def test_no_moments(text: str) -> None:
     """A time without a zone would mean another moment on another machine."""
     with pytest.raises(ValueError, match="is not a date or time"):
         moment(text, NOW)
+
+
+@pytest.mark.parametrize("text", ["", "0", "-1", "+1", "1.0", "501", "1_0", "٣", " 1", "1\n", "9" * 5000])
+def test_no_counts(text: str) -> None:
+    """Digits, and no more of them than make sense."""
+    with pytest.raises(ValueError, match="must be a whole number from 1 to 500"):
+        count(500)(text)

@@ -11,12 +11,13 @@ import trio
 from trio_alerts.backends.redis.dead_letters import open_dead_letters
 from trio_alerts.commands.backends import operator_name
 from trio_alerts.commands.command import Command
-from trio_alerts.commands.options import add_flag, count
+from trio_alerts.commands.options import add_flag, value_of
 from trio_alerts.commands.output import print_json, print_rows
 from trio_alerts.errors import NotFound, SettingsError
 from trio_alerts.operations.dead import DeadLetters, NamedDeadLetter, WholeDeadLetter
 from trio_alerts.settings.settings import Settings
 from trio_alerts.text import one_line
+from trio_alerts.times import count
 
 COLUMNS = ("dead id", "record", "since", "reason", "deliveries", "bytes", "error")
 MAY_BE_CUT = {"error": 1}
@@ -147,7 +148,7 @@ def _add_options(parser: argparse.ArgumentParser) -> None:
     add_flag(parser, "--all", "replay, drop: everything that is there now")
     add_flag(parser, "--yes", "drop: more than one at once")
     add_flag(parser, "--as-new", "replay: as new alerts, with new IDs (for id_reused)")
-    parser.add_argument("--limit", default=None, type=count(), metavar="N", help="list: at most this many")
+    parser.add_argument("--limit", default=None, type=value_of(count()), metavar="N", help="list: at most this many")
 
 
 COMMAND = Command(

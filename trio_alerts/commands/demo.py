@@ -6,10 +6,11 @@ from functools import partial
 import trio
 
 from trio_alerts.commands.command import Command
-from trio_alerts.commands.options import add_flag, count
+from trio_alerts.commands.options import add_flag, value_of
 from trio_alerts.demo.run import MOST_ALERTS, run_demo
 from trio_alerts.demo.samples import MALFORMED
 from trio_alerts.settings.settings import Settings
+from trio_alerts.times import count
 
 
 def _execute(arguments: argparse.Namespace, _: Settings) -> int:
@@ -20,7 +21,7 @@ def _execute(arguments: argparse.Namespace, _: Settings) -> int:
 def _add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--alerts",
-        type=count(MOST_ALERTS),
+        type=value_of(count(MOST_ALERTS)),
         default=600,
         metavar="N",
         help=f"how many alerts to emit, beside {MALFORMED} malformed entries (default: 600)",

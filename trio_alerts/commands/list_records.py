@@ -8,7 +8,7 @@ import msgspec
 import trio
 
 from trio_alerts.commands.command import Command
-from trio_alerts.commands.options import add_filters, add_flag, chosen_records, count, value_of
+from trio_alerts.commands.options import add_filters, add_flag, chosen_records, value_of
 from trio_alerts.commands.output import print_json, print_lines, print_note, print_rows
 from trio_alerts.errors import SettingsError, Unavailable
 from trio_alerts.operations.cursors import cursor_behind, read_cursor
@@ -19,6 +19,7 @@ from trio_alerts.record import Record
 from trio_alerts.settings.settings import Settings
 from trio_alerts.store import open_records
 from trio_alerts.text import one_line
+from trio_alerts.times import count
 
 MOST = 1_000_000  # they are held in memory
 LOOK_PAUSE_S = 1.0  # a search and a refresh a second are nothing to a server that carries alerts
@@ -104,7 +105,9 @@ def _to_the_second(time: object) -> str | None:
 
 def _add_options(parser: argparse.ArgumentParser) -> None:
     add_filters(parser)
-    parser.add_argument("--limit", default=50, type=count(MOST), metavar="N", help="at most this many (default: 50)")
+    parser.add_argument(
+        "--limit", default=50, type=value_of(count(MOST)), metavar="N", help="at most this many (default: 50)"
+    )
     parser.add_argument(
         "--after", default=None, type=value_of(read_cursor), metavar="CURSOR", help="the records behind this one"
     )

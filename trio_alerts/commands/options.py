@@ -43,19 +43,3 @@ def value_of(read: Callable[[str], T]) -> Callable[[str], T]:
             raise argparse.ArgumentTypeError(str(fault)) from None
 
     return check
-
-
-def count(most: int | None = None) -> Callable[[str], int]:
-    """Return what reads a whole number from 1 to `most`.
-
-    Raises:
-        argparse.ArgumentTypeError: (What is returned) It is something else.
-    """
-
-    def read(text: str) -> int:
-        if not text.isascii() or not text.isdecimal() or int(text) < 1 or (most is not None and int(text) > most):
-            bounds = "of at least 1" if most is None else f"from 1 to {most:,}"
-            raise argparse.ArgumentTypeError(f"must be a whole number {bounds}, not {text!r}")
-        return int(text)
-
-    return read

@@ -40,17 +40,6 @@ def of_filter(one: Filter) -> Parameter:
     return Parameter(one.name, one.about, one.read, schema, one.repeats)
 
 
-def whole(most: int) -> Callable[[str], int]:
-    """Return what reads a whole number from 1 to `most`."""
-
-    def read(text: str) -> int:
-        if not text.isascii() or not text.isdecimal() or len(text) > len(str(most)) or not 1 <= int(text) <= most:
-            raise ValueError(f"must be a whole number from 1 to {most:,}")
-        return int(text)
-
-    return read
-
-
 def flag(text: str) -> bool:
     """Read `true` or `false`."""
     if text not in ("true", "false"):

@@ -4,8 +4,9 @@ from msgspec import Struct
 
 from trio_alerts.errors import SettingsError
 from trio_alerts.operations.dead import DeadLetters, NamedDeadLetter, WholeDeadLetter
+from trio_alerts.times import count
 from trio_alerts.web.api.endpoint import Call, Endpoint
-from trio_alerts.web.api.parts import Parameter, whole
+from trio_alerts.web.api.parts import Parameter
 from trio_alerts.web.api.problems import Problem, WrongPart
 from trio_alerts.web.visitors import log_change
 
@@ -101,7 +102,7 @@ ENDPOINTS = (
         query=(
             Parameter("reason", "those with this reason, such as bad_event", repeats=True),
             Parameter(
-                "limit", f"at most this many ({LIMIT})", whole(MOST), {"type": "integer", "minimum": 1, "maximum": MOST}
+                "limit", f"at most this many ({LIMIT})", count(MOST), {"type": "integer", "minimum": 1, "maximum": MOST}
             ),
             Parameter("after", "what follows: `next` of the page before"),
         ),

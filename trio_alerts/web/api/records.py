@@ -13,9 +13,10 @@ from trio_alerts.operations.records import NO_RECORD, Change, Skip, newest_recor
 from trio_alerts.operations.redeliver import Redelivery, due_channels, names_of
 from trio_alerts.operations.resolve import resolve
 from trio_alerts.record_ids import is_entry_id
+from trio_alerts.times import count
 from trio_alerts.transitions import Resolution
 from trio_alerts.web.api.endpoint import Call, Endpoint
-from trio_alerts.web.api.parts import Parameter, of_filter, whole, wrong_body
+from trio_alerts.web.api.parts import Parameter, of_filter, wrong_body
 from trio_alerts.web.api.problems import Problem, WrongPart
 from trio_alerts.web.api.record_document import RecordDocument
 from trio_alerts.web.visitors import log_change
@@ -146,7 +147,7 @@ ENDPOINTS = (
         query=(
             *map(of_filter, FILTERS),
             Parameter(
-                "limit", f"at most this many ({LIMIT})", whole(MOST), {"type": "integer", "minimum": 1, "maximum": MOST}
+                "limit", f"at most this many ({LIMIT})", count(MOST), {"type": "integer", "minimum": 1, "maximum": MOST}
             ),
             Parameter("after", "what follows: `next` of the page before", read_cursor),
         ),
