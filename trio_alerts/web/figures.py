@@ -2,7 +2,7 @@
 
 import datetime as dt
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import trio
@@ -70,8 +70,8 @@ class Figures:
             await self._asked.wait()
             self._asked = trio.Event()
             async with trio.open_nursery() as both:
-                both.start_soon(self._ask_redis)
-                both.start_soon(self._ask_store)
+                both.start_soon(_ask, self._ask_redis)
+                both.start_soon(_ask, self._ask_store)
             self._answered_at_s = trio.current_time()
             self._answered.set()
             self._answered = trio.Event()
@@ -81,26 +81,28 @@ class Figures:
         view = self._backends.redis
         if view is None:
             return
-        try:
-            standings = [await view.ledger.standing(stream) for stream in self._streams]
-            queued = {name: head.waiting for name, head in (await view.hints.heads(self._channels)).items()}
-            figures = RedisFigures(standings, queued, await view.ledger.time())
-        except AlertError as cause:
-            logger.debug("no figures of Redis: {reason}", reason=cause)
-        else:
-            self._redis = (trio.current_time(), figures)
+        standings = [await view.ledger.standing(stream) for stream in self._streams]
+        queued = {name: head.waiting for name, head in (await view.hints.heads(self._channels)).items()}
+        figures = RedisFigures(standings, queued, await view.ledger.time())
+        self._redis = (trio.current_time(), figures)
 
     async def _ask_store(self) -> None:
         store = self._backends.store
         if store is None:
             return
-        try:
-            counts = await store.counts(dt.datetime.now(dt.UTC))
-            retrying = await store.waiting()
-            if trio.current_time() - self._vitals_at_s >= VITALS_EVERY_S:
-                self._waiting_since = (await store.vitals()).waiting_since
-                self._vitals_at_s = trio.current_time()
-        except AlertError as cause:
-            logger.debug("no figures of the store: {reason}", reason=cause)
-        else:
-            self._store = (trio.current_time(), StoreFigures(counts, retrying, self._waiting_since))
+        counts = await store.counts(dt.datetime.now(dt.UTC))
+        retrying = await store.waiting()
+        if trio.current_time() - self._vitals_at_s >= VITALS_EVERY_S:
+            self._waiting_since = (await store.vitals()).waiting_since
+            self._vitals_at_s = trio.current_time()
+        self._store = (trio.current_time(), StoreFigures(counts, retrying, self._waiting_since))
+
+
+async def _ask(question: Callable[[], Awaitable[None]]) -> None:
+    """Ask one backend: nothing that it answers ends the process, which carries alerts."""
+    try:
+        await question()
+    except AlertError as cause:
+        logger.debug("no figures for /metrics: {reason}", reason=cause)
+    except Exception as fault:  # noqa: BLE001 - as above
+        logger.opt(exception=fault).error("no figures for /metrics, please report this bug")

@@ -23,13 +23,13 @@ class CountedStore(FakeStore):
         super().__init__()
         self.asked: Counter[str] = Counter()
         self.slow_s = 0.0
-        self.away = False
+        self.fault: Exception | None = None
 
     async def counts(self, now: dt.datetime) -> Counts:
         self.asked["counts"] += 1
         await trio.sleep(self.slow_s)
-        if self.away:
-            raise Unavailable("away")
+        if self.fault is not None:
+            raise self.fault
         return await super().counts(now)
 
     async def vitals(self) -> Any:
@@ -101,13 +101,14 @@ async def test_a_slow_store_holds_no_scrape_up(
     assert None is (await figures.look())[1]
 
 
+@pytest.mark.parametrize("fault", [Unavailable("away"), ValueError("odd")])
 async def test_figures_come_back_with_the_store(
-    figures: Figures, store: CountedStore, autojump_clock: MockClock
+    figures: Figures, store: CountedStore, autojump_clock: MockClock, fault: Exception
 ) -> None:
-    """An outage leaves them out, and ends."""
-    store.away = True
+    """An outage leaves them out, and ends; so does an answer that nobody foresaw."""
+    store.fault = fault
     assert None is (await figures.look())[1]
-    store.away = False
+    store.fault = None
     await trio.sleep(ASK_EVERY_S + 1)
     assert None is not (await figures.look())[1]
 

@@ -111,6 +111,7 @@ def test_an_address_of_another_machine_is_a_wrong_setting() -> None:
 async def test_who_does_not_read_is_cut(mock_clock: MockClock) -> None:
     """A client that takes nothing of its answer for `SEND_BOUND_S` is gone."""
     async with served(flood) as site, await site.connect(GET) as client:
+        await trio.lowlevel.wait_readable(client.socket)
         await settled()
         mock_clock.jump(SEND_BOUND_S + 0.1)
         await settled()
@@ -120,6 +121,7 @@ async def test_who_does_not_read_is_cut(mock_clock: MockClock) -> None:
 async def test_a_stop_does_not_wait_for_who_does_not_read() -> None:
     """A cancellation ends a connection in the middle of an answer that nobody reads."""
     async with served(flood) as site, await site.connect(GET) as client:
+        await trio.lowlevel.wait_readable(client.socket)
         await settled()
         with trio.fail_after(30):
             site.scope.cancel()
