@@ -32,6 +32,7 @@ file (`workers = 64` in what `--config` or `{ENV_PREFIX}CONFIG` names), its defa
 - An empty environment variable counts as not set. Lists in options and the environment are separated by commas.
 - A secret can be kept in a file: `webhook_secret_file` (`--webhook-secret-file`, `{ENV_PREFIX}WEBHOOK_SECRET_FILE`)
   names the file that holds `webhook_secret`. Settings with this choice say "or `…_file`".
+- `trio-alerts schema settings` prints JSON Schema of the TOML file, with which an editor completes and checks it.
 """
 
 CHANNELS = """

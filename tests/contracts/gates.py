@@ -93,6 +93,17 @@ class GatesContract:
             world.move_clock(DAY_S)
             assert 3 == await granted(gates, SLOW)
 
+    async def test_a_token_that_was_not_used_is_put_back_first(self, world: GatesWorld) -> None:
+        """Whoever is let in again spends no second one; from then on the time counts that earns the next."""
+        async with world.open() as ours, world.open() as theirs:
+            assert 3 == await granted(ours, SLOW)
+            world.move_clock(50.0)
+            assert None is await ours.ask(CHANNEL, SLOW, again=True)
+            await closed(theirs, "rate", 50.0, SLOW)
+            world.move_clock(DAY_S)
+            assert None is await ours.ask(CHANNEL, SLOW, again=True)
+            assert 2 == await granted(theirs, SLOW)
+
     async def test_all_processes_together_get_time_by_rate_and_one_burst(self, world: GatesWorld) -> None:
         """Three processes that always ask get exactly 10 * 1 + 3 in 1,000 s, in whichever order they name streams."""
         count = 0

@@ -1149,8 +1149,22 @@ MUTATIONS = (
     Mutation(
         "a token that is good for ever",
         "pipeline/attempt.py",
-        "if started_s - claim.admitted_at_s > ADMITTED_FOR_S and not may_pass",
+        "if unused_s > ADMITTED_FOR_S and not may_pass",
         "if False and not may_pass",
+        "tests/unit/pipeline/test_admission.py::test_a_token_is_good_for_a_second",
+    ),
+    Mutation(
+        "a token that a slow store makes worthless",
+        "pipeline/admission.py",
+        "again = gate.rate is not None and unused_s * gate.rate.per_s < 1",
+        "again = False",
+        "tests/unit/pipeline/test_admission.py::test_a_token_is_kept_while_nobody_else_can_have_it",
+    ),
+    Mutation(
+        "a token put back that others have had",
+        "pipeline/admission.py",
+        "again = gate.rate is not None and unused_s * gate.rate.per_s < 1",
+        "again = gate.rate is not None",
         "tests/unit/pipeline/test_admission.py::test_a_token_is_good_for_a_second",
     ),
     Mutation(

@@ -26,7 +26,7 @@ FLOORS = [
     },
     {"backoff", "http", "log_sink"},
     {"delivery", "event", "deployment", "secret", "batcher", "log"},
-    {"record", "ledger", "record_state"},
+    {"record", "ledger", "record_state", "event_schema"},
     {"transitions"},
     {"held_back"},
     {"alert"},

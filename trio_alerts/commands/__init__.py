@@ -21,6 +21,7 @@ COMMANDS = {
     "console": ("console", "Serve the operators' pages and their API: find, send again, resolve, silence."),
     "stats": ("stats", "Show how things stand: what waits, what failed, what was lost."),
     "adopt": ("adopt", "Take over a store that belongs to another deployment."),
+    "schema": ("schema", "Print JSON Schema, for producers and editors."),
     "audit": ("audit", "Account for every alert that was ever seen."),
 }
 

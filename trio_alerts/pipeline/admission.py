@@ -1,5 +1,6 @@
 """Admission: which channels an attempt may use now, and which must wait. Every attempt is asked about here first."""
 
+import math
 from collections.abc import Sequence
 
 from loguru import logger
@@ -51,7 +52,13 @@ def may_pass(name: str, pipeline: Pipeline, *, retry: bool = False) -> bool:
 
 
 async def why_closed(
-    name: str, pipeline: Pipeline, *, behind: int | None = None, retry: bool = False, probe: bool = False
+    name: str,
+    pipeline: Pipeline,
+    *,
+    behind: int | None = None,
+    retry: bool = False,
+    probe: bool = False,
+    unused_s: float = math.inf,
 ) -> Closed | None:
     """Return why an alert may not be sent through a channel now; None: it may, and a token is spent if there is a rate.
 
@@ -61,6 +68,7 @@ async def why_closed(
         behind: The alert's severity, if it comes from elsewhere than the queue: what is as severe and waits goes first.
         retry: It is not its first attempt.
         probe: It is the alert to try a channel with, if its breaker is open.
+        unused_s: For how long it has had a token that it did not use, if it was let in before.
     """
     gate = pipeline.channel_gates.get(name)
     if not pipeline.bulkhead.may_start(name, retry=retry):
@@ -68,19 +76,21 @@ async def why_closed(
     if gate is None or gate.is_free:
         return None
     closed = gate.closed()
-    if closed is None or (probe and closed.why == "breaker"):
-        closed = await _ask(gate, pipeline, behind, probe=probe)
+    # Within the time that earns a token nobody else can have had it: with a store that is slow, it is moved to now.
+    again = gate.rate is not None and unused_s * gate.rate.per_s < 1
+    if closed is None or (probe and closed.why == "breaker") or (again and closed.why == "rate"):
+        closed = await _ask(gate, pipeline, behind, probe=probe, again=again)
         gate.answered(closed)
     return closed
 
 
-async def _ask(gate: ChannelGate, pipeline: Pipeline, behind: int | None, *, probe: bool) -> Closed | None:
+async def _ask(gate: ChannelGate, pipeline: Pipeline, behind: int | None, *, probe: bool, again: bool) -> Closed | None:
     try:
         if behind is not None and gate.rate is not None:
             head = (await pipeline.hints.heads([gate.name])).get(gate.name)
             if head is not None and head.severity_rank >= behind:
                 return Closed("queue", 0.0)
-        answer = await pipeline.gates.ask(gate.name, gate.rate, probe=probe)
+        answer = await pipeline.gates.ask(gate.name, gate.rate, probe=probe, again=again)
     except Unavailable:  # whoever waits for Redis says so
         return Closed("unanswered", ASK_AGAIN_S)
     await pipeline.fault_point.reach("after_gate")

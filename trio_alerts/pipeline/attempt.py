@@ -165,8 +165,9 @@ async def _attempt(
     part: ChannelDelivery, message: Message, claim: Claim, outcomes: Outcomes, pipeline: Pipeline
 ) -> None:
     started_s, retry = trio.current_time(), part.attempts > 1
-    if started_s - claim.admitted_at_s > ADMITTED_FOR_S and not may_pass(part.name, pipeline, retry=retry):
-        closed = await why_closed(part.name, pipeline, retry=retry)
+    unused_s = started_s - claim.admitted_at_s
+    if unused_s > ADMITTED_FOR_S and not may_pass(part.name, pipeline, retry=retry):
+        closed = await why_closed(part.name, pipeline, retry=retry, unused_s=unused_s)
         if closed is not None:
             outcomes[part.name] = (Later(f"not sent, since it takes nothing now ({closed.why})", closed.for_s), 0.0)
             return

@@ -84,7 +84,9 @@ class Gates(Protocol):
     that is set keeps no gate closed for longer than it would have been.
     """
 
-    async def ask(self, channel: str, rate: Rate | None = None, *, probe: bool = False) -> Closed | None:
+    async def ask(
+        self, channel: str, rate: Rate | None = None, *, probe: bool = False, again: bool = False
+    ) -> Closed | None:
         """Ask to send one alert now; None: it may be sent, and a token of the rate is spent.
 
         Args:
@@ -92,6 +94,8 @@ class Gates(Protocol):
             rate: How many it takes, if that is bounded.
             probe: For the one alert that tries a channel whose breaker is open: nobody else may send one within
                 `PROBE_EVERY_S`, nor while its attempt may last.
+            again: This alert was let in before and not sent: the token that was spent for it is put back first. Only
+                within the time that earns one: after it, somebody else may have had it.
         """
 
     async def exchange(self, news: Mapping[str, News], channels: Sequence[str]) -> dict[str, GateView]:

@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from ipaddress import IPv4Network, IPv6Network, ip_network
 from pathlib import Path
 from typing import Literal
@@ -38,6 +38,7 @@ class Kind:
         from_text: Turns the text of an option or an environment variable into what TOML would give.
         secret: No message shows the value.
         in_file: It may also be given as `<name>_file`: the path of a file that holds it.
+        schema: What JSON Schema can say of it; `check` may refuse more.
     """
 
     allowed: str
@@ -45,6 +46,7 @@ class Kind:
     from_text: Callable[[str], object] = str
     secret: bool = False
     in_file: bool = False
+    schema: Mapping[str, object] = field(default_factory=lambda: {"type": "string"}, hash=False)
 
 
 def _number(text: str) -> int | float:
@@ -62,7 +64,8 @@ def whole(low: int, high: int) -> Kind:
             raise ValueError
         return value
 
-    return Kind(f"a whole number from {low:,} to {high:,}", check, from_text=_number)
+    schema = {"type": "integer", "minimum": low, "maximum": high}
+    return Kind(f"a whole number from {low:,} to {high:,}", check, from_text=_number, schema=schema)
 
 
 def seconds(low: float = _SHORTEST_S, high: float = _LONGEST_S) -> Kind:
@@ -74,7 +77,8 @@ def seconds(low: float = _SHORTEST_S, high: float = _LONGEST_S) -> Kind:
             raise ValueError
         return float(value)
 
-    return Kind(f"a number of seconds from {low:g} to {high:,}", check, from_text=_number)
+    schema = {"type": "number", "minimum": low, "maximum": high}
+    return Kind(f"a number of seconds from {low:g} to {high:,}", check, from_text=_number, schema=schema)
 
 
 def _check_rate(value: object) -> float:
@@ -91,7 +95,7 @@ def choice(*words: str) -> Kind:
             raise ValueError
         return value
 
-    return Kind(" or ".join(f'"{word}"' for word in words), check)
+    return Kind(" or ".join(f'"{word}"' for word in words), check, schema={"enum": list(words)})
 
 
 def list_of(item: Kind, allowed: str, *, distinct: bool = True) -> Kind:
@@ -105,7 +109,11 @@ def list_of(item: Kind, allowed: str, *, distinct: bool = True) -> Kind:
             raise ValueError("one of them is given twice")
         return items
 
-    return Kind(allowed, check, from_text=lambda text: [item.from_text(part.strip()) for part in text.split(",")])
+    def from_text(text: str) -> list[object]:
+        return [item.from_text(part.strip()) for part in text.split(",")]
+
+    schema = {"type": "array", "items": item.schema, "minItems": 1, "uniqueItems": distinct}
+    return Kind(allowed, check, from_text=from_text, schema=schema)
 
 
 def _check_name(value: object) -> str:
@@ -274,11 +282,27 @@ def _conditions(table: Mapping[str, object], prefix: str = "") -> Iterator[tuple
         yield prefix + key, tuple(str(one) for one in values)
 
 
+_TEXTS = {"type": "array", "items": {"type": "string"}, "minItems": 1}
+_WORD = {"type": ["string", "integer"]}
+
 NAME = Kind(f"1 to {_NAME_BYTES} bytes of printable text without leading or trailing spaces", _check_name)
 TEXT = Kind("text", _check_text)
-WINDOWS = Kind("a list of tables, each of which is a time window", _check_windows)
-CHANNEL_NAME = Kind('1 to 64 letters, digits, "-" and "_", the first a letter or digit', _check_channel_name)
-RATE = Kind(f"a number of alerts a second from {_LOWEST_RATE:g} to {_HIGHEST_RATE:,}", _check_rate, from_text=_number)
+WINDOWS = Kind(
+    "a list of tables, each of which is a time window",
+    _check_windows,
+    schema={"type": "array", "items": {"type": "object"}, "minItems": 1},
+)
+CHANNEL_NAME = Kind(
+    '1 to 64 letters, digits, "-" and "_", the first a letter or digit',
+    _check_channel_name,
+    schema={"type": "string", "pattern": "^[A-Za-z0-9][A-Za-z0-9_-]{0,63}$"},
+)
+RATE = Kind(
+    f"a number of alerts a second from {_LOWEST_RATE:g} to {_HIGHEST_RATE:,}",
+    _check_rate,
+    from_text=_number,
+    schema={"type": "number", "minimum": _LOWEST_RATE, "maximum": _HIGHEST_RATE},
+)
 BURST = whole(1, 10_000)
 INDEX = Kind(
     f'lower case, at most {_ALIAS_BYTES} bytes, not starting with - _ +, and without spaces and \\ / * ? " < > | , # :',
@@ -286,8 +310,14 @@ INDEX = Kind(
 )
 CA_FILE = Kind("the path of a PEM file with CA certificates", _check_ca_file)
 POLICY = choice("resend", "hold")
-NETWORKS = Kind('"any", "public", or a list of networks, such as 10.0.0.0/8', _check_networks)
-LISTED_NETWORKS = Kind("a list of networks, such as 10.0.0.0/8", _check_listed_networks)
+NETWORKS = Kind(
+    '"any", "public", or a list of networks, such as 10.0.0.0/8',
+    _check_networks,
+    schema={"anyOf": [{"type": "string"}, _TEXTS]},
+)
+LISTED_NETWORKS = Kind(
+    "a list of networks, such as 10.0.0.0/8", _check_listed_networks, schema={"anyOf": [{"type": "string"}, _TEXTS]}
+)
 HEADER_NAME = Kind("the name of a header", _check_header_name)
 SCHEDULE = list_of(seconds(), f"a list of seconds, each from {_SHORTEST_S:g} to {_LONGEST_S:,}", distinct=False)
 REDIS_URL = Kind(
@@ -301,7 +331,12 @@ STORE_URL = Kind(
 )
 WEBHOOK_URL = Kind("an http:// or https:// URL with one host", parse_receiver_url, secret=True, in_file=True)
 WEBHOOK_SECRET = Kind("base64, with or without the prefix whsec_", _check_secret, secret=True, in_file=True)
-HEADERS = Kind("a table of texts, without the headers that the channel sets itself", _check_headers, secret=True)
+HEADERS = Kind(
+    "a table of texts, without the headers that the channel sets itself",
+    _check_headers,
+    secret=True,
+    schema={"type": "object", "additionalProperties": {"type": "string"}},
+)
 SERVICE_TOKEN = Kind("8 or more printable ASCII characters", _check_credential, secret=True, in_file=True)
 SMTP_URL = Kind(
     "smtp://user:password@host:port or smtps://user:password@host:port", parse_smtp_url, secret=True, in_file=True
@@ -309,5 +344,14 @@ SMTP_URL = Kind(
 BIND = Kind("an IP address of this machine and a port, such as 127.0.0.1:8080 or [::]:8080", parse_bind_address)
 MAIL_ADDRESS = Kind("a mail address in ASCII, such as alerts@example.org", _check_mail_address)
 FILE = Kind("the path of a file", _check_path)
-FLAG = Kind("true or false", _check_flag)
-MATCH = Kind("a table of field = value, or field = a list of values", _check_match)
+FLAG = Kind("true or false", _check_flag, schema={"type": "boolean"})
+MATCH = Kind(
+    "a table of field = value, or field = a list of values",
+    _check_match,
+    schema={
+        "type": "object",
+        "additionalProperties": {
+            "anyOf": [_WORD, {"type": "array", "items": _WORD, "minItems": 1}, {"type": "object"}],
+        },
+    },
+)

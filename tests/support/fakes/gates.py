@@ -23,7 +23,7 @@ class FakeGates(View):
     """The `Gates` of one deployment on a `FakeServer`."""
 
     @served
-    def ask(self, channel: str, rate: Rate | None = None, *, probe: bool = False) -> Closed | None:
+    def ask(self, channel: str, rate: Rate | None = None, *, probe: bool = False, again: bool = False) -> Closed | None:
         gate, now_s = self._gate(channel), self.server.time()
         settings = self._settings
         keeps_away_s = max(settings.connect_timeout_s + settings.send_timeout_s + PROBE_SLACK_S, PROBE_EVERY_S)
@@ -35,7 +35,7 @@ class FakeGates(View):
                 return Closed("breaker", probed_s)
         if rate is not None:
             full_s, earned_s = now_s + rate.burst / rate.per_s, 1 / rate.per_s
-            tat_s = max(gate.tat_s, now_s)
+            tat_s = max(gate.tat_s - again * earned_s, now_s)
             if tat_s > full_s + TOLERANCE_S:
                 gate.tat_s = full_s
                 return Closed("rate", earned_s)

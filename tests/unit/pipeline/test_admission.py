@@ -17,7 +17,7 @@ from trio_alerts.pipeline.admission import unless_closed, why_closed
 from trio_alerts.pipeline.claim import Disposition
 from trio_alerts.pipeline.process import process_entry
 from trio_alerts.pipeline.state import Pipeline
-from trio_alerts.ports.gates import Closed, News
+from trio_alerts.ports.gates import Closed, News, Rate
 from trio_alerts.ports.hints import Queued
 from trio_alerts.settings.settings import ChannelSettings
 from trio_alerts.transitions import first_attempt
@@ -239,9 +239,28 @@ async def test_a_token_is_good_for_a_second(
     created_in_s: float, state: str, world: World, autojump_clock: MockClock
 ) -> None:
     """A store that took longer leaves one that others have had since: it is asked again, and no byte goes out."""
-    pipeline = world.pipeline(channels=(RARE,))
+    often = ChannelSettings(name="webhook", rate_per_s=2.0)
+    pipeline = world.pipeline(channels=(often,))
     world.store.latency_s = created_in_s
-    entry, _ = await world.carry(pipeline)
+
+    async def take_it() -> None:
+        await trio.sleep(1.05)
+        assert await pipeline.gates.ask("webhook", Rate(2.0)) is None
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(take_it)
+        entry, _ = await world.carry(pipeline)
     delivery = world.delivery(entry.record_id)
     assert (state, int(state == "delivered")) == (delivery.state, len(world.channel.sends))
     assert int(state == "delivered") == delivery.channels[0].attempts
+
+
+async def test_a_token_is_kept_while_nobody_else_can_have_it(world: World, autojump_clock: MockClock) -> None:
+    """However slow the store: else a channel of few alerts would have none at all. It is spent once."""
+    pipeline = world.pipeline(channels=(RARE,))
+    world.store.latency_s = 5.0
+    entry, _ = await world.carry(pipeline)
+    assert ("delivered", 1) == (world.delivery(entry.record_id).state, len(world.channel.sends))
+    closed = await pipeline.gates.ask("webhook", Rate(0.001))
+    assert closed is not None
+    assert 980.0 < closed.for_s <= 1000.0

@@ -58,11 +58,13 @@ class RedisGates:
         attempt_s = settings.connect_timeout_s + settings.send_timeout_s
         self._probe_us = _us(max(attempt_s + PROBE_SLACK_S, PROBE_EVERY_S))
 
-    async def ask(self, channel: str, rate: Rate | None = None, *, probe: bool = False) -> Closed | None:
+    async def ask(
+        self, channel: str, rate: Rate | None = None, *, probe: bool = False, again: bool = False
+    ) -> Closed | None:
         """See the port. A step is rounded up: the rate is never more than it says."""
         step_us, burst = (math.ceil(1e6 / rate.per_s - 1e-6), rate.burst) if rate else (0, 0)
-        keys = self._keys(channel)
-        answer = await self._client.run_script(_Answer, _ASK, keys, self._probe_us, int(probe), step_us, burst)
+        arguments = (self._probe_us, int(probe), step_us, burst, int(again))
+        answer = await self._client.run_script(_Answer, _ASK, self._keys(channel), *arguments)
         return Closed(_WHYS[answer.why - 1], answer.for_us / 1e6) if answer.why else None
 
     async def exchange(self, news: Mapping[str, News], channels: Sequence[str]) -> dict[str, GateView]:
@@ -124,7 +126,8 @@ local function since(moment) return math.max(now - (tonumber(moment) or now), 0)
 """
 
 # ARGV[1]: how long a probe keeps others away; ARGV[2]: 1 for a probe; ARGV[3]: the time that earns one token, 0 if
-# there is no rate; ARGV[4]: the burst. Answers why the gate is closed, and for how long.
+# there is no rate; ARGV[4]: the burst; ARGV[5]: 1 if a token is put back first. Answers why the gate is closed, and for
+# how long.
 _ASK = (
     _CLOCK
     + """
@@ -138,7 +141,7 @@ if kept[2] then
 end
 local step, burst = tonumber(ARGV[3]), tonumber(ARGV[4])
 if step > 0 then
-  local full, tat = now + step * burst, math.max(tonumber(kept[4]) or 0, now)
+  local full, tat = now + step * burst, math.max((tonumber(kept[4]) or 0) - step * ARGV[5], now)
   if tat > full then
     redis.call('HSET', KEYS[1], 'tat', whole(full))
     return {RATE, step}
