@@ -22,6 +22,7 @@ COMMANDS = {
     "stats": ("stats", "Show how things stand: what waits, what failed, what was lost."),
     "adopt": ("adopt", "Take over a store that belongs to another deployment."),
     "schema": ("schema", "Print JSON Schema, for producers and editors."),
+    "completion": ("completion", "Complete commands and options in your shell."),
     "audit": ("audit", "Account for every alert that was ever seen."),
 }
 

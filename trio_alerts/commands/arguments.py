@@ -38,7 +38,7 @@ def parse_arguments(argv: Sequence[str]) -> Call:
         SettingsError: There is no such command or option, or a value is missing.
         SystemExit: `--help` or `--version` was asked for, and printed.
     """
-    front = _front_parser()
+    front = front_parser()
     given, unknown = front.parse_known_args(argv)
     front.refuse(unknown)
     if given.command is None:
@@ -49,7 +49,7 @@ def parse_arguments(argv: Sequence[str]) -> Call:
             f"the commands are {', '.join(COMMANDS)}"
         )
     command = load_command(given.command)
-    parser = _command_parser(given.command, command)
+    parser = command_parser(given.command, command)
     # Options may stand before the command, too, and between its operands; where one is given twice, the later is meant.
     arguments, unknown = parser.parse_known_intermixed_args(given.rest, given)
     parser.refuse(unknown)
@@ -89,7 +89,8 @@ class _Parser(argparse.ArgumentParser):
         raise SettingsError(f"{message}; see `{self.prog} --help`")
 
 
-def _front_parser() -> _Parser:
+def front_parser() -> _Parser:
+    """Return the parser of what stands before a command."""
     width = max(map(len, COMMANDS))
     parser = _Parser(
         PROGRAM,
@@ -111,7 +112,8 @@ def _front_parser() -> _Parser:
     return parser
 
 
-def _command_parser(name: str, command: Command) -> _Parser:
+def command_parser(name: str, command: Command) -> _Parser:
+    """Return the parser of what follows a command; options that its help does not explain have `SUPPRESS` for help."""
     parser = _Parser(
         f"{PROGRAM} {name}",
         usage=" ".join((PROGRAM, name, *command.operands, "[OPTIONS]")),
