@@ -5,6 +5,7 @@ import re
 import shlex
 import subprocess
 import sys
+from base64 import urlsafe_b64encode
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -142,6 +143,15 @@ def test_the_api_and_the_commands_say_the_same(site: ConsoleSite) -> None:
         assert _printed(site, "list") == client.get("/records").json()["records"]
         assert _printed(site, "show", "2-0") == [client.get("/records/2-0").json()]
         assert [_without_ages(one) for one in _printed(site, "stats")] == [_without_ages(stats)]
+        _go_on_behind_odd_places(client)
+
+
+def _go_on_behind_odd_places(client: httpx.Client) -> None:
+    """Ask for pages by cursors that no page ended with: a client may have made them up."""
+    for place in ([None, "1-0"], ["", ""], ["\0", "\ud7ff"], ["x" * 5000, "y|1-0"], ["9" * 41, "%' OR 1=1 --"]):
+        cursor = urlsafe_b64encode(json.dumps(place).encode()).decode()
+        answer = client.get("/records", params={"after": cursor})
+        assert 200 == answer.status_code, answer.text
 
 
 def _printed(site: ConsoleSite, *argv: str) -> list[Any]:
@@ -183,6 +193,7 @@ def test_opensearch_is_asked_for_any_id(make_site: MakeSite) -> None:
         assert 0 == client.get("/records", params={"since": "9998-12-31T23:59:59Z"}).json()["matching"]
         assert 0 == client.get("/records", params={"until": "0002-01-01T00:00:00Z"}).json()["matching"]
         assert 0 == client.get("/records", params={"view": "x" * 9000}).json()["matching"]
+        _go_on_behind_odd_places(client)
         for odd in ("../_search|1-0", "_all|1-0", "?x|1-0", "ä\0\n|1-0", "x" * 600 + "|1-0"):
             assert 404 == client.get(f"/records/{quote(odd, safe='')}").status_code, odd
             assert 404 == client.post(f"/records/{quote(odd, safe='')}/redeliver").status_code, odd

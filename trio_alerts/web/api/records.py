@@ -12,13 +12,13 @@ from trio_alerts.operations.filters import FILTERS, record_filter
 from trio_alerts.operations.records import NO_RECORD, Change, Skip, newest_records
 from trio_alerts.operations.redeliver import Redelivery, due_channels, names_of
 from trio_alerts.operations.resolve import resolve
-from trio_alerts.record_ids import is_entry_id
 from trio_alerts.times import count
 from trio_alerts.transitions import Resolution
 from trio_alerts.web.api.endpoint import Call, Endpoint
 from trio_alerts.web.api.parts import Parameter, of_filter, wrong_body
 from trio_alerts.web.api.problems import Problem, WrongPart
 from trio_alerts.web.api.record_document import RecordDocument
+from trio_alerts.web.record_pages import valid_id
 from trio_alerts.web.visitors import log_change
 
 LIMIT, MOST = 50, 500
@@ -75,7 +75,7 @@ async def _find(call: Call) -> RecordPage:
 
 
 async def _show(call: Call) -> msgspec.Raw:
-    stored = await call.desk.store.get(_record_id(call))
+    stored = await call.desk.store.get(valid_id(call.id))
     if stored is None:
         raise _no_record(call)
     return msgspec.Raw(stored.record.to_json())
@@ -91,7 +91,7 @@ async def _redeliver(call: Call) -> Redelivered:
         dry_run=wanted.dry_run,
         through=through,
     )
-    (result,) = [one async for one in redelivery.by_id([_record_id(call)])]
+    (result,) = [one async for one in redelivery.by_id([valid_id(call.id)])]
     change = _changed(result, call)
     due = due_channels(change, through)
     if not wanted.dry_run:
@@ -102,18 +102,11 @@ async def _redeliver(call: Call) -> Redelivered:
 async def _resolve(call: Call) -> Resolved:
     wanted: ResolutionRequest = call.body
     operator = await call.desk.operator(call.by)
-    result = await resolve(operator, _record_id(call), wanted.resolution, dry_run=wanted.dry_run)
+    result = await resolve(operator, valid_id(call.id), wanted.resolution, dry_run=wanted.dry_run)
     change = _changed(result, call)
     if not wanted.dry_run:
         log_change(call.request, f"settled record {call.id} as {wanted.resolution}")
     return Resolved(call.id, change.delivery.state, wanted.dry_run)
-
-
-def _record_id(call: Call) -> str:
-    """Return the ID of a record that there may be; whatever else an address names, no store is asked for it."""
-    if not is_entry_id(call.id.rpartition("|")[2]):
-        raise _no_record(call)
-    return call.id
 
 
 def _names_of(channel: str, call: Call) -> tuple[str, ...]:
