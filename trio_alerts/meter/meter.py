@@ -45,6 +45,7 @@ class Meter:
         self.cells = own_cells(self.layout) if cells is None else cells
         places = {name: place for place, name in enumerate(self.layout.channels)}
         places |= {alias: places[name] for alias, name in (aliases or {}).items()}
+        self._latencies = self.layout.latencies
         self._doubts = {name: self.layout.doubts + place for name, place in places.items()}
         self._attempts = {
             name: (self.layout.attempts + place * len(RESULTS), self.layout.durations + place * width(DURATIONS))
@@ -104,9 +105,13 @@ class Meter:
             added_ms = int(record.id.rpartition("|")[2].partition("-")[0])
         except ValueError:
             return
-        took_s = min(max(at_s - added_ms / 1000, 0.0), LONGEST_S)
-        rank = min(max(record.severity_rank, 0), len(SEVERITIES) - 1)
-        begin = self.layout.latencies + rank * _LATENCY_CELLS
+        took_s = at_s - added_ms / 1000
+        if not 0.0 <= took_s <= LONGEST_S:
+            took_s = 0.0 if took_s < 0.0 else LONGEST_S
+        rank = record.severity_rank
+        if not 0 <= rank < len(SEVERITIES):
+            rank = 0
+        begin = self._latencies + rank * _LATENCY_CELLS
         self.cells[begin + bisect_left(LATENCIES, took_s)] += 1
         self.cells[begin + _LATENCY_SUM] += int(took_s * 1_000_000)
 

@@ -15,7 +15,8 @@ from trio_alerts.settings.settings import Settings
 from trio_alerts.web.backends import Backends
 
 ASK_EVERY_S = 5.0
-VITALS_EVERY_S = 60.0  # slow to find in a large store
+VITALS_EVERY_S = 60.0  # slow to find in a large store, so only while a record waits at all
+WAITING = ("sending", "retrying", "waiting", "in_doubt")
 WAIT_S = 2.0  # the longest that a scrape waits for fresh figures; then it makes do with the last ones
 KEPT_S = 30.0  # older figures are left out: they would look as if all were well
 
@@ -92,7 +93,9 @@ class Figures:
             return
         counts = await store.counts(dt.datetime.now(dt.UTC))
         retrying = await store.waiting()
-        if trio.current_time() - self._vitals_at_s >= VITALS_EVERY_S:
+        if not any(counts.by_state.get(state) for state in WAITING):
+            self._waiting_since, self._vitals_at_s = None, -math.inf
+        elif trio.current_time() - self._vitals_at_s >= VITALS_EVERY_S:
             self._waiting_since = (await store.vitals()).waiting_since
             self._vitals_at_s = trio.current_time()
         self._store = (trio.current_time(), StoreFigures(counts, retrying, self._waiting_since))

@@ -10,10 +10,12 @@ from trio.testing import MockClock
 
 from tests.support.fakes.store import FakeStore
 from trio_alerts.errors import Unavailable
-from trio_alerts.ports.store import Counts
+from trio_alerts.ports.store import Counts, Vitals
 from trio_alerts.settings.settings import Settings
 from trio_alerts.web.backends import Backends
 from trio_alerts.web.figures import ASK_EVERY_S, KEPT_S, WAIT_S, Figures
+
+SINCE = dt.datetime(2026, 11, 23, tzinfo=dt.UTC)
 
 
 class CountedStore(FakeStore):
@@ -23,6 +25,7 @@ class CountedStore(FakeStore):
         super().__init__()
         self.asked: Counter[str] = Counter()
         self.slow_s = 0.0
+        self.retrying = 1
         self.fault: Exception | None = None
 
     async def counts(self, now: dt.datetime) -> Counts:
@@ -30,11 +33,11 @@ class CountedStore(FakeStore):
         await trio.sleep(self.slow_s)
         if self.fault is not None:
             raise self.fault
-        return await super().counts(now)
+        return Counts({"delivered": 5, "retrying": self.retrying}, overdue=0, in_doubt=0)
 
-    async def vitals(self) -> Any:
+    async def vitals(self) -> Vitals:
         self.asked["vitals"] += 1
-        return await super().vitals()
+        return Vitals(SINCE, 0)
 
 
 @pytest.fixture
@@ -73,7 +76,21 @@ async def test_however_many_scrape_it_is_asked_every_few_seconds(
         for _ in range(10):
             scrapers.start_soon(scrape)
     assert 60 / ASK_EVERY_S >= store.asked["counts"] - 1
-    assert 2 >= store.asked["vitals"]
+    assert 1 <= store.asked["vitals"] <= 2
+
+
+async def test_nothing_waits_as_soon_as_no_record_does(
+    figures: Figures, store: CountedStore, autojump_clock: MockClock
+) -> None:
+    """What is slow to find is looked for only while a record waits, and forgotten at once when none does."""
+    _, found = await figures.look()
+    assert found is not None
+    assert SINCE == found.waiting_since
+    store.retrying = 0
+    await trio.sleep(ASK_EVERY_S + 1)
+    _, found = await figures.look()
+    assert found is not None
+    assert (None, 1) == (found.waiting_since, store.asked["vitals"])
 
 
 async def test_a_scrape_that_comes_seldom_gets_what_is_new(
