@@ -110,8 +110,11 @@ async def newest_records(
     async for page in Pages[Record](
         lambda last: store.search(wanted, min(step, limit + 1 - len(found)), last or after)
     ):
+        is_last = len(page) < min(step, limit + 1 - len(found))
         found.extend(page)
         size += sum(len(record.body) for record in page)
+        if is_last:
+            break
         if len(found) > limit or size >= most_bytes:
             return Found(found[:limit], await store.count(wanted), more=True)
     return Found(found, len(found) if after is None else await store.count(wanted), more=False)

@@ -140,6 +140,8 @@ class AlertStore(DeploymentKeeper, Protocol):
     async def search(self, wanted: RecordFilter, count: int, after: Record | None = None) -> list[Record]:
         """Return one page of matching records, the newest entry first; `after` is the last record of the page before.
 
+        A page that is shorter than `count` is the last one.
+
         Newest is the highest entry ID as Redis orders them, by its two numbers, whatever the stream. A record that a
         newer version wrote is `unknown`, without its channels.
         """

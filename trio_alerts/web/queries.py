@@ -7,8 +7,10 @@ from urllib.parse import urlencode
 from starlette.datastructures import QueryParams
 
 from trio_alerts.errors import SettingsError
+from trio_alerts.operations.cursors import read_cursor
 from trio_alerts.operations.filters import FILTERS, Filter, record_filter
 from trio_alerts.ports.store import RecordFilter
+from trio_alerts.record import Record
 from trio_alerts.text import did_you_mean
 
 BY_NAME = {one.name: one for one in FILTERS}
@@ -17,11 +19,11 @@ PAGING = "after"
 
 @dataclass(frozen=True)
 class Query:
-    """What was asked for: `given` has the texts by the filters' names, `after` the last record of the page before."""
+    """What was asked for: `given` has the texts by the filters' names, `behind` the last record of the page before."""
 
     given: dict[str, list[str]]
     wanted: RecordFilter
-    after: str = ""
+    behind: Record | None = None
 
     @property
     def is_narrowed(self) -> bool:
@@ -47,7 +49,7 @@ def read_query(parameters: QueryParams) -> Query:
     """Read the filters; a field of the form that was left empty narrows nothing.
 
     Raises:
-        SettingsError: There is no such filter, or a value makes no sense.
+        SettingsError: There is no such filter, or a value or the cursor makes no sense.
     """
     given: dict[str, list[str]] = {}
     values: dict[str, object] = {}
@@ -60,7 +62,14 @@ def read_query(parameters: QueryParams) -> Query:
         given.setdefault(name, []).append(text.strip())
     for name, texts in given.items():
         values[BY_NAME[name].field] = _values(BY_NAME[name], texts)
-    return Query(given, record_filter(values), parameters.get(PAGING, ""))
+    return Query(given, record_filter(values), _behind(parameters.get(PAGING, "")))
+
+
+def _behind(cursor: str) -> Record | None:
+    try:
+        return read_cursor(cursor) if cursor else None
+    except ValueError as fault:
+        raise SettingsError(f"{PAGING}: {fault}") from None
 
 
 def _values(one: Filter, texts: list[str]) -> object:

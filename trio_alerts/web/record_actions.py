@@ -9,7 +9,7 @@ from starlette.routing import Route
 
 from trio_alerts.backoff import RetryPolicy
 from trio_alerts.operations.records import Change, Skip
-from trio_alerts.operations.redeliver import Redelivery
+from trio_alerts.operations.redeliver import Redelivery, due_channels
 from trio_alerts.operations.resolve import resolve
 from trio_alerts.transitions import Resolution
 from trio_alerts.web.desk import Desk
@@ -35,14 +35,13 @@ class RecordActions:
 
     async def _preview_redelivery(self, request: Request) -> Response:
         result = await self._redelivery(request, dry_run=True)
-        channels = result.delivery.channels if isinstance(result, Change) else ()
-        due = [one.name for one in channels if one.state == "retrying"]
+        due = due_channels(result) if isinstance(result, Change) else ()
         return self._page(request, "redeliver.html", result, due=due)
 
     async def _redeliver(self, request: Request) -> Response:
         result = await self._redelivery(request, dry_run=False)
         if isinstance(result, Skip):
-            return self._page(request, "redeliver.html", result, 409, due=[])
+            return self._page(request, "redeliver.html", result, 409, due=())
         log_change(request, f"made record {result.record_id} due")
         return RedirectResponse(f"{address_of(result.record_id)}?done=redelivered", 303)
 

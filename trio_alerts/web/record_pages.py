@@ -13,18 +13,21 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from trio_alerts.delivery import Delivery
-from trio_alerts.errors import NewerRecord, SettingsError
+from trio_alerts.errors import NewerRecord
 from trio_alerts.operations.concurrency import both
+from trio_alerts.operations.cursors import cursor_behind
 from trio_alerts.operations.filters import FILTERS
+from trio_alerts.operations.records import newest_records
 from trio_alerts.ports.store import RecordFilter
 from trio_alerts.record import Record
 from trio_alerts.record_ids import is_entry_id
 from trio_alerts.web.desk import Desk
-from trio_alerts.web.queries import Query, read_query
+from trio_alerts.web.queries import read_query
 from trio_alerts.web.rendering import Renderer
 from trio_alerts.web.timeline import timeline
 
 SHOWN = 50  # records a page
+MOST_BYTES = 4 * 1024 * 1024  # of a page's records, which are held in memory: it ends early if they are that large
 RELATED = 10
 LONGEST_ID = 512  # bytes, as OpenSearch takes them
 USUAL = ("title", "view", "scope", "since")  # the filters that are always there; the others unfold
@@ -46,10 +49,12 @@ class RecordPages:
         self.routes = [Route("/", self._list), Route("/records/{record_id:path}", self._show)]
 
     async def _list(self, request: Request) -> Response:
-        query = read_query(request.query_params)
+        query, store = read_query(request.query_params), self._desk.store
         now = dt.datetime.now(dt.UTC)
-        (records, matching), counts = await both(partial(self._find, query), partial(self._desk.store.counts, now))
-        shown = records[:SHOWN]
+        # At a time: on a large store each of them takes as long as the other.
+        found, counts = await both(
+            lambda: newest_records(store, query.wanted, SHOWN, query.behind, MOST_BYTES), partial(store.counts, now)
+        )
         return self._renderer.page(
             request,
             "records.html",
@@ -57,21 +62,12 @@ class RecordPages:
             filters=FILTERS,
             usual=USUAL,
             hints=HINTS,
-            records=[(one, one.fields()) for one in shown],
-            older=shown[-1].id if len(records) > SHOWN else None,
+            records=[(one, one.fields()) for one in found.records],
+            older=cursor_behind(found.records[-1]) if found.more else None,
             counts=counts,
             total=sum(counts.by_state.values()),
-            matching=matching,
+            matching=found.matching if query.is_narrowed else None,
         )
-
-    async def _find(self, query: Query) -> tuple[list[Record], int | None]:
-        """Return a page of records and one more, and how many match in all (None: every record does)."""
-        store = self._desk.store
-        records = await store.search(query.wanted, SHOWN + 1, _after(query.after))
-        if not query.is_narrowed:
-            return records, None
-        is_all = len(records) <= SHOWN and not query.after
-        return records, len(records) if is_all else await store.count(query.wanted)
 
     async def _show(self, request: Request) -> Response:
         record_id = valid_id(request.path_params["record_id"])
@@ -123,15 +119,6 @@ def valid_id(text: str) -> str:
 def address_of(record_id: str) -> str:
     """Return the address of a record's page."""
     return f"/records/{quote(record_id, safe='')}"
-
-
-def _after(record_id: str) -> Record | None:
-    """Return what pages go on behind; only its ID counts."""
-    if not record_id:
-        return None
-    if not is_entry_id(record_id.rpartition("|")[2]):
-        raise SettingsError(f"{record_id:.100} is not the ID of a record")
-    return Record(record_id, b"{}", Delivery(state="unknown"))
 
 
 def _laid_out(json: bytes | str) -> str:
