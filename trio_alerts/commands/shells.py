@@ -120,7 +120,7 @@ _trio_alerts() {{
     commands=(
 {listed}
     )
-    _arguments -C '1: :->command' '*:: :->rest'{_zsh_lines(commands[""])} && return
+    _arguments -C '(-): :->command' '(-)*:: :->rest'{_zsh_lines(commands[""])} && return
     case $state in
     command) _describe -t commands command commands ;;
     rest)
