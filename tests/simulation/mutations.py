@@ -1196,8 +1196,8 @@ MUTATIONS = (
     Mutation(
         "every arrival asks a channel whose breaker is open",
         "pipeline/admission.py",
-        'if closed is None or (probe and closed.why == "breaker"):',
-        'if closed is None or closed.why == "breaker":',
+        'if closed is None or (probe and closed.why == "breaker") or',
+        'if closed is None or closed.why == "breaker" or',
         "tests/unit/pipeline/test_admission.py::test_a_breaker_that_is_open_takes_one_probe",
     ),
     Mutation(
@@ -1229,7 +1229,7 @@ MUTATIONS = (
     Mutation(
         "a gate that is never asked",
         "pipeline/admission.py",
-        "answer = await pipeline.gates.ask(gate.name, gate.rate, probe=probe)",
+        "answer = await pipeline.gates.ask(gate.name, gate.rate, probe=probe, again=again)",
         "answer = None",
     ),
     Mutation(
