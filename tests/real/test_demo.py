@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import httpx
 import pytest
 import trio
 
@@ -134,9 +135,15 @@ def test_the_ledger_balances_although_a_worker_is_killed(tmp_path: Path) -> None
 
 
 def test_what_is_kept_can_be_looked_at(tmp_path: Path) -> None:
-    """--keep leaves the folder, and the commands that it prints work; without a kill nothing is sent twice."""
+    """--keep leaves the console open and the folder, and what it prints works; without a kill nothing is sent twice."""
     with running(tmp_path, "--alerts", "30", "--no-kill", "--keep") as demo:
+        demo.until(lambda text: "The console is at" in text)
+        (address,) = re.findall(r"The console is at (\S+)", demo.text)
+        page = httpx.get(address).text
+        demo.process.send_signal(signal.SIGINT)
         code = demo.end()
+
+    assert '<b data-count="total">' in page
 
     assert 0 == code, demo.text
     assert "nothing was sent twice" in demo.words

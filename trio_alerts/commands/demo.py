@@ -27,7 +27,7 @@ def _add_options(parser: argparse.ArgumentParser) -> None:
         help=f"how many alerts to emit, beside {MALFORMED} malformed entries (default: 600)",
     )
     add_flag(parser, "--no-kill", "kill no worker process in the middle")
-    add_flag(parser, "--keep", "keep the folder: settings, logs, and the records to look at")
+    add_flag(parser, "--keep", "leave the console open until Ctrl-C, and keep the folder: settings, logs and records")
     parser.add_argument(
         "--seed",
         type=int,

@@ -3,6 +3,7 @@
 import signal
 import sys
 from collections.abc import Iterator
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ from rich.console import Console
 
 from trio_alerts.backends.redis.client import RedisClient, open_redis
 from trio_alerts.backends.sqlite.store import open_sqlite_store
+from trio_alerts.demo.console import open_console
 from trio_alerts.demo.counts import STREAM
 from trio_alerts.demo.crew import open_crew, write_settings
 from trio_alerts.demo.embedded_valkey import find_valkey, open_valkey
@@ -37,7 +39,7 @@ async def run_demo(*, alerts: int, seed: int, kill: bool, keep: bool, as_json: b
         alerts: How many valid alerts are emitted.
         seed: Decides which alerts the flaky receiver refuses.
         kill: Kill one of the worker processes in the middle.
-        keep: Leave the folder with settings, logs and records.
+        keep: Leave the console open until the first signal, and then the folder with settings, logs and records.
         as_json: Print the ledger as one object, and the show on stderr.
 
     Raises:
@@ -48,6 +50,7 @@ async def run_demo(*, alerts: int, seed: int, kill: bool, keep: bool, as_json: b
     """
     binary = find_valkey()
     exit_code, interrupted_by = 0, 0
+    look = Look() if keep else None
     async with trio.open_nursery() as nursery:
 
         async def watch_signals(*, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
@@ -55,11 +58,14 @@ async def run_demo(*, alerts: int, seed: int, kill: bool, keep: bool, as_json: b
             with trio.open_signal_receiver(*SIGNALS) as signals:
                 task_status.started()
                 async for number in signals:
-                    interrupted_by = number
-                    nursery.cancel_scope.cancel()
+                    if look is not None and look.is_on:
+                        look.end.set()
+                    else:
+                        interrupted_by = number
+                        nursery.cancel_scope.cancel()
 
         await nursery.start(watch_signals)
-        exit_code = await _play(binary, alerts, seed, kill=kill, keep=keep, as_json=as_json)
+        exit_code = await _play(binary, alerts, seed, kill=kill, look=look, as_json=as_json)
         nursery.cancel_scope.cancel()
     if interrupted_by:
         sys.stderr.write(
@@ -69,10 +75,18 @@ async def run_demo(*, alerts: int, seed: int, kill: bool, keep: bool, as_json: b
     return exit_code
 
 
-async def _play(binary: Path, alerts: int, seed: int, *, kill: bool, keep: bool, as_json: bool) -> int:
+@dataclass
+class Look:
+    """A look around at the end: whether it is on, and what ends it."""
+
+    is_on: bool = False
+    end: trio.Event = field(default_factory=trio.Event)
+
+
+async def _play(binary: Path, alerts: int, seed: int, *, kill: bool, look: Look | None, as_json: bool) -> int:
     examples = read_examples()
     receivers = make_receivers(seed)
-    with demo_folder(alerts, keep=keep) as folder:
+    with demo_folder(alerts, keep=look is not None) as folder:
         database = folder / DATABASE
         async with open_valkey(binary, folder) as redis_url, trio.open_nursery() as serving:
             channels = {one.name: one.service.settings(await serving.start(serve_receiver, one)) for one in receivers}
@@ -93,11 +107,16 @@ async def _play(binary: Path, alerts: int, seed: int, *, kill: bool, keep: bool,
                             screen=screen,
                         )
                         summary = await story.run(kill=kill)
+            if as_json:
+                sys.stdout.write(f"{encode(summary_document(summary)).decode()}\n")
+            else:
+                screen.console.print(summary_view(summary))
+            if look is not None:
+                async with open_console(settings) as address:
+                    screen.console.print(f"\nThe console is at {address} ; Ctrl-C closes it.")
+                    look.is_on = True
+                    await look.end.wait()
             serving.cancel_scope.cancel()
-        if as_json:
-            sys.stdout.write(f"{encode(summary_document(summary)).decode()}\n")
-        else:
-            screen.console.print(summary_view(summary))
     return UNBALANCED if summary.faults else 0
 
 
