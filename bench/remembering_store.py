@@ -98,7 +98,7 @@ class RememberingStore:
     async def search(self, wanted: RecordFilter, count: int, after: Record | None = None) -> list[Record]:
         raise NotImplementedError
 
-    async def count(self, wanted: RecordFilter) -> int:
+    async def count(self, wanted: RecordFilter, stop_at: int | None = None) -> int:
         raise NotImplementedError
 
     async def vitals(self) -> Vitals:

@@ -566,6 +566,7 @@ class StoreContract:
             (RecordFilter(view=["b"], until=NOW), 0),
         ):
             assert expected == await tested.store.count(wanted) == len(await tested.store.search(wanted, 10))
+            assert min(expected, 2) <= await tested.store.count(wanted, stop_at=2) <= expected
 
     @pytest.mark.parametrize("newer", NEWER)
     async def test_a_record_of_a_newer_version_is_seen_and_not_read(self, newer: str, tested: TestedStore) -> None:

@@ -96,11 +96,17 @@ class Found:
 
 
 async def newest_records(
-    store: AlertStore, wanted: RecordFilter, limit: int, after: Record | None = None, most_bytes: float = math.inf
+    store: AlertStore,
+    wanted: RecordFilter,
+    limit: int,
+    after: Record | None = None,
+    most_bytes: float = math.inf,
+    count_to: int | None = None,
 ) -> Found:
     """Return at most `limit` matching records, the newest first, or those that follow the place of `after`.
 
-    With `most_bytes` fewer, if they are that large together: they end with the search that reaches it.
+    With `most_bytes` fewer, if they are that large together: they end with the search that reaches it. With `count_to`
+    the count of what matches may end there.
 
     Raises:
         Unavailable: The store does not answer.
@@ -116,8 +122,8 @@ async def newest_records(
         if is_last:
             break
         if len(found) > limit or size >= most_bytes:
-            return Found(found[:limit], await store.count(wanted), more=True)
-    return Found(found, len(found) if after is None else await store.count(wanted), more=False)
+            return Found(found[:limit], await store.count(wanted, count_to), more=True)
+    return Found(found, len(found) if after is None else await store.count(wanted, count_to), more=False)
 
 
 async def all_states(store: AlertStore) -> dict[str, State]:

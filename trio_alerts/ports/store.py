@@ -146,8 +146,11 @@ class AlertStore(DeploymentKeeper, Protocol):
         newer version wrote is `unknown`, without its channels.
         """
 
-    async def count(self, wanted: RecordFilter) -> int:
-        """Count the matching records."""
+    async def count(self, wanted: RecordFilter, stop_at: int | None = None) -> int:
+        """Count the matching records, as `search` would find them.
+
+        A store for which it takes long may stop at a number.
+        """
 
     async def counts(self, now: dt.datetime) -> "Counts":
         """Count all records by state, as far as a search sees them."""

@@ -28,6 +28,7 @@ from trio_alerts.web.timeline import timeline
 
 SHOWN = 50  # records a page
 MOST_BYTES = 4 * 1024 * 1024  # of a page's records, which are held in memory: it ends early if they are that large
+COUNTED = 10_000  # of what matches: "10,000 or more" is all that a reader needs
 RELATED = 10
 LONGEST_ID = 512  # bytes, as OpenSearch takes them
 USUAL = ("title", "view", "scope", "since")  # the filters that are always there; the others unfold
@@ -53,7 +54,8 @@ class RecordPages:
         now = dt.datetime.now(dt.UTC)
         # At a time: on a large store each of them takes as long as the other.
         found, counts = await both(
-            lambda: newest_records(store, query.wanted, SHOWN, query.behind, MOST_BYTES), partial(store.counts, now)
+            lambda: newest_records(store, query.wanted, SHOWN, query.behind, MOST_BYTES, COUNTED),
+            partial(store.counts, now),
         )
         return self._renderer.page(
             request,
@@ -67,6 +69,7 @@ class RecordPages:
             counts=counts,
             total=sum(counts.by_state.values()),
             matching=found.matching if query.is_narrowed else None,
+            counted=COUNTED,
         )
 
     async def _show(self, request: Request) -> Response:

@@ -151,7 +151,7 @@ class FakeStore:
         return [Record(one.id, one.body, Delivery(state="unknown")) if self.unknown_in(one) else one for one in page]
 
     @served
-    def count(self, wanted: RecordFilter) -> int:
+    def count(self, wanted: RecordFilter, stop_at: int | None = None) -> int:
         if not self.forbids_refresh:
             self.refresh()
         return sum(_matches(record, wanted) for record in self._seen())

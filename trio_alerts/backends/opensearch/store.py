@@ -129,7 +129,7 @@ class OpenSearchStore:
             position = found[-1].sort
         return records
 
-    async def count(self, wanted: RecordFilter) -> int:
+    async def count(self, wanted: RecordFilter, stop_at: int | None = None) -> int:  # noqa: ARG002 - it is quick here
         await self._refresh()
         found = await self._aggregate({"found": {"filter": queries.search(wanted)}}, queries.CountAnswer)
         return found.found.doc_count

@@ -193,10 +193,12 @@ def _are_few(connection: sqlite3.Connection, states: Sequence[str]) -> bool:
     return bool(found <= FEW)
 
 
-def count(connection: sqlite3.Connection, wanted: RecordFilter) -> int:
-    """Count the matching records."""
+def count(connection: sqlite3.Connection, wanted: RecordFilter, stop_at: int | None = None) -> int:
+    """Count the matching records, up to a number: of 100,000 it takes a second to count those that have a word."""
     where, values = condition(connection, wanted)
-    (found,) = connection.execute(f"SELECT count(*) FROM records WHERE {where}", values).fetchone()  # noqa: S608
+    limit = -1 if stop_at is None else stop_at
+    counting = f"SELECT count(*) FROM (SELECT 1 FROM records WHERE {where} LIMIT ?)"  # noqa: S608
+    (found,) = connection.execute(counting, (*values, limit)).fetchone()
     return int(found)
 
 

@@ -123,8 +123,8 @@ class SqliteStore:
     async def search(self, wanted: RecordFilter, count: int, after: Record | None = None) -> list[Record]:
         return await self._read(lambda connection: rows.search(connection, wanted, count, after))
 
-    async def count(self, wanted: RecordFilter) -> int:
-        return await self._read(lambda connection: rows.count(connection, wanted))
+    async def count(self, wanted: RecordFilter, stop_at: int | None = None) -> int:
+        return await self._read(lambda connection: rows.count(connection, wanted, stop_at))
 
     async def counts(self, now: dt.datetime) -> Counts:
         return await self._read(lambda connection: rows.counts(connection, now))
