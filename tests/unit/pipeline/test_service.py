@@ -247,6 +247,7 @@ async def test_a_channel_that_answered_before_the_cut_is_not_forgotten(autojump_
     assert {"webhook": "delivered", "hanging": "retrying"} == states
 
 
+@pytest.mark.usefixtures("hang_up_means_something")
 @pytest.mark.parametrize("first", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
 async def test_a_second_signal_stops_now(first: signal.Signals) -> None:
     """The first signal is a soft stop; the second ends the process at once, with an error."""
