@@ -5,6 +5,7 @@ PYTHON ?= python3
 SEEDS ?= 2000
 CASES ?= 100000
 STORE ?= sqlite
+WORKERS ?= auto
 VENV := .venv
 LOCK := requirements/dev.txt
 BIN := $(VENV)/bin
@@ -45,7 +46,7 @@ types: $(READY)
 	$(BIN)/mypy
 
 unit: $(READY)
-	$(BIN)/pytest --cov
+	$(BIN)/pytest --cov -n $(WORKERS) --no-loadscope-reorder
 
 install: $(READY) ## Install the locks, the wheel and the sdist in venvs of their own, with every pip and Python here
 	$(BIN)/python -m tests.install

@@ -8,6 +8,13 @@ import pytest
 from loguru import logger
 
 from tests.support.servers import ReceiverServer
+from tests.support.spreading import Spreading
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: object) -> Spreading:
+    """Spread the tests over the processes of `-n` by the servers that they share."""
+    return Spreading(config, log)
 
 
 @pytest.fixture(scope="session")
