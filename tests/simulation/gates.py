@@ -4,6 +4,7 @@ import math
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, TypeVar
 
 import trio
@@ -49,7 +50,8 @@ class WatchedGates(FakeGates):
         def watched() -> T:
             result = effect()
             if method == "ask" and result is None:
-                self._promises.gates.granted(*args)  # type: ignore[arg-type]  # as `ask` has them
+                again = isinstance(effect, partial) and effect.keywords.get("again", False)
+                self._promises.gates.granted(*args, again=again)  # type: ignore[arg-type]  # as `ask` has them
             self._promises.gates.note_breakers()
             return result
 
@@ -107,14 +109,17 @@ class GatePromises:
         now_s = trio.current_time()
         self._open_at_s |= {key[2]: now_s for key, gate in self._server.gates.items() if gate.open_s is not None}
 
-    def granted(self, channel: str, rate: Rate | None = None) -> None:
-        """Check that no more is granted than the rate allows, to all processes together."""
-        self._grants[channel] += 1
+    def granted(self, channel: str, rate: Rate | None = None, *, again: bool = False) -> None:
+        """Check that no more is granted than the rate allows, to all processes together.
+
+        What is granted `again` was not used before: it counts once, from now on.
+        """
+        self._grants[channel] += 1 - again
         if rate is None:
             return
         now_s = trio.current_time()
         bucket = self._buckets.setdefault(channel, _Bucket(rate, rate.burst, now_s))
-        bucket.tokens = min(rate.burst, bucket.tokens + (now_s - bucket.at_s) * rate.per_s) - 1
+        bucket.tokens = min(rate.burst, bucket.tokens + (now_s - bucket.at_s) * rate.per_s + again) - 1
         bucket.at_s = now_s
         if bucket.tokens < -0.01:
             self._promises.breach(

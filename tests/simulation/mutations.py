@@ -1161,6 +1161,13 @@ MUTATIONS = (
         "tests/unit/pipeline/test_admission.py::test_a_token_is_kept_while_nobody_else_can_have_it",
     ),
     Mutation(
+        "a gate that answers when the lease is nearly over",
+        "pipeline/attempt.py",
+        "closed = closed or Closed",
+        "closed = closed or None and Closed",
+        "tests/unit/pipeline/test_admission.py::test_a_gate_that_answers_too_late_lets_nothing_out",
+    ),
+    Mutation(
         "a token put back that others have had",
         "pipeline/admission.py",
         "again = gate.rate is not None and unused_s * gate.rate.per_s < 1",

@@ -88,7 +88,7 @@ class Operators:
                 continue
             again = redelivery_requested(delivery, "", clock.now(), in_doubt=True)
             assert again is not None, f"{record_id} is {delivery.state}, and nothing of it can be sent again"
-            self._store.put(Record(record_id, stored.record.body, again))
+            self._put(Record(record_id, stored.record.body, again))
             self._promises.ledger[record_id].redelivered += 1
             self._history.note("operator", "redelivers", record_id)
 
@@ -107,8 +107,14 @@ class Operators:
         for record_id, stored in list(self._store.records.items()):
             again = silence_lifted(stored.record.delivery, "", clock.now())
             if again is not None and again.state == "retrying" and record_id not in self._pending:
-                self._store.put(Record(record_id, stored.record.body, again))
+                self._put(Record(record_id, stored.record.body, again))
                 self._history.note("operator", "lifts", record_id)
+
+    def _put(self, record: Record) -> None:
+        """Write a record that is due now, and its hint, as the commands do."""
+        self._store.put(record)
+        now_ms, due = int(self._server.time() * 1000), self._server.hints_of(GROUP).due
+        due[record.id] = min(now_ms, due.get(record.id, now_ms))
 
     def lose_hints(self, _: Event) -> None:
         self._server.hints_of(GROUP).lose()

@@ -149,6 +149,7 @@ class _Queue:
         if stored is None:
             return None
         now, record, owner = pipeline.clock.now(), stored.record, pipeline.new_owner()
+        stamped_at_s = trio.current_time()  # the lease begins with `now`, and what follows may take its time
         there = moved_back(record.delivery, now, pipeline.clock.set_back)
         delivery = configured(there, pipeline.channels, owner, now, pipeline.retry_policy())
         waits = self.name in delivery.queues
@@ -160,7 +161,7 @@ class _Queue:
             return None
         if is_suspect:
             pipeline.in_flight.suspect = record_id
-        stamped_at_s, is_probe, after = trio.current_time(), self._is_probe, delivery
+        is_probe, after = self._is_probe, delivery
         if waits:  # else a doubt has come back that is a human's to settle
             begun = drained(delivery, owner, now, pipeline.settings.lease_s, [self.name])
             after = unless_silenced(begun, record, pipeline)

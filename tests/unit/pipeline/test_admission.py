@@ -264,3 +264,22 @@ async def test_a_token_is_kept_while_nobody_else_can_have_it(world: World, autoj
     closed = await pipeline.gates.ask("webhook", Rate(0.001))
     assert closed is not None
     assert 980.0 < closed.for_s <= 1000.0
+
+
+async def test_a_gate_that_answers_too_late_lets_nothing_out(
+    world: World, autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The lease must outlast the send, and asking again takes its time, too: nothing is sent, and it is tried again."""
+    pipeline = world.pipeline(channels=(RARE,))
+    world.store.latency_s = 5.0
+    ask = pipeline.gates.ask
+
+    async def slow(
+        channel: str, rate: Rate | None = None, *, probe: bool = False, again: bool = False
+    ) -> Closed | None:
+        await trio.sleep(pipeline.send_within_s if again else 0.0)
+        return await ask(channel, rate, probe=probe, again=again)
+
+    monkeypatch.setattr(pipeline.gates, "ask", slow)
+    entry, _ = await world.carry(pipeline)
+    assert ("waiting", 0) == (world.delivery(entry.record_id).state, len(world.channel.sends))
