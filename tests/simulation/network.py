@@ -132,6 +132,7 @@ class Network:
         self.weather: list[Event] = []
         self.frozen_until_s = 0.0
         self.store_troubled_at_s = self._refused_at_s = -(10.0**6)
+        self._has_refused = False
         self.changed = trio.lowlevel.ParkingLot()  # the stream's server's: whoever waits there looks again
         self.before_effect: Callable[[Incarnation, object], None] = lambda _who, _call: None
         self.after_effect: Callable[[Incarnation, object, object], None] = lambda _who, _call, _result: None
@@ -259,8 +260,10 @@ class Network:
         trip = _Trip(chance.random() * self.latency_s / 2, chance.random() * self.latency_s / 2)
         refuses = backend == "store" and _method(call) not in AT_START
         if refuses and 0 < self._refuses_every_s <= trio.current_time() - self._refused_at_s:
-            self._refused_at_s = trio.current_time()
-            trip.refused = True
+            # Not twice in a row: who is alone and waits for longer than that would never get through.
+            trip.refused = self._has_refused = not self._has_refused
+            if trip.refused:
+                self._refused_at_s = trio.current_time()
         for event in self.weather:
             if event.target != backend or event.slot not in (-1, who.slot) or chance.random() >= event.rate:
                 continue
