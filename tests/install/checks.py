@@ -102,7 +102,7 @@ def _unit_tests_today(python: Path, wheels: Wheels, at: Path) -> str:
     run(python, "-m", "venv", at / "venv")
     bin_ = at / "venv" / "bin"
     run(bin_ / "pip", "install", "-q", "--no-index", wheels.pips[NEWEST_PIP])  # pip knows groups from 25.1 on
-    run(bin_ / "pip", "install", "-q", "-e", f"{ROOT}[embedded]", "--group", f"{ROOT}/pyproject.toml:dev")
+    run(bin_ / "pip", "install", "-q", "-e", f"{ROOT}[embedded,otel]", "--group", f"{ROOT}/pyproject.toml:dev")
     locked = set(re.findall(r"^([a-z0-9-]+==[^ \\]+)", NEWEST_LOCK.read_text(), re.MULTILINE))
     installed = set(run(bin_ / "pip", "freeze", "--exclude-editable").lower().replace("_", "-").split())
     newer = ", ".join(sorted(installed - locked)) or "nothing"
