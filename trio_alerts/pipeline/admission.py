@@ -112,7 +112,4 @@ def _report(unknown: Sequence[str], pipeline: Pipeline) -> None:
 
 
 def _severity_rank(alert: AlertEvent | Record) -> int:
-    if isinstance(alert, AlertEvent):
-        return SEVERITIES.index(alert.severity)
-    rank = alert.fields().get("severity_rank")
-    return rank if isinstance(rank, int) else 0  # somebody changed it by hand
+    return SEVERITIES.index(alert.severity) if isinstance(alert, AlertEvent) else alert.severity_rank

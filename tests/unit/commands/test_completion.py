@@ -10,6 +10,7 @@ import msgspec
 import pytest
 
 from tests.support.calling import call
+from tests.support.obtain import give_up
 from trio_alerts.commands import COMMANDS
 from trio_alerts.commands.shells import completed_commands
 from trio_alerts.delivery import StoredState
@@ -98,7 +99,7 @@ def test_the_shell_can_read_its_script(shell: str, tmp_path: Path) -> None:
         assert name in text
         assert all(option.lstrip("-") in text for part in parts for option in part.names)
     if shutil.which(shell) is None:
-        pytest.skip(f"{shell} is not installed")
+        give_up(f"{shell} is not installed: apt-get install {shell}")
     path = tmp_path / "script"
     path.write_text(text)
     done = subprocess.run([shell, "-n", str(path)], capture_output=True, text=True, check=False, timeout=60)
