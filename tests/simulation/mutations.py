@@ -1343,6 +1343,13 @@ MUTATIONS = (
         "tests/unit/web/test_figures.py::test_however_many_scrape_it_is_asked_every_few_seconds",
     ),
     Mutation(
+        "ready as soon as there is an index, though nobody has read of it yet",
+        "web/backends.py",
+        "                    await store.get(NO_RECORD)",
+        '                    self.schema_check.note("")\n                    await store.get(NO_RECORD)',
+        "tests/unit/web/test_backends.py::test_it_is_ready_once_the_whole_look_has_succeeded",
+    ),
+    Mutation(
         "an outage of the store is not noted",
         "web/backends.py",
         "            check.note(str(fault))",

@@ -101,22 +101,17 @@ class Backends:
         async with self._open_store(self._settings) as store:
             try:
                 while True:
-                    await self._compare(store)
+                    await store.guard()
                     await store.get(NO_RECORD)
-                    self.store = store
+                    self.store = store  # first: who reads that all is well may ask it
                     self.store_check.note("")
+                    self.schema_check.note("")
                     await trio.sleep(LOOK_EVERY_S)
+            except SchemaError as fault:
+                self.schema_check.note(str(fault))
+                self.store_check.note("")  # it has answered
             finally:
                 self.store = None
-
-    async def _compare(self, store: AlertStore) -> None:
-        try:
-            await store.guard()
-        except SchemaError as fault:
-            self.schema_check.note(str(fault))
-            self.store_check.note("")  # it has answered
-            raise
-        self.schema_check.note("")
 
 
 async def _watch(look: Callable[[], Awaitable[None]], check: Check) -> None:
@@ -124,8 +119,6 @@ async def _watch(look: Callable[[], Awaitable[None]], check: Check) -> None:
     while True:
         try:
             await look()
-        except SchemaError:
-            pass  # noted
         except AlertError as fault:
             check.note(str(fault))
         except Exception as fault:  # noqa: BLE001 - who looks must go on looking

@@ -9,7 +9,7 @@ from trio.testing import MockClock
 
 from tests.support.fakes.store import FakeStore
 from trio_alerts.errors import AlertError, SchemaError, StartError, Unavailable
-from trio_alerts.ports.store import AlertStore
+from trio_alerts.ports.store import AlertStore, Stored
 from trio_alerts.settings.settings import Settings
 from trio_alerts.web.backends import BOUND_S, LOOK_EVERY_S, Backends, Check
 
@@ -19,11 +19,16 @@ class Store(FakeStore):
 
     fault: Exception | None = None
     opened = 0
+    answers_after_s = 0.0
 
     async def guard(self) -> None:
         await trio.lowlevel.checkpoint()
         if self.fault is not None:
             raise self.fault
+
+    async def get(self, record_id: str) -> Stored | None:
+        await trio.sleep(self.answers_after_s)
+        return await super().get(record_id)
 
 
 @asynccontextmanager
@@ -90,6 +95,19 @@ async def test_a_wrong_index_is_not_an_outage(autojump_clock: MockClock) -> None
         await trio.sleep(1)
         assert (True, False) == (backends.store_check.ok, backends.schema_check.ok)
         assert "lacks fields" in backends.schema_check.reason
+
+
+async def test_it_is_ready_once_the_whole_look_has_succeeded(autojump_clock: MockClock) -> None:
+    """An index that `run` creates just now is there before its shard answers: until then there are no figures."""
+    store = Store()
+    store.fault = SchemaError("There is no index")
+    async with watched(store) as backends:
+        await trio.sleep(1)
+        store.fault, store.answers_after_s = None, 5.0
+        await trio.sleep(LOOK_EVERY_S)
+        assert (True, False, None) == (backends.store_check.ok, backends.schema_check.ok, backends.store)
+        await trio.sleep(5.0)
+        assert (True, True, store) == (backends.store_check.ok, backends.schema_check.ok, backends.store)
 
 
 async def test_a_store_that_cannot_be_opened_is_tried_again(autojump_clock: MockClock) -> None:
