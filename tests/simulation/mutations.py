@@ -1028,6 +1028,27 @@ MUTATIONS = (
         "tests/unit/channels/test_slack.py::test_an_answer_that_is_none_loses_nothing",
     ),
     Mutation(
+        "a message is posted again because Slack repeats it at length",
+        "channels/slack.py",
+        "if _TAKEN.match(answer.body):  # it repeats the message behind that, and a long one is not read to its end",
+        "if False:",
+        "tests/unit/channels/test_slack.py::test_a_message_whose_echo_is_too_long_to_read_is_taken_all_the_same",
+    ),
+    Mutation(
+        "an incoming webhook that says no has taken the alert",
+        "channels/slack.py",
+        '("no" if said.get("ok") is False else "")',
+        '""',
+        "tests/unit/channels/test_slack.py::test_slacks_own_word_decides",
+    ),
+    Mutation(
+        "a limit of no time is asked about without a pause",
+        "channels/http_service.py",
+        "max(otherwise_s if asked_s is None else asked_s, SHORTEST_LIMIT_S)",
+        "(otherwise_s if asked_s is None else asked_s)",
+        "tests/unit/channels/test_slack.py::test_slacks_own_word_decides",
+    ),
+    Mutation(
         "an alert mentions people in Slack",
         "channels/slack.py",
         '"text": html.escape(cut(lines, PLAIN_UNITS, utf16_units), quote=False),',

@@ -4,17 +4,20 @@ import datetime as dt
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Protocol, TypeAlias
 
+from msgspec.structs import replace
+
 from trio_alerts.channels.registry import ChannelKind, Equipment
 from trio_alerts.http.networks import AllowedNetworks
 from trio_alerts.http.request import OriginKey
 from trio_alerts.http.response import AnswerParser
-from trio_alerts.http.status import parse_retry_after
-from trio_alerts.outcome import Later, Malformed, Outcome
+from trio_alerts.http.status import classify_status, parse_retry_after
+from trio_alerts.outcome import Later, Malformed, Outcome, Retry
 from trio_alerts.ports.channel import ConfiguredChannel, Message
+from trio_alerts.ports.gates import LONGEST_LIMIT_S
 from trio_alerts.settings.hosts import literal_address
 from trio_alerts.settings.settings import ChannelSettings
 
-LONGEST_LIMIT_S = 3600.0  # a service that names a longer one is asked again after this
+SHORTEST_LIMIT_S = 1.0  # a service that names a shorter one, or a time that is over, is left alone for this
 
 Judgement: TypeAlias = Outcome | Later | Malformed
 
@@ -50,16 +53,18 @@ def http_kind(
     return ChannelKind(settings, channel)
 
 
-def wait_asked(answer: AnswerParser, now: dt.datetime) -> float | None:
-    """Return the seconds that an answer's `Retry-After` asks for, or None."""
-    asked = [value.decode("latin-1") for name, value in answer.headers if name == b"retry-after"]
-    return parse_retry_after(asked, now) if asked else None
+def judge_status(answer: AnswerParser, kept: str, now: Callable[[], dt.datetime]) -> Outcome:
+    """Go by the status of an answer, and by its `Retry-After`."""
+    outcome = classify_status(answer.status, kept)
+    if isinstance(outcome, Retry):
+        return replace(outcome, after_s=_wait_asked(answer, now()))
+    return outcome
 
 
 def later(answer: AnswerParser, kept: str, now: dt.datetime, otherwise_s: float) -> Later:
     """Return the outcome of a limit; the service names its time, or `otherwise_s` holds."""
-    asked_s = wait_asked(answer, now)
-    after_s = min(otherwise_s if asked_s is None else asked_s, LONGEST_LIMIT_S)
+    asked_s = _wait_asked(answer, now)
+    after_s = min(max(otherwise_s if asked_s is None else asked_s, SHORTEST_LIMIT_S), LONGEST_LIMIT_S)
     return Later(f"limited: answered {answer.status}", after_s, answer.status, kept)
 
 
@@ -69,3 +74,8 @@ def forbidden_address(host: str, networks: AllowedNetworks) -> Iterator[str]:
     refusal = address and networks.refusal(str(address))
     if refusal:
         yield f"nothing can ever be sent to {address} ({refusal}); see the setting networks"
+
+
+def _wait_asked(answer: AnswerParser, now: dt.datetime) -> float | None:
+    asked = [value.decode("latin-1") for name, value in answer.headers if name == b"retry-after"]
+    return parse_retry_after(asked, now) if asked else None

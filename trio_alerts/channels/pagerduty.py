@@ -15,12 +15,11 @@ import httpx
 
 import trio_alerts
 from trio_alerts.channels.alert_text import AlertText, cut, read_alert, utf8_bytes
-from trio_alerts.channels.http_service import Judgement, forbidden_address, http_kind, later, wait_asked
+from trio_alerts.channels.http_service import Judgement, forbidden_address, http_kind, judge_status, later
 from trio_alerts.exact_json import decode_object, encode
 from trio_alerts.http.networks import AllowedNetworks
 from trio_alerts.http.request import PostTemplate
 from trio_alerts.http.response import AnswerParser
-from trio_alerts.http.status import classify_status
 from trio_alerts.outcome import Accepted, Malformed, Retry
 from trio_alerts.ports.channel import Message
 from trio_alerts.redaction import secrets_of_request
@@ -96,16 +95,7 @@ class PagerDuty:
                 reason = "PagerDuty does not know the routing key"
                 return Retry(reason, 400, answer=kept, needs_human=True, stop=True)
             return Malformed("refused with 400", 400, kept)
-        outcome = classify_status(answer.status, kept)
-        if isinstance(outcome, Retry):
-            return Retry(
-                outcome.reason,
-                outcome.status,
-                wait_asked(answer, self._now()),
-                outcome.unseen,
-                kept,
-                outcome.needs_human,
-            )
+        outcome = judge_status(answer, kept, self._now)
         if isinstance(outcome, Accepted):
             return Accepted(outcome.status, kept, _dedup_key_of(answer))
         return outcome

@@ -18,12 +18,11 @@ import msgspec
 
 import trio_alerts
 from trio_alerts.channels.alert_text import AlertText, cut, read_alert, utf16_units
-from trio_alerts.channels.http_service import Judgement, forbidden_address, http_kind, later
+from trio_alerts.channels.http_service import Judgement, forbidden_address, http_kind, judge_status, later
 from trio_alerts.http.networks import AllowedNetworks
 from trio_alerts.http.request import PostTemplate
 from trio_alerts.http.response import AnswerParser
-from trio_alerts.http.status import classify_status
-from trio_alerts.outcome import Accepted, Malformed, Retry
+from trio_alerts.outcome import Accepted, Malformed, Refused, Retry
 from trio_alerts.ports.channel import Message
 from trio_alerts.redaction import secrets_of_request
 from trio_alerts.secret import Secret
@@ -41,6 +40,8 @@ LONGEST_WORD = 100  # characters of an error or a time stamp; what is longer is 
 LIMIT_S = 30.0  # a limit without Retry-After
 
 _WORD = re.compile(rb"[a-z]+(?:_[a-z]+)+")
+_TAKEN = re.compile(rb'\s*\{\s*"ok"\s*:\s*true\b')
+_TS = re.compile(rb'"ts"\s*:\s*"([0-9.]{1,50})"')
 
 # Part of it "may have succeeded" in Slack's words; the last one is a time-out inside of Slack.
 _UNSEEN = frozenset({"internal_error", "fatal_error", "request_timeout"})
@@ -50,6 +51,9 @@ _STOPPED = frozenset(
     {
         *("invalid_auth", "not_authed", "token_revoked", "token_expired", "account_inactive", "missing_scope"),
         *("channel_not_found", "is_archived", "not_in_channel", "team_disabled", "no_service", "no_team"),
+        # Of incoming webhooks:
+        *("invalid_token", "channel_is_archived", "action_prohibited", "no_active_hooks", "no_service_id"),
+        *("user_not_found", "posting_to_general_channel_denied"),
     }
 )
 _LIMITED = frozenset({"ratelimited", "rate_limited", "message_limit_exceeded"})
@@ -128,26 +132,24 @@ class Slack:
     def judge(self, answer: AnswerParser, kept: str) -> Judgement:
         """Go by Slack's own word for what is wrong: a bot gets it with a status of 200."""
         said = _said(answer)
-        error = str(said.get("error") or "")
+        error = str(said.get("error") or ("no" if said.get("ok") is False else ""))
         if answer.status == 429 or error in _LIMITED:  # noqa: PLR2004
             return later(answer, kept, self._now(), LIMIT_S)
         if error:
             return _judged(error, answer.status, kept)
-        outcome = _judged_by_status(answer.status, kept, str(said.get("ts") or ""))
+        outcome = judge_status(answer, kept, self._now)
         if isinstance(outcome, Accepted) and self._room is not None and said.get("ok") is not True:
             return Retry("answered without Slack's JSON", answer.status, None, True, kept, True)  # it was not Slack
-        return outcome
+        if isinstance(outcome, Accepted):
+            return Accepted(answer.status, kept, str(said.get("ts") or ""))
+        return _not_for_good(outcome) if isinstance(outcome, Refused) else outcome
 
 
-def _judged_by_status(status: int, kept: str, ts: str) -> Judgement:
-    outcome = classify_status(status, kept)
-    if isinstance(outcome, Accepted):
-        return Accepted(status, kept, ts)
-    if status in (400, 413):
-        return Malformed(outcome.reason, status, kept)
-    if isinstance(outcome, Retry):
-        return outcome
-    return Retry(outcome.reason, status, answer=kept, needs_human=True)  # an address that is gone can be put right
+def _not_for_good(outcome: Refused) -> Judgement:
+    """Return what a status means here that is final elsewhere: try the text alone, or put right an address."""
+    if outcome.status in (400, 413):
+        return Malformed(outcome.reason, outcome.status, outcome.answer)
+    return Retry(outcome.reason, outcome.status, answer=outcome.answer, needs_human=True)
 
 
 def _judged(error: str, status: int, kept: str) -> Judgement:
@@ -164,6 +166,9 @@ def _said(answer: AnswerParser) -> dict[str, Any]:
     try:
         said = msgspec.json.decode(answer.body)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        if _TAKEN.match(answer.body):  # it repeats the message behind that, and a long one is not read to its end
+            ts = _TS.search(answer.body)
+            return {"ok": True, "ts": ts[1].decode() if ts else ""}
         word = bytes(answer.body).strip()
         is_error = answer.status >= 400 and len(word) <= LONGEST_WORD and _WORD.fullmatch(word)  # noqa: PLR2004
         return {"error": word.decode()} if is_error else {}
@@ -183,12 +188,12 @@ def _blocks(alert: AlertText) -> list[dict[str, Any]]:
     facts = [
         part
         for name, value in alert.facts
-        for part in (_text(f"{name}: ", FACT_UNITS, bold=True), _text(f"{value}\n", FACT_UNITS))
+        for part in (_text(name, FACT_UNITS, ": ", bold=True), _text(value, FACT_UNITS, "\n"))
     ]
     sections.append(facts)
     if alert.description:
         sections.append([_text(alert.description, TEXT_UNITS)])
-    links = [part for link in alert.links[:MOST_LINKS] for part in (_link(link), _text("\n", 1))]
+    links = [part for link in alert.links[:MOST_LINKS] for part in (_link(link), _text("", 0, "\n"))]
     if links:
         sections.append(links)
     return [
@@ -196,8 +201,8 @@ def _blocks(alert: AlertText) -> list[dict[str, Any]]:
     ]
 
 
-def _text(text: str, limit: int, **style: bool) -> dict[str, Any]:
-    node: dict[str, Any] = {"type": "text", "text": cut(text, limit, utf16_units)}
+def _text(text: str, limit: int, end: str = "", **style: bool) -> dict[str, Any]:
+    node: dict[str, Any] = {"type": "text", "text": cut(text, limit, utf16_units) + end}
     return node | {"style": style} if style else node
 
 

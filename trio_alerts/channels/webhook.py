@@ -8,16 +8,14 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 import httpx
-from msgspec.structs import replace
 
 import trio_alerts
-from trio_alerts.channels.http_service import forbidden_address, http_kind, wait_asked
+from trio_alerts.channels.http_service import forbidden_address, http_kind, judge_status
 from trio_alerts.channels.webhook_formats import CONTENT_TYPES, Format, render_as
 from trio_alerts.http.networks import AllowedNetworks
 from trio_alerts.http.request import PostTemplate
 from trio_alerts.http.response import AnswerParser
-from trio_alerts.http.status import classify_status
-from trio_alerts.outcome import Outcome, Retry
+from trio_alerts.outcome import Outcome
 from trio_alerts.ports.channel import Message
 from trio_alerts.redaction import secrets_of_request
 from trio_alerts.secret import Secret, signing_key
@@ -104,10 +102,7 @@ class Webhook:
 
     def judge(self, answer: AnswerParser, kept: str) -> Outcome:
         """Go by the status, and by `Retry-After`."""
-        outcome = classify_status(answer.status, kept)
-        if isinstance(outcome, Retry):
-            return replace(outcome, after_s=wait_asked(answer, self._now()))
-        return outcome
+        return judge_status(answer, kept, self._now)
 
 
 KIND = http_kind(WebhookSettings, Webhook)

@@ -68,6 +68,24 @@ def test_the_longest_alert_is_taken(service: Slack, plain: bool) -> None:
     assert isinstance(posted(slack, service, message(plain, title=long, view=long, **event)), Accepted)
 
 
+@pytest.mark.parametrize("cut", [False, True])
+def test_a_message_whose_echo_is_too_long_to_read_is_taken_all_the_same(cut: bool) -> None:
+    """Else it would be posted again and again: Slack repeats it in its answer, six bytes for many a character."""
+    answer = http.json(200, {"ok": True, "ts": "1503435956.000001", "message": {"text": "x" * 70_000}})
+    parser = AnswerParser(65_536)
+    parser.feed(answer[: len(answer) - 20_000] if cut else answer)
+
+    assert Accepted(200, "kept", "1503435956.000001") == bot().judge(parser, "kept")
+
+
+def test_facts_stand_a_line_each() -> None:
+    """However long one is."""
+    slack = SlackStandIn(TOKEN, ROOM)
+    posted(slack, bot(), message(view="v" * 400, scope="prod"))
+
+    assert "…\nscope: prod\n" in seen(slack.posted[0])
+
+
 @pytest.mark.parametrize("plain", [False, True])
 @pytest.mark.parametrize("text", ["<!channel> @everyone @here <@U1> &lt; *b* <https://evil.example|ok>"])
 def test_no_mention_and_no_link_comes_from_an_alert(plain: bool, text: str) -> None:
@@ -123,14 +141,24 @@ def test_a_wrong_setting_is_told_in_slacks_words(service: Slack, error: str) -> 
         (bot(), says("ratelimited"), Later("limited: answered 200", 30.0, 200, "kept")),
         (bot(), http.json(429, {}, retry_after="7"), Later("limited: answered 429", 7.0, 429, "kept")),
         (bot(), http.json(429, {}, retry_after="9999999"), Later("limited: answered 429", 3600.0, 429, "kept")),
+        (bot(), http.json(429, {}, retry_after="0"), Later("limited: answered 429", 1.0, 429, "kept")),
+        (
+            bot(),
+            http.json(429, {}, retry_after="Thu, 01 Jan 1970 00:00:00 GMT"),
+            Later("limited: answered 429", 1.0, 429, "kept"),
+        ),
         (bot(), http.text(200, "<html>log in"), Retry("answered without Slack's JSON", 200, None, True, "kept", True)),
         (bot(), http.text(502, "bad gateway"), Retry("answered 502", 502, unseen=True, answer="kept")),
+        (bot(), http.text(503, "busy", retry_after="9"), Retry("answered 503", 503, 9.0, True, "kept")),
+        (bot(), says("x" * 101), Retry("Slack said no", 200, answer="kept", needs_human=True)),
+        (hook(), says("x" * 101), Retry("Slack said no", 200, answer="kept", needs_human=True)),
+        (hook(), http.json(200, {"ok": False}), Retry("Slack said no", 200, answer="kept", needs_human=True)),
         (hook(), http.text(200, "ok"), Accepted(200, "kept")),
         (hook(), http.text(404, "no_service"), Retry("Slack said no_service", 404, None, False, "kept", True, True)),
         (
             hook(),
             http.text(403, "action_prohibited"),
-            Retry("Slack said action_prohibited", 403, None, False, "kept", True),
+            Retry("Slack said action_prohibited", 403, None, False, "kept", True, True),
         ),
         (hook(), http.text(410, "gone"), Retry("refused with 410", 410, answer="kept", needs_human=True)),
         (hook(), http.text(400, "invalid_payload"), Malformed("Slack said invalid_payload", 400, "kept")),
