@@ -87,10 +87,10 @@ def read_alertmanager(request: bytes) -> dict[str, Any]:
 
 
 def as_alertmanager_says(fields: Mapping[str, str]) -> dict[str, str]:
-    """Return the fields that its body has a place for; a description of several lines hides nothing."""
-    names = ("title", "severity", "view", "scope", "rule_id", "alert_id", "network", "team")
+    """Return the fields that its body has a place for; what people are to read hides nothing."""
+    names = ("severity", "view", "scope", "rule_id", "alert_id", "network", "team")
     said = {name: fields[name] for name in names if fields.get(name)}
-    return said | {"description": visible(fields.get("description", ""))}
+    return said | {"title": one_line(fields["title"]), "description": visible(fields.get("description", ""))}
 
 
 def webhook(

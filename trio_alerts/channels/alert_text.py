@@ -15,6 +15,7 @@ _FACTS = (
     *("view", "scope", "rule_id", "source", "occurred_at", "network", "block_number", "tx_hash", "protocol"),
     *("contract", "value_usd", "threshold", "confidence", "alert_id"),
 )
+_OWN_NAMES = frozenset({*_FACTS, "record", "description", "note"})
 _OVER = frozenset({"resolved", "retracted"})
 
 
@@ -53,7 +54,10 @@ def read_alert(message: Message) -> AlertText:
     facts = [(name, _line(event[name])) for name in _FACTS if event.get(name) not in (None, "")]
     labels = event.get("labels")
     if isinstance(labels, dict):
-        facts += [(_line(name), _line(value)) for name, value in labels.items()]
+        # As in matchers: a label must not pass for a field of the alert, nor take the place of one.
+        facts += [
+            (f"labels.{name}" if name in _OWN_NAMES else _line(name), _line(value)) for name, value in labels.items()
+        ]
     links = event.get("links")
     return AlertText(
         headline=f"[{one_line(severity.upper())}] {over}{_line(event.get('title')) or 'an alert without a title'}",
@@ -90,6 +94,6 @@ def utf8_bytes(text: str) -> int:
 
 
 def _line(value: Any) -> str:
-    return one_line(
-        value if isinstance(value, str) else f"{value:f}" if isinstance(value, Decimal) else str(value or "")
-    )
+    if isinstance(value, Decimal):
+        return f"{value:f}"
+    return "" if value is None else one_line(str(value))

@@ -8,6 +8,7 @@
 import datetime as dt
 import hashlib
 import re
+from collections.abc import Container
 from typing import Any, Literal
 
 from trio_alerts.channels.alert_text import visible
@@ -49,11 +50,13 @@ def _alertmanager(message: Message, event: dict[str, Any], receiver: str) -> byt
     over = event.get("status") in ("resolved", "retracted")
     status = "resolved" if over else "firing"
     given = event.get("labels")
-    labels = {_label_name(name): str(value) for name, value in given.items()} if isinstance(given, dict) else {}
+    labels: dict[str, str] = {}
+    for name, value in given.items() if isinstance(given, dict) else ():
+        labels[_label_name(name, labels)] = str(value)
     own = {"alertname": "rule_id", "severity": "severity", "view": "view", "scope": "scope", "network": "network"}
     labels |= {name: str(event[field]) for name, field in own.items() if event.get(field)}
     annotations = {
-        "summary": str(event.get("title") or ""),
+        "summary": one_line(str(event.get("title") or "")),
         "description": visible(str(event.get("description") or "")),
         "record_id": message.id,
         "alert_id": str(event.get("alert_id") or ""),
@@ -88,6 +91,9 @@ def _alertmanager(message: Message, event: dict[str, Any], receiver: str) -> byt
     )
 
 
-def _label_name(name: str) -> str:
-    """Return a name that Prometheus takes: letters, digits and "_", the first no digit."""
-    return re.sub(r"^(?=[0-9])|[^A-Za-z0-9_]", "_", name)
+def _label_name(name: str, taken: Container[str]) -> str:
+    """Return a name that Prometheus takes (letters, digits and "_", the first no digit) and no other label has."""
+    free = re.sub(r"^(?=[0-9])|[^A-Za-z0-9_]", "_", name)
+    while free in taken:
+        free += "_"
+    return free

@@ -65,6 +65,26 @@ def test_people_read_the_title_first() -> None:
     ] == lines
 
 
+def test_a_number_of_nothing_is_a_fact() -> None:
+    """A confidence of 0 is what people have to know."""
+    facts = read_alert(message(title="x", block_number=0, confidence=0, value_usd=0.0)).facts
+
+    assert [("block_number", "0"), ("value_usd", "0.0"), ("confidence", "0"), ("record", "17-0")] == facts
+
+
+def test_a_label_passes_for_no_field() -> None:
+    """Where names must differ, as in PagerDuty's details, neither takes the other's place."""
+    facts = read_alert(message(view="Lending", labels={"view": "other", "record": "1-0", "team": "risk"})).facts
+
+    assert [
+        ("view", "Lending"),
+        ("labels.view", "other"),
+        ("labels.record", "1-0"),
+        ("team", "risk"),
+        ("record", "17-0"),
+    ] == facts
+
+
 def test_an_alert_that_is_over_says_so() -> None:
     """Nobody is to act on it."""
     assert "[HIGH] resolved: x" == read_alert(message(severity="high", title="x", status="resolved")).headline

@@ -102,6 +102,16 @@ def test_the_body_of_alertmanager_has_all_its_fields() -> None:
     assert re.fullmatch("[0-9a-f]{16}", alert["fingerprint"])
 
 
+def test_no_label_takes_the_place_of_another() -> None:
+    """Names that differ only in what label names cannot have stay different; the alert's own fields come first."""
+    labels = {"a.b": "1", "a-b": "2", "a_b": "3", "view": "not the view"}
+    body = msgspec.json.decode(
+        render_as("alertmanager", Message("1-0", msgspec.json.encode(EVENT | {"labels": labels})), "x")
+    )
+
+    assert {"a_b": "1", "a_b_": "2", "a_b__": "3", "view": "Lending"}.items() <= body["commonLabels"].items()
+
+
 def test_an_alert_that_is_over_is_resolved() -> None:
     """For Alertmanager's receivers `resolved` closes what `firing` opened."""
     message = Message("1-0", msgspec.json.encode(EVENT | {"status": "retracted"}))
