@@ -1079,8 +1079,8 @@ MUTATIONS = (
     Mutation(
         "a wrong password of a mail server fails alerts for good",
         "channels/email.py",
-        "if _is_final(reply) and not wrong_login:",
-        "if _is_final(reply):",
+        "if final and refusal.command in _OF_A_MAIL and reply.code not in _WRONG_LOGIN:",
+        "if final:",
         "tests/unit/channels/test_email.py::test_a_wrong_password_is_no_alerts_fault",
     ),
     Mutation(
@@ -1089,6 +1089,13 @@ MUTATIONS = (
         "                os.ftruncate(file, size)",
         "                pass",
         "tests/unit/channels/test_file.py::test_a_full_disk_leaves_no_half_of_a_line",
+    ),
+    Mutation(
+        "an alert is appended to half a line that somebody left",
+        "channels/file.py",
+        '_write(file, b"\\n" + line if is_torn else line)',
+        "_write(file, line)",
+        "tests/unit/channels/test_file.py::test_half_a_line_spoils_no_other",
     ),
     Mutation(
         "people are not told that an alert may be a repeat",

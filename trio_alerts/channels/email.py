@@ -1,7 +1,7 @@
 """Mail: each alert is handed to one SMTP server, with a text and an HTML part.
 
-The server's answer to the end of the mail decides (RFC 5321, 4.2.1): 4yz may pass, 5yz is final. The `Message-ID` is
-made of the record's ID, so a mail program can tell a repeat.
+The server's answer decides (RFC 5321, 4.2.1): 4yz may pass, 5yz is final if it is about the mail, and for a human if it
+is about us. The `Message-ID` is made of the record's ID, so a mail program can tell a repeat.
 """
 
 import hashlib
@@ -22,10 +22,10 @@ import trio
 from loguru import logger
 
 from trio_alerts.channels.alert_text import AlertText, cut, read_alert
-from trio_alerts.channels.http import KEPT_ANSWER_BYTES, not_allowed
+from trio_alerts.channels.http import KEPT_ANSWER_BYTES, broken, not_allowed
 from trio_alerts.channels.http_service import forbidden_address
 from trio_alerts.channels.registry import ChannelKind, Equipment
-from trio_alerts.channels.smtp import Reply, SmtpFault, SmtpRefusal, SmtpSession
+from trio_alerts.channels.smtp import SmtpFault, SmtpRefusal, SmtpSession
 from trio_alerts.http.address_check import AddressRefused
 from trio_alerts.http.authorities import trusting, trusting_all
 from trio_alerts.http.networks import AllowedNetworks
@@ -43,7 +43,8 @@ SUBJECT_CHARACTERS = 200
 DESCRIPTION_CHARACTERS = 20_000
 MOST_CONNECTIONS = 4  # at once: many servers allow a client ten, and some fewer
 _HOST_NAME = re.compile(r"[A-Za-z0-9-]{1,63}(\.[A-Za-z0-9-]{1,63})*")
-_WRONG_LOGIN = frozenset({530, 534, 535, 538})  # RFC 4954, 6: no alert is to blame for it
+_OF_A_MAIL = frozenset({"MAIL", "RCPT", "DATA"})  # no alert is to blame for what is refused before these,
+_WRONG_LOGIN = frozenset({530, 534, 535, 538})  # nor for a login that is wrong or missing (RFC 4954, 6)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -117,7 +118,7 @@ class EmailChannel:
         except SmtpFault as fault:
             return Retry(str(fault), needs_human=True, unseen=progress.started)
         except (httpx.TransportError, OSError) as fault:
-            return Retry(f"{type(fault).__name__}: {fault}", unseen=progress.started)
+            return broken(fault, progress)
 
     async def why_unreachable(self, deadline: float) -> str | None:
         """See `ConfiguredChannel`; it also logs in."""
@@ -171,10 +172,9 @@ class EmailChannel:
         reply = refusal.reply
         reason = self._shown(f"{refusal.command} refused with {reply.code}")
         answer = self._shown(reply.text)[:KEPT_ANSWER_BYTES]
-        wrong_login = refusal.command == "AUTH" or reply.code in _WRONG_LOGIN
-        if _is_final(reply) and not wrong_login:
+        final = reply.code >= 500  # noqa: PLR2004 - RFC 5321, 4.2.1
+        if final and refusal.command in _OF_A_MAIL and reply.code not in _WRONG_LOGIN:
             return Refused(reason, reply.code, answer)
-        final = wrong_login and _is_final(reply)
         return Retry(reason, reply.code, answer=answer, needs_human=final, stop=final)
 
     def _shown(self, text: str) -> str:
@@ -211,10 +211,6 @@ def _html(alert: AlertText) -> str:
     text = "<br>\n".join(map(html.escape, lines))
     head = f"<h2>{html.escape(alert.headline)}</h2>\n"
     return f"<html><body>{head}{note}<table>{rows}</table>\n<p>{text}</p></body></html>\n"
-
-
-def _is_final(reply: Reply) -> bool:
-    return reply.code >= 500  # noqa: PLR2004 - RFC 5321, 4.2.1
 
 
 def _own_name() -> str:

@@ -106,8 +106,10 @@ def _append(path: Path, line: bytes, progress: SendProgress) -> None:
     with _opened(path) as file:
         fcntl.flock(file, fcntl.LOCK_EX)  # other processes write here, too
         size = os.fstat(file).st_size
+        # Of a process that was killed, or a disk that took nothing more: what follows must not become part of it.
+        is_torn = size and os.pread(file, 1, size - 1) != b"\n"
         try:
-            _write(file, line)
+            _write(file, b"\n" + line if is_torn else line)
             if not size:
                 _sync_folder(path.parent)
         except OSError as fault:
@@ -120,7 +122,7 @@ def _append(path: Path, line: bytes, progress: SendProgress) -> None:
 
 @contextmanager
 def _opened(path: Path) -> Iterator[int]:
-    file = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NONBLOCK | os.O_CLOEXEC, 0o640)
+    file = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_NONBLOCK | os.O_CLOEXEC, 0o640)
     try:
         if not stat.S_ISREG(os.fstat(file).st_mode):
             raise OSError(errno.EINVAL, "not a regular file")

@@ -3,6 +3,8 @@
 What a service wants to read, and what its answers mean, stands in its own file, without I/O: see `HttpService`.
 """
 
+import ssl
+
 import httpx
 import trio
 from msgspec.structs import replace
@@ -65,7 +67,7 @@ class HttpChannel:
         except (httpx.UnsupportedProtocol, httpx.LocalProtocolError) as fault:
             return Refused(f"cannot be sent: {fault}")
         except httpx.TransportError as fault:
-            return Retry(f"{type(fault).__name__}: {fault}", unseen=progress.started)
+            return broken(fault, progress)
         except trio.TooSlowError:
             if progress.started:
                 raise
@@ -107,6 +109,12 @@ class HttpChannel:
             name, _, value = line.partition(": ")
             lines.append(f"{name}: {value if name.lower() in _SHOWN_HEADERS else '***'}")
         return "\n".join((*lines, "", self._redactor.redact(body.decode())))
+
+
+def broken(fault: Exception, progress: SendProgress) -> Retry:
+    """Return the outcome of a connection that could not be opened, or broke; a wrong certificate is for a human."""
+    is_wrong = isinstance(fault.__cause__ or fault, ssl.SSLCertVerificationError)
+    return Retry(f"{type(fault).__name__}: {fault}", unseen=progress.started, needs_human=is_wrong)
 
 
 def not_allowed(refusal: AddressRefused) -> Outcome:

@@ -135,14 +135,13 @@ async def test_a_certificate_that_is_not_trusted_gets_no_password(tmp_path: Path
 
     assert isinstance(outcome, Retry)
     assert "CERTIFICATE_VERIFY_FAILED" in outcome.reason
-    assert not outcome.unseen
+    assert (True, False) == (outcome.needs_human, outcome.unseen)
     assert [] == mailbox.mails
 
 
 @pytest.mark.parametrize(
     ("says", "outcome"),
     [
-        ({b"CONNECT": b"554 5.3.2 closed"}, Refused("connect refused with 554", 554, "554 5.3.2 closed")),
         ({b"CONNECT": b"421 busy"}, Retry("connect refused with 421", 421, answer="421 busy")),
         ({b"MAIL": b"550 5.7.1 not you"}, Refused("MAIL refused with 550", 550, "550 5.7.1 not you")),
         ({b"MAIL": b"452 4.3.1 full"}, Retry("MAIL refused with 452", 452, answer="452 4.3.1 full")),
@@ -172,6 +171,8 @@ async def test_a_wrong_password_is_no_alerts_fault() -> None:
         (SmtpStandIn(auth="XOAUTH2"), {"user": "a:pa55word@"}, "the server offers neither AUTH PLAIN nor AUTH LOGIN"),
         (SmtpStandIn(), {"starttls": True}, "the server offers no STARTTLS; `starttls = false` sends in clear text"),
         (SmtpStandIn(login=LOGIN), {}, "MAIL refused with 530"),
+        (SmtpStandIn(says={b"CONNECT": b"554 5.3.2 closed"}), {}, "connect refused with 554"),
+        (SmtpStandIn(says={b"EHLO": b"550 5.7.1 who are you"}), {}, "EHLO refused with 550"),
     ],
 )  # fmt: skip
 async def test_what_a_human_must_put_right_is_tried_again(
@@ -182,6 +183,7 @@ async def test_what_a_human_must_put_right_is_tried_again(
 
     assert isinstance(outcome, Retry)
     assert (reason, True, False, []) == (outcome.reason, outcome.needs_human, outcome.unseen, mails)
+    assert outcome.stop is (outcome.status is not None)
 
 
 @pytest.mark.parametrize(

@@ -118,6 +118,16 @@ async def test_a_full_disk_leaves_no_half_of_a_line(
     assert can_be_undone is (before == path.read_bytes())
 
 
+async def test_half_a_line_spoils_no_other(tmp_path: Path) -> None:
+    """Whoever was killed while it wrote has left it there: the next alert has a line of its own."""
+    path = tmp_path / "alerts.jsonl"
+    path.write_bytes(b'{"record_id":"0-0","wri')
+
+    assert Accepted() == await sent(path)
+    half, whole = path.read_bytes().splitlines()
+    assert (b'{"record_id":"0-0","wri', "0-0") == (half, msgspec.json.decode(whole)["record_id"])
+
+
 async def test_a_disk_that_hangs_is_too_late_and_in_doubt(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The thread cannot be stopped; who only waited for it has sent nothing."""
     held = threading.Event()
