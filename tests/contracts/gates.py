@@ -8,11 +8,12 @@ from typing import Protocol
 
 import pytest
 
-from trio_alerts.ports.gates import Closed, Gates, GateView, News, Rate, Why
+from trio_alerts.ports.gates import Admitted, Closed, Gates, GateView, News, Rate, Why
 
 CHANNEL = "pager"
 SLOW = Rate(0.01, 3)  # a token in 100 s: what a test itself takes earns none
 WELL = GateView()
+PROBE = Admitted(probe=True)
 DAY_S = 86_400.0
 
 
@@ -54,15 +55,15 @@ async def open_breaker(gates: Gates, world: GatesWorld) -> None:
 async def granted(gates: Gates, rate: Rate | None = None) -> int:
     """Ask until the gate is closed, and return how often it was not."""
     for count in range(100):
-        if await gates.ask(CHANNEL, rate) is not None:
+        if isinstance(await gates.ask(CHANNEL, rate), Closed):
             return count
     return 100
 
 
-async def closed(gates: Gates, why: Why, for_s: float, rate: Rate | None = None) -> None:
+async def closed(gates: Gates, why: Why, for_s: float, rate: Rate | None = None, *, probe: bool = False) -> None:
     """See that the gate is closed, and for how long, but for what the test itself took."""
-    answer = await gates.ask(CHANNEL, rate)
-    assert answer is not None
+    answer = await gates.ask(CHANNEL, rate, probe=probe)
+    assert isinstance(answer, Closed)
     assert why == answer.why
     assert for_s - 5.0 <= answer.for_s <= for_s + 0.001
 
@@ -98,10 +99,10 @@ class GatesContract:
         async with world.open() as ours, world.open() as theirs:
             assert 3 == await granted(ours, SLOW)
             world.move_clock(50.0)
-            assert None is await ours.ask(CHANNEL, SLOW, again=True)
+            assert Admitted() == await ours.ask(CHANNEL, SLOW, again=True)
             await closed(theirs, "rate", 50.0, SLOW)
             world.move_clock(DAY_S)
-            assert None is await ours.ask(CHANNEL, SLOW, again=True)
+            assert Admitted() == await ours.ask(CHANNEL, SLOW, again=True)
             assert 2 == await granted(theirs, SLOW)
 
     async def test_all_processes_together_get_time_by_rate_and_one_burst(self, world: GatesWorld) -> None:
@@ -138,7 +139,7 @@ class GatesContract:
             first = await look(ours, failures(1, 9))
             assert (9, 9, None) == (first.row, first.attempts, first.open_s)
             assert not is_well(first)
-            assert await theirs.ask(CHANNEL) is None
+            assert Admitted() == await theirs.ask(CHANNEL)
             world.move_clock(2.0)
             opened = await look(theirs, failures(10, 10))
             assert opened.changed
@@ -165,7 +166,7 @@ class GatesContract:
             await look(gates, before)
             world.move_clock(seconds)
             assert (await look(gates, after)).open_s is None
-            assert await gates.ask(CHANNEL) is None
+            assert Admitted() == await gates.ask(CHANNEL)
 
     async def test_an_acceptance_forgets_what_failed_before(self, world: GatesWorld) -> None:
         """And no more than that: what failed after it, in the same news, begins the next row; tokens stay spent."""
@@ -184,22 +185,22 @@ class GatesContract:
             assert opened.changed
             assert opened.open_s is not None
             await closed(gates, "breaker", 30.0)
-            assert await gates.ask("other") is None
+            assert Admitted() == await gates.ask("other")
 
     async def test_every_thirty_seconds_one_probe_goes_out(self, world: GatesWorld) -> None:
         """Of all processes one is granted it; its failure changes nothing about the next."""
         async with world.open() as ours, world.open() as theirs:
             await open_breaker(ours, world)
-            assert await theirs.ask(CHANNEL, probe=True) is not None
+            await closed(theirs, "breaker", 30.0, probe=True)
             world.move_clock(30.0)
             await closed(ours, "breaker", 0.0)
-            assert await theirs.ask(CHANNEL, probe=True) is None
-            assert await ours.ask(CHANNEL, probe=True) is not None
+            assert PROBE == await theirs.ask(CHANNEL, probe=True)
+            await closed(ours, "breaker", 30.0, probe=True)
             await closed(ours, "breaker", 30.0)
             assert not (await look(theirs, failures(99, 99))).changed
-            assert await ours.ask(CHANNEL, probe=True) is not None
+            await closed(ours, "breaker", 30.0, probe=True)
             world.move_clock(30.0)
-            assert await ours.ask(CHANNEL, probe=True) is None
+            assert PROBE == await ours.ask(CHANNEL, probe=True)
 
     async def test_a_probe_spends_a_token(self, world: GatesWorld) -> None:
         """Without one it waits, and none is granted in its name meanwhile."""
@@ -207,12 +208,10 @@ class GatesContract:
             assert 3 == await granted(gates, SLOW)
             await open_breaker(gates, world)
             world.move_clock(30.0)
-            answer = await gates.ask(CHANNEL, SLOW, probe=True)
-            assert answer is not None
-            assert "rate" == answer.why
+            await closed(gates, "rate", 70.0, SLOW, probe=True)
             world.move_clock(70.0)
-            assert await gates.ask(CHANNEL, SLOW, probe=True) is None
-            assert await gates.ask(CHANNEL, None, probe=True) is not None
+            assert PROBE == await gates.ask(CHANNEL, SLOW, probe=True)
+            await closed(gates, "breaker", 30.0, probe=True)
 
     async def test_an_acceptance_closes_it(self, world: GatesWorld) -> None:
         """For everybody at once; who reported it is told, and nothing of before counts any more."""
@@ -221,7 +220,7 @@ class GatesContract:
             closing = await look(theirs, News(accepted=True))
             assert closing.changed
             assert WELL == await look(ours)
-            assert await ours.ask(CHANNEL) is None
+            assert Admitted() == await ours.ask(CHANNEL, probe=True)
 
     async def test_a_clock_that_is_set_keeps_nothing_closed(self, world: GatesWorld) -> None:
         """Set back by a day: a token is earned in its time, a limit means nothing any more, and a probe goes out."""
@@ -234,14 +233,14 @@ class GatesContract:
 
             await look(gates, News(limited_s=3600.0))
             world.move_clock(-DAY_S)
-            assert await gates.ask(CHANNEL) is None
+            assert Admitted() == await gates.ask(CHANNEL)
 
             await open_breaker(gates, world)
             world.move_clock(-DAY_S)
             seen = await look(gates)
             assert (0.0, 0.0) == (seen.open_s, seen.failing_s)
-            assert await gates.ask(CHANNEL, probe=True) is None
-            assert await gates.ask(CHANNEL, probe=True) is not None
+            assert PROBE == await gates.ask(CHANNEL, probe=True)
+            await closed(gates, "breaker", 30.0, probe=True)
 
     async def test_losing_them_opens_them(self, world: GatesWorld) -> None:
         """Nothing is left that could keep an alert back."""
@@ -269,4 +268,3 @@ class GatesContract:
             await closed(gates, "breaker", 30.0, SLOW)
             await look(gates, News(limited_s=600.0))
             await closed(gates, "limit", 600.0, SLOW)
-            assert isinstance(await gates.ask(CHANNEL, SLOW), Closed)

@@ -11,7 +11,7 @@ from trio_alerts.backends.redis.client import open_client
 from trio_alerts.backends.redis.gates import RedisGates
 from trio_alerts.backends.redis.keys import gate_key
 from trio_alerts.errors import Unavailable
-from trio_alerts.ports.gates import Gates
+from trio_alerts.ports.gates import Admitted, Gates
 
 TIMES = ("tat", "until", "first", "open", "probe")
 
@@ -78,5 +78,5 @@ async def test_what_somebody_wrote_there_keeps_nothing_closed(kept: RedisGatesWo
     """Times that are none mean nothing."""
     kept.client.hset(kept.key, mapping=dict.fromkeys(("tat", "until", "row", "first", "attempts"), "soon"))
     async with kept.open() as gates:
-        assert await gates.ask(CHANNEL) is None
+        assert Admitted() == await gates.ask(CHANNEL)
         assert (0, 0) == ((seen := await look(gates)).row, seen.attempts)

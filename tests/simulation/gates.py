@@ -5,20 +5,22 @@ from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, TypeVar, cast
 
 import trio
 
 from tests.simulation.held_back import CALLS, TROUBLED_S
+from tests.simulation.schedule import OWNER
 from tests.support.fakes.gates import FakeGates
 from tests.support.fakes.hints import FakeHints
 from tests.support.fakes.stream_server import FakeServer
 from tests.support.fakes.world import GROUP, STREAM
 from trio_alerts.pipeline.admission import ADMITTED_FOR_S
 from trio_alerts.pipeline.bulkhead import FEWEST_WORKERS, SLOW_AFTER_S
-from trio_alerts.ports.gates import PROBE_EVERY_S, Rate
+from trio_alerts.ports.gates import PROBE_EVERY_S, Admitted, Rate
+from trio_alerts.ports.hints import Taken
 from trio_alerts.record import Record
-from trio_alerts.settings.settings import Settings
+from trio_alerts.settings.settings import ChannelSettings, Settings
 
 if TYPE_CHECKING:
     from tests.simulation.incarnation import Incarnation
@@ -47,12 +49,15 @@ class WatchedGates(FakeGates):
         self._promises = promises
 
     async def serve(self, method: str, effect: Callable[[], T], *args: object) -> T:
+        who = cast("Incarnation", OWNER.get())
+
         def watched() -> T:
             result = effect()
-            if method == "ask" and result is None:
+            if isinstance(result, Admitted):
                 again = isinstance(effect, partial) and effect.keywords.get("again", False)
                 self._promises.gates.granted(*args, again=again)  # type: ignore[arg-type]  # as `ask` has them
-            self._promises.gates.note_breakers()
+                if result.probe:
+                    self._promises.gates.probe_granted(who, *args)  # type: ignore[arg-type]
             return result
 
         return await super().serve(method, watched, *args)
@@ -66,9 +71,14 @@ class WatchedHints(FakeHints):
         self._promises = promises
 
     async def serve(self, method: str, effect: Callable[[], T], *args: object) -> T:
+        who = cast("Incarnation", OWNER.get())
+
         def watched() -> T:
             result = effect()
             self._promises.gates.note_queues()
+            if isinstance(result, Taken):
+                probe = isinstance(effect, partial) and effect.keywords.get("probe", False)
+                self._promises.gates.taken(who, result.record_id, *args, probe=probe)  # type: ignore[arg-type]
             return result
 
         return await super().serve(method, watched if "queued" in method else effect, *args)
@@ -88,7 +98,8 @@ class GatePromises:
         self._buckets: dict[str, _Bucket] = {}
         self._grants: Counter[str] = Counter()
         self._probed_at_s: dict[str, float] = {}
-        self._open_at_s: dict[str, float] = {}  # when a breaker was last seen open
+        self._granted_probe_s: dict[tuple[str, str], float] = {}  # when last, by process and channel
+        self._probes: set[tuple[str, str]] = set()  # what was taken as one, by channel and record
         self._queued_at_s: dict[tuple[str, str], float] = {}  # by channel and record
         self._under_way: dict[tuple[str, str, str], float] = {}  # when each began, by process, channel and record
 
@@ -97,6 +108,11 @@ class GatePromises:
         self._buckets.clear()
         self._probed_at_s.clear()
 
+    def hints_gone(self) -> None:
+        """Note that every hint was deleted: what waits is in no queue until somebody puts it back."""
+        self.hints_lost_at_s = trio.current_time()
+        self._queued_at_s.clear()
+
     def note_queues(self) -> None:
         """Note what has come into queues, and what has left them."""
         queues = self._server.hints_of(GROUP).queues
@@ -104,10 +120,20 @@ class GatePromises:
         now_s = trio.current_time()
         self._queued_at_s = {one: self._queued_at_s.get(one, now_s) for one in sorted(there)}
 
-    def note_breakers(self) -> None:
-        """Note which breakers are open."""
-        now_s = trio.current_time()
-        self._open_at_s |= {key[2]: now_s for key, gate in self._server.gates.items() if gate.open_s is not None}
+    def probe_granted(self, who: "Incarnation", channel: str, _: Rate | None = None) -> None:
+        """Note that a process may try a channel whose breaker is open."""
+        self._granted_probe_s[who.name, channel] = trio.current_time()
+
+    def taken(self, who: "Incarnation", record_id: str, channel: str, _: float, *, probe: bool) -> None:
+        """Check that nobody takes a probe out of a queue who was not granted one: all others go by severity."""
+        self._probes.discard((channel, record_id))
+        if not probe:
+            return
+        self._probes.add((channel, record_id))
+        name = _settings_of(channel, who).name
+        granted_s = max(self._granted_probe_s.get((who.name, name), -math.inf), self._troubled_s(who))
+        if trio.current_time() - granted_s > KNOWN_WITHIN_S:
+            self._promises.breach("P8", f"{who.name} takes {record_id} to try {channel}, and was not granted that")
 
     def granted(self, channel: str, rate: Rate | None = None, *, again: bool = False) -> None:
         """Check that no more is granted than the rate allows, to all processes together.
@@ -129,7 +155,7 @@ class GatePromises:
     def send_begins(self, who: "Incarnation", channel: str, record: Record) -> None:
         """Check that a send is granted, where it must be."""
         self._check_share(who, channel, record.id)
-        settings = next(one for one in who.pipeline.settings.channels if channel in one.names)
+        settings = _settings_of(channel, who)
         if settings.rate_per_s is not None:
             self._grants[channel] -= 1
             if self._grants[channel] < 0:
@@ -157,11 +183,9 @@ class GatePromises:
         self._under_way[who.name, channel, record_id] = now_s
 
     def _check_probe(self, who: "Incarnation", channel: str, open_for_s: float) -> None:
-        now_s, jumped_s = trio.current_time(), self._promises.jumped_at_s
-        troubled_s = max(
-            who.disturbed_at_s, self._promises.network.store_troubled_at_s, who.resumed_at_s, who.born_at_s
-        )
-        if open_for_s < KNOWN_WITHIN_S or now_s - max(troubled_s, jumped_s) < KNOWN_WITHIN_S:
+        now_s = trio.current_time()
+        troubled_s = max(self._troubled_s(who), who.born_at_s, self._promises.jumped_at_s)
+        if open_for_s < KNOWN_WITHIN_S or now_s - troubled_s < KNOWN_WITHIN_S:
             return
         since_s = now_s - self._probed_at_s.get(channel, -math.inf)
         self._probed_at_s[channel] = now_s
@@ -170,12 +194,13 @@ class GatePromises:
                 "P8", f"{who.name} tries {channel} {since_s:.1f} s after the last one, its breaker open"
             )
 
-    def _check_order(self, who: "Incarnation", channel: str, record: Record) -> None:
-        """Check that nothing overtakes what is more severe and waits.
+    def _troubled_s(self, who: "Incarnation") -> float:
+        """Return when something last kept a process from being on time."""
+        return max(who.disturbed_at_s, who.resumed_at_s, self._promises.network.store_troubled_at_s)
 
-        Who has not heard yet that a breaker has closed takes the one with the fewest attempts, as a probe.
-        """
-        if trio.current_time() - self._open_at_s.get(channel, -math.inf) < KNOWN_WITHIN_S:
+    def _check_order(self, who: "Incarnation", channel: str, record: Record) -> None:
+        """Check that nothing overtakes what is more severe and waits, but a probe whose breaker has closed since."""
+        if (channel, record.id) in self._probes:
             return
         if trio.current_time() - self._promises.network.store_troubled_at_s < TROUBLED_S:
             return  # it may have got its worker before anything waited
@@ -186,3 +211,7 @@ class GatePromises:
                 self._promises.breach(
                     "P8", f"{record.id} overtakes {queued.record_id}, in the queue for {since_s:.1f} s"
                 )
+
+
+def _settings_of(channel: str, who: "Incarnation") -> ChannelSettings:
+    return next(one for one in who.pipeline.settings.channels if channel in one.names)

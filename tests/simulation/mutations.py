@@ -1231,22 +1231,28 @@ MUTATIONS = (
     Mutation(
         "every arrival asks a channel whose breaker is open",
         "pipeline/admission.py",
-        'if closed is None or (probe and closed.why == "breaker") or',
-        'if closed is None or closed.why == "breaker" or',
+        'not (probe and closed.why == "breaker")',
+        'closed.why != "breaker"',
         "tests/unit/pipeline/test_admission.py::test_a_breaker_that_is_open_takes_one_probe",
     ),
     Mutation(
         "ten poison alerts keep a receiver shut: the head of the queue is the probe",
         "pipeline/drainer.py",
-        "take_queued(self.name, lease_s, probe=self._is_probe)",
+        "take_queued(self.name, lease_s, probe=admitted.probe)",
         "take_queued(self.name, lease_s)",
         "tests/unit/pipeline/test_drainer.py::test_ten_poison_alerts_do_not_keep_a_healthy_receiver_shut",
     ),
     Mutation(
+        "who has not heard that a breaker has closed takes the next alert as a probe",
+        "pipeline/drainer.py",
+        "probe=admitted.probe)",
+        "probe=self.pipeline.channel_gates[self.name].view.open_s is not None)",
+    ),
+    Mutation(
         "a queue drained without asking its gate",
         "pipeline/drainer.py",
-        "closed = await why_closed(name, pipeline, probe=True)",
-        "closed = None",
+        "answer = await ask_gate(name, pipeline, probe=True)",
+        "answer = Admitted()",
         "tests/unit/pipeline/test_drainer.py::test_a_flood_goes_out_at_the_rate_and_the_most_severe_first",
     ),
     Mutation(
@@ -1265,7 +1271,7 @@ MUTATIONS = (
         "a gate that is never asked",
         "pipeline/admission.py",
         "answer = await pipeline.gates.ask(gate.name, gate.rate, probe=probe, again=again)",
-        "answer = None",
+        "answer = Admitted()",
     ),
     Mutation(
         "an outcome acknowledged without a hint of what is left to do",

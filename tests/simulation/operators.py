@@ -118,7 +118,7 @@ class Operators:
 
     def lose_hints(self, _: Event) -> None:
         self._server.hints_of(GROUP).lose()
-        self._promises.gates.hints_lost_at_s = trio.current_time()
+        self._promises.gates.hints_gone()
 
     def lose_gates(self, _: Event) -> None:
         self._server.gates.clear()
@@ -155,7 +155,7 @@ class Operators:
             emitted.lost = True
         self._promises.flushed = True
         self._server.flush()
-        self._promises.gates.hints_lost_at_s = trio.current_time()
+        self._promises.gates.hints_gone()
         self._promises.gates.lost()
 
     def jump(self, event: Event) -> None:

@@ -11,7 +11,7 @@ from trio_alerts.event import SEVERITIES, AlertEvent
 from trio_alerts.held_back import UNCONFIGURED_FOR, turned_away, unconfigured
 from trio_alerts.pipeline.channel_gate import ChannelGate
 from trio_alerts.pipeline.state import Pipeline
-from trio_alerts.ports.gates import Closed
+from trio_alerts.ports.gates import Admitted, Closed
 from trio_alerts.record import Record
 from trio_alerts.text import in_words
 
@@ -35,7 +35,7 @@ async def unless_closed(
             unknown.append(channel.name)
         elif not may_pass(channel.name, pipeline, retry=retry):
             rank = _severity_rank(alert)
-            if await why_closed(channel.name, pipeline, behind=rank, retry=retry) is not None:
+            if isinstance(await ask_gate(channel.name, pipeline, behind=rank, retry=retry), Closed):
                 closed.append(channel.name)
     if unknown:
         _report(unknown, pipeline)
@@ -51,7 +51,7 @@ def may_pass(name: str, pipeline: Pipeline, *, retry: bool = False) -> bool:
     return (gate is None or gate.is_free) and pipeline.bulkhead.may_start(name, retry=retry)
 
 
-async def why_closed(
+async def ask_gate(
     name: str,
     pipeline: Pipeline,
     *,
@@ -59,8 +59,8 @@ async def why_closed(
     retry: bool = False,
     probe: bool = False,
     unused_s: float = math.inf,
-) -> Closed | None:
-    """Return why an alert may not be sent through a channel now; None: it may, and a token is spent if there is a rate.
+) -> Closed | Admitted:
+    """Return whether an alert may be sent through a channel now. If there is a rate, a token is spent for it.
 
     Args:
         name: The channel's.
@@ -74,17 +74,21 @@ async def why_closed(
     if not pipeline.bulkhead.may_start(name, retry=retry):
         return Closed("workers", ASK_AGAIN_S)
     if gate is None or gate.is_free:
-        return None
+        return Admitted()
     closed = gate.closed()
     # Within the time that earns a token nobody else can have had it: with a store that is slow, it is moved to now.
     again = gate.rate is not None and unused_s * gate.rate.per_s < 1
-    if closed is None or (probe and closed.why == "breaker") or (again and closed.why == "rate"):
-        closed = await _ask(gate, pipeline, behind, probe=probe, again=again)
-        gate.answered(closed)
-    return closed
+    if closed is not None and not (probe and closed.why == "breaker") and not (again and closed.why == "rate"):
+        return closed
+    answer = await _ask(gate, pipeline, behind, probe=probe, again=again)
+    if isinstance(answer, Closed):
+        gate.answered(answer)
+    return answer
 
 
-async def _ask(gate: ChannelGate, pipeline: Pipeline, behind: int | None, *, probe: bool, again: bool) -> Closed | None:
+async def _ask(
+    gate: ChannelGate, pipeline: Pipeline, behind: int | None, *, probe: bool, again: bool
+) -> Closed | Admitted:
     try:
         if behind is not None and gate.rate is not None:
             head = (await pipeline.hints.heads([gate.name])).get(gate.name)

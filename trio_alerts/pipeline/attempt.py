@@ -9,11 +9,11 @@ from msgspec.structs import replace
 from trio_alerts.delivery import ChannelDelivery, Delivery
 from trio_alerts.errors import AlertError, NewerRecord
 from trio_alerts.outcome import Accepted, Later, Outcome, Retry
-from trio_alerts.pipeline.admission import ADMITTED_FOR_S, may_pass, why_closed
+from trio_alerts.pipeline.admission import ADMITTED_FOR_S, ask_gate, may_pass
 from trio_alerts.pipeline.claim import Claim
 from trio_alerts.pipeline.state import Pipeline
 from trio_alerts.ports.channel import Message
-from trio_alerts.ports.gates import Closed
+from trio_alerts.ports.gates import Admitted, Closed
 from trio_alerts.ports.store import Stored
 from trio_alerts.record import Record
 from trio_alerts.transitions import settled, with_acceptances
@@ -168,11 +168,12 @@ async def _attempt(
     started_s, retry = trio.current_time(), part.attempts > 1
     unused_s = started_s - claim.admitted_at_s
     if unused_s > ADMITTED_FOR_S and not may_pass(part.name, pipeline, retry=retry):
-        closed = await why_closed(part.name, pipeline, retry=retry, unused_s=unused_s)
-        if trio.current_time() - claim.stamped_at_s >= pipeline.send_within_s:
-            closed = closed or Closed("unanswered", 0.0)  # in time: the lease may end before the send now
-        if closed is not None:
-            outcomes[part.name] = (Later(f"not sent, since it takes nothing now ({closed.why})", closed.for_s), 0.0)
+        answer = await ask_gate(part.name, pipeline, retry=retry, unused_s=unused_s)
+        is_late = trio.current_time() - claim.stamped_at_s >= pipeline.send_within_s
+        if is_late and isinstance(answer, Admitted):
+            answer = Closed("unanswered", 0.0)  # in time: the lease may end before the send now
+        if isinstance(answer, Closed):
+            outcomes[part.name] = (Later(f"not sent, since it takes nothing now ({answer.why})", answer.for_s), 0.0)
             return
     outcome = await _send(part, message, pipeline)
     now_s = trio.current_time()

@@ -51,10 +51,9 @@ class ChannelGate:
         left_s = self._closed_until_s - trio.current_time()
         return Closed(self._closed.why, left_s) if left_s > 0 else None
 
-    def answered(self, answer: Closed | None) -> None:
+    def answered(self, answer: Closed) -> None:
         """Take in what the gate answered when it was asked: until then nobody need ask again."""
-        if answer is not None:
-            self._closed, self._closed_until_s = answer, trio.current_time() + answer.for_s
+        self._closed, self._closed_until_s = answer, trio.current_time() + answer.for_s
 
     def note(self, outcome: Outcome | Later, record_id: str, now_s: float) -> None:
         """Take in the outcome of an attempt that was made."""

@@ -10,11 +10,12 @@ from msgspec.structs import replace
 from trio_alerts.delivery import MOVING
 from trio_alerts.errors import NewerRecord, RefusedContent, Stopping, Unavailable
 from trio_alerts.held_back import configured, drained
-from trio_alerts.pipeline.admission import why_closed
+from trio_alerts.pipeline.admission import ask_gate
 from trio_alerts.pipeline.claim import Claim, try_to_claim
 from trio_alerts.pipeline.silences import unless_silenced
 from trio_alerts.pipeline.state import Pipeline
 from trio_alerts.pipeline.worker import Work
+from trio_alerts.ports.gates import Admitted
 from trio_alerts.ports.hints import Taken
 from trio_alerts.reminders import places
 from trio_alerts.transitions import SUSPECT_CUTS, moved_back
@@ -49,19 +50,19 @@ async def _drain(queue: "_Queue", draining: set[str]) -> None:
     """Drain one queue until it is empty, or the soft stop."""
     pipeline = queue.pipeline
     try:
-        while await _may_send(queue.name, pipeline):
-            taken = await queue.take()
+        while (admitted := await _admitted(queue.name, pipeline)) is not None:
+            taken = await queue.take(admitted)
             if taken is None:
                 return
-            queue.drains.start_soon(queue.send_one, taken)
+            queue.drains.start_soon(queue.send_one, taken, admitted)
     except (Unavailable, Stopping) as cause:
         logger.debug("the queue of {channel} waits: {reason}", channel=queue.name, reason=cause)
     finally:
         draining.discard(queue.name)
 
 
-async def _may_send(name: str, pipeline: Pipeline) -> bool:
-    """Wait until a worker is idle and the gate lets an alert through; False at the soft stop.
+async def _admitted(name: str, pipeline: Pipeline) -> Admitted | None:
+    """Wait until a worker is idle and the gate lets an alert through; None at the soft stop.
 
     With other channels, those workers are a quarter at most: a receiver that hangs again would hold them all.
     """
@@ -70,11 +71,11 @@ async def _may_send(name: str, pipeline: Pipeline) -> bool:
         if not in_flight.idle or in_flight.draining[name] >= share:
             await in_flight.changed()
             continue
-        closed = await why_closed(name, pipeline, probe=True)
-        if closed is None:
-            return True
-        await pipeline.pause(min(max(closed.for_s, SHORTEST_WAIT_S), LONGEST_WAIT_S))
-    return False
+        answer = await ask_gate(name, pipeline, probe=True)
+        if isinstance(answer, Admitted):
+            return answer
+        await pipeline.pause(min(max(answer.for_s, SHORTEST_WAIT_S), LONGEST_WAIT_S))
+    return None
 
 
 class _Queue:
@@ -93,37 +94,33 @@ class _Queue:
         self.pipeline = pipeline
         self._send = send
 
-    async def take(self) -> Taken | None:
+    async def take(self, admitted: Admitted) -> Taken | None:
         """Take the next record that this process does not hold, and hold it; None if there is none."""
         hints, lease_s = self.pipeline.hints, self.pipeline.settings.lease_s
-        while (taken := await hints.take_queued(self.name, lease_s, probe=self._is_probe)) is not None:
+        while (taken := await hints.take_queued(self.name, lease_s, probe=admitted.probe)) is not None:
             if self.pipeline.in_flight.hold(taken.record_id, None, (self.name,), drained=True):
                 return taken
             self.drains.start_soon(self._put_back, taken.record_id)
         return None
 
-    async def send_one(self, taken: Taken | None) -> None:
+    async def send_one(self, taken: Taken | None, admitted: Admitted) -> None:
         """Claim a record that we hold and hand it to a worker; if it is not ours to send, the next one, and so on.
 
         A token of the rate is spent for one alert: who loses a record to another process spends it on the next.
         """
         while taken is not None:
-            if await self._sent(taken):
+            if await self._sent(taken, admitted):
                 return
             try:
-                taken = await self.take()
+                taken = await self.take(admitted)
             except Unavailable as cause:
                 logger.debug("the queue of {channel} waits: {reason}", channel=self.name, reason=cause)
                 return
 
-    @property
-    def _is_probe(self) -> bool:
-        return self.pipeline.channel_gates[self.name].view.open_s is not None
-
-    async def _sent(self, taken: Taken) -> bool:
+    async def _sent(self, taken: Taken, admitted: Admitted) -> bool:
         pipeline, record_id, handed_over = self.pipeline, taken.record_id, False
         try:
-            claim = await self._claim(taken)
+            claim = await self._claim(taken, admitted)
             if claim is not None:
                 # Also when stopping: what is claimed is sent within the grace time.
                 await self._send.send(claim)
@@ -139,7 +136,7 @@ class _Queue:
                 pipeline.in_flight.release(record_id, untouched=True)
         return handed_over
 
-    async def _claim(self, taken: Taken) -> Claim | None:
+    async def _claim(self, taken: Taken, admitted: Admitted) -> Claim | None:
         """Make a waiting record ours by a conditional write; None if it does not wait any more, or must be left alone.
 
         The stream decides about what is still pending there: its owner is about to acknowledge it, or has died.
@@ -161,13 +158,13 @@ class _Queue:
             return None
         if is_suspect:
             pipeline.in_flight.suspect = record_id
-        is_probe, after = self._is_probe, delivery
+        after = delivery
         if waits:  # else a doubt has come back that is a human's to settle
             begun = drained(delivery, owner, now, pipeline.settings.lease_s, [self.name])
             after = unless_silenced(begun, record, pipeline)
         claim = await try_to_claim(replace(record, delivery=after), stored, stamped_at_s, pipeline)
         if claim is not None:
-            admitted_at_s = math.inf if is_probe else claim.admitted_at_s
+            admitted_at_s = math.inf if admitted.probe else claim.admitted_at_s
             return replace(claim, admitted_at_s=admitted_at_s, taken_until_ms=taken.until_ms)
         if after.state != "sending":
             await pipeline.agenda.note(replace(record, delivery=after), taken.until_ms)

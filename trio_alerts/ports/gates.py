@@ -36,6 +36,16 @@ class Closed(Struct, frozen=True):
     for_s: float
 
 
+class Admitted(Struct, frozen=True):
+    """One alert may be sent now; if there is a rate, a token of it is spent.
+
+    Args:
+        probe: Its breaker is open, and this is the alert that tries the channel.
+    """
+
+    probe: bool = False
+
+
 class News(Struct, frozen=True):
     """What one process saw of a channel since it said so last.
 
@@ -86,13 +96,13 @@ class Gates(Protocol):
 
     async def ask(
         self, channel: str, rate: Rate | None = None, *, probe: bool = False, again: bool = False
-    ) -> Closed | None:
-        """Ask to send one alert now; None: it may be sent, and a token of the rate is spent.
+    ) -> Closed | Admitted:
+        """Ask to send one alert now.
 
         Args:
             channel: Its name; all names of one channel share a gate.
             rate: How many it takes, if that is bounded.
-            probe: For the one alert that tries a channel whose breaker is open: nobody else may send one within
+            probe: If its breaker is open, this is the one alert that tries the channel: nobody else may send one within
                 `PROBE_EVERY_S`, nor while its attempt may last.
             again: This alert was let in before and not sent: the token that was spent for it is put back first. Only
                 within the time that earns one: after it, somebody else may have had it.

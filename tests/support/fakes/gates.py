@@ -10,6 +10,7 @@ from trio_alerts.ports.gates import (
     PROBE_SLACK_S,
     ROW,
     ROW_LASTS_S,
+    Admitted,
     Closed,
     GateView,
     News,
@@ -23,7 +24,9 @@ class FakeGates(View):
     """The `Gates` of one deployment on a `FakeServer`."""
 
     @served
-    def ask(self, channel: str, rate: Rate | None = None, *, probe: bool = False, again: bool = False) -> Closed | None:
+    def ask(
+        self, channel: str, rate: Rate | None = None, *, probe: bool = False, again: bool = False
+    ) -> Closed | Admitted:
         gate, now_s = self._gate(channel), self.server.time()
         settings = self._settings
         keeps_away_s = max(settings.connect_timeout_s + settings.send_timeout_s + PROBE_SLACK_S, PROBE_EVERY_S)
@@ -44,7 +47,7 @@ class FakeGates(View):
             gate.tat_s = tat_s + earned_s
         if gate.open_s is not None:
             gate.probe_s = now_s + keeps_away_s
-        return None
+        return Admitted(probe=gate.open_s is not None)
 
     @served
     def exchange(self, news: Mapping[str, News], channels: Sequence[str]) -> dict[str, GateView]:

@@ -13,11 +13,11 @@ from trio_alerts.delivery import UNCONFIGURED, Delivery
 from trio_alerts.event import AlertEvent, parse_event
 from trio_alerts.exact_json import encode
 from trio_alerts.outcome import Later, Retry
-from trio_alerts.pipeline.admission import unless_closed, why_closed
+from trio_alerts.pipeline.admission import ask_gate, unless_closed
 from trio_alerts.pipeline.claim import Disposition
 from trio_alerts.pipeline.process import process_entry
 from trio_alerts.pipeline.state import Pipeline
-from trio_alerts.ports.gates import Closed, News, Rate
+from trio_alerts.ports.gates import Admitted, Closed, News, Rate
 from trio_alerts.ports.hints import Queued
 from trio_alerts.settings.settings import ChannelSettings
 from trio_alerts.transitions import first_attempt
@@ -114,7 +114,7 @@ async def test_what_is_as_severe_and_waits_goes_first(
     ranks = ("info", "low", "medium", "high", "critical")
     await pipeline.hints.put_queued([Queued("slack", "1-0", ranks.index(waits))])
     assert [state] == states(await admitted(pipeline, severity=comes))
-    assert await why_closed("slack", pipeline) is None
+    assert Admitted() == await ask_gate("slack", pipeline)
 
 
 async def test_without_a_rate_arrivals_never_wait_behind_a_backlog(world: World, autojump_clock: MockClock) -> None:
@@ -129,7 +129,7 @@ async def test_a_gate_that_does_not_answer_makes_alerts_wait(world: World, autoj
     pipeline = process(world)
     world.server.down = True
     assert ["waiting", "sending"] == states(await admitted(pipeline, "slack", "pager"))
-    assert Closed("unanswered", 1.0) == await why_closed("slack", pipeline)
+    assert Closed("unanswered", 1.0) == await ask_gate("slack", pipeline)
     world.server.down = False
     await trio.sleep(1.0)
     assert ["sending"] == states(await admitted(pipeline))
@@ -146,10 +146,10 @@ async def test_a_breaker_that_is_open_takes_one_probe(world: World, autojump_clo
     assert ["waiting"] == states(await admitted(pipeline, "old-pager", severity="critical"))
     assert asked == len(world.server.calls)
 
-    assert Closed("breaker", 30.0) == await why_closed("pager", pipeline, probe=True)
+    assert Closed("breaker", 30.0) == await ask_gate("pager", pipeline, probe=True)
     await trio.sleep(30.0)
-    assert await why_closed("pager", pipeline, probe=True) is None
-    assert Closed("breaker", 30.0) == await why_closed("pager", other, probe=True)
+    assert Admitted(probe=True) == await ask_gate("pager", pipeline, probe=True)
+    assert Closed("breaker", 30.0) == await ask_gate("pager", other, probe=True)
 
 
 async def test_a_limit_holds_for_every_name_of_a_channel(world: World, autojump_clock: MockClock) -> None:
@@ -157,7 +157,7 @@ async def test_a_limit_holds_for_every_name_of_a_channel(world: World, autojump_
     pipeline = process(world)
     pipeline.channel_gates["pager"].note(Later("limited: answered 429", 30.0), "1-0", trio.current_time())
     assert ["waiting"] == states(await admitted(pipeline, "old-pager"))
-    assert Closed("limit", 30.0) == await why_closed("old-pager", pipeline, probe=True)
+    assert Closed("limit", 30.0) == await ask_gate("old-pager", pipeline, probe=True)
 
 
 async def test_workers_that_are_all_with_slow_sends_are_a_closed_gate(world: World, autojump_clock: MockClock) -> None:
@@ -166,7 +166,7 @@ async def test_workers_that_are_all_with_slow_sends_are_a_closed_gate(world: Wor
     pipeline.bulkhead.started("slack")
     await trio.sleep(1.0)
     assert ["waiting"] == states(await admitted(pipeline))
-    assert Closed("workers", 1.0) == await why_closed("slack", pipeline)
+    assert Closed("workers", 1.0) == await ask_gate("slack", pipeline)
     assert [] == world.server.calls
 
 
@@ -245,7 +245,7 @@ async def test_a_token_is_good_for_a_second(
 
     async def take_it() -> None:
         await trio.sleep(1.05)
-        assert await pipeline.gates.ask("webhook", Rate(2.0)) is None
+        assert Admitted() == await pipeline.gates.ask("webhook", Rate(2.0))
 
     async with trio.open_nursery() as nursery:
         nursery.start_soon(take_it)
@@ -262,7 +262,7 @@ async def test_a_token_is_kept_while_nobody_else_can_have_it(world: World, autoj
     entry, _ = await world.carry(pipeline)
     assert ("delivered", 1) == (world.delivery(entry.record_id).state, len(world.channel.sends))
     closed = await pipeline.gates.ask("webhook", Rate(0.001))
-    assert closed is not None
+    assert isinstance(closed, Closed)
     assert 980.0 < closed.for_s <= 1000.0
 
 
@@ -276,7 +276,7 @@ async def test_a_gate_that_answers_too_late_lets_nothing_out(
 
     async def slow(
         channel: str, rate: Rate | None = None, *, probe: bool = False, again: bool = False
-    ) -> Closed | None:
+    ) -> Closed | Admitted:
         await trio.sleep(pipeline.send_within_s if again else 0.0)
         return await ask(channel, rate, probe=probe, again=again)
 

@@ -15,6 +15,8 @@ from trio_alerts.outcome import Accepted, Later, Outcome, Retry
 from trio_alerts.pipeline.claim import Disposition, persist
 from trio_alerts.pipeline.service import serve
 from trio_alerts.ports.channel import Message
+from trio_alerts.ports.gates import Admitted, GateView, Rate
+from trio_alerts.ports.hints import Queued
 from trio_alerts.settings.settings import ChannelSettings
 
 NOW = dt.datetime(2026, 11, 26, 2, 0, tzinfo=dt.UTC)
@@ -106,6 +108,21 @@ async def test_a_receiver_that_is_back_gets_what_waits_within_a_probe(autojump_c
         assert {"delivered"} == {world.delivery(one).state for one in [*first, *later]}
     tried = [world.delivery(one).channels[0].attempts for one in later]
     assert 3 >= max(tried)
+
+
+async def test_who_has_not_heard_that_a_breaker_has_closed_sends_the_most_severe(autojump_clock: MockClock) -> None:
+    """The gate says so when it is asked: what goes out is no probe, and not the alert with the fewest attempts."""
+    world = World()
+    pipeline = world.pipeline(channels=(limited(2.0),))
+    async with world.serving(pipeline):
+        assert Admitted() == await pipeline.gates.ask("webhook", Rate(2.0))
+        pipeline.channel_gates["webhook"].saw(GateView(open_s=40.0), trio.current_time())
+        low_id, critical_id = world.emit(severity="low"), world.emit(severity="critical")
+        await trio.sleep(0.1)
+        assert {low_id: "waiting", critical_id: "waiting"} == world.states
+        await pipeline.hints.put_queued([Queued("webhook", critical_id, 4, attempts=3)])
+        await trio.sleep(0.7)
+        assert [critical_id] == [one.id for one in world.channel.sends]
 
 
 async def test_one_channel_waits_and_the_other_has_it_at_once(autojump_clock: MockClock) -> None:

@@ -16,6 +16,7 @@ from trio_alerts.ports.gates import (
     PROBE_SLACK_S,
     ROW,
     ROW_LASTS_S,
+    Admitted,
     Closed,
     GateView,
     News,
@@ -31,9 +32,9 @@ _WHYS: tuple[Why, ...] = ("limit", "breaker", "rate")
 
 
 class _Answer(List):
-    """Why a gate is closed, by its number, and for how long; 0: it is not."""
+    """0: admitted, 1: as a probe; above, why a gate is closed, by its number, and for how long."""
 
-    why: Annotated[int, Meta(ge=0, le=len(_WHYS))]
+    number: Annotated[int, Meta(ge=0, le=len(_WHYS) + 1)]
     for_us: _Microseconds
 
 
@@ -60,12 +61,14 @@ class RedisGates:
 
     async def ask(
         self, channel: str, rate: Rate | None = None, *, probe: bool = False, again: bool = False
-    ) -> Closed | None:
+    ) -> Closed | Admitted:
         """See the port. A step is rounded up: the rate is never more than it says."""
         step_us, burst = (math.ceil(1e6 / rate.per_s - 1e-6), rate.burst) if rate else (0, 0)
         arguments = (self._probe_us, int(probe), step_us, burst, int(again))
         answer = await self._client.run_script(_Answer, _ASK, self._keys(channel), *arguments)
-        return Closed(_WHYS[answer.why - 1], answer.for_us / 1e6) if answer.why else None
+        if answer.number <= 1:
+            return Admitted(probe=answer.number == 1)
+        return Closed(_WHYS[answer.number - 2], answer.for_us / 1e6)
 
     async def exchange(self, news: Mapping[str, News], channels: Sequence[str]) -> dict[str, GateView]:
         """See the port. What is reported costs a few more commands inside of the script."""
@@ -126,12 +129,11 @@ local function since(moment) return math.max(now - (tonumber(moment) or now), 0)
 """
 
 # ARGV[1]: how long a probe keeps others away; ARGV[2]: 1 for a probe; ARGV[3]: the time that earns one token, 0 if
-# there is no rate; ARGV[4]: the burst; ARGV[5]: 1 if a token is put back first. Answers why the gate is closed, and for
-# how long.
+# there is no rate; ARGV[4]: the burst; ARGV[5]: 1 if a token is put back first. Answers as `_Answer` has it.
 _ASK = (
     _CLOCK
     + """
-local OPEN, LIMIT, BREAKER, RATE = 0, 1, 2, 3
+local OPEN, PROBE, LIMIT, BREAKER, RATE = 0, 1, 2, 3, 4
 local kept = redis.call('HMGET', KEYS[1], 'until', 'open', 'probe', 'tat')
 local limited = left(kept[1], LONGEST)
 if limited > 0 then return {LIMIT, limited} end
@@ -150,8 +152,9 @@ if step > 0 then
   if tat > full then return {RATE, tat - full} end
   redis.call('HSET', KEYS[1], 'tat', whole(tat))
 end
-if kept[2] then redis.call('HSET', KEYS[1], 'probe', whole(now + ARGV[1])) end
-return {OPEN, 0}
+if not kept[2] then return {OPEN, 0} end
+redis.call('HSET', KEYS[1], 'probe', whole(now + ARGV[1]))
+return {PROBE, 0}
 """
 )
 
