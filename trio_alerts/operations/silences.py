@@ -90,7 +90,7 @@ async def add_silence(
     """
     now = await silences.now()
     try:
-        end = now + until if isinstance(until, dt.timedelta) else until
+        end = now + until if isinstance(until, dt.timedelta) else max(until, now).astimezone(dt.UTC)
     except OverflowError:
         raise SettingsError("the silence would end after the year 9999; make it shorter") from None
     if end <= now:
@@ -98,7 +98,7 @@ async def add_silence(
     there = await all_silences(silences)
     if sum(one.is_active(now) for one in there) >= MOST:
         raise SettingsError(f"{MOST:,} silences are active, which is the most; end some, or use wider matchers")
-    forgotten = [one.id for one in there if one.until + KEPT < now]
+    forgotten = [one.id for one in there if one.until < now - KEPT]
     while True:
         silence = Silence(id=secrets.token_hex(4), matchers=tuple(matchers), since=now, until=end, why=why, by=by)
         if await silences.add(silence, forgotten):

@@ -46,6 +46,8 @@ async def test_a_silence_begins_now_and_ends_as_asked(kept: FakeSilences) -> Non
         (START, "over already: it is 1970-01-01T00:00:00Z on the Redis server"),
         (START - HOUR, "over already"),
         (dt.timedelta(days=366 * 9000), "after the year 9999"),
+        (dt.datetime.fromisoformat("9999-12-31T23:30:00-01:00"), "after the year 9999"),
+        (dt.datetime.fromisoformat("0001-01-01T00:30:00+01:00"), "over already"),
     ],
 )
 async def test_an_end_that_is_none_is_refused(
@@ -55,6 +57,16 @@ async def test_an_end_that_is_none_is_refused(
     with pytest.raises(SettingsError, match=message):
         await add_silence(kept, ["view = a"], until, "why", "ann")
     assert () == await all_silences(kept)
+
+
+@pytest.mark.parametrize("until", ["9999-12-31T23:59:59+00:00", "9999-12-31T00:00:00-01:00"])
+async def test_a_silence_without_an_end_in_sight_keeps_nobody_from_the_next(kept: FakeSilences, until: str) -> None:
+    """The last day there is means "for good"; it is kept in UTC, and others can be set beside it."""
+    end = dt.datetime.fromisoformat(until)
+    made = [await add_silence(kept, ["view = a"], end, "why", "ann") for _ in range(2)]
+
+    assert [(end, dt.UTC)] * 2 == [(one.until, one.until.tzinfo) for one in made]
+    assert 2 == len(await all_silences(kept))
 
 
 async def test_there_is_a_most(kept: FakeSilences, monkeypatch: pytest.MonkeyPatch) -> None:
