@@ -8,6 +8,7 @@ from typing import Any, Literal
 import msgspec
 
 from trio_alerts.delivery import Attempt, ChannelDelivery, Delivery
+from trio_alerts.exact_json import Timestamp
 
 Tone = Literal["good", "bad", "doubt", "plain", "ahead"]
 
@@ -71,6 +72,6 @@ def _waits(channel: ChannelDelivery) -> Iterator[Step]:
 
 def _time(value: object) -> dt.datetime | None:
     try:
-        return msgspec.convert(value, dt.datetime)
+        return msgspec.convert(value, Timestamp)
     except msgspec.ValidationError:
         return None

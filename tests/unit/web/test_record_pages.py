@@ -9,6 +9,7 @@ import pytest
 from tests.unit.operations.desk import DELIVERED, FAILED, IN_DOUBT, RETRYING, SILENCED, WAITING
 from tests.unit.web.site import Site
 from trio_alerts.web import record_pages
+from trio_alerts.web.timeline import timeline
 
 HOSTILE = "</title></a></td><script>alert(1)</script><img src=x onerror=alert(1)>\"' \u202egnp.exe \u2066\x1b[2J"
 
@@ -285,3 +286,12 @@ def changed_id(site: Site, record_id: str) -> str:
     stored = site.store.records.pop("1-0")
     site.store.put(type(stored.record)(record_id, stored.record.body, stored.record.delivery))
     return record_id
+
+
+@pytest.mark.parametrize("time", ["2026-11-16T08:00:00", "yesterday", 7, None])
+def test_a_time_that_somebody_wrote_by_hand_is_left_out_of_the_timeline(time: object) -> None:
+    """One without a zone has no place among the others; the rest is shown all the same."""
+    steps = timeline({"occurred_at": time, "ingested_at": "2026-11-16T08:00:00Z"}, FAILED)
+
+    assert "read from the stream" in [step.what for step in steps]
+    assert "the alert occurred" not in [step.what for step in steps]
