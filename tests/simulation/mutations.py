@@ -1463,9 +1463,23 @@ MUTATIONS = (
     Mutation(
         "a change on a console that is read-only",
         "web/door.py",
-        "        if self._read_only and request.url.path not in (SIGN_IN, SIGN_OUT):",
+        '        if self._read_only and request.scope["path"] not in (SIGN_IN, SIGN_OUT):',
         "        if False:",
         "tests/unit/web/test_door.py::test_a_read_only_console_changes_nothing",
+    ),
+    Mutation(
+        "a page behind the door whose address only looks open",
+        "web/door.py",
+        '            if not scope["path"].startswith(STATIC):',
+        "            if not request.url.path.startswith(STATIC):",
+        "tests/unit/web/test_door.py::test_what_only_looks_like_an_open_page_is_behind_the_door",
+    ),
+    Mutation(
+        "a silence for good that keeps others from being set",
+        "operations/silences.py",
+        "if one.until < now - KEPT]",
+        "if one.until + KEPT < now]",
+        "tests/unit/operations/test_silences.py::test_a_silence_without_an_end_in_sight_keeps_nobody_from_the_next",
     ),
     Mutation(
         "a session that scripts can read",

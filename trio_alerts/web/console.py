@@ -62,6 +62,7 @@ def make_console(desk: Desk, *, read_only: bool) -> ASGIApp:
         ],
         exception_handlers={HTTPException: show_fault, AlertError: show_fault, Exception: show_fault},
     )
+    app.router.redirect_slashes = False  # behind TLS it would lead to http://
     return Headers(app)
 
 

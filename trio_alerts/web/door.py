@@ -1,7 +1,7 @@
 """The door of the console: every request passes it, for a page and for the API, and nothing behind it asks again."""
 
 from collections.abc import Awaitable, Callable
-from urllib.parse import parse_qs, urlsplit
+from urllib.parse import parse_qs
 
 import trio
 from starlette.exceptions import HTTPException
@@ -63,7 +63,7 @@ class Door:
         try:
             if self._visitors.is_open:
                 _refuse_other_hosts(request)
-            if not request.url.path.startswith(STATIC):
+            if not scope["path"].startswith(STATIC):
                 request.state.visitor = self._recognize(request)
             if request.method not in SAFE:
                 body = await _body(receive)
@@ -80,13 +80,13 @@ class Door:
     def _recognize(self, request: Request) -> Visitor:
         if visitor := self._visitors.recognize(request):
             return visitor
-        if request.url.path == SIGN_IN:
+        if request.scope["path"] == SIGN_IN:
             return NOBODY
         raise HTTPException(401, "sign in first")
 
     def _allow_change(self, request: Request, body: bytes) -> None:
         visitor: Visitor = request.state.visitor
-        if self._read_only and request.url.path not in (SIGN_IN, SIGN_OUT):
+        if self._read_only and request.scope["path"] not in (SIGN_IN, SIGN_OUT):
             raise HTTPException(403, "this console is read-only")
         _refuse_other_sites(request)
         request.state.form = _fields(request, body)
@@ -120,7 +120,7 @@ def _refuse_other_sites(request: Request) -> None:
         foreign = site not in ("same-origin", "none")
     else:
         origin = request.headers.get("origin")
-        foreign = origin is not None and urlsplit(origin).netloc != request.headers.get("host")
+        foreign = origin is not None and origin.partition("://")[2] != request.headers.get("host")
     if foreign:
         raise HTTPException(403, "another site asked for this")
 

@@ -30,7 +30,9 @@ class Feed:
         self._watchers = trio.CapacityLimiter(MOST_WATCHERS)
         self.routes = [Route("/live", self._watch)]
 
-    async def _watch(self, _: Request) -> Response:
+    async def _watch(self, request: Request) -> Response:
+        if request.method == "HEAD":
+            return Response(media_type="text/event-stream")
         if not self._watchers.available_tokens:
             raise HTTPException(503, f"{MOST_WATCHERS} pages are watching already", {"Retry-After": "60"})
         return _Watching(self._look, self._watchers, self._desk.stopping)

@@ -49,7 +49,7 @@ class SignIn:
             max_age=LASTS_S,
             httponly=True,
             samesite="strict",
-            secure=request.url.scheme == "https",
+            secure=request.headers.get("origin", "").startswith("https:"),  # TLS ends before us: the browser knows
         )
         return response
 

@@ -3,6 +3,7 @@
 import datetime as dt
 
 import pytest
+import trio
 from trio.testing import MockClock
 
 from tests.unit.operations.desk import DELIVERED, FAILED, IN_DOUBT, RETRYING, SILENCED
@@ -252,3 +253,14 @@ async def test_one_look_serves_all_who_watch(autojump_clock: MockClock) -> None:
     assert [b'data: {"in_doubt":1,"total":1}\n\n'] * 2 == events
     assert 1 == asked
     assert silent.startswith(b":")
+
+
+async def test_the_head_of_what_has_no_end_comes_at_once(autojump_clock: MockClock) -> None:
+    """`HEAD` is answered without a body to wait for, and takes nobody's place."""
+    answer = None
+    with trio.move_on_after(LOOK_EVERY_S):
+        answer = await Site().visitor().head("/live")
+
+    assert (200, "text/event-stream; charset=utf-8") == (
+        answer and (answer.status_code, answer.headers["content-type"])
+    )

@@ -87,12 +87,12 @@ async def test_signing_in_makes_a_cookie_that_no_script_and_no_other_site_can_us
     assert 200 == (await browser.get("/")).status_code
 
 
-async def test_behind_tls_the_cookie_is_secure() -> None:
-    """Served over HTTPS, the session never goes over HTTP."""
-    browser = Site(token=TOKEN).visitor()
-    browser.base_url = "https://console.example.org"
+@pytest.mark.parametrize("scheme", ["http", "https"])
+async def test_behind_tls_the_cookie_is_secure(scheme: str) -> None:
+    """A proxy ends TLS, so we see HTTP: the browser says that its page came over HTTPS, and its session stays there."""
+    browser = Site(token=TOKEN).visitor(Origin=f"{scheme}://console.example", Host="console.example")
 
-    assert "secure" in (await browser.sign_in()).headers["set-cookie"].lower()
+    assert (scheme == "https") == ("secure" in (await browser.sign_in()).headers["set-cookie"].lower())
 
 
 @pytest.mark.parametrize("elsewhere", ["//evil.example", "https://evil.example", "/\\evil.example", "evil", "/\nx"])
@@ -149,6 +149,18 @@ async def test_signing_out_takes_the_cookie_away() -> None:
     await browser.post("/sign-out", data={FORM_TOKEN: await browser.form_token("/")})
 
     assert 401 == (await browser.get("/")).status_code
+
+
+@pytest.mark.parametrize("path", ["/sta%09tic/console.css", "/sign-in%0A"])
+async def test_what_only_looks_like_an_open_page_is_behind_the_door(path: str) -> None:
+    """Who gets in is decided by the path that the pages are told apart by, and not by what a URL makes of it."""
+    assert 401 == (await Site(token=TOKEN).visitor().get(path)).status_code
+
+
+@pytest.mark.parametrize("path", ["/silences/", "/quarantine/", "/api/v1", "/static"])
+async def test_nothing_leads_to_an_address_that_we_only_guess(path: str) -> None:
+    """An address with a slash too many or too few is none: behind TLS a redirect of ours would lead to HTTP."""
+    assert (await Site().visitor().get(path)).status_code in (400, 404)
 
 
 async def test_a_form_token_is_no_session() -> None:
@@ -250,6 +262,7 @@ async def test_a_bearer_token_needs_no_form() -> None:
         {"Sec-Fetch-Site": "cross-site", "Origin": HERE},
         {"Origin": "https://evil.example"},
         {"Origin": "null"},
+        {"Origin": "http://["},
         {"Origin": "http://127.0.0.1:9999"},
     ],
 )
