@@ -84,6 +84,7 @@ def sent_through(delivery: Delivery, names: Sequence[str], owner: str, now: dt.d
     after = summed_up(delivery, channels if given else (*channels, asked), now, cuts=0)
     still_suppressed = any(channel.state == "suppressed" for channel in channels)
     by = delivery.suppressed_by if still_suppressed else None
+    after = replace(after, in_doubt=delivery.in_doubt)  # a new channel is no new doubt
     return replace(after, owner=owner, first_at=delivery.first_at or now, reason=None, suppressed_by=by)
 
 
@@ -110,7 +111,7 @@ def unconfigured(begun: Delivery, unknown: Collection[str], now: dt.datetime) ->
     """Return the state of an attempt that is not made through channels which its process does not know.
 
     They wait for a process that knows them, for `UNCONFIGURED_FOR`; the time that they may wait for their receivers
-    stands still. Else it is as `turned_away`.
+    goes on, but ends nothing meanwhile. Else it is as `turned_away`.
     """
 
     def set_aside(channel: ChannelDelivery) -> ChannelDelivery:

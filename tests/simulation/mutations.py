@@ -1161,6 +1161,20 @@ MUTATIONS = (
         "tests/unit/test_held_back.py::test_a_first_attempt_that_is_turned_away_was_none",
     ),
     Mutation(
+        "an arrival overtakes what waits under an older name",
+        "pipeline/admission.py",
+        "pipeline.hints.heads(gate.names)",
+        "pipeline.hints.heads([gate.name])",
+        "tests/unit/pipeline/test_admission.py::test_what_waits_under_an_older_name_goes_first_too",
+    ),
+    Mutation(
+        "a channel that is added by hand counts as a doubt",
+        "held_back.py",
+        "    after = replace(after, in_doubt=delivery.in_doubt)  # a new channel is no new doubt\n",
+        "",
+        "tests/unit/test_held_back.py::test_whoever_is_asked_for_by_hand_is_due_and_nobody_else_moves",
+    ),
+    Mutation(
         "an arrival overtakes what is as severe and waits",
         "pipeline/admission.py",
         "head.severity_rank >= behind",

@@ -159,7 +159,7 @@ def test_a_channel_that_a_process_does_not_know_waits_for_one_that_does() -> Non
 
 
 def test_who_knows_the_channel_moves_it_back_or_sends_it() -> None:
-    """In its own queue it has its own time again, less what it had waited there before."""
+    """In its own queue it has its own time again, which has begun with its first wait."""
     busy = after(first_attempt(["slack"], "me/1", NOW, 60.0), slack=Retry("busy", 503))
     long = RetryPolicy((9 * WAIT_S,))
     waited = turned_away(next_attempt(busy, "me/2", at(5), 60.0), ["slack"], at(5), 9 * WAIT_S)
@@ -255,6 +255,7 @@ def test_whoever_is_asked_for_by_hand_is_due_and_nobody_else_moves() -> None:
             asked += 1
             now = {channel.name: channel for channel in record.channels}
             assert ("retrying", NOW) == (now[name].state, now[name].next_attempt_at), channels
+            assert before.in_doubt == record.in_doubt, channels
             assert {one: given[one] for one in given if one != name} == {one: now[one] for one in now if one != name}
     assert asked > 5000
 

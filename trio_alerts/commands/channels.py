@@ -3,13 +3,13 @@
 import argparse
 import datetime as dt
 import sys
-from pathlib import Path
 
 import msgspec
 import trio
 
 from trio_alerts.assembly import make_channel, make_transport
 from trio_alerts.channels.registry import KINDS
+from trio_alerts.commands.alert_input import read_input
 from trio_alerts.commands.command import Command
 from trio_alerts.commands.output import print_json, print_rows
 from trio_alerts.errors import SettingsError
@@ -55,11 +55,7 @@ def _named(name: str | None, settings: Settings) -> ChannelSettings:
 
 
 def _read(file: str) -> bytes:
-    try:
-        text = sys.stdin.buffer.read() if file == "-" else Path(file).read_bytes()
-    except OSError as error:
-        raise SettingsError(f"cannot read {file}: {error.strerror}") from None
-    alerts, problems = read_alerts(text)
+    alerts, problems = read_alerts(read_input(file))
     if problems:
         raise SettingsError(f"{file}: {problems[0].place}: {problems[0].reason}")
     if len(alerts) != 1:

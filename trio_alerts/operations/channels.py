@@ -58,15 +58,17 @@ async def channel_standings(
     """
     retrying = await store.waiting()
     settings: Mapping[str, ChannelSettings] = {one.name: one for one in channels}
-    known = {name for one in channels for name in one.names}
-    names = [*settings, *sorted(retrying.keys() - known)]
-    heads = await hints.heads([*names, UNCONFIGURED])
+    known = [name for one in channels for name in one.names]
+    others = sorted(retrying.keys() - set(known))
+    queued = {name: head.waiting for name, head in (await hints.heads([*known, *others, UNCONFIGURED])).items()}
+    names = [*settings, *others]
     views = await gates.exchange({}, names)
-    if UNCONFIGURED in heads:
+    if UNCONFIGURED in queued:
         names.append(UNCONFIGURED)
     standings = []
     for name in names:
-        one, view, head = settings.get(name), views.get(name), heads.get(name)
+        one, view = settings.get(name), views.get(name)
+        its_names = one.names if one else (name,)
         standings.append(
             ChannelStanding(
                 name=name,
@@ -77,8 +79,8 @@ async def channel_standings(
                 failing_s=view.failing_s if view else 0.0,
                 failed_attempts=view.attempts if view else 0,
                 last_error=view.reason if view else "",
-                queued=head.waiting if head else 0,
-                retrying=retrying.get(name, 0) if one is None else sum(retrying.get(each, 0) for each in one.names),
+                queued=sum(queued.get(each, 0) for each in its_names),
+                retrying=sum(retrying.get(each, 0) for each in its_names),
             )
         )
     return standings

@@ -91,8 +91,8 @@ async def _ask(
 ) -> Closed | Admitted:
     try:
         if behind is not None and gate.rate is not None:
-            head = (await pipeline.hints.heads([gate.name])).get(gate.name)
-            if head is not None and head.severity_rank >= behind:
+            heads = await pipeline.hints.heads(gate.names)
+            if any(head.severity_rank >= behind for head in heads.values()):
                 return Closed("queue", 0.0)
         answer = await pipeline.gates.ask(gate.name, gate.rate, probe=probe, again=again)
     except Unavailable:  # whoever waits for Redis says so

@@ -1,6 +1,7 @@
 """A channel's gate in one process: what it knows of the channel, and what it has to tell the others. No I/O."""
 
 import math
+from collections.abc import Sequence
 
 import trio
 
@@ -15,7 +16,7 @@ class ChannelGate:
     """One channel's gate. An alert passes a free one without asking anybody.
 
     Args:
-        name: The channel's own.
+        names: The channel's: its own, then its aliases.
         rate: How many alerts it takes, if that is bounded.
         urgent: Set when the others have to hear of something at once.
 
@@ -24,8 +25,9 @@ class ChannelGate:
         is_free: It has no rate, and nothing is known that closes it.
     """
 
-    def __init__(self, name: str, rate: Rate | None, urgent: Signal) -> None:
-        self.name = name
+    def __init__(self, names: Sequence[str], rate: Rate | None, urgent: Signal) -> None:
+        self.name = names[0]
+        self.names = names
         self.rate = rate
         self.view = GateView()
         self.is_free = rate is None

@@ -112,7 +112,7 @@ class Pipeline:
         gates: dict[str, ChannelGate] = {}
         for one in self.settings.channels:
             rate = None if one.rate_per_s is None else Rate(one.rate_per_s, one.burst or 1)
-            gates |= dict.fromkeys(one.names, ChannelGate(one.name, rate, self.gate_news))
+            gates |= dict.fromkeys(one.names, ChannelGate(one.names, rate, self.gate_news))
         return gates
 
     async def measure_time(self) -> float:

@@ -9,9 +9,7 @@ LONGEST_LIMIT_S = 3600.0  # a service that names a longer one is asked again aft
 ROW = 10  # failures of different alerts without an acceptance in between open a breaker,
 ROW_LASTS_S = 2.0  # if they span so long: by then every process that had an acceptance has reported it
 PROBE_EVERY_S = 30.0  # without doubling: a receiver that is back is found within this
-PROBE_SLACK_S = (
-    5.0  # a probe keeps others away for as long as its attempt may last, and for this: it has to be reported
-)
+PROBE_SLACK_S = 5.0  # a probe keeps others away for as long as its attempt may last, and so much: it is reported
 
 Why = Literal["rate", "limit", "breaker", "queue", "workers", "unanswered"]
 

@@ -23,7 +23,7 @@ from trio_alerts.settings.settings import ChannelSettings
 from trio_alerts.transitions import first_attempt
 
 NOW = dt.datetime(2026, 11, 26, 2, 0, tzinfo=dt.UTC)
-LIMITED = ChannelSettings(name="slack", rate_per_s=1.0, burst=2)
+LIMITED = ChannelSettings(name="slack", aliases=("old-slack",), rate_per_s=1.0, burst=2)
 RARE = ChannelSettings(name="webhook", rate_per_s=0.001)
 PAGER = ChannelSettings(name="pager", aliases=("old-pager",))
 
@@ -115,6 +115,13 @@ async def test_what_is_as_severe_and_waits_goes_first(
     await pipeline.hints.put_queued([Queued("slack", "1-0", ranks.index(waits))])
     assert [state] == states(await admitted(pipeline, severity=comes))
     assert Admitted() == await ask_gate("slack", pipeline)
+
+
+async def test_what_waits_under_an_older_name_goes_first_too(world: World, autojump_clock: MockClock) -> None:
+    """A channel that was renamed has one gate for both."""
+    pipeline = process(world)
+    await pipeline.hints.put_queued([Queued("old-slack", "1-0", 4)])
+    assert ["waiting"] == states(await admitted(pipeline, severity="high"))
 
 
 async def test_without_a_rate_arrivals_never_wait_behind_a_backlog(world: World, autojump_clock: MockClock) -> None:

@@ -25,7 +25,7 @@ class Urgent(Signal):
 
 def gate(rate: Rate | None = None) -> tuple[ChannelGate, Urgent]:
     urgent = Urgent()
-    return ChannelGate("pager", rate, urgent), urgent
+    return ChannelGate(("pager",), rate, urgent), urgent
 
 
 def note(gate: ChannelGate, *outcomes: Outcome | Later) -> None:

@@ -26,8 +26,6 @@ from trio_alerts.ports.gates import (
 from trio_alerts.settings.settings import Settings
 
 _Microseconds = Annotated[int, Meta(ge=-1, lt=2**53)]
-
-
 _WHYS: tuple[Why, ...] = ("limit", "breaker", "rate")
 
 
