@@ -22,6 +22,7 @@ from trio_alerts.routing.matchers import Matcher, parse_matcher
 from trio_alerts.routing.silences import STALE_AFTER_S, all_match
 
 MOST = 1_000  # active at a time: each alert is compared with all of them
+LONGEST_WHY = 2_000  # characters: it goes into every record that is kept back
 KEPT = dt.timedelta(days=30)  # after its end, for `silence list --all`
 PREVIEWED = dt.timedelta(hours=24)
 PAGE = 500  # records a search
@@ -85,9 +86,11 @@ async def add_silence(
     """Set a silence, from now until a time, or for a time; return it.
 
     Raises:
-        SettingsError: It would be over already, or too late to be a date; or there are too many.
+        SettingsError: It would be over already, or too late to be a date; too long a reason; too many.
         Unavailable: It may have been set, or not.
     """
+    if len(why) > LONGEST_WHY:
+        raise SettingsError(f"why: at most {LONGEST_WHY:,} characters, not {len(why):,}")
     now = await silences.now()
     try:
         end = now + until if isinstance(until, dt.timedelta) else max(until, now).astimezone(dt.UTC)

@@ -14,7 +14,15 @@ from tests.unit.operations.desk import DELIVERED, NOW, Desk
 from trio_alerts.delivery import Delivery
 from trio_alerts.errors import AlertError, SettingsError
 from trio_alerts.operations import silences as operations
-from trio_alerts.operations.silences import add_silence, all_silences, end_silence, matchers_of, preview, see_them_end
+from trio_alerts.operations.silences import (
+    LONGEST_WHY,
+    add_silence,
+    all_silences,
+    end_silence,
+    matchers_of,
+    preview,
+    see_them_end,
+)
 from trio_alerts.record import Record
 from trio_alerts.settings.settings import Settings
 from trio_alerts.transitions import quarantined
@@ -67,6 +75,13 @@ async def test_a_silence_without_an_end_in_sight_keeps_nobody_from_the_next(kept
 
     assert [(end, dt.UTC)] * 2 == [(one.until, one.until.tzinfo) for one in made]
     assert 2 == len(await all_silences(kept))
+
+
+async def test_a_reason_has_a_bound(kept: FakeSilences) -> None:
+    """Whoever pastes a log where a sentence is asked for is told so, by a page as by a command."""
+    await add_silence(kept, ["view = a"], HOUR, "w" * LONGEST_WHY, "ann")
+    with pytest.raises(SettingsError, match=r"^why: at most 2,000 characters, not 2,001$"):
+        await add_silence(kept, ["view = a"], HOUR, "w" * (LONGEST_WHY + 1), "ann")
 
 
 async def test_there_is_a_most(kept: FakeSilences, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -8,6 +8,7 @@ from msgspec import Meta, Struct
 
 from trio_alerts.exact_json import Timestamp
 from trio_alerts.operations.silences import (
+    LONGEST_WHY,
     ListedSilence,
     Preview,
     add_silence,
@@ -52,7 +53,7 @@ class SilenceRequest(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     lasting: Annotated[str, Meta(description="How long: `30m`, `2h`, `7d`")] | None = msgspec.field(
         default=None, name="for"
     )
-    why: Annotated[str, Meta(max_length=2000, pattern=r"\S", description="Kept in each record")]
+    why: Annotated[str, Meta(max_length=LONGEST_WHY, pattern=r"\S", description="Kept in each record")]
     by: Annotated[str, Meta(max_length=200, pattern=r"\S", description="Who wants it, if not who asks")] | None = None
 
 
