@@ -27,7 +27,7 @@ class SignIn:
     def form(self, request: Request, status: int = 200, fault: str = "") -> Response:
         """Return the form; it leads back to the page that was asked for."""
         wanted = request.url.path + (f"?{request.url.query}" if request.url.query else "")
-        wanted = request.state.form.get("wanted", "/" if request.url.path == SIGN_IN else wanted)
+        wanted = request.state.form.get("wanted", "/" if request.url.path in (SIGN_IN, SIGN_OUT) else wanted)
         headers = {"WWW-Authenticate": "Bearer"} if status == 401 else None  # noqa: PLR2004
         can = self._visitors.can_sign_in
         return self._renderer.page(

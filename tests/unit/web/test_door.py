@@ -8,7 +8,7 @@ from starlette.types import Message
 from trio.testing import MockClock
 
 from tests.unit.operations.desk import DELIVERED
-from tests.unit.web.site import HERE, PROXIES, TOKEN, Site
+from tests.unit.web.site import HERE, PROXIES, TOKEN, Site, fields_of
 from trio_alerts.web.door import BODY_WITHIN_S, FORM_TOKEN, MOST_BODY
 from trio_alerts.web.signing import LASTS_S
 from trio_alerts.web.throttle import AT_ONCE, EVERY_S
@@ -161,6 +161,13 @@ async def test_what_only_looks_like_an_open_page_is_behind_the_door(path: str) -
 async def test_nothing_leads_to_an_address_that_we_only_guess(path: str) -> None:
     """An address with a slash too many or too few is none: behind TLS a redirect of ours would lead to HTTP."""
     assert (await Site().visitor().get(path)).status_code in (400, 404)
+
+
+async def test_who_signs_out_too_late_is_not_led_there_again() -> None:
+    """The session had ended: after the next sign-in come the records, and not an error."""
+    answer = await Site(token=TOKEN).visitor().post("/sign-out")
+
+    assert (401, "/") == (answer.status_code, fields_of(answer.text)["wanted"])
 
 
 async def test_a_form_token_is_no_session() -> None:
