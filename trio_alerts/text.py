@@ -12,12 +12,19 @@ def one_line(text: str) -> str:
 
     What is not printable is spelled out: a line break as `\n`, an escape as `\x1b`.
     """
-    return text if text.isprintable() else "".join(map(_spelled_out, text))
+    if text.isprintable() and (text.isascii() or _BLANK.isdisjoint(text)):
+        return text
+    return "".join(map(_spelled_out, text))
+
+
+# Letters and marks by their category, and nothing to see: joiners, fillers, inherent vowels, Braille's empty cell.
+_BLANK = frozenset("\u034f\u115f\u1160\u17b4\u17b5\u2800\u3164\uffa0")
 
 
 def _spelled_out(character: str) -> str:
     # Also what changes the direction of text: it can make a name look like another one.
-    return character if character.isprintable() else character.encode("unicode_escape").decode("ascii")
+    is_seen = character.isprintable() and character not in _BLANK
+    return character if is_seen else character.encode("unicode_escape").decode("ascii")
 
 
 def in_words(seconds: float) -> str:

@@ -7,7 +7,13 @@ from trio_alerts.text import did_you_mean, in_words, one_line
 
 @pytest.mark.parametrize(
     ("text", "expected"),
-    [("plain é 中", "plain é 中"), ("a\tb\r\n", r"a\tb\r\n"), ("\x1b[2J", r"\x1b[2J"), ("\u202eabc", r"\u202eabc")],
+    [
+        ("plain é 中 ⚠\ufe0f", "plain é 中 ⚠\ufe0f"),
+        ("a\tb\r\n", r"a\tb\r\n"),
+        ("\x1b[2J", r"\x1b[2J"),
+        ("\u202eabc", r"\u202eabc"),
+        ("a\u3164b\u034f", r"a\u3164b\u034f"),
+    ],
 )
 def test_one_line_spells_out_what_is_not_printable(text: str, expected: str) -> None:
     """Letters of all languages stay; what moves the cursor or turns text around is spelled out."""
