@@ -89,7 +89,7 @@ def test_whatever_a_client_sends_is_answered_as_described(site: ConsoleSite) -> 
                 *(Path(sys.executable).with_name("schemathesis"), "run", f"{url}{PREFIX}/openapi.json"),
                 *("--header", f"Authorization: Bearer {TOKEN}", "--seed", "1", "--max-examples", "10"),
                 # What is right in form may be wrong in meaning: a matcher that nobody can read, a time that is over.
-                # And ten wrong tokens would shut out the right one, for a time that depends on the machine.
+                # And each of its wrong tokens would be held back for seconds.
                 *("--exclude-checks", "positive_data_acceptance,ignored_auth"),
             ],
             cwd=site.folder,

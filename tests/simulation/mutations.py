@@ -1407,7 +1407,7 @@ MUTATIONS = (
     Mutation(
         "a wrong token that opens the console",
         "web/visitors.py",
-        "            if not self.is_token(credentials.strip(), request):",
+        "            if not await self.is_token(credentials.strip(), request):",
         "            if False:",
         "tests/unit/web/test_door.py::test_a_wrong_token_opens_nothing",
     ),
@@ -1421,9 +1421,16 @@ MUTATIONS = (
     Mutation(
         "any number of guesses at the token",
         "web/visitors.py",
-        "        self._throttle.failed(address)",
+        "        await trio.sleep(held_s)",
         "        pass",
         "tests/unit/web/test_door.py::test_guesses_are_slowed",
+    ),
+    Mutation(
+        "the right token refused where somebody guesses",
+        "web/visitors.py",
+        "        if self._token is not None and hmac",
+        "        if not self._throttle.failed(_peer(request)) and self._token is not None and hmac",
+        "tests/unit/web/test_door.py::test_guesses_shut_nobody_out",
     ),
     Mutation(
         "a user that anybody may name",

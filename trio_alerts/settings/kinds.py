@@ -3,6 +3,7 @@
 import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from ipaddress import IPv4Network, IPv6Network, ip_network
 from pathlib import Path
 from typing import Literal
@@ -201,9 +202,9 @@ def _check_secret(value: object) -> Secret:
     return Secret(value)
 
 
-def _check_credential(value: object) -> Secret:
+def _check_credential(value: object, least: int = 8) -> Secret:
     """Take what a header or a JSON text can carry, and what is long enough to be recognized where it is repeated."""
-    if not isinstance(value, str) or not re.fullmatch(r"[!-~]{8,4096}", value):
+    if not isinstance(value, str) or not re.fullmatch(rf"[!-~]{{{least},4096}}", value):
         raise ValueError
     return Secret(value)
 
@@ -338,6 +339,9 @@ HEADERS = Kind(
     schema={"type": "object", "additionalProperties": {"type": "string"}},
 )
 SERVICE_TOKEN = Kind("8 or more printable ASCII characters", _check_credential, secret=True, in_file=True)
+CONSOLE_TOKEN = Kind(  # as long as this because whoever guesses at it is slowed, and not shut out
+    "16 or more printable ASCII characters", partial(_check_credential, least=16), secret=True, in_file=True
+)
 SMTP_URL = Kind(
     "smtp://user:password@host:port or smtps://user:password@host:port", parse_smtp_url, secret=True, in_file=True
 )

@@ -24,6 +24,7 @@ from trio_alerts.settings.kinds import (
     BURST,
     CA_FILE,
     CHANNEL_NAME,
+    CONSOLE_TOKEN,
     FLAG,
     HEADER_NAME,
     INDEX,
@@ -35,7 +36,6 @@ from trio_alerts.settings.kinds import (
     RATE,
     REDIS_URL,
     SCHEDULE,
-    SERVICE_TOKEN,
     STORE_URL,
     TEXT,
     WEBHOOK_SECRET,
@@ -253,7 +253,7 @@ class Settings:
     )
     console_token: Secret | None = setting(
         None,
-        SERVICE_TOKEN,
+        CONSOLE_TOKEN,
         "Who has it may use the console. Without it and `console_user_header`, the console is for this machine alone.",
         section="Console",
     )

@@ -64,7 +64,7 @@ class Door:
             if self._visitors.is_open:
                 _refuse_other_hosts(request)
             if not scope["path"].startswith(STATIC):
-                request.state.visitor = self._recognize(request)
+                request.state.visitor = await self._recognize(request)
             if request.method not in SAFE:
                 body = await _body(receive)
                 self._allow_change(request, body)
@@ -77,8 +77,8 @@ class Door:
         else:
             await self._app(scope, receive, send)
 
-    def _recognize(self, request: Request) -> Visitor:
-        if visitor := self._visitors.recognize(request):
+    async def _recognize(self, request: Request) -> Visitor:
+        if visitor := await self._visitors.recognize(request):
             return visitor
         if request.scope["path"] == SIGN_IN:
             return NOBODY

@@ -39,7 +39,7 @@ class SignIn:
 
     async def _sign_in(self, request: Request) -> Response:
         form: dict[str, str] = request.state.form
-        if not self._visitors.is_token(form.get("token", ""), request):
+        if not await self._visitors.is_token(form.get("token", ""), request):
             return self.form(request, 401, "That is not the token.")
         logger.info("console: somebody signed in")
         response = RedirectResponse(_local(form.get("wanted", "/")), 303)

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from ipaddress import IPv4Network, IPv6Network, ip_address
 
+import trio
 from loguru import logger
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
@@ -13,7 +14,7 @@ from starlette.requests import Request
 from trio_alerts.settings.settings import Settings
 from trio_alerts.text import one_line
 from trio_alerts.web.signing import Signatures
-from trio_alerts.web.throttle import Throttle
+from trio_alerts.web.throttle import EVERY_S, Throttle
 
 COOKIE = "trio_alerts_session"
 LONGEST_NAME = 200  # of a user, in the log and in records
@@ -59,15 +60,15 @@ class Visitors:
         """Whether everybody who can reach the console may use it: it is bound to loopback then."""
         return self._token is None and self._header is None
 
-    def recognize(self, request: Request) -> Visitor | None:
+    async def recognize(self, request: Request) -> Visitor | None:
         """Return who asks; None: nobody that we know.
 
         Raises:
-            HTTPException: A token that is wrong (401), or one after too many wrong ones (429).
+            HTTPException: The token is wrong (401).
         """
         kind, _, credentials = request.headers.get("authorization", "").partition(" ")
         if kind.lower() == "bearer" and self._token is not None:
-            if not self.is_token(credentials.strip(), request):
+            if not await self.is_token(credentials.strip(), request):
                 raise HTTPException(401, "the token is wrong")
             return Visitor("token", "token", by_browser=False)
         if name := self._named_by_proxy(request):
@@ -76,19 +77,19 @@ class Visitors:
             return Visitor("token", f"session/{session}", has_session=True)
         return Visitor("loopback", "loopback") if self.is_open else None
 
-    def is_token(self, text: str, request: Request) -> bool:
+    async def is_token(self, text: str, request: Request) -> bool:
         """Compare what somebody takes for the token with it, in a time that says nothing about how far it is right.
 
-        Raises:
-            HTTPException: Too many were wrong that came from there (429).
+        If many were wrong that came from there, it takes a while to say so of one more. One that is right never waits:
+        behind a proxy, all visitors have the address of whoever guesses.
         """
-        address = _peer(request)
-        if wait_s := self._throttle.wait_s(address):
-            raise HTTPException(429, "too many wrong tokens; wait a moment", {"Retry-After": str(wait_s)})
         if self._token is not None and hmac.compare_digest(_digest(text), _digest(self._token.reveal())):
             return True
-        self._throttle.failed(address)
-        logger.warning("console: a wrong token from {address}", address=one_line(address))
+        address = _peer(request)
+        held_s = self._throttle.failed(address)
+        if held_s <= EVERY_S:  # else whoever guesses would fill the log
+            logger.warning("console: a wrong token from {address}", address=one_line(address))
+        await trio.sleep(held_s)
         return False
 
     def _named_by_proxy(self, request: Request) -> str:

@@ -21,7 +21,7 @@ def test_nobody_is_let_in_unknown(bind: str) -> None:
     assert bind in called.err
 
 
-@pytest.mark.parametrize("settings", [{"console_token": "correct-horse"}, PROXY])
+@pytest.mark.parametrize("settings", [{"console_token": "correct-horse-battery"}, PROXY])
 def test_who_knows_its_visitors_may_serve_everybody(settings: dict[str, Any]) -> None:
     """With a token, or with a trusted header, it goes on to the store."""
     assert REACHED_THE_STORE == call("console", "--bind", "0.0.0.0:8081", **NOWHERE, **settings).exit_code
@@ -38,7 +38,7 @@ def test_this_machine_needs_no_token(bind: str) -> None:
 )
 def test_an_address_that_is_none(bind: str) -> None:
     """It says how one is written, also where a token is set."""
-    called = call("console", "--bind", bind, **NOWHERE, console_token="correct-horse")
+    called = call("console", "--bind", bind, **NOWHERE, console_token="correct-horse-battery")
 
     assert (2, True) == (called.exit_code, "127.0.0.1:8081" in called.err), called
 

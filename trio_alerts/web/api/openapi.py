@@ -14,7 +14,7 @@ from trio_alerts.web.api.record_document import RecordDocument
 
 Json = Mapping[str, Any]
 
-ALWAYS = (400, 401, 421, 429, 500, 503)  # whoever asks may get one of these
+ALWAYS = (400, 401, 421, 500, 503)  # whoever asks may get one of these
 CHANGES = (403, 408, 413)
 
 EXAMPLES = {"record_id": "1763251506275-0", "dead_id": "1763251506275-0", "silence_id": "1a2b3c4d"}

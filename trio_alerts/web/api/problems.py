@@ -25,7 +25,6 @@ TITLES: Mapping[int, str] = {
     415: "Unsupported media type",
     421: "Misdirected request",
     422: "Unprocessable content",
-    429: "Too many requests",
     500: "Internal server error",
     503: "Service unavailable",
 }
