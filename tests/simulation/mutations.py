@@ -89,8 +89,15 @@ MUTATIONS = (
     Mutation(
         "a search that people ask for shows what was there a second ago",
         "backends/opensearch/store.py",
-        "        if after is None:\n            await self._refresh()\n",
-        "",
+        "        if after is None or trio",
+        "        if after is not None and trio",
+        test="tests/unit/backends/opensearch/test_refresh.py",
+    ),
+    Mutation(
+        "a page that is turned after a while waits for the next round of refreshes",
+        "backends/opensearch/store.py",
+        "after is None or trio.current_time() - self._searched_at_s > RESTS_AFTER_S",
+        "after is None",
         test="tests/unit/backends/opensearch/test_refresh.py",
     ),
     Mutation(

@@ -106,13 +106,13 @@ async def newest_records(
     """Return at most `limit` matching records, the newest first, or those that follow the place of `after`.
 
     With `most_bytes` fewer, if they are that large together: they end with the search that reaches it. With `count_to`
-    the count of what matches may end there.
+    the count of what matches may end there; with 0, it is that of these records.
 
     Raises:
         Unavailable: The store does not answer.
     """
     found: list[Record] = []
-    size, step = 0, PAGE if most_bytes == math.inf else BOUNDED_PAGE
+    size, more, step = 0, False, PAGE if most_bytes == math.inf else BOUNDED_PAGE
     async for page in Pages[Record](
         lambda last: store.search(wanted, min(step, limit + 1 - len(found)), last or after)
     ):
@@ -121,9 +121,10 @@ async def newest_records(
         size += sum(len(record.body) for record in page)
         if is_last:
             break
-        if len(found) > limit or size >= most_bytes:
-            return Found(found[:limit], await store.count(wanted, count_to), more=True)
-    return Found(found, len(found) if after is None else await store.count(wanted, count_to), more=False)
+        if more := len(found) > limit or size >= most_bytes:
+            break
+    is_counted = count_to == 0 or (after is None and not more)
+    return Found(found[:limit], len(found) if is_counted else await store.count(wanted, count_to), more)
 
 
 async def all_states(store: AlertStore) -> dict[str, State]:

@@ -82,8 +82,8 @@ class RecordFilter:
 class AlertStore(DeploymentKeeper, Protocol):
     """Where records live. Reads by ID are real-time.
 
-    So are `search` (its first page) and `count`, which people ask for, unless OpenSearch forbids us to refresh the
-    index: then they may lag behind by a second, as all other searches may.
+    So is the first page of `search`, which people ask for, unless OpenSearch forbids us to refresh the index: then it
+    may lag behind by a second, as all other searches may.
     """
 
     async def prepare(self) -> None:
@@ -147,7 +147,7 @@ class AlertStore(DeploymentKeeper, Protocol):
         """
 
     async def count(self, wanted: RecordFilter, stop_at: int | None = None) -> int:
-        """Count the matching records, as `search` would find them.
+        """Count the matching records, as the last `search` could find them.
 
         A store for which it takes long may stop at a number.
         """

@@ -28,7 +28,7 @@ from trio_alerts.web.timeline import timeline
 
 SHOWN = 50  # records a page
 MOST_BYTES = 4 * 1024 * 1024  # of a page's records, which are held in memory: it ends early if they are that large
-COUNTED = 10_000  # of what matches: "10,000 or more" is all that a reader needs
+COUNTED = 1_000  # of what matches: "1,000 or more" is all that a reader needs
 RELATED = 10
 LONGEST_ID = 512  # bytes, as OpenSearch takes them
 USUAL = ("title", "view", "scope", "since")  # the filters that are always there; the others unfold
@@ -54,7 +54,9 @@ class RecordPages:
         now = dt.datetime.now(dt.UTC)
         # At a time: on a large store each of them takes as long as the other.
         found, counts = await both(
-            lambda: newest_records(store, query.wanted, SHOWN, query.behind, MOST_BYTES, COUNTED),
+            lambda: newest_records(
+                store, query.wanted, SHOWN, query.behind, MOST_BYTES, COUNTED if query.is_narrowed else 0
+            ),
             partial(store.counts, now),
         )
         return self._renderer.page(

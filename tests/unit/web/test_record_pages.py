@@ -118,6 +118,19 @@ async def test_many_are_not_counted_to_the_last(monkeypatch: pytest.MonkeyPatch)
     assert "2 or more records match" in await page_of(site, "/?state=failed")
 
 
+async def test_what_is_not_shown_is_not_counted(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A page without a filter says how many records there are by their states, on every page."""
+    monkeypatch.setattr(record_pages, "SHOWN", 2)
+    site = Site()
+    for number in range(1, 6):
+        site.put(number, FAILED)
+    await page_of(site, _next(await page_of(site, "/")))
+    assert [] == site.store.called("count")
+
+    await page_of(site, "/?state=failed")
+    assert 1 == len(site.store.called("count"))
+
+
 async def test_nothing_found_says_so() -> None:
     """An empty store and a filter without a match are different things."""
     site = Site()

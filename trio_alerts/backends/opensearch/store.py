@@ -6,6 +6,7 @@ the index at once: an index that went bad ends the process within a second, not 
 
 import datetime as dt
 import itertools
+import math
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from typing import Any, TypeVar
@@ -27,7 +28,7 @@ from trio_alerts.backends.opensearch.documents import (
     search_documents,
 )
 from trio_alerts.backends.opensearch.guard import SchemaGuard
-from trio_alerts.backends.opensearch.mapping import SEARCH_PAGE, IndexSpec
+from trio_alerts.backends.opensearch.mapping import IDLE_AFTER_S, SEARCH_PAGE, IndexSpec
 from trio_alerts.backends.readable import due_record, readable_records
 from trio_alerts.batcher import Batcher
 from trio_alerts.errors import RefusedContent, SchemaError, Unavailable
@@ -39,6 +40,7 @@ from trio_alerts.settings.settings import Settings
 MAX_BULK_ITEMS = 500  # 40 to 100 ms of a small server's work: what a lone write may have to wait for
 MAX_BULK_BYTES = 5 * 1024 * 1024  # far below the 100 MB that OpenSearch takes, and what proxies in front of it take
 BULKS = 2  # while OpenSearch works on one, the next is written and the last one read
+RESTS_AFTER_S = IDLE_AFTER_S / 2  # without a search: then the next one would wait up to a second for a refresh
 LOOK_PAUSE_S = 1.0  # an outage makes the guard look this often, whatever the number of writes that meet it
 
 T = TypeVar("T")
@@ -74,6 +76,7 @@ class OpenSearchStore:
         self.deployment = guard.deployment
         self.keep_deployment, self.replace_deployment = guard.keep_deployment, guard.replace_deployment
         self._suspicion = trio.Event()
+        self._searched_at_s = -math.inf
         self.writes = Batcher[BulkWrite, Stored | Conflict](
             self._flush,
             max_items=MAX_BULK_ITEMS,
@@ -118,8 +121,9 @@ class OpenSearchStore:
         # Records of a release that wrote no `entry_order` come after all others, the highest ID, as a string, first.
         records: list[Record] = []
         position: Sequence[Any] = () if after is None else (after.fields().get("entry_order"), after.id)
-        if after is None:
+        if after is None or trio.current_time() - self._searched_at_s > RESTS_AFTER_S:
             await self._refresh()
+        self._searched_at_s = trio.current_time()
         while len(records) < count:
             size = min(count - len(records), SEARCH_PAGE)
             found = await self._page(queries.search(wanted, position), size, queries.NEWEST_FIRST, position)
@@ -130,7 +134,6 @@ class OpenSearchStore:
         return records
 
     async def count(self, wanted: RecordFilter, stop_at: int | None = None) -> int:  # noqa: ARG002 - it is quick here
-        await self._refresh()
         found = await self._aggregate({"found": {"filter": queries.search(wanted)}}, queries.CountAnswer)
         return found.found.doc_count
 
