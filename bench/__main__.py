@@ -1,4 +1,4 @@
-"""`python -m bench`: the table of claims. `python -m bench run …`: single runs. Exit code 5: a run is void."""
+"""`python -m bench`: the table of claims. `… run`: single runs. `… console`: its pages. Exit code 5: a run is void."""
 
 import argparse
 import contextlib
@@ -9,12 +9,13 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from bench.claims import RUNS, claims
+from bench.console import RECORDS, visit
 from bench.delays import parse_delay
 from bench.limited import run_limited
-from bench.places import JAVA_OPTIONS
+from bench.places import JAVA_OPTIONS, StoreKind
 from bench.plan import Plan, RunResult, VoidRunError
 from bench.processes import MODULES, ROOT
-from bench.report import in_turns, show_beside, show_claims, show_runs, write
+from bench.report import in_turns, show_beside, show_claims, show_runs, show_visits, write
 from bench.run import run
 from tests.support.servers import OpenSearchServer, UnavailableError
 
@@ -25,24 +26,31 @@ CANNOT = 4
 def main() -> int:
     """Do what the command line says; return the exit code."""
     options = _arguments()
-    plans = {"run": _plan(options)} if options.command == "run" else options.only
-    load_before = os.getloadavg()[0]
-    every: list[dict[str, RunResult]] = []
     try:
-        with _server(plans.values()) as opensearch:
-            for number in range(options.repeat):
-                done: dict[str, RunResult] = {}
-                for name, plan in in_turns(plans, options.beside, number):
-                    print(f"{name}: {plan} ...", file=sys.stderr, flush=True)
-                    done[name] = (run if plan.limit is None else run_limited)(plan, opensearch)
-                    print(f"  {done[name].ledger}", file=sys.stderr)
-                every.append(done)
+        if options.command == "console":
+            _visit_console(options)
+            return 0
+        return _measure(options)
     except VoidRunError as fault:
         print(f"VOID: {fault}", file=sys.stderr)
         return VOID
     except UnavailableError as fault:
         print(fault, file=sys.stderr)
         return CANNOT
+
+
+def _measure(options: argparse.Namespace) -> int:
+    plans = {"run": _plan(options)} if options.command == "run" else options.only
+    load_before = os.getloadavg()[0]
+    every: list[dict[str, RunResult]] = []
+    with _server(plans.values()) as opensearch:
+        for number in range(options.repeat):
+            done: dict[str, RunResult] = {}
+            for name, plan in in_turns(plans, options.beside, number):
+                print(f"{name}: {plan} ...", file=sys.stderr, flush=True)
+                done[name] = (run if plan.limit is None else run_limited)(plan, opensearch)
+                print(f"  {done[name].ledger}", file=sys.stderr)
+            every.append(done)
     runs = {name: [done[name] for done in every] for name in every[0]}
     show_runs(runs)
     if options.beside is not None:
@@ -52,6 +60,15 @@ def main() -> int:
         command = shlex.join(["python", "-m", "bench", *sys.argv[1:]])
         write(options.results, command, load_before, runs, claimed)
     return 0
+
+
+def _visit_console(options: argparse.Namespace) -> None:
+    trees = [ROOT] if options.beside is None else [ROOT, options.beside.resolve()]
+    stores: list[StoreKind] = ["sqlite", "opensearch"] if options.store is None else [options.store]
+    for store in stores:
+        print(f"console: {store}, {options.records:,} records ...", file=sys.stderr, flush=True)
+        with contextlib.nullcontext() if store == "sqlite" else OpenSearchServer(java_options=JAVA_OPTIONS) as server:
+            show_visits(store, visit(store, server, options.records, trees, options.repeat))
 
 
 def _arguments() -> argparse.Namespace:
@@ -84,6 +101,12 @@ def _arguments() -> argparse.Namespace:
     one.add_argument("--limit", type=float, help="the channel takes so many a second; needs --rate, not --store none")
     one.add_argument("--rate", type=float, help="alerts a second on a schedule; without it, a backlog")
     one.add_argument("--set", action="append", default=[], metavar="NAME=VALUE", help="a setting of the program")
+    console = commands.add_parser("console", help="every page over many records, while alerts arrive")
+    console.set_defaults(command="console", repeat=3)
+    console.add_argument("--store", choices=["sqlite", "opensearch"], help="only this one")
+    console.add_argument("--records", type=int, default=RECORDS, help="that are there (default: %(default)s)")
+    console.add_argument("--repeat", type=int, default=argparse.SUPPRESS, help="how often each page is visited (3)")
+    console.add_argument("--beside", type=Path, default=argparse.SUPPRESS, help="another checkout, visited in turns")
     options = parser.parse_args()
     if options.command == "claims" and options.results is None and options.only is RUNS and options.beside is None:
         options.results = ROOT / "bench" / "results"

@@ -15,6 +15,7 @@ from rich.console import Console
 from rich.table import Table
 
 from bench.claims import MB, Claim, Results
+from bench.console import Visits
 from bench.plan import Plan, RunResult
 from bench.plot import bars, shown
 
@@ -69,6 +70,23 @@ def show_beside(runs: Mapping[str, Sequence[RunResult]]) -> None:
                 ratios = ", ".join(f"{mine / other:.3f}" for mine, other in zip(ours, theirs, strict=True))
                 ratio = statistics.median(ours) / statistics.median(theirs)
                 _console().print(f"{name}: {what} {ratio:.3f} times that of the other checkout (each: {ratios})")
+
+
+def show_visits(store: str, visits: Visits) -> None:
+    """Print how long each page took, the slowest first; with another checkout, how long it took there and the ratio."""
+    table = Table(title=f"console: {store}", title_justify="left")
+    table.add_column("page")
+    for name in ("p50 ms", "max ms", *(("other p50", "other max", "ratio") if len(visits.pages) > 1 else ())):
+        table.add_column(name, justify="right")
+    for name in sorted(visits.pages[0], key=lambda name: -statistics.median(visits.pages[0][name])):
+        each = [one[name] for one in visits.pages]
+        medians = [statistics.median(took_s) for took_s in each]
+        cells = [f"{s * 1000:.0f}" for p50, took_s in zip(medians, each, strict=True) for s in (p50, max(took_s))]
+        table.add_row(name, *cells, *(f"{medians[0] / other:.2f}" for other in medians[1:]))
+    _console().print(table)
+    for what, one in (("alone", visits.alone), ("while pages are visited", visits.watched)):
+        p50, p99, most = (shown(s * 1000) for s in (one.p50_s, one.p99_s, one.max_s))
+        _console().print(f"alerts {what}: p50 {p50} ms, p99 {p99} ms, max {most} ms")
 
 
 def show_claims(claims: Sequence[Claim], repetitions: Sequence[Results]) -> list[dict[str, Any]]:

@@ -3,7 +3,7 @@
 import secrets
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -91,14 +91,20 @@ class Stage:
             wait_a_moment()
 
     def balance(
-        self, emitted: Sequence[str], received: Sequence[ReceiverReport], reports: Sequence[WorkerReport], log: str
+        self,
+        emitted: Sequence[str],
+        received: Sequence[ReceiverReport],
+        reports: Sequence[WorkerReport],
+        log: str,
+        filled: Collection[str] = (),
     ) -> str:
-        """Make the account of the run, and say it in a sentence.
+        """Make the account of the run, and say it in a sentence; `filled` are records that were there before it.
 
         Raises:
             VoidRunError: It does not balance.
         """
-        recorded = self.place.delivered_ids() + [one for report in reports for one in report.remembered]
+        recorded = [one for one in self.place.delivered_ids() if one not in filled]
+        recorded += [one for report in reports for one in report.remembered]
         accepted = [one for report in received for one in report.ids]
         duplicates = sum(report.duplicates for report in received)
         if faults := faults_of(emitted, accepted, recorded, duplicates=duplicates, pending=self.stream.pending()):
