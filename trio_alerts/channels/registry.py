@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from trio_alerts.ports.channel import ConfiguredChannel
 from trio_alerts.settings.kinds import choice
 from trio_alerts.settings.settings import ChannelSettings
+from trio_alerts.text import did_you_mean
 
 if TYPE_CHECKING:
     from trio_alerts.http.transport import TrioTransport
@@ -41,7 +42,7 @@ def load_kind(name: str) -> ChannelKind:
         ValueError: There is no such kind.
     """
     if name not in KINDS:
-        raise ValueError(f"it must be {choice(*KINDS).allowed}")
+        raise ValueError(f"it must be {choice(*KINDS).allowed}{did_you_mean(str(name), KINDS)}")
     kind: ChannelKind = import_module(f"trio_alerts.channels.{name}").KIND
     return kind
 

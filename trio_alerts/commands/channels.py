@@ -102,7 +102,9 @@ def _report(trial: Trial, *, as_json: bool) -> int:
         )
         return 0 if accepted else 1
     lines = [one_line(line) for line in trial.request.split("\n")]
-    answer = " ".join(str(one) for one in (outcome.status, one_line(outcome.answer)) if one)
+    status, answer = str(outcome.status or ""), one_line(outcome.answer)
+    if not answer.startswith(status):  # a mail server's answer does
+        answer = f"{status} {answer}".rstrip()
     sys.stdout.write("request:\n" + "".join(f"  {line}\n" for line in lines))
     sys.stdout.write(f"answer:\n  {answer or 'none'}\n")
     if outcome.reference:

@@ -19,6 +19,7 @@ from trio_alerts.pages import Pages
 from trio_alerts.ports.silences import Silence, Silences
 from trio_alerts.ports.store import AlertStore, RecordFilter
 from trio_alerts.routing.matchers import Matcher, parse_matcher
+from trio_alerts.routing.proof import can_all_match
 from trio_alerts.routing.silences import STALE_AFTER_S, all_match
 
 MOST = 1_000  # active at a time: each alert is compared with all of them
@@ -26,6 +27,7 @@ LONGEST_WHY = 2_000  # characters: it goes into every record that is kept back
 KEPT = dt.timedelta(days=30)  # after its end, for `silence list --all`
 PREVIEWED = dt.timedelta(hours=24)
 PAGE = 500  # records a search
+NO_ALERT_MATCHES = "no alert can match all of these; where one of several values will do, write FIELD in [VALUE, VALUE]"
 SHOWN = 5  # examples: enough to recognise what matches
 
 
@@ -66,7 +68,8 @@ def matchers_of(texts: Sequence[str], *, all_alerts: bool) -> tuple[Matcher, ...
     """Read the matchers of a silence.
 
     Raises:
-        SettingsError: One of them cannot be read; or there is none, and not every alert is meant; or both.
+        SettingsError: One of them cannot be read; or no alert can match them all; or there is none, and not every alert
+            is meant; or both.
     """
     if bool(texts) == all_alerts:
         raise SettingsError(
@@ -75,9 +78,12 @@ def matchers_of(texts: Sequence[str], *, all_alerts: bool) -> tuple[Matcher, ...
             else "say which alerts, as in `silence add 'view = Lending'`; --all-alerts silences every one"
         )
     try:
-        return tuple(map(parse_matcher, texts))
+        matchers = tuple(map(parse_matcher, texts))
     except ValueError as fault:
         raise SettingsError(str(fault)) from None
+    if not can_all_match(matchers):
+        raise SettingsError(NO_ALERT_MATCHES)
+    return matchers
 
 
 async def add_silence(

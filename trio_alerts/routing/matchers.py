@@ -183,7 +183,7 @@ def _field(written: str) -> str:
 def _check_field(field: str) -> None:
     if not (field in MATCH_FIELDS or (field.startswith(LABEL) and is_possible(field, ""))):
         hint = "" if field.startswith(LABEL) else did_you_mean(field, (*MATCH_FIELDS, LABEL), repr)
-        raise ValueError(f"cannot ask for {field!r}{hint}")
+        raise ValueError(f"there is no field {field!r} to match{hint or '; a label is written labels.NAME'}")
 
 
 def _one_value(text: str) -> Sequence[Token]:
@@ -264,5 +264,6 @@ def _words(field: str, glob: Glob) -> set[str]:
 
 def _checked(field: str, value: str) -> str:
     if not (is_possible(field, value) or (value == "" and can_be_absent(field))):
-        raise ValueError(f"no alert has the {field} {value!r}{did_you_mean(value, WORDS.get(field, ()), repr)}")
+        known = f"; it is one of {', '.join(WORDS[field])}" if field in WORDS else ""
+        raise ValueError(f"no alert has the {field} {value!r}{known}")
     return value

@@ -15,7 +15,7 @@ from functools import reduce
 from itertools import count
 from operator import and_, or_
 
-from trio_alerts.routing.matchers import WORDS, can_be_absent, is_possible
+from trio_alerts.routing.matchers import WORDS, Matcher, can_be_absent, is_possible
 from trio_alerts.routing.route import Route
 from trio_alerts.routing.windows import Window, representative_times
 from trio_alerts.routing.witnesses import TooManyCases, witnesses
@@ -62,6 +62,16 @@ def prove(routes: Sequence[Route], since: dt.datetime) -> Proof:
     except TooManyCases:
         return _unproven(routes)
     return Proof((*_holes(reached), *_dead(routes, reached)), tuple(_lone_channels(routes, critical)))
+
+
+def can_all_match(matchers: Sequence[Matcher]) -> bool:
+    """Say whether there can be an alert that all of these match; what takes too long to find out counts as yes."""
+    route = Route("", tuple(matchers), (), (), continues=False)
+    fields = {matcher.field for matcher in matchers}
+    try:
+        return all(any(cell.routes for cell in _cells(field, [route], _values(field, [route]))) for field in fields)
+    except TooManyCases:
+        return True
 
 
 def _values(field: str, routes: Sequence[Route]) -> Iterator[str | None]:

@@ -58,7 +58,7 @@ def parse_window(table: Mapping[str, object]) -> Window:
     """
     for key in table:
         if key not in KEYS:
-            raise ValueError(f"there is no {key!r} in a window{did_you_mean(key, KEYS, repr)}")
+            raise ValueError(f"there is no {key!r} in a window; it takes {', '.join(KEYS)}")
     start, end = _minute(table.get("from", "00:00"), "from"), _minute(table.get("to", "24:00"), "to")
     if start in (end, _DAY_MINUTES):
         raise ValueError("it never opens: `from` must differ from `to` and be before 24:00; for all day leave both out")
@@ -101,7 +101,7 @@ def _clock_changes(zone: ZoneInfo, since: dt.datetime) -> Iterator[dt.datetime]:
 def _minute(value: object, key: str) -> int:
     time = re.fullmatch(r"([01][0-9]|2[0-3]):([0-5][0-9])|24:00", value) if isinstance(value, str) else None
     if time is None:
-        raise ValueError(f'`{key}` must be a time from "00:00" to "24:00", not {value!r}')
+        raise ValueError(f'`{key}` must be a time from "00:00" to "24:00", not {str(value)!r}')
     return int(time[1]) * 60 + int(time[2]) if time[1] else _DAY_MINUTES
 
 

@@ -194,6 +194,8 @@ def _channels(
         keys = _keys(table, its_settings, place, problems)
         if keys is not None:
             yield its_settings(**{"in_doubt_policy": policy, **keys})
+        elif "kind" not in table:
+            problems[-1] += f"; without kind it is a {DEFAULT_KIND}"
 
 
 def _routes(tables: object, where: str, problems: list[str]) -> Iterator[RouteSettings]:
@@ -285,7 +287,12 @@ def _contradictions_of_channels(settings: Settings) -> Iterator[tuple[set[str], 
     for name, count in names.items():
         if count > 1:
             by_url = settings.webhook_url is not None and name == "webhook"
-            yield set(), f"{count} channels are named {name!r}" + " (webhook_url makes one of them)" * by_url
-    for alias, count in Counter(alias for channel in settings.channels for alias in channel.aliases).items():
-        if alias in names or count > 1:
-            yield set(), f"the alias {alias!r} is the name or the alias of another channel"
+            which = " (webhook_url makes one of them)" * by_url
+            yield set(), f"{count} channels are named {name!r}{which}; each needs a name of its own"
+    owners: dict[str, str] = {name: name for name in names}
+    for channel in settings.channels:
+        for alias in channel.aliases:
+            other = owners.setdefault(alias, channel.name)
+            if alias in names or other != channel.name:
+                whose = "its own name" if other == channel.name else f"a name of channel {other!r}, too"
+                yield set(), f"channel {channel.name!r}: the alias {alias!r} is {whose}; remove it"

@@ -26,7 +26,8 @@ IN_CHANNELS = {
     CHANNEL + 'url = "ftp://hooks.example/S3CR3T"': "unknown scheme",
     CHANNEL + 'token_file = "/no/such/file"\nkind = "slack"\nroom = "r"': "/no/such/file",
     CHANNELS + CHANNEL + 'url = "https://hooks.example/S3CR3T"': "2 channels are named 'pager'",
-    CHANNELS + 'aliases = ["pager"]': "pager",
+    CHANNELS + 'aliases = ["pager"]': "the alias 'pager' is a name of channel 'pager', too",
+    CHANNEL + 'token = "xoxb-S3CR3T"\nurl = "https://h"': "token: there is no such setting; without kind it is",
 }
 IN_ROUTES = {
     ROUTE + 'matchers = ["mood = bad"]\n' + REST: "mood",

@@ -105,6 +105,8 @@ def test_every_alert_can_be_silenced_if_it_is_meant(world: SimpleNamespace) -> N
         (["add", "view = a", "--for", "2h"], "say why"),
         (["add", "view = a", "--for", "2h", "--why", "  "], "say why"),
         (["add", "mood = bad", "--for", "2h", "--why", "x"], "mood"),
+        (["add", "severity = low", "severity = high", "--for", "2h", "--why", "x"], "no alert can match all of these"),
+        (["preview", 'view = "a*"', "view != a", 'view != "a?*"'], "write FIELD in [VALUE, VALUE]"),
         (["list", "view = a"], "`silence list` does not take MATCHER"),
         (["end"], "name one silence"),
         (["end", "1", "2"], "name one silence"),

@@ -176,11 +176,11 @@ REST = route("rest", channels=("page", "chat"))
         ([route("r", {"scope": ("a",)}, ("zzz",)), REST], "route 'r' (number 1): there is no channel 'zzz'"),
         ([route("r", {"scope": ("a",)}), REST], "route 'r' (number 1): it leads nowhere"),
         ([route("r", {"scope": ("a",)}, ("page",), suppress=True), REST], "keep one of them"),
-        ([route("r", {"scop": ("a",)}, ("page",)), REST], "match: cannot ask for 'scop' (did you mean 'scope'?)"),
-        ([route("r", {"title": ("a",)}, ("page",)), REST], "match: cannot ask for 'title'"),
-        ([route("r", {"label.team": ("a",)}, ("page",)), REST], "'label.team' (did you mean 'labels.'?)"),
-        ([route("r", {"labels.": ("a",)}, ("page",)), REST], "match: cannot ask for 'labels.'"),
-        ([route("r", {"delivery.state": ("a",)}, ("page",)), REST], "match: cannot ask for 'delivery.state'"),
+        ([route("r", {"scop": ("a",)}, ("page",)), REST], "no field 'scop' to match (did you mean"),
+        ([route("r", {"title": ("a",)}, ("page",)), REST], "match: there is no field 'title' to match"),
+        ([route("r", {"label.team": ("a",)}, ("page",)), REST], "'label.team' to match (did you mean 'labels.'?)"),
+        ([route("r", {"labels.": ("a",)}, ("page",)), REST], "match: there is no field 'labels.' to match"),
+        ([route("r", {"delivery.state": ("a",)}, ("page",)), REST], "no field 'delivery.state' to match"),
         ([route("r", {"severity": ("hihg",)}, ("page",)), REST], "no alert has the severity 'hihg'"),
         ([route("r", {"severity": (">=severe",)}, ("page",)), REST], "no alert has the severity 'severe'"),
         ([route("r", {"severity": (">high",)}, ("page",)), REST], "no alert has the severity '>high'"),
@@ -193,7 +193,7 @@ REST = route("rest", channels=("page", "chat"))
             [route("r", None, ("page",), "view = a", "view != a"), REST],
             "route 'r' (number 1): it is never reached: no alert meets its conditions",
         ),
-        ([route("r", None, ("page",), "scop = a"), REST], "'scop = a': cannot ask for 'scop' (did you mean 'scope'?)"),
+        ([route("r", None, ("page",), "scop = a"), REST], "'scop = a': there is no field 'scop'"),
         (
             [route("r", None, ("page",), active=({"tz": "Europe/Zurch"},)), REST],
             "active: there is no time zone 'Europe",
@@ -224,8 +224,8 @@ def test_all_problems_are_named_at_once() -> None:
 
     assert [
         "route 'a' (number 1): there is no channel 'pagr' (did you mean 'page'?)",
-        "route 'a' (number 1): match: cannot ask for 'vew' (did you mean 'view'?)",
-        "route 'a' (number 1): match: no alert has the severity 'x'",
+        "route 'a' (number 1): match: there is no field 'vew' to match (did you mean 'view'?)",
+        "route 'a' (number 1): match: no alert has the severity 'x'; it is one of info, low, medium, high, critical",
     ] == str(caught.value).splitlines()
 
 

@@ -57,7 +57,7 @@ def test_a_window_goes_by_the_clock_on_the_wall(window: Mapping[str, object], ti
         ({"days": [1]}, "neither a day nor a range"),
         ({"from": "8:00"}, '`from` must be a time from "00:00" to "24:00", not \'8:00\''),
         ({"to": 18}, "`to` must be a time"),
-        ({"form": "08:00"}, "there is no 'form' in a window (did you mean 'from'?)"),
+        ({"form": "08:00"}, "there is no 'form' in a window; it takes days, from, to, tz"),
         ({"tz": "Europe/Zurch"}, "there is no time zone 'Europe/Zurch' (did you mean 'Europe/Zurich'?)"),
         ({"tz": "Europe"}, "there is no time zone 'Europe'"),
         ({"tz": "../../etc/passwd"}, "there is no time zone '../../etc/passwd'"),

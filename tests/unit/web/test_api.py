@@ -209,6 +209,8 @@ DEEP = b'{"matchers":' + b"[" * 200_000
         ("POST", "/records/1-0/resolve", {}, 422, "wrong-body", ["resolution"]),
         ("POST", "/silences", {"json": SILENCE | {"matchers": ["view = a", "x", "y"]}}, 422, "wrong-body",
          ["matchers[1]", "matchers[2]"]),
+        ("POST", "/silences", {"json": SILENCE | {"matchers": ["view = a", "view = b"]}}, 422, "wrong-body",
+            ["matchers"]),
         ("POST", "/silences", {"json": SILENCE | {"all_alerts": True}}, 422, "wrong-body", ["matchers"]),
         ("POST", "/silences", {"json": SILENCE | {"for": "2 hours"}}, 422, "wrong-body", ["for"]),
         ("POST", "/silences", {"json": SILENCE | {"until": "2030-01-01T00:00:00Z"}}, 422, "wrong-body", ["until"]),

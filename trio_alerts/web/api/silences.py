@@ -9,6 +9,7 @@ from msgspec import Meta, Struct
 from trio_alerts.exact_json import Timestamp
 from trio_alerts.operations.silences import (
     LONGEST_WHY,
+    NO_ALERT_MATCHES,
     ListedSilence,
     Preview,
     add_silence,
@@ -18,6 +19,7 @@ from trio_alerts.operations.silences import (
     preview,
 )
 from trio_alerts.routing.matchers import Matcher, parse_matcher
+from trio_alerts.routing.proof import can_all_match
 from trio_alerts.times import duration
 from trio_alerts.web.api.endpoint import Call, Endpoint
 from trio_alerts.web.api.parts import Parameter, flag, wrong_body
@@ -92,6 +94,8 @@ def _matchers(wanted: PreviewRequest | SilenceRequest) -> list[Matcher]:
             matchers.append(parse_matcher(text))
         except ValueError as fault:
             wrong.append(WrongPart(f"matchers[{number}]", str(fault)))
+    if not wrong and not can_all_match(matchers):
+        wrong.append(WrongPart("matchers", NO_ALERT_MATCHES))
     if wrong:
         raise wrong_body(wrong)
     return matchers
