@@ -31,6 +31,7 @@ from trio_alerts.record import Record
 MAX_BATCH_ITEMS = 1024  # about 20 ms of work: what a lone write may have to wait for
 MAX_BATCH_BYTES = 8 * 1024 * 1024
 READERS = 4  # a long search leaves room for reads by ID
+LATE_S = 1.0  # how late a busy machine may be with what the work itself says when its time is up
 # A transaction gives up the interpreter lock a few times, and beside a busy loop each way back takes up to this long.
 # With Python's own 5 ms it would take twice as long in all.
 SWITCH_INTERVAL_S = 0.0001
@@ -160,7 +161,7 @@ class SqliteStore:
         path, timeout_s = self._database.path, self._database.timeout_s
         try:
             # The work gives up by itself after `timeout_s`, with a better reason.
-            with trio.fail_after(within_s or timeout_s * 1.5):
+            with trio.fail_after(within_s or timeout_s + max(timeout_s / 2, LATE_S)):
                 return await to_thread.run_sync(work, abandon_on_cancel=True, limiter=limiter)
         except trio.TooSlowError:
             raise Unavailable(f"SQLite store {path}: no answer within {timeout_s:g} s") from None

@@ -4,6 +4,7 @@ import os
 import sqlite3
 import subprocess
 import sys
+import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
 from functools import partial
@@ -338,8 +339,17 @@ async def test_a_read_only_database_refuses_to_prepare(path: Path) -> None:
             await store.prepare()
 
 
-async def test_a_database_that_stays_locked_stops_the_start(path: Path) -> None:
-    """Who holds the whole file for longer than the time-out keeps us out, with the reason."""
+async def test_a_database_that_stays_locked_stops_the_start(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Who holds the whole file for longer than the time-out keeps us out, with the reason, however busy the machine."""
+    look = SqliteDatabase.open
+
+    def late(database: SqliteDatabase) -> None:
+        try:
+            look(database)
+        finally:
+            time.sleep(0.2)
+
+    monkeypatch.setattr(SqliteDatabase, "open", late)
     holder = sqlite3.connect(path, isolation_level=None)
     holder.execute("CREATE TABLE x (y)")
     holder.execute("BEGIN EXCLUSIVE")

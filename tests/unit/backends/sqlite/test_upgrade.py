@@ -12,6 +12,7 @@ import pytest
 from tests.contracts.store import NOW, SECOND
 from tests.unit.backends.sqlite.test_store import ask
 from trio_alerts.backends.sqlite import schema
+from trio_alerts.backends.sqlite import store as sqlite_store
 from trio_alerts.backends.sqlite.database import SqliteDatabase
 from trio_alerts.backends.sqlite.store import open_sqlite_store
 from trio_alerts.errors import SchemaError
@@ -140,6 +141,7 @@ async def test_a_large_one_may_take_longer_than_any_answer(path: Path, monkeypat
         create(connection)
 
     monkeypatch.setattr(schema, "create", slowly)
+    monkeypatch.setattr(sqlite_store, "LATE_S", 0.0)
     async with open_sqlite_store(path, timeout_s=0.1) as store:
         await store.prepare()
         await store.guard()
