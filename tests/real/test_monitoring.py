@@ -1,10 +1,12 @@
 """`http_bind` on real servers: what a scraper and a prober see while processes and servers die."""
 
+import datetime as dt
 import json
 import os
 import shutil
 import signal
 import socket
+import sqlite3
 import subprocess
 import time
 import urllib.error
@@ -18,13 +20,17 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from tests.real.conftest import MakeSite
 from tests.support.obtain import give_up, obtain
-from tests.support.program import Site, children, stop, wait_until
+from tests.support.program import Site, children, happens, stop, wait_until
 from tests.support.servers import ReceiverServer, RedisServer, ValkeyServer
 from tests.support.servers.process import free_port
 from trio_alerts.stop_signals import CHILD
 from trio_alerts.web.families import FAMILIES
-from trio_alerts.web.health import BEAT_BOUND_S
+from trio_alerts.web.health import BEAT_BOUND_S, SLACK_S
 
+MILLISECOND = dt.timedelta(milliseconds=1)  # what times on pages are cut to
+# Time-outs with which /healthz bears a read for 13.5 s, and an alert in a worker's hands for 17 s.
+SHORT = {f"{name}_timeout_s": "0.5" for name in ("connect", "send", "redis", "store")} | {"block_s": "2"}
+HOLD_BOUND_S = 2 * 1.0 + 6 * 0.5 + 4 * 0.5 + SLACK_S
 NAMES = sorted(one.full_name.removesuffix("_total") for one in FAMILIES)
 
 
@@ -89,12 +95,18 @@ def test_counters_survive_their_process_and_an_outage_shows(
         wait_until(lambda: monitor.value("trio_alerts_records", state="delivered") == 401, "the store's figures", site)
         assert 401 == monitor.value("trio_alerts_delivery_latency_seconds_count", severity="high")
 
+        killed_at, killed_s = dt.datetime.now(dt.UTC), time.monotonic()
         own_valkey.kill()
-        stopped_s = time.monotonic()
         wait_until(lambda: not monitor.is_ready(), "not ready", site)
-        assert 10 > time.monotonic() - stopped_s
-        checks = json.loads(monitor.get("/readyz")[1])["checks"]
-        assert {"redis": False, "store": True, "schema": True} == {name: one["ok"] for name, one in checks.items()}
+        assert 10 > time.monotonic() - killed_s
+        status, says = as_json(*monitor.get("/readyz"))
+        redis = says["checks"]["redis"]
+        assert (503, False) == (status, says["ready"])
+        assert {"redis": False, "store": True, "schema": True} == {
+            name: one["ok"] for name, one in says["checks"].items()
+        }
+        assert redis["reason"]
+        assert killed_at - MILLISECOND < dt.datetime.fromisoformat(redis["since"]) < dt.datetime.now(dt.UTC)
         wait_until(lambda: monitor.value("trio_alerts_outage", backend="redis") == 1, "the outage is shown", site)
         assert 200 == monitor.get("/healthz")[0]
         assert 401 == accepted(monitor)
@@ -111,13 +123,50 @@ def test_a_stopped_child_is_named(make_site: MakeSite) -> None:
         numbers = {child: number_of(child) for child in children(parent.pid)}
         stopped = next(child for child, number in numbers.items() if number == "2")
         os.kill(stopped, signal.SIGSTOP)
-        wait_until(lambda: monitor.get("/healthz")[0] == 503, "it is seen", site)
-        status, says = as_json(*monitor.get("/healthz"))
-        (problem,) = says["problems"]
-        assert (503, "worker process 2") == (status, problem["process"])
-        assert problem["problem"].startswith(f"its loop has not turned for {BEAT_BOUND_S:.0f} s")
+        ((name, problem),) = sick(monitor, BEAT_BOUND_S, site)
+        assert "worker process 2" == name
+        assert problem.startswith("its loop has not turned for 1")
         os.kill(stopped, signal.SIGCONT)
         wait_until(lambda: monitor.get("/healthz")[0] == 200, "it goes on", site)
+        assert 0 == stop(parent), site.log()
+
+
+def test_a_worker_that_hangs_is_named(make_site: MakeSite) -> None:
+    """An alert that a worker holds beyond all its time-outs fails /healthz, and nothing else does: its loop turns."""
+    site = make_site(Site, processes="2", fault="before_send:hang", grace_s="0.5", **SHORT)
+    monitor = Monitor(site)
+    with site.running() as parent:
+        wait_until(monitor.is_ready, "ready", site)
+        site.emit()
+        ((name, problem),) = sick(monitor, HOLD_BOUND_S, site)
+        stop(parent)
+    assert name.startswith("worker process ")
+    assert problem.startswith("a worker has held an alert for 1")
+
+
+def test_an_outage_is_no_reason_for_a_restart(
+    make_site: MakeSite, own_valkey: RedisServer, receiver: ReceiverServer
+) -> None:
+    """A Redis that hangs, and a store that takes no write, for longer than any wait may last: /healthz stays 200.
+
+    /readyz names Redis within 10 s. An alert that a worker held all the time goes out in the end.
+    """
+    site = make_site(Site, "own_valkey+sqlite", processes="2", **SHORT)
+    monitor = Monitor(site)
+    with site.running() as parent:
+        wait_until(monitor.is_ready, "ready", site)
+        peer = sqlite3.connect(site.folder / "alerts.db", isolation_level=None)
+        peer.execute("BEGIN IMMEDIATE")
+        site.emit()
+        wait_until(lambda: monitor.value("trio_alerts_outage", backend="store") == 1, "the store takes nothing", site)
+        own_valkey.pause()
+        began_s = time.monotonic()
+        assert happens(lambda: not monitor.is_ready(), 10), site.log()
+        assert not happens(lambda: monitor.get("/healthz")[0] != 200, began_s + HOLD_BOUND_S + 2 - time.monotonic())
+        own_valkey.resume()
+        peer.close()
+        wait_until(lambda: receiver.totals().accepted == 1, "delivered", site)
+        assert 200 == monitor.get("/healthz")[0]
         assert 0 == stop(parent), site.log()
 
 
@@ -172,6 +221,21 @@ def test_prometheus_takes_the_page(make_site: MakeSite, servers: str) -> None:
         give_up("promtool is not installed: apt-get install prometheus")
     checked = subprocess.run([promtool, "check", "metrics"], input=page.encode(), capture_output=True, check=False)
     assert (0, b"") == (checked.returncode, checked.stderr), checked
+
+
+def sick(monitor: Monitor, bound_s: float, site: Site) -> list[tuple[str, str]]:
+    """Wait until /healthz fails, which it may at the bound and must within 5 s of it; return what hangs, and how."""
+    began_s, found = time.monotonic(), list[dict[str, str]]()
+
+    def is_sick() -> bool:
+        status, body = monitor.get("/healthz")
+        if status == 503:
+            found.extend(json.loads(body)["problems"])
+        return status == 503
+
+    wait_until(is_sick, "it is seen", site)
+    assert bound_s - 2 < time.monotonic() - began_s < bound_s + 5
+    return [(one["process"], one["problem"]) for one in found]
 
 
 def families_of(page: str) -> list[str]:
