@@ -125,6 +125,43 @@ async def test_the_gauges_show_what_is_held_and_since_when(
         assert (0, 0) == (cells[LAYOUT.in_flight], cells[LAYOUT.holding_since])
 
 
+async def test_the_gauges_show_a_read_that_does_not_come_back(
+    autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """While one is under way, since when; a read that ends begins anew."""
+    monkeypatch.setattr(pulse, "now_ms", lambda: round(trio.current_time() * 1000))
+    world = World()
+    pipeline = metered(world.pipeline())
+    cells = pipeline.meter.cells
+
+    async def hang(_: int) -> None:
+        await trio.sleep_forever()
+
+    async with world.serving(pipeline):
+        await trio.sleep(60.5)
+        assert 0 <= 60_500 - cells[LAYOUT.reading_since] <= 1000 * (pipeline.settings.block_s + pulse.EVERY_S)
+        monkeypatch.setattr(pipeline.stream, "read", hang)
+        await trio.sleep(60)
+        assert 120_500 - cells[LAYOUT.reading_since] >= 1000 * (60 - pipeline.settings.block_s - pulse.EVERY_S)
+
+
+async def test_the_gauges_show_a_channel_that_fails_and_its_breaker(autojump_clock: MockClock) -> None:
+    """For how long nothing was accepted, and that its alerts wait; both end with an acceptance."""
+    world = World([Retry("503")] * 10, retry_schedule_s=(3600.0,))
+    pipeline = metered(world.pipeline())
+    cells = pipeline.meter.cells
+    async with world.serving(pipeline):
+        for _ in range(10):
+            world.emit()
+            await trio.sleep(0.5)
+        await trio.sleep(4)
+        assert 1 == cells[LAYOUT.open_breakers]
+        assert 7_000 <= cells[LAYOUT.failing_ms] <= 9_000
+        world.emit()
+        await trio.sleep(120)
+        assert (0, 0) == (cells[LAYOUT.open_breakers], cells[LAYOUT.failing_ms])
+
+
 async def test_a_beat_each_second(mock_clock: MockClock, nursery: trio.Nursery) -> None:
     """The loop notes that it turns, long before there is a pipeline."""
     meter = Meter(LAYOUT)
