@@ -2,6 +2,7 @@
 
 import datetime as dt
 import importlib.util
+import json
 import os
 import re
 import signal
@@ -156,6 +157,22 @@ def test_what_is_kept_can_be_looked_at(place: Path) -> None:
     listing = next(line.split() for line in demo.text.splitlines() if "trio_alerts list --store-url" in line)
     listed = subprocess.run([sys.executable, *listing[1:]], capture_output=True, text=True, check=True)
     assert 1 + 30 == len(listed.stdout.splitlines())  # a line of headings
+
+
+def test_json_is_the_ledger_and_nothing_else(place: Path) -> None:
+    """One object on standard output; the show is on standard error."""
+    done = subprocess.run(
+        [*COMMAND, "--json", "--alerts", "30", "--no-kill"],
+        env={**os.environ, "TMPDIR": str(place), "COLUMNS": "80"},
+        capture_output=True,
+        check=False,
+        timeout=ENDS_WITHIN_S,
+    )
+    assert (0, 1) == (done.returncode, done.stdout.count(b"\n")), done
+    ledger = json.loads(done.stdout)
+    assert (True, [], 35, 5) == tuple(ledger[name] for name in ("balanced", "faults", "emitted", "quarantined"))
+    assert 30 == sum(ledger["records"].values())
+    assert b"worker-1 started" in done.stderr
 
 
 @pytest.mark.parametrize(("number", "exit_code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129)])
