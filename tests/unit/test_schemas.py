@@ -1,6 +1,7 @@
 """What `schema` prints accepts what the program accepts and refuses what it refuses, as another validator judges."""
 
 import tomllib
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from tests.support.examples import CONFIGS, FOLDER
 from trio_alerts.channels.registry import KINDS, channel_settings
 from trio_alerts.errors import ParseFault, SettingsError
 from trio_alerts.event import AlertEvent, Risk, parse_event
+from trio_alerts.routing.windows import KEYS, parse_window
 from trio_alerts.settings.settings import RouteSettings, Settings
 from trio_alerts.settings.sources import load_settings
 from trio_alerts.settings.tables import describe
@@ -193,3 +195,36 @@ def test_both_refuse_settings(text: str, settings: jsonschema_rs.Draft202012Vali
     with pytest.raises(SettingsError):
         load_settings({}, {}, path, channel_settings)
     assert not settings.is_valid(tomllib.loads(text))
+
+
+def test_a_window_has_its_keys_and_their_meanings() -> None:
+    """An editor offers and explains what `routing/` reads."""
+    window = printed("settings")["properties"]["routes"]["items"]["properties"]["active"]["items"]
+    assert {name: f"{meaning} Default: {default}." for name, (default, meaning) in KEYS.items()} == {
+        name: one["description"] for name, one in window["properties"].items()
+    }
+
+
+@pytest.mark.parametrize(
+    ("window", "is_one"),
+    [
+        ({}, True),
+        ({"days": ["mon-fri", "sun"], "from": "08:00", "to": "24:00", "tz": "Europe/Zurich"}, True),
+        ({"form": "08:00"}, False),
+        ({"from": "8:00"}, False),
+        ({"from": "24:00"}, False),
+        ({"from": "00:00", "to": "23:60"}, False),
+        ({"days": []}, False),
+        ({"days": "mon"}, False),
+        ({"days": ["monday"]}, False),
+        ({"days": ["mon-tue-wed"]}, False),
+        ({"tz": 1}, False),
+    ],
+)
+def test_both_judge_windows_alike(
+    window: dict[str, Any], is_one: bool, settings: jsonschema_rs.Draft202012Validator
+) -> None:
+    """A wrong key, a time or a day that is none."""
+    with nullcontext() if is_one else pytest.raises(ValueError):  # noqa: PT011 - the schema gives no reason
+        parse_window(window)
+    assert is_one == settings.is_valid({"routes": [{"active": [window], "suppress": True}]})

@@ -9,14 +9,16 @@ from trio_alerts.channels.registry import KINDS, channel_settings
 from trio_alerts.commands.command import Command
 from trio_alerts.commands.output import print_json
 from trio_alerts.event_schema import event_schema
+from trio_alerts.routing.windows import window_schema
 from trio_alerts.settings.json_schema import settings_schema
 from trio_alerts.settings.settings import Settings
 
 
 def _execute(arguments: argparse.Namespace, _: Settings) -> int:
-    schema = (
-        event_schema() if arguments.of == "event" else settings_schema((kind, channel_settings(kind)) for kind in KINDS)
-    )
+    if arguments.of == "event":
+        schema = event_schema()
+    else:
+        schema = settings_schema(((kind, channel_settings(kind)) for kind in KINDS), window_schema())
     if arguments.json:
         print_json(schema)
     else:

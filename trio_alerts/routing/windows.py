@@ -17,6 +17,13 @@ KEYS = {
     "to": ("24:00", "When it closes; a time before `from` is one of the next day."),
     "tz": ("UTC", "Whose wall clock: a zone of the IANA time zone database, such as `Europe/Zurich`."),
 }
+_DAY, _MINUTE = f"({'|'.join(DAYS)})", "([01][0-9]|2[0-3]):[0-5][0-9]"
+_SHAPES: Mapping[str, Mapping[str, object]] = {
+    "days": {"type": "array", "items": {"type": "string", "pattern": f"^{_DAY}(-{_DAY})?$"}, "minItems": 1},
+    "from": {"type": "string", "pattern": f"^{_MINUTE}$"},
+    "to": {"type": "string", "pattern": f"^({_MINUTE}|24:00)$"},
+    "tz": {"type": "string"},
+}
 # A year has every meeting of two zones' clock changes; they are made at full or half hours.
 _SAMPLED_DAYS = 366
 _CHANGES_EVERY = dt.timedelta(minutes=30)
@@ -66,6 +73,15 @@ def parse_window(table: Mapping[str, object]) -> Window:
     if not isinstance(days, list) or not days:
         raise ValueError('it never opens: `days` must be a list of days, such as ["mon-fri", "sun"]')
     return Window(frozenset(day for one in days for day in _days(one)), start, end, _zone(table.get("tz", "UTC")))
+
+
+def window_schema() -> dict[str, object]:
+    """Return the JSON Schema of a window. It knows no time zones, and not that a window must open."""
+    keys = {
+        name: {"description": f"{meaning} Default: {default}.", **_SHAPES[name]}
+        for name, (default, meaning) in KEYS.items()
+    }
+    return {"type": "object", "properties": keys, "additionalProperties": False}
 
 
 def representative_times(windows: Iterable[Window], since: dt.datetime) -> Iterator[dt.datetime]:

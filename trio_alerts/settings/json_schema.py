@@ -1,6 +1,6 @@
 """The JSON Schema of the file of settings, for editors: made from what the settings say of themselves. Pure."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from trio_alerts.event_schema import DIALECT
@@ -8,16 +8,18 @@ from trio_alerts.settings.settings import DEFAULT_KIND, ChannelSettings, RouteSe
 from trio_alerts.settings.tables import Setting, describe
 
 
-def settings_schema(kinds: Iterable[tuple[str, type[ChannelSettings]]]) -> dict[str, Any]:
+def settings_schema(kinds: Iterable[tuple[str, type[ChannelSettings]]], window: Mapping[str, object]) -> dict[str, Any]:
     """Return the schema. It sees each value; what does not go together, and what is not there, `check` finds.
 
     Args:
         kinds: The kinds of channels, and the settings of each.
+        window: The schema of a time window of a route.
     """
-    whole = _table(Settings)
+    whole, route = _table(Settings), _table(RouteSettings)
+    route["properties"]["active"]["items"] = window
     whole["properties"] |= {
         "channels": {"type": "array", "items": _channel(dict(kinds))},
-        "routes": {"type": "array", "items": _table(RouteSettings)},
+        "routes": {"type": "array", "items": route},
     }
     return {"$schema": DIALECT, "title": "Settings of trio-alerts", **whole}
 

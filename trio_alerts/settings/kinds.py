@@ -291,7 +291,7 @@ TEXT = Kind("text", _check_text)
 WINDOWS = Kind(
     "a list of tables, each of which is a time window",
     _check_windows,
-    schema={"type": "array", "items": {"type": "object"}, "minItems": 1},
+    schema={"type": "array", "minItems": 1},
 )
 CHANNEL_NAME = Kind(
     '1 to 64 letters, digits, "-" and "_", the first a letter or digit',
