@@ -182,9 +182,17 @@ def test_every_page_is_for_everybody(chromium: Browser, busy_site: Site, look: s
     record, dead = f"/records/{record_id}", f"/quarantine/{dead_id}"
     draft = f"matchers={quote('view = Lending')}&lasts=2h&why={quote(HOSTILE)}"
     paths = [
-        *("/", "/?state=failed", "/?title=nothing", "/?label=a%3Db&view=x", record, f"{record}/redeliver"),
+        *(
+            "/",
+            "/?state=failed",
+            "/?title=nothing",
+            "/?label=a%3Db&view=x",
+            record,
+            f"{record}/redeliver",
+            f"{record}/redeliver?through=webhook",
+        ),
         *("/silences", "/silences?all", "/silences/new", f"/silences/new?record={record_id}"),
-        *(f"/silences/new?{draft}&preview=1", f"/silences/{silence_id}/end"),
+        *(f"/silences/new?{draft}&preview=1", f"/silences/{silence_id}/end", f"/silences/{silence_id}/send"),
         *("/quarantine", dead, f"{dead}/replay", f"{dead}/drop", "/channels", "/sign-in"),
     ]
     with console(busy_site) as base, page_in(chromium, look) as page:

@@ -1328,6 +1328,27 @@ MUTATIONS = (
         "tests/unit/web/test_api.py::test_what_is_in_doubt_is_settled",
     ),
     Mutation(
+        "a confirmation that forgets through which channel",
+        "web/record_actions.py",
+        'self._names_of(request.state.form.get("through", ""))',
+        "()",
+        "tests/unit/web/test_actions.py::test_a_redelivery_goes_through_another_channel",
+    ),
+    Mutation(
+        "what an active silence keeps back is sent from the console",
+        "web/kept_back.py",
+        "        await see_them_end(desk.redis.silences, wanted.suppressed_by)",
+        "        pass",
+        "tests/unit/web/test_actions.py::test_what_an_active_silence_keeps_back_is_not_sent",
+    ),
+    Mutation(
+        "a dry run over the API that sends what a silence kept back",
+        "web/kept_back.py",
+        "dry_run=dry_run)",
+        "dry_run=False)",
+        "tests/unit/web/test_api.py::test_what_a_silence_kept_back_is_made_due",
+    ),
+    Mutation(
         "a parameter that nobody knows, and all records in place of a few",
         "web/api/parts.py",
         "    if name not in known:\n        raise ValueError(",

@@ -8,10 +8,12 @@ from loguru import logger
 from trio_alerts.backends.redis.dead_letters import RedisDeadLetters
 from trio_alerts.backends.redis.standing import RedisLedger
 from trio_alerts.backends.redis.views import open_views
+from trio_alerts.backoff import RetryPolicy
 from trio_alerts.clock import ServerClock
 from trio_alerts.deployment import refuse_foreign
 from trio_alerts.errors import StartError, Unavailable
 from trio_alerts.operations.records import Operator
+from trio_alerts.operations.redeliver import Redelivery
 from trio_alerts.ports.gates import Gates
 from trio_alerts.ports.hints import Hints
 from trio_alerts.ports.silences import Silences
@@ -70,6 +72,16 @@ class Desk:
         redis, clock = self.redis, ServerClock()
         clock.set(await redis.stream.server_time())
         return Operator(name, redis.stream, self.store, redis.hints, clock)
+
+    async def redelivery(self, name: str, *, dry_run: bool, through: tuple[str, ...] = ()) -> Redelivery:
+        """Return what makes records due in somebody's name.
+
+        Raises:
+            Unavailable: Redis does not answer.
+        """
+        policy = RetryPolicy(self.settings.retry_schedule_s, self.settings.holding_channels)
+        operator = await self.operator(name)
+        return Redelivery(operator=operator, policy=policy, dry_run=dry_run, through=through)
 
     def use(self, redis: Redis) -> None:
         """Work with this from now on."""

@@ -7,9 +7,8 @@ from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
 from starlette.routing import Route
 
-from trio_alerts.backoff import RetryPolicy
 from trio_alerts.operations.records import Change, Skip
-from trio_alerts.operations.redeliver import Redelivery, due_channels
+from trio_alerts.operations.redeliver import due_channels, names_of
 from trio_alerts.operations.resolve import resolve
 from trio_alerts.transitions import Resolution
 from trio_alerts.web.desk import Desk
@@ -34,15 +33,16 @@ class RecordActions:
         ]
 
     async def _preview_redelivery(self, request: Request) -> Response:
-        result = await self._redelivery(request, dry_run=True)
-        due = due_channels(result) if isinstance(result, Change) else ()
-        return self._page(request, "redeliver.html", result, due=due)
+        through = self._names_of(request.query_params.get("through", ""))
+        return self._redelivery_page(request, await self._redelivery(request, through, dry_run=True), through)
 
     async def _redeliver(self, request: Request) -> Response:
-        result = await self._redelivery(request, dry_run=False)
+        through = self._names_of(request.state.form.get("through", ""))
+        result = await self._redelivery(request, through, dry_run=False)
         if isinstance(result, Skip):
-            return self._page(request, "redeliver.html", result, 409, due=())
-        log_change(request, f"made record {result.record_id} due")
+            return self._redelivery_page(request, result, through, 409)
+        due = ", ".join(due_channels(result, through))
+        log_change(request, f"made record {result.record_id} due again through {due}")
         return RedirectResponse(f"{address_of(result.record_id)}?done=redelivered", 303)
 
     async def _preview_resolution(self, request: Request) -> Response:
@@ -58,17 +58,27 @@ class RecordActions:
         log_change(request, f"settled record {result.record_id} as {resolution}")
         return RedirectResponse(f"{address_of(result.record_id)}?done=resolved", 303)
 
-    async def _redelivery(self, request: Request, *, dry_run: bool) -> Change | Skip:
-        settings = self._desk.settings
-        policy = RetryPolicy(settings.retry_schedule_s, settings.holding_channels)
-        operator = await self._desk.operator(visitor_of(request).name)
-        redelivery = Redelivery(operator=operator, policy=policy, dry_run=dry_run)
+    async def _redelivery(self, request: Request, through: tuple[str, ...], *, dry_run: bool) -> Change | Skip:
+        redelivery = await self._desk.redelivery(visitor_of(request).name, dry_run=dry_run, through=through)
         (result,) = [one async for one in redelivery.by_id([valid_id(request.path_params["record_id"])])]
         return result
 
     async def _resolution(self, request: Request, resolution: Resolution, *, dry_run: bool) -> Change | Skip:
         operator = await self._desk.operator(visitor_of(request).name)
         return await resolve(operator, valid_id(request.path_params["record_id"]), resolution, dry_run=dry_run)
+
+    def _names_of(self, channel: str) -> tuple[str, ...]:
+        try:
+            return names_of(channel, self._desk.settings) if channel else ()
+        except ValueError as fault:
+            raise HTTPException(400, f"through {channel!r:.100}: {fault}") from None
+
+    def _redelivery_page(
+        self, request: Request, result: Change | Skip, through: tuple[str, ...], status: int = 200
+    ) -> Response:
+        due = due_channels(result, through) if isinstance(result, Change) else ()
+        channels = [one.name for one in self._desk.settings.channels]
+        return self._page(request, "redeliver.html", result, status, due=due, through=through, channels=channels)
 
     def _page(
         self, request: Request, template: str, result: Change | Skip, status: int = 200, **values: Any

@@ -10,15 +10,18 @@ from starlette.responses import RedirectResponse, Response
 from starlette.routing import Route
 
 from trio_alerts.errors import SettingsError
+from trio_alerts.operations.records import Change, Skip, newest_records
 from trio_alerts.operations.silences import add_silence, end_silence, list_silences, matchers_of, preview
 from trio_alerts.routing.matchers import Matcher, written
 from trio_alerts.times import duration
 from trio_alerts.web.desk import Desk
-from trio_alerts.web.record_pages import valid_id
+from trio_alerts.web.kept_back import kept_back_by, send_kept_back
+from trio_alerts.web.record_pages import COUNTED, valid_id
 from trio_alerts.web.rendering import Renderer
 from trio_alerts.web.visitors import log_change, visitor_of
 
 DEFAULT_LASTS = "2h"
+SHOWN = 10  # records, the newest of those that it kept back
 LIKE = ("rule_id", "view", "scope")  # what a silence for alerts like one begins with
 DONE = {"added": "The silence is set; every process knows it within a second.", "ended": "The silence has ended."}
 
@@ -78,14 +81,18 @@ class SilencePages:
             Route("/silences/new", self._add, methods=["POST"]),
             Route("/silences/{silence_id}/end", self._ask_to_end),
             Route("/silences/{silence_id}/end", self._end, methods=["POST"]),
+            Route("/silences/{silence_id}/send", self._ask_to_send),
+            Route("/silences/{silence_id}/send", self._send, methods=["POST"]),
         ]
 
     async def _list(self, request: Request) -> Response:
         ended = "all" in request.query_params
         silences = await list_silences(self._desk.redis.silences, ended=ended)
-        done = DONE.get(request.query_params.get("done", ""), "")
+        done, over = DONE.get(request.query_params.get("done", ""), ""), request.query_params.get("over", "")
         now = await self._desk.redis.silences.now()
-        return self._renderer.page(request, "silences.html", silences=silences, ended=ended, done=done, now=now)
+        return self._renderer.page(
+            request, "silences.html", silences=silences, ended=ended, done=done, over=over, now=now
+        )
 
     async def _draft(self, request: Request) -> Response:
         parameters = request.query_params
@@ -127,7 +134,28 @@ class SilencePages:
             self._desk.redis.silences, request.path_params["silence_id"], visitor_of(request).name
         )
         log_change(request, f"ended silence {silence.id}")
-        return RedirectResponse("/silences?done=ended", 303)
+        return RedirectResponse(f"/silences?done=ended&over={silence.id}", 303)
+
+    async def _ask_to_send(self, request: Request) -> Response:
+        silence_id: str = request.path_params["silence_id"]
+        active = {one.id for one in await list_silences(self._desk.redis.silences)}
+        found = await newest_records(self._desk.store, kept_back_by(silence_id), SHOWN, count_to=COUNTED)
+        return self._renderer.page(
+            request,
+            "silence_send.html",
+            silence_id=silence_id,
+            is_active=silence_id in active,
+            found=found,
+            counted=COUNTED,
+            records=[(one, one.fields()) for one in found.records],
+        )
+
+    async def _send(self, request: Request) -> Response:
+        silence_id: str = request.path_params["silence_id"]
+        counts = await send_kept_back(self._desk, request, silence_id, dry_run=False)
+        return self._renderer.page(
+            request, "silence_sent.html", silence_id=silence_id, due=counts[Change], left_alone=counts[Skip]
+        )
 
     async def _like(self, record_id: str) -> Draft:
         stored = await self._desk.store.get(record_id)

@@ -4,12 +4,15 @@ import datetime as dt
 
 import pytest
 import trio
+from msgspec.structs import replace
 from trio.testing import MockClock
 
-from tests.unit.operations.desk import DELIVERED, FAILED, IN_DOUBT, RETRYING, SILENCED
+from tests.unit.operations.desk import DELIVERED, FAILED, IN_DOUBT, RETRYING, SILENCED, WAITING
 from tests.unit.web.site import PROXIES, Site, fields_of
+from trio_alerts.settings.settings import ChannelSettings
 from trio_alerts.web.feed import LOOK_EVERY_S, Feed
 
+CHANNELS = tuple(ChannelSettings(name=name) for name in ("webhook", "pager"))
 PREVIEW = "/silences/new?preview=1&lasts=2h&why=oracle+moves&matchers="
 
 
@@ -27,7 +30,7 @@ async def test_a_redelivery_is_previewed_and_then_confirmed(lines: list[str]) ->
     assert "retrying" == site.store[record_id].state
     assert (303, f"/records/{record_id}?done=redelivered") == (answer.status_code, answer.headers["location"])
     assert "due now" in (await browser.get(answer.headers["location"])).text
-    assert [f"INFO console: loopback made record {record_id} due"] == lines
+    assert [f"INFO console: loopback made record {record_id} due again through webhook"] == lines
 
 
 @pytest.mark.parametrize("delivery", [DELIVERED, SILENCED], ids=["delivered", "silenced"])
@@ -43,6 +46,102 @@ async def test_what_cannot_be_redelivered_is_left_alone(delivery: object) -> Non
     assert "<button>Redeliver" not in preview.text
     assert 409 == answer.status_code
     assert delivery == site.store[record_id]
+
+
+async def test_a_redelivery_goes_through_another_channel(lines: list[str]) -> None:
+    """It is chosen among those of the settings and previewed; then it alone is due, and stands in for what failed."""
+    site = Site(channels=CHANNELS)
+    record_id = site.put(1, FAILED)
+    browser = site.visitor()
+    address = f"/records/{record_id}/redeliver"
+    offered, preview = await browser.get(address), await browser.get(f"{address}?through=pager")
+    before = site.store[record_id]
+    answer = await browser.confirm(f"{address}?through=pager")
+
+    assert '<option value="pager">' in offered.text
+    assert "through <b>pager</b> alone" in preview.text
+    assert "stands in for webhook" in preview.text
+    assert (FAILED, 303) == (before, answer.status_code)
+    assert {"webhook": "failed", "pager": "retrying"} == {one.name: one.state for one in site.store[record_id].channels}
+    assert [f"INFO console: loopback made record {record_id} due again through pager"] == lines
+
+
+async def test_what_waits_can_go_through_another_channel() -> None:
+    """The record's page leads there; by itself it would be left alone."""
+    site = Site(channels=CHANNELS)
+    record_id = site.put(1, WAITING)
+    browser = site.visitor()
+    address = f"/records/{record_id}/redeliver"
+
+    assert address in (await browser.get(f"/records/{record_id}")).text
+    assert "is left alone" in (await browser.get(address)).text
+    assert 303 == (await browser.confirm(f"{address}?through=pager")).status_code
+
+
+async def test_a_channel_that_is_none_is_refused() -> None:
+    """Hostile text is text; nothing is changed."""
+    site = Site(channels=CHANNELS)
+    record_id = site.put(1, FAILED)
+    browser = site.visitor()
+    address = f"/records/{record_id}/redeliver"
+    token = await browser.form_token(address)
+    answers = [
+        await browser.get(address, params={"through": "<b>\u202e"}),
+        await browser.post(address, data={"through": "<b>\u202e", "csrf_token": token}),
+    ]
+
+    assert [400, 400] == [one.status_code for one in answers]
+    assert all("&lt;b&gt;\\u202e" in one.text for one in answers)
+    assert FAILED == site.store[record_id]
+
+
+async def test_who_may_have_it_already_is_said() -> None:
+    """Before what is in doubt is sent once more."""
+    site = Site()
+    page = await site.visitor().get(f"/records/{site.put(1, IN_DOUBT)}/redeliver")
+
+    assert "webhook may have it already" in page.text
+
+
+async def test_what_a_silence_kept_back_is_sent(autojump_clock: MockClock, lines: list[str]) -> None:
+    """Previewed, then confirmed; through the channels that it suppressed, and it is logged who did it."""
+    site = Site(**PROXIES)
+    record_id = site.put(1, SILENCED, title="<b>Peg</b>")
+    browser = site.visitor("10.2.3.4", X_User="ann")
+    record = await browser.get(f"/records/{record_id}")
+    preview = await browser.get("/silences/1a2b/send")
+    before = site.store[record_id]
+    answer = await browser.confirm("/silences/1a2b/send")
+    again = await browser.get("/silences/1a2b/send")
+
+    assert "/silences/1a2b/send" in record.text
+    assert "kept back <b>1</b> alert." in preview.text
+    assert "&lt;b&gt;Peg" in preview.text
+    assert SILENCED == before
+    assert "1 alert is due now" in answer.text
+    assert "retrying" == site.store[record_id].state
+    assert "No record names it" in again.text
+    assert ["INFO console: ann made due what silence 1a2b kept back (1)"] == lines
+
+
+async def test_what_an_active_silence_keeps_back_is_not_sent() -> None:
+    """It would only be suppressed again: there is no button, and a confirmation changes nothing."""
+    site = Site()
+    browser = site.visitor()
+    token = await browser.form_token("/silences/new")
+    fields = {"matchers": "", "all_alerts": "1", "lasts": "2h", "why": "planned", "csrf_token": token}
+    await browser.post("/silences/new", data=fields)
+    found = await site.silences.latest()
+    assert found is not None
+    silence_id = found.silences[0].id
+    record_id = site.put(1, replace(SILENCED, suppressed_by=f"silence:{silence_id}"))
+    preview = await browser.get(f"/silences/{silence_id}/send")
+    answer = await browser.post(f"/silences/{silence_id}/send", data={"csrf_token": token})
+
+    assert "still active" in preview.text
+    assert "<button>Send" not in preview.text
+    assert 409 == answer.status_code
+    assert "suppressed" == site.store[record_id].state
 
 
 @pytest.mark.parametrize("resolution", ["delivered", "failed"])
@@ -220,6 +319,7 @@ async def test_channels_show_what_is_wrong_with_them() -> None:
         "/records/1-0/resolve",
         "/silences/new",
         "/silences/x/end",
+        "/silences/1a2b/send",
         "/quarantine/1-0/replay",
         "/quarantine/1-0/drop",
     ],

@@ -174,6 +174,17 @@ async def test_silences_are_set_listed_tried_and_ended(site: Site, lines: list[s
     ]
 
 
+async def test_what_a_silence_kept_back_is_made_due(site: Site, lines: list[str]) -> None:
+    """A dry run counts it, and changes nothing; then it is done, and the log says by whom."""
+    site.put(1, SILENCED)
+    tried = await ask(site, "POST", "/silences/1a2b/redeliver", json={"dry_run": True})
+    assert ({"due": 1, "left_alone": 0, "dry_run": True}, ["suppressed"]) == (tried.json(), site.backends.states)
+    assert [] == lines
+    done = await ask(site, "POST", "/silences/1a2b/redeliver")
+    assert ({"due": 1, "left_alone": 0, "dry_run": False}, ["retrying"]) == (done.json(), site.backends.states)
+    assert ["INFO console: token made due what silence 1a2b kept back (1)"] == lines
+
+
 JSON = {"Content-Type": "application/json"}
 SILENCE = {"matchers": ["view = a"], "for": "2h", "why": "w"}
 DEEP = b'{"matchers":' + b"[" * 200_000

@@ -5,12 +5,11 @@ from typing import Annotated
 import msgspec
 from msgspec import Meta, Struct
 
-from trio_alerts.backoff import RetryPolicy
 from trio_alerts.delivery import State
 from trio_alerts.operations.cursors import cursor_behind, read_cursor
 from trio_alerts.operations.filters import FILTERS, record_filter
 from trio_alerts.operations.records import NO_RECORD, Change, Skip, newest_records
-from trio_alerts.operations.redeliver import Redelivery, due_channels, names_of
+from trio_alerts.operations.redeliver import due_channels, names_of
 from trio_alerts.operations.resolve import resolve
 from trio_alerts.times import count
 from trio_alerts.transitions import Resolution
@@ -83,14 +82,8 @@ async def _show(call: Call) -> msgspec.Raw:
 
 async def _redeliver(call: Call) -> Redelivered:
     wanted: RedeliveryRequest = call.body
-    settings = call.desk.settings
     through = () if wanted.through is None else _names_of(wanted.through, call)
-    redelivery = Redelivery(
-        operator=await call.desk.operator(call.by),
-        policy=RetryPolicy(settings.retry_schedule_s, settings.holding_channels),
-        dry_run=wanted.dry_run,
-        through=through,
-    )
+    redelivery = await call.desk.redelivery(call.by, dry_run=wanted.dry_run, through=through)
     (result,) = [one async for one in redelivery.by_id([valid_id(call.id)])]
     change = _changed(result, call)
     due = due_channels(change, through)

@@ -7,6 +7,7 @@ import msgspec
 from msgspec import Meta, Struct
 
 from trio_alerts.exact_json import Timestamp
+from trio_alerts.operations.records import Change, Skip
 from trio_alerts.operations.silences import (
     LONGEST_WHY,
     NO_ALERT_MATCHES,
@@ -24,6 +25,7 @@ from trio_alerts.times import duration
 from trio_alerts.web.api.endpoint import Call, Endpoint
 from trio_alerts.web.api.parts import Parameter, flag, wrong_body
 from trio_alerts.web.api.problems import WrongPart
+from trio_alerts.web.kept_back import send_kept_back
 from trio_alerts.web.visitors import log_change
 
 Matchers = Annotated[
@@ -59,6 +61,20 @@ class SilenceRequest(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     by: Annotated[str, Meta(max_length=200, pattern=r"\S", description="Who wants it, if not who asks")] | None = None
 
 
+class KeptBackRequest(Struct, frozen=True, forbid_unknown_fields=True):
+    """What a silence that is over kept back."""
+
+    dry_run: bool = False
+
+
+class KeptBack(Struct, frozen=True):
+    """How many alerts are due now, and how many were left alone; in a dry run, as they would be."""
+
+    due: int
+    left_alone: int
+    dry_run: bool
+
+
 async def _list(call: Call) -> SilenceList:
     return SilenceList(await list_silences(call.desk.redis.silences, ended=call.query.get("all", False)))
 
@@ -77,6 +93,12 @@ async def _end_one(call: Call) -> ListedSilence:
     await end_silence(silences, call.id, call.by)
     log_change(call.request, f"ended silence {call.id}")
     return next(one for one in await list_silences(silences, ended=True) if one.id == call.id)
+
+
+async def _redeliver(call: Call) -> KeptBack:
+    dry_run: bool = call.body.dry_run
+    counts = await send_kept_back(call.desk, call.request, call.id, dry_run=dry_run)
+    return KeptBack(counts[Change], counts[Skip], dry_run)
 
 
 async def _preview(call: Call) -> Preview:
@@ -148,6 +170,16 @@ ENDPOINTS = (
         about="End a silence now",
         carry_out=_end_one,
         answer=ListedSilence,
+        conflicts=True,
+    ),
+    Endpoint(
+        method="POST",
+        path="/silences/{silence_id}/redeliver",
+        about="Make due what a silence kept back, once it is over; a running process sends it",
+        carry_out=_redeliver,
+        answer=KeptBack,
+        body=KeptBackRequest,
+        example={"dry_run": True},
         conflicts=True,
     ),
 )
