@@ -100,6 +100,7 @@ class GatePromises:
         self._probed_at_s: dict[str, float] = {}
         self._granted_probe_s: dict[tuple[str, str], float] = {}  # when last, by process and channel
         self._probes: set[tuple[str, str]] = set()  # what was taken as one, by channel and record
+        self._taken_at_s: dict[tuple[str, str], float] = {}  # when each left its queue, by channel and record
         self._queued_at_s: dict[tuple[str, str], float] = {}  # by channel and record
         self._under_way: dict[tuple[str, str, str], float] = {}  # when each began, by process, channel and record
 
@@ -127,6 +128,7 @@ class GatePromises:
     def taken(self, who: "Incarnation", record_id: str, channel: str, _: float, *, probe: bool) -> None:
         """Check that nobody takes a probe out of a queue who was not granted one: all others go by severity."""
         self._probes.discard((channel, record_id))
+        self._taken_at_s[channel, record_id] = trio.current_time()
         if not probe:
             return
         self._probes.add((channel, record_id))
@@ -199,14 +201,18 @@ class GatePromises:
         return max(who.disturbed_at_s, who.resumed_at_s, self._promises.network.store_troubled_at_s)
 
     def _check_order(self, who: "Incarnation", channel: str, record: Record) -> None:
-        """Check that nothing overtakes what is more severe and waits, but a probe whose breaker has closed since."""
+        """Check that nothing overtakes what is more severe and waits, but a probe whose breaker has closed since.
+
+        What was taken out of the queue before may have waited for a worker.
+        """
+        taken_s = self._taken_at_s.pop((channel, record.id), trio.current_time())
         if (channel, record.id) in self._probes:
             return
         if trio.current_time() - self._promises.network.store_troubled_at_s < TROUBLED_S:
             return  # it may have got its worker before anything waited
         rank = record.fields()["severity_rank"]
         for queued in self._server.hints_of(GROUP).queues.get(channel, {}).values():
-            since_s = trio.current_time() - self._queued_at_s[channel, queued.record_id]
+            since_s = taken_s - self._queued_at_s[channel, queued.record_id]
             if queued.severity_rank > rank and since_s > OVERTAKEN_AFTER_S:
                 self._promises.breach(
                     "P8", f"{record.id} overtakes {queued.record_id}, in the queue for {since_s:.1f} s"

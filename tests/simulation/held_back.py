@@ -1,13 +1,14 @@
 """The promises about what is held back: by queues and gates, as fallbacks, by silences; see `Promises`."""
 
+import math
 from typing import TYPE_CHECKING
 
 import trio
 
 from tests.simulation.ledger import Emitted
-from tests.support.fakes.stream_server import FakeServer, KeptSilences
+from tests.support.fakes.stream_server import FakeServer, KeptGate, KeptSilences
 from tests.support.fakes.world import GROUP, STREAM
-from trio_alerts.delivery import EARLIEST, Delivery
+from trio_alerts.delivery import EARLIEST, ChannelDelivery, Delivery
 from trio_alerts.held_back import SILENCE
 from trio_alerts.record import Record
 from trio_alerts.record_state import summed_up
@@ -97,7 +98,8 @@ class HeldBack:
         While no hint can have been lost, that is soon; else the sweep finds it.
         """
         promises, now_s = self._promises, trio.current_time()
-        if any(who.pipeline.in_flight.ids for who in promises.living.values()):
+        breaker_is_open = any(gate.open_s is not None for gate in self._server.gates.values())
+        if breaker_is_open or any(who.pipeline.in_flight.ids for who in promises.living.values()):
             self._idle_since_s = now_s
         hints_lost_s = max(promises.gates.hints_lost_at_s, promises.jumped_at_s, promises.regrouped_at_s)
         well = not promises.stream_troubled and hints_lost_s < 0
@@ -107,10 +109,18 @@ class HeldBack:
             delivery = stored.record.delivery
             idle_s = now_s - max(idle_since_s, promises.ledger[record_id].written_at_s)
             for one in delivery.channels if delivery.state not in ("sending", "quarantined") else ():
-                due = one.next_attempt_at if one.state in ("retrying", "standby") else None
-                late_s = min(idle_s, self._server.time() - due.timestamp()) if due else 0.0
+                late_s = min(idle_s, self._server.time() - self._due_at_s(one))
                 if late_s > within_s:
                     promises.breach("P1", f"{record_id} waits for {one.name}, which was due {late_s:.0f} s ago")
+
+    def _due_at_s(self, channel: ChannelDelivery) -> float:
+        """Return when a channel was due, by the server's time; what waits is so unless its gate bounds it."""
+        if channel.state == "waiting":
+            if any(channel.name == one.name and one.rate_per_s for one in self._promises.settings.channels):
+                return math.inf
+            return self._server.gates.get((STREAM, GROUP, channel.name), KeptGate()).until_s
+        due = channel.next_attempt_at if channel.state in ("retrying", "standby") else None
+        return due.timestamp() if due else math.inf
 
     def send_begins(self, who: "Incarnation", record: Record) -> None:
         """Check that nothing is sent that a silence matches, if its sender could know by now."""

@@ -986,6 +986,12 @@ MUTATIONS = (
         "tests/unit/pipeline/test_unconfigured.py::test_who_knows_the_channel_sends_it_while_others_do_not",
     ),
     Mutation(
+        "what waits for a process that knows its channel is left to the next sweep",
+        "reminders.py",
+        "Queued(channel.name, record.id",
+        "Queued(channel.queue, record.id",
+    ),
+    Mutation(
         "who knows a channel takes over a stranger's doubt unseen",
         "pipeline/drainer.py",
         "delivery = configured(there, pipeline.channels, owner, now, pipeline.retry_policy())",

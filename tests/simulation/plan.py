@@ -242,16 +242,23 @@ def _with_gates(chance: Random, plan: Plan) -> Plan:
 
 
 def _with_change(chance: Random, plan: Plan) -> Plan:
-    """Let one process after the other get another configuration, while the channel that it is about fails."""
-    at_s, gap_s = round(chance.uniform(0.1, 6.0), 3), chance.choice((1.0, 4.0, 10.0))
+    """Let one process after the other get another configuration, while the channel that it is about fails.
+
+    Those that were started last know what is new, and tell records of it; the others get these to retry.
+    """
+    at_s, gap_s = round(chance.uniform(0.1, 6.0), 3), chance.choice((1.0, 4.0, 10.0, 20.0))
+    failing_s = at_s + chance.uniform(2.0, 14.0)
+    slots, name = max(plan.slots, 2), plan.receivers[-1]
     happening = [
-        Event(0.0, "mood", 0, round(chance.uniform(2.0, 20.0), 3), plan.receivers[-1], chance.choice(_FAILING)),
-        *(Event(at_s + gap_s * slot, chance.choice(("stop", "kill")), slot, 0.5) for slot in range(plan.slots)),
-        Event(at_s + 1.0, "emit", number=4, target="good"),
+        Event(0.0, "mood", 0, round(failing_s, 3), name, chance.choice(_RETRIED)),
+        *(Event(at_s + gap_s * slot, chance.choice(("stop", "kill")), slot, 0.5) for slot in range(slots)),
+        *(Event(at_s + after_s, "emit", number=4, target="good") for after_s in (1.0, 2.0, 3.0)),
     ]
+    if name == FALLBACK:  # which is of use only if the others fail
+        happening += [Event(0.0, "mood", 0, round(failing_s, 3), one, "gone") for one in plan.receivers[:-1]]
     change: Change = chance.choice(("added", "removed", "renamed"))
     events = tuple(sorted((*plan.events, *happening), key=lambda event: event.at_s))
-    return replace(plan, change=change, changed_at_s=at_s, events=events)
+    return replace(plan, slots=slots, change=change, changed_at_s=at_s, events=events)
 
 
 def _upgrade(chance: Random, at_s: float) -> list[Event]:
