@@ -39,7 +39,7 @@ RATE = 50.0  # alerts a second
 ALONE = 500  # alerts without a visitor: 10 s
 WARM_ROUNDS = 3  # of all pages: Java goes on compiling
 PAUSE_S = 1.25  # from one page to the next; an index of OpenSearch that rests for 1 s is no longer refreshed
-WRITES_AT_ONCE = 2_000
+WRITES_AT_ONCE = 500  # one batch of either store: on a busy machine more would not be written in time
 FAILED_EVERY = 100  # one record in a hundred
 
 
