@@ -48,7 +48,7 @@ class Connection:
             client, server = sock.getpeername(), sock.getsockname()
         except OSError:
             return  # it has gone already
-        async with TaskGroup() as self._tasks:
+        async with _Tasks() as self._tasks:
             self._protocol = _Http1(
                 self._app,
                 _CONFIG,
@@ -100,6 +100,35 @@ class Connection:
         """Close: whoever receives or sends finds out, and the application too."""
         self._stream.socket.close()
         await self._protocol.handle(Closed())
+
+
+class _Tasks(TaskGroup):
+    """Hands an application nothing more once it has answered: Hypercorn would wait for it to read on."""
+
+    async def spawn_app(self, app: AppWrapper, config: Config, scope: Any, send: Any) -> Any:
+        """See Hypercorn."""
+        under_way: set[trio.CancelScope] | None = set()
+
+        async def send_and_end(message: Any) -> None:
+            nonlocal under_way
+            is_last = message is None or (message["type"] == "http.response.body" and not message.get("more_body"))
+            if is_last and under_way is not None:
+                for one in under_way:
+                    one.cancel()
+                under_way = None
+            await send(message)
+
+        async def hand_over(message: Any) -> None:
+            if under_way is None:
+                return
+            with trio.CancelScope() as one:
+                under_way.add(one)
+                await put(message)
+            if under_way is not None:
+                under_way.remove(one)
+
+        put = await super().spawn_app(app, config, scope, send_and_end)
+        return hand_over
 
 
 class _Http1(H11Protocol):

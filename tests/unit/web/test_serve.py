@@ -2,7 +2,7 @@
 
 import socket
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from ipaddress import ip_address
 from typing import Any
 
@@ -106,6 +106,29 @@ def test_an_address_of_another_machine_is_a_wrong_setting() -> None:
     """An address that no interface has cannot be listened on."""
     with pytest.raises(SettingsError, match=r"^http_bind: cannot listen on 192.0.2.1:8080: Cannot assign requested"):
         bind(BindAddress(ip_address("192.0.2.1"), 8080), "http_bind")
+
+
+@pytest.mark.parametrize("size", [1_000, 1_000_000])
+async def test_who_is_answered_before_the_end_of_a_body_is_hung_up_on(size: int) -> None:
+    """What the application did not ask for is not waited for, however much of it there is."""
+    head = b"POST / HTTP/1.1\r\nHost: h\r\nContent-Length: 2000000\r\n\r\n"
+    async with served(late) as site, await site.connect(head) as client:
+        with trio.fail_after(10):
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(send_what_goes, client, b"x" * size)
+                answered = await rest_of(client)
+
+    assert answered.startswith(b"HTTP/1.1 200 ")
+
+
+async def late(scope: Any, receive: Any, send: Any) -> None:
+    await wait_all_tasks_blocked(0.05)  # by then there is more of the body than is held
+    await hello(scope, receive, send)
+
+
+async def send_what_goes(client: trio.SocketStream, data: bytes) -> None:
+    with suppress(trio.BrokenResourceError):
+        await client.send_all(data)
 
 
 async def test_who_does_not_read_is_cut(mock_clock: MockClock) -> None:
