@@ -2,6 +2,7 @@
 
 import base64
 import json
+import re
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -12,6 +13,7 @@ from socketserver import StreamRequestHandler, ThreadingTCPServer
 from typing import Any
 from urllib.parse import urlsplit
 
+import httpx
 import msgspec
 import pytest
 from redis import Redis
@@ -19,8 +21,10 @@ from redis import Redis
 from tests.real.conftest import MakeSite
 from tests.support.program import PATIENCE_S, Site, stop, wait_until
 from tests.support.servers import RedisServer
+from tests.support.servers.process import free_port
 
 MARK = "S3CR3Tmarker"
+TOKEN = f"{MARK}-console"
 KEY = "whsec_" + MARK * 2  # it is base64
 # What a text of it looks like: as it is, and in base64 behind one, two or three other bytes; all in lower case.
 DISGUISES = (
@@ -141,13 +145,35 @@ def everything_in(redis: RedisServer) -> bytes:
         return b"".join(key + repr(read[client.type(key)](client, key)).encode() for key in keys)
 
 
+def pages_of_the_console(site: Site, entry_id: str) -> list[str]:
+    """Return what the console answers, with all headers, to whoever signs in, and to whoever has a wrong token."""
+    bind = f"127.0.0.1:{free_port()}"
+    records, api = "/?state=retrying", "/api/v1"
+    with (
+        site.serving("console", "--bind", bind, "--log-level", "debug"),
+        httpx.Client(base_url=f"http://{bind}", follow_redirects=True) as browser,
+    ):
+        wait_until(lambda: "the console is at" in site.log(), "the console answers", site)
+        answers = [browser.get("/"), browser.get(f"{api}/stats", headers={"authorization": f"Bearer {TOKEN}2"})]
+        assert [401, 401] == [answer.status_code for answer in answers]
+        fields = dict(re.findall(r'name="(\w+)" value="([^"]*)"', answers[0].text))
+        answers.append(browser.post("/sign-in", data=fields | {"token": TOKEN}))
+        paths = [records, f"/records/{entry_id}", "/channels", "/silences", "/quarantine", f"{api}/openapi.json"]
+        paths += [f"{api}/{name}" for name in ("records", f"records/{entry_id}", "silences", "quarantine", "stats")]
+        answers += [browser.get(path) for path in paths]
+        assert {200} == {answer.status_code for answer in answers[2:]}
+    return [f"{answer.headers}{answer.text}" for answer in answers]
+
+
 @pytest.mark.parametrize("servers", ["valkey+sqlite", "valkey+opensearch3"])
 def test_no_secret_is_written_anywhere(
     servers: str, make_site: MakeSite, valkey: RedisServer, redis_url: str, tmp_path: Path
 ) -> None:
     """Neither logs, tracebacks and records, nor Redis, the store and any command have it, however it is repeated."""
     site = make_site(Site, servers, redis_url=redis_url, config=str(tmp_path / "alerts.toml"))
-    site.settings["webhook_url"] = f"http://127.0.0.1:9/{MARK}"
+    site.settings |= {"webhook_url": f"http://127.0.0.1:9/{MARK}", "console_token": TOKEN}
+    if site.opensearch is not None:
+        site.store_url = site.store_url.replace("//", f"//me:{MARK}%2Fpw@")
     with echoing() as (address, mail):
         channels = [
             f'[[channels]]\nname = "c{number}"\n{keys}' for number, keys in enumerate(tables(address, mail, tmp_path))
@@ -157,9 +183,13 @@ def test_no_secret_is_written_anywhere(
         with site.running(fault="before_send:raise") as worker:
             assert 1 == worker.wait(PATIENCE_S), site.log()
         assert "Traceback" in site.log()
-        with site.running() as worker:
+        monitor = f"127.0.0.1:{free_port()}"
+        with site.running("--log-level", "debug", http_bind=monitor) as worker:
             wait_until(lambda: "AUTH refused with 535" in site.ask("show", entry_id).out, "answered", site)
             wait_until(lambda: "answered 503" in site.ask("show", entry_id).out, "answered", site)
+            pages = [httpx.get(f"http://{monitor}/{name}").text for name in ("metrics", "readyz", "healthz")]
+            assert "trio_alerts_" in pages[0]
+            pages += pages_of_the_console(site, entry_id)
             assert 0 == stop(worker), site.log()
         shown = site.call("show", entry_id)
         assert "***" in shown.out
@@ -174,6 +204,6 @@ def test_no_secret_is_written_anywhere(
     else:
         kept += msgspec.json.encode(site.opensearch.request("GET", f"/{site.index}/_search?size=100"))
     assert entry_id.encode() in kept
-    for text in (site.log().encode(), kept, *map(str.encode, said)):
+    for text in (site.log().encode(), kept, *map(str.encode, said + pages)):
         for disguise in DISGUISES:
             assert disguise not in text.lower(), text
