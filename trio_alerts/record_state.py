@@ -5,6 +5,7 @@ Pure: fallbacks engaged or spared, the record's state (and with it `delivered`),
 
 import datetime as dt
 from collections.abc import Mapping
+from operator import attrgetter
 
 from msgspec.structs import replace
 
@@ -25,6 +26,7 @@ _RECORD_STATES: Mapping[ChannelState, State] = {
     "standby": "suppressed",
 }
 _RANKS: Mapping[ChannelState, int] = {state: rank for rank, state in enumerate(_RECORD_STATES)}
+_in_doubt = attrgetter("in_doubt")
 _MOVES_BY_ITSELF = ("retrying", "waiting", "standby")  # at its `next_attempt_at`: retry, expiry, engagement
 
 
@@ -42,7 +44,7 @@ def summed_up(delivery: Delivery, channels: Channels, now: dt.datetime, cuts: in
             break
     worst = min(counted, key=_rank)
     state = _RECORD_STATES[worst.state]
-    newly_unseen = [channel.in_doubt for channel in channels] != [channel.in_doubt for channel in delivery.channels]
+    newly_unseen = [*map(_in_doubt, channels)] != [*map(_in_doubt, delivery.channels)]
     named = () if state == "delivered" and not has_fallback else channels  # the common case names none
     return replace(
         delivery,

@@ -1022,15 +1022,15 @@ MUTATIONS = (
     Mutation(
         "a service that refuses our formatting loses the alert",
         "channels/http.py",
-        "judgement = await self._post(replace(message, plain=True))",
+        "return await self.send(replace(message, plain=True))",
         "pass",
         "tests/contracts/test_channel.py::TestPagerDuty::test_what_is_malformed_is_sent_once_more_as_plain_text",
     ),
     Mutation(
         "a secret that a service quotes gets into records and logs",
         "channels/http.py",
-        "return replace(judgement, reason=self._redactor.redact(judgement.reason))",
-        "return judgement",
+        "return replace(outcome, reason=self._redactor.redact(outcome.reason))",
+        "return outcome",
         "tests/contracts/test_channel.py::TestSlackBot::test_no_secret_gets_out_by_what_is_quoted_of_an_answer",
     ),
     Mutation(
@@ -1204,7 +1204,7 @@ MUTATIONS = (
     Mutation(
         "a token that is good for ever",
         "pipeline/attempt.py",
-        "if unused_s > ADMITTED_FOR_S and not may_pass",
+        "if started_s - claim.admitted_at_s > ADMITTED_FOR_S and not may_pass",
         "if False and not may_pass",
         "tests/unit/pipeline/test_admission.py::test_a_token_is_good_for_a_second",
     ),
@@ -1218,8 +1218,8 @@ MUTATIONS = (
     Mutation(
         "a gate that answers when the lease is nearly over",
         "pipeline/attempt.py",
-        "closed = closed or Closed",
-        "closed = closed or None and Closed",
+        "if is_late and isinstance(answer, Admitted)",
+        "if False and isinstance(answer, Admitted)",
         "tests/unit/pipeline/test_admission.py::test_a_gate_that_answers_too_late_lets_nothing_out",
     ),
     Mutation(

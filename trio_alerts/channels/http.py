@@ -9,7 +9,7 @@ import httpx
 import trio
 from msgspec.structs import replace
 
-from trio_alerts.channels.http_service import HttpService, Judgement
+from trio_alerts.channels.http_service import HttpService
 from trio_alerts.http.address_check import AddressRefused
 from trio_alerts.http.response import AnswerParser
 from trio_alerts.http.socket import SendProgress
@@ -50,14 +50,6 @@ class HttpChannel:
 
         Cancellation, TooSlowError: the connection is closed; the request may have been taken.
         """
-        judgement = await self._post(message)
-        if isinstance(judgement, Malformed):
-            judgement = await self._post(replace(message, plain=True))
-        if isinstance(judgement, Malformed):
-            return Refused(judgement.reason, judgement.status, judgement.answer)
-        return judgement
-
-    async def _post(self, message: Message) -> Judgement:
         service, progress = self._service, SendProgress()
         try:
             request = service.render(message)
@@ -73,10 +65,18 @@ class HttpChannel:
                 raise
             return Retry("not connected in time for this attempt; nothing was sent")
         judgement = service.judge(answer, self._kept(answer) if answer.body else "")
-        if not isinstance(judgement, Accepted):
-            return replace(judgement, reason=self._redactor.redact(judgement.reason))  # it may quote the answer
-        reference = judgement.reference
-        return replace(judgement, reference=self._redactor.redact(reference)) if reference else judgement
+        if isinstance(judgement, Malformed):
+            if not message.plain:
+                return await self.send(replace(message, plain=True))
+            judgement = Refused(judgement.reason, judgement.status, judgement.answer)
+        return self._redacted(judgement)
+
+    def _redacted(self, outcome: Outcome | Later) -> Outcome | Later:
+        """Return the outcome without what the service repeats of our secrets."""
+        if isinstance(outcome, Accepted):
+            reference = outcome.reference
+            return replace(outcome, reference=self._redactor.redact(reference)) if reference else outcome
+        return replace(outcome, reason=self._redactor.redact(outcome.reason))
 
     def _kept(self, answer: AnswerParser) -> str:
         """Return the beginning of the body, for the record: without what it repeats of our secrets."""

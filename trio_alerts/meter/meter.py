@@ -69,15 +69,20 @@ class Meter:
         cells[durations + bisect_left(DURATIONS, took_s)] += 1
         cells[durations + _DURATION_SUM] += int(took_s * 1_000_000)
 
-    def wrote(self, before: Delivery | None, record: Record) -> None:
-        """Count what a record says now that we have written it, if it did not say so `before`; None: it is new."""
+    def wrote(self, before: Delivery | None, record: Record, rank: int | None = None) -> None:
+        """Count what a record says now that we have written it, if it did not say so `before`; None: it is new.
+
+        `rank` is its severity's, where that is known: else the record is read for it, which costs more than the rest.
+        """
         after, cells = record.delivery, self.cells
         if before is None or after.state != before.state:
             place = self._states.get(after.state)
             if place is not None:
                 cells[place] += 1
             if after.state == "delivered" and after.delivered_at is not None:
-                self._delivered(record, after.delivered_at.timestamp())
+                self._delivered(
+                    record.id, after.delivered_at.timestamp(), record.severity_rank if rank is None else rank
+                )
         if before is not None and after.in_doubt != before.in_doubt:
             known = {channel.name: channel.in_doubt for channel in before.channels}
             for channel in after.channels:
@@ -98,17 +103,16 @@ class Meter:
 
         return count
 
-    def _delivered(self, record: Record, at_s: float) -> None:
+    def _delivered(self, record_id: str, at_s: float, rank: int) -> None:
         # From XADD, which the entry's ID tells, by the server's clock at both ends. A producer may write any ID, and
         # anybody may change a record: neither may fail here, nor fill a sum.
         try:
-            added_ms = int(record.id.rpartition("|")[2].partition("-")[0])
+            added_ms = int(record_id.rpartition("|")[2].partition("-")[0])
         except ValueError:
             return
         took_s = at_s - added_ms / 1000
         if not 0.0 <= took_s <= LONGEST_S:
             took_s = 0.0 if took_s < 0.0 else LONGEST_S
-        rank = record.severity_rank
         if not 0 <= rank < len(SEVERITIES):
             rank = 0
         begin = self._latencies + rank * _LATENCY_CELLS

@@ -36,8 +36,8 @@ def notify(claim: Claim, outcomes: Outcomes, pipeline: Pipeline) -> Awaitable[Cl
     parts = record.delivery.sending()
     message = Message(record.id, payload, started_s + pipeline.settings.send_timeout_s)
     if len(parts) == 1:  # the common case needs no task of its own
-        return _attempt(parts[0], message, claim, outcomes, pipeline)
-    return _attempts(parts, message, claim, outcomes, pipeline)
+        return _attempt(parts[0], message, started_s, claim, outcomes, pipeline)
+    return _attempts(parts, message, started_s, claim, outcomes, pipeline)
 
 
 async def update(claim: Claim, outcomes: Outcomes, pipeline: Pipeline) -> Record:
@@ -60,7 +60,7 @@ async def update(claim: Claim, outcomes: Outcomes, pipeline: Pipeline) -> Record
     while True:
         written = await (store.create(outcome) if version is None else store.replace(outcome, version))
         if isinstance(written, Stored):
-            pipeline.meter.wrote(before, written.record)
+            pipeline.meter.wrote(before, written.record, claim.severity_rank)
             return written.record
         rounds += 1
         await pipeline.store_outage.pace(rounds, record.id)
@@ -111,6 +111,7 @@ def _accepted(outcomes: Outcomes) -> list[str]:
 async def _attempts(
     parts: Sequence[ChannelDelivery],
     message: Message,
+    started_s: float,
     claim: Claim,
     outcomes: Outcomes,
     pipeline: Pipeline,
@@ -124,7 +125,7 @@ async def _attempts(
 
     async def attempt(part: ChannelDelivery) -> None:
         nonlocal later
-        await _attempt(part, message, claim, outcomes, pipeline)
+        await _attempt(part, message, started_s, claim, outcomes, pipeline)
         if len(outcomes) == len(parts):
             attempts.cancel_scope.cancel()
         elif [part.name] == _accepted(outcomes):
@@ -163,23 +164,30 @@ def _for(part: ChannelDelivery, message: Message) -> Message:
 
 
 async def _attempt(
-    part: ChannelDelivery, message: Message, claim: Claim, outcomes: Outcomes, pipeline: Pipeline
+    part: ChannelDelivery, message: Message, started_s: float, claim: Claim, outcomes: Outcomes, pipeline: Pipeline
 ) -> None:
-    started_s, retry = trio.current_time(), part.attempts > 1
-    unused_s = started_s - claim.admitted_at_s
-    if unused_s > ADMITTED_FOR_S and not may_pass(part.name, pipeline, retry=retry):
-        answer = await ask_gate(part.name, pipeline, retry=retry, unused_s=unused_s)
-        is_late = trio.current_time() - claim.stamped_at_s >= pipeline.send_within_s
-        if is_late and isinstance(answer, Admitted):
-            answer = Closed("unanswered", 0.0)  # in time: the lease may end before the send now
+    """Send through one channel, whatever comes of it: only a cancellation gets out."""
+    retry = part.attempts > 1
+    if started_s - claim.admitted_at_s > ADMITTED_FOR_S and not may_pass(part.name, pipeline, retry=retry):
+        answer = await _ask_again(part, claim, started_s, pipeline)
         if isinstance(answer, Closed):
             outcomes[part.name] = (Later(f"not sent, since it takes nothing now ({answer.why})", answer.for_s), 0.0)
             return
-    outcome = await _send(part, message, pipeline)
+    outcome: Outcome | Later
+    send = pipeline.bulkhead.started(part.name, retry=retry)
+    try:
+        outcome = await pipeline.channels[part.name].send(_for(part, message))
+    except trio.TooSlowError:
+        outcome = Retry(f"no answer within {pipeline.settings.send_timeout_s:g} s", unseen=True)
+    except Exception as fault:  # noqa: BLE001 - a bug of one channel is no reason to end the others' work
+        outcome = Retry(f"a bug in this channel ({type(fault).__name__})", unseen=True)
+        if pipeline.health_of(part.name).is_new(type(fault)):
+            _report_bug(fault, part, message)
     now_s = trio.current_time()
-    took_s = now_s - started_s
-    outcomes[part.name] = (outcome, took_s)
-    pipeline.meter.attempted(part.name, outcome, took_s)
+    if send is not None:  # else, or if cancelled, nobody counts any more
+        send.ended(accepted=isinstance(outcome, Accepted))
+    outcomes[part.name] = (outcome, now_s - started_s)
+    pipeline.meter.attempted(part.name, outcome, now_s - started_s)
     gate, shut = pipeline.channel_gates.get(part.name), False
     if gate is not None:
         shut = gate.view.open_s is not None
@@ -195,24 +203,20 @@ async def _attempt(
     )
 
 
-async def _send(part: ChannelDelivery, message: Message, pipeline: Pipeline) -> Outcome | Later:
-    """Send, whatever comes of it: only a cancellation gets out."""
-    outcome: Outcome | Later
-    send = pipeline.bulkhead.started(part.name, retry=part.attempts > 1)
-    try:
-        outcome = await pipeline.channels[part.name].send(_for(part, message))
-    except trio.TooSlowError:
-        outcome = Retry(f"no answer within {pipeline.settings.send_timeout_s:g} s", unseen=True)
-    except Exception as fault:  # noqa: BLE001 - a bug of one channel is no reason to end the others' work
-        outcome = Retry(f"a bug in this channel ({type(fault).__name__})", unseen=True)
-        if pipeline.health_of(part.name).is_new(type(fault)):
-            logger.opt(exception=fault).error(
-                "{record_id}: channel {channel} failed unexpectedly, please report this bug; "
-                "the attempt counts as unseen",
-                record_id=message.id,
-                channel=part.name,
-                attempt=part.attempts,
-            )
-    if send is not None:  # else, or if cancelled, nobody counts any more
-        send.ended(accepted=isinstance(outcome, Accepted))
-    return outcome
+async def _ask_again(part: ChannelDelivery, claim: Claim, now_s: float, pipeline: Pipeline) -> Closed | Admitted:
+    """Ask the gate once more: since the claim, much may have happened."""
+    unused_s = now_s - claim.admitted_at_s
+    answer = await ask_gate(part.name, pipeline, retry=part.attempts > 1, unused_s=unused_s)
+    is_late = trio.current_time() - claim.stamped_at_s >= pipeline.send_within_s
+    if is_late and isinstance(answer, Admitted):
+        return Closed("unanswered", 0.0)  # in time: the lease may end before the send now
+    return answer
+
+
+def _report_bug(fault: Exception, part: ChannelDelivery, message: Message) -> None:
+    logger.opt(exception=fault).error(
+        "{record_id}: channel {channel} failed unexpectedly, please report this bug; the attempt counts as unseen",
+        record_id=message.id,
+        channel=part.name,
+        attempt=part.attempts,
+    )

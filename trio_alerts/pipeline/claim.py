@@ -12,6 +12,7 @@ from msgspec.structs import replace
 from trio_alerts.alert import Alert, Entry
 from trio_alerts.delivery import FINAL, ChannelDelivery, Delivery
 from trio_alerts.errors import RefusedContent
+from trio_alerts.event import SEVERITIES
 from trio_alerts.held_back import first_state, standby
 from trio_alerts.pipeline.admission import unless_closed
 from trio_alerts.pipeline.silences import unless_silenced
@@ -28,7 +29,7 @@ class Claim(Struct, frozen=True):
 
     `stamped_at_s` is the monotonic time before its lease was written; `payload` is what receivers get, if it is known
     already; `admitted_at_s` is the monotonic time at which its channels were asked whether they take it;
-    `taken_until_ms` is of the hint that led to it, if one did: see `Taken`.
+    `taken_until_ms` is of the hint that led to it, if one did: see `Taken`; `severity_rank` is known if `payload` is.
     """
 
     stored: Stored
@@ -36,6 +37,7 @@ class Claim(Struct, frozen=True):
     admitted_at_s: float
     payload: bytes | None = None
     taken_until_ms: int | None = None
+    severity_rank: int | None = None
 
     @property
     def record_id(self) -> str:
@@ -75,7 +77,7 @@ async def persist(entry: Entry, alert: Alert, pipeline: Pipeline) -> Claim | Rec
         created = await store.create(record)
         if isinstance(created, Stored):
             pipeline.meter.wrote(None, created.record)
-            return _claim_or_done(created, stamped_at_s, alert.payload)
+            return _claim_or_done(created, stamped_at_s, alert)
         existing = await store.get(record.id)
         if existing is not None:
             return await resume(entry, alert, existing, owner, stamped_at_s, pipeline)
@@ -103,7 +105,7 @@ async def resume(
                 "id_reused",
             )
         if delivery.owner == owner:
-            return _claim_or_done(existing, stamped_at_s, alert.payload)
+            return _claim_or_done(existing, stamped_at_s, alert)
         if delivery.state == "quarantined" and not entry.replayed:
             reason = delivery.reason or "unknown"
             raise RefusedContent("its record was marked as quarantined before, and the entry was not moved", reason)
@@ -123,7 +125,7 @@ async def resume(
                 attempt=mine.attempts,
                 severity=alert.event.severity,
             )
-            return _claim_or_done(taken, stamped_at_s, alert.payload)
+            return _claim_or_done(taken, stamped_at_s, alert)
         again = await store.get(entry.record_id)
         if again is None:
             return None  # vanished just now: the next delivery starts anew
@@ -185,7 +187,8 @@ async def _owner_is_gone(entry: Entry, delivery: Delivery, pipeline: Pipeline) -
     return entry.claimed and await pipeline.stream_outage.outlast(ours, pipeline.stopping)
 
 
-def _claim_or_done(stored: Stored, stamped_at_s: float, payload: bytes) -> Claim | Record:
+def _claim_or_done(stored: Stored, stamped_at_s: float, alert: Alert) -> Claim | Record:
     if stored.record.delivery.state != "sending":
         return stored.record
-    return Claim(stored, stamped_at_s, stamped_at_s, payload)
+    rank = SEVERITIES.index(alert.event.severity)
+    return Claim(stored, stamped_at_s, stamped_at_s, alert.payload, severity_rank=rank)
