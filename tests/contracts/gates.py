@@ -106,11 +106,12 @@ class GatesContract:
             assert 2 == await granted(theirs, SLOW)
 
     async def test_all_processes_together_get_time_by_rate_and_one_burst(self, world: GatesWorld) -> None:
-        """Three processes that always ask get exactly 10 * 1 + 3 in 1,000 s, in whichever order they name streams."""
+        """Four processes that always ask get exactly 10 * 1 + 3 in 1,000 s, in whichever order they name streams."""
         count = 0
-        async with world.open() as one, world.open(turned=True) as two, world.open() as three:
+        async with world.open() as one, world.open(turned=True) as two, world.open() as three, world.open() as four:
             for _ in range(20):
-                count += await granted(one, SLOW) + await granted(two, SLOW) + await granted(three, SLOW)
+                for gates in (one, two, three, four):
+                    count += await granted(gates, SLOW)
                 world.move_clock(50.0)
             count += await granted(two, SLOW)
         assert 13 == count

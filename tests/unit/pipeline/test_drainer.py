@@ -27,9 +27,9 @@ def limited(per_s: float = 1.0, burst: int = 1) -> ChannelSettings:
 
 
 async def test_a_flood_goes_out_at_the_rate_and_the_most_severe_first(autojump_clock: MockClock) -> None:
-    """A hundred alerts in a moment over three processes, of which one in ten is critical: never more than the rate."""
+    """A hundred alerts in a moment over four processes, of which one in ten is critical: never more than the rate."""
     world = World(workers=8)
-    pipelines = [world.pipeline(name, channels=(limited(1.0, 3),)) for name in ("a", "b", "c")]
+    pipelines = [world.pipeline(name, channels=(limited(1.0, 3),)) for name in ("a", "b", "c", "d")]
     severe = {world.emit(severity="critical" if number % 10 == 0 else "low"): number % 10 == 0 for number in range(100)}
     async with world.serving(*pipelines):
         await trio.sleep(150.0)
