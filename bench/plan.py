@@ -29,6 +29,7 @@ class Plan:
         channels: How many channels the alerts go through in turn. With several, the figures are those of all but the
             last one.
         sick: The last channel hangs while it is measured; it answers again before the account is made.
+        scraped: It serves `http_bind`, and its figures are read every second.
         limit: The channel's `rate_per_s`, with a `burst` of `BURST`; see `bench.limited`.
         settings: More settings of the program.
         code: The checkout whose code is run.
@@ -44,6 +45,7 @@ class Plan:
     hanging: float = 0.0
     channels: int = 1
     sick: bool = False
+    scraped: bool = False
     limit: float | None = None
     settings: dict[str, str] = field(default_factory=dict)
     code: Path = ROOT
@@ -58,10 +60,12 @@ class Plan:
         load = "backlog" if self.rate is None else f"{self.rate:g}/s"
         hanging = f" {self.hanging:.0%} hanging" if self.hanging else ""
         limit = "" if self.limit is None else f" into {self.limit:g}/s"
+        scraped = ", scraped" if self.scraped else ""
         channels = "" if self.channels == 1 else f" {self.channels} channels{', one hangs' if self.sick else ''},"
         processes = "" if self.processes == 1 else f" in {self.processes} processes"
         return (
             f"{self.program} {self.store} {self.workers:,} x {self.delay}{hanging}{processes},{channels} {load}{limit}"
+            f"{scraped}"
         )
 
 

@@ -62,14 +62,18 @@ def in_turns(plans: Mapping[str, Plan], beside: Path | None, number: int) -> lis
 
 
 def show_beside(runs: Mapping[str, Sequence[RunResult]]) -> None:
-    """Print what each run is beside the other checkout: the ratio in each repetition, and that of the medians."""
+    """Print what each run is beside the other checkout: the median of the ratios of all repetitions, and each of them.
+
+    Both of a repetition meet the same machine, and that changes from one to the next by more than what is measured.
+    """
     for name, results in runs.items():
         if name + BESIDE in runs:
             for what, figure in (("alerts/s", "rate"), ("CPU an alert", "cpu_us")):
-                ours, theirs = ([getattr(one, figure) for one in each] for each in (results, runs[name + BESIDE]))
-                ratios = ", ".join(f"{mine / other:.3f}" for mine, other in zip(ours, theirs, strict=True))
-                ratio = statistics.median(ours) / statistics.median(theirs)
-                _console().print(f"{name}: {what} {ratio:.3f} times that of the other checkout (each: {ratios})")
+                pairs = zip(results, runs[name + BESIDE], strict=True)
+                ratios = [getattr(ours, figure) / getattr(theirs, figure) for ours, theirs in pairs]
+                each = ", ".join(f"{ratio:.3f}" for ratio in ratios)
+                ratio = statistics.median(ratios)
+                _console().print(f"{name}: {what} {ratio:.3f} times that of the other checkout (each: {each})")
 
 
 def show_visits(store: str, visits: Visits) -> None:

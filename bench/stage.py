@@ -4,7 +4,7 @@ import secrets
 import tempfile
 import time
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 
 from bench.ledger import faults_of
@@ -13,8 +13,10 @@ from bench.places import Place, open_place
 from bench.plan import BURST, Plan, VoidRunError
 from bench.processes import SECRET, ReceiverProcess, WorkerProcesses, wait_a_moment
 from bench.receiver import ReceiverReport
+from bench.scraper import scraping
 from bench.worker import WorkerReport
 from tests.support.servers import OpenSearchServer, ValkeyServer
+from tests.support.servers.process import free_port
 
 GROUP = "bench"
 STUCK_S = 60.0  # longer than any delay, and than a claim of what a lost process had
@@ -57,7 +59,12 @@ class Stage:
             else:
                 channels = {"webhook_url": self.receiver.url, "webhook_secret": SECRET}
             settings, remember = {**self.settings, **channels}, plan.store == "none"
-            with WorkerProcesses(plan.program, settings, plan.processes, remember=remember, code=plan.code) as workers:
+            if plan.scraped:
+                settings["http_bind"] = f"127.0.0.1:{free_port()}"
+            with (
+                WorkerProcesses(plan.program, settings, plan.processes, remember=remember, code=plan.code) as workers,
+                scraping(str(settings["http_bind"])) if plan.scraped else nullcontext(),
+            ):
                 yield workers
 
     def until_read(self, workers: WorkerProcesses) -> None:
