@@ -1364,8 +1364,8 @@ MUTATIONS = (
     Mutation(
         "a page of records that is as large as they are",
         "operations/records.py",
-        "if len(found) > limit or size >= most_bytes:",
-        "if len(found) > limit:",
+        "if more := len(found) > limit or size >= most_bytes:",
+        "if more := len(found) > limit:",
         "tests/unit/web/test_api.py::test_a_page_of_large_records_ends_early",
     ),
     Mutation(
@@ -1588,8 +1588,8 @@ MUTATIONS = (
     Mutation(
         "a preview that sends",
         "web/record_actions.py",
-        "        result = await self._redelivery(request, dry_run=True)",
-        "        result = await self._redelivery(request, dry_run=False)",
+        "await self._redelivery(request, through, dry_run=True)",
+        "await self._redelivery(request, through, dry_run=False)",
         "tests/unit/web/test_actions.py::test_a_redelivery_is_previewed_and_then_confirmed",
     ),
     Mutation(
