@@ -1,21 +1,21 @@
 """The program with a bug: parsing an entry that has `"poison": true` kills the process."""
 
-import datetime as dt
 import os
 import signal
 import sys
+from unittest.mock import patch
 
+from trio_alerts import alert
 from trio_alerts.__main__ import main
-from trio_alerts.alert import Alert, Entry, parse_entry
-from trio_alerts.pipeline import process
+from trio_alerts.event import AlertEvent, parse_event
 
 
-def _crash_or_parse(entry: Entry, now: dt.datetime) -> Alert:
-    if b'"poison": true' in entry.fields.get(b"event", b""):
+def _crash_or_parse(payload: bytes) -> AlertEvent:
+    if b'"poison": true' in payload:
         os.kill(os.getpid(), signal.SIGKILL)
-    return parse_entry(entry, now)
+    return parse_event(payload)
 
 
 if __name__ == "__main__":
-    process.parse_entry = _crash_or_parse  # type: ignore[attr-defined]
-    sys.exit(main())
+    with patch.object(alert, "parse_event", _crash_or_parse):
+        sys.exit(main())

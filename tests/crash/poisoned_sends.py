@@ -4,6 +4,7 @@ import os
 import signal
 import sys
 from collections.abc import Awaitable
+from unittest.mock import patch
 
 from trio_alerts.__main__ import main
 from trio_alerts.pipeline import process
@@ -19,5 +20,5 @@ def _crash_or_notify(claim: Claim, outcomes: Outcomes, pipeline: Pipeline) -> Aw
 
 
 if __name__ == "__main__":
-    process.notify = _crash_or_notify  # type: ignore[attr-defined]
-    sys.exit(main())
+    with patch.object(process, "notify", _crash_or_notify):
+        sys.exit(main())
