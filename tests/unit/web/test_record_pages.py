@@ -235,7 +235,7 @@ async def test_a_record_of_a_named_stream_has_an_address() -> None:
         (RETRYING, ["Redeliver", "Silence"]),
         (IN_DOUBT, ["Redeliver", "Resolve", "Silence"]),
         (SILENCED, ["Redeliver", "Silence"]),
-        (WAITING, ["Silence"]),
+        (WAITING, ["Redeliver", "Silence"]),
         (DELIVERED, ["Silence"]),
     ],
     ids=["failed", "retrying", "in doubt", "silenced", "waiting", "delivered"],
