@@ -32,7 +32,8 @@ async def remind(hints: Hints, hint: DueHint, queued: list[Queued]) -> None:
     Raises:
         Unavailable: They may have been written, or not; the sweep finds the record all the same.
     """
-    if hint.at is not None or hint.taken_until_ms is not None:
-        await hints.put_due([hint])
     if queued:
         await hints.put_queued(queued)
+    # Last, since it may remove the hint that led here: who dies in between leaves that to the next one.
+    if hint.at is not None or hint.taken_until_ms is not None:
+        await hints.put_due([hint])

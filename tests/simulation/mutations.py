@@ -986,6 +986,14 @@ MUTATIONS = (
         "tests/unit/pipeline/test_unconfigured.py::test_who_knows_the_channel_sends_it_while_others_do_not",
     ),
     Mutation(
+        "who dies between two hints takes the one that led there along",
+        "pipeline/redriver.py",
+        "    if queued:\n        await pipeline.hints.put_queued(queued)\n    if hints:  # last",
+        "    if hints:\n        await pipeline.hints.put_due(hints)\n    if queued:\n"
+        "        await pipeline.hints.put_queued(queued)\n    if False:  # last",
+        "tests/simulation/test_simulation.py::test_every_promise_is_kept_in_the_history_of_a_seed[679]",
+    ),
+    Mutation(
         "what waits for a process that knows its channel is left to the next sweep",
         "reminders.py",
         "Queued(channel.name, record.id",

@@ -93,10 +93,10 @@ async def _take_in(taken: Sequence[Taken], at: dt.datetime, backlog: Backlog, pi
         room = room and channels is None
         hints.append(due_hint(record, one.until_ms))
         queued += places(record)
-    if hints:
-        await pipeline.hints.put_due(hints)
     if queued:
         await pipeline.hints.put_queued(queued)
+    if hints:  # last: who dies in between leaves those that led here
+        await pipeline.hints.put_due(hints)
     return room
 
 
