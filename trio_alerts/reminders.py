@@ -1,6 +1,7 @@
 """What a record leaves behind in the hints: when somebody has to look at it again, and in whose queues it waits."""
 
 import datetime as dt
+from collections.abc import Sequence
 
 from trio_alerts.ports.hints import DueHint, Hints, Queued
 from trio_alerts.record import Record
@@ -26,8 +27,8 @@ def places(record: Record) -> list[Queued]:
     return [Queued(channel.name, record.id, rank, channel.attempts) for channel in waiting]
 
 
-async def remind(hints: Hints, hint: DueHint, queued: list[Queued]) -> None:
-    """Write the hints of a record, as far as there are any.
+async def remind(hints: Hints, due: Sequence[DueHint], queued: Sequence[Queued]) -> None:
+    """Write the hints of records, as far as there are any.
 
     Raises:
         Unavailable: They may have been written, or not; the sweep finds the record all the same.
@@ -35,5 +36,5 @@ async def remind(hints: Hints, hint: DueHint, queued: list[Queued]) -> None:
     if queued:
         await hints.put_queued(queued)
     # Last, since it may remove the hint that led here: who dies in between leaves that to the next one.
-    if hint.at is not None or hint.taken_until_ms is not None:
-        await hints.put_due([hint])
+    if due := [hint for hint in due if hint.at is not None or hint.taken_until_ms is not None]:
+        await hints.put_due(due)

@@ -987,10 +987,10 @@ MUTATIONS = (
     ),
     Mutation(
         "who dies between two hints takes the one that led there along",
-        "pipeline/redriver.py",
-        "    if queued:\n        await pipeline.hints.put_queued(queued)\n    if hints:  # last",
-        "    if hints:\n        await pipeline.hints.put_due(hints)\n    if queued:\n"
-        "        await pipeline.hints.put_queued(queued)\n    if False:  # last",
+        "reminders.py",
+        "    if queued:\n        await hints.put_queued(queued)\n    # Last",
+        "    if any(hint.at or hint.taken_until_ms for hint in due):\n        await hints.put_due(due)\n"
+        "        due = []\n    if queued:\n        await hints.put_queued(queued)\n    # Last",
         "tests/simulation/test_simulation.py::test_every_promise_is_kept_in_the_history_of_a_seed[679]",
     ),
     Mutation(

@@ -81,7 +81,7 @@ class Operator:
             written = await self.store.replace(replace(stored.record, delivery=after), stored.version)
             if isinstance(written, Stored):
                 with suppress(Unavailable):  # then the sweep finds it within a minute
-                    await remind(self.hints, due_hint(written.record), places(written.record))
+                    await remind(self.hints, [due_hint(written.record)], places(written.record))
                 return Change(record_id, after)
         raise Unavailable(f"the store took none of {MOST_ROUNDS} writes of record {record_id!r}, and does not show why")
 

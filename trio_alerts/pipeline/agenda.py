@@ -65,7 +65,7 @@ class Agenda:
         queued = places(record)
         with trio.CancelScope(shield=True):
             try:
-                await remind(self._hints, hint, queued)
+                await remind(self._hints, [hint], queued)
             except Unavailable as cause:
                 logger.debug("{record_id}: no hint was left: {reason}", record_id=record.id, reason=cause)
                 return

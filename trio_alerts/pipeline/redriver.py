@@ -15,7 +15,7 @@ from trio_alerts.pipeline.sweep import sweep_records
 from trio_alerts.pipeline.worker import Work
 from trio_alerts.ports.hints import DueHint, Queued, Taken
 from trio_alerts.record import Record
-from trio_alerts.reminders import due_hint, places
+from trio_alerts.reminders import due_hint, places, remind
 from trio_alerts.transitions import moved_back
 
 
@@ -93,10 +93,7 @@ async def _take_in(taken: Sequence[Taken], at: dt.datetime, backlog: Backlog, pi
         room = room and channels is None
         hints.append(due_hint(record, one.until_ms))
         queued += places(record)
-    if queued:
-        await pipeline.hints.put_queued(queued)
-    if hints:  # last: who dies in between leaves those that led here
-        await pipeline.hints.put_due(hints)
+    await remind(pipeline.hints, hints, queued)
     return room
 
 

@@ -8,7 +8,7 @@ from msgspec.structs import replace
 from trio.testing import MockClock
 
 from tests.unit.operations.desk import DELIVERED, FAILED, IN_DOUBT, RETRYING, SILENCED, WAITING
-from tests.unit.web.site import PROXIES, Site, fields_of
+from tests.unit.web.site import PROXIES, Browser, Site, fields_of
 from trio_alerts.settings.settings import ChannelSettings
 from trio_alerts.web.feed import LOOK_EVERY_S, Feed
 
@@ -128,12 +128,7 @@ async def test_what_an_active_silence_keeps_back_is_not_sent() -> None:
     """It would only be suppressed again: there is no button, and a confirmation changes nothing."""
     site = Site()
     browser = site.visitor()
-    token = await browser.form_token("/silences/new")
-    fields = {"matchers": "", "all_alerts": "1", "lasts": "2h", "why": "planned", "csrf_token": token}
-    await browser.post("/silences/new", data=fields)
-    found = await site.silences.latest()
-    assert found is not None
-    silence_id = found.silences[0].id
+    silence_id, token = await set_silence(site, browser)
     record_id = site.put(1, replace(SILENCED, suppressed_by=f"silence:{silence_id}"))
     preview = await browser.get(f"/silences/{silence_id}/send")
     answer = await browser.post(f"/silences/{silence_id}/send", data={"csrf_token": token})
@@ -234,12 +229,7 @@ async def test_a_silence_is_ended_after_a_confirmation(lines: list[str]) -> None
     """By the visitor, at once; one that is over cannot be ended again."""
     site = Site()
     browser = site.visitor()
-    token = await browser.form_token("/silences/new")
-    fields = {"matchers": "", "all_alerts": "1", "lasts": "2h", "why": "planned", "csrf_token": token}
-    await browser.post("/silences/new", data=fields)
-    found = await site.silences.latest()
-    assert found is not None
-    silence_id = found.silences[0].id
+    silence_id, token = await set_silence(site, browser)
     answer = await browser.confirm(f"/silences/{silence_id}/end")
     again = await browser.post(f"/silences/{silence_id}/end", data={"csrf_token": token})
     shown = [(await browser.get(path)).text for path in ("/silences", "/silences?all")]
@@ -364,3 +354,13 @@ async def test_the_head_of_what_has_no_end_comes_at_once(autojump_clock: MockClo
     assert (200, "text/event-stream; charset=utf-8") == (
         answer and (answer.status_code, answer.headers["content-type"])
     )
+
+
+async def set_silence(site: Site, browser: Browser) -> tuple[str, str]:
+    """Silence every alert for two hours, as the form does; return the silence's ID, and a token for more forms."""
+    token = await browser.form_token("/silences/new")
+    fields = {"matchers": "", "all_alerts": "1", "lasts": "2h", "why": "planned", "csrf_token": token}
+    await browser.post("/silences/new", data=fields)
+    found = await site.silences.latest()
+    assert found is not None
+    return found.silences[0].id, token
