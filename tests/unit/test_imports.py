@@ -53,7 +53,7 @@ FLOOR = {room: number for number, rooms in enumerate(FLOORS) for room in rooms}
 # The same inside the pipeline: what its tasks share, the four steps, the tasks, and the service that starts them.
 PIPELINE = [
     {"fault_points", "uptime", "turn", "in_flight", "agenda", "channel_health", "newer_records", "bulkhead"},
-    {"outage"},
+    {"outage", "retired"},
     {"patient", "channel_gate"},
     {"state"},
     {"silences", "admission", "gates"},

@@ -1,7 +1,7 @@
 """Which cell means what: fixed by the names of the channels, so that a process and its replacement agree. Pure."""
 
 import zlib
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Final, Self, get_args
 
 from trio_alerts.delivery import StoredState
@@ -11,6 +11,7 @@ from trio_alerts.settings.settings import Settings
 RESULTS: Final = ("accepted", "retry", "unseen", "refused", "limited")
 STATES: Final = tuple(state for state in get_args(StoredState) if state != "sending")
 BACKENDS: Final = ("redis", "store")
+ROOM: Final = 64  # channels that changes of the configuration may add before the next start, of 184 bytes each
 OTHER: Final = "other"  # a channel that records name and the settings do not, and a reason that nobody knows
 REASONS: Final = (
     *("missing_event", "bad_json", "bad_event", "too_large", "max_deliveries"),
@@ -34,6 +35,7 @@ class Layout:
         channels: Their names.
 
     Attributes:
+        channels: The names of all that have cells, in their order: `OTHER` first. None that had cells loses them.
         counters: Where counters begin; in the cell before them is the fingerprint.
         gauges: Where gauges begin: they are cleared when a process ends, and counters never.
         fingerprint: Tells this layout from those of other channels or another version; never 0.
@@ -42,9 +44,9 @@ class Layout:
     counters = 1
 
     def __init__(self, channels: Sequence[str] = ()) -> None:
-        self.channels = (*dict.fromkeys(channels), OTHER)
+        self.channels = tuple(dict.fromkeys((OTHER, *channels)))
         self.size = self.counters
-        many = len(self.channels)
+        self._most = many = len(self.channels) + ROOM
         self.attempts = self._take(many * len(RESULTS))
         self.durations = self._take(many * width(DURATIONS))
         self.doubts = self._take(many)
@@ -62,6 +64,10 @@ class Layout:
         self.open_breakers = self._take(many)
         self.failing_ms = self._take(many)
         self.fingerprint = zlib.crc32(repr((sorted(vars(self).items()), RESULTS, STATES, REASONS)).encode()) + 1
+
+    def add(self, channels: Iterable[str]) -> None:
+        """Give cells to channels that have none, as far as there is room; what is beyond it counts as `OTHER`."""
+        self.channels = tuple(dict.fromkeys((*self.channels, *channels)))[: self._most]
 
     @classmethod
     def of(cls, settings: Settings) -> Self:

@@ -43,14 +43,8 @@ class Meter:
     ) -> None:
         self.layout = Layout() if layout is None else layout
         self.cells = own_cells(self.layout) if cells is None else cells
-        places = {name: place for place, name in enumerate(self.layout.channels)}
-        places |= {alias: places[name] for alias, name in (aliases or {}).items()}
+        self._place_channels(aliases or {})
         self._latencies = self.layout.latencies
-        self._doubts = {name: self.layout.doubts + place for name, place in places.items()}
-        self._attempts = {
-            name: (self.layout.attempts + place * len(RESULTS), self.layout.durations + place * width(DURATIONS))
-            for name, place in places.items()
-        }
         self._states: Mapping[str, int] = {state: self.layout.states + place for place, state in enumerate(STATES)}
         self._reasons = {reason: self.layout.quarantined + place for place, reason in enumerate(REASONS)}
 
@@ -58,8 +52,12 @@ class Meter:
     def of(cls, settings: Settings) -> Self:
         """Return the meter of this process, which counts where its parent reads if it has one."""
         layout = Layout.of(settings)
-        aliases = {alias: channel.name for channel in settings.channels for alias in channel.aliases}
-        return cls(layout, inherited_cells(layout), aliases)
+        return cls(layout, inherited_cells(layout), _aliases(settings))
+
+    def configure(self, settings: Settings) -> None:
+        """Count for the channels of other settings."""
+        self.layout.add(channel.name for channel in settings.channels)
+        self._place_channels(_aliases(settings))
 
     def attempted(self, channel: str, outcome: Outcome | Later, took_s: float) -> None:
         """Count an attempt through a channel that was made."""
@@ -103,6 +101,15 @@ class Meter:
 
         return count
 
+    def _place_channels(self, aliases: Mapping[str, str]) -> None:
+        places = {name: place for place, name in enumerate(self.layout.channels)}
+        places |= {alias: places.get(name, places[OTHER]) for alias, name in aliases.items()}
+        self._doubts = {name: self.layout.doubts + place for name, place in places.items()}
+        self._attempts = {
+            name: (self.layout.attempts + place * len(RESULTS), self.layout.durations + place * width(DURATIONS))
+            for name, place in places.items()
+        }
+
     def _delivered(self, record_id: str, at_s: float, rank: int) -> None:
         # From XADD, which the entry's ID tells, by the server's clock at both ends. A producer may write any ID, and
         # anybody may change a record: neither may fail here, nor fill a sum.
@@ -118,6 +125,10 @@ class Meter:
         begin = self._latencies + rank * _LATENCY_CELLS
         self.cells[begin + bisect_left(LATENCIES, took_s)] += 1
         self.cells[begin + _LATENCY_SUM] += int(took_s * 1_000_000)
+
+
+def _aliases(settings: Settings) -> dict[str, str]:
+    return {alias: channel.name for channel in settings.channels for alias in channel.aliases}
 
 
 _DURATION_SUM = len(DURATIONS) + 1

@@ -176,7 +176,8 @@ async def _attempt(
     outcome: Outcome | Later
     send = pipeline.bulkhead.started(part.name, retry=retry)
     try:
-        outcome = await pipeline.channels[part.name].send(_for(part, message))
+        channel = pipeline.channels.get(part.name) or pipeline.retired[part.name]
+        outcome = await channel.send(_for(part, message))
     except trio.TooSlowError:
         outcome = Retry(f"no answer within {pipeline.settings.send_timeout_s:g} s", unseen=True)
     except Exception as fault:  # noqa: BLE001 - a bug of one channel is no reason to end the others' work

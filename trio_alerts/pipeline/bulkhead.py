@@ -40,15 +40,23 @@ class Bulkhead:
     def __init__(self, channels: Iterable[Collection[str]], workers: int) -> None:
         self._workers = (workers, max(1, workers // 4))
         self._by_name: dict[str, _Channel] = {}
-        every = list(channels) if workers >= FEWEST_WORKERS else []
-        self._channels = [_Channel() for _ in every] if len(every) > 1 else []
-        for names, channel in zip(every, self._channels, strict=False):
-            self._by_name |= dict.fromkeys(names, channel)
-        self.drain_share = max(1, workers // 4) if self._by_name else workers
+        self.watch(channels)
 
     def __repr__(self) -> str:
         slow = {name: channel.slow[ALL] for name, channel in self._by_name.items() if channel.slow[ALL]}
         return f"<Bulkhead of {self._workers[ALL]} workers, slow sends: {slow or 'none'}>"
+
+    def watch(self, channels: Iterable[Collection[str]]) -> None:
+        """Watch these channels from now on; what is known of one by any of its names is kept."""
+        workers, before, self._by_name = self._workers[ALL], self._by_name, {}
+        every = list(channels) if workers >= FEWEST_WORKERS else []
+        self._channels: list[_Channel] = []
+        for names in every if len(every) > 1 else []:
+            known = (before[name] for name in names if name in before and before[name] not in self._channels)
+            channel = next(known, None) or _Channel()
+            self._channels.append(channel)
+            self._by_name |= dict.fromkeys(names, channel)
+        self.drain_share = max(1, workers // 4) if self._by_name else workers
 
     def may_start(self, name: str, *, retry: bool = False) -> bool:
         """Tell whether a send through a channel may begin soon. Whoever is told so need not send after all."""

@@ -46,6 +46,13 @@ class ChannelGate:
         state = "free" if self.is_free else "open" if self.closed() is None else "closed"
         return f"<ChannelGate of {self.name}: {state}>"
 
+    def configure(self, names: Sequence[str], rate: Rate | None) -> None:
+        """Take other names and another rate; what is known of the channel stays."""
+        if rate != self.rate and self._closed.why == "rate":
+            self._closed_until_s = -math.inf
+        self.names, self.rate = names, rate
+        self.is_free = self._lets_everything_pass()
+
     def closed(self) -> Closed | None:
         """Return why it is closed as far as we know, without asking; None: it is worth asking."""
         if self.view.open_s is not None:
@@ -102,9 +109,12 @@ class ChannelGate:
         self._failing_since_s = asked_at_s - view.failing_s if view.attempts else math.inf
         if view.limited_s:
             self.answered(Closed("limit", view.limited_s))
-        self.is_free = self.rate is None and view.open_s is None and not view.limited_s and self.closed() is None
+        self.is_free = self._lets_everything_pass()
         if self._has_news_of_acceptance():
             self._urgent.set()
+
+    def _lets_everything_pass(self) -> bool:
+        return self.rate is None and self.closed() is None
 
     def _has_news_of_acceptance(self) -> bool:
         return self._accepted_at_s > self._reported_at_s and self._accepted_at_s >= self._failing_since_s

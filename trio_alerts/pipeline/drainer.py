@@ -27,11 +27,11 @@ SHORTEST_WAIT_S, LONGEST_WAIT_S = 0.01, 1.0  # before a gate that is closed is a
 
 async def drain_queues(send: trio.MemorySendChannel[Work], pipeline: Pipeline) -> None:
     """Drain the queues of all channels side by side, until the soft stop. One command a second looks at all of them."""
-    names, draining = list(pipeline.channel_gates), set[str]()
+    draining = set[str]()
     with send:
         async with trio.open_nursery() as drains:
             while not pipeline.stopping.is_set():
-                for name in await _not_empty(names, pipeline):
+                for name in await _not_empty(list(pipeline.channel_gates), pipeline):
                     if name not in draining:
                         draining.add(name)
                         drains.start_soon(_drain, _Queue(name, send, drains, pipeline), draining)
@@ -95,10 +95,14 @@ class _Queue:
         self._send = send
 
     async def take(self, admitted: Admitted) -> Taken | None:
-        """Take the next record that this process does not hold, and hold it; None if there is none."""
+        """Take the next record that this process does not hold, and hold it; None if there is none.
+
+        Or if the channel has left the configuration.
+        """
         hints, lease_s = self.pipeline.hints, self.pipeline.settings.lease_s
-        while (taken := await hints.take_queued(self.name, lease_s, probe=admitted.probe)) is not None:
-            if self.pipeline.in_flight.hold(taken.record_id, None, (self.name,), drained=True):
+        while self.name in self.pipeline.channels:
+            taken = await hints.take_queued(self.name, lease_s, probe=admitted.probe)
+            if taken is None or self.pipeline.in_flight.hold(taken.record_id, None, (self.name,), drained=True):
                 return taken
             self.drains.start_soon(self._put_back, taken.record_id)
         return None
@@ -151,6 +155,9 @@ class _Queue:
         delivery = configured(there, pipeline.channels, owner, now, pipeline.retry_policy())
         waits = self.name in delivery.queues
         if delivery.state not in MOVING or (delivery is there and not waits):
+            return None
+        if self.name not in pipeline.channels:  # it left the configuration a moment ago
+            self.drains.start_soon(self._put_back, record_id)
             return None
         is_suspect = delivery.cuts >= SUSPECT_CUTS
         if (is_suspect and pipeline.in_flight.suspect is not None) or await pipeline.stream.pending_among([record_id]):

@@ -4,7 +4,6 @@ import trio
 from loguru import logger
 
 from trio_alerts.errors import Unavailable
-from trio_alerts.pipeline.channel_gate import ChannelGate
 from trio_alerts.pipeline.state import Pipeline
 from trio_alerts.ports.gates import PROBE_EVERY_S, GateView
 from trio_alerts.text import in_words
@@ -15,19 +14,19 @@ URGENT_AFTER_S = 0.1  # what cannot wait for a second: at most ten commands in o
 
 async def watch_gates(pipeline: Pipeline, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
     """Exchange news once a second, until cancelled; started after the first time, whether it was answered or not."""
-    gates = {gate.name: gate for gate in pipeline.channel_gates.values()}
-    await _exchange(gates, pipeline)
+    await _exchange(pipeline)
     task_status.started()
     while True:
         await trio.sleep(URGENT_AFTER_S)
         with trio.move_on_after(EVERY_S - URGENT_AFTER_S):
             await pipeline.gate_news.changed()
-        await _exchange(gates, pipeline)
+        await _exchange(pipeline)
 
 
-async def _exchange(gates: dict[str, ChannelGate], pipeline: Pipeline) -> None:
+async def _exchange(pipeline: Pipeline) -> None:
     """Tell and hear. News that nobody heard are lost: the next attempts make others."""
     now_s = trio.current_time()
+    gates = {gate.name: gate for gate in pipeline.channel_gates.values()}
     news = {name: its for name, gate in gates.items() if (its := gate.take_news(now_s)) is not None}
     try:
         views = await pipeline.gates.exchange(news, list(gates))

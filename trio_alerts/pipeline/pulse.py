@@ -4,6 +4,7 @@ import trio
 
 from trio_alerts.meter.cells import now_ms
 from trio_alerts.meter.meter import Meter
+from trio_alerts.pipeline.channel_gate import ChannelGate
 from trio_alerts.pipeline.state import Pipeline
 
 EVERY_S = 1.0
@@ -36,17 +37,17 @@ async def show_gauges(pipeline: Pipeline) -> None:
         cells[layout.holding_since] = _ms(None if oldest_s is None else max(oldest_s, could_go_on_s), now_s)
         cells[layout.reading_since] = _ms(pipeline.read_since_s, now_s)
         for place, name in enumerate(layout.channels):
-            gate = pipeline.channel_gates.get(name)
-            if gate is not None:
-                cells[layout.open_breakers + place] = int(gate.view.open_s is not None)
-                cells[layout.failing_ms + place] = round(_failing_s(name, pipeline, now_s) * 1000)
+            gate = pipeline.channel_gates.get(name)  # None: it is configured no more
+            failing_s = 0.0 if gate is None else _failing_s(name, gate, pipeline, now_s)
+            cells[layout.open_breakers + place] = int(gate is not None and gate.view.open_s is not None)
+            cells[layout.failing_ms + place] = round(failing_s * 1000)
         await trio.sleep(EVERY_S)
 
 
-def _failing_s(channel: str, pipeline: Pipeline, now_s: float) -> float:
+def _failing_s(channel: str, gate: ChannelGate, pipeline: Pipeline, now_s: float) -> float:
     """Return for how long nothing was accepted while attempts failed, as the one knows it who has seen more."""
     since_s = pipeline.health_of(channel).failing_since_s
-    return max(pipeline.channel_gates[channel].view.failing_s, 0.0 if since_s is None else now_s - since_s)
+    return max(gate.view.failing_s, 0.0 if since_s is None else now_s - since_s)
 
 
 def _ms(since_s: float | None, now_s: float) -> int:

@@ -44,6 +44,7 @@ async def serve(pipeline: Pipeline, *, task_status: trio.TaskStatus[None] = trio
         async with trio.open_nursery() as helpers:
             for helper in (keep_alive, refund_deliveries, guard_store, run_janitor, report_trouble, show_gauges):
                 helpers.start_soon(helper, pipeline)
+            helpers.start_soon(pipeline.retired.let_go)
             await helpers.start(watch_silences, pipeline)  # before the first alert
             await helpers.start(watch_gates, pipeline)
             pipeline.reading = True

@@ -23,6 +23,7 @@ from trio_alerts.pipeline.in_flight import InFlight
 from trio_alerts.pipeline.newer_records import NewerRecords
 from trio_alerts.pipeline.outage import Outage, Signal
 from trio_alerts.pipeline.patient import PatientStore, PatientStream
+from trio_alerts.pipeline.retired import Close, RetiredChannels
 from trio_alerts.ports.channel import Channel
 from trio_alerts.ports.gates import Gates, Rate
 from trio_alerts.ports.hints import Hints
@@ -76,7 +77,9 @@ class Pipeline:
         self.store_after_send = PatientStore(self.store, self.store_outage)
         self.silence_cache = SilenceCache()
         self.gate_news = Signal()  # the other processes have to hear of something at once
-        self.channel_gates = self._channel_gates()
+        self.channel_gates: dict[str, ChannelGate] = {}
+        self._make_gates()
+        self.retired = RetiredChannels(self.in_flight)
         self.unconfigured: set[str] = set()  # channels that records name and this process does not know: logged
         self.agenda = Agenda(self.hints, self.clock)
         self.health: dict[str, ChannelHealth] = {}
@@ -107,13 +110,43 @@ class Pipeline:
         """Return a token that no other attempt of any process has."""
         return f"{self.settings.consumer}/{self._run}/{next(self._attempts)}"
 
-    def _channel_gates(self) -> dict[str, ChannelGate]:
-        """Return the gate of each channel, by each of its names."""
+    def reconfigure(
+        self,
+        settings: Settings,
+        channels: Mapping[str, Channel],
+        routing: Routing,
+        close: Close | None = None,
+    ) -> None:
+        """Take up other channels and routes, at once: what is under way finds either the old ones or the new ones.
+
+        Args:
+            settings: In which nothing else has changed.
+            channels: By each of their names; those that have not changed are the same objects.
+            routing: By these settings.
+            close: Closes what only channels of before used, once no attempt can use it any more.
+        """
+        gone = {name: channel for name, channel in self.channels.items() if name not in channels}
+        if gone or close is not None:
+            self.retired.add(gone, close)
+        # What a channel holds it holds for attempts that are under way when it leaves, and when it comes back.
+        self._hold = settings.holding_channels | {name for name in self._hold if name not in channels}
+        self.settings, self.channels, self.routing = settings, channels, routing
+        self.unconfigured -= channels.keys()
+        self.bulkhead.watch(channel.names for channel in settings.channels)
+        self._make_gates()
+        self.meter.configure(settings)
+
+    def _make_gates(self) -> None:
+        """Have a gate for each channel, by each of its names; what is known of a channel of that name is kept."""
         gates: dict[str, ChannelGate] = {}
         for one in self.settings.channels:
             rate = None if one.rate_per_s is None else Rate(one.rate_per_s, one.burst or 1)
-            gates |= dict.fromkeys(one.names, ChannelGate(one.names, rate, self.gate_news))
-        return gates
+            gate = self.channel_gates.get(one.name)
+            if gate is None or gate.name != one.name:
+                gate = ChannelGate(one.names, rate, self.gate_news)
+            gate.configure(one.names, rate)
+            gates |= dict.fromkeys(one.names, gate)
+        self.channel_gates = gates
 
     async def measure_time(self) -> float:
         """Ask the server for its time; return by how many seconds its clock was set since the last time."""

@@ -81,9 +81,9 @@ class _Collector(Collector):
         yield self._histogram(families.BATCHES, cells.BACKENDS, layout.batches, cells.BATCHES, 1)
 
     def _gauges(self) -> Iterator[Metric]:
-        layout, channels, most = self._layout, self._layout.channels[:-1], self._most
-        yield _gauge(families.BREAKERS, _numbered(_ones(channels), layout.open_breakers, most))
-        failing = _numbered(_ones(channels), layout.failing_ms, most)
+        layout, channels, most = self._layout, self._layout.channels[1:], self._most
+        yield _gauge(families.BREAKERS, _numbered(_ones(channels), layout.open_breakers + 1, most))
+        failing = _numbered(_ones(channels), layout.failing_ms + 1, most)
         yield _gauge(families.FAILING, {channel: value / 1000 for channel, value in failing.items()})
         yield _gauge(families.OUTAGE, _numbered(_ones(cells.BACKENDS), layout.outages, most))
         yield _gauge(families.IN_FLIGHT, {(): self._total(layout.in_flight)})

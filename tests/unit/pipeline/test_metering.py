@@ -15,6 +15,7 @@ from trio_alerts.pipeline.pulse import beat
 from trio_alerts.pipeline.state import Pipeline
 
 LAYOUT = Layout(["webhook"])
+WEBHOOK = 1  # its place; before it are those of no configured channel
 
 
 def metered(pipeline: Pipeline) -> Pipeline:
@@ -28,12 +29,13 @@ def states(pipeline: Pipeline) -> dict[str, int]:
 
 
 def results(pipeline: Pipeline) -> dict[str, int]:
-    cells = pipeline.meter.cells[LAYOUT.attempts : LAYOUT.attempts + len(RESULTS)]
+    begin = LAYOUT.attempts + WEBHOOK * len(RESULTS)
+    cells = pipeline.meter.cells[begin : begin + len(RESULTS)]
     return {result: count for result, count in zip(RESULTS, cells, strict=True) if count}
 
 
 def doubts(pipeline: Pipeline) -> int:
-    return int(pipeline.meter.cells[LAYOUT.doubts])
+    return int(pipeline.meter.cells[LAYOUT.doubts + WEBHOOK])
 
 
 async def test_each_step_of_an_alert_counts_once(autojump_clock: MockClock) -> None:
@@ -155,11 +157,11 @@ async def test_the_gauges_show_a_channel_that_fails_and_its_breaker(autojump_clo
             world.emit()
             await trio.sleep(0.5)
         await trio.sleep(4)
-        assert 1 == cells[LAYOUT.open_breakers]
-        assert 7_000 <= cells[LAYOUT.failing_ms] <= 9_000
+        assert 1 == cells[LAYOUT.open_breakers + WEBHOOK]
+        assert 7_000 <= cells[LAYOUT.failing_ms + WEBHOOK] <= 9_000
         world.emit()
         await trio.sleep(120)
-        assert (0, 0) == (cells[LAYOUT.open_breakers], cells[LAYOUT.failing_ms])
+        assert (0, 0) == (cells[LAYOUT.open_breakers + WEBHOOK], cells[LAYOUT.failing_ms + WEBHOOK])
 
 
 async def test_a_beat_each_second(mock_clock: MockClock, nursery: trio.Nursery) -> None:

@@ -16,6 +16,7 @@ from trio_alerts.web.figures import RedisFigures, StoreFigures
 from trio_alerts.web.metrics import MetricsPage
 
 LAYOUT = Layout(["pager"])
+PAGER = 1  # its place
 NOW_S = 1_790_000_000.0
 REDIS = RedisFigures([Standing("AlertStream", 9, 5, 3, (), 1, 0, 2, 0, NOW_S - 40)], {"pager": 4, "renamed": 1}, NOW_S)
 STORE = StoreFigures(
@@ -43,8 +44,8 @@ def test_what_processes_counted_is_added_up() -> None:
         meter.attempted("pager", Accepted(), 0.3)
         meter.cells[LAYOUT.in_flight], meter.cells[LAYOUT.workers] = in_flight, 16
     two.attempted("pager", Accepted(), 100.0)
-    two.cells[LAYOUT.outages] = two.cells[LAYOUT.open_breakers] = 1
-    one.cells[LAYOUT.failing_ms], two.cells[LAYOUT.failing_ms] = 1_500, 90_000
+    two.cells[LAYOUT.outages] = two.cells[LAYOUT.open_breakers + PAGER] = 1
+    one.cells[LAYOUT.failing_ms + PAGER], two.cells[LAYOUT.failing_ms + PAGER] = 1_500, 90_000
     samples = page(one, two)
     assert (3, 7, 32) == (samples["attempts_total pager accepted"], samples["in_flight"], samples["workers"])
     assert (1, 0, 1, 90) == (
