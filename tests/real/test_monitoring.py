@@ -72,6 +72,12 @@ def accepted(monitor: Monitor) -> float | None:
     return monitor.value("trio_alerts_attempts_total", channel="webhook", result="accepted")
 
 
+def starts_of(monitor: Monitor) -> set[tuple[str, float | None]]:
+    """Return when each of the two processes was started."""
+    names = ("worker process 1", "worker process 2")
+    return {(name, monitor.value("trio_alerts_process_start_time_seconds", process=name)) for name in names}
+
+
 def test_counters_survive_their_process_and_an_outage_shows(
     make_site: MakeSite, own_valkey: RedisServer, receiver: ReceiverServer
 ) -> None:
@@ -86,8 +92,10 @@ def test_counters_survive_their_process_and_an_outage_shows(
         for number in range(400):
             site.emit(alert_id=f"a-{number}")
         wait_until(lambda: accepted(monitor) == 400, "400 are counted", site)
+        starts = starts_of(monitor)
         os.kill(children(parent.pid)[0], signal.SIGKILL)
         wait_until(lambda: site.log().count("reading AlertStream") == 3, "another was started", site)
+        wait_until(lambda: len(starts_of(monitor) - starts) == 1, "its start is shown", site)
         assert 400 == accepted(monitor)
         assert 200 == monitor.get("/healthz")[0]
         site.emit(alert_id="another")
@@ -126,6 +134,8 @@ def test_a_stopped_child_is_named(make_site: MakeSite) -> None:
         ((name, problem),) = sick(monitor, BEAT_BOUND_S, site)
         assert "worker process 2" == name
         assert problem.startswith("its loop has not turned for 1")
+        # A page of metrics is shown again for half a second: it may be from just before.
+        wait_until(lambda: monitor.value("trio_alerts_process_hanging", process=name) == 1, "the metric says so", site)
         os.kill(stopped, signal.SIGCONT)
         wait_until(lambda: monitor.get("/healthz")[0] == 200, "it goes on", site)
         assert 0 == stop(parent), site.log()

@@ -1,5 +1,7 @@
 """The pulse: once a second a process notes, where its parent can read it, that its loop turns, and how it stands."""
 
+import time
+
 import trio
 
 from trio_alerts.meter.cells import now_ms
@@ -11,7 +13,8 @@ EVERY_S = 1.0
 
 
 async def beat(meter: Meter) -> None:
-    """Note that the loop turns, from before anything is opened until cancelled."""
+    """Note that the loop turns, from before anything is opened until cancelled, and since when this process lives."""
+    meter.cells[meter.layout.started_s] = int(time.time())
     while True:
         meter.cells[meter.layout.beat] = now_ms()
         await trio.sleep(EVERY_S)

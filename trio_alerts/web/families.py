@@ -33,6 +33,9 @@ LATENCIES = Family(
 ALERTS = Family("alerts_total", "counter", ("state",), "How often an alert got into this state.")
 IN_DOUBT = Family("in_doubt_total", "counter", ("channel",), "Attempts of which nobody saw the outcome.")
 QUARANTINED = Family("quarantined_total", "counter", ("reason",), "Entries moved to the dead letters.")
+DEAD_LETTERS = Family(
+    "dead_letters", "gauge", ("stream",), "Dead letters that nobody has replayed or dropped yet.", True
+)
 WAITING = Family(
     "waiting", "gauge", ("channel",), "Alerts that wait for a channel: in its queue, or for a retry.", True
 )
@@ -51,10 +54,15 @@ LOST = Family("lost_upstream_total", "counter", (), "Entries trimmed or deleted 
 OUTAGE = Family("outage", "gauge", ("backend",), "1 while a process waits for Redis or the store.")
 IN_FLIGHT = Family("in_flight", "gauge", (), "Alerts that are being worked on.")
 WORKERS = Family("workers", "gauge", (), "Alerts that can be worked on at once.")
+HANGING = Family("process_hanging", "gauge", ("process",), "1 while /healthz says that the process hangs.")
+STARTED = Family(
+    "process_start_time_seconds", "gauge", ("process",), "When the process was started, in seconds since the epoch."
+)
 BATCHES = Family("batch_size", "histogram", ("backend",), "Acknowledgements and writes that went out together.")
 BUILD = Family("build_info", "gauge", ("version",), "Always 1.")
 
 FAMILIES = (
-    *(ATTEMPTS, DURATIONS, LATENCIES, ALERTS, IN_DOUBT, QUARANTINED, WAITING, BREAKERS, FAILING, LAG, PENDING),
-    *(OLDEST, RECORDS, OVERDUE, LOST, OUTAGE, IN_FLIGHT, WORKERS, BATCHES, BUILD),
+    *(ATTEMPTS, DURATIONS, LATENCIES, ALERTS, IN_DOUBT, QUARANTINED, DEAD_LETTERS, WAITING, BREAKERS),
+    *(FAILING, LAG, PENDING, OLDEST, RECORDS, OVERDUE, LOST, OUTAGE, IN_FLIGHT, WORKERS, HANGING, STARTED, BATCHES),
+    BUILD,
 )

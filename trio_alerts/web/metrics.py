@@ -12,11 +12,12 @@ from trio_alerts import __version__
 from trio_alerts.delivery import StoredState
 from trio_alerts.event import SEVERITIES
 from trio_alerts.meter import layout as cells
-from trio_alerts.meter.cells import Cells
+from trio_alerts.meter.cells import Cells, now_ms
 from trio_alerts.meter.layout import Layout, width
 from trio_alerts.web import families
 from trio_alerts.web.families import Family
 from trio_alerts.web.figures import RedisFigures, StoreFigures
+from trio_alerts.web.health import Health
 
 STATES: tuple[str, ...] = (*StoredState.__args__, "unknown")  # type: ignore[attr-defined]
 
@@ -26,11 +27,12 @@ class MetricsPage:
 
     Args:
         layout: Which cell means what.
-        processes: The cells of each process.
+        processes: The cells of each process, by what it is called.
+        health: Knows which of them hangs.
     """
 
-    def __init__(self, layout: Layout, processes: Sequence[Cells]) -> None:
-        self._collector = _Collector(layout, processes)
+    def __init__(self, layout: Layout, processes: Mapping[str, Cells], health: Health) -> None:
+        self._collector = _Collector(layout, processes, health)
         self._registry = CollectorRegistry(auto_describe=False)
         self._registry.register(self._collector)
 
@@ -48,11 +50,12 @@ class MetricsPage:
 
 
 class _Collector(Collector):
-    def __init__(self, layout: Layout, processes: Sequence[Cells]) -> None:
+    def __init__(self, layout: Layout, processes: Mapping[str, Cells], health: Health) -> None:
         self.redis: RedisFigures | None = None
         self.store: StoreFigures | None = None
         self._layout = layout
         self._processes = processes
+        self._health = health
 
     def describe(self) -> Iterator[Metric]:
         """Say nothing: to be registered asks nobody."""
@@ -88,6 +91,10 @@ class _Collector(Collector):
         yield _gauge(families.OUTAGE, _numbered(_ones(cells.BACKENDS), layout.outages, most))
         yield _gauge(families.IN_FLIGHT, {(): self._total(layout.in_flight)})
         yield _gauge(families.WORKERS, {(): self._total(layout.workers)})
+        hanging = {name for name, _ in self._health.problems(now_ms())}
+        yield _gauge(families.HANGING, {(name,): int(name in hanging) for name in self._processes})
+        started = {(name,): cells[layout.started_s] for name, cells in self._processes.items()}
+        yield _gauge(families.STARTED, {name: at_s for name, at_s in started.items() if at_s})
 
     def _histogram(
         self, family: Family, names: Sequence[str], begin: int, bounds: Sequence[float], unit: float
@@ -102,15 +109,16 @@ class _Collector(Collector):
         return metric
 
     def _total(self, place: int) -> int:
-        return sum(process[place] for process in self._processes)
+        return sum(process[place] for process in self._processes.values())
 
     def _most(self, place: int) -> int:
-        return max(process[place] for process in self._processes)
+        return max(process[place] for process in self._processes.values())
 
 
 def _of_redis(redis: RedisFigures) -> Iterator[Metric]:
     yield _gauge(families.LAG, {(one.stream,): one.not_read for one in redis.standings})
     yield _gauge(families.PENDING, {(one.stream,): one.pending for one in redis.standings})
+    yield _gauge(families.DEAD_LETTERS, {(one.stream,): one.dead_letters for one in redis.standings})
     yield _counter(families.LOST, {(): sum(one.lost_unread for one in redis.standings)})
 
 

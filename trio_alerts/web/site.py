@@ -45,7 +45,7 @@ class Site:
         self._backends = Backends(settings, open_store)
         self._figures = Figures(self._backends, settings)
         self._health = Health(layout, processes, settings)
-        self._metrics = MetricsPage(layout, list(processes.values()))
+        self._metrics = MetricsPage(layout, processes, self._health)
         self._page, self._accepted, self._rendered_at_s = (b"", ""), "", -math.inf
 
     async def serve(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:

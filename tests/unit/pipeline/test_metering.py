@@ -1,5 +1,7 @@
 """What a process counts while it carries alerts, and what it shows of itself each second."""
 
+import time
+
 import pytest
 import trio
 from trio.testing import MockClock
@@ -165,9 +167,11 @@ async def test_the_gauges_show_a_channel_that_fails_and_its_breaker(autojump_clo
 
 
 async def test_a_beat_each_second(mock_clock: MockClock, nursery: trio.Nursery) -> None:
-    """The loop notes that it turns, long before there is a pipeline."""
-    meter = Meter(LAYOUT)
+    """The loop notes that it turns, and since when it lives, long before there is a pipeline."""
+    meter, began_s = Meter(LAYOUT), int(time.time())
     nursery.start_soon(beat, meter)
+    await trio.testing.wait_all_tasks_blocked()
+    assert began_s <= meter.cells[LAYOUT.started_s] <= time.time()
     for _ in range(3):
         await trio.testing.wait_all_tasks_blocked()
         assert now_ms() >= meter.cells[LAYOUT.beat] > 0

@@ -6,13 +6,15 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from trio_alerts import __version__
 from trio_alerts.backends.redis.standing import Standing
-from trio_alerts.meter.cells import own_cells
+from trio_alerts.meter.cells import Cells, now_ms, own_cells
 from trio_alerts.meter.layout import Layout
 from trio_alerts.meter.meter import Meter
 from trio_alerts.outcome import Accepted
 from trio_alerts.ports.store import Counts
+from trio_alerts.settings.settings import Settings
 from trio_alerts.web.families import FAMILIES
 from trio_alerts.web.figures import RedisFigures, StoreFigures
+from trio_alerts.web.health import Health
 from trio_alerts.web.metrics import MetricsPage
 
 LAYOUT = Layout(["pager"])
@@ -26,9 +28,15 @@ STORE = StoreFigures(
 )
 
 
+def metrics(*cells: Cells) -> MetricsPage:
+    """Return the page of so many processes, called `process 1` and so on."""
+    processes = {f"process {number}": one for number, one in enumerate(cells, start=1)}
+    return MetricsPage(LAYOUT, processes, Health(LAYOUT, processes, Settings()))
+
+
 def page(*meters: Meter, redis: RedisFigures | None = REDIS, store: StoreFigures | None = STORE) -> dict[str, float]:
     """Return the value of each sample."""
-    text, _ = MetricsPage(LAYOUT, [meter.cells for meter in meters]).render("", redis, store)
+    text, _ = metrics(*(meter.cells for meter in meters)).render("", redis, store)
     return {
         sample.name.removeprefix("trio_alerts_")
         + "".join(f" {value}" for value in sample.labels.values()): sample.value
@@ -62,9 +70,10 @@ def test_what_processes_counted_is_added_up() -> None:
 def test_what_is_shared_is_what_redis_and_the_store_said() -> None:
     """A state of a newer version is `unknown`, and a channel of old records `other`: labels are bounded."""
     samples = page(Meter(LAYOUT))
-    assert (5, 3, 2) == (
+    assert (5, 3, 1, 2) == (
         samples["stream_lag AlertStream"],
         samples["pending AlertStream"],
+        samples["dead_letters AlertStream"],
         samples["lost_upstream_total"],
     )
     assert (7, 2, 3, 0) == tuple(
@@ -79,12 +88,24 @@ def test_what_nobody_knows_is_left_out() -> None:
     """Without Redis its figures are missing, not 0, and so are those that need both; the rest is there."""
     samples = page(Meter(LAYOUT), redis=None)
     missing = {name.partition(" ")[0] for name in page(Meter(LAYOUT)).keys() - samples.keys()}
-    assert {"stream_lag", "pending", "lost_upstream_total", "waiting", "oldest_undelivered_seconds"} == missing
+    assert {
+        *("stream_lag", "pending", "lost_upstream_total", "dead_letters", "waiting", "oldest_undelivered_seconds"),
+    } == missing
+
+
+def test_a_process_that_hangs_and_one_that_has_ended() -> None:
+    """What /healthz names hangs; what has ended hangs not, and has no start until another one is started."""
+    one, two = Meter(LAYOUT), Meter(LAYOUT)
+    one.cells[LAYOUT.beat], one.cells[LAYOUT.started_s] = now_ms() - 60_000, 1_790_000_000
+    samples = page(one, two)
+    assert (1, 0) == (samples["process_hanging process 1"], samples["process_hanging process 2"])
+    assert 1_790_000_000 == samples["process_start_time_seconds process 1"]
+    assert "process_start_time_seconds process 2" not in samples
 
 
 def test_every_family_is_there_with_its_labels_and_its_help() -> None:
     """What the documentation lists, and nothing else; what is shared says so."""
-    text = MetricsPage(LAYOUT, [own_cells(LAYOUT)]).render("", REDIS, STORE)[0].decode()
+    text = metrics(own_cells(LAYOUT)).render("", REDIS, STORE)[0].decode()
     for one in FAMILIES:
         assert f"# HELP {one.full_name} {one.meaning}" in text
         assert one.shared == (f"# HELP {one.full_name} {one.meaning} Asked of" in text)
@@ -94,6 +115,6 @@ def test_every_family_is_there_with_its_labels_and_its_help() -> None:
 
 def test_a_scraper_gets_the_form_that_it_asks_for() -> None:
     """OpenMetrics, if it says so."""
-    metrics = MetricsPage(LAYOUT, [own_cells(LAYOUT)])
-    assert metrics.render("application/openmetrics-text; version=1.0.0", None, None)[0].endswith(b"# EOF\n")
-    assert "text/plain" in metrics.render("text/html", None, None)[1]
+    shown = metrics(own_cells(LAYOUT))
+    assert shown.render("application/openmetrics-text; version=1.0.0", None, None)[0].endswith(b"# EOF\n")
+    assert "text/plain" in shown.render("text/html", None, None)[1]
