@@ -7,6 +7,8 @@ from collections.abc import Iterable, Iterator
 from itertools import groupby
 from pathlib import Path
 
+import yaml
+
 import trio_alerts
 from trio_alerts.channels.registry import KINDS, channel_settings
 from trio_alerts.routing.matchers import CASELESS, FORMS, MATCH_FIELDS, WORDS, can_be_absent
@@ -84,6 +86,8 @@ A user and a password in a channel's `url` are sent as Basic authentication, per
 PACKAGE = Path(trio_alerts.__file__).parent
 LOG = tomllib.loads(Path(__file__).with_name("logs.toml").read_text("utf-8"))
 
+RULES = PACKAGE.parent / "deploy" / "prometheus" / "rules.yml"
+
 LOG_METHODS = ("trace", "debug", "info", "success", "warning", "error", "critical", "exception", "log")
 
 # What stands in a page between these lines is made from the code.
@@ -110,6 +114,7 @@ def parts() -> Iterable[tuple[str, str, str]]:
     yield "logs.md", "errors", messages_table("error")
     yield "logs.md", "warnings", messages_table("warning")
     yield "monitoring.md", "metrics", f"\n{metrics_table()}\n"
+    yield "monitoring.md", "alerts", f"\n{alerts_table()}\n"
     yield "routing.md", "fields", fields_table()
     yield "routing.md", "window", window_table()
     for kind in KINDS:
@@ -161,6 +166,23 @@ def metrics_table() -> str:
         for one in FAMILIES
     ]
     return _table(("metric", "kind", "labels", "meaning"), rows)
+
+
+def alerts_table() -> str:
+    """Return the table of alerts in `docs/monitoring.md`: what each says, with the names of labels for their values."""
+    rules = yaml.safe_load(RULES.read_text("utf-8"))["groups"]
+    rows = [
+        (
+            f"[`{one['alert']}`](#{one['alert'].lower()})",
+            one["labels"]["severity"],
+            one.get("for", ""),
+            re.sub(r"\{\{ \$labels\.(\w+) \}\}", r"*\1*", one["annotations"]["summary"]),
+        )
+        for group in rules
+        for one in group["rules"]
+        if "alert" in one
+    ]
+    return _table(("alert", "severity", "after", "says"), rows)
 
 
 def window_table() -> str:
