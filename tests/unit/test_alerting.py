@@ -1,6 +1,7 @@
 """The alerts and the dashboard that are delivered: complete, explained, and laid out as people read them."""
 
 import re
+import shlex
 from itertools import combinations
 from pathlib import Path
 from typing import Any
@@ -8,6 +9,7 @@ from typing import Any
 import pytest
 
 from tests.support.alerting import PROMETHEUS, dashboard, panels, rules
+from trio_alerts.commands.arguments import parse_arguments
 
 GUIDE = (Path(__file__).parents[2] / "docs" / "monitoring.md").read_text()
 RUNBOOK = "https://github.com/trio-alerts/trio-alerts/blob/main/docs/monitoring.md#"
@@ -22,6 +24,12 @@ def test_every_alert_has_a_section_in_the_guide_and_the_reverse() -> None:
     for name, text in SECTIONS:
         for word in ("means", "look", "do"):
             assert f"**{word}" in text.lower(), name
+
+
+@pytest.mark.parametrize("line", sorted(set(re.findall(r"^\$ trio-alerts (.+)", GUIDE, re.MULTILINE))))
+def test_what_the_guide_tells_to_call_can_be_called(line: str) -> None:
+    """Commands and options are those that there are: at night nobody looks for the right ones."""
+    parse_arguments(shlex.split(line, comments=True))
 
 
 @pytest.mark.parametrize("name", ALERTS)
