@@ -48,6 +48,10 @@ class RememberingStore:
         self._deployment = self._deployment or identity
         return self._deployment
 
+    async def remove(self, record_id: str) -> None:
+        await trio.lowlevel.checkpoint()
+        self._live.pop(record_id, None)
+
     async def create(self, record: Record) -> Stored | Conflict:
         """See the port. Like the baseline's double it does not yield, so that neither program pays for it."""
         return Conflict() if record.id in self._live else self._keep(record)

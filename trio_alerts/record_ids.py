@@ -4,6 +4,8 @@ import re
 from collections.abc import Mapping, Sequence
 
 REPLAY_OF = b"replay_of"  # the field by which `dead replay` says which record an entry came from
+CANARY_FIELD = b"canary"  # what a canary's entry has in place of `event`: whoever does not know it sends nothing
+CANARIES = "~canary|"  # what the ID of a canary's record begins with: no stream may be called so
 
 LARGEST = 2**64 - 1  # of each half of an ID
 
@@ -21,9 +23,13 @@ class RecordIds:
         """Return the record ID of an entry that is not a replay."""
         return entry_id if len(self._streams) == 1 else f"{stream}|{entry_id}"
 
+    def of_canary(self, stream: str, entry_id: str) -> str:
+        """Return the record ID of an entry that is a canary: none that an alert has."""
+        return f"{CANARIES}{self.of(stream, entry_id)}"
+
     def place(self, record_id: str) -> tuple[str, str] | None:
         """Return stream and entry ID of a record's first entry; None if it is from none of these streams."""
-        stream, bar, entry_id = record_id.rpartition("|")
+        stream, bar, entry_id = record_id.removeprefix(CANARIES).rpartition("|")
         if not bar and len(self._streams) == 1:
             stream = self._streams[0]
         elif len(self._streams) == 1 or stream not in self._streams:
@@ -41,6 +47,11 @@ class RecordIds:
         text = fields.get(REPLAY_OF, b"").decode(errors="replace")
         original = text.removeprefix(f"{stream}|")
         return text if is_entry_id(original) and order(original) < order(entry_id) else None
+
+
+def is_canary(record_id: str) -> bool:
+    """Tell whether a record is a canary's."""
+    return record_id.startswith(CANARIES)
 
 
 def is_entry_id(text: str) -> bool:

@@ -812,6 +812,38 @@ class StoreContract:
 
         assert 3 == (await tested.store.vitals()).repeated
 
+    async def test_canaries_are_in_no_figure_and_found_only_if_asked_for(self, tested: TestedStore) -> None:
+        """Neither found nor counted as alerts, whatever their state; but due as any alert is, and read by ID."""
+        sink = (ChannelDelivery("~canary", "retrying"),)
+        late = msgspec.structs.replace(retrying(NOW - 3600 * SECOND), channels=sink, retrying_channels=("~canary",))
+        doubt = Delivery(state="in_doubt", first_at=NOW, channels=(ChannelDelivery("~canary", "in_doubt"),))
+        one, other = (record(number).id for number in (1, 2))
+        canaries = [record(1, late, f"~canary|{one}"), record(2, doubt, f"~canary|Stream|{other}")]
+        await _fill(tested, [*canaries, record(3, Delivery(state="failed", channels=sink))])
+        store = tested.store
+
+        assert Counts({"failed": 1}, overdue=0, in_doubt=0) == await store.counts(NOW)
+        assert ({}, Vitals(None, 0)) == (await store.waiting(), await store.vitals())
+        assert [3] == await _found(tested, RecordFilter())
+        assert [] == await _found(tested, RecordFilter(state=["in_doubt", "retrying"]))
+        assert 1 == await store.count(RecordFilter())
+        found = await store.search(RecordFilter(canaries=True), 10)
+        assert [record(3).id, f"~canary|Stream|{other}", f"~canary|{one}"] == [one.id for one in found]
+        assert [f"~canary|{one}"] == [due.id for due in await store.due(NOW, 10)]
+        assert None is not await store.get(f"~canary|{one}")
+
+    async def test_a_removed_record_is_gone(self, tested: TestedStore) -> None:
+        """Whatever its version, and at once; what is not there need not be removed. Others stay."""
+        for number in (1, 2):
+            await _stored(tested.store.create(record(number)))
+
+        await tested.store.remove(record(1).id)
+        await tested.store.remove(record(1).id)
+
+        assert None is await tested.store.get(record(1).id)
+        assert None is not await tested.store.get(record(2).id)
+        assert isinstance(await tested.store.create(record(1)), Stored)
+
     async def test_a_store_is_one_deployments(self, tested: TestedStore) -> None:
         """The first identity stays, whoever comes; to replace it is another call. The guard minds none of it."""
         store = tested.store

@@ -53,6 +53,7 @@ class BulkStore:
         self.deployment = store.deployment
         self.keep_deployment = store.keep_deployment
         self.replace_deployment = store.replace_deployment
+        self.remove = store.remove
         self.get = store.get
         self.due = store.due
         self.search = store.search

@@ -59,7 +59,8 @@ class RecordFilter:
     words, all of which stand in the title, in any order and case; see `words`.
 
     The state `in_doubt` finds what has a channel in doubt, while another one is still sent to or retried, too.
-    `since` is included and `until` is not; both are compared with `occurred_at`.
+    `since` is included and `until` is not; both are compared with `occurred_at`. Only with `canaries`
+    canaries are found, too.
     """
 
     view: Sequence[str] = ()
@@ -77,10 +78,11 @@ class RecordFilter:
     title: Sequence[str] = ()
     since: dt.datetime | None = None
     until: dt.datetime | None = None
+    canaries: bool = False
 
 
 class AlertStore(DeploymentKeeper, Protocol):
-    """Where records live. Reads by ID are real-time.
+    """Where records live. Reads by ID are real-time. Canaries are in no figure, and in `due` as any alert is.
 
     So is the first page of `search`, which people ask for, unless OpenSearch forbids us to refresh the index: then it
     may lag behind by a second, as all other searches may.
@@ -117,6 +119,9 @@ class AlertStore(DeploymentKeeper, Protocol):
         Raises:
             RefusedContent: The store will never take this document.
         """
+
+    async def remove(self, record_id: str) -> None:
+        """Remove a record, whatever its version; it need not exist. Searches may see it for a second more."""
 
     async def get(self, record_id: str) -> Stored | None:
         """Read one record, as it is now.

@@ -138,7 +138,8 @@ class FakeOpenSearch(httpx.AsyncBaseTransport):
         whole = {"took": 3, "timed_out": False, "_shards": SHARDS}
         if aggregations := body.get("aggs"):
             channels = {"doc_count_error_upper_bound": 0, "sum_other_doc_count": 0, "buckets": []}
-            results: dict[str, Any] = {"doc_count": 0, "since": {"value": 1.7e12}, "channels": channels}
+            results: dict[str, Any] = {"doc_count": 0, "since": {"value": 1.7e12}}
+            results |= {"channels": channels, "states": channels}
             buckets = {"doc_count_error_upper_bound": 0, "sum_other_doc_count": 0, "buckets": self._buckets()}
             told = {name: buckets if "terms" in how else results for name, how in aggregations.items()}
             return answer({**whole, "hits": {"max_score": None, "hits": []}, "aggregations": told})

@@ -15,6 +15,7 @@ from trio_alerts.errors import NewerRecord, RefusedContent, SchemaError, Unavail
 from trio_alerts.ports.hints import Queued
 from trio_alerts.ports.store import STATES_BESIDE_A_DOUBT, Conflict, Counts, Due, RecordFilter, Stored, Vitals
 from trio_alerts.record import Record
+from trio_alerts.record_ids import is_canary
 from trio_alerts.text import words
 
 T = TypeVar("T")
@@ -131,6 +132,10 @@ class FakeStore:
             written = await self._write("replace", record, version)
         return written  # noqa: RET504 - to the type checker, a scope may swallow a return
 
+    async def remove(self, record_id: str) -> None:
+        call = Call(trio.current_time(), "remove", record_id)
+        await self._call(call, lambda: self.records.pop(record_id, None))
+
     async def get(self, record_id: str) -> Stored | None:
         call = Call(trio.current_time(), "get", record_id)
         return await self._call(call, lambda: self._read(record_id))
@@ -156,7 +161,7 @@ class FakeStore:
 
     @served
     def counts(self, now: dt.datetime) -> Counts:
-        deliveries = [record.delivery for record in self._seen()]
+        deliveries = [record.delivery for record in self._alerts()]
         late = now - dt.timedelta(seconds=60)
         overdue = sum(
             delivery.state == "retrying" and delivery.next_attempt_at is not None and delivery.next_attempt_at < late
@@ -171,7 +176,7 @@ class FakeStore:
         return dict(
             Counter(
                 channel.name
-                for record in self._seen()
+                for record in self._alerts()
                 if record.delivery.state == "retrying"
                 for channel in record.delivery.channels
                 if channel.state == "retrying"
@@ -191,7 +196,7 @@ class FakeStore:
 
     @served
     def vitals(self) -> Vitals:
-        records = self._seen()
+        records = self._alerts()
         waiting = [
             record.delivery.first_at
             for record in records
@@ -227,6 +232,9 @@ class FakeStore:
         if stored is not None and (unknown := self.unknown_in(stored.record)):
             raise NewerRecord(record_id, unknown, stored.record.body)
         return stored
+
+    def _alerts(self) -> list[Record]:
+        return [record for record in self._seen() if not is_canary(record.id)]
 
     def _seen(self) -> list[Record]:
         return [stored.record for stored in (self._searchable if self.lagging else self.records).values()]
@@ -282,6 +290,8 @@ def _place(record: Record) -> tuple[tuple[int, int], str]:
 
 
 def _matches(record: Record, wanted: RecordFilter) -> bool:
+    if is_canary(record.id) and not wanted.canaries:
+        return False
     keys = msgspec.json.decode(record.body, type=_Keys)
     exact = (
         (wanted.view, keys.view),

@@ -72,6 +72,18 @@ class BulkAnswer(Struct):
     items: list[BulkSlot]
 
 
+class RemovalSlot(Struct, forbid_unknown_fields=True):
+    """The place of a removal in a bulk answer."""
+
+    delete: BulkItem
+
+
+class RemovalAnswer(Struct):
+    """The answer to a `_bulk` of one removal."""
+
+    items: list[RemovalSlot]
+
+
 @dataclass(frozen=True, slots=True)
 class BulkWrite:
     """One conditional write: the record, its action, and its two lines of a `_bulk` body."""
@@ -105,6 +117,34 @@ def write_of(record: Record, version: tuple[int, int] | None) -> BulkWrite:
         # Searches are ordered by it: without it, the record of an entry that is no alert would be on no page.
         document = b'{"record_id":%b,%b' % (_ENCODER.encode(record.id), document[1:].removeprefix(b","))
     return BulkWrite(record, kind, b"%b\n%b\n" % (_ENCODER.encode({kind: condition}), document))
+
+
+async def remove(client: AsyncOpenSearch, target: Target, record_id: str, *, timeout_s: float) -> None:
+    """Delete one record, whatever its version; it need not exist.
+
+    By `_bulk`, which needs the alias to be there: a single DELETE could create an index.
+
+    Raises:
+        Unavailable: Nobody knows whether it was deleted.
+    """
+    try:
+        answer: Answer = await client.bulk(
+            body=_ENCODER.encode({"delete": {"_id": record_id}}) + b"\n",
+            index=target.alias,
+            require_alias=True,
+            filter_path=BULK_FILTER,
+            request_timeout=timeout_s,
+            timeout=server_timeout(timeout_s),
+        )
+    except TransportError as fault:
+        raise Unavailable(f"OpenSearch refuses to delete a record: {error_text(fault)}") from None
+    items = [slot.delete for slot in answer.read(RemovalAnswer).items]
+    if [record_id] != [item.id for item in items]:
+        raise answer.foreign("an item for another action")
+    target.check(items[0].index, also_alias=True)
+    if items[0].error is not None or items[0].status not in (HTTPStatus.OK, HTTPStatus.NOT_FOUND):
+        why = items[0].error.type if items[0].error else ""
+        raise Unavailable(f"OpenSearch deletes nothing through {target.alias}: {items[0].status} {why:.100}")
 
 
 def is_possible_id(record_id: str) -> bool:

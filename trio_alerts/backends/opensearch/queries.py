@@ -8,6 +8,7 @@ from msgspec import Struct
 
 from trio_alerts.backends.opensearch.answers import Count
 from trio_alerts.ports.store import STATES_BESIDE_A_DOUBT, Due, RecordFilter
+from trio_alerts.record_ids import CANARIES
 
 BY_ID = ({"record_id": "asc"},)
 NEWEST_FIRST = ({"entry_order": {"order": "desc", "missing": "_last"}}, {"record_id": "desc"})
@@ -18,6 +19,7 @@ DUE_FIELDS = (
 IN_A_QUEUE = ("sending", "retrying", "waiting")  # states in which a channel may wait, and may be sent through
 OVERDUE = dt.timedelta(seconds=60)
 REPEATED_IDS = 1000  # a producer that repeats more of them has one fault, not many
+CANARY: Mapping[str, Any] = {"prefix": {"record_id": CANARIES}}
 EARLIEST, LATEST = dt.datetime(1, 1, 1, tzinfo=dt.UTC), dt.datetime(9999, 12, 31, tzinfo=dt.UTC)  # of Python
 
 
@@ -56,7 +58,8 @@ def search(wanted: RecordFilter, after: Sequence[Any] = ()) -> dict[str, Any]:
     if wanted.title:
         exact.append(_any({"match": {"title": {"query": one, "operator": "and"}}} for one in wanted.title))
     between = [{"range": {"occurred_at": bounds}}] if bounds else []
-    return _all(*exact, *between, _older(*after) if after else _has("record_id"))
+    alerts = [] if wanted.canaries else [_NO_CANARY]
+    return _all(*exact, *between, *alerts, _older(*after) if after else _has("record_id"))
 
 
 def _labelled(key: str, labels: Sequence[tuple[str, str]]) -> dict[str, Any]:
@@ -105,6 +108,7 @@ def _instant(time: dt.datetime) -> str:
     return time.astimezone(dt.UTC).isoformat(timespec="milliseconds")
 
 
+_NO_CANARY: Mapping[str, Any] = {"bool": {"must_not": CANARY}}
 _BESIDE = _all({"terms": {"delivery.state": list(STATES_BESIDE_A_DOUBT)}}, _has("delivery.in_doubt_channels"))
 _DOUBT: Mapping[str, Any] = _any([{"term": {"delivery.state": "in_doubt"}}, _BESIDE])
 
@@ -140,18 +144,26 @@ class CountAnswer(Struct):
 def counts_by_state(now: dt.datetime) -> dict[str, Any]:
     """Ask for `CountsAnswer`."""
     late = {"range": {"delivery.next_attempt_at": {"lt": _instant(now - OVERDUE)}}}
+    states = {"terms": {"field": "delivery.state", "size": 100}}
     return {
-        "states": {"terms": {"field": "delivery.state", "size": 100}},
+        "states": states,  # of all: OpenSearch counts them without a look at the documents
+        "canaries": {"filter": CANARY, "aggs": {"states": states}},
         "stateless": {"missing": {"field": "delivery.state"}},  # written by something else
-        "overdue": {"filter": _all({"term": {"delivery.state": "retrying"}}, late)},
-        "in_doubt": {"filter": _DOUBT},
+        "overdue": {"filter": _all({"term": {"delivery.state": "retrying"}}, late, _NO_CANARY)},
+        "in_doubt": {"filter": _all(_DOUBT, _NO_CANARY)},
     }
 
 
-class CountsAnswer(Struct):
-    """To `counts_by_state`."""
+class States(Struct):
+    """How many records are in each state."""
 
     states: Buckets
+
+
+class CountsAnswer(States):
+    """To `counts_by_state`."""
+
+    canaries: States
     stateless: Filtered
     overdue: Filtered
     in_doubt: Filtered
@@ -159,7 +171,7 @@ class CountsAnswer(Struct):
 
 RETRYING_BY_CHANNEL: Mapping[str, Any] = {
     "retrying": {
-        "filter": {"term": {"delivery.state": "retrying"}},
+        "filter": _all({"term": {"delivery.state": "retrying"}}, _NO_CANARY),
         "aggs": {"channels": {"terms": {"field": "delivery.retrying_channels", "size": 1000}}},
     }
 }
@@ -179,7 +191,7 @@ class WaitingAnswer(Struct):
 
 VITALS: Mapping[str, Any] = {
     "waiting": {
-        "filter": {"terms": {"delivery.state": ["sending", "retrying", "waiting", "in_doubt"]}},
+        "filter": _all({"terms": {"delivery.state": ["sending", "retrying", "waiting", "in_doubt"]}}, _NO_CANARY),
         "aggs": {"since": {"min": {"field": "delivery.first_at"}}},
     },
     # Not `cardinality`: with many records its error is larger than the number that is looked for.

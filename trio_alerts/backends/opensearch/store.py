@@ -7,6 +7,7 @@ the index at once: an index that went bad ends the process within a second, not 
 import datetime as dt
 import itertools
 import math
+from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from typing import Any, TypeVar
@@ -17,7 +18,7 @@ from opensearchpy import AsyncOpenSearch
 
 from trio_alerts.backends.background import running
 from trio_alerts.backends.opensearch import queries
-from trio_alerts.backends.opensearch.bulk import BulkWrite, WriteResult, is_possible_id, write_all, write_of
+from trio_alerts.backends.opensearch.bulk import BulkWrite, WriteResult, is_possible_id, remove, write_all, write_of
 from trio_alerts.backends.opensearch.client import open_opensearch
 from trio_alerts.backends.opensearch.documents import (
     Document,
@@ -103,6 +104,9 @@ class OpenSearchStore:
     async def replace(self, record: Record, version: tuple[int, int]) -> Stored | Conflict:
         return await self._write(write_of(record, version), held=True)
 
+    async def remove(self, record_id: str) -> None:
+        await self._read(lambda: remove(self._client, self._target, record_id, timeout_s=self._timeout_s))
+
     async def get(self, record_id: str) -> Stored | None:
         if not is_possible_id(record_id):
             return None
@@ -139,10 +143,11 @@ class OpenSearchStore:
 
     async def counts(self, now: dt.datetime) -> Counts:
         found = await self._aggregate(queries.counts_by_state(now), queries.CountsAnswer)
-        by_state = {bucket.key: bucket.doc_count for bucket in found.states.buckets}
+        by_state = Counter({bucket.key: bucket.doc_count for bucket in found.states.buckets})
+        by_state.subtract({bucket.key: bucket.doc_count for bucket in found.canaries.states.buckets})
         if found.stateless.doc_count:
             by_state["without a state"] = found.stateless.doc_count
-        return Counts(by_state, found.overdue.doc_count, found.in_doubt.doc_count)
+        return Counts(+by_state, found.overdue.doc_count, found.in_doubt.doc_count)
 
     async def waiting(self) -> Mapping[str, int]:
         # A record that an older release wrote is counted once it is written again.

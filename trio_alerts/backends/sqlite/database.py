@@ -142,6 +142,11 @@ class SqliteDatabase:
         with self._transaction() as connection:
             return [write.stored if put(connection, [write]) else Conflict() for write in writes]
 
+    def remove(self, record_id: str) -> None:
+        """Remove a record, if it is there."""
+        with self._transaction() as connection:
+            connection.execute("DELETE FROM records WHERE id = ?", (record_id,))
+
     def read(self, query: Callable[[sqlite3.Connection], T]) -> T:
         """Run a query that ends by the time-out."""
         with self._reading() as connection:

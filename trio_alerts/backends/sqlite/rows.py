@@ -17,7 +17,7 @@ from functools import cache
 import msgspec
 
 from trio_alerts.backends.readable import due_record, readable_records
-from trio_alerts.backends.sqlite.conditions import IN_DOUBT, condition, microseconds
+from trio_alerts.backends.sqlite.conditions import CANARY, IN_DOUBT, condition, microseconds
 from trio_alerts.backends.sqlite.schema import ENTRY_ORDER, snapshot
 from trio_alerts.errors import RefusedContent
 from trio_alerts.exact_json import Timestamp
@@ -207,25 +207,31 @@ def counts(connection: sqlite3.Connection, now: dt.datetime) -> Counts:
     late = _microseconds(now - dt.timedelta(seconds=OVERDUE_S))
     with snapshot(connection):
         by_state = connection.execute("SELECT state, count(*) FROM records GROUP BY state").fetchall()
+        of_canaries = connection.execute(
+            f"SELECT state, -count(*) FROM records WHERE {CANARY} GROUP BY state"  # noqa: S608
+        ).fetchall()
         (overdue,) = connection.execute(
-            "SELECT count(*) FROM records WHERE state = 'retrying' AND next_attempt_us < ?", (late,)
+            f"SELECT count(*) FROM records WHERE state = 'retrying' AND next_attempt_us < ? AND NOT {CANARY}",  # noqa: S608
+            (late,),
         ).fetchone()
-        (in_doubt,) = connection.execute(f"SELECT count(*) FROM records WHERE {IN_DOUBT}").fetchone()  # noqa: S608
+        (in_doubt,) = connection.execute(
+            f"SELECT count(*) FROM records WHERE {IN_DOUBT} AND NOT {CANARY}"  # noqa: S608
+        ).fetchone()
     counted: Counter[str] = Counter()
-    for state, count in by_state:
+    for state, count in (*by_state, *of_canaries):
         counted[state if isinstance(state, str) else repr(state)] += count
-    return Counts(counted, overdue, in_doubt)
+    return Counts(+counted, overdue, in_doubt)
 
 
 def waiting(connection: sqlite3.Connection) -> dict[str, int]:
     """Count the records that wait for a retry, by the channel that it goes through."""
     return dict(
         connection.execute(
-            """SELECT json_extract(channel.value, '$.name') AS name, count(*)
-            FROM records, json_each(iif(json_valid(document), document, '{}'), '$.delivery.channels') AS channel
-            WHERE records.state = 'retrying' AND channel.type = 'object'
+            f"""SELECT json_extract(channel.value, '$.name') AS name, count(*)
+            FROM records, json_each(iif(json_valid(document), document, '{{}}'), '$.delivery.channels') AS channel
+            WHERE records.state = 'retrying' AND NOT {CANARY} AND channel.type = 'object'
             AND json_extract(channel.value, '$.state') = 'retrying' AND typeof(name) = 'text'
-            GROUP BY name"""
+            GROUP BY name"""  # noqa: S608
         ).fetchall()
     )
 
@@ -234,9 +240,9 @@ def vitals(connection: sqlite3.Connection) -> Vitals:
     """Look for the oldest record that waits, and count repeated `alert_id`s."""
     with snapshot(connection):
         oldest_first = connection.execute(
-            """SELECT json_extract(document, '$.delivery.first_at') AS first_at FROM records
-            WHERE state IN ('sending', 'retrying', 'waiting', 'in_doubt') AND json_valid(document)
-            AND typeof(first_at) = 'text' AND julianday(first_at) IS NOT NULL ORDER BY julianday(first_at)"""
+            f"""SELECT json_extract(document, '$.delivery.first_at') AS first_at FROM records
+            WHERE state IN ('sending', 'retrying', 'waiting', 'in_doubt') AND NOT {CANARY} AND json_valid(document)
+            AND typeof(first_at) = 'text' AND julianday(first_at) IS NOT NULL ORDER BY julianday(first_at)"""  # noqa: S608
         )
         oldest = next(filter(None, (_moment(first_at) for (first_at,) in oldest_first)), None)
         (repeated,) = connection.execute("SELECT count(alert_id) - count(DISTINCT alert_id) FROM records").fetchone()

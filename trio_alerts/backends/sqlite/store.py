@@ -114,6 +114,9 @@ class SqliteStore:
     async def replace(self, record: Record, version: tuple[int, int]) -> Stored | Conflict:
         return await self.writes.submit(write_of(record, version[0]), held=True)
 
+    async def remove(self, record_id: str) -> None:
+        await self._run(lambda: self._database.remove(record_id), self._writing)
+
     async def get(self, record_id: str) -> Stored | None:
         return await self._read(lambda connection: rows.get(connection, record_id))
 
