@@ -27,6 +27,7 @@ class Entry(Struct, frozen=True):
         record_id: The `_id` of its record and its `webhook-id`, the same at every delivery and replay.
         replayed: It came back from the dead-letter stream, under a new message ID and its first `record_id`.
         oversize: How many bytes its fields have, if that is more than `MAX_ENTRY_BYTES`: they stay on the server then.
+        canary: It is our own synthetic alert: it goes the same way, to a channel that nobody has.
     """
 
     stream: str
@@ -37,6 +38,7 @@ class Entry(Struct, frozen=True):
     claimed: bool = False
     replayed: bool = False
     oversize: int = 0
+    canary: bool = False
 
 
 class Alert(Struct, frozen=True):

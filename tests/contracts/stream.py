@@ -19,6 +19,7 @@ import trio.testing
 
 from trio_alerts.alert import Entry
 from trio_alerts.errors import SchemaError, SettingsError
+from trio_alerts.ports.canaries import Canaries
 from trio_alerts.ports.stream import HANDED_OVER_IDLE_S, AlertStream, Pending, StreamUpkeep
 
 Fields = Sequence[tuple[bytes, bytes]]
@@ -36,6 +37,10 @@ class BothPorts(AlertStream, Protocol):
     @property
     def upkeep(self) -> StreamUpkeep:
         """What the janitor does."""
+
+    @property
+    def canaries(self) -> Canaries:
+        """The canaries of the same group."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -29,6 +29,7 @@ from tests.support.servers import RedisServer
 from trio_alerts.alert import Entry
 from trio_alerts.backends.redis import upkeep
 from trio_alerts.backends.redis.keys import (
+    canaries_key,
     dead_letter_key,
     deployment_key,
     due_key,
@@ -277,6 +278,7 @@ async def test_a_key_without_permission_is_noticed_at_start(world: RedisWorld, r
         sweep_key(name, GROUP),
         queue_key(name, GROUP, "webhook"),
         probe_key(name, GROUP, "webhook"),
+        canaries_key(name),
         gate_key(name, GROUP, "webhook"),
     ):
         with user(world, redis_server, *allowed) as url:
@@ -437,10 +439,10 @@ async def test_replays_are_remembered_until_they_are_done_with(world: RedisWorld
     for _ in range(2):
         world.add(world.names[0], [(b"replay_of", first.encode())])
     _, one, other = await read_all(stream, 3)
-    assert 2 == len(stream._entries._replays)
+    assert 2 == len(stream._entries._others)
     await stream.ack(one)
     assert await stream.quarantine(other, *WHY)
-    assert {} == stream._entries._replays
+    assert {} == stream._entries._others
 
 
 async def test_a_cancelled_read_loses_nothing(world: RedisWorld, stream: RedisStream) -> None:

@@ -251,6 +251,13 @@ class Settings:
         "password: let only your own machines reach it.",
         section="Monitoring",
     )
+    canary_every_s: float | None = setting(
+        None,
+        seconds(low=5),
+        "How often a canary, an alert for nobody, is sent the whole way; `/readyz` and `/metrics` say how old the last "
+        "one is that came through. See [monitoring](monitoring.md#the-canary).",
+        "none",
+    )
     console_token: Secret | None = setting(
         None,
         CONSOLE_TOKEN,

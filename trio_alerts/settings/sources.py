@@ -11,6 +11,7 @@ from typing import Any
 
 from trio_alerts.errors import SettingsError
 from trio_alerts.http.networks import AllowedNetworks
+from trio_alerts.record_ids import CANARIES
 from trio_alerts.settings.addresses import OpenSearchAddress
 from trio_alerts.settings.kinds import read_secret_file
 from trio_alerts.settings.settings import (
@@ -253,6 +254,7 @@ def _contradictions(settings: Settings, given: Mapping[str, _Given]) -> Iterator
         ("webhook_secret", "webhook_url", settings.webhook_url is None, "it does nothing without webhook_url"),
         ("redis_ca_file", "redis_url", not redis_tls, "it does nothing without TLS: redis_url must be rediss://"),
         ("store_ca_file", "store_url", not store_tls, "it does nothing without TLS: store_url must be https://"),
+        ("canary_every_s", "http_bind", settings.http_bind is None, "nobody would see it without http_bind"),
         (
             "console_user_header",
             "console_networks",
@@ -272,6 +274,9 @@ def _contradictions(settings: Settings, given: Mapping[str, _Given]) -> Iterator
     for name in settings.streams:
         if (tagged := f"{{{name}}}") in settings.streams:
             rule = f"{name!r} and {tagged!r} would share their keys in Redis, dead letters included"
+            yield {"streams"}, f"streams ({given['streams'].origin}): {rule}"
+        if f"{name}|".startswith(CANARIES):
+            rule = f"{name!r} would make records look like those of canaries"
             yield {"streams"}, f"streams ({given['streams'].origin}): {rule}"
 
 

@@ -5,7 +5,9 @@ import math
 from collections.abc import Collection, Iterator, Sequence
 
 import trio
+from msgspec.structs import replace
 
+from tests.support.fakes.canaries import FakeCanaries
 from tests.support.fakes.hints import FakeHints
 from tests.support.fakes.stream_server import FakeServer, Group, Held, Stream, View
 from tests.support.fakes.upkeep import FakeUpkeep
@@ -14,7 +16,7 @@ from trio_alerts.alert import Entry
 from trio_alerts.deployment import foreign_stream
 from trio_alerts.errors import SchemaError, SettingsError, Unavailable
 from trio_alerts.ports.stream import HANDED_OVER_IDLE_S, Pending, is_suspect
-from trio_alerts.record_ids import REPLAY_OF, RecordIds, order
+from trio_alerts.record_ids import CANARY_FIELD, REPLAY_OF, RecordIds, order
 from trio_alerts.settings.settings import Settings
 
 MANY_WAITING = 1_000
@@ -26,12 +28,14 @@ class FakeStream(View):
     Attributes:
         upkeep: The janitor's view of the same server.
         hints: The group's hints on it.
+        canaries: The group's canaries on it.
     """
 
     def __init__(self, server: FakeServer, settings: Settings) -> None:
         super().__init__(server, settings)
         self.upkeep = FakeUpkeep(server, settings)
         self.hints = FakeHints(server, settings)
+        self.canaries = FakeCanaries(server, settings)
         self._ids = RecordIds(settings.stream_names)
         self._replays: dict[tuple[str, str], str] = {}
         self._cursors: dict[str, str] = {}
@@ -99,7 +103,7 @@ class FakeStream(View):
             mine = one.consumer == self._consumer and one.record_id not in holding and not is_suspect(one)
             if mine and len(entries) < count:
                 entries += self._take(one.stream, one.id, claimed=False)
-        return entries
+        return self._recognize(entries)
 
     @served
     def look(self, min_idle_s: float, count: int) -> list[Pending]:
@@ -124,7 +128,7 @@ class FakeStream(View):
             held = self._held(one.stream, one.id)
             if held is not None and held.idle_s >= min_idle_s:
                 entries += self._take(one.stream, one.id, claimed=True)
-        return entries
+        return self._recognize(entries)
 
     @served
     def restart_idle_times(self) -> None:
@@ -249,7 +253,7 @@ class FakeStream(View):
                 group.last_id = entry_id
                 group.pending[entry_id] = Held(self._consumer, trio.current_time(), 1)
                 taken.append(self._entry(name, entry_id, 1, claimed=False))
-        return taken
+        return self._recognize(taken)
 
     def _take(self, name: str, entry_id: str, *, claimed: bool) -> Iterator[Entry]:
         """Make a pending entry ours; nothing if it is deleted."""
@@ -265,7 +269,8 @@ class FakeStream(View):
         """Take a deleted entry off the pending list, as XCLAIM does, and note it; false if it is not deleted."""
         if entry_id in self.server.streams[name].entries:
             return False
-        self.server.deleted.setdefault(name, []).append(entry_id)
+        if entry_id not in self.server.canaries.get(name, {}):
+            self.server.deleted.setdefault(name, []).append(entry_id)
         self._acknowledge(name, entry_id)
         return True
 
@@ -276,6 +281,21 @@ class FakeStream(View):
             self._replays[name, entry_id] = original
         record_id = original or self._ids.of(name, entry_id)
         return Entry(name, entry_id, fields, record_id, deliveries, claimed, original is not None)
+
+    def _recognize(self, entries: list[Entry]) -> list[Entry]:
+        """Return what was read, canaries as such; those of other groups are done with."""
+        recognized = []
+        for one in entries:
+            group = self.server.canaries.get(one.stream, {}).get(one.id) if CANARY_FIELD in one.fields else None
+            if group is None or b"event" in one.fields:
+                recognized.append(one)
+            elif group == self._group:
+                record_id = self._replays[one.stream, one.id] = self._ids.of_canary(one.stream, one.id)
+                written = {b"event": one.fields[CANARY_FIELD]}
+                recognized.append(replace(one, fields=written, record_id=record_id, canary=True))
+            else:
+                self._acknowledge(one.stream, one.id)
+        return recognized
 
     def _pending(self) -> list[Pending]:
         return [

@@ -116,6 +116,16 @@ class KeptGate:
     probe_s: float = -math.inf
 
 
+@dataclass(slots=True)
+class KeptCanary:
+    """What the server keeps of one group's canary in one stream."""
+
+    entry_id: str = ""
+    written_s: float | None = None
+    through_s: float | None = None
+    lost: str = ""
+
+
 class FakeServer:
     """What several consumers share.
 
@@ -132,6 +142,7 @@ class FakeServer:
         silences: Those of each deployment that ever had one, by the first of its streams and its group.
         hints: What is kept of the hints of each group.
         gates: Those that were ever asked about, by the first of the streams, the group and the channel.
+        canaries: The group of each entry that is noted as a canary, by stream and ID.
         wire: Carries the calls, if it is set; `latency_s`, `down`, `fail_next` and `decide` then mean nothing.
     """
 
@@ -146,6 +157,8 @@ class FakeServer:
         self.silence_writes = 0
         self.hints: dict[str, HintKeys] = {}
         self.gates: dict[tuple[str, str, str], KeptGate] = {}
+        self.canaries: dict[str, dict[str, str]] = {}
+        self._canaries: dict[tuple[str, str], KeptCanary] = {}
         self.calls: list[Call] = []
         self.decide: Callable[[Call], Fault | None] = lambda _: None
         self.changed = trio.lowlevel.ParkingLot()
@@ -219,6 +232,8 @@ class FakeServer:
             kept.lose()
             kept.sweep_began_ms = kept.sweep_ended_ms = None
         self.gates.clear()
+        self.canaries.clear()
+        self._canaries.clear()
         self.changed.unpark_all()
 
     def keep_silence(self, stream: str, group: str, silence: Silence, forgotten: Sequence[str] = ()) -> None:
@@ -241,6 +256,10 @@ class FakeServer:
     def hints_of(self, group: str) -> HintKeys:
         """Return what is kept of a group's hints."""
         return self.hints.setdefault(group, HintKeys())
+
+    def canary_of(self, stream: str, group: str) -> KeptCanary:
+        """Return what is kept of a group's canary."""
+        return self._canaries.setdefault((stream, group), KeptCanary())
 
     def called(self, *methods: str) -> list[Call]:
         """Return the calls of these methods."""

@@ -69,6 +69,16 @@ def gate_key(stream: str, group: str, channel: str) -> str:
     return _beside(stream, f"gate:{group}:{channel}")
 
 
+def canaries_key(stream: str) -> str:
+    """Name the hash of the stream's entries that are canaries, of whatever group."""
+    return _beside(stream, "canaries")
+
+
+def canary_key(stream: str, group: str) -> str:
+    """Name the hash of how the canary of one group stands."""
+    return _beside(stream, f"canary:{group}")
+
+
 def _beside(stream: str, suffix: str) -> str:
     """A name that chooses its slot by braces keeps them, any other is put into braces."""
     opening = stream.find("{")

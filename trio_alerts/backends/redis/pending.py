@@ -12,7 +12,7 @@ from trio_alerts.backends.redis import scripts
 from trio_alerts.backends.redis.answers import EntryId, List, Refusal
 from trio_alerts.backends.redis.client import RedisClient
 from trio_alerts.backends.redis.entries import Entries
-from trio_alerts.backends.redis.keys import dead_letter_key, lost_key
+from trio_alerts.backends.redis.keys import canaries_key, dead_letter_key, lost_key
 from trio_alerts.ports.stream import HANDED_OVER_IDLE_S, Pending
 from trio_alerts.record_ids import id_behind
 
@@ -191,7 +191,8 @@ class PendingList:
         answers = []
         for start in range(0, len(ids), scripts.IDS_A_CALL):
             chunk = ids[start : start + scripts.IDS_A_CALL]
-            answer = await self._eval(shape, script, (stream, lost_key(stream, self._group)), [*arguments, *chunk])
+            keys = (stream, lost_key(stream, self._group), canaries_key(stream))
+            answer = await self._eval(shape, script, keys, [*arguments, *chunk])
             if answer is not None:
                 answers.append(answer)
         return answers

@@ -12,6 +12,8 @@ from trio_alerts.backends.redis.answers import Refusal
 from trio_alerts.backends.redis.client import RedisClient
 from trio_alerts.backends.redis.groups import find_group
 from trio_alerts.backends.redis.keys import (
+    canaries_key,
+    canary_key,
     dead_letter_key,
     deployment_key,
     due_key,
@@ -177,6 +179,7 @@ def needs(settings: Settings, stream: str) -> list[_Need]:
         _Need("to say whose the stream is", ("SET", deployment_key(stream, group), "1", "NX", _NEVER_AN_ID)),
         _Need("to know the server's time, which all processes share", ("TIME",)),
         *_hint_needs(settings, stream),
+        *_canary_needs(settings, stream),
     ]
     gates = [gate_key(min(settings.stream_names), group, channel.name) for channel in settings.channels]
     wanted += [_Need("to know whether a channel may be sent to", ("HMGET", gate, "open")) for gate in gates]
@@ -202,6 +205,23 @@ def _hint_needs(settings: Settings, stream: str) -> Iterator[_Need]:
     for channel in settings.channels:
         for key in (queue_key(stream, group, channel.name), probe_key(stream, group, channel.name)):
             yield _Need(f"to keep the queue of channel {channel.name!r}", ("ZCARD", key))
+
+
+def _canary_needs(settings: Settings, stream: str) -> Iterator[_Need]:
+    """Yield what tells canaries from alerts, and what writes them if there are any."""
+    noted, own = canaries_key(stream), canary_key(stream, settings.group)
+    yield _Need("to tell canaries from alerts", ("HMGET", noted, _NEVER_AN_ID))
+    yield _Need("to tell canaries from alerts", ("HEXISTS", noted, _NEVER_AN_ID))
+    if settings.canary_every_s is None:
+        return
+    purpose = "for canaries (`canary_every_s`)"
+    yield _Need(purpose, ("XADD", stream, _NEVER_AN_ID, "field", "value"))
+    yield _Need(purpose, ("XDEL", stream, _NEVER_AN_ID))
+    for key in (noted, own):
+        yield _Need(purpose, ("HSET", key, "field", "value", "a field without a value"))
+        yield _Need(purpose, ("HDEL", key, _NEVER_AN_ID))
+        yield _Need(purpose, ("HGETALL", key))
+    yield _Need(purpose, ("HLEN", noted))
 
 
 def comforts(settings: Settings, stream: str) -> list[_Need]:

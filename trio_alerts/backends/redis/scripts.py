@@ -1,9 +1,9 @@
 """The Lua scripts: each one is a step that must look and act at once.
 
 In all of them KEYS[1] is the stream, ARGV[1] the group and ARGV[2] our consumer. Where an entry may turn out to be
-deleted, KEYS[2] is the log of those: `audit` knows by it what became of them. (It is written at maxmemory too: a script
-that has begun to write may go on.) An error of a command inside ends the script there, so the order of the commands
-decides what can be left half done: nothing is.
+deleted, KEYS[2] is the log of those, by which `audit` knows what became of them, and KEYS[3] names the canaries, which
+nobody misses. (The log is written at maxmemory too: a script that has begun to write may go on.) An error of a command
+inside ends the script there, so the order of the commands decides what can be left half done: nothing is.
 
 `XPENDING … id id 1` answers {id, owner, idle ms, deliveries}, or nothing if the entry is not pending. XCLAIM answers
 nothing for an entry that was deleted from the stream, and from Redis 7 on takes it off the pending list too.
@@ -16,7 +16,11 @@ MOVED, DELETED = 1, 2  # answers of QUARANTINE
 KEPT_LOG = 100_000  # IDs of deleted or dropped entries that are kept, approximately: 10 MB
 
 _NOTE = f"""
-local function note(id) redis.call('XADD', KEYS[2], 'MAXLEN', '~', {KEPT_LOG}, '*', 'id', id) end
+local function note(gone, id)
+  if redis.call('HEXISTS', KEYS[3], id) == 1 then return end
+  redis.call('XADD', KEYS[2], 'MAXLEN', '~', {KEPT_LOG}, '*', 'id', id)
+  gone[#gone + 1] = id
+end
 """
 
 # ARGV[3]: the owner it must have ('' for any), ARGV[4]: least idle ms, ARGV[5]: by when by the server's clock, in ms
@@ -52,8 +56,7 @@ for i = 6, #ARGV do
       claimed[#claimed + 1] = {entry[1], found[4] + 1, fields, bytes}
     else
       redis.call('XACK', KEYS[1], ARGV[1], ARGV[i])
-      note(ARGV[i])
-      gone[#gone + 1] = ARGV[i]
+      note(gone, ARGV[i])
     end
   end
 end
@@ -72,9 +75,7 @@ for i = 3, #ARGV, 2 do
   if found and found[2] == ARGV[2] then
     local count = ARGV[i + 1] == '' and found[4] or ARGV[i + 1]
     local answer = redis.call('XCLAIM', KEYS[1], ARGV[1], ARGV[2], 0, ARGV[i], 'RETRYCOUNT', count, 'JUSTID')
-    local list = answer[1] and renewed or gone
-    list[#list + 1] = ARGV[i]
-    if not answer[1] then note(ARGV[i]) end
+    if answer[1] then renewed[#renewed + 1] = ARGV[i] else note(gone, ARGV[i]) end
   end
 end
 return {renewed, gone}
@@ -93,9 +94,7 @@ for i = 4, #ARGV, 2 do
     local deliveries = math.max(found[4] - ARGV[i + 1], 0)
     local answer = redis.call('XCLAIM', KEYS[1], ARGV[1], ARGV[2], 0, ARGV[i],
       'IDLE', ARGV[3], 'RETRYCOUNT', deliveries, 'JUSTID')
-    local list = answer[1] and handed or gone
-    list[#list + 1] = ARGV[i]
-    if not answer[1] then note(ARGV[i]) end
+    if answer[1] then handed[#handed + 1] = ARGV[i] else note(gone, ARGV[i]) end
   end
 end
 return {handed, gone}

@@ -1,16 +1,18 @@
 """What Redis knows of the ledger: where entries stand, for `stats` and `audit`. Nothing here moves an entry."""
 
+from collections import Counter
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import TypedDict
 
-from trio_alerts.backends.redis.answers import EntryId, List, ServerTime
+from trio_alerts.backends.redis.answers import EntryId, List, Refusal, ServerTime
 from trio_alerts.backends.redis.client import RedisClient, opener
 from trio_alerts.backends.redis.dead_letters import RedisDeadLetters
 from trio_alerts.backends.redis.deployment import RedisDeployment
 from trio_alerts.backends.redis.groups import FoundGroup, find_group
-from trio_alerts.backends.redis.keys import dead_letter_key, dropped_key, lost_key
+from trio_alerts.backends.redis.keys import canaries_key, dead_letter_key, dropped_key, lost_key
 from trio_alerts.backends.redis.losses import accept_losses, look_for_losses
-from trio_alerts.backends.redis.pending import read_pending
+from trio_alerts.backends.redis.pending import PendingItem, read_pending
 from trio_alerts.record_ids import REPLAY_OF, RecordIds, id_behind, order
 from trio_alerts.settings.settings import Settings
 
@@ -105,17 +107,22 @@ class RedisLedger:
         return self._client.expect(ServerTime, await self._client.time(), "TIME").since_epoch_s
 
     async def standing(self, stream: str) -> Standing:
-        """Tell how a stream and its group stand; one that does not exist stands at nothing."""
+        """Tell how a stream and its group stand, canaries left out; one that does not exist stands at nothing."""
         length = await self._length(stream)
         group = await find_group(self._client, stream, self._group)
         lost = await self.lost_unread(stream)
-        waiting = [entry_id for entry_id in await self._oldest(stream, group) if entry_id is not None]
+        canaries = await self._canaries(stream)
+        waiting = [one for one in await self._oldest(stream, group, canaries) if one is not None]
+        read = order(group.last_delivered_id.text) if group else (0, 0)
+        unread = sum(order(one) > read for one in canaries)
+        held = [item for one in canaries if canaries[one] for item in await self._find_pending(stream, one)]
+        not_read = await self._not_read(stream, length, group) if group else length
         return Standing(
             stream=stream,
-            length=length,
-            not_read=await self._not_read(stream, length, group) if group else length,
-            pending=group.pending if group else 0,
-            consumers=await self._consumers(stream) if group else (),
+            length=max(length - len(canaries), 0),
+            not_read=max(not_read - unread, 0),
+            pending=max(group.pending - len(held), 0) if group else 0,
+            consumers=await self._consumers(stream, held) if group else (),
             dead_letters=await self._length(dead_letter_key(stream)),
             dropped=await self._length(dropped_key(stream)),
             lost_unread=lost.count,
@@ -147,7 +154,8 @@ class RedisLedger:
         start = _behind(after)
         if start is None:
             return []
-        found = await self._client.run_script(list[tuple[EntryId, bytes | None]], _ENTRIES, (stream,), start, PAGE)
+        keys = (stream, canaries_key(stream))
+        found = await self._client.run_script(list[tuple[EntryId, bytes | None]], _ENTRIES, keys, start, PAGE)
         self._client.expect_page([entry_id for entry_id, _ in found], start, "EVAL", _ENTRIES, 1, stream)
         page = []
         for raw_id, replay_of in found:
@@ -161,9 +169,15 @@ class RedisLedger:
         start = _behind(after)
         if start is None:
             return []
-        return [
-            one["message_id"].text for one in await read_pending(self._client, stream, self._group, IDS_A_PAGE, start)
-        ]
+        keys = (stream, canaries_key(stream))
+        try:
+            found = await self._client.run_script(list[EntryId], _PENDING, keys, self._group, start, IDS_A_PAGE)
+        except Refusal as refused:
+            if "NOGROUP " in refused.reply:
+                return []
+            raise
+        self._client.expect_page(found, start, "EVAL", _PENDING, 1, stream)
+        return [one.text for one in found]
 
     async def dead_letters(self, stream: str, after: str = "") -> list[tuple[str, str]]:
         """Return a page of the dead letters: the ID there, and the record's (empty: another group's)."""
@@ -195,11 +209,25 @@ class RedisLedger:
     async def _length(self, key: str) -> int:
         return self._client.expect(int, await self._client.xlen(key), "XLEN", key)
 
-    async def _consumers(self, stream: str) -> tuple[Consumer, ...]:
+    async def _canaries(self, stream: str) -> dict[str, bool]:
+        """Return the entries of the stream that are canaries; true are those of our group that may be under way."""
+        key = canaries_key(stream)
+        noted = self._client.expect(dict[EntryId, bytes], await self._client.hgetall(key), "HGETALL", key)
+        return {entry_id.text: group == self._group.encode() for entry_id, group in noted.items()}
+
+    async def _find_pending(self, stream: str, entry_id: str) -> list[PendingItem]:
+        return await read_pending(self._client, stream, self._group, 1, entry_id, entry_id)
+
+    async def _consumers(self, stream: str, held: Sequence[PendingItem]) -> tuple[Consumer, ...]:
+        """Return the consumers; what is `held` is nothing to them."""
         answer = await self._client.xinfo_consumers(stream, self._group)
         found = self._client.expect(list[_Consumer], answer, "XINFO CONSUMERS", stream)
+        theirs = Counter(one["consumer"] for one in held)
         return tuple(
-            Consumer(one["name"].decode(errors="replace"), one["pending"], one["idle"] / 1000) for one in found
+            Consumer(
+                one["name"].decode(errors="replace"), max(one["pending"] - theirs[one["name"]], 0), one["idle"] / 1000
+            )
+            for one in found
         )
 
     async def _not_read(self, stream: str, length: int, group: FoundGroup) -> int:
@@ -221,12 +249,18 @@ class RedisLedger:
             start = id_behind(page.newest.text)
         return total
 
-    async def _oldest(self, stream: str, group: FoundGroup | None) -> tuple[str | None, str | None]:
+    async def _oldest(
+        self, stream: str, group: FoundGroup | None, canaries: Collection[str]
+    ) -> tuple[str | None, str | None]:
+        """Return the first entry that is not read, and the first that is pending; canaries are passed over."""
         start = id_behind(group.last_delivered_id.text) if group else "-"
         unread = None
-        if start is not None:
+        while start is not None and unread is None:
             first = await self._client.run_script(_Count, _COUNT, (stream,), start, 1)
-            unread = first.newest.text if first.count else None
+            if not first.count:
+                break
+            is_canary = first.newest.text in canaries
+            unread, start = (None, id_behind(first.newest.text)) if is_canary else (first.newest.text, None)
         pending = await self.pending(stream) if group and group.pending else []
         return (unread, pending[0] if pending else None)
 
@@ -245,8 +279,9 @@ def _behind(after: str) -> str | None:
     return id_behind(after) if after else "-"
 
 
-# KEYS[1]: the stream. ARGV[1]: where to start, ARGV[2]: how many. Answers IDs and what they are replays of: the payload
-# stays on the server. Fewer come if they are large: each is copied whole there, one after the other.
+# KEYS[1]: the stream, KEYS[2]: its canaries, left out in the same step: they come and go. ARGV[1]: where to start,
+# ARGV[2]: how many. Answers IDs and what they are replays of: the payload stays on the server. Fewer come if they are
+# large: each is copied whole there, one after the other.
 _ENTRIES = """
 local page, bytes, from = {}, 0, ARGV[1]
 while #page < tonumber(ARGV[2]) and bytes < 4000000 do
@@ -257,9 +292,23 @@ while #page < tonumber(ARGV[2]) and bytes < 4000000 do
     if entry[2][i] == 'replay_of' and #entry[2][i + 1] < 1000 then replay_of = entry[2][i + 1] end
     bytes = bytes + #entry[2][i + 1]
   end
-  page[#page + 1] = {entry[1], replay_of}
+  if redis.call('HEXISTS', KEYS[2], entry[1]) == 0 then page[#page + 1] = {entry[1], replay_of} end
   from = '(' .. entry[1]
   if entry[1] == '18446744073709551615-18446744073709551615' then break end
+end
+return page
+"""
+
+# The same of what is pending in the group ARGV[1]; ARGV[2]: where to start, ARGV[3]: how many. Answers IDs.
+_PENDING = """
+local page, from = {}, ARGV[2]
+while #page == 0 do
+  local found = redis.call('XPENDING', KEYS[1], ARGV[1], from, '+', ARGV[3])
+  if #found == 0 then break end
+  for _, one in ipairs(found) do
+    if redis.call('HEXISTS', KEYS[2], one[1]) == 0 then page[#page + 1] = one[1] end
+  end
+  from = '(' .. found[#found][1]
 end
 return page
 """

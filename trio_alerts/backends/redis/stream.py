@@ -12,6 +12,7 @@ from loguru import logger
 from trio_alerts.alert import Entry
 from trio_alerts.backends.background import running
 from trio_alerts.backends.redis.answers import ServerTime
+from trio_alerts.backends.redis.canaries import RedisCanaries
 from trio_alerts.backends.redis.client import RedisClient, open_client
 from trio_alerts.backends.redis.dead_letters import noted_fields
 from trio_alerts.backends.redis.deployment import RedisDeployment
@@ -59,6 +60,7 @@ class RedisStream:
         gates: Which channels may be sent to, over the same connection.
         silences: What operators keep from being sent, over the same connection.
         hints: What says when to look, and what comes next.
+        canaries: Which entries are canaries, and where they are.
     """
 
     def __init__(self, settings: Settings, client: RedisClient, blocking: RedisClient) -> None:
@@ -75,6 +77,7 @@ class RedisStream:
         self._reader = RedisReader(settings, client, blocking, self.groups)
         self.wake = self._reader.wake
         self._entries = Entries(settings.stream_names)
+        self.canaries = RedisCanaries(client, settings.group)
         self._pending = PendingList(client, settings.group, settings.consumer, self._entries)
         self._names = settings.stream_names
         self._group = settings.group
@@ -109,10 +112,11 @@ class RedisStream:
 
     async def read(self, count: int) -> list[Entry]:
         found = await self._reader.read(count)
-        return [
+        entries = [
             self._entries.entry(name, entry_id, fields, size, deliveries=1, claimed=False)
             for name, entry_id, fields, size in found
         ]
+        return await self.canaries.recognize(entries, self._entries)
 
     async def own_pending(self, holding: Collection[str], count: int) -> list[Entry]:
         """See the port. Looks at what is pending under our name page by page, until it has enough."""
@@ -126,7 +130,7 @@ class RedisStream:
                     wanted, free = free[: count - len(entries)], free[count - len(entries) :]
                     entries += await self._pending.take_own(name, wanted)
                 start = next_page(page, PAGE)
-        return entries
+        return await self.canaries.recognize(entries, self._entries)
 
     async def look(self, min_idle_s: float, count: int) -> list[Pending]:
         """See the port. In the order of the stream, and each look goes on where the last one ended.
@@ -159,7 +163,7 @@ class RedisStream:
             before_s = self._time_s + trio.current_time() + self._settings.keepalive_s
             ids = [one.id for one in ours]
             entries += await self._pending.claim(name, ids, min_idle_s=min_idle_s, before_s=before_s)
-        return entries
+        return await self.canaries.recognize(entries, self._entries)
 
     async def restart_idle_times(self) -> None:
         for name in self._names:

@@ -6,7 +6,7 @@ import trio
 
 from tests.fuzz.redis import FuzzedClient, FuzzedServer
 from trio_alerts.alert import Entry
-from trio_alerts.backends.redis import gates, hints, losses, scripts, upkeep
+from trio_alerts.backends.redis import canaries, gates, hints, losses, scripts, upkeep
 from trio_alerts.backends.redis.answers import calls_of
 from trio_alerts.backends.redis.preflight import comforts, needs
 from trio_alerts.backends.redis.stream import RedisStream
@@ -15,10 +15,10 @@ from trio_alerts.ports.stream import Pending
 from trio_alerts.settings.settings import ChannelSettings, Settings
 
 CHANNELS = (ChannelSettings(name="pager"),)
-SETTINGS = Settings(stream="s", group="g", consumer="me", trim="acked", channels=CHANNELS)
+SETTINGS = Settings(stream="s", group="g", consumer="me", trim="acked", canary_every_s=60, channels=CHANNELS)
 SCRIPTS = {
     text
-    for module in (scripts, losses, upkeep, hints, gates)
+    for module in (scripts, losses, upkeep, hints, gates, canaries)
     for text in vars(module).values()
     if isinstance(text, str) and "redis.call(" in text
 }
