@@ -24,6 +24,7 @@ LARGEST = 2**31 - 1  # an OpenSearch `integer`
 
 KEPT_ATTEMPTS = 10  # per channel: enough to see a pattern, and a record stays small
 KEPT_ANSWER_CHARACTERS = 1024
+SINK = "~canary"  # the channel of canaries, which accepts and tells nobody: no name that settings allow
 UNCONFIGURED = "unconfigured"  # the queue for channels that the process which was to send does not know
 
 

@@ -4,7 +4,7 @@ from bisect import bisect_left
 from collections.abc import Callable, Mapping
 from typing import Self
 
-from trio_alerts.delivery import Delivery
+from trio_alerts.delivery import SINK, Delivery
 from trio_alerts.event import SEVERITIES
 from trio_alerts.meter.cells import Cells, inherited_cells, own_cells
 from trio_alerts.meter.layout import (
@@ -21,6 +21,7 @@ from trio_alerts.meter.layout import (
 )
 from trio_alerts.outcome import Accepted, Later, Outcome, Refused, Retry
 from trio_alerts.record import Record
+from trio_alerts.record_ids import is_canary
 from trio_alerts.settings.settings import Settings
 
 LONGEST_S = 7 * 86_400.0  # that a delivery counts for in the sum of all
@@ -61,8 +62,12 @@ class Meter:
 
     def attempted(self, channel: str, outcome: Outcome | Later, took_s: float) -> None:
         """Count an attempt through a channel that was made."""
-        cells = self.cells
-        attempts, durations = self._attempts.get(channel) or self._attempts[OTHER]
+        cells, places = self.cells, self._attempts.get(channel)
+        if places is None:
+            if channel == SINK:
+                return
+            places = self._attempts[OTHER]
+        attempts, durations = places
         cells[attempts + (_UNSEEN if outcome.unseen else _RESULTS[type(outcome)])] += 1
         cells[durations + bisect_left(DURATIONS, took_s)] += 1
         cells[durations + _DURATION_SUM] += int(took_s * 1_000_000)
@@ -72,6 +77,8 @@ class Meter:
 
         `rank` is its severity's, where that is known: else the record is read for it, which costs more than the rest.
         """
+        if is_canary(record.id):
+            return
         after, cells = record.delivery, self.cells
         if before is None or after.state != before.state:
             place = self._states.get(after.state)

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 from loguru import logger
 
-from trio_alerts.delivery import Delivery
+from trio_alerts.delivery import SINK, Delivery
 from trio_alerts.errors import Unavailable
 from trio_alerts.event import SEVERITIES, AlertEvent
 from trio_alerts.held_back import UNCONFIGURED_FOR, turned_away, unconfigured
@@ -31,7 +31,7 @@ async def unless_closed(
     for channel in begun.channels:
         if channel.state != "sending":
             continue
-        if channel.name not in pipeline.channels:
+        if channel.name not in pipeline.channels and channel.name != SINK:
             unknown.append(channel.name)
         elif not may_pass(channel.name, pipeline, retry=retry):
             rank = _severity_rank(alert)

@@ -6,16 +6,17 @@ import trio
 from loguru import logger
 from msgspec.structs import replace
 
-from trio_alerts.delivery import ChannelDelivery, Delivery
+from trio_alerts.delivery import SINK, ChannelDelivery, Delivery
 from trio_alerts.errors import AlertError, NewerRecord
 from trio_alerts.outcome import Accepted, Later, Outcome, Retry
 from trio_alerts.pipeline.admission import ADMITTED_FOR_S, ask_gate, may_pass
 from trio_alerts.pipeline.claim import Claim
 from trio_alerts.pipeline.state import Pipeline
-from trio_alerts.ports.channel import Message
+from trio_alerts.ports.channel import Channel, Message
 from trio_alerts.ports.gates import Admitted, Closed
 from trio_alerts.ports.store import Stored
 from trio_alerts.record import Record
+from trio_alerts.record_ids import is_canary
 from trio_alerts.transitions import settled, with_acceptances
 
 # By channel: what came of it, and how long it took in seconds.
@@ -69,6 +70,8 @@ async def update(claim: Claim, outcomes: Outcomes, pipeline: Pipeline) -> Record
         except NewerRecord:
             _report_unmerged(record.id, outcomes)
             raise
+        if current is None and is_canary(record.id):
+            return record  # another process has brought it the whole way, and cleared it away
         if current is None:
             logger.error(
                 "{record_id}: the record has vanished from the store; it is written again",
@@ -159,6 +162,12 @@ async def _store_accepted(claim: Claim, outcomes: Outcomes, pipeline: Pipeline) 
     return replace(claim, stored=written)
 
 
+def _channel(name: str, pipeline: Pipeline) -> Channel:
+    if name == SINK:
+        return pipeline.sink
+    return pipeline.channels.get(name) or pipeline.retired[name]
+
+
 def _for(part: ChannelDelivery, message: Message) -> Message:
     return replace(message, may_be_repeat=True) if part.in_doubt else message
 
@@ -176,8 +185,7 @@ async def _attempt(
     outcome: Outcome | Later
     send = pipeline.bulkhead.started(part.name, retry=retry)
     try:
-        channel = pipeline.channels.get(part.name) or pipeline.retired[part.name]
-        outcome = await channel.send(_for(part, message))
+        outcome = await _channel(part.name, pipeline).send(_for(part, message))
     except trio.TooSlowError:
         outcome = Retry(f"no answer within {pipeline.settings.send_timeout_s:g} s", unseen=True)
     except Exception as fault:  # noqa: BLE001 - a bug of one channel is no reason to end the others' work

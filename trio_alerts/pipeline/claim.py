@@ -10,7 +10,7 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from trio_alerts.alert import Alert, Entry
-from trio_alerts.delivery import FINAL, ChannelDelivery, Delivery
+from trio_alerts.delivery import FINAL, SINK, ChannelDelivery, Delivery
 from trio_alerts.errors import RefusedContent
 from trio_alerts.event import SEVERITIES
 from trio_alerts.held_back import first_state, standby
@@ -64,7 +64,7 @@ async def persist(entry: Entry, alert: Alert, pipeline: Pipeline) -> Claim | Rec
     owner = pipeline.new_owner()
     stamped_at_s = trio.current_time()
     now = pipeline.clock.now()
-    decision = pipeline.routing.decide(alert.event, now)
+    decision = _TO_NOBODY if entry.canary else pipeline.routing.decide(alert.event, now)
     if isinstance(decision, Suppress):
         delivery = suppressed(decision.rule)
     else:
@@ -168,6 +168,9 @@ async def try_to_claim(record: Record, before: Stored, stamped_at_s: float, pipe
     if current is None or current.record.delivery.owner != owner or not current.record.delivery.sending():
         return None
     return Claim(current, stamped_at_s, stamped_at_s)
+
+
+_TO_NOBODY = Deliver((SINK,))
 
 
 def _first_attempt(where: Deliver, owner: str, now: dt.datetime, lease_s: float) -> Delivery:

@@ -52,7 +52,8 @@ async def process_entry(entry: Entry, pipeline: Pipeline) -> Disposition:
         await pipeline.fault_point.reach("after_note")
     await pipeline.patient_stream.ack(entry)  # 4 then XACK
     await pipeline.fault_point.reach("after_ack")
-    pipeline.quarantined_in_a_row = 0
+    if not entry.canary:  # it says nothing of the producers
+        pipeline.quarantined_in_a_row = 0
     pipeline.finished += 1
     return Disposition.ACKNOWLEDGE
 

@@ -8,6 +8,7 @@ from trio_alerts.meter.cells import now_ms
 from trio_alerts.meter.meter import Meter
 from trio_alerts.pipeline.channel_gate import ChannelGate
 from trio_alerts.pipeline.state import Pipeline
+from trio_alerts.record_ids import is_canary
 
 EVERY_S = 1.0
 
@@ -35,7 +36,7 @@ async def show_gauges(pipeline: Pipeline) -> None:
             cells[layout.outages + place] = int(outage.under_way)
         if any(outage.under_way for outage in outages):
             could_go_on_s = now_s
-        cells[layout.in_flight] = len(pipeline.in_flight.ids)
+        cells[layout.in_flight] = sum(not is_canary(one) for one in pipeline.in_flight.ids)
         oldest_s = pipeline.in_flight.oldest_since_s
         cells[layout.holding_since] = _ms(None if oldest_s is None else max(oldest_s, could_go_on_s), now_s)
         cells[layout.reading_since] = _ms(pipeline.read_since_s, now_s)

@@ -17,6 +17,15 @@ async def quarantine(entry: Entry, fault: ParseFault | RefusedContent, pipeline:
     Raises:
         QuarantineHalt: It was one too many in a row.
     """
+    if entry.canary:  # no human must look at it: who wrote it sees that it did not come through
+        logger.warning(
+            "{record_id}: a canary is given up ({reason}): {error}",
+            record_id=entry.record_id,
+            reason=fault.reason,
+            error=fault,
+        )
+        await pipeline.patient_stream.ack(entry)
+        return Disposition.ACKNOWLEDGE
     if not await pipeline.patient_stream.quarantine(entry, fault.reason, str(fault)):
         return Disposition.WALK_AWAY
     pipeline.quarantined_in_a_row += 1

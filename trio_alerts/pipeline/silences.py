@@ -3,7 +3,7 @@
 import trio
 from loguru import logger
 
-from trio_alerts.delivery import Delivery
+from trio_alerts.delivery import SINK, Delivery
 from trio_alerts.errors import ParseFault, Unavailable
 from trio_alerts.event import AlertEvent
 from trio_alerts.held_back import silenced
@@ -25,7 +25,7 @@ async def watch_silences(pipeline: Pipeline, *, task_status: trio.TaskStatus[Non
 def unless_silenced(begun: Delivery, alert: AlertEvent | Record, pipeline: Pipeline) -> Delivery:
     """Return an attempt that is about to be made, or what becomes of it if a silence matches the alert."""
     cache = pipeline.silence_cache
-    if not cache.active or begun.state != "sending":
+    if not cache.active or begun.state != "sending" or begun.channels[0].name == SINK:
         return begun
     now = pipeline.clock.now()
     try:

@@ -12,6 +12,7 @@ import trio
 
 from trio_alerts.alert import Alert, Entry, parse_entry
 from trio_alerts.backoff import RetryPolicy
+from trio_alerts.channels.sink import Sink
 from trio_alerts.clock import ServerClock
 from trio_alerts.meter.meter import Meter
 from trio_alerts.pipeline.agenda import Agenda
@@ -68,6 +69,7 @@ class Pipeline:
     def __post_init__(self) -> None:
         self.in_flight = InFlight(self.settings.workers)
         self.bulkhead = Bulkhead((channel.names for channel in self.settings.channels), self.settings.workers)
+        self.sink: Channel = Sink()
         self.waits = Signal()  # a worker begins or ends to wait for a backend
         self.finished = 0  # entries that were acknowledged
         self.stream_outage = Outage("Redis", self.random, self.waits, lambda: self.finished)

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, replace
 import trio
 from loguru import logger
 
+from trio_alerts.backends.redis.canaries import RedisCanaries
 from trio_alerts.backends.redis.client import open_client
 from trio_alerts.backends.redis.hints import RedisHints
 from trio_alerts.backends.redis.standing import RedisLedger
@@ -48,6 +49,7 @@ class RedisView:
 
     ledger: RedisLedger
     hints: RedisHints
+    canaries: RedisCanaries
 
 
 class Backends:
@@ -93,7 +95,11 @@ class Backends:
     async def _open_redis(self) -> AsyncIterator[RedisView]:
         async with open_client(self._settings) as client:
             try:
-                yield RedisView(RedisLedger(client, self._settings), RedisHints(self._settings, client))
+                yield RedisView(
+                    RedisLedger(client, self._settings),
+                    RedisHints(self._settings, client),
+                    RedisCanaries(client, self._settings.group),
+                )
             finally:
                 self.redis = None
 

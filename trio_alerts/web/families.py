@@ -59,10 +59,17 @@ STARTED = Family(
     "process_start_time_seconds", "gauge", ("process",), "When the process was started, in seconds since the epoch."
 )
 BATCHES = Family("batch_size", "histogram", ("backend",), "Acknowledgements and writes that went out together.")
+CANARY = Family(
+    "canary_age_seconds",
+    "gauge",
+    ("stream",),
+    "How long ago the last canary was written that came through.",
+    True,
+)
 BUILD = Family("build_info", "gauge", ("version",), "Always 1.")
 
 FAMILIES = (
     *(ATTEMPTS, DURATIONS, LATENCIES, ALERTS, IN_DOUBT, QUARANTINED, DEAD_LETTERS, WAITING, BREAKERS),
     *(FAILING, LAG, PENDING, OLDEST, RECORDS, OVERDUE, LOST, OUTAGE, IN_FLIGHT, WORKERS, HANGING, STARTED, BATCHES),
-    BUILD,
+    *(CANARY, BUILD),
 )

@@ -45,3 +45,15 @@ class Health:
             held_s = (now_ms - (cells[layout.holding_since] or now_ms)) / 1000
             if held_s > self.hold_bound_s:
                 yield name, f"a worker has held an alert for {held_s:.0f} s"
+
+    def signs(self) -> Iterator[str]:
+        """Yield what holds alerts up, as the processes see it."""
+        layout, running = self._layout, [cells for cells in self._processes.values() if cells[self._layout.beat]]
+        for place, name in enumerate(_BACKENDS):
+            if any(cells[layout.outages + place] for cells in running):
+                yield f"workers wait for {name}"
+        if running and all(cells[layout.in_flight] >= cells[layout.workers] > 0 for cells in running):
+            yield "every worker is busy"
+
+
+_BACKENDS = ("Redis", "the store")  # in the order of `layout.BACKENDS`

@@ -36,15 +36,23 @@ class MetricsPage:
         self._registry = CollectorRegistry(auto_describe=False)
         self._registry.register(self._collector)
 
-    def render(self, accept: str, redis: RedisFigures | None, store: StoreFigures | None) -> tuple[bytes, str]:
+    def render(
+        self,
+        accept: str,
+        redis: RedisFigures | None,
+        store: StoreFigures | None,
+        canary_ages: Mapping[str, float] | None = None,
+    ) -> tuple[bytes, str]:
         """Return the page and its content type.
 
         Args:
             accept: What the scraper takes.
             redis: What Redis said; None: nothing that is new enough.
             store: The same of the store.
+            canary_ages: How old the last canary of each stream is; empty without canaries.
         """
         self._collector.redis, self._collector.store = redis, store
+        self._collector.canary_ages = canary_ages or {}
         encode, content_type = choose_encoder(accept)
         return encode(self._registry), content_type
 
@@ -53,6 +61,7 @@ class _Collector(Collector):
     def __init__(self, layout: Layout, processes: Mapping[str, Cells], health: Health) -> None:
         self.redis: RedisFigures | None = None
         self.store: StoreFigures | None = None
+        self.canary_ages: Mapping[str, float] = {}
         self._layout = layout
         self._processes = processes
         self._health = health
@@ -70,6 +79,8 @@ class _Collector(Collector):
             yield from _of_store(self.store)
         if self.redis is not None and self.store is not None:
             yield from _of_both(self.redis, self.store, self._layout.channels)
+        if self.canary_ages:
+            yield _gauge(families.CANARY, {(stream,): age_s for stream, age_s in self.canary_ages.items()})
         yield _gauge(families.BUILD, {(__version__,): 1})
 
     def _counted(self) -> Iterator[Metric]:

@@ -15,6 +15,7 @@ from trio_alerts.meter.layout import Layout
 from trio_alerts.settings.hosts import BindAddress
 from trio_alerts.settings.settings import Settings
 from trio_alerts.web.backends import Backends, StoreOpener
+from trio_alerts.web.canary import CanaryWatch
 from trio_alerts.web.figures import Figures
 from trio_alerts.web.health import Health
 from trio_alerts.web.metrics import MetricsPage
@@ -45,6 +46,7 @@ class Site:
         self._backends = Backends(settings, open_store)
         self._figures = Figures(self._backends, settings)
         self._health = Health(layout, processes, settings)
+        self._canary = CanaryWatch(settings, self._backends, self._health)
         self._metrics = MetricsPage(layout, processes, self._health)
         self._page, self._accepted, self._rendered_at_s = (b"", ""), "", -math.inf
 
@@ -54,6 +56,7 @@ class Site:
             nursery.start_soon(self._backends.watch_redis)
             nursery.start_soon(self._backends.watch_store)
             nursery.start_soon(self._figures.keep_asking)
+            nursery.start_soon(self._canary.watch)
             await nursery.start(serve, self._app(), self._listener, trio.Event(), 0.0)
             logger.info("serving /healthz, /readyz and /metrics on http://{address}", address=str(self._address))
             task_status.started()
@@ -69,14 +72,17 @@ class Site:
     async def _readyz(self, _: Request) -> Response:
         backends = self._backends
         checks = {"redis": backends.redis_check, "store": backends.store_check, "schema": backends.schema_check}
-        ready = all(check.ok for check in checks.values())
         says = {name: check.as_json() for name, check in checks.items()}
+        if canary := self._canary.as_json():
+            says["canary"] = canary
+        ready = all(one["ok"] for one in says.values())
         return JSONResponse({"ready": ready, "checks": says}, 200 if ready else 503)
 
     async def _metricsz(self, request: Request) -> Response:
         accept = request.headers.get("accept", "")
         if trio.current_time() - self._rendered_at_s >= RENDER_EVERY_S or accept != self._accepted:
-            self._page = self._metrics.render(accept, *await self._figures.look())
+            figures = await self._figures.look()
+            self._page = self._metrics.render(accept, *figures, self._canary.ages())
             self._rendered_at_s, self._accepted = trio.current_time(), accept
         page, content_type = self._page
         return Response(page, headers={"content-type": content_type})
