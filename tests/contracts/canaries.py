@@ -170,8 +170,12 @@ class CanariesContract:
         (name, *_) = world.names
         async with opened(world) as stream:
             await stream.canaries.write(name, EVERY_S, PAYLOAD)
+            canary = await stream.canaries.look(name)
             world.trim(name, 0)
             assert "trimmed" == (await stream.canaries.look(name)).place
+            await stream.canaries.settle(name, canary.entry_id, "it was trimmed")
+            await stream.canaries.drop(name, canary.entry_id)
+            assert {} == await stream.canaries.noted(name, [canary.entry_id])
 
     async def test_nobody_misses_one_that_was_deleted_under_way(self, world: CanaryWorld) -> None:
         """The log of what was deleted while it was pending is about alerts."""

@@ -15,7 +15,7 @@ from trio_alerts.errors import NewerRecord, RefusedContent
 from trio_alerts.exact_json import encode
 from trio_alerts.ports.canaries import Canaries, Sighting
 from trio_alerts.ports.store import AlertStore, RecordFilter
-from trio_alerts.record_ids import RecordIds
+from trio_alerts.record_ids import RecordIds, is_canary
 from trio_alerts.text import in_words, one_line
 
 STILL_UNDER_WAY = ("sending", "retrying", "waiting")  # states that its record gets out of by itself
@@ -85,7 +85,7 @@ async def remove_orphans(canaries: Canaries, store: AlertStore, ids: RecordIds) 
         Unavailable: A backend does not answer.
     """
     for record in await store.search(RecordFilter(channel=(SINK,), canaries=True), ORPHANS_A_PAGE):
-        place = ids.place(record.id)
+        place = ids.place(record.id) if is_canary(record.id) else None
         is_alive = record.delivery.state == "sending"  # it comes to an end by itself, as any alert does
         if place and not is_alive and not await canaries.noted(place[0], [place[1]]):
             await store.remove(record.id)

@@ -76,7 +76,7 @@ class FakeCanaries(View):
 
     def _remove(self, stream: str, entry_id: str) -> None:
         noted, there = self.server.canaries[stream], self.server.streams.get(stream, Stream())
-        needed = any(
+        needed = entry_id in there.entries and any(
             order(group.last_id) < order(entry_id) or entry_id in group.pending for group in there.groups.values()
         )
         if needed and len(noted) <= MOST_KEPT:

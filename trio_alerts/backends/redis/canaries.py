@@ -130,7 +130,7 @@ local function groups()
   return found
 end
 local function remove(id, most)
-  if redis.call('HLEN', KEYS[2]) <= tonumber(most) then
+  if redis.call('XRANGE', KEYS[1], id, id)[1] and redis.call('HLEN', KEYS[2]) <= tonumber(most) then
     for _, group in ipairs(groups()) do
       if before(group['last-delivered-id'], id) then return 0 end
       if redis.call('XPENDING', KEYS[1], group['name'], id, id, 1)[1] then return 0 end
