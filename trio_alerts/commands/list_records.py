@@ -3,6 +3,7 @@
 import argparse
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 
 import msgspec
 import trio
@@ -38,13 +39,17 @@ def _execute(arguments: argparse.Namespace, settings: Settings) -> int:
         except* KeyboardInterrupt:
             pass  # that is how one stops following
         return 0
-    found = trio.run(_find, settings, chosen_records(arguments), arguments)
+    found = trio.run(_find, settings, _chosen(arguments), arguments)
     _print(found.records, as_json=arguments.json)
     if found.more:
         cursor = cursor_behind(found.records[-1])
         note = f"{len(found.records):,} of {found.matching:,}; --after {cursor} shows the next"
         print_note(note, as_json=arguments.json, shown=len(found.records), matching=found.matching, after=cursor)
     return 0
+
+
+def _chosen(arguments: argparse.Namespace) -> RecordFilter:
+    return replace(chosen_records(arguments), canaries=arguments.canaries)
 
 
 async def _find(settings: Settings, wanted: RecordFilter, arguments: argparse.Namespace) -> Found:
@@ -55,7 +60,7 @@ async def _find(settings: Settings, wanted: RecordFilter, arguments: argparse.Na
 async def _follow(settings: Settings, arguments: argparse.Namespace) -> None:
     """Print records as they come, until interrupted; of an outage, one line."""
     async with open_records(settings) as store:
-        follower = Follower(store, chosen_records(arguments))
+        follower = Follower(store, _chosen(arguments))
         if not arguments.json:
             print_lines([COLUMNS])
         news, answers = await follower.begin(arguments.limit), True
@@ -111,6 +116,7 @@ def _add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--after", default=None, type=value_of(read_cursor), metavar="CURSOR", help="the records behind this one"
     )
+    add_flag(parser, "--canaries", "canaries too, which no list has otherwise")
     add_flag(parser, "--follow", "then those that come, and those whose state changes, until interrupted")
 
 

@@ -2,41 +2,49 @@
 
 import argparse
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
+import msgspec
 import trio
 
 from trio_alerts.backends.redis.standing import open_ledger
 from trio_alerts.commands.backends import SETTINGS
 from trio_alerts.commands.command import Command
+from trio_alerts.commands.options import add_flag
 from trio_alerts.commands.output import print_json
 from trio_alerts.commands.thresholds import FIGURES, exceeded, thresholds
 from trio_alerts.errors import AlertError, SchemaError, StartError
+from trio_alerts.operations.canaries import whereabouts
 from trio_alerts.operations.stats import Stats, look_at_redis, look_at_store, stats_of
+from trio_alerts.ports.canaries import Sighting
 from trio_alerts.settings.settings import Settings
 from trio_alerts.store import open_records
 from trio_alerts.text import in_words, one_line
 
 
 def _execute(arguments: argparse.Namespace, settings: Settings) -> int:
-    stats, faults = trio.run(_gather, settings)
+    stats, canaries, faults = trio.run(_gather, settings, arguments.canaries)
     if arguments.json:
-        print_json(stats)
+        of_canaries = {"canaries": canaries} if arguments.canaries else {}
+        print_json(msgspec.structs.asdict(stats) | of_canaries)
     else:
-        sys.stdout.writelines(f"{line}\n" for line in _page(stats))
+        sys.stdout.writelines(f"{line}\n" for line in (*_page(stats), *_lines_about(canaries)))
     faults += exceeded(stats, arguments.fail_over)
     if faults:
         raise ExceptionGroup("stats", faults)
     return 0
 
 
-async def _gather(settings: Settings) -> tuple[Stats, list[AlertError]]:
+async def _gather(settings: Settings, with_canaries: bool) -> tuple[Stats, dict[str, Sighting], list[AlertError]]:
     """Look at each backend on its own: if one is down, the figures of the other are still there."""
     redis = store = None
+    canaries: dict[str, Sighting] = {}
     faults: list[AlertError] = []
     try:
         async with open_ledger(settings) as ledger:
             redis = await look_at_redis(ledger, settings.stream_names)
+            if with_canaries:
+                canaries = {stream: await ledger.canary(stream) for stream in settings.stream_names}
     except StartError as fault:
         faults.append(fault)
     try:
@@ -46,7 +54,7 @@ async def _gather(settings: Settings) -> tuple[Stats, list[AlertError]]:
         faults.append(fault)
     if redis is None and store is None:
         raise ExceptionGroup("no backend can be asked", faults)
-    return stats_of(redis, store), faults
+    return stats_of(redis, store), canaries, faults
 
 
 def _page(stats: Stats) -> Iterator[str]:
@@ -83,7 +91,18 @@ def _page(stats: Stats) -> Iterator[str]:
         yield f"missing: what {'Redis' if name == 'redis' else 'the store'} knows; the error says why"
 
 
+def _lines_about(canaries: Mapping[str, Sighting]) -> Iterator[str]:
+    for stream, seen in canaries.items():
+        yield ""
+        yield f"canary of stream {one_line(stream)}: {whereabouts(seen)}"
+        if seen.through_s is None:
+            yield "  none has come through yet"
+        else:
+            yield f"  the last one that came through was written {in_words(seen.now_s - seen.through_s)} ago"
+
+
 def _add_options(parser: argparse.ArgumentParser) -> None:
+    add_flag(parser, "--canaries", "also where the canary of each stream is")
     parser.add_argument(
         "--fail-over",
         metavar="NAME=N,…",

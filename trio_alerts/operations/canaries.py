@@ -91,8 +91,8 @@ async def remove_orphans(canaries: Canaries, store: AlertStore, ids: RecordIds) 
             await store.remove(record.id)
 
 
-def whereabouts(seen: Sighting, says: str) -> str:
-    """Say where a canary is, for people."""
+def whereabouts(seen: Sighting, says: str = "") -> str:
+    """Say where a canary is, for people; `says` is what its record does, if somebody has looked."""
     match seen.place:
         case "unread":
             others = f", behind {seen.unread - 1:,} entries" if seen.unread and seen.unread > 1 else ""
@@ -100,8 +100,8 @@ def whereabouts(seen: Sighting, says: str) -> str:
         case "pending":
             held = f", last seen {in_words(seen.held_s)} ago" if seen.held_s >= 1 else ""
             return f"the last one is held by consumer {one_line(seen.consumer)}{held}"
-        case "acknowledged" if says:
-            return f"the record of the last one is {says}"
+        case "acknowledged":
+            return f"the record of the last one is {says}" if says else "the last one has been worked on"
         case "none" if seen.lost:
             return f"the last one was lost: {one_line(seen.lost)}"
     return "none is under way"

@@ -76,6 +76,17 @@ def test_what_is_suppressed_says_by_whom(store: FakeStore) -> None:
     assert ["night", "silence:1a2b"] == [line.split("\t")[-1] for line in call("list").out.splitlines()[1:]]
 
 
+def test_canaries_are_listed_if_asked_for(store: FakeStore) -> None:
+    """They are no alerts; who knows the ID of one is shown it."""
+    store.put(record(1))
+    canary = record(2)
+    store.put(Record("~canary|2-0", canary.body, canary.delivery))
+
+    assert 1 == len(call("list").out.splitlines()[1:])
+    assert ["~canary|2-0", "1-0"] == [one.split("\t")[0] for one in call("list", "--canaries").out.splitlines()[1:]]
+    assert 0 == call("show", "~canary|2-0").exit_code
+
+
 def ids(*argv: str) -> list[str]:
     called = call("list", "--json", *argv)
     assert 0 == called.exit_code

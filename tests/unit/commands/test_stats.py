@@ -18,6 +18,7 @@ from trio_alerts.backends.redis.standing import Consumer, LostUnread, Position, 
 from trio_alerts.commands import audit, stats
 from trio_alerts.commands.thresholds import FIGURES
 from trio_alerts.errors import SchemaError, StartError, Unavailable
+from trio_alerts.ports.canaries import Sighting
 from trio_alerts.ports.store import Vitals
 from trio_alerts.settings.settings import Settings
 
@@ -39,6 +40,7 @@ class Ledger:
         "pending": [],
         "dead_letters": [],
         "dropped": [],
+        "canary": Sighting(now_s=NOW_S, written_s=NOW_S - 130, through_s=NOW_S - 130, lost="its record is failed"),
     }
 
     def __init__(self, backends: "Backends") -> None:
@@ -106,6 +108,17 @@ def test_both_there(backends: Backends) -> None:
         told[name] for name in ("missing", "not_read", "pending", "lost_upstream", "states")
     )
     assert "missing" not in call("stats").out
+
+
+def test_canaries_are_shown_if_asked_for(backends: Backends) -> None:
+    """Beside the figures, in which they are not: where the last one is, and how old the last that came through."""
+    assert "canary" not in call("stats").out
+    assert "canaries" not in as_json()
+    assert [
+        "canary of stream AlertStream: the last one was lost: its record is failed",
+        "  the last one that came through was written 2 min ago",
+    ] == call("stats", "--canaries").out.splitlines()[-2:]
+    assert NOW_S - 130 == as_json("--canaries")["canaries"]["AlertStream"]["through_s"]
 
 
 def test_a_doubt_counts_whatever_the_state_of_its_record(backends: Backends) -> None:

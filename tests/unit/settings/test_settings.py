@@ -101,6 +101,7 @@ def test_defaults_are_those_of_the_design() -> None:
         "networks": "`any`",
         "log_format": "`text` in a terminal, else `json`",
         "http_bind": "none",
+        "canary_every_s": "none",
         "console_token": "none",
         "console_user_header": "none",
         "console_networks": "none",
@@ -550,6 +551,23 @@ def test_stream_and_streams_exclude_each_other(toml: TomlFile) -> None:
     assert ("AlertStream",) == load().stream_names
     assert ("a",) == load(STREAM="a").stream_names
     assert ("a", "b") == load(STREAMS="a,b").stream_names
+
+
+def test_canaries_are_for_who_can_be_asked_about_them(toml: TomlFile) -> None:
+    """Nobody would see them without `http_bind`; and two periods may not end before a process is known to hang."""
+    where = f"canary_every_s ({toml.path}: canary_every_s)"
+    assert [f"{where}: nobody would see it without http_bind"] == toml.problems_of("canary_every_s = 60")
+    assert 5.0 == load(CANARY_EVERY_S="5", HTTP_BIND="127.0.0.1:8080").canary_every_s
+    assert 1 == len(toml.problems_of('canary_every_s = 4.9\nhttp_bind = "127.0.0.1:8080"'))
+    assert None is load().canary_every_s
+
+
+def test_no_stream_has_records_that_look_like_those_of_canaries(toml: TomlFile) -> None:
+    """Among several, a record's ID begins with its stream's name."""
+    rule = "'~canary' would make records look like those of canaries"
+    assert [f"streams ({toml.path}: streams): {rule}"] == toml.problems_of('streams = ["~canary", "b"]')
+    assert 1 == len(toml.problems_of('streams = ["~canary|a", "b"]'))
+    assert ("canary", "~canaries") == load(STREAMS="canary,~canaries").stream_names
 
 
 def test_streams_that_would_share_their_keys_are_refused(toml: TomlFile) -> None:

@@ -105,7 +105,7 @@ def test_a_process_that_hangs_and_one_that_has_ended() -> None:
 
 def test_every_family_is_there_with_its_labels_and_its_help() -> None:
     """What the documentation lists, and nothing else; what is shared says so."""
-    text = metrics(own_cells(LAYOUT)).render("", REDIS, STORE)[0].decode()
+    text = metrics(own_cells(LAYOUT)).render("", REDIS, STORE, {"AlertStream": 7.5})[0].decode()
     for one in FAMILIES:
         assert f"# HELP {one.full_name} {one.meaning}" in text
         assert one.shared == (f"# HELP {one.full_name} {one.meaning} Asked of" in text)
@@ -118,3 +118,11 @@ def test_a_scraper_gets_the_form_that_it_asks_for() -> None:
     shown = metrics(own_cells(LAYOUT))
     assert shown.render("application/openmetrics-text; version=1.0.0", None, None)[0].endswith(b"# EOF\n")
     assert "text/plain" in shown.render("text/html", None, None)[1]
+
+
+def test_the_age_of_the_canary_is_shown_by_stream() -> None:
+    """Whether Redis answers or not: it grows. Without canaries there is none."""
+    shown = metrics(own_cells(LAYOUT))
+    page, _ = shown.render("", None, None, {"a": 7.5, "b": 90.0})
+    assert b'trio_alerts_canary_age_seconds{stream="a"} 7.5\ntrio_alerts_canary_age_seconds{stream="b"} 90.0' in page
+    assert b"canary" not in shown.render("", None, None, {})[0]

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import TypedDict
 
 from trio_alerts.backends.redis.answers import EntryId, List, Refusal, ServerTime
+from trio_alerts.backends.redis.canaries import RedisCanaries
 from trio_alerts.backends.redis.client import RedisClient, opener
 from trio_alerts.backends.redis.dead_letters import RedisDeadLetters
 from trio_alerts.backends.redis.deployment import RedisDeployment
@@ -100,6 +101,7 @@ class RedisLedger:
         self._group = settings.group
         self._ids = RecordIds(settings.stream_names)
         self._dead_letters = RedisDeadLetters(client)
+        self.canary = RedisCanaries(client, settings.group).look
         self.deployment = RedisDeployment(client, settings.stream_names, settings.group).read
 
     async def time(self) -> float:
