@@ -1,6 +1,7 @@
 """A canary in the pipeline: it goes as any alert does, and is one to nobody."""
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable, Coroutine
+from typing import Any
 
 import pytest
 import trio
@@ -65,7 +66,7 @@ async def test_one_whose_worker_died_is_taken_over(autojump_clock: MockClock) ->
     dead = world.pipeline("dead")
     entry = await taken(world, dead)
     with trio.CancelScope() as life:
-        dead.fault_point.reach = _die(life)  # type: ignore[method-assign]
+        dead.fault_point.reach = _die(life)  # type: ignore[method-assign, assignment]
         await process_entry(entry, dead)
     assert "sending" == world.delivery(entry.record_id).state
 
@@ -137,7 +138,7 @@ async def test_one_that_was_cleared_away_is_not_written_again(autojump_clock: Mo
     assert not [line for line in logged if "vanished" in line]
 
 
-def _die(life: trio.CancelScope) -> Callable[[str], Awaitable[None]]:
+def _die(life: trio.CancelScope) -> Callable[[str], Coroutine[Any, Any, None]]:
     async def reach(point: str) -> None:
         if point == "before_send":
             life.cancel()

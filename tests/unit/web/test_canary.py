@@ -32,9 +32,10 @@ class Watched:
         given = self.world.settings(canary_every_s=every_s)
         self.canaries = FakeCanaries(self.world.server, given)
         self.redis = SimpleNamespace(canaries=self.canaries)
-        self.backends: Any = SimpleNamespace(redis=self.redis, store=self.world.store)
+        self.backends = SimpleNamespace(redis=self.redis, store=self.world.store)
         health = Health(LAYOUT, {"worker process 1": self.cells}, given)
-        self.watch = CanaryWatch(given, self.backends, health)
+        backends: Any = self.backends
+        self.watch = CanaryWatch(given, backends, health)
 
     def pipeline(self) -> Pipeline:
         pipeline = self.world.pipeline()
