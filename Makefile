@@ -82,6 +82,8 @@ lock: $(READY) ## Resolve the dependencies anew, to the newest and to the lowest
 	@$(INSTALL) --require-hashes -r requirements/uv.txt || $(call NEEDS_INDEX,requirements/uv.txt)
 	$(RESOLVE) requirements/dev.txt --extra embedded --extra otel --group dev pyproject.toml
 	$(RESOLVE) requirements/lowest.txt --extra embedded --extra otel --group dev --resolution lowest-direct pyproject.toml
+	$(RESOLVE) requirements/image.txt -c requirements/dev.txt --extra otel pyproject.toml
+	echo hatchling | $(RESOLVE) requirements/build.txt -c requirements/dev.txt -
 	echo uv | $(RESOLVE) requirements/uv.txt -
 
 clean: ## Remove what the targets above made

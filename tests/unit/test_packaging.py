@@ -18,6 +18,7 @@ LOCKS = sorted(REQUIREMENTS.glob("*.txt"))
 METADATA = tomllib.loads((REQUIREMENTS.parent / "pyproject.toml").read_text())
 PROJECT = METADATA["project"]
 DATA = {"tzdata"}  # zoneinfo reads it where the system has no time zones
+RUNTIME = [*PROJECT["dependencies"], *PROJECT["optional-dependencies"]["otel"]]
 DIRECT = [
     *PROJECT["dependencies"],
     *chain.from_iterable(PROJECT["optional-dependencies"].values()),
@@ -44,6 +45,17 @@ def test_the_locks_are_those_of_the_bounds(requirement: str) -> None:
     assert wanted.specifier.contains(_locked("dev.txt")[wanted.name])
     assert len(lowest) == 1
     assert Requirement(f"x=={lowest[0]}").specifier.contains(_locked("lowest.txt")[wanted.name])
+
+
+@pytest.mark.parametrize(
+    ("name", "asked"), [("image.txt", RUNTIME), ("build.txt", METADATA["build-system"]["requires"])]
+)
+def test_the_image_holds_what_was_tested(name: str, asked: list[str]) -> None:
+    """What goes into the image, or builds what goes into it, is in the lock that the tests run with, as it is there."""
+    locked = _locked(name)
+
+    assert locked.items() <= _locked("dev.txt").items()
+    assert {canonicalize_name(Requirement(one).name) for one in asked} <= locked.keys()
 
 
 def test_what_is_required_is_imported() -> None:
