@@ -36,14 +36,15 @@ class CanaryWatch:
         self._ids = RecordIds(settings.stream_names)
         self._backends = backends
         self._health = health
-        now_s = trio.current_time()
-        self._ages = {stream: CanaryAge(now_s) for stream in self._streams}
+        self._ages: dict[str, CanaryAge] = {}  # from the watch on
         self._where = dict.fromkeys(self._streams, "none was written yet")
         self._orphans_at_s = -math.inf
         self._check = Check(ok=True, reason="")
 
     async def watch(self) -> None:
         """Tend them until cancelled; without canaries, clear away what is left of earlier ones."""
+        now_s = trio.current_time()
+        self._ages = {stream: CanaryAge(now_s) for stream in self._streams}
         pause_s = CLEAR_EVERY_S if self._every_s is None else self._every_s / LOOKS_A_PERIOD
         while True:
             for stream in self._streams:
@@ -60,7 +61,7 @@ class CanaryWatch:
 
     def as_json(self) -> dict[str, object] | None:
         """Return what `/readyz` says of it; None without canaries."""
-        if self._every_s is None:
+        if self._every_s is None or not self._ages:
             return None
         self._judge()
         return self._check.as_json() | {"age_s": round(max(self.ages().values()), 1)}

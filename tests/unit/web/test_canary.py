@@ -15,6 +15,7 @@ from trio_alerts.meter.cells import Cells, now_ms, own_cells
 from trio_alerts.meter.layout import Layout
 from trio_alerts.meter.meter import Meter
 from trio_alerts.pipeline.state import Pipeline
+from trio_alerts.settings.settings import Settings
 from trio_alerts.web.canary import CanaryWatch
 from trio_alerts.web.health import Health
 
@@ -160,3 +161,9 @@ async def test_whatever_goes_wrong_it_goes_on(autojump_clock: MockClock, logged:
         await trio.sleep(30)
         assert watched.says["ok"]
     assert [line for line in logged if "please report this bug" in line]
+
+
+def test_it_is_made_before_the_loop_runs() -> None:
+    """A port that is taken ends the program before anything is opened: so the pages are made first."""
+    watch = CanaryWatch(Settings(canary_every_s=5.0), Any, Any)  # type: ignore[arg-type]
+    assert (None, {}) == (watch.as_json(), watch.ages())
