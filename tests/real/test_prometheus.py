@@ -61,7 +61,7 @@ def test_an_alert_that_never_fires_is_noticed(tmp_path: Path) -> None:
 @pytest.fixture
 def impatient(make_site: MakeSite) -> Iterator[tuple[Site, PrometheusServer]]:
     """Give a program that serves metrics, and a Prometheus that scrapes it each second, with rules that do not wait."""
-    site = make_site(Site, processes="2")
+    site = make_site(Site, processes="2", canary_every_s="10")
     monitor = Monitor(site)
     found = rule_groups()
     for group in found["groups"]:
