@@ -5,8 +5,9 @@ import contextlib
 import os
 import shlex
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
+from typing import get_args
 
 from bench.claims import RUNS, claims
 from bench.console import RECORDS, visit
@@ -14,7 +15,7 @@ from bench.delays import parse_delay
 from bench.limited import run_limited
 from bench.places import JAVA_OPTIONS, StoreKind
 from bench.plan import Plan, RunResult, VoidRunError
-from bench.processes import MODULES, ROOT
+from bench.processes import ROOT, Program, built
 from bench.report import in_turns, show_beside, show_claims, show_runs, show_visits, write
 from bench.run import run
 from tests.support.servers import OpenSearchServer, UnavailableError
@@ -40,7 +41,7 @@ def main() -> int:
 
 
 def _measure(options: argparse.Namespace) -> int:
-    plans = {"run": _plan(options)} if options.command == "run" else options.only
+    plans = {"run": _plan(options)} if options.command == "run" else _possible(options.only)
     load_before = os.getloadavg()[0]
     every: list[dict[str, RunResult]] = []
     with _server(plans.values()) as opensearch:
@@ -89,7 +90,7 @@ def _arguments() -> argparse.Namespace:
             help="another checkout: each run is done with both, in turns",
         )
         each.add_argument("--results", type=Path, default=argparse.SUPPRESS, help="folder for results.json and plots")
-    one.add_argument("--program", choices=list(MODULES), default="trio_alerts", help="the program, or its measure")
+    one.add_argument("--program", choices=get_args(Program), default="trio_alerts", help="the program, or a measure")
     one.add_argument("--store", choices=["none", "sqlite", "opensearch"], default="none")
     one.add_argument("--workers", type=int, default=512, help="of all processes together")
     one.add_argument("--processes", type=int, default=1)
@@ -135,6 +136,17 @@ def _chosen(names: str) -> dict[str, Plan]:
     if unknown := [prefix for prefix in prefixes if not any(name.startswith(prefix) for name in RUNS)]:
         raise argparse.ArgumentTypeError(f"there is no run {', '.join(unknown)}; there are {', '.join(RUNS)}")
     return {name: plan for name, plan in RUNS.items() if name.startswith(prefixes)}
+
+
+def _possible(plans: Mapping[str, Plan]) -> Mapping[str, Plan]:
+    """Leave out, with one line, what cannot be run on this machine."""
+    try:
+        if any(plan.program == "go" for plan in plans.values()):
+            built()
+    except UnavailableError as fault:
+        print(f"left out: {', '.join(name for name in plans if plans[name].program == 'go')}: {fault}", file=sys.stderr)
+        return {name: plan for name, plan in plans.items() if plan.program != "go"}
+    return plans
 
 
 @contextlib.contextmanager

@@ -1,6 +1,9 @@
 """The processes of a run: the receiver, and the workers of the program under measurement."""
 
 import base64
+import functools
+import os
+import shutil
 import subprocess
 import tempfile
 import time
@@ -15,10 +18,11 @@ from bench.delays import Delay
 from bench.receiver import SICK, ReceiverReport
 from bench.worker import WorkerReport
 from tests.support.program import command_line, environ_of
+from tests.support.servers import UnavailableError
 
-Program = Literal["trio_alerts", "asyncio"]
+Program = Literal["trio_alerts", "asyncio", "go"]
 
-MODULES: Mapping[Program, str] = {"trio_alerts": "bench.worker", "asyncio": "bench.baseline_asyncio"}
+MODULES = {"trio_alerts": "bench.worker", "asyncio": "bench.baseline_asyncio"}
 ROOT = Path(__file__).parents[1]
 STOPS_WITHIN_S = 60.0
 SECRET = "whsec_" + base64.b64encode(bytes(range(32))).decode()
@@ -83,6 +87,26 @@ class ReceiverProcess(ExitStack):
         return self._process.stdout.readline()
 
 
+@functools.cache
+def built() -> str:
+    """Build the measure that is written in Go, and return where it lies; `go.sum` has the hash of each module.
+
+    Raises:
+        UnavailableError: There is no Go, or it cannot be built.
+    """
+    go = shutil.which("go") or shutil.which("go", path="/usr/local/go/bin")
+    if go is None:
+        raise UnavailableError("go is not installed: the measure in Go needs 1.22 or newer")
+    program = ROOT / ".cache" / "bench" / "baseline_go"
+    environment = {**os.environ, "GOTOOLCHAIN": "local", "GOFLAGS": "-mod=readonly", "CGO_ENABLED": "0"}
+    command = [go, "build", "-o", str(program), "."]
+    source = ROOT / "bench" / "baseline_go"
+    done = subprocess.run(command, cwd=source, env=environment, capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise UnavailableError(f"the measure in Go could not be built:\n{done.stderr.strip()}")
+    return str(program)
+
+
 class WorkersFailedError(Exception):
     """A worker process ended when it should not have, or did not end well; the message has the end of its log."""
 
@@ -106,7 +130,8 @@ class WorkerProcesses(ExitStack):
         environ = environ_of({name: str(value) for name, value in settings.items()})
         self._reports = [folder / f"report-{number}.json" for number in range(processes)]
         self._log = folder / "log"
-        command = command_line(*(["--remember"] if remember else []), "--report", module=MODULES[program])
+        options = [*(["--remember"] if remember else []), "--report"]
+        command = [built(), *options] if program == "go" else command_line(*options, module=MODULES[program])
         with self._log.open("wb") as log:
             self._processes = [
                 self.enter_context(

@@ -107,7 +107,8 @@ def show_claims(claims: Sequence[Claim], repetitions: Sequence[Results]) -> list
         sign = "≥" if claim.sense == "at least" else "≤"
         aim = "" if claim.aim is None else f"{sign} {claim.aim:g}"
         verdict = claim.verdict(figure)
-        table.add_row(claim.what, f"{sign} {claim.must:g}", aim, claim.form.format(figure), verdict)
+        must = "" if claim.must is None else f"{sign} {claim.must:g}"
+        table.add_row(claim.what, must, aim, claim.form.format(figure), verdict)
         rows.append(
             {
                 "claim": claim.what,
@@ -165,7 +166,7 @@ def plots(runs: Mapping[str, Sequence[RunResult]]) -> dict[str, str]:
     waits: dict[str, dict[str, float]] = {}
     for name, results in runs.items():
         figures, plan = median_figures(results), results[0].plan
-        row = name.removesuffix("-asyncio")
+        row = name.removesuffix(f"-{plan.program}")
         if "p99_ms" in figures:
             waits[row] = {part: figures[f"{part}_ms"] for part in ("p50", "p99", "max")}
             continue

@@ -1,13 +1,17 @@
-"""The benchmark still runs: a short run with each store that needs no server."""
+"""The benchmark still runs: a short run of each kind."""
 
 from dataclasses import replace
+from typing import Any
 
+import msgspec
 import pytest
 
 from bench.delays import Delay
-from bench.places import StoreKind
+from bench.places import OpenSearchPlace, StoreKind
 from bench.plan import Plan
+from bench.processes import Program
 from bench.run import FEWEST_WARM, run
+from tests.support.servers import OpenSearchServer
 
 ALERTS = 40
 SENT = FEWEST_WARM + 1 + ALERTS  # one wakes the reader
@@ -32,3 +36,40 @@ def test_a_short_run_with_a_channel_that_hangs_balances() -> None:
     assert f"{FEWEST_WARM + 1 + 3 * ALERTS} emitted, accepted and recorded as delivered, each once" == result.ledger
     assert result.rate > 0
     assert result.latency is not None
+
+
+@pytest.mark.registry
+def test_the_measure_in_go_keeps_the_same_records(
+    opensearch3: OpenSearchServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It balances with each store, and of the same alert it keeps the same fields, but for IDs and times."""
+    assert run(Plan("go", "none", 8, ALERTS, delay=Delay("fixed", 0.01))).rate > 0
+    kept: list[dict[str, Any]] = []
+    delivered_ids = OpenSearchPlace.delivered_ids
+
+    def look(place: OpenSearchPlace) -> list[str]:
+        ids = delivered_ids(place)
+        _, answer = opensearch3.request("GET", f"/{place.index}/_doc/{ids[0]}")
+        kept.append(answer["_source"])
+        return ids
+
+    monkeypatch.setattr(OpenSearchPlace, "delivered_ids", look)
+    programs: tuple[Program, ...] = ("go", "trio_alerts")
+    for program in programs:
+        run(Plan(program, "opensearch", 8, ALERTS, delay=Delay("fixed", 0.01)), opensearch3)
+
+    theirs, ours = map(_without_ids_and_times, kept)
+    assert ours == theirs
+
+
+def _without_ids_and_times(document: dict[str, Any]) -> dict[str, Any]:
+    """Leave of each value that no two runs share what kind of value it is."""
+    varying = {"record_id", "entry_order", "stream", "stream_id", "ingested_at", "occurred_at", "emitted_at"}
+    varying |= {"owner", "at", "first_at", "last_at", "delivered_at", "duration_s"}
+
+    def blank(part: object) -> object:
+        if isinstance(part, dict):
+            return {name: type(one).__name__ if name in varying else blank(one) for name, one in part.items()}
+        return [blank(one) for one in part] if isinstance(part, list) else part
+
+    return msgspec.convert(blank(document), dict[str, Any])

@@ -8,14 +8,18 @@ from bench.plan import Latency, Limited, RunResult
 MEASURED = {  # alerts/s, share of the ideal, CPU µs, peak MB, p50 and p99 in ms: no two figures of a claim alike
     "none-512": (5_000.0, 0.97, 200.0, 80, None),
     "none-512-scraped": (4_900.0, 0.96, 202.0, 84, None),
+    "none-512-go": (5_050.0, 0.98, 150.0, 40, None),
     "none-512-asyncio": (2_500.0, 0.5, 400.0, 90, None),
     "none-2000": (12_000.0, 0.6, 120.0, 100, None),
+    "none-2000-go": (13_000.0, 0.65, 110.0, 60, None),
     "none-2000-asyncio": (3_000.0, 0.15, 480.0, 110, None),
     "none-10000": (4_500.0, 0.9, 260.0, 220, None),
     "sqlite-512": (4_700.0, 0.92, 300.0, 85, None),
     "opensearch-512": (3_600.0, 0.7, 250.0, 95, None),
+    "opensearch-512-go": (4_000.0, 0.75, 180.0, 45, None),
     "opensearch-512-asyncio": (1_200.0, 0.23, 1_000.0, 105, None),
     "opensearch-2000": (6_000.0, 0.3, 270.0, 210, None),
+    "opensearch-2000-go": (7_500.0, 0.38, 140.0, 65, None),
     "opensearch-2000-asyncio": (1_000.0, 0.05, 1_100.0, 115, None),
     "idle-none": (50.0, 1.0, 900.0, 60, (0.001, 0.004)),
     "idle-sqlite": (50.0, 1.0, 1_000.0, 61, (0.002, 0.008)),
@@ -30,11 +34,17 @@ CLAIMED = {  # what is computed from these, and what it must be
     "none-512: share of the ideal": (0.97, "at least", 0.95, 0.98),
     "none-512: CPU an alert, times asyncio's": (0.5, "at most", 0.55, 0.4),
     "none-512-scraped: CPU an alert, times that without http_bind": (1.01, "at most", 1.02, None),
+    "none-512: CPU an alert, times go's": (200 / 150, "at most", None, None),
     "none-2000: alerts/s, times asyncio's": (4.0, "at least", 2.5, 4.0),
     "none-2000: CPU an alert, times asyncio's": (0.25, "at most", 0.35, 0.25),
+    "none-2000: alerts/s, times go's": (12 / 13, "at least", None, None),
+    "none-2000: CPU an alert, times go's": (120 / 110, "at most", None, None),
     "opensearch-512: alerts/s, times asyncio's": (3.0, "at least", 2.8, 3.1),
     "opensearch-512: CPU an alert, times asyncio's": (0.25, "at most", 0.28, None),
+    "opensearch-512: alerts/s, times go's": (0.9, "at least", 0.95, 1.0),
+    "opensearch-512: CPU an alert, times go's": (250 / 180, "at most", None, None),
     "opensearch-2000: alerts/s, times asyncio's": (6.0, "at least", 4.0, 7.0),
+    "opensearch-2000: alerts/s, times go's": (0.8, "at least", 0.8, 1.0),
     "sqlite-512: share of the ideal": (0.92, "at least", 0.9, None),
     "none-10000: share of the ideal": (0.9, "at least", 0.9, None),
     "none-10000: peak memory, MB": (220.0, "at most", 250, None),
@@ -88,11 +98,11 @@ def test_no_claim_is_missing() -> None:
 
 
 def test_a_run_and_its_measure_differ_in_the_program_alone() -> None:
-    """The same store, receivers and load; the measure is one process and gets fewer alerts."""
-    for name in RUNS:
-        if name.endswith("-asyncio"):
-            ours, theirs = RUNS[name.removesuffix("-asyncio")], RUNS[name]
-            assert theirs == replace(ours, program="asyncio", processes=1, alerts=theirs.alerts), name
+    """The same store, receivers and load; a measure is one process, and the slow one gets fewer alerts."""
+    for name, theirs in RUNS.items():
+        if theirs.program != "trio_alerts":
+            ours = RUNS[name.removesuffix(f"-{theirs.program}")]
+            assert theirs == replace(ours, program=theirs.program, processes=1, alerts=theirs.alerts), name
 
 
 def test_a_run_with_a_channel_that_hangs_differs_in_nothing_else() -> None:
@@ -108,7 +118,7 @@ def test_a_run_with_a_channel_that_hangs_differs_in_nothing_else() -> None:
 def test_every_run_is_what_its_name_says() -> None:
     """Store and workers are those of the name; a backlog lasts for the rounds that a steady rate needs."""
     for name, plan in RUNS.items():
-        store, _, workers = name.removesuffix("-asyncio").removesuffix("-scraped").rpartition("-")
+        store, _, workers = name.removesuffix(f"-{plan.program}").removesuffix("-scraped").rpartition("-")
         assert plan.scraped == name.endswith("-scraped")
         if plan.rate is None:
             assert (store, int(workers)) == (plan.store, plan.workers)
