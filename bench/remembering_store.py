@@ -3,11 +3,11 @@
 import datetime as dt
 from array import array
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 
 import trio
 
-from trio_alerts.ports.store import Conflict, Counts, Due, RecordFilter, Stored, Vitals
+from trio_alerts.ports.store import Conflict, Counts, Due, Pruned, RecordFilter, Stored, Vitals
 from trio_alerts.record import Record
 
 SEQUENCE_BITS = 20  # of an entry's ID, its part behind the dash: a million entries a millisecond
@@ -51,6 +51,10 @@ class RememberingStore:
     async def remove(self, record_id: str) -> None:
         await trio.lowlevel.checkpoint()
         self._live.pop(record_id, None)
+
+    async def pruned(self) -> Mapping[str, Pruned]:
+        await trio.lowlevel.checkpoint()
+        return {}
 
     async def create(self, record: Record) -> Stored | Conflict:
         """See the port. Like the baseline's double it does not yield, so that neither program pays for it."""
@@ -103,6 +107,21 @@ class RememberingStore:
         raise NotImplementedError
 
     async def count(self, wanted: RecordFilter, stop_at: int | None = None) -> int:
+        raise NotImplementedError
+
+    async def old(self, stream: str, before: str, count: int, after: str = "") -> list[str]:
+        raise NotImplementedError
+
+    async def raise_pruned_before(self, stream: str, before: str) -> None:
+        raise NotImplementedError
+
+    async def prune(
+        self,
+        stream: str,
+        record_ids: Sequence[str],
+        settled: Callable[[Record], bool],
+        reach: Callable[[str], Awaitable[None]],
+    ) -> int:
         raise NotImplementedError
 
     async def vitals(self) -> Vitals:

@@ -2,6 +2,8 @@
 
 import datetime as dt
 import math
+import time
+from collections.abc import Callable
 
 import trio
 
@@ -13,15 +15,20 @@ class ServerClock:
 
     Machines' own clocks differ and jump; the stream's server is one for all workers. Between two measurements the
     monotonic clock carries on. The server's clock may be set, too: that is seen as a jump against the monotonic one.
+
+    Args:
+        machine_time: Returns this machine's own time, in seconds since the epoch.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, machine_time: Callable[[], float] = time.time) -> None:
+        self._machine_time = machine_time
         self._monotonic = trio.lowlevel.current_clock().current_time  # trio.current_time() looks for it at every call
         self._offset_s = dt.datetime.now(dt.UTC).timestamp() - self._monotonic()
         self._unsure_s = math.inf  # how much larger the offset may be: the time that the measurement took
         self.jumps = 0  # that were seen
         self._set_back = dt.timedelta()
         self._set_back_at_s = self._forward_at_s = -math.inf  # monotonic
+        self._straight_since_s = math.inf
         self._now_ms = 0
         self._now = dt.datetime.fromtimestamp(0, dt.UTC)
 
@@ -44,6 +51,8 @@ class ServerClock:
             jump_s = offset_s - self._offset_s
         self._offset_s, self._unsure_s = offset_s, took_s
         self.jumps += jump_s != 0
+        if jump_s != 0 or self._straight_since_s == math.inf:
+            self._straight_since_s = now_s
         if jump_s < 0:
             self._set_back, self._set_back_at_s = self.set_back + dt.timedelta(seconds=-jump_s), now_s
         elif jump_s > 0:
@@ -56,6 +65,15 @@ class ServerClock:
         if now_ms != self._now_ms:  # an alert asks several times within one
             self._now_ms, self._now = now_ms, dt.datetime.fromtimestamp(now_ms / 1000, dt.UTC)
         return self._now
+
+    def earliest_now(self) -> dt.datetime:
+        """Return the server's time, or this machine's own if that is earlier: one clock alone makes nothing old."""
+        return min(self.now(), dt.datetime.fromtimestamp(self._machine_time(), dt.UTC))
+
+    @property
+    def straight_for_s(self) -> float:
+        """For how long the server's clock has not jumped, as far as this process knows; negative: it was not asked."""
+        return self._monotonic() - self._straight_since_s
 
     @property
     def set_back(self) -> dt.timedelta:

@@ -20,6 +20,7 @@ Fate = Literal[
     "dropped",
     "lost_upstream",
     "unknown",  # a newer version wrote its record
+    "pruned",
 ]
 FATES: tuple[Fate, ...] = get_args(Fate)
 
@@ -38,6 +39,7 @@ class Sightings:
         dropped: Dropped from there by an operator.
         deleted: Noted as deleted from the stream while they were pending.
         lost_unread: How many more were trimmed or deleted before the group had read them: nobody knows their IDs.
+        pruned: How many more had a record that retention deleted, and have left the stream.
         taken_away: How often the stream or its group was taken away since somebody accepted it: more may be lost then
             than anybody knows.
     """
@@ -51,6 +53,7 @@ class Sightings:
     dropped: set[str] = field(default_factory=set)
     deleted: set[str] = field(default_factory=set)
     lost_unread: int = 0
+    pruned: int = 0
     taken_away: int = 0
 
 
@@ -82,7 +85,7 @@ class Balance:
 def balance(seen: Sightings) -> Balance:
     """Account for everything that was seen, each ID once."""
     ids = seen.states.keys() | seen.entries | seen.pending | seen.quarantined | seen.dropped | seen.deleted
-    counts: Counter[Fate] = Counter({"lost_upstream": seen.lost_unread})
+    counts: Counter[Fate] = Counter({"lost_upstream": seen.lost_unread, "pruned": seen.pruned})
     missing = {}
     for record_id in ids:
         fate = fate_of(record_id, seen)

@@ -20,7 +20,8 @@ import trio.testing
 from trio_alerts.alert import Entry
 from trio_alerts.errors import SchemaError, SettingsError
 from trio_alerts.ports.canaries import Canaries
-from trio_alerts.ports.stream import HANDED_OVER_IDLE_S, AlertStream, Pending, StreamUpkeep
+from trio_alerts.ports.stream import HANDED_OVER_IDLE_S, AlertStream, Gone, Pending, StreamUpkeep
+from trio_alerts.record_ids import order
 
 Fields = Sequence[tuple[bytes, bytes]]
 
@@ -567,6 +568,37 @@ class StreamContract:
             assert 449 == await stream.upkeep.trim(0)
             assert [] != await stream.read(1)
             assert 0 == await stream.upkeep.newly_lost()
+
+    async def test_what_is_gone_is_told_by_stream(self, world: StreamWorld) -> None:
+        """Up to the first entry that is in the stream or pending; in an empty one, up to the last that there was."""
+        added, name = add(world, 4), world.names[0]
+        async with world.open("a", streams=2) as stream:
+            assert {} == await stream.upkeep.gone()
+        async with prepared(world.open("a", streams=2)) as stream:
+            first, second, third = await read_all(stream, 3)
+            assert Gone(added[0], empty=False) == (await stream.upkeep.gone())[name]
+            await stream.ack(first)
+            assert Gone(added[0], empty=False) == (await stream.upkeep.gone())[name]
+            world.trim(name, 1)
+            assert Gone(added[1], empty=False) == (await stream.upkeep.gone())[name]  # pending, and deleted
+            for entry in (second, third):
+                await stream.ack(entry)
+            assert Gone(added[3], empty=False) == (await stream.upkeep.gone())[name]
+            world.trim(name, 0)
+            gone = (await stream.upkeep.gone())[name]
+            assert (True, True) == (gone.empty, order(gone.before) > order(added[3]))
+            assert order(gone.before) < order(add(world, 1)[0]) or gone.before == world.entries(name)[0]
+            world.lose_group(name)
+            assert {world.names[1]} == (await stream.upkeep.gone()).keys()
+
+    async def test_what_was_lost_while_pending_is_told_with_it(self, world: StreamWorld) -> None:
+        """By the IDs of their records."""
+        added, name = add(world, 2), world.names[0]
+        async with prepared(world.open("a")) as stream:
+            await read_all(stream, 2)
+            world.delete(name, added[0])
+            await stream.hand_over(set())
+            assert Gone(added[1], empty=False, noted=frozenset({added[0]})) == (await stream.upkeep.gone())[name]
 
     async def test_a_stream_without_a_group_is_not_trimmed(self, world: StreamWorld) -> None:
         """Nobody has read it."""

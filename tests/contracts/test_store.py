@@ -4,6 +4,7 @@ import pytest
 import trio
 from trio.testing import MockClock
 
+from tests.contracts.retention import RetentionContract
 from tests.contracts.store import NOW, StoreContract, TestedStore, as_async, delivered, record, retrying
 from tests.support.fakes.store import Call, FakeStore, Fault
 from trio_alerts.errors import NewerRecord, RefusedContent, SchemaError, Unavailable
@@ -11,7 +12,7 @@ from trio_alerts.ports.store import Conflict, Counts, RecordFilter, Stored
 from trio_alerts.record import Record
 
 
-class TestFakeStore(StoreContract):
+class TestFakeStore(StoreContract, RetentionContract):
     """The contract on the fake, whose searches lag."""
 
     @pytest.fixture

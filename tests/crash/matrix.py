@@ -10,6 +10,7 @@ from tests.crash import (
     outages_of_redis,
     outages_of_the_store,
     processes,
+    retention,
     silences,
 )
 from tests.crash.cell import Cell
@@ -22,6 +23,7 @@ FAMILIES: Mapping[str, tuple[Cell, ...]] = {
     "Silences": silences.CELLS,
     "Gates": gates.CELLS,
     "Configuration": configurations.CELLS,
+    "Retention": retention.CELLS,
     "Chaos": chaos.CELLS,
 }
 CELLS: Mapping[str, Cell] = {cell.name: cell for cells in FAMILIES.values() for cell in cells}

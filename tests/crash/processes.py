@@ -13,6 +13,7 @@ from trio_alerts.pipeline.fault_points import POINTS
 ACCEPTANCE = "after_acceptance"  # a sibling must take more than a second, or nobody gets there
 FALLBACK = "before_fallback"  # nobody gets there as long as primaries accept
 NOTE = "after_note"  # nobody gets there while all is delivered at once
+PRUNING = ("before_prune", "after_prune")  # nobody gets there while nothing is old
 GATED = ("after_gate", "after_waiting")  # nobody gets there without a rate
 HELD = 3  # workers of a process, each with an alert half delivered: too few for shares
 LONE = ALERTS - ALERTS // 3  # alerts that only the first channel gets, and a fallback if it takes none
@@ -179,7 +180,7 @@ def _none_repeated(cell: RunningCell) -> str:
 BUSY = Script([Step(200, delay_s=0.3)])
 
 CELLS = (
-    *(_at_point(point) for point in POINTS if point not in (ACCEPTANCE, FALLBACK)),
+    *(_at_point(point) for point in POINTS if point not in (ACCEPTANCE, FALLBACK, *PRUNING)),
     Cell(
         name="kill-after-acceptance",
         about=f'kill -9 at `{ACCEPTANCE}`, with `in_doubt_policy = "hold"` for the first channel, which had accepted',

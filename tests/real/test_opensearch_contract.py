@@ -4,6 +4,7 @@ from collections.abc import AsyncIterator
 
 import pytest
 
+from tests.contracts.retention import RetentionContract
 from tests.contracts.store import StoreContract, TestedStore
 from tests.support.servers import OpenSearch
 from trio_alerts.backends.opensearch.client import open_opensearch
@@ -13,7 +14,7 @@ from trio_alerts.settings.addresses import OpenSearchAddress
 from trio_alerts.settings.settings import Settings
 
 
-class TestOpenSearchStore(StoreContract):
+class TestOpenSearchStore(StoreContract, RetentionContract):
     """The contract on a fresh index of a real server."""
 
     @pytest.fixture

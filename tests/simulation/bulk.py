@@ -61,6 +61,8 @@ class BulkStore:
         self.counts = store.counts
         self.vitals = store.vitals
         self.waiting = store.waiting
+        self.old, self.pruned = store.old, store.pruned
+        self.raise_pruned_before, self.prune = store.raise_pruned_before, store.prune
 
     def tasks(self) -> list[Callable[[], Awaitable[None]]]:
         """Return what must run beside the store's methods."""

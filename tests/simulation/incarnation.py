@@ -16,13 +16,14 @@ from tests.simulation.bulk import BulkStore
 from tests.simulation.gates import WatchedGates, WatchedHints
 from tests.simulation.history import History
 from tests.simulation.network import Backend, Killed, Network, Request
-from tests.simulation.plan import Event
+from tests.simulation.plan import EPOCH_S, Event
 from tests.simulation.schedule import OWNER, FreezingQueue
 from tests.support.fakes.silences import FakeSilences
 from tests.support.fakes.store import FakeStore
 from tests.support.fakes.stream import FakeStream
 from tests.support.fakes.stream_server import FakeServer
 from trio_alerts.alert import Entry
+from trio_alerts.clock import ServerClock
 from trio_alerts.errors import AlertError
 from trio_alerts.event import AlertEvent
 from trio_alerts.pipeline.in_flight import InFlight
@@ -98,6 +99,7 @@ class Incarnation:
             gates=WatchedGates(around.server, settings, around.promises),
             channels={name: around.receivers[name] for channel in settings.channels for name in channel.names},
             routing=_Routing(settings, self, around.promises),
+            clock=ServerClock(lambda: EPOCH_S + trio.current_time()),
             random=chance,
             who=self,
             promises=around.promises,

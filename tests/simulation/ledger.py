@@ -12,6 +12,7 @@ class Emitted:
         outcome_known: An outcome was stored at some time.
         lost: A producer, an operator or the server took its entry away.
         forgotten: How often an operator deleted its record.
+        pruned: How often its record was deleted for its age.
         redelivered: How often an operator had it sent again.
         poison_hits: How often a poison entry killed its process while that held this one.
         killed: How many processes it has killed.
@@ -27,6 +28,7 @@ class Emitted:
     outcome_known: bool = False
     lost: bool = False
     forgotten: int = 0
+    pruned: int = 0
     redelivered: int = 0
     poison_hits: int = 0
     killed: int = 0

@@ -26,7 +26,9 @@ Backend = Literal["stream", "store"]
 Cut = Literal["", "dead", "connection"]
 
 WRITES = ("create", "replace", "bulk")
-AT_START = frozenset({"deployment", "guard", "prepare", "keep_deployment"})  # one that fails ends the start: exit 4
+AT_START = frozenset(
+    {"deployment", "guard", "prepare", "keep_deployment", "pruned"}
+)  # one that fails ends the start: exit 4
 SLOW_S = 2.5  # longer than the processes wait for the stream, and nearly as long as they wait for the store
 LATE_S = 20.0  # a request whose caller is gone is carried out at most this much later, if at all
 

@@ -9,10 +9,10 @@ import trio
 
 from tests.simulation.history import History
 from tests.simulation.ledger import Emitted
-from tests.simulation.plan import POISON, Event
+from tests.simulation.plan import EPOCH_S, POISON, Event
 from tests.simulation.promises import Promises
 from tests.support.fakes.store import FakeStore
-from tests.support.fakes.stream_server import FakeServer, Group, Stream
+from tests.support.fakes.stream_server import FakeServer, Fields, Group, Stream
 from tests.support.fakes.world import EVENT, GROUP, STREAM
 from trio_alerts.clock import ServerClock
 from trio_alerts.held_back import silence_lifted
@@ -40,6 +40,7 @@ class Operators:
         self._history = history
         self._chance = chance
         self._emitted = 0
+        self._trimmed: dict[str, Fields] = {}
 
     @property
     def _stream(self) -> Stream:
@@ -57,7 +58,8 @@ class Operators:
         for _ in range(event.number):
             self._emitted += 1
             severity = self._chance.choice(("high", "critical"))
-            alert = {**EVENT, "alert_id": f"a-{self._emitted}", "severity": severity}
+            occurred_at = dt.datetime.fromtimestamp(EPOCH_S + trio.current_time(), dt.UTC).isoformat()
+            alert = {**EVENT, "alert_id": f"a-{self._emitted}", "severity": severity, "occurred_at": occurred_at}
             if event.target == "suppressed":
                 alert["view"] = "Maintenance"
             payload = json.dumps(alert).encode()
@@ -77,6 +79,7 @@ class Operators:
         emitted = self._promises.ledger[fields[b"_record"].decode()]
         if emitted.kind not in POISON:
             self._server.dead[STREAM] = letters[1:]
+            emitted.redelivered += emitted.pruned  # a human sends again what may have been sent
             self._add({b"event": fields[b"event"], REPLAY_OF: fields[b"_record"]}, emitted.kind, fields[b"event"])
 
     def redeliver(self, _: Event) -> None:
@@ -138,6 +141,24 @@ class Operators:
             self._server.delete(STREAM, chosen)
             self._promises.ledger[self._promises.entries[chosen]].lost = True
 
+    def trim(self, _: Event) -> None:
+        group, pending = self._group, self._server.pending(STREAM, GROUP)
+        for entry_id, fields in list(self._stream.entries.items()):
+            if group is not None and order(entry_id) <= order(group.last_id) and entry_id not in pending:
+                self._trimmed[entry_id] = fields
+                self._server.delete(STREAM, entry_id)
+        self._history.note("producer", "has trimmed", len(self._trimmed))
+
+    def restore(self, _: Event) -> None:
+        if self._group is None or not self._trimmed:
+            return
+        self._promises.regrouped_at_s = self._promises.restored_at_s = trio.current_time()
+        there = self._trimmed | self._stream.entries
+        self._trimmed = {}
+        self._stream.entries.clear()
+        self._stream.entries.update({entry_id: there[entry_id] for entry_id in sorted(there, key=order)})
+        self._server.set_id(STREAM, GROUP, "0-0")
+
     def lose_group(self, _: Event) -> None:
         if self._group is not None:
             self._promises.regrouped_at_s = trio.current_time()
@@ -153,6 +174,7 @@ class Operators:
         self._promises.regrouped_at_s = trio.current_time()
         for emitted in self._promises.ledger.values():
             emitted.lost = True
+        self._trimmed = {}
         self._promises.flushed = True
         self._server.flush()
         self._promises.gates.hints_gone()

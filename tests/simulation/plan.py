@@ -31,6 +31,8 @@ What = Literal[
     "delete_entry",  # a producer trims, or an operator deletes, an entry
     "lose_group",  # the group is destroyed
     "set_id",  # the group is set back to an earlier ID
+    "trim",  # a producer trims what the group is done with
+    "restore",  # the stream's server comes back with a copy of its data that is older than all that was trimmed
     "flush",  # the stream's server comes back without its data
     "neighbour",  # another deployment starts on our store, with a server or with a group (`how`) of its own
 ]
@@ -43,6 +45,7 @@ FAULTS = ("refused", "lost", "slow", "hang", "some", "read_only", "nonsense")
 METHODS = (
     *("create", "replace", "get", "ack", "claim", "read", "renew", "hand_over", "quarantine", "own_pending", "due"),
     *("send", "bulk", "owns", "pending_among"),
+    *("raise_pruned_before", "prune"),
     *("ask", "exchange", "put_due", "take_due", "put_queued", "take_queued", "end_sweep"),
 )
 
@@ -87,6 +90,7 @@ class Plan(Struct, frozen=True, omit_defaults=True):
         changed_at_s: When.
         rate_per_s: How many alerts the first receiver takes a second, by its settings; 0: any number.
         burst: And how many at once.
+        keep_records_s: How long records are kept; 0: for ever.
         events: What happens, in order of time.
 
     Attributes:
@@ -111,6 +115,7 @@ class Plan(Struct, frozen=True, omit_defaults=True):
     changed_at_s: float = 0.0
     rate_per_s: float = 0.0
     burst: int = 1
+    keep_records_s: float = 0.0
     events: tuple[Event, ...] = ()
 
     @property
@@ -154,10 +159,14 @@ def plan_of(seed: int) -> Plan:
         plan = _with_gates(chance, plan)
     if chance.random() < 0.3 and len(plan.receivers) > 1:
         plan = _with_change(chance, plan)
+    if chance.random() < 0.15:
+        plan = _with_retention(chance, plan)
     return plan
 
 
 PRIMARIES, FALLBACK, RENAMED = ("webhook", "pager"), "mail", "renamed"
+EPOCH_S = 1_000.0  # the server's time at the start: a clock that jumps back must not fall below 0
+KEPT_S = 30.0  # how long records are kept, if not for ever
 CHANNELS = (*PRIMARIES, FALLBACK)
 POISON = ("poison", "lethal")
 THEMES: dict[str, tuple[What, ...]] = {  # what happens, as often as it is named
@@ -259,6 +268,29 @@ def _with_change(chance: Random, plan: Plan) -> Plan:
     change: Change = chance.choice(("added", "removed", "renamed"))
     events = tuple(sorted((*plan.events, *happening), key=lambda event: event.at_s))
     return replace(plan, slots=slots, change=change, changed_at_s=at_s, events=events)
+
+
+def _with_retention(chance: Random, plan: Plan) -> Plan:
+    """Let records grow old and their entries be trimmed, while processes die over it and entries come back.
+
+    They are kept for longer than any request may be late.
+    """
+    happening = [Event(round(chance.uniform(*when), 3), "trim") for when in ((8.0, 20.0), (20.0, 50.0), (50.0, 80.0))]
+    happening += [Event(round(chance.uniform(0.0, 60.0), 3), "emit", number=4, target="good") for _ in range(3)]
+    for what in chance.choices(
+        ("kill_on", "kill_on", "restore", "restore", "lose_group", "set_id", "redeliver", "jump", "replay", "kill"),
+        k=chance.randint(2, 6),
+    ):
+        at_s, slot, moment = round(chance.uniform(30.0, 90.0), 3), chance.randrange(plan.slots), ("before", "after")
+        event = Event(at_s, what, slot, 0.5, number=chance.randrange(40))
+        if what == "kill_on":
+            event = Event(at_s, what, slot, 0.5, chance.choice(("prune", "raise_pruned_before")), chance.choice(moment))
+        elif what == "jump":
+            event = Event(at_s, what, lasts_s=chance.choice((-30.0, 30.0)))
+        happening.append(event)
+    happening.append(Event(100.0, "trim"))
+    events = tuple(sorted((*plan.events, *happening), key=lambda event: event.at_s))
+    return replace(plan, keep_records_s=KEPT_S, events=events)
 
 
 def _upgrade(chance: Random, at_s: float) -> list[Event]:

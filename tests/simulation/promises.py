@@ -19,7 +19,7 @@ from tests.support.fakes.store import FakeStore
 from tests.support.fakes.stream_server import FakeServer
 from trio_alerts.delivery import Delivery
 from trio_alerts.pipeline.attempt import ACCEPTED_ALONE_S
-from trio_alerts.ports.store import Conflict, Stored
+from trio_alerts.ports.store import Conflict, Stored, pruned_records
 from trio_alerts.record import Record
 from trio_alerts.settings.settings import Settings
 
@@ -32,6 +32,7 @@ FINAL = ("delivered", "failed", "in_doubt", "suppressed")
 WAIT_SEEN_S = 4.0  # by then a wait for the store has been noticed, and the server told, on the slowest way
 ABANDONED_S = 40.0  # one worker in turn with the reader, at 2.5 s each, has taken eight entries by then
 A_DAY_S = 86_400.0  # what was handed over looks that idle at once
+RESTORED_SEEN_S = 40.0  # by then, whoever deletes records knows that entries came back
 SLACK_S = 1.0  # what latencies may take from a lease
 
 
@@ -53,6 +54,7 @@ class Promises:
         network: Between the processes and the backends; set when it is there.
         regrouped_at_s: When entries were last given out again by losing or setting back the group.
         jumped_at_s: When the server's clock last jumped.
+        restored_at_s: When trimmed entries last came back.
         healed_at_s: When all faults went away for good.
         stream_troubled: Whether a process could not reach the stream: then it cannot say what waits.
         held_back, gates: What is promised about fallbacks and silences, and about gates and queues.
@@ -69,7 +71,7 @@ class Promises:
         self.broken = ""
         self.flushed = False
         self.over = trio.Event()
-        self.regrouped_at_s = self.jumped_at_s = -(10.0**6)
+        self.regrouped_at_s = self.jumped_at_s = self.restored_at_s = -(10.0**6)
         self.healed_at_s = math.inf
         self.stream_troubled = False
         self.held_back = HeldBack(self, server)
@@ -109,6 +111,8 @@ class Promises:
         if len({one for (one, _), these in self._sending.items() if who in these}) > self.settings.workers:
             self.breach("P7", f"{who.name} sends more alerts at once than it has workers")
         stored = self.store.records.get(record_id)
+        if emitted.pruned > emitted.redelivered:
+            self.breach("P3", f"{who.name} sends {record_id}, whose record was deleted for its age")
         if emitted.forgotten or who.resumed_at_s == now_s:
             return  # its record was taken away, or time stood still between its last look and the send
         if stored is None:
@@ -139,7 +143,7 @@ class Promises:
         """Check, when a request arrives, that every earlier one that the receiver may have seen is marked."""
         emitted = self.ledger[record_id]
         stored = self.store.records.get(record_id)
-        if emitted.forgotten:
+        if emitted.forgotten or emitted.pruned:
             return
         of_channel = {one.name: one for one in stored.record.delivery.channels} if stored else {}
         marked = of_channel[channel].in_doubt if channel in of_channel else 0
@@ -288,6 +292,22 @@ class Promises:
                 "P3", f"{record_id} was taken from {was.owner} by {now.owner or 'nobody'} in the middle of a send"
             )
 
+    def pruned(self, record_id: str) -> None:
+        """Check that a record which is deleted for its age is needed no more, by anybody."""
+        emitted, delivery = self.ledger[record_id], self.store[record_id]
+        emitted.pruned += 1
+        states = {one.state for one in delivery.channels}
+        if delivery.state not in FINAL or "in_doubt" in (delivery.state, *states) or states & MOVING:
+            self.breach("P1", f"{record_id} is {delivery.state}, and was deleted for its age")
+        keep_s = self.settings.keep_records_s or math.inf
+        if (age_s := trio.current_time() - emitted.written_at_s) < keep_s - self.settings.send_timeout_s - SLACK_S:
+            self.breach("P1", f"the record {record_id} was deleted {age_s:.1f} s after it was written")
+        entries = [one for one, of in self.entries.items() if of == record_id]
+        stream = self._server.streams.get(self.settings.stream, stream_server.Stream())
+        there = [one for one in entries if one in stream.entries or one in self._pending_now()]
+        if there and trio.current_time() - self.restored_at_s > RESTORED_SEEN_S:
+            self.breach("P3", f"the record {record_id} was deleted, and its entry {there[0]} can still be read")
+
     # --- the stream --------------------------------------------------------------------------------------------------
 
     def before_effect(self, who: "Incarnation", call: object) -> None:
@@ -345,7 +365,8 @@ class Promises:
             self.breach(
                 "P5", f"{emitted.id} was quarantined with a poison entry that killed it {emitted.poison_hits} times"
             )
-        if emitted.kind in ("good", "newline", "suppressed") and reason not in ("max_deliveries", "id_reused"):
+        harmless = ("max_deliveries", "id_reused", *("pruned",) * (emitted.pruned > 0))
+        if emitted.kind in ("good", "newline", "suppressed") and reason not in harmless:
             self.breach("P5", f"{emitted.id} is a good alert, and was quarantined: {reason}")
 
     def _check_condemned(self, emitted: Emitted) -> None:
@@ -379,12 +400,17 @@ class Promises:
         dead = Counter(
             dict(fields)[b"_record"].decode() for letters in self._server.dead.values() for fields in letters
         )
+        counted, pruned = pruned_records(self.store.kept), sum(one.pruned for one in self.ledger.values())
+        if counted != pruned:
+            self.breach("P1", f"{pruned} records were deleted for their age, and {counted} are counted")
         for emitted in self.ledger.values():
             stored = self.store.records.get(emitted.id)
             state = stored.record.delivery.state if stored else "none"
             buried = dead[emitted.id]
             if emitted.forgotten or emitted.lost:
                 continue  # what an operator took away is for `audit` to find
+            if emitted.pruned and stored is None:
+                continue
             if buried > 1 and self.regrouped_at_s < 0:
                 self.breach("P1", f"{emitted.id} is in the quarantine {buried} times")
             wanted = {"suppressed": ("suppressed",), "bad": ("none",), "refused": ("none",), "lethal": ("none",)}.get(
@@ -456,6 +482,10 @@ class WatchedStore(FakeStore):
 
     def _knows(self, record_id: str) -> bool:
         return self.caller is None or self.caller.newer or record_id not in self.newer
+
+    def forget(self, record_id: str) -> None:
+        self.promises.pruned(record_id)
+        super().forget(record_id)
 
     def write(self, record: Record, expected: tuple[int, int] | None) -> Stored | Conflict:
         before = self.records.get(record.id)

@@ -67,7 +67,7 @@ def _smaller(plan: Plan) -> Iterator[Plan]:
             yield replace(plan, events=(*plan.events[:number], fewer, *plan.events[number + 1 :]))
     plain = Plan(0)
     names = ("slots", "bulk", "lagging", "fixed_names", "long_sends", "hold", "latency_s", "upgraded_from_s")
-    for name in (*names, "fallback_after_s", "change", "rate_per_s"):
+    for name in (*names, "fallback_after_s", "change", "rate_per_s", "keep_records_s"):
         simpler = 1 if name == "slots" else getattr(plain, name)
         if getattr(plan, name) != simpler:
             yield replace(plan, **{name: simpler})

@@ -15,7 +15,7 @@ from tests.simulation.history import History
 from tests.simulation.incarnation import Incarnation, Surroundings
 from tests.simulation.network import Backend, Killed, Network, Nonsense
 from tests.simulation.operators import Operators
-from tests.simulation.plan import FALLBACK, PRIMARIES, RENAMED, Event, Plan
+from tests.simulation.plan import EPOCH_S, FALLBACK, PRIMARIES, RENAMED, Event, Plan
 from tests.simulation.promises import Promises, WatchedStore
 from tests.simulation.receiver import Receiver
 from tests.simulation.schedule import OWNER, FreezingQueue, run_repeatably, scheduler_fingerprint
@@ -27,7 +27,6 @@ from trio_alerts.outcome import Accepted, Outcome
 from trio_alerts.ports.channel import Message
 from trio_alerts.settings.settings import ChannelSettings, RouteSettings, Settings
 
-EPOCH_S = 1_000.0  # the server's time at the start: a clock that jumps back must not fall below 0
 REST_S = 240.0  # how long it may take, with all faults gone, until nothing moves any more
 RESTART_S = 0.5
 
@@ -79,6 +78,7 @@ def settings_of(plan: Plan) -> Settings:
         retry_schedule_s=(1.0, 2.0, 4.0),
         quarantine_halt=1_000,
         max_deliveries=5,
+        keep_records_s=plan.keep_records_s or None,
         channels=tuple(
             ChannelSettings(
                 name=name,

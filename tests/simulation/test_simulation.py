@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 import trio_alerts
 from tests.simulation.mutations import MUTATIONS, Mutation
-from tests.simulation.plan import CHANNELS, FAULTS, KINDS, METHODS, MOODS, POISON, Event, Plan, plan_of
+from tests.simulation.plan import CHANNELS, FAULTS, KEPT_S, KINDS, METHODS, MOODS, POISON, Event, Plan, plan_of
 from tests.simulation.seeds import shrunk
 from tests.simulation.simulation import simulate
 
@@ -64,7 +64,7 @@ def events() -> st.SearchStrategy[Event]:
         st.builds(Event, MOMENTS, st.just("disconnect"), target=st.sampled_from(("stream", "store"))),
         st.builds(Event, MOMENTS, st.just("jump"), lasts_s=st.sampled_from((-30.0, -1.0, 1.0, 30.0))),
         st.builds(Event, MOMENTS, data, number=st.integers(0, 5)),
-        st.builds(Event, MOMENTS, st.sampled_from(("lose_hints", "lose_gates", "lift"))),
+        st.builds(Event, MOMENTS, st.sampled_from(("lose_hints", "lose_gates", "lift", "trim", "restore"))),
         st.builds(Event, MOMENTS, st.just("silence"), lasts_s=LASTING),
     )
 
@@ -94,6 +94,7 @@ def plans() -> st.SearchStrategy[Plan]:
         change=st.sampled_from(("", "", "added", "removed", "renamed")),
         changed_at_s=st.sampled_from((1.0, 4.0)),
         rate_per_s=st.sampled_from((0.0, 2.0)),
+        keep_records_s=st.sampled_from((0.0, KEPT_S)),
         events=happening.map(lambda chosen: (first, *sorted(chosen, key=lambda event: event.at_s))),
     )
 

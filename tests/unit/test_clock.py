@@ -49,6 +49,28 @@ async def test_a_slow_answer_is_no_jump(mock_clock: MockClock) -> None:
     assert 5.0 == clock.set(EPOCH_S + 20.0)
 
 
+async def test_a_clock_goes_straight_since_it_last_jumped(mock_clock: MockClock) -> None:
+    """As far as this process knows: before it was asked for the first time, not at all."""
+    assert ServerClock().straight_for_s < 0
+    clock = measured()
+    mock_clock.jump(10)
+    assert 10 == clock.straight_for_s
+    clock.set(EPOCH_S + 10)
+    mock_clock.jump(5)
+    assert 15 == clock.straight_for_s
+    clock.set(EPOCH_S + 3600)
+    mock_clock.jump(1)
+    assert 1 == clock.straight_for_s
+
+
+@pytest.mark.parametrize(("machine_s", "earliest_s"), [(-3600.0, -3600.0), (0.0, 0.0), (3600.0, 0.0)])
+async def test_one_clock_alone_makes_nothing_old(mock_clock: MockClock, machine_s: float, earliest_s: float) -> None:
+    """Of the server's time and this machine's own, the earlier one counts."""
+    clock = ServerClock(lambda: EPOCH_S + machine_s)
+    clock.set(EPOCH_S)
+    assert at(earliest_s) == clock.earliest_now()
+
+
 async def test_what_was_written_before_is_ahead_for_so_long(mock_clock: MockClock) -> None:
     """Set back twice: until the clock is where it was, times that were written before may lie in the future."""
     clock = measured()

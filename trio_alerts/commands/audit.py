@@ -82,6 +82,7 @@ Takes every ID that was ever seen (in the stream, as a record, a dead letter or 
 
   seen = delivered + failed + suppressed + in doubt + retrying + waiting + in flight + not read yet + quarantined
          + dropped + lost upstream + unknown (a newer version of the program wrote the record)
+         + pruned (its record was settled and old, and deleted: keep_records_s)
 
 Anything else is missing: an entry that was acknowledged by hand, a record that was deleted. It is looked for several
 times before it is reported, so processes may keep running. An entry that was trimmed from the stream is accounted for

@@ -26,6 +26,7 @@ from trio_alerts.settings.tables import as_toml, changed
 from trio_alerts.stop_signals import child_number
 from trio_alerts.store import open_store
 from trio_alerts.supervisor import supervise, watch_parent
+from trio_alerts.text import in_words
 
 if TYPE_CHECKING:
     from trio_alerts.web.site import Site
@@ -98,9 +99,19 @@ def introduce(settings: Settings) -> None:
             f"records   in {settings.store_url}",
             f"notifies  {', '.join(f'{name} ({where})' for name, where in destinations.items())}",
             f"runs      {each} with {settings.workers} workers",
+            f"keeps     {_kept(settings)}",
             *(f"set       {name} = {as_toml(value)}" for name, value in others.items()),
         ),
     )
+
+
+def _kept(settings: Settings) -> str:
+    """Say what grows: by default everything does."""
+    keep_s, trims = settings.keep_records_s, settings.trim == "acked"
+    entries = f"entries for {in_words(settings.trim_keep_s)} (trim = acked)" if trims else "every entry (trim = off)"
+    if keep_s is None:
+        return f"{entries}, and every record (no keep_records_s)"
+    return f"{entries}, and records for {in_words(keep_s)}, once their entries are gone"
 
 
 # What the lines and fields of the banner say already; secrets are not among the settings that `changed` returns.

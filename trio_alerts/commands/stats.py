@@ -71,6 +71,7 @@ def _page(stats: Stats) -> Iterator[str]:
         "overdue retries": stats.overdue,
         "oldest undelivered": None if stats.oldest_undelivered_s is None else in_words(stats.oldest_undelivered_s),
         "repeated alert_ids": stats.repeated_alert_ids,
+        "pruned": stats.pruned,
     }
     width = max(map(len, facts))
     for name, value in facts.items():
@@ -126,6 +127,7 @@ COMMAND = Command(
   overdue retries     retries that should have started more than a minute ago: is a process running?
   oldest undelivered  how long it has waited: to be read, sent or retried, or in doubt
   repeated alert_ids  records whose alert_id another one has: the producer wrote the alert more than once
+  pruned              records that were deleted because they were settled and old (keep_records_s)
 
 The figures are taken one after the other, so they need not add up while processes run; `audit` accounts for each alert.
 Nothing is changed.

@@ -15,7 +15,7 @@ ROOM: Final = 64  # channels that changes of the configuration may add before th
 OTHER: Final = "other"  # a channel that records name and the settings do not, and a reason that nobody knows
 REASONS: Final = (
     *("missing_event", "bad_json", "bad_event", "too_large", "max_deliveries"),
-    *("id_reused", "refused_content", "unreadable_record", OTHER),
+    *("id_reused", "refused_content", "unreadable_record", "pruned", OTHER),
 )
 
 # Upper bounds of buckets, in seconds: of attempts, up to the longest that the settings usually allow; of alerts, from a

@@ -6,10 +6,11 @@ from dataclasses import replace
 import trio
 
 from trio_alerts.backends.redis.standing import RedisLedger
+from trio_alerts.delivery import State
 from trio_alerts.ledger import Balance, Sightings, balance
 from trio_alerts.operations.records import all_states, look_up
 from trio_alerts.pages import Pages
-from trio_alerts.ports.store import AlertStore
+from trio_alerts.ports.store import AlertStore, pruned_records
 from trio_alerts.record_ids import RecordIds, order
 
 ROUNDS = 3  # what is missing in the first and is found in the next was on its way
@@ -80,8 +81,18 @@ async def _gather(ledger: RedisLedger, store: AlertStore, streams: Sequence[str]
         lost = await ledger.lost_unread(stream)
         seen.lost_unread += lost.count
         seen.taken_away += lost.taken_away
-    seen.states = await all_states(store)
+    seen.states, seen.pruned = await _records(store)
     return seen
+
+
+async def _records(store: AlertStore) -> tuple[dict[str, State], int]:
+    """Return the state of every record, and how many were pruned; what goes meanwhile may be in both."""
+    pruned = pruned_records(await store.pruned())
+    for _ in range(ROUNDS):
+        before, states = pruned, await all_states(store)
+        if (pruned := pruned_records(await store.pruned())) == before:
+            break
+    return states, pruned
 
 
 async def _all(stream: str, page_of: Callable[[str, str], Awaitable[list[tuple[str, str]]]]) -> list[tuple[str, str]]:

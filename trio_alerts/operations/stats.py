@@ -16,7 +16,7 @@ from trio_alerts.deployment import refuse_contradiction
 from trio_alerts.errors import Unavailable
 from trio_alerts.operations.records import look_up
 from trio_alerts.pages import Pages
-from trio_alerts.ports.store import AlertStore, Counts, Vitals
+from trio_alerts.ports.store import AlertStore, Counts, Vitals, pruned_records
 from trio_alerts.record_ids import RecordIds
 from trio_alerts.text import one_line
 
@@ -30,6 +30,7 @@ class Stats(Struct, frozen=True):
     records that say `sending`. `oldest_undelivered_s` is the age of what waits longest, to be read, sent or retried, or
     for a human who knows what became of it. `repeated_alert_ids` is None where it takes the store too long to count.
     `in_doubt` counts the records with a channel in doubt, whatever their state; `states` those that are called so.
+    `pruned` counts the records that retention deleted.
     `missing` names the backends, `redis` or `store`, that could not be asked: what only they know is None.
     """
 
@@ -44,6 +45,7 @@ class Stats(Struct, frozen=True):
     overdue: int | None
     oldest_undelivered_s: float | None
     repeated_alert_ids: int | None
+    pruned: int | None
     streams: Sequence[Standing] | None
     missing: tuple[str, ...] = ()
 
@@ -60,11 +62,12 @@ class RedisFigures:
 
 @dataclass(frozen=True)
 class StoreFigures:
-    """What the store knows; `recorded` are those that were deleted, and have a record."""
+    """What the store knows; `recorded` are entries that were deleted, and have a record; `pruned` records have gone."""
 
     counts: Counts
     vitals: Vitals | None
     recorded: frozenset[str]
+    pruned: int
 
 
 async def look_at_redis(ledger: RedisLedger, streams: Sequence[str]) -> RedisFigures:
@@ -104,7 +107,8 @@ async def look_at_store(store: AlertStore, redis: RedisFigures | None) -> StoreF
     vitals = None
     with suppress(Unavailable):  # a very large store: everything else is known
         vitals = await store.vitals()
-    return StoreFigures(counts, vitals, frozenset(await look_up(store, deleted)))
+    recorded = frozenset(await look_up(store, deleted))
+    return StoreFigures(counts, vitals, recorded, pruned_records(await store.pruned()))
 
 
 def _with_unknown(counts: Counts) -> Counts:
@@ -142,6 +146,7 @@ def stats_of(redis: RedisFigures | None, store: StoreFigures | None) -> Stats:
         overdue=store.counts.overdue if store else None,
         oldest_undelivered_s=max(round(_now(redis).timestamp() - min(waiting), 3), 0.0) if waiting else None,
         repeated_alert_ids=store.vitals.repeated if store and store.vitals else None,
+        pruned=store.pruned if store else None,
         streams=standings if redis else None,
         missing=tuple(name for name, part in (("redis", redis), ("store", store)) if part is None),
     )

@@ -15,6 +15,7 @@ from trio_alerts.errors import RefusedContent
 from trio_alerts.event import SEVERITIES
 from trio_alerts.held_back import first_state, standby
 from trio_alerts.pipeline.admission import unless_closed
+from trio_alerts.pipeline.retention import may_be_pruned, refuse_pruned
 from trio_alerts.pipeline.silences import unless_silenced
 from trio_alerts.pipeline.state import Pipeline
 from trio_alerts.ports.store import Stored
@@ -58,9 +59,11 @@ async def persist(entry: Entry, alert: Alert, pipeline: Pipeline) -> Claim | Rec
     Outcomes: a claim | the record, if there is nothing to send now: the entry can be acknowledged | None: walk away.
 
     Raises:
-        RefusedContent: The store will never take it, or its ID belongs to another alert.
+        RefusedContent: The store will never take it, its ID belongs to another alert, or its record may be pruned.
         Stopping: See `process_entry`.
     """
+    if may_be_pruned(entry, pipeline):
+        await refuse_pruned(entry, pipeline)
     owner = pipeline.new_owner()
     stamped_at_s = trio.current_time()
     now = pipeline.clock.now()

@@ -25,6 +25,8 @@ POINTS = (
     "after_ack",
     "after_claim",
     "before_fallback",
+    "before_prune",
+    "after_prune",
 )
 ACTIONS = ("kill", "raise", "hang")
 

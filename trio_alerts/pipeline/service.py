@@ -19,6 +19,7 @@ from trio_alerts.pipeline.reader import read_entries
 from trio_alerts.pipeline.redriver import redrive_records
 from trio_alerts.pipeline.refund import refund_deliveries
 from trio_alerts.pipeline.reporter import report_trouble
+from trio_alerts.pipeline.retention import learn_what_was_pruned, prune_records
 from trio_alerts.pipeline.silences import watch_silences
 from trio_alerts.pipeline.state import Pipeline
 from trio_alerts.pipeline.worker import Work, run_worker
@@ -40,9 +41,12 @@ async def serve(pipeline: Pipeline, *, task_status: trio.TaskStatus[None] = trio
     await pipeline.measure_time()
     identity = new_identity(pipeline.settings.group, pipeline.clock.now(), pipeline.random)
     pipeline.deployment = await take_possession(pipeline.stream, pipeline.store, identity)
+    await learn_what_was_pruned(pipeline)
     try:
         async with trio.open_nursery() as helpers:
-            for helper in (keep_alive, refund_deliveries, guard_store, run_janitor, report_trouble, show_gauges):
+            for helper in (keep_alive, refund_deliveries, guard_store, run_janitor, prune_records):
+                helpers.start_soon(helper, pipeline)
+            for helper in (report_trouble, show_gauges):
                 helpers.start_soon(helper, pipeline)
             helpers.start_soon(pipeline.retired.let_go)
             await helpers.start(watch_silences, pipeline)  # before the first alert

@@ -86,6 +86,7 @@ class Pipeline:
         self.agenda = Agenda(self.hints, self.clock)
         self.health: dict[str, ChannelHealth] = {}
         self.newer_records = NewerRecords()
+        self.pruned_before: Mapping[str, tuple[int, int]] = {}  # entries from before it may have had a record
         self.quarantined_in_a_row = 0
         self.reading = False  # before, a stop has nothing to wait for
         self.read_since_s: float | None = None  # when the read under way began

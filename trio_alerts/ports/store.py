@@ -1,7 +1,7 @@
 """The store's port: where records live."""
 
 import datetime as dt
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -42,6 +42,23 @@ class Due(Struct, frozen=True):
     cut: bool = False
     queues: tuple[Queued, ...] = ()
     expired: bool = False
+
+
+class Pruned(Struct, frozen=True):
+    """What retention has deleted of one stream's records.
+
+    Args:
+        count: How many, since there is this store.
+        before: Only of entries with a lower ID. One of these that has no record may have been sent.
+    """
+
+    count: int
+    before: str
+
+
+def pruned_records(pruned: Mapping[str, Pruned]) -> int:
+    """Return how many records were deleted, of all streams."""
+    return sum(one.count for one in pruned.values())
 
 
 # A record in one of these states may have a channel in doubt beside those that it is named after; in the others, a
@@ -168,6 +185,42 @@ class AlertStore(DeploymentKeeper, Protocol):
 
     async def vitals(self) -> "Vitals":
         """Look for what is slow to find: too much for every minute, as far as a search sees it."""
+
+    async def old(self, stream: str, before: str, count: int, after: str = "") -> list[str]:
+        """Return the IDs of records of a stream that may be settled, as far as a search sees them, the oldest first.
+
+        Args:
+            stream: Of which the records say that they come from it.
+            before: An entry ID: only records of lower ones.
+            count: The page's size. A shorter page is the last one.
+            after: The last ID of the page before.
+        """
+
+    async def raise_pruned_before(self, stream: str, before: str) -> None:
+        """Keep for ever that records of entries with lower IDs may be gone; see `Pruned`. It never falls."""
+
+    async def prune(
+        self,
+        stream: str,
+        record_ids: Sequence[str],
+        settled: Callable[[Record], bool],
+        reach: Callable[[str], Awaitable[None]],
+    ) -> int:
+        """Delete those of these records that are settled, as they are now, and count them; return how many went.
+
+        A record counts once, whoever dies or is not answered over it, and whoever else prunes at the same time: what
+        was begun is finished by the next call, and counted there.
+
+        Args:
+            stream: Of which they are; `raise_pruned_before` was called for it.
+            record_ids: Which; as many as one step may take.
+            settled: Tells whether a record may go. It may be called in a thread, and sees no more of the alert than
+                its times.
+            reach: Called right before and right after records are deleted, with the fault point's name.
+        """
+
+    async def pruned(self) -> Mapping[str, Pruned]:
+        """Return what was deleted, by stream; real-time and exact, whoever is at it."""
 
 
 @dataclass(frozen=True, slots=True)

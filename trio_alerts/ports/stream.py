@@ -1,6 +1,6 @@
 """The stream's ports: what carries alerts, and what keeps the stream in order."""
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -135,6 +135,22 @@ class AlertStream(DeploymentKeeper, Protocol):
         """Take a named lock that ends by itself; False if somebody has it. It saves work, it guards nothing."""
 
 
+@dataclass(frozen=True, slots=True)
+class Gone:
+    """What is gone of a stream.
+
+    Args:
+        before: No entry of a lower ID is in the stream, or pending in the group, and none can be added.
+        empty: Nor is any other.
+        noted: The record IDs of entries that are noted as deleted while they were pending. Their records, where there
+            are any, are what shows that they were not lost.
+    """
+
+    before: str
+    empty: bool
+    noted: frozenset[str] = frozenset()
+
+
 class StreamUpkeep(Protocol):
     """What keeps the streams and the group in order: the janitor's part, which carries no alert."""
 
@@ -155,3 +171,6 @@ class StreamUpkeep(Protocol):
 
         A group that is not ours counts too: nothing is removed that is pending in it, or that it has not read yet.
         """
+
+    async def gone(self) -> Mapping[str, Gone]:
+        """Return what is gone of each stream; one that does not exist, or has no group of ours, is left out."""

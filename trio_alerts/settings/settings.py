@@ -54,6 +54,8 @@ ENV_PREFIX = "TRIO_ALERTS_"
 InDoubtPolicy = Literal["resend", "hold"]
 DEFAULT_KIND = "webhook"  # of a channel that does not say
 
+LONGEST_KEPT_S = 100 * 365 * 86_400
+
 _OTHER_FILES = 64  # two for Redis, at most 32 for OpenSearch, the process's own
 
 
@@ -238,9 +240,16 @@ class Settings:
         "off",
         choice("off", "acked"),
         "`acked`: trim entries from the stream that all its groups have acknowledged.",
-        section="Trimming and log",
+        section="Trimming, retention and log",
     )
     trim_keep_s: float = setting(86_400.0, seconds(low=0), "Entries younger than this are never trimmed.")
+    keep_records_s: float | None = setting(
+        None,
+        seconds(high=LONGEST_KEPT_S),
+        "Records that are settled, older than this, and whose entries have left the stream are deleted; see "
+        "[retention](operations.md#retention).",
+        "for ever",
+    )
     log_format: Literal["text", "json"] | None = setting(
         None, choice("text", "json"), "The format of log lines.", "`text` in a terminal, else `json`"
     )

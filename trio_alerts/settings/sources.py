@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from trio_alerts.backoff import JITTER
 from trio_alerts.errors import SettingsError
 from trio_alerts.http.networks import AllowedNetworks
 from trio_alerts.record_ids import CANARIES
@@ -245,6 +246,7 @@ def _contradictions(settings: Settings, given: Mapping[str, _Given]) -> Iterator
         names = {"lease_s", "connect_timeout_s", "send_timeout_s"}
         yield names, f"{rule}: otherwise a claim expires while its attempt is running"
 
+    yield from _too_short_retention(settings, say)
     yield from _contradictions_of_channels(settings)
 
     redis_tls = settings.redis_url.tls
@@ -278,6 +280,23 @@ def _contradictions(settings: Settings, given: Mapping[str, _Given]) -> Iterator
         if f"{name}|".startswith(CANARIES):
             rule = f"{name!r} would make records look like those of canaries"
             yield {"streams"}, f"streams ({given['streams'].origin}): {rule}"
+
+
+def _too_short_retention(settings: Settings, say: Callable[[str], str]) -> Iterator[tuple[set[str], str]]:
+    """Yield what lasts longer than records are to be kept: an alert must not outlive its record."""
+    keep_s = settings.keep_records_s
+    if keep_s is None:
+        return
+    retried_s = (1 + JITTER) * sum(settings.retry_schedule_s)
+    delivered_s = settings.max_deliveries * settings.claim_idle_s
+    trimmed_s = settings.trim_keep_s if settings.trim == "acked" else 0.0
+    for least_s, names, why in (
+        (retried_s, {"retry_schedule_s"}, "retry_schedule_s may last that long"),
+        (delivered_s, {"max_deliveries", "claim_idle_s"}, "max_deliveries times claim_idle_s may take that long"),
+        (trimmed_s, {"trim", "trim_keep_s"}, "trim_keep_s keeps entries in the stream for that long"),
+    ):
+        if keep_s < least_s:
+            yield {"keep_records_s", *names}, f"{say('keep_records_s')} must be at least {least_s:,g}: {why}"
 
 
 def _contradictions_of_channels(settings: Settings) -> Iterator[tuple[set[str], str]]:

@@ -51,6 +51,7 @@ OLDEST = Family(
 RECORDS = Family("records", "gauge", ("state",), "Records in the store.", True)
 OVERDUE = Family("overdue_retries", "gauge", (), "Retries that are overdue by more than a minute.", True)
 LOST = Family("lost_upstream_total", "counter", (), "Entries trimmed or deleted before they were read.", True)
+PRUNED = Family("records_pruned_total", "counter", (), "Records deleted for their age.", True)
 OUTAGE = Family("outage", "gauge", ("backend",), "1 while a process waits for Redis or the store.")
 IN_FLIGHT = Family("in_flight", "gauge", (), "Alerts that are being worked on.")
 WORKERS = Family("workers", "gauge", (), "Alerts that can be worked on at once.")
@@ -70,6 +71,6 @@ BUILD = Family("build_info", "gauge", ("version",), "Always 1.")
 
 FAMILIES = (
     *(ATTEMPTS, DURATIONS, LATENCIES, ALERTS, IN_DOUBT, QUARANTINED, DEAD_LETTERS, WAITING, BREAKERS),
-    *(FAILING, LAG, PENDING, OLDEST, RECORDS, OVERDUE, LOST, OUTAGE, IN_FLIGHT, WORKERS, HANGING, STARTED, BATCHES),
-    *(CANARY, BUILD),
+    *(FAILING, LAG, PENDING, OLDEST, RECORDS, OVERDUE, LOST, PRUNED, OUTAGE, IN_FLIGHT, WORKERS, HANGING),
+    *(STARTED, BATCHES, CANARY, BUILD),
 )

@@ -10,7 +10,7 @@ from loguru import logger
 
 from trio_alerts.backends.redis.standing import Standing
 from trio_alerts.errors import AlertError
-from trio_alerts.ports.store import Counts
+from trio_alerts.ports.store import Counts, pruned_records
 from trio_alerts.settings.settings import Settings
 from trio_alerts.web.backends import Backends
 
@@ -32,11 +32,15 @@ class RedisFigures:
 
 @dataclass(frozen=True)
 class StoreFigures:
-    """What the store said: how many records are in which state, wait for a retry, and since when the oldest waits."""
+    """What the store said: how many records are in which state, wait for a retry, and since when the oldest waits.
+
+    `pruned` of them are deleted.
+    """
 
     counts: Counts
     retrying: Mapping[str, int]
     waiting_since: dt.datetime | None
+    pruned: int
 
 
 class Figures:
@@ -98,7 +102,8 @@ class Figures:
         elif trio.current_time() - self._vitals_at_s >= VITALS_EVERY_S:
             self._waiting_since = (await store.vitals()).waiting_since
             self._vitals_at_s = trio.current_time()
-        self._store = (trio.current_time(), StoreFigures(counts, retrying, self._waiting_since))
+        pruned = pruned_records(await store.pruned())
+        self._store = (trio.current_time(), StoreFigures(counts, retrying, self._waiting_since, pruned))
 
 
 async def _ask(question: Callable[[], Awaitable[None]]) -> None:

@@ -138,6 +138,7 @@ def _of_store(store: StoreFigures) -> Iterator[Metric]:
     known["unknown"] = sum(store.counts.by_state.values()) - sum(known.values())
     yield _gauge(families.RECORDS, {(state,): count for state, count in known.items()})
     yield _gauge(families.OVERDUE, {(): store.counts.overdue})
+    yield _counter(families.PRUNED, {(): store.pruned})
 
 
 def _of_both(redis: RedisFigures, store: StoreFigures, channels: Sequence[str]) -> Iterator[Metric]:

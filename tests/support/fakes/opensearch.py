@@ -103,9 +103,14 @@ class FakeOpenSearch(httpx.AsyncBaseTransport):
         if kind == "count":
             return answer({"count": len(self.documents), "_shards": SHARDS})
         if kind == "bulk":
-            lines = [msgspec.json.decode(line) for line in request.content.splitlines()]
-            items = [self._write(action, source) for action, source in zip(lines[::2], lines[1::2], strict=True)]
+            lines = [msgspec.json.decode(line) for line in reversed(request.content.splitlines())]
+            items = []
+            while lines:
+                action = lines.pop()
+                items.append(self._delete(action["delete"]) if "delete" in action else self._write(action, lines.pop()))
             return answer({"items": items})
+        if kind == "mget":
+            return answer({"docs": [self._found(record_id) for record_id in body["ids"]]})
         if kind == "get":
             return self._get(rest.removeprefix("_doc/"))
         return self._search(body)
@@ -126,13 +131,27 @@ class FakeOpenSearch(httpx.AsyncBaseTransport):
         done = {"status": 201 if action == "create" else 200, "_primary_term": 1}
         return {action: {**named, **done, "_seq_no": self.documents[record_id].seq_no}}
 
+    def _delete(self, condition: dict[str, Any]) -> dict[str, Any]:
+        record_id = condition["_id"]
+        named = {"_index": self.wanted.first_index, "_id": record_id}
+        there = self.documents.get(record_id)
+        if there is None or there.seq_no != condition["if_seq_no"]:
+            reason = {"type": "version_conflict_engine_exception", "reason": f"[{record_id}]: version conflict"}
+            return {"delete": {**named, "status": 409, "error": {**reason, "shard": "0", "index_uuid": "u1"}}}
+        del self.documents[record_id]
+        return {"delete": {**named, "status": 200, "_seq_no": 99, "_primary_term": 1}}
+
     def _get(self, record_id: str) -> httpx.Response:
+        found = self._found(record_id)
+        return answer(found, 200 if found["found"] else 404)
+
+    def _found(self, record_id: str) -> dict[str, Any]:
         named = {"_index": self.wanted.first_index, "_id": record_id}
         there = self.documents.get(record_id)
         if there is None:
-            return answer({**named, "found": False}, 404)
+            return {**named, "found": False}
         version = {"_version": 1, "_seq_no": there.seq_no, "_primary_term": 1}
-        return answer({**named, **version, "found": True, "_source": there.source})
+        return {**named, **version, "found": True, "_source": there.source}
 
     def _search(self, body: Mapping[str, Any]) -> httpx.Response:
         whole = {"took": 3, "timed_out": False, "_shards": SHARDS}
@@ -218,7 +237,13 @@ def kind_of(request: httpx.Request) -> str:
     if name == "_index_template":
         return "simulated" if rest else "templates"
     if rest:
-        paths = {"_bulk": "bulk", "_search": "search", "_count": "count", "_refresh": "refresh", "_mapping": "mapping"}
+        paths = {"_mget": "mget"} | {
+            "_bulk": "bulk",
+            "_search": "search",
+            "_count": "count",
+            "_refresh": "refresh",
+            "_mapping": "mapping",
+        }
         return "get" if rest.startswith("_doc/") else paths[rest]
     if not name:
         return "info"

@@ -2,7 +2,7 @@
 
 import datetime as dt
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import Literal, TypeVar
 
@@ -13,9 +13,18 @@ from tests.support.fakes.wire import Wire, served
 from trio_alerts.delivery import Delivery
 from trio_alerts.errors import NewerRecord, RefusedContent, SchemaError, Unavailable
 from trio_alerts.ports.hints import Queued
-from trio_alerts.ports.store import STATES_BESIDE_A_DOUBT, Conflict, Counts, Due, RecordFilter, Stored, Vitals
+from trio_alerts.ports.store import (
+    STATES_BESIDE_A_DOUBT,
+    Conflict,
+    Counts,
+    Due,
+    Pruned,
+    RecordFilter,
+    Stored,
+    Vitals,
+)
 from trio_alerts.record import Record
-from trio_alerts.record_ids import is_canary
+from trio_alerts.record_ids import is_canary, order
 from trio_alerts.text import words
 
 T = TypeVar("T")
@@ -56,6 +65,7 @@ class FakeStore:
         unknown_in: Tells what the reader's version does not know in a record; empty: it knows all of it.
         forbids_refresh: Only tests may refresh.
         schema_fault: What the guard finds wrong, if anything.
+        kept: What was pruned, by stream.
         owner: The identity of the deployment that it belongs to, if it has one.
         wire: Carries the calls, if it is set; `latency_s`, `fail_next` and `decide` then mean nothing.
     """
@@ -70,6 +80,7 @@ class FakeStore:
         self.unknown_in: Callable[[Record], str] = lambda _: ""
         self.forbids_refresh = False
         self.schema_fault = ""
+        self.kept: dict[str, Pruned] = {}
         self.owner: str | None = None
         self.wire: Wire | None = None
         self._searchable: dict[str, Stored] = {}
@@ -205,6 +216,49 @@ class FakeStore:
         ids = [alert_id for one in records if (alert_id := msgspec.json.decode(one.body, type=_Keys).alert_id)]
         return Vitals(min(waiting, default=None), len(ids) - len(set(ids)))
 
+    @served
+    def old(self, stream: str, before: str, count: int, after: str = "") -> list[str]:
+        found = [one for one in self._seen() if one.fields().get("stream") == stream and _may_be_settled(one)]
+        between = [one for one in found if (_place(one)[0] < order(before)) and (not after or _after(one, after))]
+        return [one.id for one in sorted(between, key=_place)[:count]]
+
+    @served
+    def raise_pruned_before(self, stream: str, before: str) -> None:
+        known = self.kept.get(stream, Pruned(0, before))
+        self.kept[stream] = Pruned(known.count, max(known.before, before, key=order))
+
+    async def prune(
+        self,
+        stream: str,
+        record_ids: Sequence[str],
+        settled: Callable[[Record], bool],
+        reach: Callable[[str], Awaitable[None]],
+    ) -> int:
+        if not record_ids:
+            return 0
+        await reach("before_prune")
+        count = await self.serve("prune", lambda: self._prune(stream, record_ids, settled))
+        await reach("after_prune")
+        return count
+
+    @served
+    def pruned(self) -> dict[str, Pruned]:
+        return dict(self.kept)
+
+    def forget(self, record_id: str) -> None:
+        """Remove one record that retention prunes."""
+        del self.records[record_id]
+
+    def _prune(self, stream: str, record_ids: Sequence[str], settled: Callable[[Record], bool]) -> int:
+        there = [stored.record for one in record_ids if (stored := self.records.get(one)) is not None]
+        going = [one for one in there if not self.unknown_in(one) and settled(one)]
+        for one in going:
+            self.forget(one.id)
+        if going:
+            known = self.kept[stream]
+            self.kept[stream] = Pruned(known.count + len(going), known.before)
+        return len(going)
+
     async def serve(self, method: str, effect: Callable[[], T], *_: object) -> T:
         return await self._call(Call(trio.current_time(), method), effect)
 
@@ -282,6 +336,14 @@ def _is_due(delivery: Delivery, now: dt.datetime, until: dt.datetime) -> bool:
 def _is_in_doubt(delivery: Delivery) -> bool:
     beside = delivery.state in STATES_BESIDE_A_DOUBT and delivery.in_doubt_channels
     return delivery.state == "in_doubt" or bool(beside)
+
+
+def _may_be_settled(record: Record) -> bool:
+    return not is_canary(record.id) and record.delivery.state in ("delivered", "failed", "suppressed")
+
+
+def _after(record: Record, record_id: str) -> bool:
+    return _place(record)[0] > order(record_id.rpartition("|")[2])
 
 
 def _place(record: Record) -> tuple[tuple[int, int], str]:

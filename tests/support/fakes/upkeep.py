@@ -4,7 +4,8 @@ import trio
 
 from tests.support.fakes.stream_server import Stream, View
 from tests.support.fakes.wire import served
-from trio_alerts.record_ids import order
+from trio_alerts.ports.stream import Gone
+from trio_alerts.record_ids import RecordIds, id_behind, order
 
 
 class FakeUpkeep(View):
@@ -42,6 +43,20 @@ class FakeUpkeep(View):
     @served
     def trim(self, keep_s: float) -> int:
         return sum(self._trim(name, keep_s) for name in self._names)
+
+    @served
+    def gone(self) -> dict[str, Gone]:
+        gone: dict[str, Gone] = {}
+        for name in self._names:
+            group = self._found(name)
+            if group is not None:
+                stream = self.server.streams[name]
+                needed = sorted([*stream.entries, *group.pending], key=order)
+                ids = RecordIds(self._names)
+                noted = frozenset(ids.of(name, one) for one in self.server.deleted.get(name, []))
+                before = needed[0] if needed else id_behind(stream.last_id) or stream.last_id
+                gone[name] = Gone(before, not needed, noted)
+        return gone
 
     def _trim(self, name: str, keep_s: float) -> int:
         stream = self.server.streams.get(name, Stream())

@@ -1,7 +1,7 @@
 """A whole world in memory: one stream server, one store, receivers, and as many processes as a test wants."""
 
 import json
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from random import Random
 from typing import Any
@@ -16,6 +16,7 @@ from tests.support.fakes.store import FakeStore
 from tests.support.fakes.stream import FakeStream
 from tests.support.fakes.stream_server import FakeServer, KeptGate
 from trio_alerts.alert import Entry
+from trio_alerts.clock import ServerClock
 from trio_alerts.delivery import Delivery
 from trio_alerts.outcome import Later, Outcome
 from trio_alerts.pipeline.claim import Disposition
@@ -69,6 +70,7 @@ class World:
         self.store = FakeStore()
         self.channel = FakeChannel(outcomes=list(outcomes), latency_s=latency_s)
         self.channels = {channel.name: channel for channel in (self.channel, *channels)}
+        self.clock: Callable[[], ServerClock] = ServerClock
         self._hold = hold
         self._settings = {"workers": 4, **settings}
 
@@ -94,6 +96,7 @@ class World:
             gates=FakeGates(self.server, settings),
             channels=self.channels,
             routing=Routing(settings),
+            clock=self.clock(),
             random=NoJitter(),
         )
 

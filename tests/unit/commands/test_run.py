@@ -49,6 +49,7 @@ def test_the_banner_says_what_runs_here() -> None:
         "    records   in https://a.internal:9200, https://b.internal:9200",
         "    notifies  pager (https://events.example), chat (https://hooks.example)",
         "    runs      2 processes, each with 64 workers",
+        "    keeps     every entry (trim = off), and every record (no keep_records_s)",
         "    set       grace_s = 5.0",
         '    set       networks = ["10.0.0.0/8"]',
     ] == below

@@ -98,6 +98,7 @@ def test_defaults_are_those_of_the_design() -> None:
         "start_from": "`refuse`",
         "trim": "`off`",
         "trim_keep_s": "86400",
+        "keep_records_s": "for ever",
         "networks": "`any`",
         "log_format": "`text` in a terminal, else `json`",
         "http_bind": "none",
@@ -534,6 +535,25 @@ def test_a_lease_must_outlive_an_attempt(options: dict[str, str]) -> None:
     (problem,) = problems_of(options)
 
     assert re.match(r"lease_s \(.*\) must be more than connect_timeout_s \(.*\) \+ send_timeout_s \(.*\): ", problem)
+
+
+@pytest.mark.parametrize(
+    ("options", "rule"),
+    [
+        ({}, "103,146: retry_schedule_s may last that long"),
+        ({"retry_schedule_s": "60"}, "225: max_deliveries times claim_idle_s may take that long"),
+        (
+            {"retry_schedule_s": "5", "claim_idle_s": "30", "trim": "acked", "trim_keep_s": "7200"},
+            "7,200: trim_keep_s keeps entries in the stream for that long",
+        ),
+    ],
+)
+def test_no_alert_outlives_its_record(options: dict[str, str], rule: str) -> None:
+    """keep_records_s that is below what an alert may take is refused, and says which setting it is about."""
+    least_s = float(rule.partition(":")[0].replace(",", ""))
+    load({**options, "keep_records_s": f"{least_s:g}"})
+    problem = f"keep_records_s ({least_s - 1:g}, option --keep-records-s) must be at least {rule}"
+    assert problem in problems_of({**options, "keep_records_s": f"{least_s - 1:g}"})
 
 
 def test_rules_between_settings_wait_until_each_is_right_by_itself() -> None:

@@ -25,6 +25,7 @@ STORE = StoreFigures(
     Counts({"delivered": 7, "retrying": 2, "paused": 3}, overdue=1, in_doubt=0),
     {"pager": 2},
     dt.datetime.fromtimestamp(NOW_S - 90, dt.UTC),
+    11,
 )
 
 
@@ -81,6 +82,7 @@ def test_what_is_shared_is_what_redis_and_the_store_said() -> None:
     )
     assert (6, 1) == (samples["waiting pager"], samples["waiting other"])
     assert (90, 1) == (samples["oldest_undelivered_seconds"], samples["overdue_retries"])
+    assert 11 == samples["records_pruned_total"]
     assert 1 == samples[f"build_info {__version__}"]
 
 

@@ -8,14 +8,17 @@ from msgspec import Struct
 
 from trio_alerts.backends.opensearch.answers import Count
 from trio_alerts.ports.store import STATES_BESIDE_A_DOUBT, Due, RecordFilter
-from trio_alerts.record_ids import CANARIES
+from trio_alerts.record_ids import CANARIES, entry_order
+from trio_alerts.retention import SETTLED
 
 BY_ID = ({"record_id": "asc"},)
+OLDEST_FIRST = ({"entry_order": "asc"}, {"record_id": "asc"})
 NEWEST_FIRST = ({"entry_order": {"order": "desc", "missing": "_last"}}, {"record_id": "desc"})
 DUE_FIELDS = (
     *("severity_rank", "delivery.state", "delivery.lease_until"),
     *(f"delivery.channels.{field}" for field in ("name", "state", "next_attempt_at", "attempts", "unconfigured_since")),
 )
+JOURNAL_ID = "retention"  # the one document that is no record; see `journal.py`. It is no entry's ID
 IN_A_QUEUE = ("sending", "retrying", "waiting")  # states in which a channel may wait, and may be sent through
 OVERDUE = dt.timedelta(seconds=60)
 REPEATED_IDS = 1000  # a producer that repeats more of them has one fault, not many
@@ -33,6 +36,13 @@ def due(now: dt.datetime, until: dt.datetime, after: Due | None) -> dict[str, An
     waiting = [{"range": {"delivery.next_attempt_at": {"lte": _instant(until)}}}, cut, queued]
     beyond = {"range": {"record_id": {"gt": after.id}}} if after else _has("record_id")
     return _all(_any(waiting), beyond)
+
+
+def old(stream: str, before: str, after: str) -> dict[str, Any]:
+    """Match the records of a stream that may be settled, between two IDs, in the order of `OLDEST_FIRST`."""
+    beyond = {"gt": entry_order(after)} if after else {}
+    between = {"range": {"entry_order": {"lt": entry_order(before), **beyond}}}
+    return _all({"term": {"stream": stream}}, {"terms": {"delivery.state": sorted(SETTLED)}}, between, _NO_CANARY)
 
 
 def search(wanted: RecordFilter, after: Sequence[Any] = ()) -> dict[str, Any]:
@@ -109,6 +119,8 @@ def _instant(time: dt.datetime) -> str:
 
 
 _NO_CANARY: Mapping[str, Any] = {"bool": {"must_not": CANARY}}
+# Written by something else; but for our own journal.
+_STATELESS = {"bool": {"must_not": [_has("delivery.state"), {"ids": {"values": [JOURNAL_ID]}}]}}
 _BESIDE = _all({"terms": {"delivery.state": list(STATES_BESIDE_A_DOUBT)}}, _has("delivery.in_doubt_channels"))
 _DOUBT: Mapping[str, Any] = _any([{"term": {"delivery.state": "in_doubt"}}, _BESIDE])
 
@@ -148,7 +160,7 @@ def counts_by_state(now: dt.datetime) -> dict[str, Any]:
     return {
         "states": states,  # of all: OpenSearch counts them without a look at the documents
         "canaries": {"filter": CANARY, "aggs": {"states": states}},
-        "stateless": {"missing": {"field": "delivery.state"}},  # written by something else
+        "stateless": {"filter": _STATELESS},
         "overdue": {"filter": _all({"term": {"delivery.state": "retrying"}}, late, _NO_CANARY)},
         "in_doubt": {"filter": _all(_DOUBT, _NO_CANARY)},
     }

@@ -29,12 +29,14 @@ from trio_alerts.backends.opensearch.documents import (
     search_documents,
 )
 from trio_alerts.backends.opensearch.guard import SchemaGuard
+from trio_alerts.backends.opensearch.journal import RetentionJournal
 from trio_alerts.backends.opensearch.mapping import IDLE_AFTER_S, SEARCH_PAGE, IndexSpec
 from trio_alerts.backends.readable import due_record, readable_records
 from trio_alerts.batcher import Batcher
 from trio_alerts.errors import RefusedContent, SchemaError, Unavailable
-from trio_alerts.ports.store import Conflict, Counts, Due, RecordFilter, Stored, Vitals
+from trio_alerts.ports.store import Conflict, Counts, Due, Pruned, RecordFilter, Stored, Vitals
 from trio_alerts.record import Record
+from trio_alerts.record_ids import entry_order
 from trio_alerts.settings.addresses import OpenSearchAddress
 from trio_alerts.settings.settings import Settings
 
@@ -76,6 +78,7 @@ class OpenSearchStore:
         self.prepare, self.inspect, self.guard = guard.prepare, guard.inspect, guard.compare
         self.deployment = guard.deployment
         self.keep_deployment, self.replace_deployment = guard.keep_deployment, guard.replace_deployment
+        self._journal = RetentionJournal(client, lambda: self._target)
         self._suspicion = trio.Event()
         self._searched_at_s = -math.inf
         self.writes = Batcher[BulkWrite, Stored | Conflict](
@@ -159,6 +162,27 @@ class OpenSearchStore:
         repeated = sum(bucket.doc_count - 1 for bucket in found.repeated.buckets)
         return Vitals(found.waiting.since.moment, repeated)
 
+    async def old(self, stream: str, before: str, count: int, after: str = "") -> list[str]:
+        query, position = queries.old(stream, before, after), (entry_order(after),) if after else ()
+        size = min(count, SEARCH_PAGE)
+        found = await self._page(query, size, queries.OLDEST_FIRST, position, source=("record_id",))
+        return [document.id for document in found]
+
+    async def raise_pruned_before(self, stream: str, before: str) -> None:
+        await self._read(lambda: self._journal.raise_pruned_before(stream, before))
+
+    async def prune(
+        self,
+        stream: str,
+        record_ids: Sequence[str],
+        settled: Callable[[Record], bool],
+        reach: Callable[[str], Awaitable[None]],
+    ) -> int:
+        return await self._read(lambda: self._journal.prune(stream, record_ids, settled, reach))
+
+    async def pruned(self) -> Mapping[str, Pruned]:
+        return await self._read(self._journal.pruned)
+
     async def _refresh(self) -> None:
         await self._read(lambda: refresh(self._client, self._target))
 
@@ -175,7 +199,8 @@ class OpenSearchStore:
             lambda: search_documents(self._client, self._target, query, size=size, sort=sort, source=source)
         )
         places = [[str(part or "") for part in place] for place in (after, *(one.sort for one in found)) if place]
-        if any(one >= two if sort is queries.BY_ID else one <= two for one, two in itertools.pairwise(places)):
+        falling = sort is queries.NEWEST_FIRST
+        if any(one <= two if falling else one >= two for one, two in itertools.pairwise(places)):
             # A cache that repeats a page would make an endless loop of a reader that goes page by page.
             raise Unavailable(f"a search through {self._alias} returned a page other than the one requested")
         return found

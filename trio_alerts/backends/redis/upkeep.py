@@ -4,14 +4,30 @@ Each step is one script, since what it looks at may change before it acts. In al
 ARGV[1] the group. How losses are found: see `losses`.
 """
 
+from collections.abc import Mapping
+
+from trio_alerts.backends.redis.answers import EntryId, List
 from trio_alerts.backends.redis.client import RedisClient
 from trio_alerts.backends.redis.groups import Groups
 from trio_alerts.backends.redis.keys import dead_letter_key
 from trio_alerts.backends.redis.losses import MAPPED, take_untold
+from trio_alerts.backends.redis.standing import RedisLedger
+from trio_alerts.pages import Pages
+from trio_alerts.ports.stream import Gone
+from trio_alerts.record_ids import RecordIds, id_behind
 from trio_alerts.settings.settings import Settings
+
+NOTHING_BEHIND = "18446744073709551615-18446744073709551615"
 
 TRIM_AT_ONCE = 10_000  # entries a call: a few ms, in which the server answers nobody
 TRIM_CALLS = 100  # a million entries a round; the next round goes on
+
+
+class _Bound(List):
+    """An ID, and 1 if that entry is still needed, 0 if it is gone, too."""
+
+    id: EntryId
+    needed: int
 
 
 class RedisUpkeep:
@@ -23,6 +39,8 @@ class RedisUpkeep:
         self._names = settings.stream_names
         self._group = settings.group
         self._consumer = settings.consumer
+        self._ids = RecordIds(settings.stream_names)
+        self._ledger = RedisLedger(client, settings)
 
     async def newly_lost(self) -> int:
         await self._groups.look_for_losses()
@@ -42,6 +60,18 @@ class RedisUpkeep:
 
     async def trim(self, keep_s: float) -> int:
         return sum([await self._trim(name, keep_s) for name in self._names])
+
+    async def gone(self) -> Mapping[str, Gone]:
+        gone: dict[str, Gone] = {}
+        for name in self._names:
+            for bound in await self._client.run_script(list[_Bound], _GONE, (name,), self._group):
+                before = bound.id.text if bound.needed else id_behind(bound.id.text) or NOTHING_BEHIND
+                gone[name] = Gone(before, not bound.needed, await self._noted(name))
+        return gone
+
+    async def _noted(self, name: str) -> frozenset[str]:
+        pages = Pages[tuple[str, str]](lambda last: self._ledger.deleted(name, last[0] if last else ""))
+        return frozenset([self._ids.of(name, entry_id) async for page in pages for _, entry_id in page])
 
     async def _trim(self, name: str, keep_s: float) -> int:
         """Remove whole nodes of the stream first, in bounded steps; the rest of one exactly, for small streams."""
@@ -104,5 +134,23 @@ for _, one in ipairs(groups) do
 end
 if ARGV[3] == '~' then return redis.call('XTRIM', KEYS[1], 'MINID', '~', first, 'LIMIT', ARGV[4]) end
 return redis.call('XTRIM', KEYS[1], 'MINID', '=', first)
+"""
+)
+
+# Answers the lowest ID that is in the stream or pending in the group, or else the last one that there was; nothing
+# without a stream or a group: what there was is not known then.
+_GONE = (
+    MAPPED
+    + """
+local pending = redis.pcall('XPENDING', KEYS[1], ARGV[1])
+if pending['err'] then
+  if string.find(pending['err'], 'NOGROUP') then return {} end
+  return pending
+end
+local first = redis.call('XRANGE', KEYS[1], '-', '+', 'COUNT', 1)[1]
+local needed = first and first[1]
+if pending[1] > 0 and (not needed or before(pending[2], needed)) then needed = pending[2] end
+if needed then return {{needed, 1}} end
+return {{mapped(redis.call('XINFO', 'STREAM', KEYS[1]))['last-generated-id'], 0}}
 """
 )

@@ -11,7 +11,7 @@ import datetime as dt
 import math
 import sqlite3
 import sys
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import TypeVar
@@ -20,12 +20,12 @@ import trio
 from anyio import CapacityLimiter, to_thread
 
 from trio_alerts.backends.background import running
-from trio_alerts.backends.sqlite import rows
+from trio_alerts.backends.sqlite import pruning, rows
 from trio_alerts.backends.sqlite.database import SqliteDatabase
 from trio_alerts.backends.sqlite.rows import RowWrite, write_of
 from trio_alerts.batcher import Batcher
 from trio_alerts.errors import SchemaError, StartError, Unavailable
-from trio_alerts.ports.store import Conflict, Counts, Due, RecordFilter, Stored, Vitals
+from trio_alerts.ports.store import Conflict, Counts, Due, Pruned, RecordFilter, Stored, Vitals
 from trio_alerts.record import Record
 
 MAX_BATCH_ITEMS = 1024  # about 20 ms of work: what a lone write may have to wait for
@@ -138,6 +138,29 @@ class SqliteStore:
 
     async def vitals(self) -> Vitals:
         return await self._read(rows.vitals)
+
+    async def old(self, stream: str, before: str, count: int, after: str = "") -> list[str]:
+        return await self._read(lambda connection: pruning.old(connection, stream, before, count, after))
+
+    async def raise_pruned_before(self, stream: str, before: str) -> None:
+        await self._run(lambda: self._database.raise_pruned_before(stream, before), self._writing)
+
+    async def prune(
+        self,
+        stream: str,
+        record_ids: Sequence[str],
+        settled: Callable[[Record], bool],
+        reach: Callable[[str], Awaitable[None]],
+    ) -> int:
+        if not record_ids:
+            return 0
+        await reach("before_prune")
+        count = await self._run(lambda: self._database.prune(stream, record_ids, settled), self._writing)
+        await reach("after_prune")
+        return count
+
+    async def pruned(self) -> Mapping[str, Pruned]:
+        return await self._read(pruning.pruned)
 
     async def close(self) -> None:
         """Wait for the threads that were not waited for, and close the file."""

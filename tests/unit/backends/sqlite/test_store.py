@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 import trio
 
+from tests.contracts.retention import RetentionContract
 from tests.contracts.store import (
     NOW,
     PATIENCE_S,
@@ -78,7 +79,7 @@ def newest(database: SqliteDatabase) -> list[Record]:
     return database.read(lambda connection: rows.search(connection, RecordFilter(), 1000))
 
 
-class TestSqliteStore(StoreContract):
+class TestSqliteStore(StoreContract, RetentionContract):
     """The contract."""
 
     @pytest.fixture
