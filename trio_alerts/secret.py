@@ -1,6 +1,7 @@
 """Text that must never be printed: it shows itself only when asked."""
 
 import base64
+from pathlib import Path
 
 
 class Secret:
@@ -40,3 +41,18 @@ def signing_key(secret: Secret) -> bytes:
     if not key:
         raise ValueError("it is empty")
     return key
+
+
+def read_secret_file(path: object) -> str:
+    """Return what a file holds, without the line breaks at its end.
+
+    Raises:
+        OSError: It cannot be read.
+        ValueError: It is not text, or `path` is not a path.
+    """
+    if not isinstance(path, str):
+        raise ValueError("the path of a file must be text")  # noqa: TRY004 - becomes a problem of the setting
+    try:
+        return Path(path).read_text("utf-8").rstrip("\r\n")
+    except UnicodeDecodeError:
+        raise ValueError("the file is not UTF-8 text") from None

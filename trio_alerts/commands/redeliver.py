@@ -15,7 +15,7 @@ from trio_alerts.commands.output import print_json
 from trio_alerts.errors import SettingsError
 from trio_alerts.held_back import SILENCE
 from trio_alerts.operations.records import Change, Skip
-from trio_alerts.operations.redeliver import Redelivery, due_channels, names_of
+from trio_alerts.operations.redeliver import Redelivery, channels_made_due, names_of
 from trio_alerts.operations.silences import see_them_end
 from trio_alerts.ports.store import RecordFilter
 from trio_alerts.settings.settings import Settings
@@ -91,7 +91,7 @@ def _print(result: Change | Skip, through: tuple[str, ...], dry_run: bool, *, as
             document: dict[str, object] = {"record_id": record_id, "left_alone": reason}
             what = f"left alone: {reason}"
         case Change(record_id, delivery):
-            due = due_channels(result, through)
+            due = channels_made_due(result, through)
             document = {"record_id": record_id, "state": delivery.state, "due": due, "dry_run": dry_run}
             what = f"{'would be' if dry_run else 'is'} due now through {', '.join(due)}"
     if as_json:

@@ -34,7 +34,7 @@ def names_of(channel: str, settings: Settings) -> tuple[str, ...]:
     raise ValueError(f"there is no such channel{did_you_mean(channel, known, repr)}")
 
 
-def due_channels(change: Change, through: Collection[str] = ()) -> tuple[str, ...]:
+def channels_made_due(change: Change, through: Collection[str] = ()) -> tuple[str, ...]:
     """Return the channels through which a record that was made due is sent now."""
     retrying = [channel.name for channel in change.delivery.channels if channel.state == "retrying"]
     return tuple(name for name in retrying if not through or name in through)

@@ -10,7 +10,7 @@ from typing import Literal
 
 from trio_alerts.errors import SettingsError
 from trio_alerts.http.authorities import trusting
-from trio_alerts.secret import Secret, signing_key
+from trio_alerts.secret import Secret, read_secret_file, signing_key
 from trio_alerts.settings.addresses import parse_receiver_url, parse_redis_url, parse_smtp_url, parse_store_url
 from trio_alerts.settings.hosts import parse_bind_address
 
@@ -222,21 +222,6 @@ def _check_path(value: object) -> Path:
     if not isinstance(value, str) or not value or "\0" in value or value.endswith("/"):
         raise ValueError
     return Path(value)
-
-
-def read_secret_file(path: object) -> str:
-    """Return what a file holds, without the line breaks at its end.
-
-    Raises:
-        OSError: It cannot be read.
-        ValueError: It is not text, or `path` is not a path.
-    """
-    if not isinstance(path, str):
-        raise ValueError("the path of a file must be text")  # noqa: TRY004 - becomes a problem of the setting
-    try:
-        return Path(path).read_text("utf-8").rstrip("\r\n")
-    except UnicodeDecodeError:
-        raise ValueError("the file is not UTF-8 text") from None
 
 
 def _check_headers(value: object) -> dict[str, Secret]:

@@ -13,8 +13,8 @@ from trio_alerts.backoff import JITTER
 from trio_alerts.errors import SettingsError
 from trio_alerts.http.networks import AllowedNetworks
 from trio_alerts.record_ids import CANARIES
+from trio_alerts.secret import read_secret_file
 from trio_alerts.settings.addresses import OpenSearchAddress
-from trio_alerts.settings.kinds import read_secret_file
 from trio_alerts.settings.settings import (
     DEFAULT_KIND,
     ENV_PREFIX,

@@ -8,7 +8,7 @@ from starlette.responses import RedirectResponse, Response
 from starlette.routing import Route
 
 from trio_alerts.operations.records import Change, Skip
-from trio_alerts.operations.redeliver import due_channels, names_of
+from trio_alerts.operations.redeliver import channels_made_due, names_of
 from trio_alerts.operations.resolve import resolve
 from trio_alerts.transitions import Resolution
 from trio_alerts.web.desk import Desk
@@ -41,7 +41,7 @@ class RecordActions:
         result = await self._redelivery(request, through, dry_run=False)
         if isinstance(result, Skip):
             return self._redelivery_page(request, result, through, 409)
-        due = ", ".join(due_channels(result, through))
+        due = ", ".join(channels_made_due(result, through))
         log_change(request, f"made record {result.record_id} due again through {due}")
         return RedirectResponse(f"{address_of(result.record_id)}?done=redelivered", 303)
 
@@ -76,7 +76,7 @@ class RecordActions:
     def _redelivery_page(
         self, request: Request, result: Change | Skip, through: tuple[str, ...], status: int = 200
     ) -> Response:
-        due = due_channels(result, through) if isinstance(result, Change) else ()
+        due = channels_made_due(result, through) if isinstance(result, Change) else ()
         channels = [one.name for one in self._desk.settings.channels]
         return self._page(request, "redeliver.html", result, status, due=due, through=through, channels=channels)
 

@@ -9,7 +9,7 @@ from trio_alerts.delivery import State
 from trio_alerts.operations.cursors import cursor_behind, read_cursor
 from trio_alerts.operations.filters import FILTERS, record_filter
 from trio_alerts.operations.records import NO_RECORD, Change, Skip, newest_records
-from trio_alerts.operations.redeliver import due_channels, names_of
+from trio_alerts.operations.redeliver import channels_made_due, names_of
 from trio_alerts.operations.resolve import resolve
 from trio_alerts.times import count
 from trio_alerts.transitions import Resolution
@@ -86,7 +86,7 @@ async def _redeliver(call: Call) -> Redelivered:
     redelivery = await call.desk.redelivery(call.by, dry_run=wanted.dry_run, through=through)
     (result,) = [one async for one in redelivery.by_id([valid_id(call.id)])]
     change = _changed(result, call)
-    due = due_channels(change, through)
+    due = channels_made_due(change, through)
     if not wanted.dry_run:
         log_change(call.request, f"made record {call.id} due again through {', '.join(due)}")
     return Redelivered(call.id, change.delivery.state, due, wanted.dry_run)
