@@ -9,6 +9,7 @@ import os
 from collections import Counter
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
@@ -16,9 +17,10 @@ import msgspec
 
 from bench.remembering_store import RememberingStore
 from trio_alerts.channels.registry import channel_settings
-from trio_alerts.commands.run import work
 from trio_alerts.log import set_up_logging
 from trio_alerts.ports.store import AlertStore
+from trio_alerts.processes import work
+from trio_alerts.reloads import Reloads
 from trio_alerts.settings.settings import Settings
 from trio_alerts.settings.sources import load_settings
 from trio_alerts.store import open_store
@@ -62,7 +64,8 @@ def main() -> None:
             cast("SqliteStore | OpenSearchStore", store).writes.on_batch.append(count)
             yield store
 
-    work(load_settings({}, os.environ, None, channel_settings), open_measured)
+    read = partial(load_settings, {}, os.environ, None, channel_settings)
+    work(Reloads(read, read()), open_measured)
     options.report.write_bytes(msgspec.json.encode(WorkerReport(dict(sizes), memory.delivered_ids())))
 
 

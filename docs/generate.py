@@ -31,6 +31,7 @@ A setting comes from, strongest first: an option (`--workers 64`), the environme
 file (`workers = 64` in what `--config` or `{ENV_PREFIX}CONFIG` names), its default.
 
 - An unknown name is an error. Everything that is wrong is reported at once, and nothing is started.
+- Channels, routes and secrets may [change while it runs](operations.md#change-the-configuration-while-it-runs).
 - An empty environment variable counts as not set. Lists in options and the environment are separated by commas.
 - A secret can be kept in a file: `webhook_secret_file` (`--webhook-secret-file`, `{ENV_PREFIX}WEBHOOK_SECRET_FILE`)
   names the file that holds `webhook_secret`. Settings with this choice say "or `…_file`".

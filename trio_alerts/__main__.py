@@ -2,13 +2,14 @@
 
 import sys
 
-from trio_alerts.stop_signals import EARLY
+from trio_alerts.stop_signals import EARLY, child_number
 
 EARLY.catch(sys.argv)  # before everything that takes time: from here on a signal is a clean stop
 
 import os
 import traceback
 from collections.abc import Sequence
+from functools import partial
 
 from loguru import logger
 
@@ -17,7 +18,7 @@ from trio_alerts.commands.arguments import PROGRAM, Call, parse_arguments
 from trio_alerts.commands.failure import Failure, explain
 from trio_alerts.log import LogFormat, print_error, set_up_logging
 from trio_alerts.settings.settings import Settings
-from trio_alerts.settings.sources import load_settings
+from trio_alerts.settings.sources import load_settings, settings_file
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -34,7 +35,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         set_up_logging(log_format)
     try:
         call = parse_arguments(argv)
-        settings = load_settings(call.options, os.environ, call.config, channel_settings)
+        call.arguments.read_settings = partial(load_settings, call.options, os.environ, call.config, channel_settings)
+        call.arguments.settings_file = settings_file(call.config, os.environ)
+        settings = _shared_by_our_parent() or call.arguments.read_settings()
         log_format = _log_format(call, settings)
         if not call.command.service:
             EARLY.release()
@@ -49,8 +52,19 @@ def main(argv: Sequence[str] | None = None) -> int:
         _report(failure, error, log_format)
         return failure.exit_code
     finally:
+        EARLY.ignore()
         logger.remove()  # writes what is left
         _flush_stdout()
+
+
+def _shared_by_our_parent() -> Settings | None:
+    """Return the settings that a child of a `Family` has in common with the others; None: this is no such child."""
+    if child_number() is None:
+        return None
+    from trio_alerts.shared_settings import inherited_settings  # noqa: PLC0415 - it takes time, and few need it
+
+    shared = inherited_settings()
+    return shared and shared.settings
 
 
 def _log_format(call: Call, settings: Settings) -> LogFormat:

@@ -19,7 +19,7 @@ import trio
 
 from tests.support.obtain import obtain
 from tests.support.servers import ValkeyServer
-from trio_alerts.assembly import make_channels, make_transport
+from trio_alerts.assembly import Outlets
 from trio_alerts.channels.registry import channel_settings
 from trio_alerts.demo import embedded_valkey
 from trio_alerts.demo.crew import write_settings
@@ -231,12 +231,12 @@ async def test_each_service_understands_the_channel_of_its_kind(tmp_path: Path) 
         settings = {one.name: one.service.settings(await serving.start(serve_receiver, one)) for one in receivers}
         path = write_settings(tmp_path, "redis://127.0.0.1", "sqlite:///records.db", settings, routes="")
         loaded = load_settings({}, {}, path, channel_settings)
-        transport = make_transport(loaded)
-        channels = make_channels(loaded, transport, lambda: dt.datetime.now(dt.UTC))
+        outlets = Outlets(lambda: dt.datetime.now(dt.UTC))
+        channels, _ = outlets.make(loaded)
         with trio.fail_after(10):
             for one in receivers:
                 await channels[one.name].send(Message("1-0", payload))
-        await transport.aclose()
+        await outlets.aclose()
         serving.cancel_scope.cancel()
 
     assert [(one.name, {"1-0": 0}) for one in receivers] == [(one.name, one.book.repeats) for one in receivers]

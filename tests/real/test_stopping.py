@@ -1,5 +1,6 @@
 """Stops at odd moments: before anything has begun, while a backend hangs, and while nobody reads stderr."""
 
+import os
 import signal
 import socket
 import subprocess
@@ -10,12 +11,12 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.program import PATIENCE_S, Site, stop, wait_until
+from tests.support.program import PATIENCE_S, Site, command_line, stop, wait_until
 from tests.support.servers import ReceiverServer
 
 pytestmark = pytest.mark.usefixtures("hang_up_means_something")
 
-SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
+SIGNALS = (signal.SIGTERM, signal.SIGINT)
 HANG_S = "50"  # of a time-out, so that nothing but the signal ends the wait
 
 
@@ -87,3 +88,20 @@ def test_nobody_reads_stderr(small_site: Site, receiver: ReceiverServer, process
             assert len(process.stderr.read()) >= 60_000, "the pipe was full: else this proves nothing"
         finally:
             process.kill()
+
+
+def test_a_terminal_that_is_closed_is_a_clean_stop(small_site: Site) -> None:
+    """It sends the signal that asks for a reload elsewhere, and nobody would be there to stop the process any more."""
+    terminal, its_end = os.openpty()
+    log = small_site.folder / "in-terminal.log"
+    small_site.logs.append(log)
+    command = ["setsid", "--ctty", "--wait", *command_line("run", "--log-format", "text")]
+    with (
+        log.open("wb") as output,
+        subprocess.Popen(command, env=small_site.environ, stdin=its_end, stdout=output, stderr=output) as process,
+    ):
+        os.close(its_end)
+        wait_until(lambda: "reading" in small_site.log(), "it reads", small_site)
+        os.close(terminal)
+        assert 0 == process.wait(PATIENCE_S), small_site.log()
+    assert "stopped;" in small_site.log()

@@ -11,7 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from trio_alerts.stop_signals import CHILD, STOP_SIGNALS, EarlySignals
+from trio_alerts import stop_signals
+from trio_alerts.stop_signals import CHILD, STOP_SIGNALS, EarlySignals, asks_to_reload
 
 pytestmark = pytest.mark.usefixtures("hang_up_means_something")
 
@@ -39,14 +40,46 @@ def importing(folder: Path, *argv: str, **environ: str) -> Iterator[subprocess.P
             process.kill()
 
 
-@pytest.mark.parametrize("number", STOP_SIGNALS)
-def test_a_service_that_is_being_started_stops(tmp_path: Path, number: signal.Signals) -> None:
+@pytest.mark.parametrize(
+    ("service", "number"),
+    [("run", signal.SIGTERM), ("run", signal.SIGINT), *(("console", number) for number in STOP_SIGNALS)],
+)
+def test_a_service_that_is_being_started_stops(tmp_path: Path, service: str, number: signal.Signals) -> None:
     """Exit code 0, and nothing on stderr."""
-    with importing(tmp_path, "run") as process:
+    with importing(tmp_path, service) as process:
         process.send_signal(number)
         assert 0 == process.wait(PATIENCE_S)
         assert process.stderr is not None
         assert b"" == process.stderr.read()
+
+
+def test_a_reload_that_is_asked_for_too_early_ends_nothing(tmp_path: Path) -> None:
+    """A SIGHUP while `run` is being started."""
+    with importing(tmp_path, "run") as process:
+        process.send_signal(signal.SIGHUP)
+        with pytest.raises(subprocess.TimeoutExpired):
+            process.wait(0.5)
+
+
+def test_a_reload_that_was_asked_for_too_early_is_remembered() -> None:
+    """What was read by then may be what it is about: whoever waits for signals next hears of it."""
+    early = EarlySignals()
+    early.catch(["trio-alerts", "run"])
+    try:
+        signal.raise_signal(signal.SIGHUP)
+        assert early.hand_over()
+    finally:
+        early.release()
+
+
+@pytest.mark.parametrize(("has_terminal", "reloads"), [(True, True), (False, False)])
+def test_a_terminal_that_is_closed_asks_for_no_reload(
+    monkeypatch: pytest.MonkeyPatch, has_terminal: bool, reloads: bool
+) -> None:
+    """It sends the same signal, and is gone then: it stops what was started from it."""
+    monkeypatch.setattr(stop_signals, "_HAD_TERMINAL", True)
+    monkeypatch.setattr(stop_signals, "_has_terminal", lambda: has_terminal)
+    assert (reloads, False) == (asks_to_reload(signal.SIGHUP), asks_to_reload(signal.SIGTERM))
 
 
 def test_a_child_leaves_signals_to_its_parent(tmp_path: Path) -> None:
@@ -85,6 +118,20 @@ def test_what_was_started_to_outlive_its_terminal_does() -> None:
     finally:
         early.release()
         signal.signal(signal.SIGHUP, before)
+
+
+def test_signals_while_the_interpreter_ends_change_nothing() -> None:
+    """It resets whatever is handled, and leaves alone what is ignored."""
+    early = EarlySignals()
+    before = {one: signal.getsignal(one) for one in STOP_SIGNALS}
+    early.catch(["trio-alerts", "run"])
+    try:
+        early.ignore()
+        assert {signal.SIG_IGN} == {signal.getsignal(one) for one in STOP_SIGNALS}
+    finally:
+        early.release()
+    early.ignore()  # a command that is no service
+    assert before == {one: signal.getsignal(one) for one in STOP_SIGNALS}
 
 
 def test_signals_after_the_service_change_nothing() -> None:

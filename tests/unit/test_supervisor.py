@@ -3,15 +3,20 @@
 import contextlib
 import os
 import signal
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from random import Random
 
 import pytest
 import trio
 from trio.testing import MockClock
 
+from trio_alerts.meter.cells import SharedCells
+from trio_alerts.meter.layout import Layout
+from trio_alerts.settings.settings import Settings
+from trio_alerts.shared_settings import Shared, SharedSettings, inherited_settings
 from trio_alerts.stop_signals import CHILD
-from trio_alerts.supervisor import AT_ONCE_S, FIRST_WAIT_S, SLACK_S, supervise
+from trio_alerts.supervisor import AT_ONCE_S, FIRST_WAIT_S, SLACK_S, Family
 
 GRACE_S = 10.0
 WRITES_S = 20.0
@@ -39,7 +44,7 @@ class Child:
         os.set_blocking(self._reading, False)
         self.stdin = trio.lowlevel.FdStream(writing)
         self.returncode: int | None = None
-        self.words = 0
+        self.words = self.reloads = 0
         self.killed = False
         self._stops = life.stops
 
@@ -64,7 +69,9 @@ class Child:
 
     def _listen(self) -> None:
         with contextlib.suppress(BlockingIOError):
-            self.words += len(os.read(self._reading, 10))
+            said = os.read(self._reading, 10)
+            self.words += said.count(b".")
+            self.reloads += said.count(b"r")
 
 
 class Machine:
@@ -74,16 +81,31 @@ class Machine:
         self._lives = {number: list(one) for number, one in enumerate(lives, 1)}
         self.children: dict[int, list[Child]] = {number: [] for number in self._lives}
         self.started_at_s: list[float] = []
+        self.heard: list[str] = []
+        self.starting_s = 0.0
+        self.inherited: list[str] = []
 
     async def open_process(self, _: object, *, env: dict[str, str], **options: object) -> Child:
-        await trio.lowlevel.checkpoint()
+        await trio.sleep(self.starting_s)
         number = int(env[CHILD])
         self.started_at_s.append(round(trio.current_time(), 3))
+        shared = inherited_settings(env)
+        assert shared is not None
+        self.inherited.append(shared.settings.group)
         life = self._lives[number].pop(0) if self._lives[number] else Life()
         if isinstance(life, OSError):
             raise life
         self.children[number].append(Child(life))
         return self.children[number][-1]
+
+    def family(self) -> Family:
+        layout, many = Layout(["pager"]), len(self.children)
+        cells, settings = SharedCells.for_children(layout, many), SharedSettings(Shared(Settings(), layout))
+        reload, stop = (partial(self.heard.append, word) for word in ("reload", "stop"))
+        return Family(["run"], many, GRACE_S, WRITES_S, cells, settings, reload, stop)
+
+    def reloads(self) -> list[list[int]]:
+        return [[child.reloads for child in children] for children in self.children.values()]
 
     def words(self) -> list[list[int]]:
         return [[child.words for child in children] for children in self.children.values()]
@@ -93,11 +115,11 @@ async def run(machine: Machine, monkeypatch: pytest.MonkeyPatch, *signals_at_s: 
     """Supervise until it ends; return the exit code, and how long after the first signal that was."""
     monkeypatch.setattr(trio.lowlevel, "open_process", machine.open_process)
     monkeypatch.setattr(Random, "uniform", lambda *_: 1.0)
-    code = -1
+    code, family = -1, machine.family()
 
     async def whole() -> None:
         nonlocal code
-        code = await supervise(["run"], len(machine.children), GRACE_S, WRITES_S)
+        code = await family.supervise()
 
     async with trio.open_nursery() as nursery:
         nursery.start_soon(whole)
@@ -195,3 +217,46 @@ async def test_a_child_that_a_signal_of_the_group_met_before_its_first_line(
         start_s = trio.current_time()
         machine = Machine([Life(5.0 + TICK_S, code, obeys=False)], [])
         assert expected == (await run(machine, monkeypatch, start_s + 5.0))[0]
+
+
+@pytest.mark.usefixtures("hang_up_means_something")
+async def test_a_hangup_asks_for_a_reload_and_stops_nobody(
+    autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is the parent that reads; no child hears a word of it before it has. While it stops, nothing is read."""
+    machine = Machine([Life(20.0, obeys=False)], [])
+    family = machine.family()
+    monkeypatch.setattr(trio.lowlevel, "open_process", machine.open_process)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(family.supervise)
+        await trio.sleep(5.0)
+        signal.raise_signal(signal.SIGHUP)
+        await trio.sleep(5.0)
+        assert ([[0], [0]], ["reload"]) == (machine.words(), machine.heard)
+        signal.raise_signal(signal.SIGTERM)
+        await trio.sleep(5.0)
+        signal.raise_signal(signal.SIGHUP)
+    assert ([[1], [1]], ["reload", "stop"]) == (machine.words(), machine.heard)
+
+
+async def test_all_children_have_the_same_settings_whenever_they_are_started(
+    autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Those that run are told to take them up, also who is just being started; a later one begins with them."""
+    machine = Machine([], [Life(10.0, 1)])
+    machine.starting_s = 2.0
+    family, layout = machine.family(), Layout(["pager"])
+    monkeypatch.setattr(trio.lowlevel, "open_process", machine.open_process)
+    monkeypatch.setattr(Random, "uniform", lambda *_: 1.0)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(family.supervise)
+        await trio.sleep(1.0)
+        family.reconfigure(Shared(replace(Settings(), group="second"), layout))
+        await trio.sleep(4.0)
+        assert [[1], [1]] == machine.reloads()
+        await trio.sleep(10.0)
+        family.reconfigure(Shared(replace(Settings(), group="third"), layout))
+        await trio.sleep(1.0)
+        signal.raise_signal(signal.SIGTERM)
+    assert ["second", "second", "second"] == machine.inherited
+    assert [[2], [1, 1]] == machine.reloads()

@@ -40,7 +40,7 @@ class SharedCells:
 
     def __init__(self, layout: Layout) -> None:
         self._layout = layout
-        self.descriptor = _anonymous_file()
+        self.descriptor = anonymous_file("trio-alerts-cells")
         os.ftruncate(self.descriptor, 8 * layout.size)
         self.cells = _mapped(self.descriptor, layout)
         self.cells[0] = layout.fingerprint
@@ -79,9 +79,10 @@ def inherited_cells(layout: Layout, environ: Mapping[str, str] = os.environ) -> 
     return own_cells(layout)
 
 
-def _anonymous_file() -> int:
+def anonymous_file(name: str) -> int:
+    """Return the descriptor of memory that is no file: it is gone when nobody has it open."""
     if hasattr(os, "memfd_create"):
-        return os.memfd_create("trio-alerts-cells")
+        return os.memfd_create(name)
     with tempfile.TemporaryFile() as file:  # not Linux
         return os.dup(file.fileno())
 

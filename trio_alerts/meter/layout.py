@@ -57,6 +57,7 @@ class Layout:
         self.gauges = self.size
         self.beat = self._take(1)  # when the loop last turned, all times in ms of the system's monotonic clock; 0: none
         self.started_s = self._take(1)  # when it was started, in seconds since the epoch; 0: it has ended
+        self.reading = self._take(1)  # 1 from when it first reads on
         self.reading_since = self._take(1)  # when the read under way began; 0: none is
         self.holding_since = self._take(1)  # when the oldest alert in flight was taken, or could go on; 0: none is
         self.in_flight = self._take(1)

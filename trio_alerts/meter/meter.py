@@ -50,9 +50,8 @@ class Meter:
         self._reasons = {reason: self.layout.quarantined + place for place, reason in enumerate(REASONS)}
 
     @classmethod
-    def of(cls, settings: Settings) -> Self:
+    def of(cls, settings: Settings, layout: Layout) -> Self:
         """Return the meter of this process, which counts where its parent reads if it has one."""
-        layout = Layout.of(settings)
         return cls(layout, inherited_cells(layout), _aliases(settings))
 
     def configure(self, settings: Settings) -> None:

@@ -23,7 +23,7 @@ from trio_alerts.pipeline.retention import learn_what_was_pruned, prune_records
 from trio_alerts.pipeline.silences import watch_silences
 from trio_alerts.pipeline.state import Pipeline
 from trio_alerts.pipeline.worker import Work, run_worker
-from trio_alerts.stop_signals import EARLY, stop_signals
+from trio_alerts.stop_signals import EARLY, asks_to_reload, stop_signals
 
 FAREWELL_BOUND_S = 2.0  # a healthy server answers in 1 ms; the worst stop is grace_s + this
 
@@ -52,6 +52,7 @@ async def serve(pipeline: Pipeline, *, task_status: trio.TaskStatus[None] = trio
             await helpers.start(watch_silences, pipeline)  # before the first alert
             await helpers.start(watch_gates, pipeline)
             pipeline.reading = True
+            pipeline.meter.cells[pipeline.meter.layout.reading] = 1
             task_status.started()
             settings = pipeline.settings
             logger.info(
@@ -96,18 +97,26 @@ async def _work(pipeline: Pipeline) -> None:
 
 
 async def watch_signals(
-    stop: Callable[[], None], *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED
+    stop: Callable[[], None],
+    reload: Callable[[], None] | None = None,
+    *,
+    task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED,
 ) -> None:
-    """Stop softly at the first signal, and now at the second.
+    """Stop softly at the first signal, and now at the second; one that asks to reload stops what can do that not.
 
     Raises:
         Interrupted: At the second signal.
     """
     with trio.open_signal_receiver(*stop_signals()) as signals:
-        EARLY.hand_over()
+        if EARLY.hand_over() and reload is not None:
+            reload()
         task_status.started()
         first = True
         async for number in signals:
+            if reload is not None and asks_to_reload(number):
+                if first:
+                    reload()
+                continue
             if not first:
                 raise Interrupted(f"stopped at once by a second signal ({signal.Signals(number).name})")
             first = False

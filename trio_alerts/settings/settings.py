@@ -59,8 +59,14 @@ LONGEST_KEPT_S = 100 * 365 * 86_400
 _OTHER_FILES = 64  # two for Redis, at most 32 for OpenSearch, the process's own
 
 
-def _consumer_name() -> str:
+def make_up_consumer() -> str:
+    """Return a name for this process that no other one has."""
     return f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(4)}"
+
+
+def is_made_up(consumer: str) -> bool:
+    """Tell whether this process made up a name, rather than having been given it."""
+    return consumer.startswith(f"{socket.gethostname()}-{os.getpid()}-")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -171,7 +177,7 @@ class Settings:
         "alert-processor", NAME, "The consumer group; processes in one group share the work.", section="Consumer group"
     )
     consumer: str = field(
-        default_factory=_consumer_name,
+        default_factory=make_up_consumer,
         metadata=about(NAME, "The name of this process in the group; it must be unique.", "host-pid-random"),
     )
     start_from: Literal["refuse", "0", "now"] = setting(

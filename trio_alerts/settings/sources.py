@@ -51,8 +51,7 @@ def load_settings(
         SettingsError: With everything that is wrong, one problem a line, without any secret.
     """
     problems: list[str] = []
-    if config is None and environ.get(f"{ENV_PREFIX}CONFIG"):
-        config = Path(environ[f"{ENV_PREFIX}CONFIG"])
+    config = settings_file(config, environ)
     document = _read_toml(config, problems) if config else {}
     channels, routes = document.pop("channels", []), document.pop("routes", [])
 
@@ -70,6 +69,12 @@ def load_settings(
     if problems:
         raise SettingsError("\n".join(problems))
     return settings
+
+
+def settings_file(config: Path | None, environ: Mapping[str, str]) -> Path | None:
+    """Return the TOML file: the one that was given, or else the one that the environment names, if any."""
+    named = environ.get(f"{ENV_PREFIX}CONFIG")
+    return Path(named) if config is None and named else config
 
 
 @dataclass(frozen=True)

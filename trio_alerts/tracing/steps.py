@@ -1,7 +1,7 @@
 """The steps of an alert as spans: what a pipeline calls, wrapped when tracing is on."""
 
 import datetime as dt
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
 from time import time_ns
@@ -48,7 +48,11 @@ class Tracing:
         pipeline.store_before_send = _TracedStore("persist", pipeline.store, pipeline.store_outage, stopping)
         pipeline.store_after_send = _TracedStore("update", pipeline.store, pipeline.store_outage)
         pipeline.patient_stream = _TracedStream(pipeline.stream, pipeline.stream_outage)
-        pipeline.channels = {name: _TracedChannel(name, channel) for name, channel in pipeline.channels.items()}
+        pipeline.channels = self.channels(pipeline.channels)
+
+    def channels(self, channels: Mapping[str, Channel]) -> dict[str, Channel]:
+        """Return channels, each attempt through which is a span."""
+        return {name: _TracedChannel(name, channel) for name, channel in channels.items()}
 
     def _traced(self, carry: Carry) -> Carry:
         async def carry_in_span(work: Entry | Claim, pipeline: Pipeline) -> None:

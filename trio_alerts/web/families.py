@@ -67,10 +67,14 @@ CANARY = Family(
     "How long ago the last canary was written that came through.",
     True,
 )
+RELOADS = Family("reloads_total", "counter", ("outcome",), "Reloads of the settings: taken up, or refused.")
+LAST_RELOAD = Family(
+    "last_reload_ok", "gauge", (), "0 while the old settings are in use because the last reload was refused, else 1."
+)
 BUILD = Family("build_info", "gauge", ("version",), "Always 1.")
 
 FAMILIES = (
     *(ATTEMPTS, DURATIONS, LATENCIES, ALERTS, IN_DOUBT, QUARANTINED, DEAD_LETTERS, WAITING, BREAKERS),
     *(FAILING, LAG, PENDING, OLDEST, RECORDS, OVERDUE, LOST, PRUNED, OUTAGE, IN_FLIGHT, WORKERS, HANGING),
-    *(STARTED, BATCHES, CANARY, BUILD),
+    *(STARTED, BATCHES, CANARY, RELOADS, LAST_RELOAD, BUILD),
 )

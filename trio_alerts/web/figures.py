@@ -44,12 +44,16 @@ class StoreFigures:
 
 
 class Figures:
-    """The figures of the deployment."""
+    """The figures of the deployment.
 
-    def __init__(self, backends: Backends, settings: Settings) -> None:
+    Args:
+        backends: Are asked.
+        settings: Says what is configured now.
+    """
+
+    def __init__(self, backends: Backends, settings: Callable[[], Settings]) -> None:
         self._backends = backends
-        self._streams = settings.stream_names
-        self._channels = [name for channel in settings.channels for name in channel.names]
+        self._settings = settings
         self._asked, self._answered = trio.Event(), trio.Event()
         self._answered_at_s = -math.inf
         self._redis: tuple[float, RedisFigures] | None = None
@@ -86,8 +90,10 @@ class Figures:
         view = self._backends.redis
         if view is None:
             return
-        standings = [await view.ledger.standing(stream) for stream in self._streams]
-        queued = {name: head.waiting for name, head in (await view.hints.heads(self._channels)).items()}
+        settings = self._settings()
+        standings = [await view.ledger.standing(stream) for stream in settings.stream_names]
+        channels = [name for channel in settings.channels for name in channel.names]
+        queued = {name: head.waiting for name, head in (await view.hints.heads(channels)).items()}
         figures = RedisFigures(standings, queued, await view.ledger.time())
         self._redis = (trio.current_time(), figures)
 

@@ -16,7 +16,7 @@ class Health:
     Args:
         layout: Which cell means what.
         processes: The cells of each process, by what it is called.
-        settings: Have the bounds.
+        settings: Have the bounds, which no reload changes.
     """
 
     def __init__(self, layout: Layout, processes: Mapping[str, Cells], settings: Settings) -> None:
@@ -26,13 +26,17 @@ class Health:
         # Claimed, persisted, sent, updated, noted, acknowledged; a write whose answer is lost is read again.
         attempt_s = settings.connect_timeout_s + settings.send_timeout_s
         self.hold_bound_s = 2 * attempt_s + 6 * store_s + 4 * redis_s + SLACK_S
-        self._layout = layout
-        self._processes = processes
+        self.layout = layout
+        self.processes = processes
+
+    def all_read(self) -> bool:
+        """Tell whether every process is there and has begun to read."""
+        return all(cells[self.layout.reading] for cells in self.processes.values())
 
     def problems(self, now_ms: int) -> Iterator[tuple[str, str]]:
         """Yield which process hangs, and with what."""
-        layout = self._layout
-        for name, cells in self._processes.items():
+        layout = self.layout
+        for name, cells in self.processes.items():
             silent_s = (now_ms - cells[layout.beat]) / 1000
             if not cells[layout.beat]:
                 continue  # it has ended, and its parent starts another
@@ -48,7 +52,7 @@ class Health:
 
     def signs(self) -> Iterator[str]:
         """Yield what holds alerts up, as the processes see it."""
-        layout, running = self._layout, [cells for cells in self._processes.values() if cells[self._layout.beat]]
+        layout, running = self.layout, [cells for cells in self.processes.values() if cells[self.layout.beat]]
         for place, name in enumerate(_BACKENDS):
             if any(cells[layout.outages + place] for cells in running):
                 yield f"workers wait for {name}"

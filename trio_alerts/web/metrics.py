@@ -12,8 +12,9 @@ from trio_alerts import __version__
 from trio_alerts.delivery import StoredState
 from trio_alerts.event import SEVERITIES
 from trio_alerts.meter import layout as cells
-from trio_alerts.meter.cells import Cells, now_ms
-from trio_alerts.meter.layout import Layout, width
+from trio_alerts.meter.cells import now_ms
+from trio_alerts.meter.layout import width
+from trio_alerts.reloads import Reloads
 from trio_alerts.web import families
 from trio_alerts.web.families import Family
 from trio_alerts.web.figures import RedisFigures, StoreFigures
@@ -26,13 +27,12 @@ class MetricsPage:
     """Renders the page.
 
     Args:
-        layout: Which cell means what.
-        processes: The cells of each process, by what it is called.
-        health: Knows which of them hangs.
+        health: Knows each process, and which of them hangs.
+        reloads: What became of reloads.
     """
 
-    def __init__(self, layout: Layout, processes: Mapping[str, Cells], health: Health) -> None:
-        self._collector = _Collector(layout, processes, health)
+    def __init__(self, health: Health, reloads: Reloads) -> None:
+        self._collector = _Collector(health, reloads)
         self._registry = CollectorRegistry(auto_describe=False)
         self._registry.register(self._collector)
 
@@ -58,13 +58,14 @@ class MetricsPage:
 
 
 class _Collector(Collector):
-    def __init__(self, layout: Layout, processes: Mapping[str, Cells], health: Health) -> None:
+    def __init__(self, health: Health, reloads: Reloads) -> None:
         self.redis: RedisFigures | None = None
         self.store: StoreFigures | None = None
         self.canary_ages: Mapping[str, float] = {}
-        self._layout = layout
-        self._processes = processes
+        self._layout = health.layout
+        self._processes = health.processes
         self._health = health
+        self._reloads = reloads
 
     def describe(self) -> Iterator[Metric]:
         """Say nothing: to be registered asks nobody."""
@@ -81,6 +82,8 @@ class _Collector(Collector):
             yield from _of_both(self.redis, self.store, self._layout.channels)
         if self.canary_ages:
             yield _gauge(families.CANARY, {(stream,): age_s for stream, age_s in self.canary_ages.items()})
+        yield _counter(families.RELOADS, {(outcome,): count for outcome, count in self._reloads.counts.items()})
+        yield _gauge(families.LAST_RELOAD, {(): int(self._reloads.last_was_ok)})
         yield _gauge(families.BUILD, {(__version__,): 1})
 
     def _counted(self) -> Iterator[Metric]:

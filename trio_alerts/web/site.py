@@ -1,7 +1,6 @@
 """What `run` serves at `http_bind`: `/healthz`, `/readyz` and `/metrics`, for all processes of this machine."""
 
 import math
-from collections.abc import Mapping
 
 import trio
 from loguru import logger
@@ -10,10 +9,9 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
-from trio_alerts.meter.cells import Cells, now_ms
-from trio_alerts.meter.layout import Layout
+from trio_alerts.meter.cells import now_ms
+from trio_alerts.reloads import Reloads
 from trio_alerts.settings.hosts import BindAddress
-from trio_alerts.settings.settings import Settings
 from trio_alerts.web.backends import Backends, StoreOpener
 from trio_alerts.web.canary import CanaryWatch
 from trio_alerts.web.figures import Figures
@@ -29,25 +27,22 @@ class Site:
 
     Args:
         address: Where to listen.
-        settings: Of this process and of its children.
-        processes: The cells of each process that works, by what it is called.
+        reloads: Have the settings of this process and of its children, as they are now.
+        health: Knows each process that works.
         open_store: Opens the store.
 
     Raises:
         SettingsError: It cannot listen there.
     """
 
-    def __init__(
-        self, address: BindAddress, settings: Settings, processes: Mapping[str, Cells], open_store: StoreOpener
-    ) -> None:
-        layout = Layout.of(settings)
+    def __init__(self, address: BindAddress, reloads: Reloads, health: Health, open_store: StoreOpener) -> None:
         self._listener = bind(address, "http_bind")
         self._address = address
-        self._backends = Backends(settings, open_store)
-        self._figures = Figures(self._backends, settings)
-        self._health = Health(layout, processes, settings)
-        self._canary = CanaryWatch(settings, self._backends, self._health)
-        self._metrics = MetricsPage(layout, processes, self._health)
+        self._backends = Backends(reloads.settings, open_store)
+        self._figures = Figures(self._backends, lambda: reloads.settings)
+        self._health = health
+        self._canary = CanaryWatch(reloads.settings, self._backends, health)
+        self._metrics = MetricsPage(health, reloads)
         self._page, self._accepted, self._rendered_at_s = (b"", ""), "", -math.inf
 
     async def serve(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:

@@ -262,6 +262,22 @@ async def test_a_second_signal_stops_now(first: signal.Signals) -> None:
             signal.raise_signal(signal.SIGINT)
 
 
+@pytest.mark.usefixtures("hang_up_means_something")
+async def test_a_hangup_asks_for_a_reload_where_there_is_something_to_read() -> None:
+    """However often, it is no first signal, and not the second one either; who stops has nothing to read any more."""
+    asked: list[str] = []
+    pipeline = World().pipeline()
+    async with trio.open_nursery() as nursery:
+        await nursery.start(watch_signals, pipeline.stop, lambda: asked.append("reload"))
+        for number in (signal.SIGHUP, signal.SIGHUP, signal.SIGTERM):
+            signal.raise_signal(number)
+            await trio.sleep(0.1)
+        signal.raise_signal(signal.SIGHUP)
+        await trio.sleep(0.1)
+        assert (["reload"] * 2, True) == (asked, pipeline.stopping.is_set())
+        nursery.cancel_scope.cancel()
+
+
 async def test_a_crash_in_a_worker_stops_the_process_and_leaves_its_entry_pending(autojump_clock: MockClock) -> None:
     """The others finish; the unexpected exception comes out of the service."""
     world = World(latency_s=5.0)

@@ -49,7 +49,7 @@ def store() -> CountedStore:
 def figures(store: CountedStore, nursery: trio.Nursery) -> Figures:
     backends = Backends(Settings(), cast("Any", None))
     backends.store = store
-    figures = Figures(backends, Settings())
+    figures = Figures(backends, Settings)
     nursery.start_soon(figures.keep_asking)
     return figures
 

@@ -11,6 +11,7 @@ from trio_alerts.meter.layout import Layout
 from trio_alerts.meter.meter import Meter
 from trio_alerts.outcome import Accepted
 from trio_alerts.ports.store import Counts
+from trio_alerts.reloads import Reloads
 from trio_alerts.settings.settings import Settings
 from trio_alerts.web.families import FAMILIES
 from trio_alerts.web.figures import RedisFigures, StoreFigures
@@ -32,7 +33,7 @@ STORE = StoreFigures(
 def metrics(*cells: Cells) -> MetricsPage:
     """Return the page of so many processes, called `process 1` and so on."""
     processes = {f"process {number}": one for number, one in enumerate(cells, start=1)}
-    return MetricsPage(LAYOUT, processes, Health(LAYOUT, processes, Settings()))
+    return MetricsPage(Health(LAYOUT, processes, Settings()), Reloads(Settings, Settings()))
 
 
 def page(*meters: Meter, redis: RedisFigures | None = REDIS, store: StoreFigures | None = STORE) -> dict[str, float]:
