@@ -1,10 +1,11 @@
 """Opens the store that the settings name, for a process that runs or for a command."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 
 from trio_alerts.backends.sqlite.store import open_sqlite_store
 from trio_alerts.errors import StartError, Unavailable
+from trio_alerts.ports.migration import Migration
 from trio_alerts.ports.store import AlertStore
 from trio_alerts.settings.addresses import SqliteAddress
 from trio_alerts.settings.settings import Settings
@@ -46,5 +47,31 @@ async def open_records(settings: Settings, *, guarded: bool = True) -> AsyncIter
             if guarded:
                 await store.guard()
             yield store
+    except Unavailable as error:
+        raise StartError(str(error)) from error
+
+
+@asynccontextmanager
+async def open_migration(
+    settings: Settings, reach: Callable[[str], Awaitable[None]]
+) -> AsyncIterator[Migration | None]:
+    """Open what migrates the store; None: it is an SQLite file, which the first `run` of a version migrates.
+
+    Args:
+        settings: Name the store.
+        reach: Called with the name of each point at which a test may kill the process.
+
+    Raises:
+        StartError: It cannot be reached or refuses us, also later.
+    """
+    address = settings.store_url
+    if isinstance(address, SqliteAddress):
+        yield None
+        return
+    from trio_alerts.backends.opensearch.migration import open_opensearch_migration  # noqa: PLC0415, as above
+
+    try:
+        async with open_opensearch_migration(address, settings, reach) as migration:
+            yield migration
     except Unavailable as error:
         raise StartError(str(error)) from error

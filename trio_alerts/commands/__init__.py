@@ -20,6 +20,7 @@ COMMANDS = {
     "dead": ("dead", "Inspect dead letters; replay or drop them."),
     "console": ("console", "Serve the operators' pages and their API: find, send again, resolve, silence."),
     "stats": ("stats", "Show how things stand: what waits, what failed, what was lost."),
+    "migrate": ("migrate", "Move all records to a new index, with every process running."),
     "adopt": ("adopt", "Take over a store that belongs to another deployment."),
     "schema": ("schema", "Print JSON Schema, for producers and editors."),
     "completion": ("completion", "Complete commands and options in your shell."),

@@ -27,6 +27,14 @@ POINTS = (
     "before_fallback",
     "before_prune",
     "after_prune",
+    "migrate_named",
+    "migrate_created",
+    "migrate_page",
+    "migrate_blocked",
+    "migrate_caught_up",
+    "migrate_verified",
+    "migrate_swapped",
+    "migrate_removed",
 )
 ACTIONS = ("kill", "raise", "hang")
 

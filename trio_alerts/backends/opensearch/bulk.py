@@ -47,6 +47,11 @@ class ItemError(Struct):
     reason: str | None = None
     caused_by: Cause | None = None
 
+    @property
+    def says(self) -> str:
+        """Type and reason for a human, without what OpenSearch quotes of a document."""
+        return one_line(f"{self.type[:100]}: {without_values(self.reason or '')}")
+
 
 class BulkItem(Struct, frozen=True, kw_only=True):
     """What became of one action of a bulk request; only this decides about it, never the request's own status."""
@@ -57,6 +62,27 @@ class BulkItem(Struct, frozen=True, kw_only=True):
     seq_no: SeqNo | None = msgspec.field(name="_seq_no", default=None)
     primary_term: Term | None = msgspec.field(name="_primary_term", default=None)
     error: ItemError | None = None
+
+    @property
+    def is_conflict(self) -> bool:
+        """Whether its condition did not hold."""
+        return (
+            self.status == HTTPStatus.CONFLICT
+            and self.error is not None
+            and self.error.type == "version_conflict_engine_exception"
+        )
+
+    @property
+    def is_refused(self) -> bool:
+        """Whether the document is refused for its content, which waiting does not change."""
+        if self.status != HTTPStatus.BAD_REQUEST or self.error is None:
+            return False
+        kind, cause = self.error.type, self.error.caused_by
+        return kind == "mapper_parsing_exception" or (
+            kind == "illegal_argument_exception"
+            and cause is not None
+            and cause.type == "max_bytes_length_exceeded_exception"
+        )
 
 
 class BulkSlot(Struct, forbid_unknown_fields=True):
@@ -193,16 +219,11 @@ def result_of(write: BulkWrite, item: BulkItem, target: Target) -> WriteResult:
         if item.status == DONE[write.action] and item.seq_no is not None and item.primary_term is not None:
             return Stored(write.record, (item.seq_no, item.primary_term))
         return Unavailable(f"OpenSearch does not say what became of record {write.record.id!r}: {item.status}")
-    kind, cause = item.error.type, item.error.caused_by
-    says = one_line(f"{kind[:100]}: {without_values(item.error.reason or '')}")
-    if item.status == HTTPStatus.CONFLICT and kind == "version_conflict_engine_exception":
+    if item.is_conflict:
         return Conflict()
-    if item.status == HTTPStatus.BAD_REQUEST and (
-        kind == "mapper_parsing_exception"
-        or (kind == "illegal_argument_exception" and cause and cause.type == "max_bytes_length_exceeded_exception")
-    ):
-        return RefusedContent(f"OpenSearch refuses record {write.record.id!r}: {says}")
-    return Unavailable(f"OpenSearch accepts no writes through {target.alias}: {item.status} {says}")
+    if item.is_refused:
+        return RefusedContent(f"OpenSearch refuses record {write.record.id!r}: {item.error.says}")
+    return Unavailable(f"OpenSearch accepts no writes through {target.alias}: {item.status} {item.error.says}")
 
 
 class _TooLargeError(Unavailable):

@@ -220,9 +220,12 @@ def _in_blocks(index: LiveIndex) -> Iterator[Difference]:
     for block in _BLOCKS:
         name = f"index.blocks.{block}"
         if as_text(index.settings.get(name, False)) == "true":
-            command = as_request("PUT", f"/{index.name}/_settings", {name: None})
-            yield Difference(name, "", "true", "false", "requests are refused", Remedy.WAIT, command)
-    if as_text(index.settings.get("index.verified_before_close", False)) == "true":
+            why, command = "requests are refused", as_request("PUT", f"/{index.name}/_settings", {name: None})
+            if block == "write" and (target := index.migration.get("to")):
+                # Whoever let writes through by hand would lose what the migration has copied already.
+                why, command = f"{target} is taking over", "`migrate --status` says how far it is"
+            yield Difference(name, "", "true", "false", why, Remedy.WAIT, command)
+    if index.is_closed:
         command = f"POST /{index.name}/_open"
         yield Difference(index.name, "", "closed", "open", "requests are refused", Remedy.WAIT, command)
 

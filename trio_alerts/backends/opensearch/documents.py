@@ -42,22 +42,28 @@ class Target:
         An ID is unique in one index, not behind an alias: what another index says of a record means nothing.
 
         Raises:
-            Unavailable: It is about another one.
+            AliasMoved: It is about another one.
         """
         if self.index and answered != self.index and not (also_alias and answered == self.alias):
-            raise Unavailable(f"alias {self.alias} points to {one_line(answered)} now, no longer to {self.index}")
+            raise AliasMoved(f"alias {self.alias} points to {one_line(answered)} now, no longer to {self.index}")
+
+
+class AliasMoved(Unavailable):
+    """The alias leads to another index than the one that was looked at: by a migration, or by mistake."""
 
 
 class Document(Struct, frozen=True, kw_only=True):
     """A document as it is kept, with what a conditional update of it needs, and its place in a sorted search.
 
-    `raw` is its JSON as it was written, every digit of every number kept; empty if it was not asked for.
+    `raw` is its JSON as it was written, every digit of every number kept; empty if it was not asked for. `version` is 0
+    if it was not asked for.
     """
 
     id: str = msgspec.field(name="_id")
     index: Name = msgspec.field(name="_index")
     seq_no: SeqNo = msgspec.field(name="_seq_no")
     primary_term: Term = msgspec.field(name="_primary_term")
+    version: int = msgspec.field(name="_version", default=0)
     raw: Raw = msgspec.field(name="_source", default=Raw())
     sort: tuple[Any, ...] = ()
 
@@ -161,8 +167,20 @@ async def search_documents(
     size: int,
     sort: Sequence[Mapping[str, Any]] = (),
     source: Sequence[str] = ("*",),
+    shard: int | None = None,
+    versions: bool = False,
 ) -> list[Document]:
     """Return one page of the documents that match, as of the last refresh; never a page with shards missing.
+
+    Args:
+        client: The connection.
+        target: Where.
+        query: Which.
+        size: The longest page.
+        sort: Their order.
+        source: The fields to return.
+        shard: The only shard to look into.
+        versions: Say what the documents' `version` is.
 
     Raises:
         Unavailable: There is no answer to trust; also if the index is gone, closed or another one.
@@ -172,7 +190,11 @@ async def search_documents(
         request["sort"] = list(sort)
     if "*" not in source:
         request["_source"] = list(source)
-    answer = await _search(client, target.alias, request)
+    if versions:
+        request["version"] = True
+    answer = await _search(
+        client, target.alias, request, **({} if shard is None else {"preference": f"_shards:{shard}"})
+    )
     found = answer.read(SearchAnswer).hits.hits
     if len(found) > size:
         raise answer.foreign(f"{len(found)} documents, more than the {size} requested")
@@ -193,10 +215,10 @@ async def aggregate(client: AsyncOpenSearch, target: Target, aggregations: Mappi
     return answer.read(AggregationAnswer[kind]).aggregations  # type: ignore[valid-type]
 
 
-async def _search(client: AsyncOpenSearch, alias: str, request: Mapping[str, Any]) -> Answer:
+async def _search(client: AsyncOpenSearch, alias: str, request: Mapping[str, Any], **options: str) -> Answer:
     try:
         # Without `allow_partial_search_results=false` a page that lacks a whole shard says 200 and "failed: 0".
-        answer: Answer = await client.search(index=alias, body=request, allow_partial_search_results=False)
+        answer: Answer = await client.search(index=alias, body=request, allow_partial_search_results=False, **options)
     except TransportError as error:
         raise Unavailable(f"OpenSearch cannot search through {alias}: {error_type(error)}") from None
     return answer

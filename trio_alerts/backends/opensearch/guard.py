@@ -85,13 +85,14 @@ class SchemaGuard:
             names = ", ".join(lacking)
             raise SchemaError(f"Index {look.indices[0].name} lacks fields; `run` adds them when it starts: {names}")
         index = look.indices[0]
-        if not self.index:
-            self._remember(index)
-        elif (index.name, index.uuid) != (self.index, self._uuid):
-            raise SchemaError(
-                f"Alias {alias} pointed to index {self.index} ({self._uuid}) when this process started, and points to "
-                f"{index.name} ({index.uuid}) now. Restart: what was read from one says nothing about the other."
-            )
+        if self.index and index.uuid != self._uuid:
+            if not index.succeeds(self._uuid):
+                raise SchemaError(
+                    f"Alias {alias} pointed to index {self.index} ({self._uuid}) before, and points to {index.name} "
+                    f"({index.uuid}) now. Restart: what was read from one says nothing about the other."
+                )
+            logger.info("all records were migrated: {alias} is index {index} now", alias=alias, index=index.name)
+        self._remember(index)
 
     async def deployment(self) -> str | None:
         """Return the identity of the deployment that the index belongs to; see `AlertStore.deployment`.

@@ -1,11 +1,12 @@
 """What is asked of OpenSearch about indices and their templates."""
 
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
+from functools import partial
 from http import HTTPStatus
-from typing import Any
+from typing import Annotated, Any
 
 import msgspec
-from msgspec import Struct
+from msgspec import Meta, Struct
 from opensearchpy import AsyncOpenSearch, TransportError
 
 from trio_alerts.backends.opensearch import templates
@@ -128,16 +129,116 @@ class Indices:
         Raises:
             Unavailable: It is not done, or may be or not.
         """
+        await self._change(self._client.indices.put_mapping, f"to add to index {index}", index=index, body=body)
+
+    async def change_aliases(self, *actions: Mapping[str, Any]) -> bool:
+        """Change aliases in one step; False: nothing was done, since one that must exist does not.
+
+        Raises:
+            Unavailable: It is not done, or may be or not.
+        """
+        body = {"actions": actions}
         try:
-            answer: Answer = await self._client.indices.put_mapping(
-                index=index,
-                body=body,
-                request_timeout=self._timeout_s,
-                timeout=server_timeout(self._timeout_s),
+            await self._change(self._client.indices.update_aliases, "to change aliases", body=body)
+        except Refused as fault:
+            if fault.kind in ("aliases_not_found_exception", "index_not_found_exception"):
+                return False
+            raise
+        return True
+
+    async def block_writes(self, index: str) -> None:
+        """Let an index take no writes; those that were under way are done.
+
+        Raises:
+            Unavailable: It is not done, or may be or not.
+        """
+        add = partial(self._client.indices.add_block, block="write")
+        answer = await self._change(add, f"to block writes to {index}", index=index)
+        said = answer.read(_BlockAnswer)
+        if said.indices and not said.shards_acknowledged:  # of an index that is blocked already it names none
+            raise Unavailable(f"OpenSearch has not stopped all writes to {index}")
+
+    async def unblock_writes(self, index: str) -> None:
+        """Let an index take writes again.
+
+        Raises:
+            Unavailable: It is not done, or may be or not.
+        """
+        body = {"index.blocks.write": None}
+        await self._change(self._client.indices.put_settings, f"to let writes to {index}", index=index, body=body)
+
+    async def reopen(self, index: str) -> None:
+        """Close an index and open it, by which its primary terms rise.
+
+        Raises:
+            Unavailable: It is not done, or may be or not: call it again.
+        """
+        await self._change(self._client.indices.close, f"to close {index}", index=index)
+        await self.open(index)
+
+    async def open(self, index: str) -> None:
+        """Open an index that is closed.
+
+        Raises:
+            Unavailable: It is not done, or may be or not.
+        """
+        await self._change(self._client.indices.open, f"to open {index}", index=index)
+
+    async def count(self, index: str) -> int:
+        """Count the documents of an index, as of its last refresh.
+
+        Raises:
+            Unavailable: There is no answer to trust.
+        """
+        try:
+            answer: Answer = await self._client.count(index=index)
+        except TransportError as fault:
+            raise Unavailable(f"OpenSearch cannot count {index}: {error_text(fault)}") from None
+        counted = answer.read(_CountAnswer)
+        if not counted.shards.complete:
+            raise Unavailable(f"OpenSearch cannot count {index}: a shard is missing")
+        return counted.count
+
+    async def checkpoints(self, index: str, shards: int) -> dict[int, int]:
+        """Return up to which `_seq_no` each shard of an index has every write; -1: it has none.
+
+        Raises:
+            Unavailable: There is no answer to trust; also if a primary shard is missing.
+        """
+        try:
+            answer: Answer = await self._client.indices.stats(index=index, metric="docs", level="shards")
+        except TransportError as fault:
+            raise Unavailable(f"OpenSearch does not describe the shards of {index}: {error_text(fault)}") from None
+        described = answer.read(_StatsAnswer).indices.get(index)
+        if described is None:
+            raise answer.foreign("not the shards of that index")
+        primaries = {
+            int(number): copy.seq_no.global_checkpoint
+            for number, copies in described.shards.items()
+            for copy in copies
+            if copy.routing.primary
+        }
+        if set(primaries) != set(range(shards)):
+            raise Unavailable(f"a primary shard of {index} is missing")
+        return primaries
+
+    async def _change(self, request: Callable[..., Awaitable[Answer]], what: str, **arguments: Any) -> Answer:
+        try:
+            answer = await request(
+                request_timeout=self._timeout_s, timeout=server_timeout(self._timeout_s), **arguments
             )
         except TransportError as fault:
-            raise Unavailable(f"OpenSearch refuses to add to index {index}: {error_text(fault)}") from None
+            raise Refused(f"OpenSearch refuses {what}: {error_text(fault)}", error_type(fault)) from None
         _check_done(answer)
+        return answer
+
+
+class Refused(Unavailable):
+    """OpenSearch does not change an index; `kind` is its own name for the reason."""
+
+    def __init__(self, message: str, kind: str) -> None:
+        super().__init__(message)
+        self.kind = kind
 
 
 class _CountAnswer(Struct):
@@ -151,6 +252,36 @@ class _Acknowledged(Struct):
     """The answer to a change of an index or of its mapping."""
 
     acknowledged: bool
+
+
+class _BlockAnswer(Struct):
+    """The answer to `PUT /<index>/_block/write`."""
+
+    shards_acknowledged: bool
+    indices: list[dict[str, Any]]
+
+
+class _Routing(Struct):
+    primary: bool
+
+
+class _SeqNos(Struct):
+    global_checkpoint: Annotated[int, Meta(ge=-1)]
+
+
+class _ShardCopy(Struct):
+    routing: _Routing
+    seq_no: _SeqNos
+
+
+class _ShardStats(Struct):
+    shards: dict[str, list[_ShardCopy]]
+
+
+class _StatsAnswer(Struct):
+    """The answer to `GET /<index>/_stats/docs?level=shards`."""
+
+    indices: dict[str, _ShardStats]
 
 
 def _check_done(answer: Answer) -> None:

@@ -75,6 +75,36 @@ class LiveIndex:
         return meta
 
     @property
+    def migration(self) -> Mapping[str, Any]:
+        """What its `_meta` says of migrations.
+
+        `to`: the index that is made from it. Of an index that was made from another one: `from`, `ancestors` (the UUIDs
+        of all that it comes from), `copied` (up to which `_seq_no` of each shard it was), and `whole`, once it was
+        found to hold what that one held, which took no writes any more.
+        """
+        notes = self.meta.get("migration")
+        return notes if isinstance(notes, dict) else {}
+
+    @property
+    def shards(self) -> int:
+        """How many primary shards it has."""
+        return int(self.settings.get("index.number_of_shards", 1))
+
+    @property
+    def is_closed(self) -> bool:
+        """Whether it is closed."""
+        return str(self.settings.get("index.verified_before_close", False)).lower() == "true"
+
+    @property
+    def takes_no_writes(self) -> bool:
+        """Whether writes to it are blocked."""
+        return str(self.settings.get("index.blocks.write", False)).lower() == "true"
+
+    def succeeds(self, uuid: str) -> bool:
+        """Whether all records of the index of that UUID were migrated to this one."""
+        return bool(self.migration.get("whole")) and uuid in self.migration.get("ancestors", ())
+
+    @property
     def fields(self) -> Mapping[str, Any]:
         """The fields of its mapping."""
         fields: Mapping[str, Any] = self.mappings.get("properties", {})

@@ -21,6 +21,7 @@ from trio_alerts.backends.opensearch import queries
 from trio_alerts.backends.opensearch.bulk import BulkWrite, WriteResult, is_possible_id, remove, write_all, write_of
 from trio_alerts.backends.opensearch.client import open_opensearch
 from trio_alerts.backends.opensearch.documents import (
+    AliasMoved,
     Document,
     Target,
     aggregate,
@@ -230,14 +231,32 @@ class OpenSearchStore:
 
     async def _flush(self, writes: Sequence[BulkWrite]) -> list[WriteResult]:
         deadline_s = trio.current_time() + self._timeout_s
-        return await write_all(self._client, self._target, writes, deadline_s=deadline_s)
+        results = await write_all(self._client, self._target, writes, deadline_s=deadline_s)
+        if AliasMoved in map(type, results) and await self._has_followed():
+            # No version that was read before means anything in the new index. What was created just now is met again,
+            # and its creator's token in it.
+            return await write_all(self._client, self._target, writes, deadline_s=deadline_s)
+        return results
 
     async def _read(self, ask: Callable[[], Awaitable[T]]) -> T:
         try:
             return await ask()
+        except AliasMoved:
+            if await self._has_followed():
+                return await ask()
+            raise
         except Unavailable:
             self._suspect()
             raise
+
+    async def _has_followed(self) -> bool:
+        """Look where the alias leads to; False: to an index that says nothing about our records, or nobody knows."""
+        try:
+            await self._guard.compare()
+        except (SchemaError, Unavailable):
+            self._suspect()
+            return False
+        return True
 
     def _suspect(self) -> None:
         if self._guard.index:  # who has not looked yet will do so, and say it better

@@ -1,0 +1,170 @@
+"""`migrate` on real servers: while alerts come, killed at each of its steps, and undone."""
+
+import json
+import os
+import signal
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from threading import Event, Thread
+from typing import Any
+
+import pytest
+
+from tests.contracts.store import delivered, record
+from tests.real.conftest import MakeSite
+from tests.support.program import Site, stop, wait_until
+from tests.support.receiver import Script, Step
+from tests.support.servers import OpenSearch, ReceiverServer
+from trio_alerts.backends.opensearch.bulk import write_of
+
+RECORDS = int(os.environ.get("MIGRATE_RECORDS", "2000"))  # that are there before
+PER_S = float(os.environ.get("MIGRATE_PER_S", "20"))
+STEPS = ("named", "created", "page", "blocked", "caught_up", "verified", "swapped")
+SERVERS = ("valkey+opensearch3", "redis7+opensearch2")
+
+
+def ask(server: OpenSearch, method: str, path: str, body: object = None) -> Any:
+    status, answered = server.request(method, path, body)
+    assert status in (200, 201), answered
+    return answered
+
+
+def fill(server: OpenSearch, alias: str, count: int) -> None:
+    """Write records that were settled long ago."""
+    ids = settled_ids(count)
+    for first in range(0, count, 5000):
+        writes = [write_of(delivered(record(record_id=one)), None) for one in ids[first : first + 5000]]
+        ask(server, "POST", f"/{alias}/_bulk", b"".join(write.lines for write in writes))
+
+
+def settled_ids(count: int) -> list[str]:
+    return [f"1767225600000-{number}" for number in range(count)]
+
+
+def documents(server: OpenSearch, index: str) -> dict[str, Any]:
+    """Return every document of an index by its ID."""
+    ask(server, "POST", f"/{index}/_refresh")
+    found: dict[str, Any] = {}
+    request: dict[str, Any] = {"size": 5000, "sort": [{"record_id": "asc"}]}
+    while hits := ask(server, "POST", f"/{index}/_search", request)["hits"]["hits"]:
+        found |= {hit["_id"]: hit["_source"] for hit in hits}
+        request["search_after"] = hits[-1]["sort"]
+    return found
+
+
+@contextmanager
+def traffic(site: Site, per_s: float = PER_S) -> Iterator[list[str]]:
+    """Let alerts come for as long as the block runs; the list is of their IDs."""
+    over, emitted = Event(), list[str]()
+
+    def emit() -> None:
+        began_s = time.monotonic()
+        while not over.is_set():
+            emitted.append(site.emit(alert_id=f"a-{len(emitted)}"))
+            time.sleep(max(0.0, began_s + len(emitted) / per_s - time.monotonic()))
+
+    thread = Thread(target=emit)
+    thread.start()
+    try:
+        yield emitted
+    finally:
+        over.set()
+        thread.join()
+
+
+def migrated(site: Site) -> dict[str, Any]:
+    called = site.call("migrate", "--json")
+    assert 0 == called.exit_code, called
+    done: dict[str, Any] = json.loads(called.out)
+    return done
+
+
+def until_delivered(site: Site, receiver: ReceiverServer, emitted: list[str]) -> None:
+    """Wait until the receiver has accepted all, and nothing is pending."""
+    wait_until(lambda: receiver.totals().accepted >= len(emitted) and site.pending() == 0, "all are accepted", site)
+
+
+@pytest.fixture(params=SERVERS)
+def site(request: pytest.FixtureRequest, make_site: MakeSite, receiver: ReceiverServer) -> Site:
+    receiver.set_scripts({"*": Script([Step(200), Step(503), Step(200, delay_s=0.2)], each="path")})
+    return make_site(Site, request.param, retry_schedule_s="0.5,0.5,1,1,1,1", lease_s="10", send_timeout_s="2")
+
+
+def test_nothing_is_lost_by_a_migration_that_is_killed_at_each_step(site: Site, receiver: ReceiverServer) -> None:
+    """Each call goes on where the last one died; processes go over to the new index, and none has to start again."""
+    server = site.opensearch
+    assert server is not None
+    old, new = f"{site.index}-000001", f"{site.index}-000002"
+    with site.running() as one, site.running() as two:
+        wait_until(lambda: site.log().count("reading ") == 2, "both read", site)
+        fill(server, site.index, RECORDS)
+        with traffic(site) as emitted:
+            for step in STEPS:
+                called = site.call("migrate", "--log-level", "error", fault=f"migrate_{step}:kill")
+                assert -signal.SIGKILL == called.exit_code, (step, called)
+                said = json.loads(site.call("migrate", "--status", "--json").out)
+                assert {"named": "create", "created": "copy", "page": "copy", "swapped": "done"}.get(
+                    step, "hand_over"
+                ) == said["step"], said
+            assert "Done: " in site.call("migrate", "--status").out
+            time.sleep(1)
+        until_delivered(site, receiver, emitted)
+        assert [0, 0] == [stop(one), stop(two)], site.log()
+
+    there = documents(server, site.index)
+    assert [new] == list(ask(server, "GET", f"/{site.index}"))
+    assert {*settled_ids(RECORDS), *emitted} == set(there)
+    assert {"delivered"} == {there[entry_id]["delivery"]["state"] for entry_id in emitted}
+    before = documents(server, old)
+    assert all(there[record_id] == before[record_id] for record_id in before.keys() - set(emitted))
+    assert site.log().count(f"all records were migrated: {site.index} is index {new} now") == 2, site.log()
+    sent = [request.webhook_id for request in receiver.ledger().requests if request.accepted]
+    marked = sum(there[entry_id]["delivery"].get("in_doubt", 0) for entry_id in emitted)
+    assert len(sent) - len(set(sent)) <= marked
+
+
+def test_writes_wait_for_a_moment(site: Site, receiver: ReceiverServer) -> None:
+    """Alerts that come in that moment are late by a few seconds, and by no more."""
+    receiver.set_scripts({})
+    server = site.opensearch
+    assert server is not None
+    with site.running() as process:
+        wait_until(lambda: "reading " in site.log(), "it reads", site)
+        fill(server, site.index, RECORDS)
+        with traffic(site) as emitted:
+            time.sleep(1)
+            done = migrated(site)
+            time.sleep(2)
+        until_delivered(site, receiver, emitted)
+        assert 0 == stop(process), site.log()
+    accepted_s = {request.webhook_id: request.at_s for request in receiver.ledger().requests}
+    late_s = max(accepted_s[entry_id] - int(entry_id.partition("-")[0]) / 1000 for entry_id in emitted)
+    print(f"\n{done['records']} records: blocked {done['waited_s']:.2f} s, the latest alert {late_s:.2f} s")
+    assert RECORDS <= done["records"]
+    assert done["waited_s"] < 5
+    assert late_s < 8 if "CI" in os.environ else late_s < 15
+
+
+def test_an_abort_leaves_all_as_it_was(site: Site, receiver: ReceiverServer) -> None:
+    """In the middle of the hand-over, when writes wait for a call that is dead: they go on."""
+    server = site.opensearch
+    assert server is not None
+    receiver.set_scripts({})
+    with site.running() as process:
+        wait_until(lambda: "reading " in site.log(), "it reads", site)
+        with traffic(site) as emitted:
+            assert -signal.SIGKILL == site.call("migrate", fault="migrate_verified:kill").exit_code
+            refused = site.call("list")
+            assert (4, True) == (refused.exit_code, "is taking over" in refused.err), refused
+            aborted = site.call("migrate", "--abort")
+            assert (0, f"Aborted: {site.index}-000002 is gone, and writes go on as before.\n") == (
+                aborted.exit_code,
+                aborted.out,
+            ), aborted
+            again = site.call("migrate", "--abort")
+            assert (0, "There is no migration to abort.\n") == (again.exit_code, again.out)
+        until_delivered(site, receiver, emitted)
+        assert 0 == stop(process), site.log()
+    assert [f"{site.index}-000001"] == list(ask(server, "GET", f"/{site.index}*"))
+    assert set(emitted) == set(documents(server, site.index))
