@@ -34,6 +34,7 @@ What = Literal[
     "trim",  # a producer trims what the group is done with
     "restore",  # the stream's server comes back with a copy of its data that is older than all that was trimmed
     "flush",  # the stream's server comes back without its data
+    "migrate",  # the store gets a new index: no writes for `lasts_s`, then every record has another version
     "neighbour",  # another deployment starts on our store, with a server or with a group (`how`) of its own
 ]
 Change = Literal["", "added", "removed", "renamed"]
@@ -161,7 +162,7 @@ def plan_of(seed: int) -> Plan:
         plan = _with_change(chance, plan)
     if chance.random() < 0.15:
         plan = _with_retention(chance, plan)
-    return plan
+    return _with_migrations(Random(f"{seed}/migrations"), plan)
 
 
 PRIMARIES, FALLBACK, RENAMED = ("webhook", "pager"), "mail", "renamed"
@@ -291,6 +292,15 @@ def _with_retention(chance: Random, plan: Plan) -> Plan:
     happening.append(Event(100.0, "trim"))
     events = tuple(sorted((*plan.events, *happening), key=lambda event: event.at_s))
     return replace(plan, keep_records_s=KEPT_S, events=events)
+
+
+def _with_migrations(chance: Random, plan: Plan) -> Plan:
+    """Give the store a new index now and then, while something is under way; by a chance of its own."""
+    if chance.random() > 0.15:
+        return plan
+    lasts_s = [round(chance.uniform(0.0, 4.0), 3) for _ in range(chance.randint(1, 3))]
+    happening = [Event(_moment(chance, 15.0), "migrate", lasts_s=one) for one in lasts_s]
+    return replace(plan, events=tuple(sorted((*plan.events, *happening), key=lambda event: event.at_s)))
 
 
 def _upgrade(chance: Random, at_s: float) -> list[Event]:

@@ -274,6 +274,8 @@ class Simulation:
             self._events.start_soon(self._lose_patience, event)
         elif event.what == "neighbour":
             self._events.start_soon(self._start_neighbour, event)
+        elif event.what == "migrate":
+            self._events.start_soon(self._migrate, event)
         elif event.what == "freeze":
             self.network.frozen_until_s = trio.current_time() + event.lasts_s
             self.promises.gates.hints_lost_at_s = self.network.frozen_until_s  # until then none could be written
@@ -302,6 +304,12 @@ class Simulation:
             case "hard_stop":
                 who.stop()
                 self._events.start_soon(self._later, event.lasts_s, who.stop_now)
+
+    async def _migrate(self, event: Event) -> None:
+        """To the processes it is an outage of writes; after it no version that they have read is of any use."""
+        blocked = Event(event.at_s, "weather", -1, event.lasts_s, "store", "read_only")
+        await self._for_a_while(self.network.weather, blocked)
+        self.store.begin_anew()
 
     async def _for_a_while(self, going_on: list[Event], event: Event) -> None:
         going_on.append(event)

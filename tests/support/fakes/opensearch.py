@@ -286,7 +286,7 @@ class FakeOpenSearch(httpx.AsyncBaseTransport):
     def _hit(
         self, index: FakeIndex, record_id: str, one: Kept, place: Sequence[Any], body: Mapping[str, Any]
     ) -> dict[str, Any]:
-        version = {"_seq_no": one.seq_no, "_primary_term": one.term, "_score": None}
+        version: dict[str, Any] = {"_seq_no": one.seq_no, "_primary_term": one.term, "_score": None}
         if place:
             version["sort"] = place
         if body.get("version"):

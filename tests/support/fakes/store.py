@@ -85,7 +85,7 @@ class FakeStore:
         self.wire: Wire | None = None
         self._searchable: dict[str, Stored] = {}
         self._planned: dict[str, list[Fault]] = {}
-        self._writes = 0
+        self._writes, self._term = 0, 1
 
     def __getitem__(self, record_id: str) -> Delivery:
         """Return what became of a record so far."""
@@ -98,9 +98,16 @@ class FakeStore:
     def put(self, record: Record) -> Stored:
         """Store a record at once, as if another process had written it."""
         self._writes += 1
-        stored = Stored(record, (self._writes, 1))
+        stored = Stored(record, (self._writes, self._term))
         self.records[record.id] = stored
         return stored
+
+    def begin_anew(self) -> None:
+        """Give every record another version, as a new index does: numbers begin anew, in a higher term."""
+        self._writes, self._term = 0, self._term + 1
+        for record_id, stored in self.records.items():
+            self._writes += 1
+            self.records[record_id] = Stored(stored.record, (self._writes, self._term))
 
     def refresh(self) -> None:
         """Make searches see everything up to now."""

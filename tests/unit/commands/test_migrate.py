@@ -14,6 +14,7 @@ from trio_alerts.ports.migration import Migrated, Progress
 from trio_alerts.settings.settings import Settings
 
 OLD, NEW = "alerts-000001", "alerts-000002"
+GOES_ON = "`migrate` goes on with it, `migrate --abort` undoes it."
 
 
 class FakeMigration:
@@ -110,15 +111,14 @@ def test_for_programs_it_is_one_object(made: FakeMigration) -> None:
     ("progress", "line"),
     [
         (None, "There was never a migration of alerts."),
-        (Progress("create", OLD, NEW), f"creating {NEW}. `migrate` goes on with it, `migrate --abort` undoes it."),
+        (Progress("create", OLD, NEW), f"creating {NEW}. {GOES_ON}"),
         (
             Progress("copy", OLD, NEW, 500, 1000),
-            f"copying to {NEW}: 500 of 1,000 records (50 %). `migrate` goes on with it, `migrate --abort` undoes it.",
+            f"copying to {NEW}: 500 of 1,000 records (50 %). {GOES_ON}",
         ),
         (
             Progress("hand_over", OLD, NEW, 1000, 1000, blocked=True),
-            f"handing over to {NEW}: 1,000 records copied; writes WAIT. `migrate` goes on with it, `migrate --abort` "
-            + "undoes it.",
+            f"handing over to {NEW}: 1,000 records copied; writes WAIT. {GOES_ON}",
         ),
         (
             Progress("done", OLD, NEW, 1000, 1000),

@@ -32,6 +32,10 @@ class DoorClosed(Unavailable):
     """The name by which copies are written is gone: the new index has taken over, or somebody removed it."""
 
 
+class TargetClosed(Unavailable):
+    """The target is closed: by us, or by another call that was killed before it opened it again."""
+
+
 @dataclass(frozen=True, slots=True)
 class Copier:
     """Copies from one index to another.
@@ -65,6 +69,7 @@ class Copier:
         Raises:
             SchemaError: The target refuses a document for its content.
             DoorClosed: It takes no copies any more.
+            TargetClosed: Somebody must open it.
             Unavailable: Some may be written, and others not.
         """
         kind = "external_gte" if again else "external"
@@ -138,9 +143,11 @@ class Copier:
         return answer
 
     def _check(self, answer: Answer, documents: Sequence[Document], items: Sequence[BulkItem | None]) -> None:
-        if [one.id for one in documents] != [item and item.id for item in items]:
-            raise answer.foreign("items for other actions")
-        for item in items:
+        if len(documents) != len(items):
+            raise answer.foreign(f"{len(items)} items for {len(documents)} actions")
+        for document, item in zip(documents, items, strict=True):
+            if item is None or item.id != document.id:
+                raise answer.foreign("an item for another action")
             self._check_item(item)
 
     def _check_item(self, item: BulkItem) -> None:
@@ -154,6 +161,8 @@ class Copier:
             )
         elif item.error.type == "index_not_found_exception":
             raise DoorClosed(f"{self.target.index} takes no copies any more")
+        elif item.error.type == "index_closed_exception":
+            raise TargetClosed(f"{self.target.index} is closed")
         elif not item.is_conflict:
             raise Unavailable(f"OpenSearch does not take copies: {item.status} {item.error.says}")
 

@@ -147,9 +147,10 @@ class OpenSearchMigration:
                 f"Somebody has blocked writes to {source.name} (index.blocks.write): let them through first."
             )
         report(Progress("create", source.name))
-        return await insist(partial(self._create, source))
+        return await insist(self._create)
 
-    async def _create(self, source: LiveIndex) -> tuple[LiveIndex, LiveIndex]:
+    async def _create(self) -> tuple[LiveIndex, LiveIndex]:
+        source = await self._source()
         if "to" not in source.migration:
             name = next_name(source.name, self._wanted)
             while await self._indices.describe(name):

@@ -12,7 +12,7 @@ import trio
 from opensearchpy import AsyncOpenSearch
 
 from trio_alerts.backends.opensearch.answers import AccessDenied
-from trio_alerts.backends.opensearch.copying import PAGE, Copier, DoorClosed, compare, low_terms
+from trio_alerts.backends.opensearch.copying import PAGE, Copier, DoorClosed, TargetClosed, compare, low_terms
 from trio_alerts.backends.opensearch.documents import Document, Target, refresh
 from trio_alerts.backends.opensearch.indices import Indices
 from trio_alerts.backends.opensearch.live_index import LiveIndex
@@ -139,7 +139,11 @@ class Transfer:
 
     async def _carry(self, page: Sequence[Document]) -> int:
         """Copy a page, read it back and compare it; return the checksum of both."""
-        await self._copier.write(page)
+        try:
+            await self._copier.write(page)
+        except TargetClosed:
+            await self._indices.open(self._target.name)
+            raise
         copies = await self._copier.read_back(page)
         if low := low_terms(page, copies):
             for _ in range(min(max(low.values()), REOPENED)):

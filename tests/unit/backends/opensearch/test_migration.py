@@ -13,6 +13,7 @@ from trio.testing import MockClock
 from tests.support.fakes.opensearch import FakeIndex, FakeOpenSearch, Kept, answer, error
 from trio_alerts.backends.opensearch import copying, transfer
 from trio_alerts.backends.opensearch.client import open_opensearch
+from trio_alerts.backends.opensearch.documents import Document
 from trio_alerts.backends.opensearch.mapping import IndexSpec
 from trio_alerts.backends.opensearch.migration import OpenSearchMigration
 from trio_alerts.errors import AlertError, LedgerError, SchemaError, StartError
@@ -404,7 +405,7 @@ async def test_a_refused_record_is_named_and_nothing_changes() -> None:
             "error": {"type": "mapper_parsing_exception", "reason": "failed to parse field [value_usd]"},
         }
 
-    server._write = write  # type: ignore[method-assign]
+    server._write = write  # type: ignore[method-assign, assignment]
     with pytest.raises(SchemaError, match=r"refuses record '0-0': mapper_parsing_exception: failed to parse field"):
         await migrate(Way(server))
 
@@ -548,5 +549,5 @@ async def test_the_status_says_how_far_it_is() -> None:
 def test_a_newline_in_a_document_ends_no_line() -> None:
     """An operator may have written one by hand: its copy is one line, and no digit is lost."""
     raw = b'{"a": 1.10,\n "b": "x\\ny"}'
-    one = copying.Document(id="1", index=OLD, seq_no=0, primary_term=1, raw=msgspec.Raw(raw))
+    one = Document(id="1", index=OLD, seq_no=0, primary_term=1, raw=msgspec.Raw(raw))
     assert b'{"a":1.10,"b":"x\\ny"}' == copying.one_line_of(one)
