@@ -328,6 +328,8 @@ def _matches(source: Mapping[str, Any], query: Mapping[str, Any]) -> bool:
         return _value(source, what["field"]) is not None
     ((path, wanted),) = what.items()
     value = _value(source, path)
+    if how == "prefix":
+        return str(value or "").startswith(wanted)
     if how == "term":
         return bool(value == wanted)
     if how == "terms":
