@@ -51,7 +51,7 @@ unit: $(READY)
 install: $(READY) ## Install the locks, the wheel and the sdist in venvs of their own, with every pip and Python here
 	$(BIN)/python -m tests.install
 
-judges: $(READY) ## Let programs of others decode what channels send; fetched from the Go module proxy
+judges: $(READY) ## Let programs of others judge what channels send and what deploy/ holds; from the Go module proxy
 	$(BIN)/pytest -m registry tests/real
 
 crash: $(READY) ## Kill, pause and cut real processes and servers, and balance the ledgers (long)

@@ -1,18 +1,19 @@
 """Writes what is made from the code, the page of settings, the keys of channels, the map, the log: `make docs`."""
 
 import ast
+import json
 import re
 import tomllib
 from collections.abc import Iterable, Iterator
 from itertools import groupby
 from pathlib import Path
-
-import yaml
+from typing import Any
 
 import trio_alerts
 from trio_alerts.channels.registry import KINDS, channel_settings
 from trio_alerts.routing.matchers import CASELESS, FORMS, MATCH_FIELDS, WORDS, can_be_absent
-from trio_alerts.routing.windows import KEYS
+from trio_alerts.routing.windows import KEYS, window_schema
+from trio_alerts.settings.json_schema import settings_schema
 from trio_alerts.settings.settings import ENV_PREFIX, RouteSettings, Settings
 from trio_alerts.settings.tables import Setting, describe
 from trio_alerts.web.families import FAMILIES
@@ -85,9 +86,11 @@ A user and a password in a channel's `url` are sent as Basic authentication, per
 """
 
 PACKAGE = Path(trio_alerts.__file__).parent
+# Of the Helm chart. Its values end in a ConfigMap: what may be secret can be given there only as `…_file`.
+THE_CHARTS = ("http_bind", "consumer")  # it sets the first; the second would be the same in each Pod
+ADDRESSES = ("redis_url", "store_url")  # secret only if they have a password, which the templates look for
+VALUES_SCHEMA = PACKAGE.parent / "deploy" / "helm" / "trio-alerts" / "values.schema.json"
 LOG = tomllib.loads(Path(__file__).with_name("logs.toml").read_text("utf-8"))
-
-RULES = PACKAGE.parent / "deploy" / "prometheus" / "rules.yml"
 
 LOG_METHODS = ("trace", "debug", "info", "success", "warning", "error", "critical", "exception", "log")
 
@@ -115,11 +118,43 @@ def parts() -> Iterable[tuple[str, str, str]]:
     yield "logs.md", "errors", messages_table("error")
     yield "logs.md", "warnings", messages_table("warning")
     yield "monitoring.md", "metrics", f"\n{metrics_table()}\n"
-    yield "monitoring.md", "alerts", f"\n{alerts_table()}\n"
     yield "routing.md", "fields", fields_table()
     yield "routing.md", "window", window_table()
     for kind in KINDS:
         yield "channels.md", f"keys of {kind}", f"\n{_keys(channel_settings(kind))}\n"
+
+
+def values_schema() -> dict[str, Any]:
+    """Return `values.schema.json` of the Helm chart: as it stands, but for what its `settings` may be."""
+    schema: dict[str, Any] = json.loads(VALUES_SCHEMA.read_text("utf-8"))
+    schema["properties"]["settings"] = chart_settings()
+    return schema
+
+
+def chart_settings() -> dict[str, Any]:
+    """Return the schema of `settings` in the values of the chart."""
+    whole = settings_schema(((kind, channel_settings(kind)) for kind in KINDS), window_schema())
+    for name in ("$schema", "title"):
+        del whole[name]
+    settings = describe(Settings)
+    _keep_secrets_out(whole, (one for name, one in settings.items() if name not in ADDRESSES))
+    for name in THE_CHARTS:
+        del whole["properties"][name]
+    for kind, rule in zip(KINDS, whole["properties"]["channels"]["items"]["allOf"], strict=True):
+        _keep_secrets_out(rule["then"], describe(channel_settings(kind)).values())
+    return whole
+
+
+def _keep_secrets_out(table: dict[str, Any], settings: Iterable[Setting]) -> None:
+    """Take out what may be secret, and the rules about giving it; what does not go together, the templates say."""
+    table.pop("allOf", None)
+    for one in settings:
+        if one.kind.secret and one.kind.in_file:
+            del table["properties"][one.name]
+        elif one.kind.secret:  # a table of texts, each of which can be in a file
+            table["properties"][one.name]["propertyNames"] = {"pattern": "_file$"}
+        if one.default is None:
+            table.setdefault("required", []).append(one.spellings[-1])
 
 
 def with_part(page: str, name: str, text: str) -> str:
@@ -167,23 +202,6 @@ def metrics_table() -> str:
         for one in FAMILIES
     ]
     return _table(("metric", "kind", "labels", "meaning"), rows)
-
-
-def alerts_table() -> str:
-    """Return the table of alerts in `docs/monitoring.md`: what each says, with the names of labels for their values."""
-    rules = yaml.safe_load(RULES.read_text("utf-8"))["groups"]
-    rows = [
-        (
-            f"[`{one['alert']}`](#{one['alert'].lower()})",
-            one["labels"]["severity"],
-            one.get("for", ""),
-            re.sub(r"\{\{ \$labels\.(\w+) \}\}", r"*\1*", one["annotations"]["summary"]),
-        )
-        for group in rules
-        for one in group["rules"]
-        if "alert" in one
-    ]
-    return _table(("alert", "severity", "after", "says"), rows)
 
 
 def window_table() -> str:
@@ -268,3 +286,4 @@ if __name__ == "__main__":
     for file, name, text in parts():
         page = docs / file
         page.write_text(with_part(page.read_text("utf-8"), name, text), "utf-8")
+    VALUES_SCHEMA.write_text(json.dumps(values_schema(), indent=1) + "\n", "utf-8")

@@ -23,10 +23,14 @@ _CONTENTS = {
 
 def placed(example: Path, folder: Path) -> Path:
     """Copy an example to a folder, beside the files that it names there, and return the copy."""
-    text = example.read_text("utf-8")
-    for name in re.findall(rf'"{_SECRETS}/([\w-]+)"', text):
+    copy = folder / example.name
+    copy.write_text(secrets_for(example.read_text("utf-8"), _SECRETS, folder), "utf-8")
+    return copy
+
+
+def secrets_for(text: str, where: str, folder: Path) -> str:
+    """Write the files that a file of settings names in `where` to a folder; return the text that names them there."""
+    for name in re.findall(rf'"{where}/([\w-]+)"', text):
         end = max((end for end in _CONTENTS if name.endswith(end)), key=len)
         (folder / name).write_text(f"{_CONTENTS[end]}\n", "utf-8")
-    copy = folder / example.name
-    copy.write_text(text.replace(_SECRETS, str(folder)), "utf-8")
-    return copy
+    return text.replace(where, str(folder))

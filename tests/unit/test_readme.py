@@ -1,7 +1,9 @@
+import json
 import re
 import runpy
 from pathlib import Path
 
+import trio_alerts
 from trio_alerts.commands import COMMANDS
 
 ROOT = Path(__file__).parents[2]
@@ -16,6 +18,14 @@ def test_the_pages_made_from_the_code_are_current() -> None:
     for file, name, text in GENERATED["parts"]():
         page = (ROOT / "docs" / file).read_text()
         assert GENERATED["with_part"](page, name, text) == page
+    assert GENERATED["values_schema"]() == json.loads(GENERATED["VALUES_SCHEMA"].read_text())
+
+
+def test_what_is_deployed_has_the_programs_version() -> None:
+    """The chart and the image's label, unless a build says otherwise."""
+    chart = (ROOT / "deploy" / "helm" / "trio-alerts" / "Chart.yaml").read_text()
+    assert f'appVersion: "{trio_alerts.__version__}"\n' in chart
+    assert f"\nARG VERSION={trio_alerts.__version__}\n" in (ROOT / "deploy" / "Containerfile").read_text()
 
 
 def test_every_command_is_listed() -> None:
