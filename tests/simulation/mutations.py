@@ -1538,6 +1538,20 @@ MUTATIONS = (
         "tests/unit/web/test_health.py::test_a_loop_that_does_not_turn",
     ),
     Mutation(
+        "a process that hangs, and no metric to be paged by",
+        "web/metrics.py",
+        "int(name in hanging)",
+        "0",
+        "tests/unit/web/test_metrics.py::test_a_process_that_hangs_and_one_that_has_ended",
+    ),
+    Mutation(
+        "a process that dies again and again looks as old as ever",
+        "pipeline/pulse.py",
+        "    meter.cells[meter.layout.started_s] = int(time.time())\n",
+        "",
+        "tests/unit/pipeline/test_metering.py::test_a_beat_each_second",
+    ),
+    Mutation(
         "figures of an hour ago are shown",
         "web/figures.py",
         "trio.current_time() - KEPT_S",
