@@ -3,6 +3,8 @@
 from collections import Counter
 from dataclasses import dataclass, field
 
+from trio_alerts.record_ids import is_canary
+
 
 @dataclass
 class Emitted:
@@ -36,3 +38,16 @@ class Emitted:
     written_at_s: float = 0.0
     accepted: Counter[str] = field(default_factory=Counter)
     maybe_seen: Counter[str] = field(default_factory=Counter)
+
+
+class Ledger(dict[str, Emitted]):
+    """Every alert that was emitted, by record ID. It knows of canaries, too, and they are none of these."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._canaries: dict[str, Emitted] = {}
+
+    def __missing__(self, record_id: str) -> Emitted:
+        if not is_canary(record_id):
+            raise KeyError(record_id)
+        return self._canaries.setdefault(record_id, Emitted(record_id, "canary", ""))

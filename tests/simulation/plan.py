@@ -92,6 +92,7 @@ class Plan(Struct, frozen=True, omit_defaults=True):
         rate_per_s: How many alerts the first receiver takes a second, by its settings; 0: any number.
         burst: And how many at once.
         keep_records_s: How long records are kept; 0: for ever.
+        canaries: Canaries are written, and tended.
         events: What happens, in order of time.
 
     Attributes:
@@ -117,6 +118,7 @@ class Plan(Struct, frozen=True, omit_defaults=True):
     rate_per_s: float = 0.0
     burst: int = 1
     keep_records_s: float = 0.0
+    canaries: bool = False
     events: tuple[Event, ...] = ()
 
     @property
@@ -162,6 +164,7 @@ def plan_of(seed: int) -> Plan:
         plan = _with_change(chance, plan)
     if chance.random() < 0.15:
         plan = _with_retention(chance, plan)
+    plan = replace(plan, canaries=seed % 4 == 1)  # by no chance of its own, which would change all other histories
     return _with_migrations(Random(f"{seed}/migrations"), plan)
 
 

@@ -12,15 +12,16 @@ import trio
 from tests.simulation.gates import GatePromises
 from tests.simulation.held_back import CALLS, TROUBLED_S, HeldBack
 from tests.simulation.history import History
-from tests.simulation.ledger import Emitted
+from tests.simulation.ledger import Emitted, Ledger
 from tests.simulation.plan import POISON
 from tests.support.fakes import stream_server
 from tests.support.fakes.store import FakeStore
 from tests.support.fakes.stream_server import FakeServer
-from trio_alerts.delivery import Delivery
+from trio_alerts.delivery import SINK, Delivery
 from trio_alerts.pipeline.attempt import ACCEPTED_ALONE_S
 from trio_alerts.ports.store import Conflict, Stored, pruned_records
 from trio_alerts.record import Record
+from trio_alerts.record_ids import is_canary
 from trio_alerts.settings.settings import Settings
 
 if TYPE_CHECKING:
@@ -66,7 +67,7 @@ class Promises:
         self, settings: Settings, hold: tuple[str, ...], server: FakeServer, store: "WatchedStore", history: History
     ) -> None:
         self.store = store
-        self.ledger: dict[str, Emitted] = {}
+        self.ledger = Ledger()
         self.entries: dict[str, str] = {}  # record IDs by entry ID
         self.broken = ""
         self.flushed = False
@@ -241,6 +242,9 @@ class Promises:
 
     def written(self, who: "Incarnation | None", before: Stored | None, after: Record) -> None:
         """Check one write of a record; `who` is None for a write that comes after its writer has gone on."""
+        if is_canary(after.id):
+            self._check_canary(after)
+            return
         emitted = self.ledger.get(after.id)
         if emitted is None:
             self.breach("P2", f"a record {after.id} was written, and no such alert was emitted")
@@ -266,6 +270,13 @@ class Promises:
         stranger = who is not None and not who.dead and after.id not in held
         if stranger and who is not None and pending and self.regrouped_at_s < 0:
             self.breach("P3", f"{who.name} redrives {after.id}, whose entry is still pending")
+
+    def _check_canary(self, after: Record) -> None:
+        """Check that a canary goes to nobody, and that what has an outcome is one."""
+        delivery = after.delivery
+        if [one.name for one in delivery.channels] != [SINK] or delivery.state in ("suppressed", "waiting", "in_doubt"):
+            self.breach("P9", f"{after.id} is {delivery.state} through {[one.name for one in delivery.channels]}")
+        self.ledger[after.id].outcome_known |= delivery.state != "sending"
 
     def _check_progress(self, record_id: str, was: Delivery, now: Delivery) -> None:
         if was.state == "delivered" and now.state != "delivered":

@@ -10,6 +10,7 @@ from typing import cast
 import trio
 from loguru import logger
 
+from tests.simulation.canaries import Keepers
 from tests.simulation.configuration import configured
 from tests.simulation.history import History
 from tests.simulation.incarnation import Incarnation, Surroundings
@@ -127,11 +128,16 @@ class Simulation:
                 processes.start_soon(self._keep_running, slot)
             if self.plan.lagging:
                 events.start_soon(self._refresh)
+            if self.plan.canaries:
+                events.start_soon(self._keepers.run)
             events.start_soon(self._end_early)
             with self._course:
                 await self._play()
                 await self._come_to_rest()
             self._finish()
+            events.cancel_scope.cancel()
+            if self.plan.canaries and not self.promises.broken:
+                await self._keepers.end()
             for nursery in (processes, events, wires):
                 nursery.cancel_scope.cancel()
         self.history.note("scheduler", "ends", scheduler_fingerprint())
@@ -163,6 +169,8 @@ class Simulation:
         }
         self.receivers[RENAMED].moods = self.receivers[plan.receivers[-1]].moods  # the same one
         self._operators = Operators(self.server, self.store, self.promises, self.history, Random(plan.chance + 1))
+        chance = Random(plan.chance + 3)
+        self._keepers = Keepers(self.server, self.store, settings, self.promises, self.history, chance)
         self._around = Surroundings(
             self.server,
             self.store,
@@ -344,6 +352,7 @@ class Simulation:
         """End every fault, and wait until nothing moves; then stop everybody softly."""
         self.history.note("world", "heals")
         self.promises.healed_at_s = trio.current_time()
+        self._keepers.every_s = None
         self.network.weather.clear()
         self.network.frozen_until_s = 0.0
         for receiver in self.receivers.values():

@@ -95,6 +95,7 @@ def plans() -> st.SearchStrategy[Plan]:
         changed_at_s=st.sampled_from((1.0, 4.0)),
         rate_per_s=st.sampled_from((0.0, 2.0)),
         keep_records_s=st.sampled_from((0.0, KEPT_S)),
+        canaries=st.booleans(),
         events=happening.map(lambda chosen: (first, *sorted(chosen, key=lambda event: event.at_s))),
     )
 

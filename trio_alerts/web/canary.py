@@ -56,8 +56,9 @@ class CanaryWatch:
 
     def ages(self) -> Mapping[str, float]:
         """Return the age by stream; empty without canaries."""
-        now_s = trio.current_time()
-        return {} if self._every_s is None else {stream: age.at(now_s) for stream, age in self._ages.items()}
+        if self._every_s is None:
+            return {}
+        return {stream: age.at(trio.current_time()) for stream, age in self._ages.items()}
 
     def as_json(self) -> dict[str, object] | None:
         """Return what `/readyz` says of it; None without canaries."""
@@ -67,12 +68,12 @@ class CanaryWatch:
         return self._check.as_json() | {"age_s": round(max(self.ages().values()), 1)}
 
     async def _look(self, stream: str) -> None:
-        redis, store = self._backends.redis, self._backends.store
-        if redis is None:
-            self._where[stream] = "Redis does not answer"
-            return
-        if store is None:
-            self._where[stream] = "the store does not answer"
+        backends = self._backends
+        redis, store = backends.redis, backends.store
+        if redis is None or store is None:
+            checks = (backends.redis_check, backends.store_check, backends.schema_check)
+            named = zip(("Redis", "the store", "the index"), checks, strict=True)
+            self._where[stream] = "; ".join(f"{name}: {one.reason}" for name, one in named if not one.ok)
             return
         try:
             seen, says = await tend(stream, redis.canaries, store, self._ids, self._every_s)

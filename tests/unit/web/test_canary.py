@@ -16,6 +16,7 @@ from trio_alerts.meter.layout import Layout
 from trio_alerts.meter.meter import Meter
 from trio_alerts.pipeline.state import Pipeline
 from trio_alerts.settings.settings import Settings
+from trio_alerts.web.backends import Check
 from trio_alerts.web.canary import CanaryWatch
 from trio_alerts.web.health import Health
 
@@ -33,7 +34,8 @@ class Watched:
         given = self.world.settings(canary_every_s=every_s)
         self.canaries = FakeCanaries(self.world.server, given)
         self.redis = SimpleNamespace(canaries=self.canaries)
-        self.backends = SimpleNamespace(redis=self.redis, store=self.world.store)
+        well = {name: Check(ok=True, reason="") for name in ("redis_check", "store_check", "schema_check")}
+        self.backends = SimpleNamespace(redis=self.redis, store=self.world.store, **well)
         health = Health(LAYOUT, {"worker process 1": self.cells}, given)
         backends: Any = self.backends
         self.watch = CanaryWatch(given, backends, health)
@@ -94,14 +96,20 @@ async def test_two_periods_without_one_are_too_long(autojump_clock: MockClock, l
 
 
 @pytest.mark.parametrize(
-    ("away", "where"), [("redis", "Redis does not answer"), ("store", "the store does not answer")]
+    ("away", "check", "where"),
+    [
+        ("redis", "redis_check", "Redis: no connection"),
+        ("store", "store_check", "the store: no connection"),
+        ("store", "schema_check", "the index: no connection"),
+    ],
 )
-async def test_a_backend_that_is_away_is_named(away: str, where: str, autojump_clock: MockClock) -> None:
-    """The age goes on, whoever could not be asked."""
+async def test_a_backend_that_is_away_is_named(away: str, check: str, where: str, autojump_clock: MockClock) -> None:
+    """The age goes on, whoever could not be asked; why that is, its own check says."""
     watched = Watched()
     async with watched.going():
         await trio.sleep(30)
         setattr(watched.backends, away, None)
+        getattr(watched.backends, check).note("no connection")
         await trio.sleep(100)
         assert watched.says["reason"].endswith(f"for 130 s: {where}")
 
