@@ -225,7 +225,7 @@ class FakeStore:
 
     @served
     def old(self, stream: str, before: str, count: int, after: str = "") -> list[str]:
-        found = [one for one in self._seen() if one.fields().get("stream") == stream and _may_be_settled(one)]
+        found = [one for one in self._alerts() if one.fields().get("stream") == stream and _may_be_settled(one)]
         between = [one for one in found if (_place(one)[0] < order(before)) and (not after or _after(one, after))]
         return [one.id for one in sorted(between, key=_place)[:count]]
 
