@@ -151,6 +151,20 @@ class CanariesContract:
         assert ([first], (), {first: ""}) == (kept, after.spent, noted)
         assert [second] == left
 
+    async def test_what_another_group_needed_goes_without_a_new_canary(self, world: CanaryWorld) -> None:
+        """Also when none is written any more."""
+        (name, *_) = world.names
+        async with opened(world) as stream:
+            world.other_group(name, "0-0")
+            first = await bring(stream, name)
+            world.move_other_group(name, first)
+            await stream.canaries.look(name)
+            kept = world.entries(name)
+            seen = await stream.canaries.write(name, None, PAYLOAD)
+
+        assert ([first], []) == (kept, world.entries(name))
+        assert "" == seen.entry_id
+
     async def test_another_groups_canary_is_nothing_to_us(self, world: CanaryWorld) -> None:
         """It is acknowledged, and nobody sees it; what comes beside it is read. Each group has one of its own."""
         (name, *_) = world.names

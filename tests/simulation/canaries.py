@@ -89,10 +89,7 @@ class Keepers:
 
     # --- both ports, as far as a keeper asks: each step happens, or not, and may be the last -------------------------
 
-    async def look(self, stream: str) -> Sighting:
-        return await self._step(lambda: self._canaries.look(stream))
-
-    async def write(self, stream: str, every_s: float, payload: bytes) -> Sighting:
+    async def write(self, stream: str, every_s: float | None, payload: bytes) -> Sighting:
         async def write() -> Sighting:
             seen = await self._canaries.write(stream, every_s, payload)
             if seen.entry_id:

@@ -18,7 +18,7 @@ from trio_alerts.clock import ServerClock
 from trio_alerts.held_back import silence_lifted
 from trio_alerts.ports.silences import Silence
 from trio_alerts.record import Record
-from trio_alerts.record_ids import REPLAY_OF, order
+from trio_alerts.record_ids import CANARY_FIELD, REPLAY_OF, order
 from trio_alerts.transitions import redelivery_requested
 
 
@@ -153,6 +153,8 @@ class Operators:
         if self._group is None or not self._trimmed:
             return
         self._promises.regrouped_at_s = self._promises.restored_at_s = trio.current_time()
+        noted = self._server.canaries.setdefault(STREAM, {})  # the copy says so as well
+        noted.update({one: GROUP for one, fields in self._trimmed.items() if CANARY_FIELD in dict(fields)})
         there = self._trimmed | self._stream.entries
         self._trimmed = {}
         self._stream.entries.clear()

@@ -63,7 +63,7 @@ async def tend(
     Raises:
         Unavailable: A backend does not answer.
     """
-    seen = await (canaries.look(stream) if every_s is None else canaries.write(stream, every_s, _payload()))
+    seen = await canaries.write(stream, every_s, _payload())
     spent, says = list(seen.spent), ""
     if seen.place in ("acknowledged", "trimmed"):
         lost, says = await _what_became_of(ids.of_canary(stream, seen.entry_id), seen, store)

@@ -48,11 +48,12 @@ class Canaries(Protocol):
     async def look(self, stream: str) -> Sighting:
         """Look where the canary of a stream is."""
 
-    async def write(self, stream: str, every_s: float, payload: bytes) -> Sighting:
+    async def write(self, stream: str, every_s: float | None, payload: bytes) -> Sighting:
         """Write a canary into a stream, unless one is under way or was written less than `every_s` ago; then look.
 
-        Nothing is written where there is no stream, or no group. A last one that lies in the future was written before
-        the server's clock was set back, and does not count.
+        Nothing is written where there is no stream, or no group, or with None. A last one that lies in the future was
+        written before the server's clock was set back, and does not count. Dropped ones that another group needed are
+        removed if it is done with them.
         """
 
     async def settle(self, stream: str, entry_id: str, lost: str = "") -> None:
@@ -61,7 +62,7 @@ class Canaries(Protocol):
     async def drop(self, stream: str, entry_id: str) -> None:
         """Remove the entry of a spent canary whose record is gone, with its note.
 
-        It stays as long as another group of the stream needs it: a `write` removes it later. Of so many that it is no
+        It stays as long as a group of the stream needs it: a `write` removes it later. Of so many that it is no
         help any more, the last one goes at once.
         """
 

@@ -18,16 +18,16 @@ class FakeCanaries(View):
         return self._look(stream)
 
     @served
-    def write(self, stream: str, every_s: float, payload: bytes) -> Sighting:
+    def write(self, stream: str, every_s: float | None, payload: bytes) -> Sighting:
         own, now_s = self.server.canary_of(stream, self._group), self.server.time()
+        noted = self.server.canaries.setdefault(stream, {})
         passed_s = None if own.written_s is None else now_s - own.written_s
-        due = passed_s is None or passed_s < 0 or passed_s >= every_s
+        due = every_s is not None and (passed_s is None or passed_s < 0 or passed_s >= every_s)
         if self._found(stream) is not None and not own.entry_id and due:
             own.entry_id, own.written_s = self.server.add(stream, {CANARY_FIELD: payload}), now_s
-            noted = self.server.canaries.setdefault(stream, {})
             noted[own.entry_id] = self._group
-            for entry_id in [one for one, group in noted.items() if not group]:
-                self._remove(stream, entry_id)
+        for entry_id in [one for one, group in noted.items() if not group]:
+            self._remove(stream, entry_id)
         return self._look(stream)
 
     @served

@@ -49,8 +49,8 @@ class RedisCanaries:
     async def look(self, stream: str) -> Sighting:
         return await self._look(stream)
 
-    async def write(self, stream: str, every_s: float, payload: bytes) -> Sighting:
-        return await self._look(stream, round(every_s * 1000), payload, MOST_KEPT)
+    async def write(self, stream: str, every_s: float | None, payload: bytes) -> Sighting:
+        return await self._look(stream, "" if every_s is None else round(every_s * 1000), payload, MOST_KEPT)
 
     async def settle(self, stream: str, entry_id: str, lost: str = "") -> None:
         await self._client.run_script(int, _SETTLE, self._keys(stream), self._group, entry_id, lost)
@@ -143,8 +143,8 @@ end
 """
 )
 
-# ARGV[2…], if one is to be written: how long after the last one at least, in ms, what it says, and how many may be
-# kept. XADD comes first: if it fails (out of memory, say), nothing was done.
+# ARGV[2…], if something is to be done: how long after the last one another is written, in ms ('' for none), what that
+# says, and how many may be kept. XADD comes first: if it fails (out of memory, say), nothing was done.
 _LOOK = (
     _REMOVE
     + """
@@ -154,15 +154,12 @@ local own, ours = mapped(redis.call('HGETALL', KEYS[3])), nil
 for _, group in ipairs(groups()) do
   if group['name'] == ARGV[1] then ours = group end
 end
-if ARGV[2] and ours and not own['id'] then
+if (ARGV[2] or '') ~= '' and ours and not own['id'] then
   local passed = own['written'] and now - own['written']
   if not passed or passed < 0 or passed >= tonumber(ARGV[2]) then
     own['id'] = redis.call('XADD', KEYS[1], '*', 'canary', ARGV[3])
     redis.call('HSET', KEYS[2], own['id'], ARGV[1])
     redis.call('HSET', KEYS[3], 'id', own['id'], 'written', string.format('%.0f', now))
-    for id, group in pairs(mapped(redis.call('HGETALL', KEYS[2]))) do
-      if group == '' then remove(id, ARGV[4]) end
-    end
   end
 end
 local NONE, UNREAD, TRIMMED, PENDING, ACKNOWLEDGED = 0, 1, 2, 3, 4
@@ -182,6 +179,7 @@ end
 local spent = {}
 for other, group in pairs(mapped(redis.call('HGETALL', KEYS[2]))) do
   if group == ARGV[1] and other ~= id then spent[#spent + 1] = other end
+  if group == '' and ARGV[2] then remove(other, ARGV[4]) end
 end
 return {now, redis.call('HGETALL', KEYS[3]), place, unread, consumer, held, spent}
 """
