@@ -21,6 +21,7 @@ UNITS = {"s", "short", "ops", "percentunit", "none"}
 def test_every_alert_has_a_section_in_the_guide_and_the_reverse() -> None:
     """Whoever is paged finds what it means, what to look at and what to do; no section is about an alert of old."""
     assert sorted(ALERTS) == sorted(name for name, _ in SECTIONS)
+    assert set(ALERTS) == set(re.findall(r"TrioAlerts\w+", GUIDE))
     for name, text in SECTIONS:
         for word in ("means", "look", "do"):
             assert f"**{word}" in text.lower(), name

@@ -1,4 +1,4 @@
-module monitoring
+module judges/monitoring
 
 go 1.26.7
 
