@@ -301,9 +301,9 @@ class RunningCell:
             raise CellFailedError(f"{argv} ended with {running.returncode}: {logged.decode()}")
         return printed.decode()
 
-    def start(self, *argv: str) -> subprocess.Popen[bytes]:
-        """Start a command, as an operator does."""
-        environ = environ_of(self._settings())
+    def start(self, *argv: str, fault: str = "") -> subprocess.Popen[bytes]:
+        """Start a command, as an operator does; `fault` is a fault point of it."""
+        environ = environ_of({**self._settings(), "fault": fault})
         return subprocess.Popen(command_line(*argv), env=environ, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
 
     def oldest(self) -> Worker:

@@ -6,6 +6,7 @@ from tests.crash import (
     chaos,
     configurations,
     gates,
+    migrations,
     outages_of_receivers,
     outages_of_redis,
     outages_of_the_store,
@@ -24,6 +25,7 @@ FAMILIES: Mapping[str, tuple[Cell, ...]] = {
     "Gates": gates.CELLS,
     "Configuration": configurations.CELLS,
     "Retention": retention.CELLS,
+    "Migration": migrations.CELLS,
     "Chaos": chaos.CELLS,
 }
 CELLS: Mapping[str, Cell] = {cell.name: cell for cells in FAMILIES.values() for cell in cells}

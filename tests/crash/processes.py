@@ -8,7 +8,7 @@ from functools import partial
 from tests.crash.cell import ALERTS, KILLED, PER_S, Cell, RunningCell
 from tests.support.crew import Worker
 from tests.support.receiver import Script, Step
-from trio_alerts.pipeline.fault_points import POINTS
+from trio_alerts.pipeline.fault_points import MIGRATION, POINTS
 
 ACCEPTANCE = "after_acceptance"  # a sibling must take more than a second, or nobody gets there
 FALLBACK = "before_fallback"  # nobody gets there as long as primaries accept
@@ -180,7 +180,7 @@ def _none_repeated(cell: RunningCell) -> str:
 BUSY = Script([Step(200, delay_s=0.3)])
 
 CELLS = (
-    *(_at_point(point) for point in POINTS if point not in (ACCEPTANCE, FALLBACK, *PRUNING)),
+    *(_at_point(point) for point in POINTS if point not in (ACCEPTANCE, FALLBACK, *PRUNING, *MIGRATION)),
     Cell(
         name="kill-after-acceptance",
         about=f'kill -9 at `{ACCEPTANCE}`, with `in_doubt_policy = "hold"` for the first channel, which had accepted',

@@ -3,6 +3,7 @@
 import json
 import os
 import signal
+import subprocess
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -13,7 +14,8 @@ import pytest
 
 from tests.contracts.store import delivered, record
 from tests.real.conftest import MakeSite
-from tests.support.program import Site, stop, wait_until
+from tests.support.fakes.world import EVENT
+from tests.support.program import Site, command_line, happens, stop, wait_until
 from tests.support.receiver import Script, Step
 from tests.support.servers import OpenSearch, ReceiverServer
 from trio_alerts.backends.opensearch.bulk import write_of
@@ -21,6 +23,7 @@ from trio_alerts.backends.opensearch.bulk import write_of
 RECORDS = int(os.environ.get("MIGRATE_RECORDS", "2000"))  # that are there before
 PER_S = float(os.environ.get("MIGRATE_PER_S", "20"))
 STEPS = ("named", "created", "page", "blocked", "caught_up", "verified", "swapped")
+LEFT = {"named": "create", "created": "copy", "page": "copy", "swapped": "done"}  # what comes next then
 SERVERS = ("valkey+opensearch3", "redis7+opensearch2")
 
 
@@ -60,9 +63,11 @@ def traffic(site: Site, per_s: float = PER_S) -> Iterator[list[str]]:
 
     def emit() -> None:
         began_s = time.monotonic()
-        while not over.is_set():
-            emitted.append(site.emit(alert_id=f"a-{len(emitted)}"))
-            time.sleep(max(0.0, began_s + len(emitted) / per_s - time.monotonic()))
+        with site.client() as client:
+            while not over.is_set():
+                event = json.dumps(EVENT | {"alert_id": f"a-{len(emitted)}"}).encode()
+                emitted.append(str(client.xadd(site.stream, {b"event": event}).decode()))  # type: ignore[union-attr]
+                time.sleep(max(0.0, began_s + len(emitted) / per_s - time.monotonic()))
 
     thread = Thread(target=emit)
     thread.start()
@@ -73,16 +78,23 @@ def traffic(site: Site, per_s: float = PER_S) -> Iterator[list[str]]:
         thread.join()
 
 
-def migrated(site: Site) -> dict[str, Any]:
-    called = site.call("migrate", "--json")
-    assert 0 == called.exit_code, called
-    done: dict[str, Any] = json.loads(called.out)
-    return done
+def migrate(site: Site, fault: str = "") -> tuple[int, str]:
+    """Call it, to be killed at a fault point or not; return its exit code, and its output, errors included."""
+    called = subprocess.run(
+        command_line("migrate", "--json"),
+        env=site.environ | {"TRIO_ALERTS_FAULT": fault},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        check=False,
+        timeout=600,
+    )
+    return called.returncode, called.stdout.decode()
 
 
 def until_delivered(site: Site, receiver: ReceiverServer, emitted: list[str]) -> None:
     """Wait until the receiver has accepted all, and nothing is pending."""
-    wait_until(lambda: receiver.totals().accepted >= len(emitted) and site.pending() == 0, "all are accepted", site)
+    accepted = happens(lambda: receiver.totals().accepted >= len(emitted) and site.pending() == 0, 600)
+    assert accepted, site.log()
 
 
 @pytest.fixture(params=SERVERS)
@@ -101,14 +113,12 @@ def test_nothing_is_lost_by_a_migration_that_is_killed_at_each_step(site: Site, 
         fill(server, site.index, RECORDS)
         with traffic(site) as emitted:
             for step in STEPS:
-                called = site.call("migrate", "--log-level", "error", fault=f"migrate_{step}:kill")
-                assert -signal.SIGKILL == called.exit_code, (step, called)
+                code, said = migrate(site, f"migrate_{step}:kill")
+                assert -signal.SIGKILL == code, (step, said)
                 if step == "page":  # as if it had been killed while the terms of the new index were raised
                     ask(server, "POST", f"/{new}/_close")
-                said = json.loads(site.call("migrate", "--status", "--json").out)
-                assert {"named": "create", "created": "copy", "page": "copy", "swapped": "done"}.get(
-                    step, "hand_over"
-                ) == said["step"], said
+                status = json.loads(site.call("migrate", "--status", "--json").out)
+                assert LEFT.get(step, "hand_over") == status["step"], status
             assert "Done: " in site.call("migrate", "--status").out
             time.sleep(1)
         until_delivered(site, receiver, emitted)
@@ -136,10 +146,12 @@ def test_writes_wait_for_a_moment(site: Site, receiver: ReceiverServer) -> None:
         fill(server, site.index, RECORDS)
         with traffic(site) as emitted:
             time.sleep(1)
-            done = migrated(site)
+            code, said = migrate(site)
+            assert 0 == code, said
             time.sleep(2)
         until_delivered(site, receiver, emitted)
         assert 0 == stop(process), site.log()
+    done = json.loads(said.splitlines()[-1])
     accepted_s = {request.webhook_id: request.at_s for request in receiver.ledger().requests}
     late_s = max(accepted_s[entry_id] - int(entry_id.partition("-")[0]) / 1000 for entry_id in emitted)
     print(f"\n{done['records']} records: blocked {done['waited_s']:.2f} s, the latest alert {late_s:.2f} s")
@@ -156,7 +168,7 @@ def test_an_abort_leaves_all_as_it_was(site: Site, receiver: ReceiverServer) -> 
     with site.running() as process:
         wait_until(lambda: "reading " in site.log(), "it reads", site)
         with traffic(site) as emitted:
-            assert -signal.SIGKILL == site.call("migrate", fault="migrate_verified:kill").exit_code
+            assert -signal.SIGKILL == migrate(site, "migrate_verified:kill")[0]
             refused = site.call("list")
             assert (4, True) == (refused.exit_code, "is taking over" in refused.err), refused
             aborted = site.call("migrate", "--abort")

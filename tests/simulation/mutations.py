@@ -89,7 +89,8 @@ MUTATIONS = (
     Mutation(
         "the last changes before they can be seen",
         "backends/opensearch/transfer.py",
-        'await self._reach("migrate_blocked")\n        await insist(partial(refresh, self._client, self._here))',
+        'await self._reach("migrate_blocked")\n'
+        "        await insist(partial(refresh, self._client, self._here, must=True))",
         'await self._reach("migrate_blocked")',
         test="tests/unit/backends/opensearch/test_migration.py::test_everything_is_in_the_new_index",
     ),

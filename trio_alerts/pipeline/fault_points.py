@@ -11,6 +11,16 @@ from loguru import logger
 
 from trio_alerts.errors import SettingsError
 
+MIGRATION = (  # of `migrate`, in its order; the last one of `migrate --abort`
+    "migrate_named",
+    "migrate_created",
+    "migrate_page",
+    "migrate_blocked",
+    "migrate_caught_up",
+    "migrate_verified",
+    "migrate_swapped",
+    "migrate_removed",
+)
 POINTS = (
     "after_read",
     "after_parse",
@@ -27,14 +37,7 @@ POINTS = (
     "before_fallback",
     "before_prune",
     "after_prune",
-    "migrate_named",
-    "migrate_created",
-    "migrate_page",
-    "migrate_blocked",
-    "migrate_caught_up",
-    "migrate_verified",
-    "migrate_swapped",
-    "migrate_removed",
+    *MIGRATION,
 )
 ACTIONS = ("kill", "raise", "hang")
 

@@ -88,7 +88,7 @@ class Copier:
         Raises:
             Unavailable: There is no answer to trust.
         """
-        await refresh(self.client, self.target)
+        await refresh(self.client, self.target, must=True)
         query = {"ids": {"values": [one.id for one in documents]}}
         found = await search_documents(self.client, self.target, query, size=len(documents), versions=True)
         return {one.id: one for one in found}
@@ -100,8 +100,8 @@ class Copier:
             DoorClosed: It takes no changes any more.
             Unavailable: Some may be deleted, and others not.
         """
-        await refresh(self.client, self.source)
-        await refresh(self.client, self.target)
+        await refresh(self.client, self.source, must=True)
+        await refresh(self.client, self.target, must=True)
         after, deleted = -1, 0
         while True:
             query, order = {"range": {"_seq_no": {"gt": after}}}, ({"_seq_no": "asc"},)

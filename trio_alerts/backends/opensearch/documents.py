@@ -138,19 +138,20 @@ async def read_document(client: AsyncOpenSearch, target: Target, document_id: st
     return found
 
 
-async def refresh(client: AsyncOpenSearch, target: Target) -> None:
-    """Let searches see what was written up to now, as far as our user may ask for that.
+async def refresh(client: AsyncOpenSearch, target: Target, *, must: bool = False) -> None:
+    """Let searches see what was written up to now; unless it `must` be, only as far as our user may ask for that.
 
     A shard that nobody has searched for `index.search.idle.after` is not refreshed by itself: a search of it would wait
     up to a second for the next round of refreshes, and see what was there before.
 
     Raises:
+        AccessDenied: It must be, and is forbidden.
         Unavailable: There is no answer to trust; also if the index is gone or closed.
     """
     try:
         answer: Answer = await client.indices.refresh(index=target.alias)
     except AccessDenied as fault:
-        if fault.status == HTTPStatus.FORBIDDEN:  # by the user's role, or by a block of the index
+        if fault.status == HTTPStatus.FORBIDDEN and not must:  # by the user's role, or by a block of the index
             return
         raise
     except TransportError as error:

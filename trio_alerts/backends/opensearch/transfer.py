@@ -113,13 +113,12 @@ class Transfer:
             # What is before the checkpoint is seen by a search after a refresh; a higher number may be seen before a
             # lower one is.
             checkpoints = await insist(partial(self._indices.checkpoints, source, self._source.shards))
-            await insist(partial(refresh, self._client, self._here))
+            await insist(partial(refresh, self._client, self._here, must=True))
             self._records = await insist(partial(self._indices.count, source))
             self._tell("copy")
             copied = 0
             for shard, checkpoint in checkpoints.items():
                 copied += await self._copy_changes(shard, checkpoint)
-                self._cursors[shard] = max(self._cursors[shard], checkpoint)
             if copied <= PAGE:
                 return
 
@@ -168,9 +167,9 @@ class Transfer:
 
     async def _drop_vanished(self) -> None:
         """Delete what was deleted from the source after it was copied, if anything was."""
-        await refresh(self._client, self._there)
+        await refresh(self._client, self._there, must=True)
         copies = await self._indices.count(self._target.name)
-        await refresh(self._client, self._here)
+        await refresh(self._client, self._here, must=True)
         if copies > await self._indices.count(self._source.name):
             for shard in range(self._target.shards):
                 await self._copier.delete_vanished(shard)
@@ -195,12 +194,12 @@ class Transfer:
         source, target = self._source.name, self._target.name
         await insist(partial(self._indices.block_writes, source))
         await self._reach("migrate_blocked")
-        await insist(partial(refresh, self._client, self._here))
+        await insist(partial(refresh, self._client, self._here, must=True))
         for shard in self._cursors:
             await self._copy_changes(shard)
         await self._reach("migrate_caught_up")
         await insist(self._drop_vanished)
-        await insist(partial(refresh, self._client, self._there))
+        await insist(partial(refresh, self._client, self._there, must=True))
         self._records = await insist(partial(self._indices.count, source))
         copies = await insist(partial(self._indices.count, target))
         if copies != self._records:

@@ -6,7 +6,7 @@ import pytest
 import trio
 from trio.testing import MockClock
 
-from tests.contracts.store import record
+from tests.contracts.store import delivered, record
 from tests.support.fakes.opensearch import FakeOpenSearch
 from trio_alerts.backends.opensearch.client import open_opensearch
 from trio_alerts.backends.opensearch.mapping import IndexSpec
@@ -59,7 +59,7 @@ async def test_a_version_of_the_old_index_means_nothing_in_the_new_one(
     kept.seq_no = stored.version[0]
     server.index.writes += 100
 
-    assert Conflict() == await store.replace(mine, stored.version)
+    assert Conflict() == await store.replace(delivered(mine), stored.version)
     found = await store.get(mine.id)
     assert found is not None
     assert mine == found.record

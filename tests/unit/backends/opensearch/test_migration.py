@@ -233,8 +233,9 @@ async def test_an_index_of_that_name_is_left_alone() -> None:
 # --- killed ----------------------------------------------------------------------------------------------------------
 
 
-async def requests_of_one() -> int:
+async def requests_of_one(*, quiet: bool = False) -> int:
     server = Server(3)
+    server.quiet = quiet
     await migrate(Way(server))
     return len(server.asked)
 
@@ -481,6 +482,16 @@ async def test_a_server_that_is_away_is_not_waited_for_forever() -> None:
     server.check_done()
 
 
+async def test_who_may_not_refresh_may_not_migrate() -> None:
+    """The last changes might not be seen, and be missed on both sides: exit code 4, and nothing is handed over."""
+    server = Server(3)
+    server.fault, server.undone = lambda kind: error(403, "security_exception") if kind == "refresh" else None, True
+
+    with pytest.raises(StartError, match=r"forbids POST /alerts-000001/_refresh \(403\)"):
+        await migrate(Way(server))
+    assert (OLD, False) == (server.index.name, server.index.is_blocked)
+
+
 # --- what is not done ------------------------------------------------------------------------------------------------
 
 
@@ -533,7 +544,7 @@ async def test_the_status_says_how_far_it_is() -> None:
     server.quiet = True
     assert None is await status(Way(server))
     seen: list[Progress | None] = []
-    for number in range(1, await requests_of_one()):
+    for number in range(1, 1 + await requests_of_one(quiet=True)):
         server = Server(3)
         server.quiet = True
         with pytest.raises(Killed):
