@@ -92,7 +92,7 @@ MUTATIONS = (
         'await self._reach("migrate_blocked")\n'
         "        await insist(partial(refresh, self._client, self._here, must=True))",
         'await self._reach("migrate_blocked")',
-        test="tests/unit/backends/opensearch/test_migration.py::test_everything_is_in_the_new_index",
+        test="tests/unit/backends/opensearch/test_migration.py::test_what_comes_at_the_last_moment_is_there",
     ),
     Mutation(
         "an index handed over that holds less",
@@ -106,7 +106,7 @@ MUTATIONS = (
         "backends/opensearch/transfer.py",
         "if copies > await self._indices.count(self._source.name):",
         "if False:",
-        test="tests/unit/backends/opensearch/test_migration.py::test_everything_is_in_the_new_index",
+        test="tests/unit/backends/opensearch/test_migration.py::test_what_comes_at_the_last_moment_is_there",
     ),
     Mutation(
         "writes wait for as long as it takes",

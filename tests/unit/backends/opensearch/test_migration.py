@@ -181,6 +181,21 @@ async def test_everything_is_in_the_new_index(seed: int) -> None:
     assert all(one.copied <= one.records for one in told)
 
 
+async def test_what_comes_at_the_last_moment_is_there() -> None:
+    """Right before writes are blocked one record is changed, one is new, and one is deleted."""
+    server = Server(3)
+
+    def at_last(kind: str) -> None:
+        if kind == "block":
+            server.write("1-0")
+            server.write("99-0")
+            del server.documents["2-0"], server.ledger["2-0"]
+
+    server.fault = at_last
+    await migrate(Way(server))
+    server.check_done()
+
+
 async def test_an_empty_index_is_migrated_too() -> None:
     """There is nothing to copy, and nothing is missing."""
     server = Server()
