@@ -66,7 +66,7 @@ def traffic(site: Site, per_s: float = PER_S) -> Iterator[list[str]]:
         with site.client() as client:
             while not over.is_set():
                 event = json.dumps(EVENT | {"alert_id": f"a-{len(emitted)}"}).encode()
-                emitted.append(str(client.xadd(site.stream, {b"event": event}).decode()))  # type: ignore[union-attr]
+                emitted.append(str(client.xadd(site.stream, {b"event": event}).decode()))
                 time.sleep(max(0.0, began_s + len(emitted) / per_s - time.monotonic()))
 
     thread = Thread(target=emit)
