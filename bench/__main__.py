@@ -1,4 +1,4 @@
-"""`python -m bench`: the table of claims. `… run`: single runs. `… console`: its pages. Exit code 5: a run is void."""
+"""`python -m bench`: the table of claims; or `run`, `console`, `retention`. Exit code 5: a run is void."""
 
 import argparse
 import contextlib
@@ -16,7 +16,8 @@ from bench.limited import run_limited
 from bench.places import JAVA_OPTIONS, StoreKind
 from bench.plan import Plan, RunResult, VoidRunError
 from bench.processes import ROOT, Program, built
-from bench.report import in_turns, show_beside, show_claims, show_runs, show_visits, write
+from bench.report import in_turns, show_beside, show_claims, show_pruning, show_runs, show_visits, write
+from bench.retention import prune
 from bench.run import run
 from tests.support.servers import OpenSearchServer, UnavailableError
 
@@ -30,6 +31,9 @@ def main() -> int:
     try:
         if options.command == "console":
             _visit_console(options)
+            return 0
+        if options.command == "retention":
+            _prune(options)
             return 0
         return _measure(options)
     except VoidRunError as fault:
@@ -65,11 +69,23 @@ def _measure(options: argparse.Namespace) -> int:
 
 def _visit_console(options: argparse.Namespace) -> None:
     trees = [ROOT] if options.beside is None else [ROOT, options.beside.resolve()]
+    for store, server in _stores(options):
+        show_visits(store, visit(store, server, options.records, trees, options.repeat))
+
+
+def _prune(options: argparse.Namespace) -> None:
+    for store, server in _stores(options):
+        for _ in range(options.repeat):
+            show_pruning(store, options.records, prune(store, server, options.records))
+
+
+def _stores(options: argparse.Namespace) -> Iterator[tuple[StoreKind, OpenSearchServer | None]]:
+    """Yield each store with its server, which runs until the next one is asked for."""
     stores: list[StoreKind] = ["sqlite", "opensearch"] if options.store is None else [options.store]
     for store in stores:
-        print(f"console: {store}, {options.records:,} records ...", file=sys.stderr, flush=True)
+        print(f"{options.command}: {store}, {options.records:,} records ...", file=sys.stderr, flush=True)
         with contextlib.nullcontext() if store == "sqlite" else OpenSearchServer(java_options=JAVA_OPTIONS) as server:
-            show_visits(store, visit(store, server, options.records, trees, options.repeat))
+            yield store, server
 
 
 def _arguments() -> argparse.Namespace:
@@ -104,8 +120,12 @@ def _arguments() -> argparse.Namespace:
     one.add_argument("--set", action="append", default=[], metavar="NAME=VALUE", help="a setting of the program")
     console = commands.add_parser("console", help="every page over many records, while alerts arrive")
     console.set_defaults(command="console", repeat=3)
-    console.add_argument("--store", choices=["sqlite", "opensearch"], help="only this one")
-    console.add_argument("--records", type=int, default=RECORDS, help="that are there (default: %(default)s)")
+    retention = commands.add_parser("retention", help="many old records are deleted, while alerts arrive")
+    retention.set_defaults(command="retention")
+    for each in (console, retention):
+        each.add_argument("--store", choices=["sqlite", "opensearch"], help="only this one")
+        each.add_argument("--records", type=int, default=RECORDS, help="that are there (default: %(default)s)")
+    retention.add_argument("--repeat", type=int, default=argparse.SUPPRESS, help="how often (1)")
     console.add_argument("--repeat", type=int, default=argparse.SUPPRESS, help="how often each page is visited (3)")
     console.add_argument("--beside", type=Path, default=argparse.SUPPRESS, help="another checkout, visited in turns")
     options = parser.parse_args()

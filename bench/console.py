@@ -68,7 +68,7 @@ def visit(
     """
     plan = Plan("trio_alerts", store, 16, ALONE, rate=RATE)
     with open_stage(plan, opensearch) as stage:
-        filled = trio.run(_fill, stage, records)
+        filled = trio.run(fill, stage, records, dt.datetime.now(dt.UTC))
         pages = _pages(filled[records // 10])
         try:
             with stage.workers() as workers, _consoles(stage, trees) as consoles:
@@ -76,7 +76,7 @@ def visit(
                 _visit(consoles, pages, WARM_ROUNDS)
                 due_s = dict(stage.stream.send_on_schedule(schedule(RATE, ALONE)))
                 stage.until_accepted(ALONE, workers)
-                with _alerts_arriving(stage) as meanwhile:
+                with alerts_arriving(stage) as meanwhile:
                     took_s = _visit(consoles, pages, rounds, PAUSE_S)
                 stage.until_accepted(ALONE + len(meanwhile), workers)
                 received = stage.receiver.report()
@@ -89,10 +89,10 @@ def visit(
     return Visits(took_s, alone, watched)
 
 
-async def _fill(stage: Stage, count: int) -> list[Record]:
-    """Write records, one second apart and the last one now; return them, the oldest first."""
-    start = dt.datetime.now(dt.UTC) - dt.timedelta(seconds=count)
-    settings = load_settings({}, environ_of(_settings(stage)), None, channel_settings)
+async def fill(stage: Stage, count: int, last_at: dt.datetime) -> list[Record]:
+    """Write records, one second apart; return them, the oldest first."""
+    start = last_at - dt.timedelta(seconds=count)
+    settings = load_settings({}, settings_of(stage), None, channel_settings)
     policy = RetryPolicy(settings.retry_schedule_s)
     records: list[Record] = []
     for number, payload in enumerate(islice(alerts(lambda number: _fields(number, start)), count)):
@@ -119,6 +119,11 @@ def _fields(number: int, start: dt.datetime) -> Mapping[str, str]:
         "contract": f"0x{unique[:40]}",
         "fingerprint": unique[:16],
     }
+
+
+def settings_of(stage: Stage) -> dict[str, str]:
+    """Return the settings of its worker processes, as environment variables."""
+    return environ_of(_settings(stage))
 
 
 def _settings(stage: Stage) -> dict[str, str]:
@@ -202,7 +207,7 @@ def _visit(
 
 
 @contextmanager
-def _alerts_arriving(stage: Stage) -> Iterator[dict[str, float]]:
+def alerts_arriving(stage: Stage) -> Iterator[dict[str, float]]:
     """Let alerts arrive until the block ends; it gets when each was due, by its ID, and has all at the end."""
     due_s: dict[str, float] = {}
     ended = threading.Event()

@@ -16,8 +16,9 @@ from rich.table import Table
 
 from bench.claims import MB, Claim, Results
 from bench.console import Visits
-from bench.plan import Plan, RunResult
+from bench.plan import Latency, Plan, RunResult
 from bench.plot import bars, shown
+from bench.retention import Pruning
 
 BESIDE = " (other)"  # behind the name of a run with the other checkout
 
@@ -88,9 +89,21 @@ def show_visits(store: str, visits: Visits) -> None:
         cells = [f"{s * 1000:.0f}" for p50, took_s in zip(medians, each, strict=True) for s in (p50, max(took_s))]
         table.add_row(name, *cells, *(f"{medians[0] / other:.2f}" for other in medians[1:]))
     _console().print(table)
-    for what, one in (("alone", visits.alone), ("while pages are visited", visits.watched)):
-        p50, p99, most = (shown(s * 1000) for s in (one.p50_s, one.p99_s, one.max_s))
-        _console().print(f"alerts {what}: p50 {p50} ms, p99 {p99} ms, max {most} ms")
+    _show_latency("alone", visits.alone)
+    _show_latency("while pages are visited", visits.watched)
+
+
+def show_pruning(store: str, records: int, pruning: Pruning) -> None:
+    """Print how fast old records went, and what alerts noticed of it."""
+    rate = records / pruning.took_s
+    _console().print(f"retention: {store}: {records:,} records in {pruning.took_s:.0f} s, {rate:,.0f} a second")
+    _show_latency("before", pruning.alone)
+    _show_latency("while records go", pruning.meanwhile)
+
+
+def _show_latency(what: str, latency: Latency) -> None:
+    p50, p99, most = (shown(s * 1000) for s in (latency.p50_s, latency.p99_s, latency.max_s))
+    _console().print(f"alerts {what}: p50 {p50} ms, p99 {p99} ms, max {most} ms")
 
 
 def show_claims(claims: Sequence[Claim], repetitions: Sequence[Results]) -> list[dict[str, Any]]:

@@ -54,9 +54,10 @@ def test_what_was_there_before_the_start_is_missed_only_if_it_was_touched() -> N
 
 
 def test_what_nobody_can_name_is_on_both_sides() -> None:
-    """Entries that were trimmed unread are seen, and lost upstream."""
-    result = balance(Sightings(states={"1-0": "delivered"}, lost_unread=3))
-    assert (4, 3, {}) == (result.seen, result.fates["lost_upstream"], result.missing)
+    """Entries that were trimmed unread are seen, and lost upstream; what was deleted for its age is pruned."""
+    result = balance(Sightings(states={"1-0": "delivered"}, lost_unread=3, pruned=5))
+    fates = result.fates
+    assert (9, 3, 5, {}) == (result.seen, fates["lost_upstream"], fates["pruned"], result.missing)
 
 
 def test_a_missing_alert_leaves_a_trace() -> None:

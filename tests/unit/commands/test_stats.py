@@ -19,7 +19,7 @@ from trio_alerts.commands import audit, stats
 from trio_alerts.commands.thresholds import FIGURES
 from trio_alerts.errors import SchemaError, StartError, Unavailable
 from trio_alerts.ports.canaries import Sighting
-from trio_alerts.ports.store import Vitals
+from trio_alerts.ports.store import Pruned, Vitals
 from trio_alerts.settings.settings import Settings
 
 NOW_S = NOW.timestamp()
@@ -119,6 +119,15 @@ def test_canaries_are_shown_if_asked_for(backends: Backends) -> None:
         "  the last one that came through was written 2 min ago",
     ] == call("stats", "--canaries").out.splitlines()[-2:]
     assert NOW_S - 130 == as_json("--canaries")["canaries"]["AlertStream"]["through_s"]
+
+
+def test_what_was_pruned_is_counted(backends: Backends) -> None:
+    """By `stats` and by `audit`, of all streams, and once."""
+    backends.store.kept = {"AlertStream": Pruned(40, "5-0"), "another": Pruned(2, "5-0")}
+    assert 42 == as_json()["pruned"]
+    assert re.search(r"^pruned +42$", call("stats").out, re.MULTILINE)
+    told = msgspec.json.decode(call("audit", "--json").out)
+    assert (42, 42 + 3) == (told["pruned"], told["seen"])
 
 
 def test_a_doubt_counts_whatever_the_state_of_its_record(backends: Backends) -> None:

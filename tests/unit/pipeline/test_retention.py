@@ -8,13 +8,16 @@ import pytest
 import trio
 from trio.testing import MockClock
 
+from tests.support.fakes.store import Call
 from tests.support.fakes.stream_server import Held
 from tests.support.fakes.world import GROUP, STREAM, World
 from trio_alerts.clock import ServerClock
 from trio_alerts.errors import StartError
 from trio_alerts.outcome import Refused
+from trio_alerts.pipeline import retention
 from trio_alerts.pipeline.fault_points import FaultPoint, InjectedFault
 from trio_alerts.pipeline.retention import EVERY_S, STEP
+from trio_alerts.ports.silences import Silence
 
 KEEP_S = 480.0
 EPOCH = dt.datetime(1970, 1, 1, tzinfo=dt.UTC)
@@ -124,6 +127,44 @@ async def test_what_comes_back_before_anybody_knew_is_asked_about(autojump_clock
     assert (1, 1) == (len(world.channel.sends), len(world.dead))
 
 
+async def test_what_comes_back_while_others_go_keeps_its_record(autojump_clock: MockClock) -> None:
+    """The stream is looked at once more after everybody can know which records may be gone."""
+    world = OldWorld()
+    record_id = world.emit()
+    async with world.serving(world.pipeline()):
+        await trio.sleep(10)
+        world.emit(alert_id="b")
+        await trio.sleep(1)
+        stream = world.server.streams[STREAM]
+        fields = stream.entries[record_id]
+        world.server.trim(STREAM, 0)
+
+        def come_back(call: Call) -> None:
+            if call.method == "raise_pruned_before":
+                stream.entries[record_id] = fields
+
+        world.store.decide = come_back
+        await trio.sleep(2 * KEEP_S)
+    assert (["delivered", "delivered"], 0) == (list(world.states.values()), world.pruned)
+
+
+async def test_what_a_silence_kept_back_is_kept_as_long_after_its_end(autojump_clock: MockClock) -> None:
+    """Until then it may be sent after all."""
+    world = OldWorld()
+    since = EPOCH + dt.timedelta(seconds=1000)
+    until = since + dt.timedelta(seconds=2 * KEEP_S)
+    silence = Silence(id="1", matchers=("severity = high",), since=since, until=until, why="a drill", by="eve")
+    world.server.keep_silence(STREAM, GROUP, silence)
+    async with world.serving(world.pipeline()):
+        world.emit()
+        await trio.sleep(1)
+        world.server.trim(STREAM, 0)
+        await trio.sleep(3 * KEEP_S - 10)
+        assert (["suppressed"], 0) == (list(world.states.values()), world.pruned)
+        await trio.sleep(2 * EVERY_S)
+    assert 1 == world.pruned
+
+
 async def test_an_old_entry_that_was_never_read_is_sent(autojump_clock: MockClock) -> None:
     """A backlog of days: nobody pruned anything of its time."""
     world = OldWorld()
@@ -146,26 +187,32 @@ async def test_an_entry_that_comes_back_and_has_its_record_is_acknowledged(autoj
     assert ({record_id: "failed"}, [], {}) == (world.states, world.dead, world.pending)
 
 
-async def test_a_clock_that_was_set_makes_nothing_old(autojump_clock: MockClock) -> None:
+async def test_a_clock_that_was_set_makes_nothing_old(
+    autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Neither the server's alone nor, until it has gone straight for a while, this machine's with it."""
-    world = OldWorld()
+    monkeypatch.setattr(retention, "STRAIGHT_S", 150.0)
+    world = OldWorld(keep_records_s=10 * KEEP_S)
     async with world.serving(world.pipeline()):
         world.emit()
         await trio.sleep(1)
         world.server.trim(STREAM, 0)
-        world.server.jump(10 * KEEP_S)
-        await trio.sleep(KEEP_S - 10)
+        world.server.jump(20 * KEEP_S)
+        await trio.sleep(150 + 2 * EVERY_S)
         assert 0 == world.pruned
-        world.machine_ahead_s += 10 * KEEP_S
+        world.machine_ahead_s += 20 * KEEP_S
         world.server.jump(1.0)
-        await trio.sleep(KEEP_S - 10)
+        await trio.sleep(140)
         assert 0 == world.pruned
         await trio.sleep(2 * EVERY_S)
     assert 1 == world.pruned
 
 
-async def test_what_was_written_while_the_clock_was_behind_is_not_old(autojump_clock: MockClock) -> None:
+async def test_what_was_written_while_the_clock_was_behind_is_not_old(
+    autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """The server had lost its clock, and the producer had not: the record carries a time that is young."""
+    monkeypatch.setattr(retention, "STRAIGHT_S", 150.0)
     world = OldWorld()
     world.server.jump(-900.0)
     async with world.serving(world.pipeline(keep_records_s=800.0)):

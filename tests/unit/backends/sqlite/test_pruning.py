@@ -1,0 +1,118 @@
+"""Old records leave an SQLite file: in one transaction with their count, and their room is used again or given back."""
+
+import sqlite3
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.contracts.retention import BEFORE, STREAM
+from tests.contracts.store import delivered, record
+from trio_alerts.backends.sqlite import pruning
+from trio_alerts.backends.sqlite.database import SqliteDatabase
+from trio_alerts.backends.sqlite.rows import write_of
+
+RECORDS = 2_000
+LARGE = "x" * 2_000
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "alerts.db"
+
+
+@pytest.fixture
+def database(path: Path) -> Iterator[SqliteDatabase]:
+    """A prepared file that keeps count of one stream."""
+    database = SqliteDatabase(path, timeout_s=5)
+    database.prepare()
+    database.raise_pruned_before(STREAM, BEFORE)
+    yield database
+    database.close()
+
+
+def fill(database: SqliteDatabase, first: int = 0) -> list[str]:
+    records = [delivered(record(number, description=LARGE)) for number in range(first, first + RECORDS)]
+    database.write([write_of(one, None) for one in records])
+    return [one.id for one in records]
+
+
+def prune(database: SqliteDatabase, record_ids: list[str]) -> int:
+    steps = [record_ids[start : start + 100] for start in range(0, len(record_ids), 100)]
+    return sum(database.prune(STREAM, step, lambda _: True) for step in steps)
+
+
+def pages(database: SqliteDatabase) -> int:
+    (count,) = database.read(lambda connection: connection.execute("PRAGMA page_count").fetchone())
+    return int(count)
+
+
+def test_a_file_gets_shorter(database: SqliteDatabase) -> None:
+    """With most records gone, most of its pages are given back, in steps; some stay for new records."""
+    ids = fill(database)
+    full = pages(database)
+    assert RECORDS == prune(database, ids)
+    left = pages(database)
+    (free,) = database.read(lambda connection: connection.execute("PRAGMA freelist_count").fetchone())
+    assert left < full / 2
+    assert 0 < free
+
+
+def test_new_records_take_the_room_of_deleted_ones(database: SqliteDatabase) -> None:
+    """A file whose records go as fast as they come does not grow."""
+    ids = fill(database)
+    full = pages(database)
+    for number in range(1, 4):
+        prune(database, ids)
+        ids = fill(database, number * RECORDS)
+    assert pages(database) <= full * 1.1
+
+
+def test_a_file_of_an_older_release_keeps_its_pages(path: Path) -> None:
+    """It was made without: its room is used again all the same."""
+    connection = sqlite3.connect(path, isolation_level=None)
+    connection.execute("PRAGMA auto_vacuum = NONE")
+    connection.execute("CREATE TABLE first (one)")
+    connection.execute("DROP TABLE first")
+    connection.close()
+    database = SqliteDatabase(path, timeout_s=5)
+    database.prepare()
+    database.raise_pruned_before(STREAM, BEFORE)
+    ids = fill(database)
+    full = pages(database)
+    prune(database, ids)
+    assert full == pages(database)
+    fill(database, RECORDS)
+    assert pages(database) <= full * 1.1
+    database.close()
+
+
+def test_what_is_deleted_and_what_is_counted_are_one_transaction(
+    database: SqliteDatabase, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """If the disk is full when it is counted, nothing is deleted."""
+    ids = fill(database)[:10]
+
+    def fails(connection: sqlite3.Connection, *arguments: object) -> int:
+        real(connection, *arguments)  # type: ignore[arg-type]
+        raise sqlite3.OperationalError("database or disk is full")
+
+    real = pruning.prune
+    monkeypatch.setattr(pruning, "prune", fails)
+    with pytest.raises(sqlite3.OperationalError):
+        prune(database, ids)
+    monkeypatch.undo()
+    assert 0 == database.read(pruning.pruned)[STREAM].count
+    assert 10 == prune(database, ids)
+    assert 10 == database.read(pruning.pruned)[STREAM].count
+
+
+def test_old_records_are_found_by_an_index(database: SqliteDatabase) -> None:
+    """However many records there are, a page of the oldest is read from where it begins."""
+    fill(database)
+    statements: list[str] = []
+    database.read(lambda connection: connection.set_trace_callback(statements.append))
+    database.read(lambda connection: pruning.old(connection, STREAM, BEFORE, 10, record(7).id))
+    (statement,) = [one for one in statements if "SELECT id FROM records" in one]
+    plan = database.read(lambda connection: connection.execute(f"EXPLAIN QUERY PLAN {statement}").fetchall())
+    assert ["SEARCH records USING INDEX records_by_entry (<expr>>? AND <expr><?)"] == [row[3] for row in plan]
