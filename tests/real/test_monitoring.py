@@ -216,7 +216,7 @@ def test_a_taken_port_ends_it_before_anything_is_consumed(make_site: MakeSite, p
 @pytest.mark.parametrize("servers", ["valkey+sqlite", "redis7+opensearch3"])
 def test_prometheus_takes_the_page(make_site: MakeSite, servers: str) -> None:
     """Every documented family is there, `promtool` has nothing to complain about, and nothing else is served."""
-    site = make_site(Site, servers)
+    site = make_site(Site, servers, canary_every_s="10")
     monitor = Monitor(site)
     with site.running() as process:
         wait_until(monitor.is_ready, "ready", site)
