@@ -68,6 +68,7 @@ def impatient(make_site: MakeSite) -> Iterator[tuple[Site, PrometheusServer]]:
     example: dict[str, Any] = yaml.safe_load((PROMETHEUS / "prometheus.yml").read_text())
     example["global"] = {"scrape_interval": "1s", "scrape_timeout": "1s", "evaluation_interval": "1s"}
     example["scrape_configs"][0] |= {"scrape_timeout": "1s"}
+    del example["scrape_configs"][0]["dns_sd_configs"]
     example["scrape_configs"][0]["static_configs"] = [{"targets": [f"127.0.0.1:{monitor.port}"]}]
     with site.running() as parent, obtain(lambda: PrometheusServer(example, {"rules.yml": found})) as prometheus:
         wait_until(monitor.is_ready, "ready", site)

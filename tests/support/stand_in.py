@@ -6,8 +6,19 @@ import subprocess
 from collections.abc import Iterable
 from pathlib import Path
 
-# What the steps of the Containerfile call, beside Python itself.
-PROGRAMS = ("sh", "install", "mkdir", "cat")
+# What the steps of the Containerfile and the tests call, beside Python itself.
+PROGRAMS = ("sh", "install", "env", "cat")
+# What every wheel for "manylinux" may take for granted (PEP 600), beside what Python itself is linked to.
+GRANTED = (
+    "pthread.so.0",
+    "dl.so.2",
+    "rt.so.1",
+    "util.so.1",
+    "resolv.so.2",
+    "nss_dns.so.2",
+    "gcc_s.so.1",
+    "stdc++.so.6",
+)
 CERTIFICATES = Path("/etc/ssl/certs/ca-certificates.crt")
 
 
@@ -35,7 +46,9 @@ def make_root(python: Path, root: Path) -> None:
     for one, program in zip(PROGRAMS, programs, strict=True):
         _copy(program, root / "usr/bin" / one)
     (root / "bin").symlink_to("usr/bin")
-    for file in _libraries([python, *programs, *library.glob("lib-dynload/*.so")]):
+    libraries = _libraries([python, *programs, *library.glob("lib-dynload/*.so")])
+    (beside,) = {file.parent for file in libraries if file.name.startswith("libc.so")}
+    for file in libraries | {beside / f"lib{name}" for name in GRANTED}:
         _copy(file, root / file.relative_to("/"))
     for folder in ("etc", "tmp", "proc", "dev", "sys", "run", "var/lib"):
         (root / folder).mkdir(parents=True, exist_ok=True)
@@ -46,8 +59,9 @@ def make_root(python: Path, root: Path) -> None:
 
 
 def _is_left_out(path: Path) -> bool:
-    within = path.parent.name == "site-packages"
-    return path.name in {"test", "idlelib", "tkinter", "__pycache__"} or (within and not path.name.startswith("pip"))
+    if path.parent.name == "site-packages":
+        return not path.name.startswith("pip")
+    return path.name in {"test", "idlelib", "tkinter", "__pycache__"} or path.name.startswith("_tkinter")
 
 
 def _libraries(binaries: Iterable[Path]) -> set[Path]:
