@@ -15,7 +15,6 @@ from trio_alerts.backends.sqlite import pruning, schema
 from trio_alerts.backends.sqlite.rows import RowWrite, in_chunks, lenient_text, put
 from trio_alerts.errors import SchemaError
 from trio_alerts.ports.store import Conflict, Stored
-from trio_alerts.record import Record
 
 OLDEST_SQLITE = (3, 33, 0)  # of August 2020: the first that knows UPDATE FROM
 CHECKPOINT_PAGES = 8192  # 32 MiB of log: a hot page is copied back once for many commits, a restart reads it in 0.1 s
@@ -64,7 +63,6 @@ class SqliteDatabase:
         writer = self._writing("rwc")
         with self._reading() as reader, schema.snapshot(reader):
             schema.refuse_foreign(reader, self.path)  # before the first byte is changed
-        self._patiently(lambda: writer.execute("PRAGMA auto_vacuum = INCREMENTAL"))  # of a file that is still empty
         self._patiently(lambda: writer.execute("PRAGMA journal_mode = WAL").fetchone())
         with self._transaction() as connection:
             schema.refuse_foreign(connection, self.path)  # a peer may have created it since
@@ -154,14 +152,15 @@ class SqliteDatabase:
         with self._transaction() as connection:
             pruning.raise_before(connection, stream, before)
 
-    def prune(self, stream: str, record_ids: Sequence[str], settled: Callable[[Record], bool]) -> int:
-        """Delete old records and count them, in one durable transaction; return how many."""
+    def prune(self, stream: str, versions: Sequence[tuple[str, int]]) -> int:
+        """Delete records that are still of these versions, and count them, in one durable transaction."""
         with self._transaction() as connection:
-            count = pruning.prune(connection, stream, record_ids, settled)
-        if count:
-            writer = self._writing("rw")
-            self._patiently(lambda: pruning.make_shorter(writer))
-        return count
+            return pruning.prune(connection, stream, versions)
+
+    def make_shorter(self) -> None:
+        """Give some of what is free in the file back, if that is much, and the file was made so that it can be."""
+        writer = self._writing("rw")
+        self._patiently(lambda: pruning.make_shorter(writer))
 
     def read(self, query: Callable[[sqlite3.Connection], T]) -> T:
         """Run a query that ends by the time-out."""

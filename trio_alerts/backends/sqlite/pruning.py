@@ -18,7 +18,7 @@ _TABLE = """CREATE TABLE IF NOT EXISTS retention (
     before TEXT NOT NULL
 )"""
 SPARE = 4  # of the file's pages one in so many may be free: new records take them, and need not make the file longer
-VACUUMED_PAGES = 256  # a step: 1 MB, a few ms
+VACUUMED_PAGES = 128  # a step: 0.5 MB, as much as its records had
 
 
 def old(connection: sqlite3.Connection, stream: str, before: str, count: int, after: str) -> list[str]:
@@ -42,18 +42,27 @@ def raise_before(connection: sqlite3.Connection, stream: str, before: str) -> No
     connection.execute("INSERT OR REPLACE INTO retention VALUES (?, ?, ?)", (stream, there.count, highest))
 
 
-def prune(
-    connection: sqlite3.Connection, stream: str, record_ids: Sequence[str], settled: Callable[[Record], bool]
-) -> int:
-    """Delete those of these records that are settled, and count them; in a transaction."""
+def may_go(
+    connection: sqlite3.Connection, record_ids: Sequence[str], settled: Callable[[Record], bool]
+) -> list[tuple[str, int]]:
+    """Return those of these records that are settled, with their versions."""
     places = ", ".join("?" * len(record_ids))
-    found = connection.execute(f"SELECT id, document FROM records WHERE id IN ({places})", record_ids)  # noqa: S608
-    going = [record_id for record_id, document in found.fetchall() if _may_go(record_id, document, settled)]
-    if not going:
-        return 0
-    connection.execute("UPDATE retention SET count = count + ? WHERE stream = ?", (len(going), stream))
-    connection.execute(f"DELETE FROM records WHERE id IN ({', '.join('?' * len(going))})", going)  # noqa: S608
-    return len(going)
+    found = connection.execute(
+        f"SELECT id, version, document FROM records WHERE id IN ({places})",  # noqa: S608
+        record_ids,
+    ).fetchall()
+    return [(record_id, version) for record_id, version, document in found if _is_settled(record_id, document, settled)]
+
+
+def prune(connection: sqlite3.Connection, stream: str, versions: Sequence[tuple[str, int]]) -> int:
+    """Delete the records that are still of these versions, and count them; in a transaction."""
+    ids, pairs = ", ".join(["?"] * len(versions)), ", ".join(["(?, ?)"] * len(versions))
+    count = connection.execute(  # without the IDs by themselves it would go through all records
+        f"DELETE FROM records WHERE id IN ({ids}) AND (id, version) IN (VALUES {pairs})",  # noqa: S608
+        [*(record_id for record_id, _ in versions), *(value for version in versions for value in version)],
+    ).rowcount
+    connection.execute("UPDATE retention SET count = count + ? WHERE stream = ?", (count, stream))
+    return count
 
 
 def pruned(connection: sqlite3.Connection) -> dict[str, Pruned]:
@@ -65,7 +74,10 @@ def pruned(connection: sqlite3.Connection) -> dict[str, Pruned]:
 
 
 def make_shorter(connection: sqlite3.Connection) -> None:
-    """Give a part of the file's free pages back, if they are many; a file of an older release keeps them all."""
+    """Give a part of the file's free pages back, if they are many; only a file with `auto_vacuum` can.
+
+    We make none such: it costs 2.5 µs an alert, 7 % of the store's part.
+    """
     (pages,) = connection.execute("PRAGMA page_count").fetchone()
     (free,) = connection.execute("PRAGMA freelist_count").fetchone()
     if (spare := free - pages // SPARE) > 0:
@@ -73,7 +85,7 @@ def make_shorter(connection: sqlite3.Connection) -> None:
         connection.executescript(f"PRAGMA incremental_vacuum({min(spare, VACUUMED_PAGES)})")
 
 
-def _may_go(record_id: str, document: str | bytes, settled: Callable[[Record], bool]) -> bool:
+def _is_settled(record_id: str, document: str | bytes, settled: Callable[[Record], bool]) -> bool:
     try:
         return settled(Record.from_json(record_id, document))
     except (NewerRecord, RefusedContent):

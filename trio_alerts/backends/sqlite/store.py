@@ -154,9 +154,13 @@ class SqliteStore:
     ) -> int:
         if not record_ids:
             return 0
+        versions = await self._read(lambda connection: pruning.may_go(connection, record_ids, settled))
+        if not versions:
+            return 0
         await reach("before_prune")
-        count = await self._run(lambda: self._database.prune(stream, record_ids, settled), self._writing)
+        count = await self._run(lambda: self._database.prune(stream, versions), self._writing)
         await reach("after_prune")
+        await self._run(self._database.make_shorter, self._writing)  # apart, so that other writes need not wait for it
         return count
 
     async def pruned(self) -> Mapping[str, Pruned]:

@@ -2,6 +2,7 @@
 
 import sqlite3
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -39,7 +40,12 @@ def fill(database: SqliteDatabase, first: int = 0) -> list[str]:
 
 def prune(database: SqliteDatabase, record_ids: list[str]) -> int:
     steps = [record_ids[start : start + 100] for start in range(0, len(record_ids), 100)]
-    return sum(database.prune(STREAM, step, lambda _: True) for step in steps)
+    count = 0
+    for step in steps:
+        versions = database.read(partial(pruning.may_go, record_ids=step, settled=lambda _: True))
+        count += database.prune(STREAM, versions)
+        database.make_shorter()
+    return count
 
 
 def pages(database: SqliteDatabase) -> int:
@@ -47,8 +53,13 @@ def pages(database: SqliteDatabase) -> int:
     return int(count)
 
 
-def test_a_file_gets_shorter(database: SqliteDatabase) -> None:
-    """With most records gone, most of its pages are given back, in steps; some stay for new records."""
+def test_a_file_gets_shorter(database: SqliteDatabase, path: Path) -> None:
+    """One with `auto_vacuum`: with most records gone, most of its pages go, in steps; some stay for new records."""
+    connection = sqlite3.connect(path, isolation_level=None)
+    connection.execute("PRAGMA auto_vacuum = INCREMENTAL")
+    connection.execute("VACUUM")
+    connection.close()
+    database.guard()
     ids = fill(database)
     full = pages(database)
     assert RECORDS == prune(database, ids)
@@ -59,32 +70,16 @@ def test_a_file_gets_shorter(database: SqliteDatabase) -> None:
 
 
 def test_new_records_take_the_room_of_deleted_ones(database: SqliteDatabase) -> None:
-    """A file whose records go as fast as they come does not grow."""
-    ids = fill(database)
-    full = pages(database)
-    for number in range(1, 4):
-        prune(database, ids)
-        ids = fill(database, number * RECORDS)
-    assert pages(database) <= full * 1.1
-
-
-def test_a_file_of_an_older_release_keeps_its_pages(path: Path) -> None:
-    """It was made without: its room is used again all the same."""
-    connection = sqlite3.connect(path, isolation_level=None)
-    connection.execute("PRAGMA auto_vacuum = NONE")
-    connection.execute("CREATE TABLE first (one)")
-    connection.execute("DROP TABLE first")
-    connection.close()
-    database = SqliteDatabase(path, timeout_s=5)
-    database.prepare()
-    database.raise_pruned_before(STREAM, BEFORE)
+    """A file whose records go as fast as they come does not grow, and without `auto_vacuum` stays as it is."""
     ids = fill(database)
     full = pages(database)
     prune(database, ids)
     assert full == pages(database)
-    fill(database, RECORDS)
+    ids = fill(database, 9 * RECORDS)
+    for number in range(1, 4):
+        prune(database, ids)
+        ids = fill(database, number * RECORDS)
     assert pages(database) <= full * 1.1
-    database.close()
 
 
 def test_what_is_deleted_and_what_is_counted_are_one_transaction(
@@ -116,3 +111,15 @@ def test_old_records_are_found_by_an_index(database: SqliteDatabase) -> None:
     (statement,) = [one for one in statements if "SELECT id FROM records" in one]
     plan = database.read(lambda connection: connection.execute(f"EXPLAIN QUERY PLAN {statement}").fetchall())
     assert ["SEARCH records USING INDEX records_by_entry (<expr>>? AND <expr><?)"] == [row[3] for row in plan]
+
+
+def test_they_are_deleted_by_their_ids(database: SqliteDatabase) -> None:
+    """A step looks at its records, not at all that there are."""
+    statements: list[str] = []
+    connection = sqlite3.connect(database.path, isolation_level=None)
+    connection.set_trace_callback(statements.append)
+    pruning.prune(connection, STREAM, [(record(1).id, 1), (record(2).id, 1)])
+    (statement,) = [one for one in statements if one.startswith("DELETE")]
+    plan = [row[3] for row in connection.execute(f"EXPLAIN QUERY PLAN {statement}").fetchall()]
+    connection.close()
+    assert "SEARCH records USING INDEX sqlite_autoindex_records_1 (id=?)" == plan[0]
