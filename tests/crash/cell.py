@@ -386,10 +386,10 @@ class RunningCell:
             forgotten=self.forgotten,
         )
 
-    def records(self) -> dict[str, Record]:
-        """Return every record by ID, as of now."""
+    def records(self, wanted: RecordFilter = RecordFilter()) -> dict[str, Record]:  # noqa: B008 - it is frozen
+        """Return the records by ID, as of now: every alert's, if nothing else is wanted."""
         most = max(10_000, 2 * len(self.producer.emitted))
-        return {record.id: record for record in self._ask_store(lambda store: store.search(RecordFilter(), most))}
+        return {record.id: record for record in self._ask_store(lambda store: store.search(wanted, most))}
 
     def _ask_store(self, question: Callable[[AlertStore], Awaitable[T]]) -> T:
         if self.plan.store == "opensearch":

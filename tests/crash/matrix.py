@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 
 from tests.crash import (
+    canaries,
     chaos,
     configurations,
     gates,
@@ -26,6 +27,7 @@ FAMILIES: Mapping[str, tuple[Cell, ...]] = {
     "Configuration": configurations.CELLS,
     "Retention": retention.CELLS,
     "Migration": migrations.CELLS,
+    "Canary": canaries.CELLS,
     "Chaos": chaos.CELLS,
 }
 CELLS: Mapping[str, Cell] = {cell.name: cell for cells in FAMILIES.values() for cell in cells}

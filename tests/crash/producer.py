@@ -22,6 +22,7 @@ class Producer:
 
     Attributes:
         replicas: As given; a fail-over changes it.
+        shares: Others write to the stream as well, so the server gives the IDs: then it may not lose an answer.
         emitted: The channels that the record of each entry must name, by its ID.
         emitted_at: When it was in the stream, in seconds since the epoch, by its ID.
     """
@@ -35,6 +36,7 @@ class Producer:
         self._stream = stream
         self._standing_by = standing_by
         self.replicas = replicas
+        self.shares = False
         self._first = int(time.time() * 1000)
         self._count = 0
         self._thread: threading.Thread | None = None
@@ -65,26 +67,25 @@ class Producer:
                 "occurred_at": "2026-11-23T11:59:58Z",
                 **fields,
             }
-            entry_id = f"{self._first}-{self._count}"
-            self._insist(entry_id, json.dumps(event))
+            entry_id = self._insist("*" if self.shares else f"{self._first}-{self._count}", json.dumps(event))
             self.emitted_at[entry_id] = time.time()
             self.emitted[entry_id] = (*(("hook", "steady") if severity == "high" else ("hook",)), *self._standing_by)
             if pause_s:
                 time.sleep(pause_s)
 
-    def _insist(self, entry_id: str, event: str) -> None:
+    def _insist(self, entry_id: str, event: str) -> str:
         while True:
             try:
                 with self._connect() as client:
                     try:
-                        client.xadd(self._stream, {"event": event}, id=entry_id)
+                        entry_id = client.xadd(self._stream, {"event": event}, id=entry_id).decode()
                     except NOT_NOW:
                         raise
                     except redis.ResponseError as error:
                         if "equal or smaller" not in str(error):  # else it is there: the answer was lost
                             raise
                     if not self.replicas or int(client.wait(self.replicas, 500)) >= self.replicas:
-                        return
+                        return entry_id
             except (redis.ConnectionError, redis.TimeoutError, *NOT_NOW):
                 pass
             time.sleep(PAUSE_S)

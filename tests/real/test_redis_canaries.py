@@ -5,12 +5,14 @@ from contextlib import asynccontextmanager
 
 import pytest
 
-from tests.contracts.canaries import CanariesContract, CanaryWorld, bring, opened
+from tests.contracts.canaries import EVERY_S, PAYLOAD, CanariesContract, CanaryWorld, bring, opened
+from tests.contracts.stream import fields, read_all
 from tests.real.test_redis_stream import RedisWorld, settings
 from trio_alerts.backends.redis import canaries
 from trio_alerts.backends.redis.canaries import RedisCanaries
 from trio_alerts.backends.redis.client import open_client
-from trio_alerts.backends.redis.keys import canaries_key
+from trio_alerts.backends.redis.keys import canaries_key, canary_key
+from trio_alerts.backends.redis.standing import open_ledger
 from trio_alerts.ports.canaries import Canaries
 
 
@@ -51,3 +53,46 @@ async def test_what_a_dead_group_leaves_unread_does_not_grow_for_ever(
             await bring(stream, name)
 
     assert 3 == client.hlen(canaries_key(name)) == len(canary_world.entries(name))
+
+
+async def test_the_ledger_knows_of_alerts_alone(canary_world: RedisCanaryWorld) -> None:
+    """Wherever the canary is: unread, pending or done with. So it is in no figure of `stats`, and `audit` balances."""
+    name = canary_world.names[0]
+    async with opened(canary_world) as stream, open_ledger(settings(canary_world._server, stream=name)) as ledger:
+
+        async def seen() -> tuple[object, ...]:
+            standing = await ledger.standing(name)
+            consumers = [one.pending for one in standing.consumers]
+            lists = (await ledger.entries(name), await ledger.pending(name))
+            return (
+                *lists,
+                standing.length,
+                standing.not_read,
+                standing.pending,
+                sum(consumers),
+                standing.waiting_since_s,
+            )
+
+        canary = await stream.canaries.write(name, EVERY_S, PAYLOAD)
+        unread = await seen()
+        (entry,) = await read_all(stream, 1)
+        alert_id = canary_world.add(name, fields())
+        pending = await seen()
+        await stream.ack(entry)
+        await stream.canaries.settle(name, canary.entry_id)
+        done = await seen()
+
+    since_s = int(alert_id.partition("-")[0]) / 1000
+    assert ([], [], 0, 0, 0, 0, None) == unread
+    assert ([(alert_id, alert_id)], [], 1, 1, 0, 0, since_s) == pending == done
+
+
+async def test_a_clock_that_was_set_back_keeps_none_from_being_written(canary_world: RedisCanaryWorld) -> None:
+    """By the server's clock, the last one lies in the future then."""
+    name = canary_world.names[0]
+    async with opened(canary_world) as stream:
+        first = await stream.canaries.write(name, EVERY_S, PAYLOAD)
+        await stream.canaries.settle(name, first.entry_id)
+        later_ms = round(first.now_s * 1000) + 3_600_000
+        canary_world.client.hset(canary_key(name, "group"), "written", str(later_ms))
+        assert "" != (await stream.canaries.write(name, EVERY_S, PAYLOAD)).entry_id
