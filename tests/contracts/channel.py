@@ -312,6 +312,34 @@ class HttpContract(ServiceContract):
         assert isinstance(outcome, self.tested.limited)
         assert (90.0, False) == (outcome.after_s, outcome.unseen)
 
+    @pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
+    async def test_a_redirect_is_not_followed(self, status: int) -> None:
+        """Whoever answers must not choose where we connect to, or who else gets the alert."""
+        async with raw_receiver(answering(self.tested.accepts)) as elsewhere:
+            head = f"HTTP/1.1 {status} Elsewhere\r\nlocation: {elsewhere.url}/\r\ncontent-length: 0\r\n\r\n"
+            outcome, requests = await self.attempt(answering(head.encode(), self.tested.accepts))
+
+        assert ([], 1) == (elsewhere.requests, len(requests))
+        assert isinstance(outcome, Retry)
+
+    async def test_no_alert_says_where_it_goes(self) -> None:
+        """An alert is what is sent; the address is the channel's alone, whatever links and templates are in there."""
+        lure = "http://169.254.169.254/${HOME}/{{secret}}/%(url)s?{0}"
+        names = ("url", "webhook_url", "channel", "room", "host", "to", "headers", "redirect", "icon_url")
+        details = dict.fromkeys(names, lure)
+        lured = {**dict.fromkeys(TEXTS, lure), **details, "links": [lure], "labels": details, "details": details}
+        answers = [self.tested.accepts, self.tested.accepts]
+        async with raw_receiver(self.tested.answering(*answers)) as receiver, TrioTransport() as transport:
+            channel = self.channel(receiver.url, transport)
+            for fields in ({}, lured):
+                assert isinstance(await channel.send(message(trio.current_time() + ATTEMPT_S, **fields)), Accepted)
+
+        usual, other = (request.partition(b"\r\n\r\n")[0].split(b"\r\n") for request in receiver.requests)
+        varying = (b"content-length", b"webhook-signature", b"webhook-timestamp", b"traceparent", b"ce-")
+        assert [line for line in usual if not line.lower().startswith(varying)] == [
+            line for line in other if not line.lower().startswith(varying)
+        ]
+
     async def test_what_is_malformed_is_sent_once_more_as_plain_text(self) -> None:
         """The service said no to the formatting, so nobody has it yet; no mistake in it costs an alert."""
         if self.tested.malformed is None:

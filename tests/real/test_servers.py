@@ -197,7 +197,7 @@ def test_a_changed_distribution_is_refused(monkeypatch: pytest.MonkeyPatch, tmp_
     """A zip that is not the published one is neither unpacked nor run."""
     monkeypatch.setattr(distribution, "cache_folder", lambda: tmp_path)
     monkeypatch.setenv("HOME", str(tmp_path))
-    folder = tmp_path.joinpath(".m2", "repository", *distribution.GROUP.split("."), "opensearch", "3.4.0")
+    folder = tmp_path.joinpath(".m2", "repository", *distribution.DISTRIBUTION[0].split("."), "opensearch", "3.4.0")
     folder.mkdir(parents=True)
     (folder / "opensearch-3.4.0.zip").write_bytes(b"changed")
 

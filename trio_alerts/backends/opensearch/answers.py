@@ -106,6 +106,8 @@ def check_answer(answer: Answer) -> None:
         and (missing := _missing_document(answer.response))
     ):
         raise HTTP_EXCEPTIONS[status](status, "", missing)
+    if status == HTTPStatus.FORBIDDEN and error is None and (refused := _refused_shard(answer.response)):
+        raise AccessDenied(f"OpenSearch forbids {answer.request} (403): {refused}", status)
     if error is None:
         why = "a redirect, which is never followed" if answer.response.is_redirect else ""
         raise answer.foreign(why)
@@ -183,6 +185,32 @@ def _own_error(response: httpx.Response) -> dict[str, Any] | None:
         return None
     error: dict[str, Any] = info["error"]
     return error if own.status == response.status_code else None
+
+
+class _Reason(Struct):
+    type: str
+    reason: str | None = None
+
+
+class _Failure(Struct):
+    reason: _Reason
+
+
+class _Failures(Struct):
+    failures: Annotated[list[_Failure], Meta(min_length=1)]
+
+
+class _RefusedAnswer(Struct):
+    shards: _Failures = msgspec.field(name="_shards")
+
+
+def _refused_shard(response: httpx.Response) -> str:
+    """Return why a shard refused what the index had let pass, as the security plugin lets a refresh; else nothing."""
+    try:
+        cause = msgspec.json.decode(response.content, type=_RefusedAnswer).shards.failures[0].reason
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return ""
+    return one_line(f"{cause.type[:100]}: {without_values(cause.reason or '')}")
 
 
 def _missing_document(response: httpx.Response) -> MissingDocument | None:

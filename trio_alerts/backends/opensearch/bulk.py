@@ -15,7 +15,16 @@ import trio
 from msgspec import Struct
 from opensearchpy import AsyncOpenSearch, TransportError
 
-from trio_alerts.backends.opensearch.answers import Answer, ForeignAnswer, Name, SeqNo, Term, error_text, without_values
+from trio_alerts.backends.opensearch.answers import (
+    AccessDenied,
+    Answer,
+    ForeignAnswer,
+    Name,
+    SeqNo,
+    Term,
+    error_text,
+    without_values,
+)
 from trio_alerts.backends.opensearch.client import server_timeout
 from trio_alerts.backends.opensearch.documents import Target
 from trio_alerts.errors import RefusedContent, Unavailable
@@ -223,7 +232,8 @@ def result_of(write: BulkWrite, item: BulkItem, target: Target) -> WriteResult:
         return Conflict()
     if item.is_refused:
         return RefusedContent(f"OpenSearch refuses record {write.record.id!r}: {item.error.says}")
-    return Unavailable(f"OpenSearch accepts no writes through {target.alias}: {item.status} {item.error.says}")
+    no_writes = f"OpenSearch accepts no writes through {target.alias}: {item.status} {item.error.says}"
+    return AccessDenied(no_writes, item.status) if item.status == HTTPStatus.FORBIDDEN else Unavailable(no_writes)
 
 
 class _TooLargeError(Unavailable):

@@ -36,12 +36,14 @@ class SchemaGuard:
 
     Attributes:
         index: The one index that was found right, by `prepare` or by the first `compare`; empty before that.
+        exists: Whether the last look found any.
     """
 
     def __init__(self, client: AsyncOpenSearch, wanted: IndexSpec, timeout_s: float) -> None:
         self._indices = Indices(client, timeout_s)
         self._wanted = wanted
         self.index = ""
+        self.exists = False
         self._uuid = ""
 
     async def prepare(self) -> None:
@@ -181,7 +183,9 @@ class SchemaGuard:
     async def _live(self) -> list[LiveIndex]:
         # The index that `prepare` would create may exist without the alias: then it has to be looked at, too.
         found = await self._indices.describe(self._wanted.alias)
-        return found or await self._indices.describe(self._wanted.first_index)
+        found = found or await self._indices.describe(self._wanted.first_index)
+        self.exists = bool(found)
+        return found
 
     async def _create(self, effect: TemplateEffect | None) -> None:
         index = self._wanted.first_index

@@ -18,6 +18,7 @@ from opensearchpy import AsyncOpenSearch
 
 from trio_alerts.backends.background import running
 from trio_alerts.backends.opensearch import queries
+from trio_alerts.backends.opensearch.answers import AccessDenied
 from trio_alerts.backends.opensearch.bulk import BulkWrite, WriteResult, is_possible_id, remove, write_all, write_of
 from trio_alerts.backends.opensearch.client import open_opensearch
 from trio_alerts.backends.opensearch.documents import (
@@ -34,7 +35,8 @@ from trio_alerts.backends.opensearch.journal import RetentionJournal
 from trio_alerts.backends.opensearch.mapping import IDLE_AFTER_S, SEARCH_PAGE, IndexSpec
 from trio_alerts.backends.readable import due_record, readable_records
 from trio_alerts.batcher import Batcher
-from trio_alerts.errors import RefusedContent, SchemaError, Unavailable
+from trio_alerts.delivery import Delivery
+from trio_alerts.errors import RefusedContent, SchemaError, StartError, Unavailable
 from trio_alerts.ports.store import Conflict, Counts, Due, Pruned, RecordFilter, Stored, Vitals
 from trio_alerts.record import Record
 from trio_alerts.record_ids import entry_order
@@ -46,6 +48,13 @@ MAX_BULK_BYTES = 5 * 1024 * 1024  # far below the 100 MB that OpenSearch takes, 
 BULKS = 2  # while OpenSearch works on one, the next is written and the last one read
 RESTS_AFTER_S = IDLE_AFTER_S / 2  # without a search: then the next one would wait up to a second for a refresh
 LOOK_PAUSE_S = 1.0  # an outage makes the guard look this often, whatever the number of writes that meet it
+
+NO_RECORD = "0-0"  # Redis gives no entry this ID
+IN_VAIN = BulkWrite(  # over a version of a record that is not there: a conflict, and nothing is written
+    Record(NO_RECORD, b"{", Delivery(state="sending")),
+    "index",
+    b'{"index":{"_id":"%b","if_seq_no":0,"if_primary_term":1}}\n{}\n' % NO_RECORD.encode(),
+)
 
 T = TypeVar("T")
 
@@ -76,7 +85,7 @@ class OpenSearchStore:
         self._alias = wanted.alias
         self._timeout_s = timeout_s
         self._guard = guard = SchemaGuard(client, wanted, timeout_s)
-        self.prepare, self.inspect, self.guard = guard.prepare, guard.inspect, guard.compare
+        self.guard = guard.compare
         self.deployment = guard.deployment
         self.keep_deployment, self.replace_deployment = guard.keep_deployment, guard.replace_deployment
         self._journal = RetentionJournal(client, lambda: self._target)
@@ -101,6 +110,16 @@ class OpenSearchStore:
     def tasks(self) -> list[Callable[[], Awaitable[None]]]:
         """Return what must run beside the store's methods, until cancelled; the last raises `SchemaError`."""
         return [*[self.writes.run] * BULKS, self._look_when_suspicious]
+
+    async def prepare(self) -> None:
+        await self._guard.prepare()
+        await self._try_rights()
+
+    async def inspect(self) -> list[str]:
+        said = await self._guard.inspect()
+        if self._guard.exists:
+            await self._try_rights()
+        return said
 
     async def create(self, record: Record) -> Stored | Conflict:
         return await self._write(write_of(record, None))
@@ -220,6 +239,23 @@ class OpenSearchStore:
             refused = fault
         await self._check_trust()
         raise refused
+
+    async def _try_rights(self) -> None:
+        """Read, search and write in vain: a right that our user lacks is named at start, not by the first alert.
+
+        Raises:
+            StartError: A right is missing. (An outage is waited for later, as any other.)
+        """
+        try:
+            await read_document(self._client, self._target, NO_RECORD)
+            await aggregate(self._client, self._target, queries.VITALS, queries.VitalsAnswer)
+            [result] = await self._flush([IN_VAIN])
+            if isinstance(result, AccessDenied):
+                raise result
+        except AccessDenied as denied:
+            raise StartError(str(denied)) from None
+        except Unavailable as cause:
+            logger.debug("the rights on the index are not known: {reason}", reason=cause)
 
     async def _check_trust(self) -> None:
         """Look at the index before a document is condemned: a wrong index says nothing about a document."""

@@ -232,7 +232,8 @@ _REPLAYED, _WIDE = 1, 2
 
 # KEYS: the stream, the dead-letter stream. ARGV[1]: the ID, ARGV[2]: 1 for a new identity. Answers 0 if it is not there
 # (any more), `_REPLAYED` with its new ID, or `_WIDE`: it has too many fields for a script. XADD comes first: if it
-# fails, the entry stays where it is. `replay_of` is ours: an earlier one, or a producer's, gives way.
+# fails, the entry stays where it is; and whether XDEL is permitted shows before that. `replay_of` is ours: an earlier
+# one, or a producer's, gives way.
 _REPLAY = (
     _SPLIT
     + """
@@ -251,6 +252,7 @@ if record ~= '' and ARGV[2] == '0' then
   wanted[#wanted + 1] = record
 end
 if #wanted > 7500 then return {2, '0-0'} end
+redis.call('XDEL', KEYS[2], '0-0')
 local id = redis.call('XADD', KEYS[1], '*', unpack(wanted))
 redis.call('XDEL', KEYS[2], ARGV[1])
 return {1, id}
@@ -264,6 +266,7 @@ _DROP = (
 local entry = redis.call('XRANGE', KEYS[1], ARGV[1], ARGV[1])[1]
 if not entry then return 0 end
 local fields, ours = split(entry)
+redis.call('XDEL', KEYS[1], '0-0')
 redis.call('XADD', KEYS[2], 'MAXLEN', '~', ARGV[3], '*', 'id', value_of(ours, '_record'), 'dead_id', ARGV[1],
   'reason', value_of(ours, '_reason'), 'error', value_of(ours, '_error'), 'group', value_of(ours, '_group'),
   'by', ARGV[2])

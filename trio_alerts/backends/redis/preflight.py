@@ -1,7 +1,7 @@
 """What the server must allow and hold before anything is read: found out without changing anything there."""
 
 import secrets
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -32,6 +32,7 @@ from trio_alerts.settings.settings import Settings
 MANY_WAITING = 1_000  # more than that were not meant for a group that starts today, until somebody says so
 OLDEST_SERVER = (6, 2)  # the first with XPENDING … IDLE
 _NEVER_AN_ID = "not-an-id"
+_NOBODY = secrets.token_hex(16)
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,11 +141,21 @@ async def _try_permissions(client: RedisClient, settings: Settings, stream: str,
 
 
 def needs(settings: Settings, stream: str) -> list[_Need]:
-    """Return every command that `run` cannot do without, in scripts too; each as one that changes nothing."""
-    group, consumer, dead = settings.group, settings.consumer, dead_letter_key(stream)
-    lost, ledger = lost_key(stream, group), ledger_key(stream, group)
-    nobody = secrets.token_hex(16)
-    wanted: list[_Need] = [
+    """Return every command that `run` cannot do without, for each key, in scripts too, in a form that changes nothing.
+
+    Permissions may differ from key to key, and those of a script must hold for all of its keys at once.
+    """
+    group, consumer, first = settings.group, settings.consumer, min(settings.stream_names)
+    channels = [channel.name for channel in settings.channels]
+    queues = [key_of(stream, group, name) for name in channels for key_of in (queue_key, probe_key)]
+    gates = [gate_key(first, group, name) for name in channels]
+    dead, lost, ledger = dead_letter_key(stream), lost_key(stream, group), ledger_key(stream, group)
+    due, sweep = due_key(stream, group), sweep_key(first, group)
+    canaries = () if settings.canary_every_s is None else (canary_key(stream, group),)
+    scripted = (stream, dead, lost, ledger, due, sweep, canaries_key(stream), *canaries, *queues, *gates)
+    in_scripts = "to do in one step what must not be left half done"
+    trims = ("XTRIM",) if settings.trim == "acked" else ()
+    return [
         _Need("to read new entries", ("XREADGROUP", "GROUP", group, consumer, "STREAMS", stream, _NEVER_AN_ID)),
         _Need("to acknowledge", ("XACK", stream, group, _NEVER_AN_ID)),
         _Need("to see what is pending", ("XPENDING", stream, group)),
@@ -152,76 +163,80 @@ def needs(settings: Settings, stream: str) -> list[_Need]:
             "to renew entries and to take over those of dead workers",
             ("XCLAIM", stream, group, consumer, 0, _NEVER_AN_ID),
         ),
-        _Need("to do in one step what must not be left half done", ("EVAL", "return 1", 1, stream)),
-        _Need("to look at an entry", ("XRANGE", stream, _NEVER_AN_ID, _NEVER_AN_ID)),
         _Need("to create the group", ("XGROUP CREATE", stream, group, _NEVER_AN_ID)),
         _Need("to count what was lost", ("XGROUP SETID", stream, group, _NEVER_AN_ID)),
-        _Need("to leave the group", ("XGROUP DELCONSUMER", stream, group, nobody)),
-        _Need("to count what was lost", ("XINFO STREAM", stream, "without its payloads")),
-        _Need("to find the group", ("XINFO GROUPS", stream)),
+        _Need("to leave the group", ("XGROUP DELCONSUMER", stream, group, _NOBODY)),
         _Need("to remove consumers that are gone", ("XINFO CONSUMERS", stream, group)),
-        _Need("to count what was lost", ("EXISTS", stream)),
-        _Need("to count entries", ("XLEN", stream)),
-        _Need("to count dead letters", ("XLEN", dead)),
-        _Need("to quarantine entries", ("XADD", dead, _NEVER_AN_ID, "field", "value")),
-        _Need("to read the log of deleted entries", ("XLEN", lost)),
-        _Need("to note deleted entries", ("XADD", lost, _NEVER_AN_ID, "field", "value")),
-        _Need("to remember where the group stands", ("HGETALL", ledger)),
-        _Need("to remember where the group stands", ("HGET", ledger, "lost")),
-        _Need("to remember where the group stands", ("HSET", ledger, "field", "value", "a field without a value")),
-        _Need("to remember where the group stands", ("HSETNX", ledger, "field", "value", "one too many")),
-        _Need("to remember where the group stands", ("HDEL", ledger, nobody)),
-        _Need("to count what was lost", ("HINCRBY", ledger, "lost", _NEVER_AN_ID)),
-        _Need(
-            "to let one process do what all need", ("SET", lock_key(stream, group, "redrive"), "1", "NX", _NEVER_AN_ID)
-        ),
-        _Need("to know whose the stream is", ("GET", deployment_key(stream, group))),
-        _Need("to say whose the stream is", ("SET", deployment_key(stream, group), "1", "NX", _NEVER_AN_ID)),
+        *_on(stream, "to find the group, and count", "XINFO GROUPS", "XINFO STREAM", "EXISTS", "XLEN", "XRANGE"),
+        *_on(stream, "to trim the stream (`trim`)", *trims),
+        *(_Need(in_scripts, ("EVAL", "return 1", 1, key)) for key in scripted),
+        _Need(in_scripts, ("EVAL", "return 1", len(scripted), *scripted)),
+        *_on(dead, "to quarantine entries, and count them", "XADD", "XLEN"),
+        *_on(lost, "to note deleted entries", "XADD"),
+        *_on(ledger, "to remember where the group stands", "HGETALL", "HGET", "HSET", "HSETNX", "HDEL", "HINCRBY"),
+        *_on(lock_key(stream, group, "redrive"), "to let one process do what all need", "SET"),
+        *_on(deployment_key(stream, group), "to know and say whose the stream is", "GET", "SET"),
+        *_on(due, "to note when a retry is due, and find it", "ZADD", "ZREM", "ZSCORE", "ZRANGE", *_BY_SCORE),
+        *_on(sweep, "to let one process do what all need", "HMGET", "HSET"),
+        *(need for key in queues for need in _on(key, "to keep the queue of a channel", *_QUEUE)),
+        *(need for key in gates for need in _on(key, "to know whether a channel may be sent to", *_GATE)),
         _Need("to know the server's time, which all processes share", ("TIME",)),
-        *_hint_needs(settings, stream),
         *_canary_needs(settings, stream),
     ]
-    gates = [gate_key(min(settings.stream_names), group, channel.name) for channel in settings.channels]
-    wanted += [_Need("to know whether a channel may be sent to", ("HMGET", gate, "open")) for gate in gates]
-    wanted += [_Need("to note that a channel is well again", ("HKEYS", gate)) for gate in gates[:1]]
-    if settings.trim == "acked":
-        wanted.append(_Need("to trim the stream (`trim`)", ("XTRIM", stream, "MINID", _NEVER_AN_ID)))
-    return wanted
 
 
-def _hint_needs(settings: Settings, stream: str) -> Iterator[_Need]:
-    """Yield what hints need: when to look at which record, and which comes next in a channel's queue."""
-    group = settings.group
-    due, sweep, nobody = due_key(stream, group), sweep_key(stream, group), secrets.token_hex(16)
-    yield _Need("to note when a retry is due", ("ZADD", due, _NEVER_AN_ID, nobody))
-    yield _Need("to note when a retry is due", ("ZREM", due, nobody))
-    yield _Need("to note when a retry is due", ("ZSCORE", due, nobody))
-    yield _Need("to find what is due", ("ZRANGEBYSCORE", due, _NEVER_AN_ID, _NEVER_AN_ID))
-    yield _Need("to find what is due", ("ZREVRANGEBYSCORE", due, _NEVER_AN_ID, _NEVER_AN_ID))
-    yield _Need("to find what is due", ("ZRANGE", due, 0, 0))
-    yield _Need("to take the next out of a queue", ("ZPOPMIN", due, _NEVER_AN_ID))
-    yield _Need("to let one process do what all need", ("HMGET", sweep, "began"))
-    yield _Need("to let one process do what all need", ("HSET", sweep, "field", "value", "a field without a value"))
-    for channel in settings.channels:
-        for key in (queue_key(stream, group, channel.name), probe_key(stream, group, channel.name)):
-            yield _Need(f"to keep the queue of channel {channel.name!r}", ("ZCARD", key))
+def _on(key: str, purpose: str, *names: str) -> Iterator[_Need]:
+    """Yield commands on one key."""
+    for name in names:
+        yield _Need(purpose, (name, key, *_HARMLESS.get(name, ())))
+        if name == "HSETNX":
+            yield _Need(purpose, ("EVAL", _MAY_HSETNX, 1, key))
+
+
+_BY_SCORE = ("ZRANGEBYSCORE", "ZREVRANGEBYSCORE")
+_QUEUE = ("ZADD", "ZREM", "ZRANGE", "ZCARD", "ZPOPMIN")
+_GATE = ("HMGET", "HGET", "HSET", "HSETNX", "HDEL", "HINCRBY", "HKEYS")
+# What follows the key so that nothing happens. A wrong number of arguments is noticed before permissions are looked at.
+_HARMLESS: Mapping[str, tuple[EncodableT, ...]] = {
+    "XINFO STREAM": ("without its payloads",),
+    "XRANGE": (_NEVER_AN_ID, _NEVER_AN_ID),
+    "XTRIM": ("MINID", _NEVER_AN_ID),
+    "XADD": (_NEVER_AN_ID, "field", "value"),
+    "XDEL": (_NEVER_AN_ID,),
+    "HGET": ("field",),
+    "HMGET": ("field",),
+    "HSET": ("field", "value", "a field without a value"),
+    "HSETNX": ("field", "value", "one too many"),  # shows only whether there is such a command
+    "HDEL": (_NOBODY,),
+    "HEXISTS": (_NOBODY,),
+    "HINCRBY": ("field", _NEVER_AN_ID),
+    "SET": ("1", "NX", _NEVER_AN_ID),
+    "ZADD": (_NEVER_AN_ID, _NOBODY),
+    "ZREM": (_NOBODY,),
+    "ZSCORE": (_NOBODY,),
+    "ZRANGE": (0, 0),
+    "ZRANGEBYSCORE": (_NEVER_AN_ID, _NEVER_AN_ID),
+    "ZREVRANGEBYSCORE": (_NEVER_AN_ID, _NEVER_AN_ID),
+    "ZPOPMIN": (_NEVER_AN_ID,),
+}
+# HSETNX has no form that changes nothing; from Redis 7 on a script can ask whether it is permitted.
+_MAY_HSETNX = """
+if redis.acl_check_cmd and not redis.acl_check_cmd('HSETNX', KEYS[1], 'field', 'value') then
+  return redis.error_reply("NOPERM this user has no permissions to run the 'hsetnx' command there")
+end
+return 1
+"""
 
 
 def _canary_needs(settings: Settings, stream: str) -> Iterator[_Need]:
     """Yield what tells canaries from alerts, and what writes them if there are any."""
     noted, own = canaries_key(stream), canary_key(stream, settings.group)
-    yield _Need("to tell canaries from alerts", ("HMGET", noted, _NEVER_AN_ID))
-    yield _Need("to tell canaries from alerts", ("HEXISTS", noted, _NEVER_AN_ID))
-    if settings.canary_every_s is None:
-        return
-    purpose = "for canaries (`canary_every_s`)"
-    yield _Need(purpose, ("XADD", stream, _NEVER_AN_ID, "field", "value"))
-    yield _Need(purpose, ("XDEL", stream, _NEVER_AN_ID))
-    for key in (noted, own):
-        yield _Need(purpose, ("HSET", key, "field", "value", "a field without a value"))
-        yield _Need(purpose, ("HDEL", key, _NEVER_AN_ID))
-        yield _Need(purpose, ("HGETALL", key))
-    yield _Need(purpose, ("HLEN", noted))
+    yield from _on(noted, "to tell canaries from alerts", "HMGET", "HEXISTS")
+    if settings.canary_every_s is not None:
+        purpose = "for canaries (`canary_every_s`)"
+        yield from _on(stream, purpose, "XADD", "XDEL")
+        yield from _on(noted, purpose, "HSET", "HDEL", "HGETALL", "HLEN")
+        yield from _on(own, purpose, "HSET", "HDEL", "HGETALL", "HMGET")
 
 
 def comforts(settings: Settings, stream: str) -> list[_Need]:
@@ -232,8 +247,13 @@ def comforts(settings: Settings, stream: str) -> list[_Need]:
         _Need("to know what operators have silenced", ("HGETALL", silences)),
         _Need("to wake a waiting read, so that a stop need not wait for `block_s`", ("CLIENT ID",)),
         _Need("to wake a waiting read, so that a stop need not wait for `block_s`", ("CLIENT UNBLOCK", _NEVER_AN_ID)),
-        _Need("to see whether a key expires", ("PTTL", stream)),
+        *(_Need("to see whether a key expires", ("PTTL", key)) for key in _lasting(settings, stream)),
     ]
+
+
+def _lasting(settings: Settings, stream: str) -> tuple[str, ...]:
+    """Return the keys that must never expire."""
+    return stream, dead_letter_key(stream), ledger_key(stream, settings.group)
 
 
 def _judge(refused: Refusal, need: _Need) -> None:
@@ -253,7 +273,7 @@ def _refused(refused: Refusal, purpose: str) -> StartError:
 
 async def _look_for_expiry(client: RedisClient, settings: Settings, stream: str, found: Survey) -> None:
     """A key that expires takes with it what nobody has read: somebody may have set that, meaning a cache."""
-    for key in (stream, dead_letter_key(stream), ledger_key(stream, settings.group)):
+    for key in _lasting(settings, stream):
         try:
             left_ms = client.expect(int, await client.pttl(key), "PTTL")
         except Refusal as refused:

@@ -127,9 +127,10 @@ return pending
 # KEYS[2]: the dead-letter stream. ARGV[3]: the ID; ARGV[4]: how many of the following are our own fields' names and
 # values; then the entry's own, if the caller knows that it is deleted from the stream.
 # Answers MOVED, DELETED (call again, with the fields that were read), or 0: it is not ours. XADD comes first: if it
-# fails (out of memory, say), the entry stays pending. Our fields come last, so that they win over a producer's of the
-# same name. Lua cannot pass more than 8,000 values to a command; the fields of such an entry are kept together, as
-# MessagePack.
+# fails (out of memory, say), the entry stays pending. Whether XACK is permitted shows before that, on an ID that no
+# entry has: refused after it, each try would leave one more dead letter. Our fields come last, so that they win over a
+# producer's of the same name. Lua cannot pass more than 8,000 values to a command; the fields of such an entry are kept
+# together, as MessagePack.
 QUARANTINE = """
 local found = redis.call('XPENDING', KEYS[1], ARGV[1], ARGV[3], ARGV[3], 1)[1]
 if not found or found[2] ~= ARGV[2] then return 0 end
@@ -142,6 +143,7 @@ if not entry then
 end
 if #fields > 7000 then fields = {'_fields', cmsgpack.pack(fields)} end
 for i = 5, 4 + ours do fields[#fields + 1] = ARGV[i] end
+redis.call('XACK', KEYS[1], ARGV[1], '0-0')
 redis.call('XADD', KEYS[2], '*', unpack(fields))
 redis.call('XACK', KEYS[1], ARGV[1], ARGV[3])
 return 1
