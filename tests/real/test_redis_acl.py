@@ -99,6 +99,7 @@ def desk(server: RedisServer, tmp_path: Path, receiver: ReceiverServer) -> Itera
     config = tmp_path / "alerts.toml"
     config.write_text(CONFIG.format(url=receiver.url))
     own = {
+        "http_bind": f"127.0.0.1:{free_port()}",
         "config": str(config),
         "trim": "acked",
         "canary_every_s": "5",
@@ -130,8 +131,9 @@ def test_the_whole_program_works_and_needs_every_right(desk: AclDesk, receiver: 
 
     # Clients of others tell what they are, and do without where they may not; Redis 7.0 has no such command.
     assert set(desk.refusals()) <= {"alerts-scaler: command client|setinfo (toplevel)"}
-    assert set(users()) == set(desk.monitor.sent)
     with desk.client() as client:
+        desk.monitor.now("nobody", client)
+        assert set(users()) == set(desk.monitor.sent)
         assert [] == list(_superfluous(client, desk.monitor.sent))
 
 
@@ -172,6 +174,7 @@ def _do_the_rare_chores(desk: AclDesk) -> None:
             await stream.upkeep.trim(0.0)
             await stream.restart_idle_times()
             assert await stream.lock("janitor", 1.0)
+            await _use_canaries(stream)
             await _use_hints(stream)
             await _use_gates(stream)
 
@@ -199,11 +202,29 @@ async def _lose_entries(stream: RedisStream, client: Redis) -> None:
 
 async def _wake(stream: RedisStream) -> None:
     """End a read that waits."""
+
+    async def read() -> None:
+        while await stream.read(1):
+            pass
+
     with trio.fail_after(PATIENCE_S):
         async with trio.open_nursery() as reading:
-            reading.start_soon(stream.read, 1)
-            await trio.sleep(0.1)
+            reading.start_soon(read)
+            await trio.sleep(0.5)
             await stream.wake()
+
+
+async def _use_canaries(stream: RedisStream) -> None:
+    """Give up the one that may be under way; write another, read it, and remove it."""
+    under_way = (await stream.canaries.look(STREAM)).entry_id
+    await stream.canaries.settle(STREAM, under_way, "unread")
+    written = (await stream.canaries.write(STREAM, 0.0, b"{}")).entry_id
+    assert written not in ("", under_way)
+    with trio.fail_after(PATIENCE_S):
+        while written not in (one.id for one in await stream.read(1)):
+            pass
+    await stream.canaries.settle(STREAM, written)
+    await stream.canaries.drop(STREAM, written)
 
 
 async def _use_hints(stream: RedisStream) -> None:
@@ -236,7 +257,7 @@ def _operate(desk: AclDesk) -> None:
     desk.out("dead", "replay", dead[0])
     desk.out("dead", "drop", dead[1])
     held, _ = _listed(desk, "in_doubt")
-    waiting, *_ = _listed(desk, "waiting")
+    waiting, *_ = _listed(desk, "waiting", "--view", "Slow")
     with desk.client() as client:
         long_ago = dict.fromkeys(("since", "until"), "2020-01-01T00:00:00Z")
         long_over = {"id": "0a0b0c0d", "matchers": ["view = X"], "why": "", "by": "", **long_ago}
@@ -262,8 +283,9 @@ def _operate(desk: AclDesk) -> None:
         assert 0 == stop(worker), desk.log()
 
 
-def _listed(desk: AclDesk, state: str) -> list[str]:
-    return [json.loads(line)["record_id"] for line in desk.out("list", "--json", "--state", state).splitlines()]
+def _listed(desk: AclDesk, state: str, *filters: str) -> list[str]:
+    listed = desk.out("list", "--json", "--state", state, *filters)
+    return [json.loads(line)["record_id"] for line in listed.splitlines()]
 
 
 def _look(desk: AclDesk) -> None:
