@@ -126,6 +126,7 @@ def _settings() -> dict[str, object]:
         "plugins.security.ssl.http.enabled": True,
         "plugins.security.allow_default_init_securityindex": True,
         "plugins.security.audit.type": "log4j",
+        "plugins.security.restapi.roles_enabled": ["all_access"],
     }
 
 
