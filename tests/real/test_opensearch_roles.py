@@ -22,7 +22,7 @@ ROLE_OF: dict[str, Any] = msgspec.yaml.decode((ROLES / "roles.yml").read_bytes()
 INSIDE = {"indices:admin/aliases", "indices:data/write/index"}
 
 
-@pytest.fixture(scope="module", params=["opensearch3", "opensearch2"])
+@pytest.fixture(scope="module", params=["opensearch3"])
 def secured(request: pytest.FixtureRequest, tls_files: TlsFiles) -> Iterator[SecuredOpenSearch]:
     """Give a server with the roles."""
     version = {"opensearch3": "3.4.0", "opensearch2": "2.19.1"}[request.param]
