@@ -20,8 +20,10 @@ from tests.support.at_once import results_of
 from tests.support.fakes.opensearch import FakeOpenSearch, answer, error
 from trio_alerts.backends.opensearch.client import open_opensearch
 from trio_alerts.backends.opensearch.mapping import IndexSpec
+from trio_alerts.backends.opensearch.migration import OpenSearchMigration
 from trio_alerts.backends.opensearch.store import OpenSearchStore
-from trio_alerts.errors import NewerRecord, RefusedContent, SchemaError, StartError, Unavailable
+from trio_alerts.errors import AlertError, NewerRecord, RefusedContent, SchemaError, StartError, Unavailable
+from trio_alerts.pipeline.fault_points import FaultPoint
 from trio_alerts.ports.store import Conflict, Counts, RecordFilter, Stored, Vitals
 from trio_alerts.settings.addresses import OpenSearchAddress
 
@@ -253,9 +255,48 @@ def _case_at_start(random: Random) -> None:
     _case(random.choice(START), random)
 
 
+# Not what describes an index or a record: a wrong word in it is what it says, and nobody could know.
+MIGRATING = ("create", "mapping", "refresh", "count", "stats", "bulk", "block", "settings", "close", "open", "aliases")
+
+
+def _case_of_a_migration(random: Random) -> None:
+    trio.run(_migrate, random, clock=MockClock(autojump_threshold=0))
+
+
+async def _migrate(random: Random) -> None:
+    """Whatever is answered, it is done or ends with a message, and no record is lost; after an abort, writes go on."""
+    server = Distorted(random, random.choice(MIGRATING), exists=True)
+    with trio.fail_after(10 * BOUND_S):
+        async with (
+            open_opensearch(OpenSearchAddress(("http://store:9200",)), http=server) as client,
+            trio.open_nursery() as tasks,
+        ):
+            store = OpenSearchStore(client, WANTED, timeout_s=10)
+            for task in store.tasks()[:-1]:
+                tasks.start_soon(task)
+            for number in range(3):
+                await store.create(record(number, retrying(NOW)))
+            before = {record_id: kept.source for record_id, kept in server.documents.items()}
+            migration = OpenSearchMigration(client, WANTED, 10, FaultPoint().reach)
+            server.distorting = True
+            refused: AlertError | None = None
+            try:
+                await migration.run(lambda _: None)
+            except AlertError as fault:
+                refused = fault
+            assert not isinstance(refused, Unavailable), refused
+            assert len(str(refused)) < 1000, refused
+            server.distorting = False
+            await migration.abort()
+            assert before == {record_id: kept.source for record_id, kept in server.documents.items()}
+            assert isinstance(await store.create(record(9)), Stored)
+            tasks.cancel_scope.cancel()
+
+
 TARGETS = [
     *(Target(f"OpenSearch {kind}", partial(_case, kind)) for kind in ASK),
     Target("OpenSearch at start", _case_at_start),
+    Target("OpenSearch in a migration", _case_of_a_migration),
 ]
 
 
