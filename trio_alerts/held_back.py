@@ -9,7 +9,7 @@ from collections.abc import Callable, Collection, Sequence
 from msgspec.structs import replace
 
 from trio_alerts.backoff import RetryPolicy
-from trio_alerts.delivery import ChannelDelivery, Delivery
+from trio_alerts.delivery import MOVING, ChannelDelivery, Delivery
 from trio_alerts.record_state import Channels, summed_up
 from trio_alerts.transitions import in_queue, next_attempt
 
@@ -140,6 +140,23 @@ def configured(
     return replace(summed_up(delivery, channels, now), owner=owner)
 
 
+def doubted(delivery: Delivery, owner: str, now: dt.datetime, policy: RetryPolicy) -> Delivery:
+    """Return the state after who holds what is in doubt has found it on the schedule: it waits for a human.
+
+    A process that did not know the channel put it there: it found that the owner of the attempt was gone, and could not
+    know that such an attempt is not to be repeated. The same object is returned if there is nothing of the kind.
+    """
+    if delivery.state not in MOVING:
+        return delivery
+    channels = tuple(
+        replace(channel, state="in_doubt", next_attempt_at=None)
+        if channel.state == "retrying" and _is_held(channel, policy)
+        else channel
+        for channel in delivery.channels
+    )
+    return delivery if channels == delivery.channels else replace(summed_up(delivery, channels, now), owner=owner)
+
+
 def silenced(begun: Delivery, silence_id: str, why: str, now: dt.datetime) -> Delivery:
     """Return the state of an attempt that is not made after all, because a silence matches.
 
@@ -192,12 +209,17 @@ def _taken_back(
 
 
 def _known(channel: ChannelDelivery, now: dt.datetime, policy: RetryPolicy) -> ChannelDelivery:
-    is_asked_for = channel.attempts_before == channel.attempts  # by a human, who knows of the doubt
-    if channel.log and channel.log[-1].unseen and channel.name in policy.hold and not is_asked_for:
+    if _is_held(channel, policy):
         return replace(channel, state="in_doubt", next_attempt_at=None, unconfigured_since=None)
     since = channel.since or now
     ends_at = since + dt.timedelta(seconds=policy.patience_s)
     return replace(channel, since=since, next_attempt_at=ends_at, unconfigured_since=None)
+
+
+def _is_held(channel: ChannelDelivery, policy: RetryPolicy) -> bool:
+    """Tell whether a channel waits for a human since nobody saw its last outcome, whoever it was that noted that."""
+    is_asked_for = channel.attempts_before == channel.attempts  # by a human, who knows of the doubt
+    return bool(channel.log) and channel.log[-1].unseen and channel.name in policy.hold and not is_asked_for
 
 
 def _given_up(channel: ChannelDelivery) -> ChannelDelivery:

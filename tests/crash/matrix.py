@@ -12,6 +12,7 @@ from tests.crash import (
     outages_of_redis,
     outages_of_the_store,
     processes,
+    reloads,
     retention,
     silences,
 )
@@ -24,7 +25,7 @@ FAMILIES: Mapping[str, tuple[Cell, ...]] = {
     "Receivers": outages_of_receivers.CELLS,
     "Silences": silences.CELLS,
     "Gates": gates.CELLS,
-    "Configuration": configurations.CELLS,
+    "Configuration": (*configurations.CELLS, *reloads.CELLS),
     "Retention": retention.CELLS,
     "Migration": migrations.CELLS,
     "Canary": canaries.CELLS,

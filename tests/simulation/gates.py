@@ -132,7 +132,7 @@ class GatePromises:
         if not probe:
             return
         self._probes.add((channel, record_id))
-        name = _settings_of(channel, who).name
+        name = self._settings_of(channel, who).name
         granted_s = max(self._granted_probe_s.get((who.name, name), -math.inf), self._troubled_s(who))
         if trio.current_time() - granted_s > KNOWN_WITHIN_S:
             self._promises.breach("P8", f"{who.name} takes {record_id} to try {channel}, and was not granted that")
@@ -157,7 +157,7 @@ class GatePromises:
     def send_begins(self, who: "Incarnation", channel: str, record: Record) -> None:
         """Check that a send is granted, where it must be."""
         self._check_share(who, channel, record.id)
-        settings = _settings_of(channel, who)
+        settings = self._settings_of(channel, who)
         if settings.rate_per_s is not None:
             self._grants[channel] -= 1
             if self._grants[channel] < 0:
@@ -168,6 +168,11 @@ class GatePromises:
         elif settings.rate_per_s is not None:
             self._check_order(who, channel, record)
 
+    def _settings_of(self, channel: str, who: "Incarnation") -> ChannelSettings:
+        """Return how a channel is configured there, or was before it left."""
+        known = (*who.pipeline.settings.channels, *self._promises.settings.channels)
+        return next((one for one in known if channel in one.names), known[-1])  # the last one has a new name, too
+
     def send_ended(self, who: "Incarnation", channel: str, record_id: str) -> None:
         """Note the end of a send, whatever came of it."""
         self._under_way.pop((who.name, channel, record_id), None)
@@ -176,7 +181,10 @@ class GatePromises:
         """Check that a channel that hangs gets no more workers, once a quarter of them are with it."""
         settings, now_s = who.pipeline.settings, trio.current_time()
         known_s = now_s - SLOW_AFTER_S[1] - ADMITTED_FOR_S - CALLS * self._promises.network.latency_s
-        slow = sum(one[:2] == (who.name, channel) and began_s < known_s for one, began_s in self._under_way.items())
+        since_s = who.configured_at_s  # a lone channel's sends are not counted, nor those of one that had left
+        slow = sum(
+            one[:2] == (who.name, channel) and since_s <= began_s < known_s for one, began_s in self._under_way.items()
+        )
         bounded = len(settings.channels) > 1 and settings.workers >= FEWEST_WORKERS
         if bounded and slow >= max(1, settings.workers // 4) and who.resumed_at_s < known_s:
             self._promises.breach(
@@ -186,7 +194,7 @@ class GatePromises:
 
     def _check_probe(self, who: "Incarnation", channel: str, open_for_s: float) -> None:
         now_s = trio.current_time()
-        troubled_s = max(self._troubled_s(who), who.born_at_s, self._promises.jumped_at_s)
+        troubled_s = max(self._troubled_s(who), who.configured_at_s, self._promises.jumped_at_s)
         if open_for_s < KNOWN_WITHIN_S or now_s - troubled_s < KNOWN_WITHIN_S:
             return
         since_s = now_s - self._probed_at_s.get(channel, -math.inf)
@@ -217,7 +225,3 @@ class GatePromises:
                 self._promises.breach(
                     "P8", f"{record.id} overtakes {queued.record_id}, in the queue for {since_s:.1f} s"
                 )
-
-
-def _settings_of(channel: str, who: "Incarnation") -> ChannelSettings:
-    return next(one for one in who.pipeline.settings.channels if channel in one.names)

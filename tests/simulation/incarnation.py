@@ -1,5 +1,6 @@
 """One process from its start to its end: served by the real service, and watched."""
 
+import dataclasses
 import datetime as dt
 import math
 import sys
@@ -27,6 +28,7 @@ from trio_alerts.clock import ServerClock
 from trio_alerts.errors import AlertError
 from trio_alerts.event import AlertEvent
 from trio_alerts.pipeline.in_flight import InFlight
+from trio_alerts.pipeline.retired import RetiredChannels
 from trio_alerts.pipeline.service import serve
 from trio_alerts.pipeline.state import Pipeline
 from trio_alerts.ports.channel import Channel
@@ -65,6 +67,7 @@ class Incarnation:
         resumed_at_s: When it was last thawed.
         traps: At which calls it will be killed.
         born_at_s: When it was started.
+        configured_at_s: When it was, or last took up other settings.
         newer: Of which version it is: whether it can read what the newer one wrote.
         unwritable_since_s: Since when each of its writes to the store has failed; infinite if the last did not.
     """
@@ -80,7 +83,7 @@ class Incarnation:
         self.disturbed_at_s = self.resumed_at_s = self.stopped_at_s = -(10.0**6)
         self.traps: list[Event] = []
         self.unwritable_since_s = math.inf
-        self.born_at_s = trio.current_time()
+        self.born_at_s = self.configured_at_s = trio.current_time()
         self.newer = self.born_at_s >= around.upgraded_from_s
         self._around = around
         self._scope = trio.CancelScope()
@@ -97,7 +100,7 @@ class Incarnation:
             silences=FakeSilences(around.server, settings),
             hints=WatchedHints(around.server, settings, around.promises),
             gates=WatchedGates(around.server, settings, around.promises),
-            channels={name: around.receivers[name] for channel in settings.channels for name in channel.names},
+            channels=_channels(settings, around.receivers),
             routing=_Routing(settings, self, around.promises),
             clock=ServerClock(lambda: EPOCH_S + trio.current_time()),
             random=chance,
@@ -146,6 +149,16 @@ class Incarnation:
             self._around.history.note(self.name, "STOP")
             self.stopped_at_s = trio.current_time()
             self.pipeline.stop()
+
+    def reload(self, settings: Settings) -> None:
+        """Let it take up other settings; one that is frozen does not hear of them."""
+        if self.dead or self.paused:
+            return
+        self._around.history.note(self.name, "RELOAD", *(channel.name for channel in settings.channels))
+        self.configured_at_s = trio.current_time()
+        settings = dataclasses.replace(settings, consumer=self.name)
+        routing = _Routing(settings, self, self._around.promises)
+        self.pipeline.reconfigure(settings, _channels(settings, self._around.receivers), routing)
 
     def stop_now(self) -> None:
         """Stop it as a second signal does: cancelled, with what is shielded."""
@@ -260,6 +273,7 @@ class WatchedPipeline(Pipeline):
     def __post_init__(self) -> None:
         super().__post_init__()
         self.in_flight = WatchedInFlight(self.settings.workers, self.who, self.promises)
+        self.retired = RetiredChannels(self.in_flight)
 
     def new_owner(self) -> str:
         token = super().new_owner()
@@ -267,6 +281,10 @@ class WatchedPipeline(Pipeline):
         if not self.who.dead:
             self.promises.new_token(self.who, token)
         return token
+
+
+def _channels(settings: Settings, receivers: Mapping[str, Channel]) -> dict[str, Channel]:
+    return {name: receivers[name] for channel in settings.channels for name in channel.names}
 
 
 def _leaves(group: BaseExceptionGroup[BaseException]) -> list[BaseException]:

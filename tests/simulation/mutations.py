@@ -1353,8 +1353,8 @@ MUTATIONS = (
     Mutation(
         "a stranger's takeover sends what the channel holds",
         "held_back.py",
-        "and channel.name in policy.hold and not is_asked_for:",
-        "and channel.name in policy.hold and is_asked_for:",
+        "and channel.name in policy.hold and not is_asked_for",
+        "and channel.name in policy.hold and is_asked_for",
         "tests/unit/test_held_back.py::test_a_doubt_of_who_does_not_know_the_channel_is_settled_as_the_channel_says",
     ),
     Mutation(
@@ -2153,5 +2153,12 @@ MUTATIONS = (
         "            if not found:\n",
         "            if True:\n",
         "tests/unit/test_service_manager.py::test_it_is_ready_when_everything_reads_and_lives_as_long_as_nothing_hangs",
+    ),
+    Mutation(
+        "a retry that a stranger put on the schedule is sent in spite of its channel",
+        "pipeline/backlog.py",
+        "if after is not delivery:",
+        "if False:",
+        "tests/unit/pipeline/test_unconfigured.py::test_a_doubt_that_a_stranger_put_on_the_schedule_is_still_held",
     ),
 )

@@ -11,6 +11,7 @@ What = Literal[
     "kill",  # SIGKILL of the process in a slot; it is started again after `lasts_s`
     "kill_on",  # the same, at the `number`-th next call of the method `target`: just before or after its effect
     "stop_on",  # a soft stop and a second signal, at such a call
+    "reload",  # the process in a slot takes up the configuration `how`, the new one or the old one
     "impatient",  # for `lasts_s`, SIGKILL of the process in a slot whenever it has lived for `number` s
     "pause",  # SIGSTOP, and SIGCONT after `lasts_s`
     "stop",  # a soft stop, and a new process after `lasts_s`
@@ -165,6 +166,7 @@ def plan_of(seed: int) -> Plan:
     if chance.random() < 0.15:
         plan = _with_retention(chance, plan)
     plan = replace(plan, canaries=seed % 4 == 1)  # by no chance of its own, which would change all other histories
+    plan = _with_reloads(Random(f"{seed}/reloads"), plan)
     return _with_migrations(Random(f"{seed}/migrations"), plan)
 
 
@@ -303,6 +305,22 @@ def _with_migrations(chance: Random, plan: Plan) -> Plan:
         return plan
     lasts_s = [round(chance.uniform(0.0, 4.0), 3) for _ in range(chance.randint(1, 3))]
     happening = [Event(_moment(chance, 15.0), "migrate", lasts_s=one) for one in lasts_s]
+    return replace(plan, events=tuple(sorted((*plan.events, *happening), key=lambda event: event.at_s)))
+
+
+def _with_reloads(chance: Random, plan: Plan) -> Plan:
+    """Let living processes take up the new configuration, and now and then the old one again."""
+    if not plan.change or chance.random() < 0.4:
+        return plan
+    happening = [
+        Event(
+            round(plan.changed_at_s + chance.uniform(0.0, 25.0), 3),
+            "reload",
+            chance.randrange(plan.slots),
+            how=chance.choice(("new", "new", "old")),
+        )
+        for _ in range(chance.randint(plan.slots, 4 * plan.slots))
+    ]
     return replace(plan, events=tuple(sorted((*plan.events, *happening), key=lambda event: event.at_s)))
 
 

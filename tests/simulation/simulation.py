@@ -1,6 +1,7 @@
 """One history: a plan is carried out, the promises are checked, and at the end everything must come to rest."""
 
 import dataclasses
+import math
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -306,6 +307,9 @@ class Simulation:
                 who.traps.append(event)
             case "stop":
                 who.stop()
+            case "reload":
+                born_at_s = math.inf if event.how == "new" else -math.inf
+                who.reload(configured(self._settings, self.plan, born_at_s, final=False))
             case "pause":
                 who.pause()
                 self._events.start_soon(self._later, event.lasts_s, who.resume)
@@ -360,6 +364,8 @@ class Simulation:
         for who in self.living.values():
             who.traps.clear()
             who.resume()
+            if any(event.what == "reload" for event in self.plan.events):
+                who.reload(self._configured(self.promises.healed_at_s))
             is_last = who.pipeline.settings.channels == self._configured(self.promises.healed_at_s).channels
             if not (who.newer and is_last):  # the upgrade goes on to its end, and so does the change
                 who.stop()

@@ -66,6 +66,7 @@ def events() -> st.SearchStrategy[Event]:
         st.builds(Event, MOMENTS, data, number=st.integers(0, 5)),
         st.builds(Event, MOMENTS, st.sampled_from(("lose_hints", "lose_gates", "lift", "trim", "restore"))),
         st.builds(Event, MOMENTS, st.just("silence"), lasts_s=LASTING),
+        st.builds(Event, MOMENTS, st.just("reload"), SLOTS, how=st.sampled_from(("new", "old"))),
     )
 
 

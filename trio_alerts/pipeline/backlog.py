@@ -10,6 +10,7 @@ from msgspec.structs import replace
 
 from trio_alerts.delivery import EARLIEST, MOVING, Delivery
 from trio_alerts.errors import NewerRecord, RefusedContent, Stopping, Unavailable
+from trio_alerts.held_back import doubted
 from trio_alerts.pipeline.admission import unless_closed
 from trio_alerts.pipeline.claim import Claim, try_to_claim
 from trio_alerts.pipeline.silences import unless_silenced
@@ -182,7 +183,10 @@ async def _claim(record_id: str, through: Collection[str], at: dt.datetime, pipe
             return None  # its turn comes
         pipeline.in_flight.suspect = record_id
     owner, stamped_at_s = pipeline.new_owner(), trio.current_time()
-    if delivery.state in MOVING and any(one.is_due(now) and one.name in through for one in delivery.channels):
+    after = doubted(delivery, owner, now, pipeline.retry_policy())
+    if after is not delivery:
+        pass  # what else of it is due comes again in a moment
+    elif delivery.state in MOVING and any(one.is_due(now) and one.name in through for one in delivery.channels):
         begun = next_attempt(delivery, owner, now, pipeline.settings.lease_s, through)
         begun = unless_silenced(begun, stored.record, pipeline)
         after = await unless_closed(begun, stored.record, pipeline, retry=True)

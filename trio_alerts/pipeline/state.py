@@ -137,6 +137,7 @@ class Pipeline:
         self.unconfigured -= channels.keys()
         self.bulkhead.watch(channel.names for channel in settings.channels)
         self._make_gates()
+        self.gate_news.set()  # what the others know of a channel that is new here
         self.meter.configure(settings)
 
     def _make_gates(self) -> None:

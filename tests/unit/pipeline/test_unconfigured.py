@@ -10,6 +10,7 @@ from tests.unit.pipeline.test_process import cut_off
 from trio_alerts.outcome import Retry
 from trio_alerts.pipeline.claim import Disposition
 from trio_alerts.pipeline.process import process_entry
+from trio_alerts.pipeline.service import serve
 from trio_alerts.pipeline.state import Pipeline
 from trio_alerts.settings.settings import ChannelSettings, InDoubtPolicy, RouteSettings
 
@@ -98,3 +99,26 @@ async def test_what_becomes_of_a_cut_attempt_is_the_channel_s_to_say(
     async with world.serving(world.pipeline("new", channels=(known,))):
         await trio.sleep(100.0)
     assert (state, sent) == (world.delivery(entry.record_id).state, len(world.channel.sends))
+
+
+async def test_a_doubt_that_a_stranger_put_on_the_schedule_is_still_held(autojump_clock: MockClock) -> None:
+    """The owner of a retry dies, and who does not know the channel finds that; whoever knows it asks a human."""
+    channels, schedule_s = [FakeChannel("other")], (5.0, 300.0, 300.0)
+    world = World(
+        [Retry("busy", 503)], hold=["webhook"], latency_s=12.0, channels=channels, retry_schedule_s=schedule_s
+    )
+    async with trio.open_nursery() as dying:
+        await dying.start(serve, world.pipeline("dead"))
+        entry_id = world.emit()
+        await trio.sleep(20.0)
+        assert {"webhook": "sending", "other": "delivered"} == states(world, entry_id)
+        dying.cancel_scope.cancel()
+    old = world.pipeline("old", channels=(ChannelSettings(name="other"),))
+    old.channels = {"other": world.channels["other"]}
+    async with world.serving(old):
+        await trio.sleep(90.0)
+        assert {"webhook": "retrying", "other": "delivered"} == states(world, entry_id)
+    async with world.serving(world.pipeline("new")):
+        await trio.sleep(600.0)
+    assert {"webhook": "in_doubt", "other": "delivered"} == states(world, entry_id)
+    assert 2 == len(world.channel.sends)
