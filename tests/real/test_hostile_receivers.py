@@ -96,7 +96,7 @@ def hostile_channels() -> Iterator[dict[str, str]]:
 
 
 def test_hostile_receivers_cost_no_memory_and_nobody_else(besieged: Site, receiver: ReceiverServer) -> None:
-    """Every other channel gets its alerts while they are at it; each of theirs waits for its next attempt."""
+    """Every other channel gets its alerts while they are at it; none of theirs counts as delivered, or is given up."""
     with besieged.running(workers="16") as worker:
         wait_until(lambda: "reading" in besieged.log(), "it reads", besieged)
         before = peak_mib(worker.pid)
@@ -115,7 +115,7 @@ def test_hostile_receivers_cost_no_memory_and_nobody_else(besieged: Site, receiv
         states.setdefault(record["view"], set()).add(record["delivery"]["state"])
     assert {"delivered"} == states.pop("good")
     assert {answer.__name__ for answer in HOSTILE} == set(states)
-    assert set().union(*states.values()) <= {"retrying", "waiting"}
+    assert {"delivered", "failed"}.isdisjoint(set().union(*states.values()))
     assert {"/good"} == {request.path for request in receiver.ledger().requests}
     assert grown < 40, grown
 
