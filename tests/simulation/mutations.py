@@ -24,67 +24,11 @@ class Mutation:
 
 MUTATIONS = (
     Mutation(
-        "whatever has the field of a canary taken for one",
-        "backends/redis/canaries.py",
-        "            if group is None:\n                recognized.append(one)\n            elif group == self._group:",
-        "            if group is None or group == self._group:",
-        test="tests/real/test_redis_canaries.py::TestRedisCanaries::test_nobody_else_can_write_one",
-    ),
-    Mutation(
         "an alert beside the field of a canary taken for one",
         "backends/redis/canaries.py",
         'if b"event" not in one.fields and CANARY_FIELD in one.fields]',
         "if CANARY_FIELD in one.fields]",
         test="tests/unit/backends/redis/test_canaries.py::test_an_entry_with_an_alert_is_not_even_asked_about",
-    ),
-    Mutation(
-        "another group's canary left pending in ours",
-        "backends/redis/canaries.py",
-        'self._client.expect(int, await self._client.xack(one.stream, self._group, one.id), "XACK")',
-        "recognized += []",
-        test="tests/real/test_redis_canaries.py::TestRedisCanaries::test_another_groups_canary_is_nothing_to_us",
-    ),
-    Mutation(
-        "a canary deleted before another group has read it",
-        "backends/redis/canaries.py",
-        "if before(group['last-delivered-id'], id) then return 0 end",
-        "if false then return 0 end",
-        test="tests/real/test_redis_canaries.py::TestRedisCanaries::test_another_group_is_left_what_it_has_not_read",
-    ),
-    Mutation(
-        "canaries kept for a dead group without end",
-        "backends/redis/canaries.py",
-        "and redis.call('HLEN', KEYS[2]) <= tonumber(most) then",
-        "then",
-        test="tests/real/test_redis_canaries.py::test_what_a_dead_group_leaves_unread_does_not_grow_for_ever",
-    ),
-    Mutation(
-        "no canary after the server's clock was set back",
-        "backends/redis/canaries.py",
-        "if not passed or passed < 0 or passed >= tonumber(ARGV[2]) then",
-        "if not passed or passed >= tonumber(ARGV[2]) then",
-        test="tests/real/test_redis_canaries.py::test_a_clock_that_was_set_back_keeps_none_from_being_written",
-    ),
-    Mutation(
-        "a canary that was deleted under way missed as an alert",
-        "backends/redis/scripts.py",
-        "if redis.call('HEXISTS', KEYS[3], id) == 1 then return end",
-        "",
-        test="tests/real/test_redis_canaries.py::TestRedisCanaries::test_nobody_misses_one_that_was_deleted_under_way",
-    ),
-    Mutation(
-        "canaries in the ledger of alerts",
-        "backends/redis/standing.py",
-        "if redis.call('HEXISTS', KEYS[2], entry[1]) == 0 then page",
-        "if true then page",
-        test="tests/real/test_redis_canaries.py::test_the_ledger_knows_of_alerts_alone",
-    ),
-    Mutation(
-        "pending canaries in the ledger of alerts",
-        "backends/redis/standing.py",
-        "if redis.call('HEXISTS', KEYS[2], one[1]) == 0 then page",
-        "if true then page",
-        test="tests/real/test_redis_canaries.py::test_the_ledger_knows_of_alerts_alone",
     ),
     Mutation(
         "canaries counted as alerts by state, in SQLite",
