@@ -275,15 +275,17 @@ class OpenSearchStore:
         return results
 
     async def _read(self, ask: Callable[[], Awaitable[T]]) -> T:
+        moved: AliasMoved
         try:
             return await ask()
-        except AliasMoved:
-            if await self._has_followed():
-                return await ask()
-            raise
+        except AliasMoved as fault:
+            moved = fault
         except Unavailable:
             self._suspect()
             raise
+        if await self._has_followed():
+            return await ask()
+        raise moved
 
     async def _has_followed(self) -> bool:
         """Look where the alias leads to; False: to an index that says nothing about our records, or nobody knows."""

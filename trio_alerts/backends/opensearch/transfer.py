@@ -138,11 +138,14 @@ class Transfer:
 
     async def _carry(self, page: Sequence[Document]) -> int:
         """Copy a page, read it back and compare it; return the checksum of both."""
+        closed = False
         try:
             await self._copier.write(page)
         except TargetClosed:
+            closed = True
+        if closed:
             await self._indices.open(self._target.name)
-            raise
+            await self._copier.write(page)
         copies = await self._copier.read_back(page)
         if low := low_terms(page, copies):
             for _ in range(min(max(low.values()), REOPENED)):
