@@ -2,6 +2,7 @@
 
 import json
 import re
+import shutil
 import subprocess
 from pathlib import Path
 from typing import Any
@@ -36,7 +37,7 @@ def project() -> dict[str, Any]:
 @pytest.fixture
 def secrets(tmp_path: Path) -> Path:
     """What the page says to do first, done in a folder of its own; return the folder with the secrets."""
-    (tmp_path / "deploy").mkdir()
+    shutil.copytree(FILE.parent / "redis", tmp_path / "deploy" / "redis")
     subprocess.run(["sh", "-eu", "-c", RECIPE], cwd=tmp_path, check=True)
     return tmp_path / "deploy" / "secrets"
 
