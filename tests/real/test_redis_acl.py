@@ -294,10 +294,13 @@ def _look(desk: AclDesk) -> None:
 
 
 def _scale(desk: AclDesk) -> None:
-    """What KEDA's scaler asks for the lag of a group."""
+    """What KEDA's scaler asks for the lag of a group: the version too, and the length while there is no group."""
     desk.enter_as("alerts-scaler")
     with desk.redis.client(desk.settings["redis_url"]) as client:
+        assert client.ping()
         assert [GROUP.encode()] == [group["name"] for group in client.xinfo_groups(STREAM)]
+        assert client.xlen(STREAM) >= 0
+        assert client.info()
 
 
 @contextmanager
