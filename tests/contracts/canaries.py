@@ -197,8 +197,8 @@ class CanariesContract:
         async with opened(world) as stream, opened(world, "b") as other:
             await stream.canaries.write(name, EVERY_S, PAYLOAD)
             (entry,) = await read_all(stream, 1)
-            world.delete(name, entry.id)
             world.make_idle(name, entry.id, 60)
+            world.delete(name, entry.id)  # afterwards: to make a deleted one idle would take it off the pending list
             await other.claim(await other.look(50, 10), 50)
 
         assert ([], {}) == (world.deleted(name), world.pending(name))
