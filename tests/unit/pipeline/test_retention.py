@@ -16,7 +16,7 @@ from trio_alerts.errors import StartError
 from trio_alerts.outcome import Refused
 from trio_alerts.pipeline import retention
 from trio_alerts.pipeline.fault_points import FaultPoint, InjectedFault
-from trio_alerts.pipeline.retention import EVERY_S, STEP
+from trio_alerts.pipeline.retention import EVERY_S
 from trio_alerts.ports.silences import Silence
 
 KEEP_S = 480.0
@@ -226,20 +226,23 @@ async def test_what_was_written_while_the_clock_was_behind_is_not_old(
     assert 1 == world.pruned
 
 
-async def test_a_step_is_bounded_and_followed_by_a_rest(autojump_clock: MockClock) -> None:
+async def test_a_step_is_bounded_and_followed_by_a_rest(
+    autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """No step is larger than it may be, and the store has three times as long for itself."""
+    monkeypatch.setattr(retention, "STEP", 100)
     world = OldWorld()
     world.store.latency_s = 0.0
     async with world.serving(world.pipeline(workers=50)):
-        for n in range(3 * STEP - 10):
+        for n in range(290):
             world.emit(alert_id=f"a-{n}")
         await trio.sleep(100)
         world.server.trim(STREAM, 0)
         world.store.latency_s = 0.1
         await trio.sleep(KEEP_S + 2 * EVERY_S)
-        assert 3 * STEP - 10 == world.pruned
+        assert 290 == world.pruned
     began_s = [call.at_s for call in world.store.called("prune")]
-    assert [0.8, 0.8] == pytest.approx([two - one for one, two in pairwise(began_s)])  # 0.2 s each, and the rest
+    assert [0.4, 0.4] == pytest.approx([two - one for one, two in pairwise(began_s)])  # 0.1 s each, and the rest
 
 
 async def test_one_process_prunes_for_all(autojump_clock: MockClock) -> None:
