@@ -26,9 +26,7 @@ from trio_alerts.retention import is_settled
 
 EVERY_S = 60.0  # or four times in `keep_records_s`, if that is more often
 ROUND_S = 25.0  # what a round does not finish, whoever asks next goes on with
-PAGE = (
-    1000  # record IDs a search: OpenSearch refreshes an index that rests only now and then, and a search waits for it
-)
+PAGE = 1000  # record IDs a search: OpenSearch refreshes an index that rests only now and then, and a search waits
 STEP = 500  # records: a few ms of SQLite's lock, and one bulk of OpenSearch
 RESTS = 3.0  # after each step, for so many times as long as it took: three quarters of the store are the deliveries'
 LEAST_REST_S = 0.02
