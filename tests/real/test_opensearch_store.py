@@ -12,6 +12,7 @@ import trio
 from tests.contracts.store import NOW, SECOND, delivered, record, retrying
 from tests.support.at_once import results_of
 from tests.support.servers import OpenSearch
+from trio_alerts.backends.opensearch.documents import AliasMoved
 from trio_alerts.backends.opensearch.mapping import IDLE_AFTER_S
 from trio_alerts.backends.opensearch.store import OpenSearchStore, open_opensearch_store
 from trio_alerts.backoff import RetryPolicy
@@ -195,7 +196,7 @@ async def test_an_answer_of_another_index_counts_for_nothing(
             assert 200 == request("POST", "/_aliases", {"actions": moves})[0]
             found += await results_of([lambda: ask(store)])
             await trio.sleep_forever()
-    assert [Unavailable] == [type(result) for result in found]
+    assert [AliasMoved] == [type(result) for result in found]
 
 
 async def test_a_refusal_by_a_wrong_index_condemns_nobody(settings: Settings, opensearch_server: OpenSearch) -> None:

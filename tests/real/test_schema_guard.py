@@ -403,8 +403,8 @@ def hand_over(server: OpenSearch, wanted: IndexSpec) -> None:
     [
         (drop, "There is no index behind alias"),
         (drop_the_alias, "is not an alias of"),
-        (make_again, r"pointed to index .* when this process started"),
-        (move, r"pointed to index .* when this process started, and points to .*-000002"),
+        (make_again, r"pointed to index .* before, and points to .*-000001"),
+        (move, r"pointed to index .* before, and points to .*-000002"),
         (double, "must be over one index"),
         (put_an_index_in_its_place, "is an index of that name, must be an alias"),
         (make_dynamic, "dynamic: is true, must be false"),

@@ -213,14 +213,14 @@ class Indices:
         if described is None:
             raise answer.foreign("not the shards of that index")
         primaries = {
-            int(number): copy.seq_no.global_checkpoint
+            number: copy.seq_no.global_checkpoint
             for number, copies in described.shards.items()
             for copy in copies
             if copy.routing.primary
         }
-        if set(primaries) != set(range(shards)):
+        if set(primaries) != {str(number) for number in range(shards)}:
             raise Unavailable(f"a primary shard of {index} is missing")
-        return primaries
+        return {int(number): checkpoint for number, checkpoint in primaries.items()}
 
     async def _change(self, request: Callable[..., Awaitable[Answer]], what: str, **arguments: Any) -> Answer:
         try:
