@@ -35,18 +35,19 @@ class ChannelKind(NamedTuple):
     channel: Callable[[Any, Equipment], ConfiguredChannel]
 
 
-def load_kind(name: str) -> ChannelKind:
-    """Import the file of a kind.
+def load_kind(name: object) -> ChannelKind:
+    """Import the file of a kind; what is no text names none.
 
     Raises:
         ValueError: There is no such kind.
     """
     if name not in KINDS:
-        raise ValueError(f"it must be {choice(*KINDS).allowed}{did_you_mean(str(name), KINDS)}")
+        meant = did_you_mean(name, KINDS) if isinstance(name, str) else ""
+        raise ValueError(f"it must be {choice(*KINDS).allowed}{meant}")
     kind: ChannelKind = import_module(f"trio_alerts.channels.{name}").KIND
     return kind
 
 
-def channel_settings(kind: str) -> type[ChannelSettings]:
+def channel_settings(kind: object) -> type[ChannelSettings]:
     """Return what the settings of one kind are; raises as `load_kind`."""
     return load_kind(kind).settings

@@ -108,3 +108,12 @@ def test_every_secret_can_be_in_a_file(tmp_path: Path) -> None:
 def test_what_is_not_wise_is_a_warning(kind: str, keys: str, warning: str, tmp_path: Path) -> None:
     """It is said at start and by `check`."""
     assert [one for one in warnings_about(load(tmp_path, kind, keys)) if warning in one]
+
+
+def test_a_kind_that_is_no_text_is_refused_like_any_other() -> None:
+    """However deep it is nested: nobody can have meant one of the kinds by it, so nothing is suggested."""
+    nested: list[object] = []
+    for _ in range(100_000):
+        nested = [nested]
+    with pytest.raises(ValueError, match=r'it must be "webhook" or .* or "file"$'):
+        channel_settings(nested)
