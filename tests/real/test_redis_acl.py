@@ -105,6 +105,7 @@ def desk(server: RedisServer, tmp_path: Path, receiver: ReceiverServer) -> Itera
         "config": str(config),
         "trim": "acked",
         "canary_every_s": "5",
+        "keep_records_s": "90000",
         "console_token": TOKEN,
         "retry_schedule_s": "0.2,0.2,600",
         **QUICK,
@@ -118,8 +119,9 @@ def desk(server: RedisServer, tmp_path: Path, receiver: ReceiverServer) -> Itera
 def settings_of(desk: AclDesk, user: str, **more: Any) -> Settings:
     address = RedisAddress("127.0.0.1", desk.redis.port, username=user, password=Secret(PASSWORD))
     channels = (ChannelSettings(name="hook"), ChannelSettings(name="spare"))
-    named = {"stream": STREAM, "group": GROUP, "trim": "acked", "canary_every_s": 5.0, "channels": channels}
-    return settings(desk.redis, redis_url=address, **named, **more)
+    named = {"stream": STREAM, "group": GROUP, "trim": "acked", "channels": channels}
+    rare = {"canary_every_s": 5.0, "keep_records_s": 90_000.0}
+    return settings(desk.redis, redis_url=address, **named, **rare, **more)
 
 
 def test_the_whole_program_works_and_needs_every_right(desk: AclDesk, receiver: ReceiverServer) -> None:
@@ -171,6 +173,9 @@ def _do_the_rare_chores(desk: AclDesk) -> None:
             await stream.prepare()
             with desk.client() as client:
                 await _lose_entries(stream, client)
+            await stream.upkeep.gone()
+            await stream.upkeep.dead_letters()
+            await stream.silences.latest("another version")
             await stream.upkeep.remove_idle_consumers(0.0)
             await stream.upkeep.trim(0.0)
             await stream.restart_idle_times()

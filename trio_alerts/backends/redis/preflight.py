@@ -155,6 +155,7 @@ def needs(settings: Settings, stream: str) -> list[_Need]:
     scripted = (stream, dead, lost, ledger, due, sweep, canaries_key(stream), *canaries, *queues, *gates)
     in_scripts = "to do in one step what must not be left half done"
     trims = ("XTRIM",) if settings.trim == "acked" else ()
+    prunes = () if settings.keep_records_s is None else ("XRANGE",)
     return [
         _Need("to read new entries", ("XREADGROUP", "GROUP", group, consumer, "STREAMS", stream, _NEVER_AN_ID)),
         _Need("to acknowledge", ("XACK", stream, group, _NEVER_AN_ID)),
@@ -173,6 +174,7 @@ def needs(settings: Settings, stream: str) -> list[_Need]:
         _Need(in_scripts, ("EVAL", "return 1", len(scripted), *scripted)),
         *_on(dead, "to quarantine entries, and count them", "XADD", "XLEN"),
         *_on(lost, "to note deleted entries", "XADD"),
+        *_on(lost, "to know whose record must stay (`keep_records_s`)", *prunes),
         *_on(ledger, "to remember where the group stands", "HGETALL", "HGET", "HSET", "HSETNX", "HDEL", "HINCRBY"),
         *_on(lock_key(stream, group, "redrive"), "to let one process do what all need", "SET"),
         *_on(deployment_key(stream, group), "to know and say whose the stream is", "GET", "SET"),

@@ -15,7 +15,9 @@ from trio_alerts.ports.stream import Pending
 from trio_alerts.settings.settings import ChannelSettings, Settings
 
 CHANNELS = (ChannelSettings(name="pager"),)
-SETTINGS = Settings(stream="s", group="g", consumer="me", trim="acked", canary_every_s=60, channels=CHANNELS)
+SETTINGS = Settings(
+    stream="s", group="g", consumer="me", trim="acked", canary_every_s=60, keep_records_s=1e6, channels=CHANNELS
+)
 SCRIPTS = {
     text
     for module in (scripts, losses, upkeep, hints, gates, canaries)
@@ -60,6 +62,7 @@ async def test_what_the_stream_sends_is_asked_for() -> None:
         await stream.upkeep.dead_letters()
         await stream.upkeep.remove_idle_consumers(1.0)
         await stream.upkeep.trim(1.0)
+        await stream.upkeep.gone()
         await stream.silences.latest("1")
         await stream.gates.ask("pager", Rate(1.0), probe=True)
         await stream.server_time()
