@@ -798,10 +798,18 @@ MUTATIONS = (
         "tests/unit/pipeline/test_process.py::test_a_redelivery_of_what_has_an_outcome_is_acknowledged_without_a_send",
     ),
     Mutation(
+        "the right to delete not tried at start",
+        "backends/opensearch/store.py",
+        "if self._removes:",
+        "if False:",
+        test="tests/unit/backends/opensearch/test_journal.py::test_who_may_not_delete_does_not_start",
+    ),
+    Mutation(
         "an outage taken for a refusal",
         "backends/opensearch/bulk.py",
-        "if item.status == HTTPStatus.BAD_REQUEST and (",
-        "if item.status >= HTTPStatus.BAD_REQUEST or (",
+        'return kind == "mapper_parsing_exception" or (',
+        "return bool(kind) or (",
+        test="tests/unit/backends/opensearch/test_bulk.py::test_every_other_error_is_an_outage",
     ),
     Mutation(
         "a takeover not marked in doubt",

@@ -57,6 +57,11 @@ class ItemError(Struct):
     caused_by: Cause | None = None
 
     @property
+    def is_denial(self) -> bool:
+        """Whether our user lacks a right; an index that is blocked has the same status."""
+        return self.type == "security_exception"
+
+    @property
     def says(self) -> str:
         """Type and reason for a human, without what OpenSearch quotes of a document."""
         return one_line(f"{self.type[:100]}: {without_values(self.reason or '')}")
@@ -92,6 +97,12 @@ class BulkItem(Struct, frozen=True, kw_only=True):
             and cause is not None
             and cause.type == "max_bytes_length_exceeded_exception"
         )
+
+    def outage(self, what: str) -> Unavailable:
+        """Return the error that says what is not done, and why."""
+        message = f"{what}: {self.status} {self.error.says if self.error else 'without a reason'}"
+        denied = self.error is not None and self.error.is_denial
+        return AccessDenied(message, self.status) if denied else Unavailable(message)
 
 
 class BulkSlot(Struct, forbid_unknown_fields=True):
@@ -178,8 +189,7 @@ async def remove(client: AsyncOpenSearch, target: Target, record_id: str, *, tim
         raise answer.foreign("an item for another action")
     target.check(items[0].index, also_alias=True)
     if items[0].error is not None or items[0].status not in (HTTPStatus.OK, HTTPStatus.NOT_FOUND):
-        why = items[0].error.type if items[0].error else ""
-        raise Unavailable(f"OpenSearch deletes nothing through {target.alias}: {items[0].status} {why:.100}")
+        raise items[0].outage(f"OpenSearch deletes nothing through {target.alias}")
 
 
 def is_possible_id(record_id: str) -> bool:

@@ -164,7 +164,7 @@ class Copier:
         elif item.error.type == "index_closed_exception":
             raise TargetClosed(f"{self.target.index} is closed")
         elif not item.is_conflict:
-            raise Unavailable(f"OpenSearch does not take copies: {item.status} {item.error.says}")
+            raise item.outage("OpenSearch does not take copies")
 
 
 def low_terms(documents: Sequence[Document], copies: dict[str, Document]) -> dict[str, int]:

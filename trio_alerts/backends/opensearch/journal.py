@@ -24,17 +24,17 @@ from msgspec import Raw, Struct
 from msgspec.structs import replace
 from opensearchpy import AsyncOpenSearch, TransportError
 
-from trio_alerts.backends.opensearch.answers import Answer, Name, SeqNo, Term, error_text
-from trio_alerts.backends.opensearch.bulk import BULK_FILTER, BulkItem
+from trio_alerts.backends.opensearch.answers import AccessDenied, Answer, Name, SeqNo, Term, error_text
+from trio_alerts.backends.opensearch.bulk import BULK_FILTER, BulkItem, ItemError
 from trio_alerts.backends.opensearch.documents import Target, read_document
-from trio_alerts.backends.opensearch.queries import JOURNAL_ID
+from trio_alerts.backends.opensearch.queries import JOURNAL_ID, NO_RECORD
 from trio_alerts.errors import NewerRecord, RefusedContent, Unavailable
 from trio_alerts.ports.store import Pruned
 from trio_alerts.record import Record
 from trio_alerts.record_ids import order
-from trio_alerts.text import one_line
 
 Version = tuple[int, int]
+_PRUNES_NOTHING = "OpenSearch prunes nothing"
 NEEDED = ("delivery", "ingested_at", "occurred_at")  # of a record, to tell whether it may go
 
 
@@ -71,6 +71,16 @@ class RetentionJournal:
     def __init__(self, client: AsyncOpenSearch, target: Callable[[], Target]) -> None:
         self._client = client
         self._target = target
+
+    async def try_rights(self) -> None:
+        """Delete, and read several records, in vain.
+
+        Raises:
+            AccessDenied: Our user may not.
+            Unavailable: There is no answer to trust.
+        """
+        await self._delete({NO_RECORD: (0, 1)})
+        await self._get_all([NO_RECORD])
 
     async def pruned(self) -> Mapping[str, Pruned]:
         """See `AlertStore.pruned`. What is gone of a batch under way counts already."""
@@ -128,7 +138,7 @@ class RetentionJournal:
         ]
         for item in await self._bulk([_ENCODER.encode(action) for action in actions], len(actions)):
             if item.error is not None and item.status != HTTPStatus.CONFLICT:
-                raise _unavailable(item)
+                raise item.outage(_PRUNES_NOTHING)
 
     async def _gone(self, batch: Batch) -> int:
         found = await self._get_all([*batch.versions], _source="false")
@@ -162,7 +172,8 @@ class RetentionJournal:
             raise answer.foreign("other records than requested")
         for one in found:
             if one.error is not None:
-                raise Unavailable(f"OpenSearch cannot read record {one.id!r}: {one_line(str(one.error)[:200])}")
+                why = f"OpenSearch cannot read record {one.id!r}: {one.error.says}"
+                raise AccessDenied(why, HTTPStatus.FORBIDDEN) if one.error.is_denial else Unavailable(why)
             self._target().check(one.index)
         return found
 
@@ -188,7 +199,7 @@ class RetentionJournal:
         if item.status == HTTPStatus.CONFLICT:
             return None
         if item.error is not None or item.seq_no is None or item.primary_term is None:
-            raise _unavailable(item)
+            raise item.outage(_PRUNES_NOTHING)
         return _Page(journal, (item.seq_no, item.primary_term))
 
     async def _bulk(self, lines: Sequence[bytes], actions: int) -> list[BulkItem]:
@@ -198,7 +209,7 @@ class RetentionJournal:
                 body=b"\n".join([*lines, b""]), index=target.alias, require_alias=True, filter_path=BULK_FILTER
             )
         except TransportError as fault:
-            raise Unavailable(f"OpenSearch prunes nothing: {error_text(fault)}") from None
+            raise Unavailable(f"{_PRUNES_NOTHING}: {error_text(fault)}") from None
         items = [item for slot in answer.read(_BulkAnswer).items for item in slot.values()]
         if len(items) != actions:
             raise answer.foreign(f"{len(items)} items for {actions} actions")
@@ -219,11 +230,6 @@ def _counted(journal: Journal, batch: Batch, gone: int) -> dict[str, Pruned]:
     return {**journal.streams, batch.stream: replace(there, count=there.count + gone)}
 
 
-def _unavailable(item: BulkItem) -> Unavailable:
-    why = item.error.type if item.error else "no reason"
-    return Unavailable(f"OpenSearch prunes nothing: {item.status} {one_line(why[:100])}")
-
-
 class _Document(Struct):
     retention: Journal
 
@@ -235,7 +241,7 @@ class _Found(Struct, kw_only=True):
     seq_no: SeqNo | None = msgspec.field(name="_seq_no", default=None)
     primary_term: Term | None = msgspec.field(name="_primary_term", default=None)
     source: Raw = msgspec.field(name="_source", default=Raw())
-    error: dict[str, Any] | None = None
+    error: ItemError | None = None
 
 
 class _FoundAll(Struct):

@@ -19,6 +19,7 @@ DUE_FIELDS = (
     *(f"delivery.channels.{field}" for field in ("name", "state", "next_attempt_at", "attempts", "unconfigured_since")),
 )
 JOURNAL_ID = "retention"  # the one document that is no record; see `journal.py`. It is no entry's ID
+NO_RECORD = "0-0"  # Redis gives no entry this ID
 IN_A_QUEUE = ("sending", "retrying", "waiting")  # states in which a channel may wait, and may be sent through
 OVERDUE = dt.timedelta(seconds=60)
 REPEATED_IDS = 1000  # a producer that repeats more of them has one fault, not many

@@ -49,11 +49,10 @@ BULKS = 2  # while OpenSearch works on one, the next is written and the last one
 RESTS_AFTER_S = IDLE_AFTER_S / 2  # without a search: then the next one would wait up to a second for a refresh
 LOOK_PAUSE_S = 1.0  # an outage makes the guard look this often, whatever the number of writes that meet it
 
-NO_RECORD = "0-0"  # Redis gives no entry this ID
 IN_VAIN = BulkWrite(  # over a version of a record that is not there: a conflict, and nothing is written
-    Record(NO_RECORD, b"{", Delivery(state="sending")),
+    Record(queries.NO_RECORD, b"{", Delivery(state="sending")),
     "index",
-    b'{"index":{"_id":"%b","if_seq_no":0,"if_primary_term":1}}\n{}\n' % NO_RECORD.encode(),
+    b'{"index":{"_id":"%b","if_seq_no":0,"if_primary_term":1}}\n{}\n' % queries.NO_RECORD.encode(),
 )
 
 T = TypeVar("T")
@@ -72,18 +71,28 @@ async def open_opensearch_store(address: OpenSearchAddress, settings: Settings) 
     """
     timeout_s = settings.store_timeout_s
     async with open_opensearch(address, ca_file=settings.store_ca_file, timeout_s=timeout_s) as client:
-        store = OpenSearchStore(client, IndexSpec(settings.index, settings.stream_names, settings.group), timeout_s)
+        wanted = IndexSpec(settings.index, settings.stream_names, settings.group)
+        removes = settings.keep_records_s is not None or settings.canary_every_s is not None
+        store = OpenSearchStore(client, wanted, timeout_s, removes=removes)
         async with running(*store.tasks()):
             yield store
 
 
 class OpenSearchStore:
-    """An `AlertStore`; made by `open_opensearch_store`. Every request is bounded by `timeout_s`."""
+    """An `AlertStore`; made by `open_opensearch_store`.
 
-    def __init__(self, client: AsyncOpenSearch, wanted: IndexSpec, timeout_s: float) -> None:
+    Args:
+        client: The connection.
+        wanted: The index that this program trusts.
+        timeout_s: The bound of every request.
+        removes: Records go, for their age or as canaries: that our user may delete them is tried at start.
+    """
+
+    def __init__(self, client: AsyncOpenSearch, wanted: IndexSpec, timeout_s: float, *, removes: bool = False) -> None:
         self._client = client
         self._alias = wanted.alias
         self._timeout_s = timeout_s
+        self._removes = removes
         self._guard = guard = SchemaGuard(client, wanted, timeout_s)
         self.guard = guard.compare
         self.deployment = guard.deployment
@@ -241,17 +250,19 @@ class OpenSearchStore:
         raise refused
 
     async def _try_rights(self) -> None:
-        """Read, search and write in vain: a right that our user lacks is named at start, not by the first alert.
+        """Read, search, write, delete in vain: a right that our user lacks is named at start, not by the first alert.
 
         Raises:
             StartError: A right is missing. (An outage is waited for later, as any other.)
         """
         try:
-            await read_document(self._client, self._target, NO_RECORD)
+            await read_document(self._client, self._target, queries.NO_RECORD)
             await aggregate(self._client, self._target, queries.VITALS, queries.VitalsAnswer)
             [result] = await self._flush([IN_VAIN])
             if isinstance(result, AccessDenied):
                 raise result
+            if self._removes:
+                await self._journal.try_rights()
         except AccessDenied as denied:
             raise StartError(str(denied)) from None
         except Unavailable as cause:

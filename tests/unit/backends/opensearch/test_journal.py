@@ -1,5 +1,6 @@
 """Old records are counted exactly, wherever whoever deletes them dies, and however late his requests arrive."""
 
+import re
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from typing import Literal
@@ -15,9 +16,9 @@ from tests.contracts.store import delivered, record
 from tests.support.fakes.opensearch import FakeOpenSearch, Kept, answer, error, kind_of
 from trio_alerts.backends.opensearch.client import open_opensearch
 from trio_alerts.backends.opensearch.mapping import IndexSpec
-from trio_alerts.backends.opensearch.queries import JOURNAL_ID
+from trio_alerts.backends.opensearch.queries import JOURNAL_ID, NO_RECORD
 from trio_alerts.backends.opensearch.store import OpenSearchStore
-from trio_alerts.errors import Unavailable
+from trio_alerts.errors import StartError, Unavailable
 from trio_alerts.ports.store import pruned_records
 from trio_alerts.settings.addresses import OpenSearchAddress
 
@@ -198,3 +199,29 @@ async def test_a_journal_that_somebody_changed_is_named(autojump_clock: MockCloc
         server.documents[JOURNAL_ID] = Kept({"retention": {"streams": 7}}, 50)
         with pytest.raises(Unavailable, match="changed by somebody else"):
             await store.pruned()
+
+
+class Denying(FakeOpenSearch):
+    """Gives its user all rights but one."""
+
+    def __init__(self, right: str) -> None:
+        super().__init__(WANTED)
+        self.right = right
+
+    def substitute(self, kind: str, request: httpx.Request, answered: httpx.Response) -> httpx.Response:
+        denied = {"type": "security_exception", "reason": f"no permissions for [{self.right}]"}
+        item = {"_index": WANTED.first_index, "_id": NO_RECORD, "error": denied}
+        if self.right == "indices:data/read/mget[shard]" and kind == "mget":
+            return answer({"docs": [item]})
+        if self.right == "indices:data/write/delete" and b'{"delete":' in request.content:
+            return answer({"items": [{"delete": {**item, "status": 403}}]})
+        return answered
+
+
+@pytest.mark.parametrize("right", ["indices:data/write/delete", "indices:data/read/mget[shard]"])
+async def test_who_may_not_delete_does_not_start(right: str, autojump_clock: MockClock) -> None:
+    """If records are to go: it is said at start, not by records that stay."""
+    async with open_opensearch(OpenSearchAddress(("http://store:9200",)), http=Denying(right)) as client:
+        await OpenSearchStore(client, WANTED, timeout_s=10).prepare()
+        with pytest.raises(StartError, match=re.escape(right)):
+            await OpenSearchStore(client, WANTED, timeout_s=10, removes=True).prepare()
