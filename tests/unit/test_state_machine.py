@@ -94,7 +94,9 @@ def begun(name: str, attempt: Delivery) -> Iterator[tuple[str, Delivery]]:
 
 
 def held_back_steps(now: Delivery) -> Iterator[tuple[str, Delivery]]:
-    """Yield the steps of queues and fallbacks."""
+    """Yield the steps of queues and fallbacks, and what is found to be in doubt."""
+    for policy in POLICIES:
+        yield "doubted", held_back.doubted(now, "me/2", NOW, policy)
     if any(channel.state == "standby" for channel in now.channels):
         yield "looked_at", held_back.looked_at(now, "me/2", LATER)
     waits = {channel.name for channel in now.channels if channel.state == "waiting"}
@@ -140,6 +142,7 @@ def possible() -> tuple[Edges, Edges]:
                 one.state,
                 one.fallback_of,
                 bool(one.in_doubt),
+                bool(one.log) and one.log[-1].unseen,
                 bool(one.attempts),
                 one.is_due(LATER),
                 one.state == "suppressed" and bool(one.next_attempt_at),

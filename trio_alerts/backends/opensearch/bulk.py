@@ -242,8 +242,7 @@ def result_of(write: BulkWrite, item: BulkItem, target: Target) -> WriteResult:
         return Conflict()
     if item.is_refused:
         return RefusedContent(f"OpenSearch refuses record {write.record.id!r}: {item.error.says}")
-    no_writes = f"OpenSearch accepts no writes through {target.alias}: {item.status} {item.error.says}"
-    return AccessDenied(no_writes, item.status) if item.status == HTTPStatus.FORBIDDEN else Unavailable(no_writes)
+    return item.outage(f"OpenSearch accepts no writes through {target.alias}")
 
 
 class _TooLargeError(Unavailable):
