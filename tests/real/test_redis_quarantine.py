@@ -149,6 +149,15 @@ async def test_a_drop_is_noted(world: RedisWorld, redis_server: RedisServer) -> 
     } == noted
 
 
+async def test_a_drop_makes_room(world: RedisWorld, redis_server: RedisServer) -> None:
+    """On a full server too: what is noted of it is less than what goes."""
+    async with quarantined(world, redis_server, [(b"event", b"{" * 1000)]) as (quarantine, entry):
+        with configured(world.client, maxmemory=1):
+            assert await quarantine.drop(world.names[0], entry.id, "eve@desk")
+    assert [] == world.dead(world.names[0])
+    assert 1 == world.client.xlen(dropped_key(world.names[0]))
+
+
 @asynccontextmanager
 async def ledger_of(world: RedisWorld, server: RedisServer, streams: int = 1) -> AsyncIterator[RedisLedger]:
     async with open_ledger(settings(server, streams=world.names[:streams])) as ledger:

@@ -131,6 +131,18 @@ async def test_what_a_full_memory_allows_goes_on(world: RedisWorld, redis_server
         assert 2 == await stream.upkeep.newly_lost()  # now it can
 
 
+async def test_a_quarantine_waits_for_memory(world: RedisWorld, stream: RedisStream) -> None:
+    """At maxmemory the entry stays pending, and there is no dead letter; then it is moved, once."""
+    name = world.names[0]
+    added = add(world, 1)
+    (entry,) = await read_all(stream, 1)
+    with configured(world.client, maxmemory=1), pytest.raises(Unavailable, match="maxmemory"):
+        await stream.quarantine(entry, "bad_event", "why")
+    assert (added, []) == (list(world.pending(name)), world.dead(name))
+    assert await stream.quarantine(entry, "bad_event", "why")
+    assert ([], 1) == (list(world.pending(name)), len(world.dead(name)))
+
+
 async def test_a_deleted_entry_that_cannot_be_noted_is_still_handed_over(
     world: RedisWorld, stream: RedisStream
 ) -> None:

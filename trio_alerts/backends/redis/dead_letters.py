@@ -8,7 +8,7 @@ from trio_alerts.alert import Entry
 from trio_alerts.backends.redis.answers import EntryId, List
 from trio_alerts.backends.redis.client import RedisClient, opener
 from trio_alerts.backends.redis.keys import dead_letter_key, dropped_key
-from trio_alerts.backends.redis.scripts import KEPT_LOG
+from trio_alerts.backends.redis.scripts import FULL, KEPT_LOG
 from trio_alerts.errors import AlertError
 from trio_alerts.record_ids import REPLAY_OF, id_behind
 from trio_alerts.settings.settings import Settings
@@ -235,7 +235,8 @@ _REPLAYED, _WIDE = 1, 2
 # fails, the entry stays where it is; and whether XDEL is permitted shows before that. `replay_of` is ours: an earlier
 # one, or a producer's, gives way.
 _REPLAY = (
-    _SPLIT
+    FULL
+    + _SPLIT
     + """
 local entry = redis.call('XRANGE', KEYS[2], ARGV[1], ARGV[1])[1]
 if not entry then return {0, '0-0'} end
@@ -252,6 +253,8 @@ if record ~= '' and ARGV[2] == '0' then
   wanted[#wanted + 1] = record
 end
 if #wanted > 7500 then return {2, '0-0'} end
+local refused = full(KEYS[1])
+if refused then return refused end
 redis.call('XDEL', KEYS[2], '0-0')
 local id = redis.call('XADD', KEYS[1], '*', unpack(wanted))
 redis.call('XDEL', KEYS[2], ARGV[1])
@@ -260,6 +263,7 @@ return {1, id}
 )
 
 # KEYS: the dead-letter stream, the log of drops. ARGV[1]: the ID, ARGV[2]: who wants it, ARGV[3]: the log's length.
+# Whether XDEL is permitted shows before anything is written. It goes on at maxmemory: it makes room.
 _DROP = (
     _SPLIT
     + """

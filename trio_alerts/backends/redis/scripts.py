@@ -15,6 +15,16 @@ IDS_A_CALL = 200  # a script blocks the server while it runs, and 200 IDs take a
 MOVED, DELETED = 1, 2  # answers of QUARANTINE
 KEPT_LOG = 100_000  # IDs of deleted or dropped entries that are kept, approximately: 10 MB
 
+# Tells whether memory is full, with the error to answer then. A server lets a script go on at maxmemory once that has
+# sent any write, also one that changed nothing: so this comes before what is sent only to see whether it is permitted.
+# No stream takes 0-0, and a server looks at its memory before it looks at the ID.
+FULL = """
+local function full(key)
+  local refused = redis.pcall('XADD', key, '0-0', 'field', 'value')
+  return string.find(refused.err, 'OOM', 1, true) and refused
+end
+"""
+
 _NOTE = f"""
 local function note(gone, id)
   if redis.call('HEXISTS', KEYS[3], id) == 1 then return end
@@ -131,7 +141,9 @@ return pending
 # entry has: refused after it, each try would leave one more dead letter. Our fields come last, so that they win over a
 # producer's of the same name. Lua cannot pass more than 8,000 values to a command; the fields of such an entry are kept
 # together, as MessagePack.
-QUARANTINE = """
+QUARANTINE = (
+    FULL
+    + """
 local found = redis.call('XPENDING', KEYS[1], ARGV[1], ARGV[3], ARGV[3], 1)[1]
 if not found or found[2] ~= ARGV[2] then return 0 end
 local ours = tonumber(ARGV[4])
@@ -143,11 +155,14 @@ if not entry then
 end
 if #fields > 7000 then fields = {'_fields', cmsgpack.pack(fields)} end
 for i = 5, 4 + ours do fields[#fields + 1] = ARGV[i] end
+local refused = full(KEYS[2])
+if refused then return refused end
 redis.call('XACK', KEYS[1], ARGV[1], '0-0')
 redis.call('XADD', KEYS[2], '*', unpack(fields))
 redis.call('XACK', KEYS[1], ARGV[1], ARGV[3])
 return 1
 """
+)
 
 # Answers 1 if our consumer is gone, 0 if it has something pending: deleting it would lose that.
 LEAVE = """
