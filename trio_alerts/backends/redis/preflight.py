@@ -172,6 +172,7 @@ def needs(settings: Settings, stream: str) -> list[_Need]:
         *_on(stream, "to trim the stream (`trim`)", *trims),
         *(_Need(in_scripts, ("EVAL", "return 1", 1, key)) for key in scripted),
         _Need(in_scripts, ("EVAL", "return 1", len(scripted), *scripted)),
+        _Need("to note deleted entries", ("EVAL", _LOOK_AT_TYPE, 1, lost)),
         *_on(dead, "to quarantine entries, and count them", "XADD", "XLEN"),
         *_on(lost, "to note deleted entries", "XADD"),
         *_on(lost, "to know whose record must stay (`keep_records_s`)", *prunes),
@@ -227,6 +228,12 @@ if redis.acl_check_cmd and not redis.acl_check_cmd('HSETNX', KEYS[1], 'field', '
   return redis.error_reply("NOPERM this user has no permissions to run the 'hsetnx' command there")
 end
 return 1
+"""
+# XADD complains about its ID before it looks at the key. XRANGE does look; a user may have no right to it there (from
+# Redis 7 on), and is not refused anything for that: then nothing can tell. No entry has the ID that "-" stands for.
+_LOOK_AT_TYPE = """
+if redis.acl_check_cmd and not redis.acl_check_cmd('XRANGE', KEYS[1], '-', '-') then return 1 end
+return redis.pcall('XRANGE', KEYS[1], '-', '-')
 """
 
 
