@@ -369,9 +369,9 @@ def test_a_right_that_is_taken_away_is_an_outage(right: str, desk: AclDesk, rece
         fewer = [one.replace(f"{right} ", "") for one in rules]
         run(client, "ACL", "SETUSER", "alerts-worker", "reset", f">{PASSWORD}", *fewer)
         sent = [desk.emit(alert_id=f"a-{number}") for number in range(3)]
-        desk.add({b"event": b"{"})
         named = f"does not let the user 'alerts-worker' run {right.removeprefix('+').upper()}"
         wait_until(lambda: named in desk.log(), f"the log names {right}", desk)
+        desk.add({b"event": b"{"})
         run(client, "ACL", "SETUSER", "alerts-worker", "reset", f">{PASSWORD}", *rules)
         wait_until(lambda: receiver.totals().requests == 3 and desk.pending() == 0, "all are done", desk)
         assert 0 == stop(worker), desk.log()
