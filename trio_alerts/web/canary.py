@@ -71,12 +71,11 @@ class CanaryWatch:
         backends = self._backends
         redis, store = backends.redis, backends.store
         if redis is None or store is None:
-            checks = (backends.redis_check, backends.store_check, backends.schema_check)
-            named = zip(("Redis", "the store", "the index"), checks, strict=True)
-            self._where[stream] = "; ".join(f"{name}: {one.reason}" for name, one in named if not one.ok)
             return
         try:
             seen, says = await tend(stream, redis.canaries, store, self._ids, self._every_s)
+        except trio.ClosedResourceError:  # whoever watches the backend has given it up meanwhile
+            self._where[stream] = "a connection was lost"
         except AlertError as fault:
             self._where[stream] = str(fault)
         except Exception as bug:  # noqa: BLE001 - who watches must go on watching
@@ -86,6 +85,12 @@ class CanaryWatch:
             self._ages[stream].note(seen, trio.current_time())
             self._where[stream] = whereabouts(seen, says)
 
+    def _who_is_away(self) -> str:
+        backends = self._backends
+        checks = (backends.redis_check, backends.store_check, backends.schema_check)
+        named = zip(("Redis", "the store", "the index"), checks, strict=True)
+        return "; ".join(f"{name}: {one.reason}" for name, one in named if not one.ok)
+
     async def _clear(self) -> None:
         """Now and then, remove what is left of canaries that nobody knows of any more."""
         redis, store, now_s = self._backends.redis, self._backends.store, trio.current_time()
@@ -93,7 +98,7 @@ class CanaryWatch:
             return
         try:
             await remove_orphans(redis.canaries, store, self._ids)
-        except AlertError as cause:
+        except (AlertError, trio.ClosedResourceError) as cause:
             logger.debug("what is left of old canaries stays for now: {reason}", reason=cause)
         self._orphans_at_s = now_s
 
@@ -111,6 +116,7 @@ class CanaryWatch:
         every_s, (stream, age_s) = self._every_s or math.inf, max(self.ages().items(), key=lambda item: item[1])
         if age_s > 2 * every_s:
             of = f" of stream {stream!r}" if len(self._streams) > 1 else ""
+            where = self._who_is_away() or self._where[stream]
             signs = "".join(f"; {sign}" for sign in self._health.signs())
-            problems.insert(0, f"no canary{of} has come through for {age_s:.0f} s: {self._where[stream]}{signs}")
+            problems.insert(0, f"no canary{of} has come through for {age_s:.0f} s: {where}{signs}")
         return "; ".join(problems)

@@ -175,3 +175,20 @@ def test_it_is_made_before_the_loop_runs() -> None:
     """A port that is taken ends the program before anything is opened: so the pages are made first."""
     watch = CanaryWatch(Settings(canary_every_s=5.0), Any, Any)  # type: ignore[arg-type]
     assert (None, {}) == (watch.as_json(), watch.ages())
+
+
+async def test_a_backend_that_is_lost_while_it_is_asked_is_named(
+    autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch, logged: list[str]
+) -> None:
+    """Whoever watches it closes what the canary goes over: that is no bug, and what the watch found is the reason."""
+    watched = Watched()
+    async with watched.going():
+
+        async def left(*_: object) -> None:
+            raise trio.ClosedResourceError("it was left")
+
+        monkeypatch.setattr(watched.canaries, "write", left)
+        watched.backends.redis_check.note("refused")
+        await trio.sleep(2.5 * EVERY_S)
+        assert ": Redis: refused" in watched.says["reason"]
+    assert not [line for line in logged if "report this bug" in line]
