@@ -158,7 +158,11 @@ def test_whatever_holds_alerts_up_is_noticed_within_two_periods(
                 send_timeout_s="40",
                 lease_s="100",
             ),
-            hang("its loop has not turned for 1", lambda _, pid: stop_one(pid), processes="2"),
+            hang(
+                "its loop has not turned for 1",
+                lambda _, pid: running.callback(os.kill, stop_one(pid), signal.SIGCONT),
+                processes="2",
+            ),
         ]
         for one in hangs:
             wait_until(lambda one=one: one.monitor.is_ready() and bool(came_through(one.site)), "well", one.site)  # type: ignore[misc]
@@ -191,6 +195,8 @@ class locked:  # noqa: N801 - reads as what it does
         self._peer.close()
 
 
-def stop_one(parent: int) -> None:
-    """Stop one of two worker processes, as a debugger does."""
-    os.kill(children(parent)[0], signal.SIGSTOP)
+def stop_one(parent: int) -> int:
+    """Stop one of two worker processes, as a debugger does; return which."""
+    stopped = children(parent)[0]
+    os.kill(stopped, signal.SIGSTOP)
+    return stopped
