@@ -131,7 +131,7 @@ class FuzzedServer:
             case b"XREADGROUP":
                 return array([array([bulk(self.random.choice((b"s", b"s", b"s", b"t", b"\xff"))), entries])])
             case b"XRANGE":
-                return entries
+                return array([]) if self.always is not None and command[2] == b"1-1" else entries  # no page behind it
             case b"XPENDING":
                 return array([array([bulk(one), bulk(b"me"), b":1\r\n", b":2\r\n"]) for one in self._ids()])
             case b"TIME":
@@ -183,6 +183,7 @@ class FuzzedServer:
             losses._CREATE: array([b":1\r\n", b":3\r\n", ledger]),
             losses._LOOK: array([b":0\r\n"] * 5 + [ledger]),
             upkeep._REMOVE_CONSUMERS: array([bulk(b"\xff")]),
+            upkeep._GONE: array([array([bulk(one), b":1\r\n"]) for one in self._ids()[:1]]),
             standing._ENTRIES: array([array([bulk(one), bulk(one)]) for one in self._ids()]),
             standing._COUNT: array([b":2\r\n", bulk(b"2-0")]),
             dead_letters._PAGE: array([array([bulk(one), b":9\r\n", fields]) for one in self._ids()]),

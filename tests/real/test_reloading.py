@@ -80,6 +80,7 @@ def test_all_processes_have_the_same_whatever_the_file_says(site: Site, receiver
         assert "there is no channel 'gone'" in why
         checked = site.call("check").err
         assert all(part in checked for part in why.split("; ")), (why, checked)
+        wait_until(lambda: monitor.value("trio_alerts_last_reload_ok") == 0.0, "the figure follows", site)
         assert (0.0, 1.0, 1.0) == (
             monitor.value("trio_alerts_last_reload_ok"),
             monitor.value("trio_alerts_reloads_total", outcome="ok"),
@@ -98,7 +99,7 @@ def test_all_processes_have_the_same_whatever_the_file_says(site: Site, receiver
         emit(site, receiver, 20, "/new")
         for request in receiver.ledger().requests:
             Webhook(SECOND).verify(request.body, request.headers)
-        assert 1.0 == monitor.value("trio_alerts_last_reload_ok")
+        wait_until(lambda: monitor.value("trio_alerts_last_reload_ok") == 1.0, "the figure follows", site)
         assert 0 == stop(process), site.log()
     assert FIRST not in site.log()
     assert SECOND not in site.log()

@@ -158,8 +158,8 @@ async def test_the_claims_of_a_page_run_side_by_side(autojump_clock: MockClock) 
     world.store.latency_s, world.channel.latency_s = 1.0, 10.0
     async with world.serving(world.pipeline()):
         await trio.sleep(60)
-    # The start takes 3 s, the first look takes 1; then, by ten: read 1, claim 1, send 10, store 1.
-    assert [6.0] * 10 + [19.0] * 10 + [32.0] * 10 + [45.0] * 10 == world.channel.sent_at_s
+    # The start takes 4 s, the first look takes 1; then, by ten: read 1, claim 1, send 10, store 1.
+    assert [7.0] * 10 + [20.0] * 10 + [33.0] * 10 + [46.0] * 10 == world.channel.sent_at_s
     assert dict.fromkeys(ids, "delivered") == world.states
 
 
@@ -283,10 +283,10 @@ async def test_what_is_claimed_is_sent_also_when_stopping(autojump_clock: MockCl
     world.store.latency_s, world.channel.latency_s = 1.0, 10.0
     pipeline = world.pipeline()
     async with world.serving(pipeline):
-        await trio.sleep(5.0 - trio.current_time() + 0.2)  # all ten are read and none is written
+        await trio.sleep(6.0 - trio.current_time() + 0.2)  # all ten are read and none is written
         pipeline.stop()
     begun = sorted(ids)[:10]
-    assert [6.0] * 10 == world.channel.sent_at_s
+    assert [7.0] * 10 == world.channel.sent_at_s
     assert dict.fromkeys(ids, "retrying") | dict.fromkeys(begun, "delivered") == world.states
     assert set() == set(pipeline.in_flight.ids)
 
@@ -312,13 +312,13 @@ async def test_a_claim_that_succeeds_can_be_handed_over(autojump_clock: MockCloc
     world.store.latency_s = 4.0
     pipeline = world.pipeline()
     async with world.serving(pipeline):
-        await trio.sleep(17 - trio.current_time())  # it is found at 16, read at 20, claimed at 24
+        await trio.sleep(21 - trio.current_time())  # it is found at 20, read at 24, claimed at 28
         world.server.set_id(STREAM, GROUP, "0-0")
         await trio.sleep(2)
         assert {record_id: "me"} == world.pending
         await trio.sleep(200)
     delivery = world.delivery(record_id)
-    assert ([24.0], {}) == (world.channel.sent_at_s, world.pending)
+    assert ([28.0], {}) == (world.channel.sent_at_s, world.pending)
     assert ("delivered", 2, 0) == (delivery.state, delivery.attempts, delivery.in_doubt)
 
 
