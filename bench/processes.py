@@ -2,8 +2,6 @@
 
 import base64
 import functools
-import os
-import shutil
 import subprocess
 import tempfile
 import time
@@ -17,6 +15,7 @@ import msgspec
 from bench.delays import Delay
 from bench.receiver import SICK, ReceiverReport
 from bench.worker import WorkerReport
+from tests.support.go import go
 from tests.support.program import command_line, environ_of
 from tests.support.servers import UnavailableError
 
@@ -94,14 +93,8 @@ def built() -> str:
     Raises:
         UnavailableError: There is no Go, or it cannot be built.
     """
-    go = shutil.which("go") or shutil.which("go", path="/usr/local/go/bin")
-    if go is None:
-        raise UnavailableError("go is not installed: the measure in Go needs 1.22 or newer")
-    program = ROOT / ".cache" / "bench" / "baseline_go"
-    environment = {**os.environ, "GOTOOLCHAIN": "local", "GOFLAGS": "-mod=readonly", "CGO_ENABLED": "0"}
-    command = [go, "build", "-o", str(program), "."]
-    source = ROOT / "bench" / "baseline_go"
-    done = subprocess.run(command, cwd=source, env=environment, capture_output=True, text=True, check=False)
+    program, source = ROOT / ".cache" / "bench" / "baseline_go", ROOT / "bench" / "baseline_go"
+    done = go("build", "-o", str(program), ".", cwd=source, why="the measure in Go needs 1.22 or newer")
     if done.returncode:
         raise UnavailableError(f"the measure in Go could not be built:\n{done.stderr.strip()}")
     return str(program)

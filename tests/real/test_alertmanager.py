@@ -1,8 +1,6 @@
 """Webhooks in Alertmanager's format, decoded by Alertmanager's own types: built here from the Go module proxy."""
 
 import datetime as dt
-import os
-import shutil
 import subprocess
 from pathlib import Path
 from typing import Any
@@ -11,7 +9,8 @@ import msgspec
 import pytest
 
 from tests.contracts.channel import HOSTILE
-from tests.support.obtain import give_up
+from tests.support.go import go
+from tests.support.obtain import obtain
 from trio_alerts.channels.webhook_formats import render_as
 from trio_alerts.ports.channel import Message
 
@@ -41,14 +40,8 @@ EVENTS: list[dict[str, Any]] = [
 @pytest.fixture(scope="module")
 def decoder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Build the program that decodes; `go.sum` has the hash of each module."""
-    go = shutil.which("go") or shutil.which("go", path="/usr/local/go/bin")
-    if go is None:
-        give_up("go is not installed: Alertmanager's types need Go 1.22 or newer")
-    program = tmp_path_factory.mktemp("alertmanager") / "decode"
-    environment = {**os.environ, "GOTOOLCHAIN": "local", "GOFLAGS": "-mod=readonly", "CGO_ENABLED": "0"}
-    built = subprocess.run(
-        [go, "build", "-o", str(program), "."], cwd=SOURCE, env=environment, capture_output=True, text=True, check=False
-    )
+    program, why = tmp_path_factory.mktemp("alertmanager") / "decode", "Alertmanager's types need Go 1.22 or newer"
+    built = obtain(lambda: go("build", "-o", str(program), ".", cwd=SOURCE, why=why))
     assert 0 == built.returncode, built.stderr
     return program
 

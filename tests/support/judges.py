@@ -3,14 +3,13 @@
 import fcntl
 import hashlib
 import json
-import os
-import shutil
 import subprocess
 import sys
 import tempfile
 from pathlib import Path
 
-from tests.support.obtain import give_up
+from tests.support.go import go
+from tests.support.obtain import obtain
 from tests.support.servers.places import cache_folder
 
 MODULES = Path(__file__).parents[1] / "real" / "judges"
@@ -27,15 +26,10 @@ CRDS = {
 }
 
 
-def go(*argv: str, module: str) -> str:
+def go_in(module: str, *argv: str) -> str:
     """Run the Go tool in a module of `tests/real/judges`, whose `go.sum` has the hash of all that it takes."""
-    program = shutil.which("go") or shutil.which("go", path="/usr/local/go/bin")
-    if program is None:
-        give_up("go is not installed: what is deployed is judged by programs that need Go 1.26 or newer")
-    environment = {**os.environ, "GOTOOLCHAIN": "local", "GOFLAGS": "-mod=readonly", "CGO_ENABLED": "0"}
-    done = subprocess.run(
-        [program, *argv], cwd=MODULES / module, env=environment, capture_output=True, text=True, check=False
-    )
+    why = "what is deployed is judged by programs that need Go 1.26 or newer"
+    done = obtain(lambda: go(*argv, cwd=MODULES / module, why=why))
     assert 0 == done.returncode, done.stderr
     return done.stdout
 
@@ -50,7 +44,7 @@ def built(module: str) -> Path:
         fcntl.flock(lock, fcntl.LOCK_EX)  # several test runs may start at once
         if not target.exists():
             with tempfile.TemporaryDirectory(prefix=f".judges-{module}-", dir=cache) as folder:
-                go("build", "-ldflags=-s -w", "-o", f"{folder}/bin/", "./...", "tool", module=module)
+                go_in(module, "build", "-ldflags=-s -w", "-o", f"{folder}/bin/", "./...", "tool")
                 Path(folder, "bin").rename(target)  # all of it or nothing, also if we are killed
     return target
 
@@ -72,6 +66,6 @@ def environment(name: str) -> Path:
 def module_folder(module: str) -> Path:
     """Return where the files of a Go module of `CRDS` lie, which are what they were when it was pinned here."""
     path, said = module.rpartition(" ")[::2]
-    found = json.loads(go("mod", "download", "-json", path, module="chart"))
+    found = json.loads(go_in("chart", "mod", "download", "-json", path))
     assert said == found["Sum"]
     return Path(found["Dir"])
