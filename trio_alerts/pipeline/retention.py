@@ -9,13 +9,14 @@ unnoticed in between: first the store keeps up to where, then the stream is look
 
 import datetime as dt
 from collections.abc import Callable
+from contextlib import suppress
 from functools import partial
 
 import trio
 from loguru import logger
 
 from trio_alerts.alert import Entry
-from trio_alerts.errors import RefusedContent, StartError, Unavailable
+from trio_alerts.errors import RefusedContent, Stopping, Unavailable
 from trio_alerts.held_back import SILENCE
 from trio_alerts.pipeline.state import Pipeline
 from trio_alerts.pipeline.turn import Turn
@@ -36,13 +37,11 @@ STRAIGHT_S = 3600.0  # without a jump of the server's clock, before anything is 
 async def learn_what_was_pruned(pipeline: Pipeline) -> None:
     """Learn, before the first entry is read, which entries may have been sent although they have no record.
 
-    Raises:
-        StartError: The store does not answer.
+    A store that does not answer is waited for, until a soft stop: nothing is read then. (An index that another process
+    has just created does not answer for a moment.)
     """
-    try:
-        await _learn(pipeline)
-    except Unavailable as cause:
-        raise StartError(str(cause)) from None
+    with suppress(Stopping):
+        await pipeline.store_outage.outlast(partial(_learn, pipeline), pipeline.stopping)
 
 
 def may_be_pruned(entry: Entry, pipeline: Pipeline) -> bool:

@@ -41,7 +41,6 @@ async def serve(pipeline: Pipeline, *, task_status: trio.TaskStatus[None] = trio
     await pipeline.measure_time()
     identity = new_identity(pipeline.settings.group, pipeline.clock.now(), pipeline.random)
     pipeline.deployment = await take_possession(pipeline.stream, pipeline.store, identity)
-    await learn_what_was_pruned(pipeline)
     try:
         async with trio.open_nursery() as helpers:
             for helper in (keep_alive, refund_deliveries, guard_store, run_janitor, prune_records):
@@ -51,6 +50,7 @@ async def serve(pipeline: Pipeline, *, task_status: trio.TaskStatus[None] = trio
             helpers.start_soon(pipeline.retired.let_go)
             await helpers.start(watch_silences, pipeline)  # before the first alert
             await helpers.start(watch_gates, pipeline)
+            await learn_what_was_pruned(pipeline)
             pipeline.reading = True
             pipeline.meter.cells[pipeline.meter.layout.reading] = 1
             task_status.started()
