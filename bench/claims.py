@@ -96,6 +96,15 @@ def claims() -> list[Claim]:
         _ratio("opensearch-512", "cpu_us", "go", None, None),
         _ratio("opensearch-2000", "rate", "asyncio", 4.0, 7.0),
         _ratio("opensearch-2000", "rate", "go", 0.8, 1.0),
+        Claim(
+            "opensearch-2000: CPU of OpenSearch an alert, µs",
+            ("opensearch-2000",),
+            lambda results: results["opensearch-2000"].others_us["store"],
+            "at most",
+            150,
+            120,
+            form="{:.0f}",
+        ),
         _share("sqlite-512", 0.9, None),
         _share("none-10000", 0.9, None),
         Claim(

@@ -46,9 +46,11 @@ def run_limited(plan: Plan, opensearch: OpenSearchServer | None = None) -> RunRe
         except WorkersFailedError as fault:
             raise VoidRunError(f"{plan}: {fault}") from None
         ledger = stage.balance(list(due_s), [receiver.report()], [*reports, *more], log)
+        stored_bytes = stage.place.stored_bytes() / plan.alerts
     arrived_s = dict(zip(limited.ids, limited.arrivals_s, strict=True))
     urgent = [(due_s[one], arrived_s.pop(one)) for one in critical]
     batches = sum((Counter(report.batches) for report in reports), Counter[int]())
+    others_s = {name: after[name].cpu_s - before[name].cpu_s for name in stage.others}
     rate = len(limited.ids) / took_s
     return RunResult(
         plan=plan,
@@ -59,7 +61,9 @@ def run_limited(plan: Plan, opensearch: OpenSearchServer | None = None) -> RunRe
         peak_bytes=after["workers"].peak_bytes,
         latency=latency_of(arrived - due for due, arrived in urgent),
         batches=dict(batches),
-        others_cpu={name: (after[name].cpu_s - before[name].cpu_s) / took_s for name in stage.others},
+        others_us={name: spent_s / plan.alerts * 1e6 for name, spent_s in others_s.items()},
+        others_cpu={name: spent_s / took_s for name, spent_s in others_s.items()},
+        stored_bytes=stored_bytes,
         late_mean_s=limited.late_mean_s,
         ledger=ledger,
         versions=stage.versions,

@@ -38,6 +38,10 @@ class Place:
         """Return how many records say failed; none if only the workers themselves know it."""
         return 0
 
+    def stored_bytes(self) -> int:
+        """Return what all records take on disk once nobody writes any more, without the log of writes."""
+        return 0
+
     def pids(self) -> list[int]:
         """Return the store's own processes."""
         return []
@@ -61,6 +65,9 @@ class SqlitePlace(Place):
     def failed(self) -> int:
         with contextlib.closing(sqlite3.connect(self._path)) as connection:
             return int(connection.execute("SELECT count(*) FROM records WHERE state = 'failed'").fetchone()[0])
+
+    def stored_bytes(self) -> int:
+        return self._path.stat().st_size
 
     def version(self) -> str:
         return f"SQLite {sqlite3.sqlite_version}"
@@ -108,6 +115,15 @@ class OpenSearchPlace(Place):
         status, answer = self._server.request("POST", f"/{self.index}/_count", query)
         assert status == 200, answer
         return int(answer["count"])
+
+    def stored_bytes(self) -> int:
+        # What was replaced is kept for a while, and how long is chance: it goes first.
+        for step in ("_flush?force=true", "_forcemerge?max_num_segments=1", "_refresh"):
+            status, answer = self._server.request("POST", f"/{self.index}/{step}")
+            assert status == 200, answer
+        status, answer = self._server.request("GET", f"/{self.index}/_stats/store")
+        assert status == 200, answer
+        return int(answer["_all"]["primaries"]["store"]["size_in_bytes"])
 
     def pids(self) -> list[int]:
         return [self._server.pid]

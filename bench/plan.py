@@ -108,7 +108,9 @@ class RunResult:
         peak_bytes: Their peak memory.
         latency: Where the load was on a schedule.
         batches: How many batches of each size were written to the store.
-        others_cpu: CPU seconds a second of the other processes, by name: who is near 1 limits the run.
+        others_us: CPU time of the other processes an alert, in microseconds, by name: the store, Valkey, receivers.
+        others_cpu: The same in CPU seconds a second: who is near 1 limits the run.
+        stored_bytes: What the store has on disk for an alert, without its log of writes; 0 without a store.
         late_mean_s: By how much the receiver answered later than it meant to.
         ledger: The account of the run, which balances.
         limited: Where a channel had a limit. Latency is that of critical alerts then, and the CPU time of alerts that
@@ -123,7 +125,9 @@ class RunResult:
     peak_bytes: int
     latency: Latency | None
     batches: dict[int, int]
+    others_us: dict[str, float]
     others_cpu: dict[str, float]
+    stored_bytes: float
     late_mean_s: float
     ledger: str
     versions: dict[str, str]

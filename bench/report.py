@@ -21,6 +21,7 @@ from bench.plot import bars, shown
 from bench.retention import Pruning
 
 BESIDE = " (other)"  # behind the name of a run with the other checkout
+COMPARED = (("alerts/s", "rate"), ("CPU an alert", "cpu_us"), ("the store's", "store_us"), ("on disk", "stored_bytes"))
 
 PACKAGES = ("trio", "redis", "hiredis", "httptools", "msgspec", "opensearch-py", "aiohttp")
 
@@ -30,13 +31,17 @@ def show_runs(runs: Mapping[str, Sequence[RunResult]]) -> None:
     table = Table(title="runs (median)", title_justify="left")
     for name, right in (("run", False), ("alerts/s", True), ("of the ideal", True), ("CPU µs/alert", True)):
         table.add_column(name, justify="right" if right else "left")
-    for name in ("peak MB", "p50 ms", "p99 ms", "max ms", "batch", "others' CPU", "times"):
+    for name in ("peak MB", "p50 ms", "p99 ms", "max ms", "batch", "B stored", "others' CPU µs (cores)", "times"):
         table.add_column(name, justify="right")
     for name, results in runs.items():
         figures = median_figures(results)
         latencies = (shown(figures[key]) if key in figures else "" for key in ("p50_ms", "p99_ms", "max_ms"))
         batch = shown(figures["batch"]) if "batch" in figures else ""
-        others = " ".join(f"{one} {cpu:.0%}" for one, cpu in results[-1].others_cpu.items() if cpu >= 0.01)
+        others = (
+            f"{one} {shown(figures[f'{one}_us'])} ({statistics.median(each.others_cpu[one] for each in results):.2f})"
+            for one in results[0].others_us
+            if figures[f"{one}_us"]
+        )
         table.add_row(
             name,
             shown(figures["rate"]),
@@ -45,7 +50,8 @@ def show_runs(runs: Mapping[str, Sequence[RunResult]]) -> None:
             shown(figures["peak_mb"]),
             *latencies,
             batch,
-            others,
+            shown(figures["stored_bytes"]) if figures["stored_bytes"] else "",
+            "\n".join(others),
             str(len(results)),
         )
     _console().print(table)
@@ -69,9 +75,11 @@ def show_beside(runs: Mapping[str, Sequence[RunResult]]) -> None:
     """
     for name, results in runs.items():
         if name + BESIDE in runs:
-            for what, figure in (("alerts/s", "rate"), ("CPU an alert", "cpu_us")):
-                pairs = zip(results, runs[name + BESIDE], strict=True)
-                ratios = [getattr(ours, figure) / getattr(theirs, figure) for ours, theirs in pairs]
+            for what, figure in COMPARED:
+                pairs = zip(map(_figures, results), map(_figures, runs[name + BESIDE]), strict=True)
+                ratios = [ours[figure] / theirs[figure] for ours, theirs in pairs if theirs[figure]]
+                if not ratios:
+                    continue
                 each = ", ".join(f"{ratio:.3f}" for ratio in ratios)
                 ratio = statistics.median(ratios)
                 _console().print(f"{name}: {what} {ratio:.3f} times that of the other checkout (each: {each})")
@@ -218,6 +226,8 @@ def _figures(result: RunResult) -> dict[str, float]:
         "overall_rate": result.overall_rate,
         "share": result.share,
         "cpu_us": result.cpu_us,
+        **{f"{name}_us": spent_us for name, spent_us in result.others_us.items()},
+        "stored_bytes": result.stored_bytes,
         "peak_mb": result.peak_bytes / MB,
         "late_ms": result.late_mean_s * 1000,
     }

@@ -37,7 +37,8 @@ def run(plan: Plan, opensearch: OpenSearchServer | None = None) -> RunResult:
         except WorkersFailedError as fault:
             raise VoidRunError(f"{plan}: {fault}") from None
         ledger = stage.balance(measured.emitted, [measured.warm, measured.received], reports, log)
-    return _result(measured, reports, ledger)
+        stored_bytes = stage.place.stored_bytes() / len(measured.emitted)
+    return _result(measured, reports, ledger, stored_bytes)
 
 
 def latency_of(waits_s: Iterable[float]) -> Latency:
@@ -106,7 +107,7 @@ class _Measured:
         return self.after[name].cpu_s - self.before[name].cpu_s
 
 
-def _result(measured: _Measured, reports: Sequence[WorkerReport], ledger: str) -> RunResult:
+def _result(measured: _Measured, reports: Sequence[WorkerReport], ledger: str, stored_bytes: float) -> RunResult:
     plan, received = measured.plan, measured.received
     overall, offered = plan.alerts / measured.took_s, plan.rate
     latency = None
@@ -120,6 +121,7 @@ def _result(measured: _Measured, reports: Sequence[WorkerReport], ledger: str) -
         if plan.channels > 1:
             rate = len(watched) / (max(arrived_s[one] for one in watched) - measured.start_s)
             offered = plan.rate * len(watched) / plan.alerts
+    others_s = {name: measured.spent(name) for name in measured.after if name != "workers"}
     busy_s = received.drawn_mean_s + received.late_mean_s + plan.hanging * plan.send_timeout_s
     return RunResult(
         plan=plan,
@@ -130,7 +132,9 @@ def _result(measured: _Measured, reports: Sequence[WorkerReport], ledger: str) -
         peak_bytes=measured.after["workers"].peak_bytes,
         latency=latency,
         batches=dict(sum((Counter(report.batches) for report in reports), Counter())),
-        others_cpu={name: measured.spent(name) / measured.took_s for name in measured.after if name != "workers"},
+        others_us={name: spent_s / plan.alerts * 1e6 for name, spent_s in others_s.items()},
+        others_cpu={name: spent_s / measured.took_s for name, spent_s in others_s.items()},
+        stored_bytes=stored_bytes,
         late_mean_s=received.late_mean_s,
         ledger=ledger,
         versions=measured.versions,

@@ -26,6 +26,7 @@ def test_a_short_run_balances(store: StoreKind, writes: int) -> None:
     assert writes == sum(size * count for size, count in result.batches.items())
     assert result.rate > 0
     assert result.cpu_us > 0
+    assert (store == "sqlite") == (result.stored_bytes > 0)
 
 
 def test_a_short_run_with_a_channel_that_hangs_balances() -> None:
@@ -56,7 +57,9 @@ def test_the_measure_in_go_keeps_the_same_records(
     monkeypatch.setattr(OpenSearchPlace, "delivered_ids", look)
     programs: tuple[Program, ...] = ("go", "trio_alerts")
     for program in programs:
-        run(Plan(program, "opensearch", 8, ALERTS, delay=Delay("fixed", 0.01)), opensearch3)
+        result = run(Plan(program, "opensearch", 8, ALERTS, delay=Delay("fixed", 0.01)), opensearch3)
+        assert result.others_us["store"] > 0
+        assert result.stored_bytes > 0
 
     theirs, ours = map(_without_ids_and_times, kept)
     assert ours == theirs
