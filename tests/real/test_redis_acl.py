@@ -231,7 +231,6 @@ async def _use_hints(stream: RedisStream) -> None:
     await stream.hints.heads(["hook"])
     assert await stream.hints.take_queued("hook", 1.0) is not None
     assert await stream.hints.take_queued("hook", 1.0, probe=True) is not None
-    await stream.hints.drop_queued("hook", ["1-1", "2-1"])
 
 
 async def _use_gates(stream: RedisStream) -> None:

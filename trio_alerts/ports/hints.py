@@ -129,9 +129,6 @@ class Hints(Protocol):
                 stand before all others when a receiver is tried.
         """
 
-    async def drop_queued(self, channel: str, record_ids: Collection[str]) -> None:
-        """Take records out of a channel's queue, if they are there."""
-
     async def heads(self, channels: Collection[str]) -> Mapping[str, Head]:
         """Return the head of each queue that is not empty."""
 

@@ -79,11 +79,6 @@ class FakeHints(View):
         return Taken(first.record_id, until_ms)
 
     @served
-    def drop_queued(self, channel: str, record_ids: Collection[str]) -> None:
-        for record_id in record_ids:
-            self._kept.queues.get(channel, {}).pop(record_id, None)
-
-    @served
     def heads(self, channels: Collection[str]) -> Mapping[str, Head]:
         waiting = {one: queue for one in channels if (queue := self._kept.queues.get(one))}
         firsts = {channel: min(queue.values(), key=_place) for channel, queue in waiting.items()}

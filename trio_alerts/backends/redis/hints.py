@@ -118,11 +118,6 @@ class RedisHints:
         taken = await self._client.run_script(list[_Popped], _TAKE_QUEUED, keys, round(lease_s * 1000))
         return Taken(taken[0].record_id.decode(errors="replace"), taken[0].until_ms) if taken else None
 
-    async def drop_queued(self, channel: str, record_ids: Collection[str]) -> None:
-        for stream, page in self._pages([Queued(channel, one, 0) for one in record_ids]):
-            ids = (one.record_id for one in page)
-            await self._client.run_script(int, _DROP_QUEUED, self._queue(stream, channel), *ids)
-
     async def heads(self, channels: Collection[str]) -> Mapping[str, Head]:
         heads: dict[str, Head] = {}
         names = tuple(channels)
@@ -264,14 +259,6 @@ redis.call('ZADD', KEYS[3], 'LT', lease, first)
 return {{first, lease}}
 """
 )
-
-_DROP_QUEUED = """
-for i = 1, #ARGV do
-  redis.call('ZREM', KEYS[1], ARGV[i])
-  redis.call('ZREM', KEYS[2], ARGV[i])
-end
-return 1
-"""
 
 # KEYS: queues. Answers those that are not empty, by their numbers from 0 on.
 _HEADS = """
