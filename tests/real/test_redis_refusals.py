@@ -90,8 +90,8 @@ async def test_a_permission_that_is_taken_away_is_an_outage(world: RedisWorld, r
             operations = {
                 "XREADGROUP": lambda: stream.read(1),
                 "XPENDING": lambda: stream.look(0.0, 1),
-                "EVAL (HEXISTS, XADD, TIME, XPENDING, XCLAIM, XACK)": lambda: stream.claim(found, 0.0),
-                "EVAL (HEXISTS, XADD, XPENDING, XCLAIM)": lambda: stream.renew([entry]),
+                "EVAL (XADD, HEXISTS, XACK, TIME, XPENDING, XCLAIM)": lambda: stream.claim(found, 0.0),
+                "EVAL (XADD, HEXISTS, XPENDING, XCLAIM)": lambda: stream.renew([entry]),
                 "XACK": lambda: stream.ack(entry),
                 "TIME": stream.server_time,
                 "SET": lambda: stream.lock("redrive", 1.0),

@@ -144,7 +144,8 @@ end
 )
 
 # ARGV[2…], if something is to be done: how long after the last one another is written, in ms ('' for none), what that
-# says, and how many may be kept. XADD comes first: if it fails (out of memory, say), nothing was done.
+# says, and how many may be kept. XADD comes first: if it fails (out of memory, say), nothing was done. Whether HSET is
+# permitted shows before that: refused after it, each look would write one more.
 _LOOK = (
     _REMOVE
     + """
@@ -157,6 +158,10 @@ end
 if (ARGV[2] or '') ~= '' and ours and not own['id'] then
   local passed = own['written'] and now - own['written']
   if not passed or passed < 0 or passed >= tonumber(ARGV[2]) then
+    for number = 2, 3 do
+      local refused = redis.pcall('HSET', KEYS[number], 'id', '', 'a field without a value')
+      if not string.find(refused.err, 'wrong number', 1, true) then return refused end
+    end
     own['id'] = redis.call('XADD', KEYS[1], '*', 'canary', ARGV[3])
     redis.call('HSET', KEYS[2], own['id'], ARGV[1])
     redis.call('HSET', KEYS[3], 'id', own['id'], 'written', string.format('%.0f', now))

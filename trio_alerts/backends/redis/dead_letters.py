@@ -120,6 +120,7 @@ class RedisDeadLetters:
         flat = [part for name, value in fields if name != REPLAY_OF for part in (name, value)]
         if not as_new:
             flat += [REPLAY_OF, entry.record_id.encode()]
+        await self._client.xdel(dead_letter_key(stream), "0-0")  # refused behind XADD, each try would add one more
         new_id = self._client.expect(
             EntryId, await self._client.execute_command("XADD", stream, "*", *flat), "XADD", stream
         )

@@ -169,7 +169,6 @@ end
 local function take_in(key, at, count)
   if ARGV[at] == '1' then clear(key) end
   if tonumber(ARGV[at + 2]) > 0 then
-    redis.call('HINCRBY', key, 'attempts', ARGV[at + 2])
     redis.call('HSET', key, 'reason', ARGV[at + 3])
     redis.call('HSETNX', key, 'first', whole(now))
     local row = tonumber(redis.call('HGET', key, 'row')) or 0
@@ -181,6 +180,7 @@ local function take_in(key, at, count)
     if opens and redis.call('HSETNX', key, 'open', whole(now)) == 1 then
       redis.call('HSET', key, 'probe', whole(now + EVERY))
     end
+    redis.call('HINCRBY', key, 'attempts', ARGV[at + 2])  -- the last one: all others may be made twice
   end
   local limited = tonumber(ARGV[at + 4])
   if limited > left(redis.call('HGET', key, 'until'), LONGEST) then

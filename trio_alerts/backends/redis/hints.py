@@ -247,15 +247,18 @@ return 1
 """
 
 # KEYS: the set whose first is taken, the other one, and the due hints. ARGV[1]: the lease in ms.
-# Taken first, hinted afterwards: a full server refuses a hint, but not to a script that has begun to write.
+# Hinted first: without the right to that, each try would lose one. A full server refuses a hint, but not to a script
+# that has begun to write.
 _TAKE_QUEUED = (
     _NOW
     + """
-local first = redis.call('ZPOPMIN', KEYS[1])[1]
+local first = redis.call('ZRANGE', KEYS[1], 0, 0)[1]
 if not first then return {} end
-redis.call('ZREM', KEYS[2], first)
+redis.call('ZREM', KEYS[2], '')
 local lease = now + ARGV[1]
 redis.call('ZADD', KEYS[3], 'LT', lease, first)
+redis.call('ZPOPMIN', KEYS[1])
+redis.call('ZREM', KEYS[2], first)
 return {{first, lease}}
 """
 )

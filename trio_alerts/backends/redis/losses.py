@@ -209,6 +209,17 @@ local function gone(known, stream)
   return lost, lost > 0 and 1 or 0
 end
 
+-- False: memory is full. A right that is missing ends the script here: what is noted, and then not remembered, would be
+-- noted again at each look.
+local function may_note(last, read)
+  local refused = redis.pcall('HSET', KEYS[2], 'last', '', 'a field without a value')
+  if string.find(refused.err, 'OOM', 1, true) then return false end
+  if not string.find(refused.err, 'wrong number', 1, true) then error(refused.err) end
+  redis.call('HDEL', KEYS[2], '')
+  if read then redis.call('XGROUP', 'SETID', KEYS[1], ARGV[1], last, 'ENTRIESREAD', digits(read)) end
+  return true
+end
+
 local function forget() redis.call('HDEL', KEYS[2], 'added', 'read', 'unread', 'last', 'newest') end
 """
 )
@@ -252,7 +263,9 @@ _LOOK = (
 local known, stream, group = ledger(2), about()
 if not group then
   local lost, taken = gone(known, stream)
-  if not note('lost', lost) or not note('taken', taken) then return {0, 0, 0, 0, 0, flat(known)} end
+  if taken > 0 and not may_note() or not note('lost', lost) or not note('taken', taken) then
+    return {0, 0, 0, 0, 0, flat(known)}
+  end
   if known['last'] then forget() end
   return {lost, taken, 0, 0, 0, flat(known)}
 end
@@ -276,7 +289,9 @@ elseif added and read and (stream['length'] == 0 or edge or before(last, deleted
   unread = following(stream, last)
   lost = unread and added - read - unread or 0
 end
-if not note('lost', lost) or not note('taken', taken) or not note('moved_past', moved) then
+local found = lost ~= 0 or taken + moved > 0
+if found and not may_note(last, unread and read)
+  or not note('lost', lost) or not note('taken', taken) or not note('moved_past', moved) then
   return {0, 0, 0, edge and 1 or 0, behind and 1 or 0, flat(known)}
 end
 if unread and lost ~= 0 then

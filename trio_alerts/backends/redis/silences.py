@@ -74,8 +74,8 @@ def _text(raw: bytes) -> str:
 # The version is the server's time, in microseconds: a hash that was lost and begun again never has an old one.
 _WRITE = """
 if redis.call('HEXISTS', KEYS[1], ARGV[1]) ~= tonumber(ARGV[3]) then return 0 end
+for number = 4, #ARGV do redis.call('HDEL', KEYS[1], ARGV[number]) end  -- refused behind HSET, it would be half added
 redis.call('HSET', KEYS[1], ARGV[1], ARGV[2])
-for number = 4, #ARGV do redis.call('HDEL', KEYS[1], ARGV[number]) end
 local time = redis.call('TIME')
 local before = tonumber(redis.call('HGET', KEYS[1], 'version') or 0) or 0
 redis.call('HSET', KEYS[1], 'version', string.format('%.0f', math.max(time[1] * 1000000 + time[2], before + 1)))
