@@ -12,6 +12,7 @@ import trio
 from tests.contracts.store import NOW, SECOND, delivered, record, retrying
 from tests.support.at_once import results_of
 from tests.support.servers import OpenSearch
+from trio_alerts.backends.opensearch.answers import Blocked
 from trio_alerts.backends.opensearch.documents import AliasMoved
 from trio_alerts.backends.opensearch.mapping import IDLE_AFTER_S
 from trio_alerts.backends.opensearch.store import OpenSearchStore, open_opensearch_store
@@ -20,7 +21,7 @@ from trio_alerts.channels.registry import channel_settings
 from trio_alerts.errors import RefusedContent, SchemaError, Unavailable
 from trio_alerts.outcome import Accepted, Outcome, Refused, Retry
 from trio_alerts.pages import Pages
-from trio_alerts.ports.store import RecordFilter, Stored
+from trio_alerts.ports.store import RecordFilter, Stored, Vitals
 from trio_alerts.record import Record
 from trio_alerts.settings.addresses import OpenSearchAddress
 from trio_alerts.settings.settings import Settings
@@ -128,6 +129,23 @@ async def test_an_index_that_refuses_is_waited_for(
 
         assert 200 == opensearch_server.request(repair[0], f"{index}/{repair[1]}", repair[2])[0]
         assert [Stored, RefusedContent, Stored] == [type(result) for result in await results_of(writes)]
+
+
+async def test_an_index_that_may_not_be_read_is_waited_for(settings: Settings, opensearch_server: OpenSearch) -> None:
+    """Nobody lacks a right: the block holds for all, and once it is gone, all goes on."""
+    index = f"/{settings.index}-000001"
+    async with prepared(settings) as store:
+        assert isinstance(await store.create(record(1)), Stored)
+        assert 200 == opensearch_server.request("PUT", f"{index}/_block/read", None)[0]
+        reads: list[Callable[[], Awaitable[object]]] = [
+            lambda: store.get(record(1).id),
+            lambda: store.search(RecordFilter(), 10),
+            lambda: store.due(NOW, 10),
+            store.vitals,
+        ]
+        assert [Blocked] * 4 == [type(result) for result in await results_of(reads)]
+        assert 200 == opensearch_server.request("PUT", f"{index}/_settings", {"index.blocks.read": None})[0]
+        assert [Stored, list, list, Vitals] == [type(result) for result in await results_of(reads)]
 
 
 def delete(server: OpenSearch, alias: str) -> None:

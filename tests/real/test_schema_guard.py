@@ -297,6 +297,7 @@ async def assert_refused(server: OpenSearch, wanted: IndexSpec, says: str) -> No
         ("_close", None, "closed, must be open .*_open"),
         ("_block/write", None, "index.blocks.write: is true, must be false .*_settings"),
         ("_block/read_only", None, "index.blocks.read_only: is true, must be false .*_settings"),
+        ("_block/read", None, "index.blocks.read: is true, must be false .*_settings"),
     ],
     ids=str,
 )

@@ -31,6 +31,13 @@ MUTATIONS = (
         test="tests/unit/backends/redis/test_canaries.py::test_an_entry_with_an_alert_is_not_even_asked_about",
     ),
     Mutation(
+        "a blocked index taken for a missing right",
+        "backends/opensearch/answers.py",
+        'if error["type"] == "cluster_block_exception":',
+        "if False:",
+        test="tests/unit/backends/opensearch/test_client.py::test_a_block_is_no_missing_right",
+    ),
+    Mutation(
         "canaries counted as alerts by state, in SQLite",
         "backends/sqlite/rows.py",
         "for state, count in (*by_state, *of_canaries):",

@@ -40,6 +40,10 @@ class AccessDenied(UnusableAnswer):
     """OpenSearch refuses our credentials (401), or forbids the request (403): a human must look; until then, wait."""
 
 
+class Blocked(UnusableAnswer):
+    """The index takes no such request, whoever asks: somebody has blocked it, or a disk is full. That may pass."""
+
+
 class ForeignAnswer(UnusableAnswer):
     """Something answered that is not OpenSearch, or not in the way that we know."""
 
@@ -89,6 +93,7 @@ def check_answer(answer: Answer) -> None:
         TransportError: OpenSearch's own refusal of the request: 400, 404, 409 or another 4xx, as opensearch-py's
             classes. A document that is not there is one too, of status 404 and without an error.
         AccessDenied: It refuses our user, or forbids the request.
+        Blocked: The index is blocked for such requests.
         ForeignAnswer: It is not OpenSearch's.
         Unavailable: Waiting may help.
     """
@@ -100,23 +105,33 @@ def check_answer(answer: Answer) -> None:
     if status == HTTPStatus.UNAUTHORIZED:  # the security plugin says it in plain text
         raise AccessDenied("OpenSearch refuses the user name or password (401)", status)
     error = _own_error(answer.response)
+    if status == HTTPStatus.FORBIDDEN:
+        raise _forbidden(answer, error or _refused_shard(answer.response))
     if (
         status == HTTPStatus.NOT_FOUND
         and "/_doc/" in answer.request
         and (missing := _missing_document(answer.response))
     ):
         raise HTTP_EXCEPTIONS[status](status, "", missing)
-    if status == HTTPStatus.FORBIDDEN and error is None and (refused := _refused_shard(answer.response)):
-        raise AccessDenied(f"OpenSearch forbids {answer.request} (403): {refused}", status)
     if error is None:
         why = "a redirect, which is never followed" if answer.response.is_redirect else ""
         raise answer.foreign(why)
-    says = one_line(f"{error['type'][:100]}: {without_values(error.get('reason') or '')}".rstrip(": "))
-    if status == HTTPStatus.FORBIDDEN:
-        raise AccessDenied(f"OpenSearch forbids {answer.request} (403): {says}", status)
     if status == HTTPStatus.TOO_MANY_REQUESTS or status >= HTTPStatus.INTERNAL_SERVER_ERROR:
-        raise Unavailable(f"OpenSearch answers {status} to {answer.request}: {says}")
+        raise Unavailable(f"OpenSearch answers {status} to {answer.request}: {_says(error)}")
     raise HTTP_EXCEPTIONS.get(status, TransportError)(status, error["type"], {"error": error, "status": status})
+
+
+def _forbidden(answer: Answer, error: Mapping[str, Any] | None) -> UnusableAnswer:
+    """Return the error for a 403: the user lacks a right, the index is blocked for all, or it is not OpenSearch's."""
+    if error is None:
+        return answer.foreign()
+    if error["type"] == "cluster_block_exception":
+        return Blocked(f"OpenSearch answers 403 to {answer.request}: {_says(error)}", HTTPStatus.FORBIDDEN)
+    return AccessDenied(f"OpenSearch forbids {answer.request} (403): {_says(error)}", HTTPStatus.FORBIDDEN)
+
+
+def _says(error: Mapping[str, Any]) -> str:
+    return one_line(f"{error['type'][:100]}: {without_values(error.get('reason') or '')}".rstrip(": "))
 
 
 # --- errors ----------------------------------------------------------------------------------------------------------
@@ -193,7 +208,7 @@ class _Reason(Struct):
 
 
 class _Failure(Struct):
-    reason: _Reason
+    reason: dict[str, Any]
 
 
 class _Failures(Struct):
@@ -204,13 +219,14 @@ class _RefusedAnswer(Struct):
     shards: _Failures = msgspec.field(name="_shards")
 
 
-def _refused_shard(response: httpx.Response) -> str:
-    """Return why a shard refused what the index had let pass, as the security plugin lets a refresh; else nothing."""
+def _refused_shard(response: httpx.Response) -> dict[str, Any] | None:
+    """Return why a shard refused what the index had let pass, as the security plugin lets a refresh."""
     try:
-        cause = msgspec.json.decode(response.content, type=_RefusedAnswer).shards.failures[0].reason
+        reason = msgspec.json.decode(response.content, type=_RefusedAnswer).shards.failures[0].reason
+        msgspec.convert(reason, _Reason)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-        return ""
-    return one_line(f"{cause.type[:100]}: {without_values(cause.reason or '')}")
+        return None
+    return reason
 
 
 def _missing_document(response: httpx.Response) -> MissingDocument | None:

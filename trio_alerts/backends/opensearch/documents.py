@@ -15,6 +15,7 @@ from opensearchpy import AsyncOpenSearch, NotFoundError, TransportError
 from trio_alerts.backends.opensearch.answers import (
     AccessDenied,
     Answer,
+    Blocked,
     MissingDocument,
     Name,
     RefreshAnswer,
@@ -139,7 +140,7 @@ async def read_document(client: AsyncOpenSearch, target: Target, document_id: st
 
 
 async def refresh(client: AsyncOpenSearch, target: Target, *, must: bool = False) -> None:
-    """Let searches see what was written up to now; unless it `must` be, only as far as our user may ask for that.
+    """Let searches see what was written up to now; unless it `must` be, only as far as role and index allow it.
 
     A shard that nobody has searched for `index.search.idle.after` is not refreshed by itself: a search of it would wait
     up to a second for the next round of refreshes, and see what was there before.
@@ -150,8 +151,8 @@ async def refresh(client: AsyncOpenSearch, target: Target, *, must: bool = False
     """
     try:
         answer: Answer = await client.indices.refresh(index=target.alias)
-    except AccessDenied as fault:
-        if fault.status == HTTPStatus.FORBIDDEN and not must:  # by the user's role, or by a block of the index
+    except (AccessDenied, Blocked) as fault:
+        if fault.status == HTTPStatus.FORBIDDEN and not must:
             return
         raise
     except TransportError as error:

@@ -13,6 +13,7 @@ from trio_alerts.backends.opensearch import templates
 from trio_alerts.backends.opensearch.answers import (
     AccessDenied,
     Answer,
+    Blocked,
     Count,
     RefreshAnswer,
     Shards,
@@ -72,7 +73,7 @@ class Indices:
             counted: Answer = await self._client.count(index=name)
         except TransportError:
             return False  # closed: not known
-        except AccessDenied as fault:
+        except (AccessDenied, Blocked) as fault:
             if fault.status == HTTPStatus.FORBIDDEN:
                 return False  # not known
             raise

@@ -15,7 +15,7 @@ from trio.testing import MockClock
 from tests.contracts.store import record
 from tests.support.fakes.opensearch import INFO, SHARDS, error
 from tests.support.raw_receiver import answering, raw_receiver
-from trio_alerts.backends.opensearch.answers import AccessDenied, ForeignAnswer
+from trio_alerts.backends.opensearch.answers import AccessDenied, Blocked, ForeignAnswer
 from trio_alerts.backends.opensearch.bulk import BulkItem, ItemError, bulk, write_of
 from trio_alerts.backends.opensearch.client import open_opensearch
 from trio_alerts.backends.opensearch.connection import MAX_UNDER_WAY
@@ -314,6 +314,31 @@ async def _unbothered(client: AsyncOpenSearch, nursery: trio.Nursery) -> None:
 
 
 # --- answers ---------------------------------------------------------------------------------------------------------
+
+
+def refused_by_a_shard(kind: str) -> httpx.Response:
+    shards = {"total": 1, "successful": 0, "failed": 1, "failures": [{"reason": {"type": kind, "reason": "because"}}]}
+    return httpx.Response(403, json={"_shards": shards})
+
+
+@pytest.mark.parametrize(
+    ("answer", "expected"),
+    [
+        (error(403, "cluster_block_exception"), Blocked),
+        (refused_by_a_shard("cluster_block_exception"), Blocked),
+        (error(403, "security_exception"), AccessDenied),
+        (refused_by_a_shard("security_exception"), AccessDenied),
+    ],
+)
+async def test_a_block_is_no_missing_right(network: Network, answer: httpx.Response, expected: type[Exception]) -> None:
+    """Both are answered with 403: of the index as a whole, or of a shard. A block holds for everybody, and may pass."""
+    async with opened(network) as client:
+        network.answer = lambda request: answer
+        with pytest.raises(expected) as caught:
+            await write(client)
+
+    assert expected is type(caught.value)
+    assert "403" in str(caught.value)
 
 
 @pytest.mark.parametrize(

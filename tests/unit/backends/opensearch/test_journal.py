@@ -14,6 +14,7 @@ from trio.testing import MockClock
 from tests.contracts.retention import BEFORE, STREAM, nothing
 from tests.contracts.store import delivered, record
 from tests.support.fakes.opensearch import FakeOpenSearch, Kept, answer, error, kind_of
+from trio_alerts.backends.opensearch.answers import Blocked
 from trio_alerts.backends.opensearch.client import open_opensearch
 from trio_alerts.backends.opensearch.mapping import IndexSpec
 from trio_alerts.backends.opensearch.queries import JOURNAL_ID, NO_RECORD
@@ -225,3 +226,20 @@ async def test_who_may_not_delete_does_not_start(right: str, autojump_clock: Moc
         await OpenSearchStore(client, WANTED, timeout_s=10).prepare()
         with pytest.raises(StartError, match=re.escape(right)):
             await OpenSearchStore(client, WANTED, timeout_s=10, removes=True).prepare()
+
+
+@pytest.mark.parametrize("kind", ["get", "search"])
+async def test_a_block_at_start_is_waited_for(kind: str, autojump_clock: MockClock) -> None:
+    """It came after the look at the index: no right is missing, and who looks again will say what it is."""
+
+    class Blocking(FakeOpenSearch):
+        def substitute(self, asked: str, request: httpx.Request, answered: httpx.Response) -> httpx.Response:
+            return error(403, "cluster_block_exception") if asked == kind else answered
+
+    server = Blocking(WANTED)
+    async with open_opensearch(OpenSearchAddress(("http://store:9200",)), http=server) as client:
+        store = OpenSearchStore(client, WANTED, timeout_s=10, removes=True)
+        await store.prepare()
+        with pytest.raises(Blocked, match=r"answers 403 to .*cluster_block_exception"):
+            await (store.get("1-1") if kind == "get" else store.vitals())
+    assert kind in [asked for asked, _ in server.asked]

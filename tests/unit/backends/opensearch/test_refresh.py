@@ -76,9 +76,10 @@ async def test_what_processes_ask_for_is_not(server: Server, store: OpenSearchSt
     assert 4 * ["search"] == server.kinds()
 
 
-async def test_without_permission_it_goes_on(server: Server, store: OpenSearchStore) -> None:
-    """A user who may only read, or an index that is blocked: the answer may be a second old, and that is all."""
-    server.refresh_answer = error(403, "security_exception", "no permissions for [indices:admin/refresh]")
+@pytest.mark.parametrize("kind", ["security_exception", "cluster_block_exception"])
+async def test_without_permission_it_goes_on(kind: str, server: Server, store: OpenSearchStore) -> None:
+    """A user who may only read, or an index that is read-only: the answer may be a second old, and that is all."""
+    server.refresh_answer = error(403, kind)
     await store.search(EVERYTHING, 2)
     assert ["refresh", "search"] == server.kinds()
 
