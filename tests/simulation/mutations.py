@@ -45,6 +45,13 @@ MUTATIONS = (
         test="tests/unit/backends/sqlite/test_store.py::TestSqliteStore::test_canaries_are_in_no_figure_and_found_only_if_asked_for",
     ),
     Mutation(
+        "the period of canaries not shown, by which the alert knows a late one",
+        "web/metrics.py",
+        "if (every_s := self._reloads.settings.canary_every_s) is not None:",
+        "if (every_s := None) is not None:",
+        test="tests/unit/web/test_metrics.py::test_the_age_of_the_canary_is_shown_by_stream",
+    ),
+    Mutation(
         "a canary sent to people",
         "pipeline/claim.py",
         "decision = _TO_NOBODY if entry.canary else pipeline.routing.decide(alert.event, now)",

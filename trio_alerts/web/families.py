@@ -67,6 +67,7 @@ CANARY = Family(
     "How long ago the last canary was written that came through.",
     True,
 )
+CANARY_PERIOD = Family("canary_every_seconds", "gauge", (), "How often a canary is written; nothing without canaries.")
 RELOADS = Family("reloads_total", "counter", ("outcome",), "Reloads of the settings: taken up, or refused.")
 LAST_RELOAD = Family(
     "last_reload_ok", "gauge", (), "0 while the old settings are in use because the last reload was refused, else 1."
@@ -76,5 +77,5 @@ BUILD = Family("build_info", "gauge", ("version",), "Always 1.")
 FAMILIES = (
     *(ATTEMPTS, DURATIONS, LATENCIES, ALERTS, IN_DOUBT, QUARANTINED, DEAD_LETTERS, WAITING, BREAKERS),
     *(FAILING, LAG, PENDING, OLDEST, RECORDS, OVERDUE, LOST, PRUNED, OUTAGE, IN_FLIGHT, WORKERS, HANGING),
-    *(STARTED, BATCHES, CANARY, RELOADS, LAST_RELOAD, BUILD),
+    *(STARTED, BATCHES, CANARY, CANARY_PERIOD, RELOADS, LAST_RELOAD, BUILD),
 )

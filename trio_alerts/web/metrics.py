@@ -82,6 +82,8 @@ class _Collector(Collector):
             yield from _of_both(self.redis, self.store, self._layout.channels)
         if self.canary_ages:
             yield _gauge(families.CANARY, {(stream,): age_s for stream, age_s in self.canary_ages.items()})
+        if (every_s := self._reloads.settings.canary_every_s) is not None:
+            yield _gauge(families.CANARY_PERIOD, {(): every_s})
         yield _counter(families.RELOADS, {(outcome,): count for outcome, count in self._reloads.counts.items()})
         yield _gauge(families.LAST_RELOAD, {(): int(self._reloads.last_was_ok)})
         yield _gauge(families.BUILD, {(__version__,): 1})

@@ -30,10 +30,11 @@ STORE = StoreFigures(
 )
 
 
-def metrics(*cells: Cells) -> MetricsPage:
+def metrics(*cells: Cells, canary_every_s: float | None = None) -> MetricsPage:
     """Return the page of so many processes, called `process 1` and so on."""
     processes = {f"process {number}": one for number, one in enumerate(cells, start=1)}
-    return MetricsPage(Health(LAYOUT, processes, Settings()), Reloads(Settings, Settings()))
+    settings = Settings(canary_every_s=canary_every_s)
+    return MetricsPage(Health(LAYOUT, processes, settings), Reloads(Settings, settings))
 
 
 def page(*meters: Meter, redis: RedisFigures | None = REDIS, store: StoreFigures | None = STORE) -> dict[str, float]:
@@ -108,7 +109,8 @@ def test_a_process_that_hangs_and_one_that_has_ended() -> None:
 
 def test_every_family_is_there_with_its_labels_and_its_help() -> None:
     """What the documentation lists, and nothing else; what is shared says so."""
-    text = metrics(own_cells(LAYOUT)).render("", REDIS, STORE, {"AlertStream": 7.5})[0].decode()
+    shown = metrics(own_cells(LAYOUT), canary_every_s=60.0)
+    text = shown.render("", REDIS, STORE, {"AlertStream": 7.5})[0].decode()
     for one in FAMILIES:
         assert f"# HELP {one.full_name} {one.meaning}" in text
         assert one.shared == (f"# HELP {one.full_name} {one.meaning} Asked of" in text)
@@ -124,8 +126,8 @@ def test_a_scraper_gets_the_form_that_it_asks_for() -> None:
 
 
 def test_the_age_of_the_canary_is_shown_by_stream() -> None:
-    """Whether Redis answers or not: it grows. Without canaries there is none."""
-    shown = metrics(own_cells(LAYOUT))
-    page, _ = shown.render("", None, None, {"a": 7.5, "b": 90.0})
+    """Whether Redis answers or not: it grows. How often one is written stands beside it; without canaries neither."""
+    page, _ = metrics(own_cells(LAYOUT), canary_every_s=20.0).render("", None, None, {"a": 7.5, "b": 90.0})
     assert b'trio_alerts_canary_age_seconds{stream="a"} 7.5\ntrio_alerts_canary_age_seconds{stream="b"} 90.0' in page
-    assert b"canary" not in shown.render("", None, None, {})[0]
+    assert b"trio_alerts_canary_every_seconds 20.0" in page
+    assert b"canary" not in metrics(own_cells(LAYOUT)).render("", None, None, {})[0]
