@@ -83,7 +83,8 @@ class Delivery(Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_unk
     """The whole alert's part.
 
     `attempts` counts the times somebody set out to send it, `in_doubt` those of them of which an outcome stayed unseen.
-    `owner` is the token of the last attempt, unique to it. Times are the Redis server's. `cuts` counts the attempts in
+    `owner` is the token of the last attempt, unique to it. Times are the Redis server's. `last_at` is when the last
+    attempt began, or when it was given up: that may be long after it. `cuts` counts the attempts in
     a row that ended with their process; from `SUSPECT_CUTS` on the alert may be what ended it.
     `failed_channels`, `retrying_channels` and `in_doubt_channels` name the channels in that state, and `queues` where
     channels wait, whatever the record's own state: in an index, `channels` is flattened, and "pager and failed" would

@@ -51,6 +51,7 @@ def summed_up(delivery: Delivery, channels: Channels, now: dt.datetime, cuts: in
         state=state,
         lease_until=delivery.lease_until if state == "sending" else None,
         next_attempt_at=None if state in ("sending", "delivered") else next_time(channels),
+        last_at=now if state == "failed" else delivery.last_at,
         delivered_at=now if state == "delivered" else None,
         last_error=worst.last_error,
         last_status=worst.last_status,

@@ -213,6 +213,13 @@ MUTATIONS = (
         test="tests/unit/pipeline/test_retention.py::test_what_is_noted_as_lost_keeps_the_record_that_proves_otherwise",
     ),
     Mutation(
+        "pruned as soon as it is given up",
+        "record_state.py",
+        'last_at=now if state == "failed" else delivery.last_at,',
+        "last_at=delivery.last_at,",
+        test="tests/unit/test_retention.py::test_what_was_given_up_long_after_its_last_attempt_is_as_old_as_that",
+    ),
+    Mutation(
         "pruned before it is settled",
         "retention.py",
         "if delivery.state not in SETTLED or not {one.state for one in delivery.channels} <= _SETTLED_CHANNELS:",

@@ -427,6 +427,8 @@ class Promises:
             wanted = {"suppressed": ("suppressed",), "bad": ("none",), "refused": ("none",), "lethal": ("none",)}.get(
                 emitted.kind, ("quarantined", "none") if buried else FINAL[:3]
             )
+            if emitted.redelivered and self.regrouped_at_s >= 0:  # buried twice, replayed once
+                wanted = (*wanted, *FINAL[:3])
             if stored is not None and self.held_back.is_silenced(stored.record.delivery) and not buried:
                 wanted = (*wanted, "suppressed")
             if state not in wanted:

@@ -6,10 +6,12 @@ import pytest
 from msgspec.structs import replace
 
 from tests.contracts.store import NOW, SECOND, delivered, record, retrying
+from trio_alerts.backoff import RetryPolicy
 from trio_alerts.delivery import ChannelDelivery, ChannelState, Delivery
+from trio_alerts.held_back import wait_expired
 from trio_alerts.record import Record
 from trio_alerts.retention import is_settled
-from trio_alerts.transitions import quarantined, suppressed
+from trio_alerts.transitions import lease_expired, quarantined, suppressed
 
 LATER = NOW + SECOND  # than everything that happened to these records
 SILENCED = replace(suppressed("silence:1"), channels=(ChannelDelivery("hook", "suppressed", attempts=0),))
@@ -71,6 +73,29 @@ def test_what_a_silence_kept_back_stays_as_long_as_it_counts() -> None:
 def test_the_youngest_time_of_its_delivery_decides(name: str) -> None:
     """What happened to it last makes it young."""
     assert not is_settled(record(1, of("spared", **{name: LATER})), LATER, ())
+
+
+@pytest.mark.parametrize(
+    "given_up",
+    [
+        lease_expired(record().delivery, LATER, RetryPolicy((5.0,), max_cuts=1)),
+        wait_expired(
+            replace(
+                of("waiting"),
+                state="waiting",
+                delivered_at=None,
+                channels=(ChannelDelivery("hook", "waiting", next_attempt_at=LATER),),
+            ),
+            "owner",
+            LATER,
+        ),
+    ],
+)
+def test_what_was_given_up_long_after_its_last_attempt_is_as_old_as_that(given_up: Delivery) -> None:
+    """Its processes were away, or it waited, for longer than records are kept: somebody is to see that it failed."""
+    assert "failed" == given_up.state
+    assert not is_settled(record(1, given_up), LATER, ())
+    assert is_settled(record(1, given_up), LATER + SECOND, ())
 
 
 def test_what_its_producer_calls_young_stays() -> None:
