@@ -1,11 +1,14 @@
 """Fixtures for all tests."""
 
 import signal
-from collections.abc import Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import pytest
+import trio
 from loguru import logger
+from trio.abc import Clock
 
 from tests.support.servers import ReceiverServer
 from tests.support.spreading import Spreading
@@ -15,6 +18,16 @@ from tests.support.spreading import Spreading
 def pytest_xdist_make_scheduler(config: pytest.Config, log: object) -> Spreading:
     """Spread the tests over the processes of `-n` by the servers that they share."""
     return Spreading(config, log)
+
+
+def pytest_itemcollected(item: pytest.Item) -> None:
+    """Let a test run in the virtual time that its fixtures ask for: pytest-trio heeds its own arguments only."""
+    if isinstance(item, pytest.Function) and "autojump_clock" in item.fixturenames:
+
+        def run(main: Callable[[], Awaitable[None]], clock: Clock | None, **more: Any) -> None:
+            trio.run(main, clock=clock or item.funcargs["autojump_clock"], **more)
+
+        item.add_marker(pytest.mark.trio(run=run))
 
 
 @pytest.fixture(scope="session")
