@@ -25,7 +25,8 @@ def pytest_itemcollected(item: pytest.Item) -> None:
     if isinstance(item, pytest.Function) and "autojump_clock" in item.fixturenames:
 
         def run(main: Callable[[], Awaitable[None]], clock: Clock | None, **more: Any) -> None:
-            trio.run(main, clock=clock or item.funcargs["autojump_clock"], **more)
+            virtual: Any = item.funcargs["autojump_clock"]
+            trio.run(main, clock=clock or virtual, **more)
 
         item.add_marker(pytest.mark.trio(run=run))
 
