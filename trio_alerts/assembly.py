@@ -51,7 +51,6 @@ async def open_pipeline(
         tracing = await opened.enter_async_context(open_tracing(settings.consumer, os.environ))
         stream = await opened.enter_async_context(open_redis_stream(settings))
         store = await opened.enter_async_context(open_store(settings))
-        stream.acks.on_batch.append(meter.batches("redis"))
         if writes := getattr(store, "writes", None):  # the benchmark's own store has no batches
             writes.on_batch.append(meter.batches("store"))
         outlets = Outlets(clock.now, tracing)

@@ -42,7 +42,7 @@ class CanariesContract:
             written = await stream.canaries.write(name, EVERY_S, PAYLOAD)
             (entry,) = await read_all(stream, 1)
             pending = await stream.canaries.look(name)
-            await stream.ack(entry)
+            await stream.ack([entry])
             done = await stream.canaries.look(name)
 
         assert ("none", "", None, None) == (before.place, before.entry_id, before.written_s, before.through_s)
@@ -125,7 +125,7 @@ class CanariesContract:
         (name, *_) = world.names
         async with opened(world) as stream:
             canary = await stream.canaries.write(name, 0.0, PAYLOAD)
-            await stream.ack((await read_all(stream, 1))[0])
+            await stream.ack(await read_all(stream, 1))
             await stream.canaries.settle(name, canary.entry_id)
             for _ in range(2):
                 await stream.canaries.drop(name, canary.entry_id)
@@ -223,7 +223,7 @@ class CanariesContract:
 async def bring(stream: BothPorts, name: str) -> str:
     """Bring a canary the whole way, and clear it away; return the ID of its entry."""
     canary = await stream.canaries.write(name, 0.0, PAYLOAD)
-    await stream.ack((await read_all(stream, 1))[0])
+    await stream.ack(await read_all(stream, 1))
     await stream.canaries.settle(name, canary.entry_id)
     await stream.canaries.drop(name, canary.entry_id)
     return canary.entry_id

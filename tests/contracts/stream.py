@@ -204,19 +204,9 @@ class StreamContract:
         add(world, 2)
         async with prepared(world.open("a")) as stream:
             one, other = await read_all(stream, 2)
-            await stream.ack(one)
-            await stream.ack(one)
+            await stream.ack([one])
+            await stream.ack([one])
         assert [other.id] == list(world.pending(world.names[0]))
-
-    async def test_a_cancelled_acknowledgement_is_carried_out(self, world: StreamWorld) -> None:
-        """What has an outcome is acknowledged whatever becomes of the task that does it."""
-        add(world, 1)
-        async with prepared(world.open("a")) as stream:
-            [entry] = await read_all(stream, 1)
-            with trio.CancelScope() as scope:
-                scope.cancel()
-                await stream.ack(entry)
-        assert {} == world.pending(world.names[0])
 
     async def test_own_pending_entries_are_found_but_for_those_held(self, world: StreamWorld) -> None:
         """An answer that got lost comes again, counted as one more delivery, but not as a claim."""
@@ -304,8 +294,8 @@ class StreamContract:
         async with prepared(world.open("a")) as one, world.open("b") as other:
             done, trimmed = await read_all(one, 2)
             found = await other.look(0, 10)
-            await one.ack(done)
-            await one.ack(trimmed)
+            await one.ack([done])
+            await one.ack([trimmed])
             world.delete(world.names[0], trimmed.id)
             assert [] == await other.claim(found, 0)
         assert {} == world.pending(world.names[0])
@@ -338,7 +328,7 @@ class StreamContract:
         add(world, 3)
         async with prepared(world.open("a")) as one, world.open("b") as other:
             ours, done, theirs = await read_all(one, 3)
-            await one.ack(done)
+            await one.ack([done])
             world.make_idle(world.names[0], theirs.id, 60)
             await other.claim(await other.look(50, 1), 50)
             world.make_idle(world.names[0], theirs.id, 60)
@@ -361,7 +351,7 @@ class StreamContract:
         add(world, 2)
         async with prepared(world.open("a")) as one, world.open("b") as other:
             done, waiting = await read_all(one, 2)
-            await one.ack(done)
+            await one.ack([done])
             asked = [done.record_id, waiting.record_id, "1-1", "nonsense", "other|1-1", ""]
             assert {waiting.record_id} == await other.pending_among(asked)
             assert set() == await other.pending_among([])
@@ -396,7 +386,7 @@ class StreamContract:
         add(world, 2)
         async with prepared(world.open("a")) as one, world.open("b") as other:
             theirs, done = await read_all(one, 2)
-            await one.ack(done)
+            await one.ack([done])
             await other.claim(await other.look(0, 1), 0)
             assert [False, False] == [await one.quarantine(entry, *WHY) for entry in (theirs, done)]
         assert [] == world.dead(world.names[0])
@@ -452,7 +442,7 @@ class StreamContract:
             (entry,) = await stream.read(1)
             assert not await stream.leave()
             assert {"a"} == world.consumers(world.names[0])
-            await stream.ack(entry)
+            await stream.ack([entry])
             assert await stream.leave()
             assert set() == world.consumers(world.names[0])
 
@@ -463,7 +453,7 @@ class StreamContract:
             await busy.read(1)
             for stream in (gone, janitor):
                 (entry,) = await stream.read(1)
-                await stream.ack(entry)
+                await stream.ack([entry])
             assert [] == await janitor.upkeep.remove_idle_consumers(600)
             with trio.fail_after(PATIENCE_S):
                 while not (removed := await janitor.upkeep.remove_idle_consumers(0.05)):  # noqa: ASYNC110 - time itself
@@ -477,7 +467,7 @@ class StreamContract:
         async with prepared(world.open("a")) as one, world.open("b") as other:
             assert 0 == await one.upkeep.newly_lost()
             for entry in await one.read(2):
-                await one.ack(entry)
+                await one.ack([entry])
             world.trim(world.names[0], 9)  # read: no loss
             assert 0 == await one.upkeep.newly_lost()
             world.trim(world.names[0], 3)
@@ -541,21 +531,21 @@ class StreamContract:
             await trio.sleep(0.002)  # an entry of this very millisecond would be too young
             first, second, third, fourth = await read_all(stream, 4)
             assert 0 == await stream.upkeep.trim(0)
-            await stream.ack(first)
-            await stream.ack(third)
+            await stream.ack([first])
+            await stream.ack([third])
             assert 0 == await stream.upkeep.trim(3600)
             assert added == world.entries(name)
             assert 1 == await stream.upkeep.trim(0)
             assert added[1:] == world.entries(name)
             for entry in (second, fourth):
-                await stream.ack(entry)
+                await stream.ack([entry])
             world.other_group(name, added[1])
             assert 1 == await stream.upkeep.trim(0)
             assert added[2:] == world.entries(name)
             assert 0 == await stream.upkeep.newly_lost()
 
             for entry in await read_all(stream, 4):
-                await stream.ack(entry)
+                await stream.ack([entry])
             assert 0 == await stream.upkeep.trim(0)
 
     async def test_trimming_keeps_what_is_not_read(self, world: StreamWorld) -> None:
@@ -563,7 +553,7 @@ class StreamContract:
         add(world, 450)
         async with prepared(world.open("a")) as stream:
             for entry in await read_all(stream, 449):
-                await stream.ack(entry)
+                await stream.ack([entry])
             await trio.sleep(0.002)
             assert 449 == await stream.upkeep.trim(0)
             assert [] != await stream.read(1)
@@ -577,12 +567,12 @@ class StreamContract:
         async with prepared(world.open("a", streams=2)) as stream:
             first, second, third = await read_all(stream, 3)
             assert Gone(added[0], empty=False) == (await stream.upkeep.gone())[name]
-            await stream.ack(first)
+            await stream.ack([first])
             assert Gone(added[0], empty=False) == (await stream.upkeep.gone())[name]
             world.trim(name, 1)
             assert Gone(added[1], empty=False) == (await stream.upkeep.gone())[name]  # pending, and deleted
             for entry in (second, third):
-                await stream.ack(entry)
+                await stream.ack([entry])
             assert Gone(added[3], empty=False) == (await stream.upkeep.gone())[name]
             world.trim(name, 0)
             gone = (await stream.upkeep.gone())[name]
@@ -663,7 +653,7 @@ class StreamContract:
             assert set() == await stream.pending_among([entry.record_id])
             assert not await stream.owns(entry)
             assert not await stream.quarantine(entry, *WHY)
-            await stream.ack(entry)
+            await stream.ack([entry])
             assert 0 == await stream.hand_over(set())
             assert await stream.leave()
         assert [] == world.dead(world.names[0])
@@ -702,14 +692,14 @@ class StreamContract:
         async with prepared(world.open("a")) as stream:
             original, replay = await read_all(stream, 2)
             assert (again, first, True) == (replay.id, replay.record_id, replay.replayed)
-            await stream.ack(original)
+            await stream.ack([original])
 
             assert {first} == await stream.pending_among([first])
             assert [] == await stream.own_pending({first}, 10)
             assert [first] == [pending.record_id for pending in await stream.look(0, 10)]
             assert {first} == await stream.renew([replay])
             assert 0 == await stream.hand_over({first})
-            await stream.ack(replay)
+            await stream.ack([replay])
             assert set() == await stream.pending_among([first])
         assert {} == world.pending(world.names[0])
 
@@ -736,7 +726,7 @@ class StreamContract:
             assert set(record_ids) == {entry.record_id for entry in await stream.own_pending(set(), 3)}
 
             first, second, third = entries
-            await stream.ack(first)
+            await stream.ack([first])
             assert await stream.quarantine(second, *WHY)
             assert 1 == await stream.hand_over(set())
             (claimed,) = await other.claim(await other.look(HANDED_OVER_IDLE_S, 5), HANDED_OVER_IDLE_S)

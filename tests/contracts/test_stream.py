@@ -140,9 +140,9 @@ async def test_a_fault_says_whether_it_happened(fault: Fault, left: int, autojum
     server.fail_next("ack", fault)
 
     with pytest.raises(Unavailable):
-        await stream.ack(entry)
+        await stream.ack([entry])
     assert left == len(server.pending(NAME, GROUP))
-    await stream.ack(entry)
+    await stream.ack([entry])
     assert {} == server.pending(NAME, GROUP)
 
 
@@ -184,7 +184,7 @@ async def test_a_server_that_goes_down_cuts_calls(down_at_s: float, left: int, a
     async with trio.open_nursery() as nursery:
         nursery.start_soon(go_down, server, down_at_s)
         with pytest.raises(Unavailable):
-            await stream.ack(entry)
+            await stream.ack([entry])
     assert left == len(server.pending(NAME, GROUP))
 
 

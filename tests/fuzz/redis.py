@@ -247,7 +247,6 @@ def _answers(random: Random) -> None:
             await client.open()
             await blocking.open()
             stream = RedisStream(settings, client, blocking)
-            tasks.start_soon(stream.acks.run)
             for _ in range(random.choice((1, 1, 2, 4))):
                 with contextlib.suppress(Unavailable, StartError, SettingsError):
                     _check(await random.choice(_operations(stream, client, settings, random))(), settings)
@@ -284,7 +283,7 @@ def _operations(
         lambda: stream.renew([entry]),
         lambda: stream.owns(entry),
         lambda: stream.pending_among(["1-0", f"{name}|2-0", "x"]),
-        lambda: stream.ack(entry),
+        lambda: stream.ack([entry]),
         lambda: stream.quarantine(entry, "bad_event", "why"),
         lambda: stream.hand_over(set(), set()),
         stream.leave,

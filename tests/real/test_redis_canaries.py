@@ -78,7 +78,7 @@ async def test_the_ledger_knows_of_alerts_alone(canary_world: RedisCanaryWorld) 
         (entry,) = await read_all(stream, 1)
         alert_id = canary_world.add(name, fields())
         pending = await seen()
-        await stream.ack(entry)
+        await stream.ack([entry])
         await stream.canaries.settle(name, canary.entry_id)
         done = await seen()
 

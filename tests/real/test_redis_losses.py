@@ -29,7 +29,7 @@ async def working(world: RedisWorld, server: RedisServer, **more: Any) -> AsyncI
         await stream.prepare()
         add(world, 2)
         for entry in await read_all(stream, 2):
-            await stream.ack(entry)
+            await stream.ack([entry])
         add(world, UNREAD)
         await stream.upkeep.newly_lost()
         yield stream
@@ -189,7 +189,7 @@ async def test_ordinary_work_is_no_loss(world: RedisWorld, redis_server: RedisSe
     for round_ in range(3):
         async with working(world, redis_server) as stream:
             first, *_ = await read_all(stream, 2)
-            await stream.ack(first)
+            await stream.ack([first])
             world.delete(name, first.id)
             await stream.upkeep.newly_lost()
             await read_all(stream, 1)
@@ -210,7 +210,7 @@ async def test_an_entry_deleted_unread_in_the_middle_moves_nothing(
         for _ in range(4):
             await stream.upkeep.newly_lost()
             (entry,) = await read_all(stream, 1)
-            await stream.ack(entry)
+            await stream.ack([entry])
         await stream.upkeep.newly_lost()
     assert [] == [line for line in logged if line.startswith("ERROR")]
 

@@ -211,7 +211,7 @@ async def test_what_is_not_read_is_counted_exactly(world: RedisWorld, redis_serv
         await stream.prepare()
         read = await read_all(stream, 3)
         for entry in read[:2]:
-            await stream.ack(entry)
+            await stream.ack([entry])
         standing = await ledger.standing(world.names[0])
         assert (total - 3, 1, 0) == (standing.not_read, standing.pending, standing.lost_unread)
         assert int(read[2].id.partition("-")[0]) / 1000 == standing.waiting_since_s

@@ -92,7 +92,7 @@ async def test_a_permission_that_is_taken_away_is_an_outage(world: RedisWorld, r
                 "XPENDING": lambda: stream.look(0.0, 1),
                 "EVAL (XADD, HEXISTS, XACK, TIME, XPENDING, XCLAIM)": lambda: stream.claim(found, 0.0),
                 "EVAL (XADD, HEXISTS, XPENDING, XCLAIM)": lambda: stream.renew([entry]),
-                "XACK": lambda: stream.ack(entry),
+                "XACK": lambda: stream.ack([entry]),
                 "TIME": stream.server_time,
                 "SET": lambda: stream.lock("redrive", 1.0),
                 "XLEN": stream.upkeep.dead_letters,
@@ -118,7 +118,7 @@ async def test_what_a_full_memory_allows_goes_on(world: RedisWorld, redis_server
             assert added[1] == second.id
             assert {second.record_id} == await stream.renew([second])
             assert added[:1] == ids(await stream.claim(await stream.look(0.0, 1), 0.0))
-            await stream.ack(second)
+            await stream.ack([second])
             assert not await stream.owns(second)
             world.client.xtrim(world.names[0], maxlen=0, approximate=False)
             assert 0 == await stream.upkeep.newly_lost()  # it cannot be noted, so it is not told either

@@ -440,7 +440,7 @@ async def test_replays_are_remembered_until_they_are_done_with(world: RedisWorld
         world.add(world.names[0], [(b"replay_of", first.encode())])
     _, one, other = await read_all(stream, 3)
     assert 2 == len(stream._entries._others)
-    await stream.ack(one)
+    await stream.ack([one])
     assert await stream.quarantine(other, *WHY)
     assert {} == stream._entries._others
 
@@ -556,7 +556,7 @@ async def test_a_large_stream_is_trimmed_in_steps(
     monkeypatch.setattr(upkeep, "TRIM_CALLS", 3)
     add(world, 950)
     for entry in await read_all(stream, 950):
-        await stream.ack(entry)
+        await stream.ack([entry])
     await trio.sleep(0.002)
     assert [600, 350, 0] == [await stream.upkeep.trim(0) for _ in range(3)]
 

@@ -32,7 +32,7 @@ def test_each_step_is_a_span_of_the_producer_s_trace(
         for root in (first, again)
     }
     assert {
-        first.name: ["parse", "persist", "notify webhook", "update", "acknowledge"],
+        first.name: ["parse", "persist", "notify webhook", "update"],
         again.name: ["notify webhook", "update"],
     } == below
     assert len(spans) == 2 + 5 + 2, "nothing else is a span"

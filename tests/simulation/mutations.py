@@ -413,8 +413,43 @@ MUTATIONS = (
         "acknowledge before update",
         "pipeline/process.py",
         "record = await deliver(claim, pipeline) if isinstance(claim, Claim) else claim",
-        "await pipeline.stream.ack(entry)\n"
+        "await pipeline.stream.ack([entry])\n"
         "        record = await deliver(claim, pipeline) if isinstance(claim, Claim) else claim",
+    ),
+    Mutation(
+        "not renewed until it is acknowledged",
+        "pipeline/in_flight.py",
+        "held.done, held.worker = True, None",
+        "held.done, held.worker, held.entry = True, None, None",
+        test="tests/unit/pipeline/test_acknowledger.py::test_what_is_not_acknowledged_is_held",
+    ),
+    Mutation(
+        "any number of entries left to be acknowledged",
+        "pipeline/in_flight.py",
+        "while self.unacknowledged >= self.workers:",
+        "while False:",
+        test="tests/unit/pipeline/test_acknowledger.py::test_not_more_is_left_to_it_than_there_are_workers",
+    ),
+    Mutation(
+        "an acknowledgement tried once",
+        "pipeline/acknowledger.py",
+        "        await pipeline.patient_stream.ack(entries)\n",
+        "        with suppress(Exception):\n            await pipeline.stream.ack(entries)\n",
+        test="tests/unit/pipeline/test_acknowledger.py::test_a_soft_stop_waits_for_it_as_long_as_for_workers",
+    ),
+    Mutation(
+        "what is done with not acknowledged at a soft stop",
+        "pipeline/acknowledger.py",
+        "while entries := await _gathered(done):",
+        "while (entries := await _gathered(done)) and not pipeline.stopping.is_set():",
+        test="tests/unit/pipeline/test_service.py::test_a_soft_stop_finishes_what_runs_and_takes_nothing_new",
+    ),
+    Mutation(
+        "what is finished while all is cancelled not acknowledged",
+        "pipeline/acknowledger.py",
+        "with trio.CancelScope(shield=True):  # as bounded",
+        "with trio.CancelScope():  # as bounded",
+        test="tests/unit/pipeline/test_acknowledger.py::test_what_is_finished_while_everything_is_cancelled_is_acknowledged",
     ),
     Mutation(
         "an answer believed whatever it calls itself",
@@ -796,7 +831,7 @@ MUTATIONS = (
         "quarantine not atomic",
         "pipeline/quarantine.py",
         "if not await pipeline.patient_stream.quarantine(",
-        "if not await pipeline.stream.ack(entry) and not await pipeline.patient_stream.quarantine(",
+        "if not await pipeline.stream.ack([entry]) and not await pipeline.patient_stream.quarantine(",
     ),
     Mutation(
         "bystanders quarantined with a poison entry",

@@ -204,7 +204,7 @@ class Promises:
     def held(self, who: "Incarnation") -> None:
         """Check that what a process holds is bounded."""
         at_once = min(self.settings.workers, self.settings.batch) + 1 + len(who.pipeline.channels)  # a queue each
-        most = self.settings.workers + at_once
+        most = 2 * self.settings.workers + at_once  # as many again are only to be acknowledged
         if len(who.pipeline.in_flight.ids) > most:
             self.breach("P7", f"{who.name} holds {len(who.pipeline.in_flight.ids)} alerts, with {most} allowed")
 

@@ -62,7 +62,7 @@ PIPELINE = [
     {"claim"},
     {"attempt", "quarantine"},
     {"process"},
-    {"worker", "keepalive", "guard", "janitor", "reporter", "pulse"},
+    {"worker", "acknowledger", "keepalive", "guard", "janitor", "reporter", "pulse"},
     {"reader", "backlog", "refund", "drainer"},
     {"sweep"},
     {"redriver"},

@@ -47,10 +47,11 @@ class Claim(Struct, frozen=True):
 
 
 class Disposition(Enum):
-    """What is left to do with an entry that is not ours to send."""
+    """What is left to do with what a worker has carried."""
 
-    ACKNOWLEDGE = auto()
-    WALK_AWAY = auto()
+    ACKNOWLEDGE = auto()  # an entry whose outcome is stored
+    FORGET = auto()  # nothing, for us: it was no entry, has left the stream, or was not begun
+    WALK_AWAY = auto()  # an entry that others must be careful about
 
 
 async def persist(entry: Entry, alert: Alert, pipeline: Pipeline) -> Claim | Record | None:

@@ -62,7 +62,7 @@ class _Turn:
         self.more = False  # there is probably more to be taken
         self._pipeline = pipeline
         self._share = max(1, pipeline.settings.workers // 4)
-        self._news = -1  # what had been read at our last turn
+        self._news = -1  # what had been read when workers were last reserved
 
     async def comes(self) -> None:
         """Wait for the time of the next look, or until workers that are reserved for it are free."""
@@ -75,10 +75,11 @@ class _Turn:
                 await in_flight.changed()
 
     def reserve(self, wanted: int) -> None:
-        """Keep workers for the next look, unless the reader has had none since our last turn."""
+        """Keep workers for the next look, unless the reader has had none since we last did."""
         in_flight = self._pipeline.in_flight
         if in_flight.news != self._news:
             in_flight.reserved = min(wanted, self._share)
+            self._news = in_flight.news
 
     def ends(self, *, more: bool) -> None:
         """Give back what was reserved. After a turn that needed it, the reader's comes first."""
@@ -87,7 +88,6 @@ class _Turn:
         if in_flight.reserved:
             in_flight.reserved = 0
             in_flight.wake()
-        self._news = in_flight.news
 
 
 async def _take(min_idle_s: float, turn: _Turn, send: trio.MemorySendChannel[Work], pipeline: Pipeline) -> None:
@@ -95,7 +95,7 @@ async def _take(min_idle_s: float, turn: _Turn, send: trio.MemorySendChannel[Wor
     in_flight = pipeline.in_flight
     if pipeline.stopping.is_set():
         return
-    count = min(in_flight.free or in_flight.workers, pipeline.settings.batch)
+    count = min(in_flight.reserved or in_flight.free or in_flight.workers, pipeline.settings.batch)
     found = await pipeline.stream.look(min_idle_s, count)
     chosen, suspect = await _choose(found, pipeline)
     if chosen and not in_flight.free:

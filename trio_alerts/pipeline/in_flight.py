@@ -18,6 +18,7 @@ class _Held:
     since_s: float  # monotonic
     channels: Collection[str]  # of a redrive: those that it goes through
     drained: bool
+    done: bool = False  # its outcome is stored: it is only to be acknowledged
     worker: trio.lowlevel.Task | None = None  # once it is begun with
 
 
@@ -32,6 +33,7 @@ class InFlight:
         draining: How many alerts from each channel's queue are held.
         reserved: How many workers are kept for abandoned entries, as soon as they have nothing to do.
         news: How many entries were held so far that came by no claim.
+        unacknowledged: How many entries are held whose outcome is stored: their workers are free.
         survivors: How many entries are held that were claimed after two deaths or more, suspects or not.
         suspect: The record ID of what may be what its processes died of: there is one of these at a time.
         started: The record IDs that a worker began and did not finish; some are not held any more. A crash, a cut or
@@ -50,6 +52,7 @@ class InFlight:
         self.draining: Counter[str] = Counter()
         self.reserved = 0
         self.news = 0
+        self.unacknowledged = 0
         self.survivors = 0
         self.refunded: set[str] = set()
         self.counting = trio.Lock()
@@ -78,12 +81,12 @@ class InFlight:
     @property
     def free(self) -> int:
         """How many workers have nothing to do; never below 0."""
-        return max(0, self.workers - len(self._held))
+        return max(0, self.workers - len(self._held) + self.unacknowledged)
 
     @property
     def idle(self) -> int:
         """How many workers may be given something: those with nothing to do, but for what is reserved."""
-        return max(0, self.workers - len(self._held) - self.reserved)
+        return max(0, self.workers - len(self._held) + self.unacknowledged - self.reserved)
 
     def hold(
         self, record_id: str, entry: Entry | None, channels: Collection[str] = (), *, drained: bool = False
@@ -109,9 +112,22 @@ class InFlight:
         self.started.add(record_id)
         self._held[record_id].worker = trio.lowlevel.current_task()
 
+    async def done(self, record_id: str) -> None:
+        """Note that its worker is free, while the entry is held until it is acknowledged. Waits while too many are.
+
+        Cancellation: its worker is not free.
+        """
+        while self.unacknowledged >= self.workers:
+            await self.changed()
+        held = self._held[record_id]
+        held.done, held.worker = True, None
+        self.unacknowledged += 1
+        self.wake()
+
     def release(self, record_id: str, *, untouched: bool) -> None:
         """Let go of an ID. `untouched`: nothing of it is left for others to be careful about."""
         held = self._held.pop(record_id)
+        self.unacknowledged -= held.done
         if held.entry is None:
             self.redrives -= not held.drained
             (self.draining if held.drained else self.redriving).subtract(held.channels)

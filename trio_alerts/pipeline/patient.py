@@ -1,6 +1,6 @@
 """The backends as the four steps ask them: an answer that does not come is waited for; see `Outage.outlast`."""
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
 from typing import Any, TypeVar
 
@@ -51,9 +51,8 @@ class PatientStream:
         self._stream = stream
         self._outage = outage
 
-    def ack(self, entry: Entry) -> Awaitable[None]:
-        """See the port, which holds a cancellation off by itself."""
-        return self._outage.outlast(partial(self._stream.ack, entry))
+    def ack(self, entries: Sequence[Entry]) -> Awaitable[None]:
+        return self._outage.outlast(partial(_held_off, self._stream.ack, entries))
 
     def refund(self, entry: Entry) -> Awaitable[set[str]]:
         """Take back the delivery of an entry to us: nothing was done with it."""
@@ -64,7 +63,7 @@ class PatientStream:
 
 
 async def _held_off(operation: Callable[..., Awaitable[T]], *arguments: object) -> T:
-    """Hold a cancellation off until the backend has answered, at most its own bound: as `replace` and `ack` do."""
+    """Hold a cancellation off until the backend has answered, at most its own bound: as `replace` does."""
     with trio.CancelScope(shield=True):
         answer = await operation(*arguments)
     return answer  # noqa: RET504 - to the type checker, a scope may swallow a return

@@ -1,4 +1,4 @@
-"""The four steps of an entry, from the stream to its outcome: parse, persist, notify, update and acknowledge."""
+"""The four steps of an entry, from the stream to its outcome: parse, persist, notify, update."""
 
 import trio
 
@@ -15,15 +15,15 @@ async def process_entry(entry: Entry, pipeline: Pipeline) -> Disposition:
     """Bring one entry to its outcome.
 
     Returns:
-        `ACKNOWLEDGE` when it is done with: its outcome is stored and it is acknowledged, or it is a dead letter.
-        `WALK_AWAY` when its record belongs to an owner who may be alive, or to a newer version; it stays pending.
+        `ACKNOWLEDGE` when its outcome is stored, `FORGET` when it is a dead letter, and `WALK_AWAY` when its record
+        belongs to an owner who may be alive, or to a newer version: then it stays pending.
 
     Raises:
         Stopping: The store did not answer before the soft stop; nothing was sent, the entry stays pending.
         QuarantineHalt: Too many entries in a row were quarantined.
 
     Cancellation: before the send nothing went out; during it the record says `sending`, and the next owner counts the
-    attempt as in doubt; after it the outcome is stored and the entry acknowledged first.
+    attempt as in doubt; after it the outcome is stored first.
 
     Between two steps a worker lets the others catch up: what many of them do in a row stays in the CPU's caches. With
     the same in `TrioTransport.exchange`, that saves a sixth of an alert's CPU with 512 workers, and more with more.
@@ -50,11 +50,8 @@ async def process_entry(entry: Entry, pipeline: Pipeline) -> Disposition:
             await pipeline.fault_point.reach("after_waiting")
         await pipeline.agenda.note(record, pending=True)
         await pipeline.fault_point.reach("after_note")
-    await pipeline.patient_stream.ack(entry)  # 4 then XACK
-    await pipeline.fault_point.reach("after_ack")
     if not entry.canary:  # it says nothing of the producers
         pipeline.quarantined_in_a_row = 0
-    pipeline.finished += 1
     return Disposition.ACKNOWLEDGE
 
 

@@ -24,7 +24,6 @@ async def quarantine(entry: Entry, fault: ParseFault | RefusedContent, pipeline:
             reason=fault.reason,
             error=fault,
         )
-        await pipeline.patient_stream.ack(entry)
         return Disposition.ACKNOWLEDGE
     if not await pipeline.patient_stream.quarantine(entry, fault.reason, str(fault)):
         return Disposition.WALK_AWAY
@@ -38,7 +37,7 @@ async def quarantine(entry: Entry, fault: ParseFault | RefusedContent, pipeline:
             f"{pipeline.quarantined_in_a_row} entries in a row were quarantined, the last one because {fault}: "
             f"fix the producer of {entry.stream!r}, then start again (`quarantine_halt` sets the number)"
         )
-    return Disposition.ACKNOWLEDGE
+    return Disposition.FORGET
 
 
 async def reject_poison(entry: Entry, pipeline: Pipeline) -> Disposition:
@@ -52,7 +51,6 @@ async def reject_poison(entry: Entry, pipeline: Pipeline) -> Disposition:
             break
         if existing.record.delivery.state != "sending":
             await pipeline.agenda.note(existing.record, pending=True)
-            await pipeline.patient_stream.ack(entry)
             return Disposition.ACKNOWLEDGE
         marked = replace(existing.record, delivery=quarantined(existing.record.delivery, "max_deliveries"))
         if isinstance(await store.replace(marked, existing.version), Stored):

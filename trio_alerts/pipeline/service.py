@@ -1,13 +1,16 @@
 """One process at work: its nurseries, and how it stops."""
 
+import math
 import signal
 from collections.abc import Callable, Collection
 
 import trio
 from loguru import logger
 
+from trio_alerts.alert import Entry
 from trio_alerts.deployment import new_identity, refuse_foreign, take_possession
 from trio_alerts.errors import Interrupted, Unavailable
+from trio_alerts.pipeline.acknowledger import acknowledge_entries
 from trio_alerts.pipeline.claimer import claim_entries
 from trio_alerts.pipeline.drainer import drain_queues
 from trio_alerts.pipeline.gates import watch_gates
@@ -75,25 +78,34 @@ async def serve(pipeline: Pipeline, *, task_status: trio.TaskStatus[None] = trio
 
 
 async def _work(pipeline: Pipeline) -> None:
-    """Run the workers and whoever feeds them, until the soft stop is through or the grace time over."""
-    send, receive = trio.open_memory_channel[Work](0)
-    with trio.CancelScope() as grace:
-        async with trio.open_nursery() as work:
-            with receive:
-                for _ in range(pipeline.settings.workers):
-                    work.start_soon(run_worker, receive.clone(), pipeline)
-            async with trio.open_nursery() as intake:
-                with send:
-                    for feed in (read_entries, claim_entries, redrive_records, drain_queues):
-                        intake.start_soon(feed, send.clone(), pipeline)
-                await pipeline.stopping.wait()
-                grace.deadline = trio.current_time() + pipeline.settings.grace_s
-                logger.info("stopping: {in_flight} in flight", in_flight=len(pipeline.in_flight.ids))
-                await pipeline.stream.wake()
-            # Nothing more is taken in from here on: what was not started need not wait for those that were.
-            await _hand_over(pipeline.in_flight.started, pipeline)
+    """Carry alerts and acknowledge them, until the soft stop is through or the grace time over."""
+    send, receive = trio.open_memory_channel[Entry](math.inf)  # `InFlight.done` bounds what is in it
+    with trio.CancelScope() as grace, receive:
+        async with trio.open_nursery() as acknowledging:
+            acknowledging.start_soon(acknowledge_entries, receive, pipeline)
+            with send:
+                await _run_workers(send, grace, pipeline)
     if grace.cancelled_caught:
         logger.warning("the grace time is over: what was cut is taken over by other processes")
+
+
+async def _run_workers(done: trio.MemorySendChannel[Entry], grace: trio.CancelScope, pipeline: Pipeline) -> None:
+    """Run the workers and whoever feeds them, until the soft stop is through; it begins the grace time."""
+    send, receive = trio.open_memory_channel[Work](0)
+    async with trio.open_nursery() as work:
+        with receive:
+            for _ in range(pipeline.settings.workers):
+                work.start_soon(run_worker, receive.clone(), done, pipeline)
+        async with trio.open_nursery() as intake:
+            with send:
+                for feed in (read_entries, claim_entries, redrive_records, drain_queues):
+                    intake.start_soon(feed, send.clone(), pipeline)
+            await pipeline.stopping.wait()
+            grace.deadline = trio.current_time() + pipeline.settings.grace_s
+            logger.info("stopping: {in_flight} in flight", in_flight=len(pipeline.in_flight.ids))
+            await pipeline.stream.wake()
+        # Nothing more is taken in from here on: what was not started need not wait for those that were.
+        await _hand_over(pipeline.in_flight.started, pipeline)
 
 
 async def watch_signals(

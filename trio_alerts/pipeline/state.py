@@ -35,8 +35,8 @@ from trio_alerts.routing.routes import Routing
 from trio_alerts.routing.silences import SilenceCache
 from trio_alerts.settings.settings import Settings
 
-# What a worker does with one alert; see `run_worker`.
-Carry: TypeAlias = Callable[[Any, "Pipeline"], Awaitable[None]]
+# What a worker does with one alert, which returns the entry that is to be acknowledged; see `run_worker`.
+Carry: TypeAlias = Callable[[Any, "Pipeline"], Awaitable[Entry | None]]
 
 
 @dataclass(kw_only=True)

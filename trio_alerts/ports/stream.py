@@ -105,8 +105,8 @@ class AlertStream(DeploymentKeeper, Protocol):
     async def pending_among(self, record_ids: Sequence[str]) -> set[str]:
         """Return those records whose entry is still pending in the group, under any name."""
 
-    async def ack(self, entry: Entry) -> None:
-        """Acknowledge. Safe to repeat. Cancellation: held off."""
+    async def ack(self, entries: Sequence[Entry]) -> None:
+        """Acknowledge. Safe to repeat."""
 
     async def quarantine(self, entry: Entry, reason: str, error: str) -> bool:
         """Move an entry to the dead-letter stream in one step, if it is still pending and ours; tell whether it was.

@@ -55,11 +55,11 @@ class Tracing:
         return {name: _TracedChannel(name, channel) for name, channel in channels.items()}
 
     def _traced(self, carry: Carry) -> Carry:
-        async def carry_in_span(work: Entry | Claim, pipeline: Pipeline) -> None:
+        async def carry_in_span(work: Entry | Claim, pipeline: Pipeline) -> Entry | None:
             journey = _Journey(self._tracer, work, pipeline.deployment)
             _UNDER_WAY.set(journey)  # in this worker's context; the next alert takes its place
             try:
-                await carry(work, pipeline)
+                return await carry(work, pipeline)
             finally:
                 journey.end()
 
@@ -163,10 +163,6 @@ class _TracedStore(PatientStore):
 
 
 class _TracedStream(PatientStream):
-    async def ack(self, entry: Entry) -> None:
-        with _step("acknowledge"):
-            await super().ack(entry)
-
     async def quarantine(self, entry: Entry, reason: str, error: str) -> bool:
         with _step("quarantine") as span:
             _note(span, "reason", reason)

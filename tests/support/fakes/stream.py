@@ -23,7 +23,7 @@ MANY_WAITING = 1_000
 
 
 class FakeStream(View):
-    """An `AlertStream` for one consumer of a `FakeServer`. Only `ack` holds a cancellation off.
+    """An `AlertStream` for one consumer of a `FakeServer`.
 
     Attributes:
         upkeep: The janitor's view of the same server.
@@ -156,9 +156,10 @@ class FakeStream(View):
     def pending_among(self, record_ids: Sequence[str]) -> set[str]:
         return {one.record_id for one in self._pending()} & set(record_ids)
 
-    async def ack(self, entry: Entry) -> None:
-        with trio.CancelScope(shield=True):
-            await self.serve("ack", lambda: self._acknowledge(entry.stream, entry.id), entry)
+    @served
+    def ack(self, entries: Sequence[Entry]) -> None:
+        for entry in entries:
+            self._acknowledge(entry.stream, entry.id)
 
     @served
     def quarantine(self, entry: Entry, reason: str, error: str) -> bool:

@@ -39,6 +39,14 @@ EVENT = {
 }
 
 
+async def bring_through(entry: Entry, pipeline: Pipeline) -> Disposition:
+    """Bring an entry to its outcome and acknowledge it, as a worker and the acknowledger do."""
+    left = await process_entry(entry, pipeline)
+    if left is Disposition.ACKNOWLEDGE:
+        await pipeline.patient_stream.ack([entry])
+    return left
+
+
 class NoJitter(Random):
     """Chance without chance: jitter is zero, and waits that are drawn from a range take its upper end."""
 
@@ -117,11 +125,11 @@ class World:
         return entries[0]
 
     async def carry(self, pipeline: Pipeline | None = None, **fields: Any) -> tuple[Entry, Disposition]:
-        """Emit one alert and bring it through `process_entry`."""
+        """Emit one alert and bring it to its outcome."""
         pipeline = pipeline or self.pipeline()
         self.emit(**fields)
         entry = await self.take(pipeline)
-        return entry, await process_entry(entry, pipeline)
+        return entry, await bring_through(entry, pipeline)
 
     @asynccontextmanager
     async def serving(self, *pipelines: Pipeline) -> AsyncIterator[None]:

@@ -112,7 +112,7 @@ async def test_one_that_is_under_way_is_left_alone(autojump_clock: MockClock) ->
             body = b'{"record_id":"%b"}' % entry.record_id.encode()
             sink = (ChannelDelivery("~canary", "retrying"),)
             kept.world.store.put(Record(entry.record_id, body, Delivery(state="retrying", channels=sink)))
-            await pipeline.stream.ack(entry)
+            await pipeline.stream.ack([entry])
         where.append(whereabouts(*await kept.tend()))
 
     assert [
@@ -148,7 +148,7 @@ async def test_one_that_is_lost_is_written_again(how: str, lost: str, autojump_c
             store.put(Record(entry.record_id, b'{"record_id":"x"}', delivery))
         if how == "newer":
             store.unknown_in = lambda _: "a field"
-        await pipeline.stream.ack(entry)
+        await pipeline.stream.ack([entry])
     seen, _ = await kept.tend()
     store.unknown_in = lambda _: ""
     await trio.sleep(EVERY_S)

@@ -8,14 +8,13 @@ from msgspec.structs import replace
 from trio.testing import MockClock
 
 from tests.support.fakes.channel import FakeChannel
-from tests.support.fakes.world import EVENT, GROUP, STREAM, World
+from tests.support.fakes.world import EVENT, GROUP, STREAM, World, bring_through
 from trio_alerts.delivery import UNCONFIGURED, Delivery
 from trio_alerts.event import AlertEvent, parse_event
 from trio_alerts.exact_json import encode
 from trio_alerts.outcome import Later, Retry
 from trio_alerts.pipeline.admission import ask_gate, unless_closed
 from trio_alerts.pipeline.claim import Disposition
-from trio_alerts.pipeline.process import process_entry
 from trio_alerts.pipeline.state import Pipeline
 from trio_alerts.ports.gates import Admitted, Closed, News, Rate
 from trio_alerts.ports.hints import Queued
@@ -213,11 +212,11 @@ async def test_a_takeover_waits_as_well(world: World, autojump_clock: MockClock)
     entry = await world.take(dying)
     with trio.move_on_after(1.0):
         world.channel.latency_s = 60.0
-        await process_entry(entry, dying)
+        await bring_through(entry, dying)
     await trio.sleep(60.0)
     taken = replace(entry, claimed=True, deliveries=2)
     world.server.pending(STREAM, GROUP)[entry.id].consumer = "living"
-    assert Disposition.ACKNOWLEDGE is await process_entry(taken, living)
+    assert Disposition.ACKNOWLEDGE is await bring_through(taken, living)
     delivery = world.delivery(entry.record_id)
     assert ("waiting", 1, 1, 1) == (
         *(delivery.state, delivery.in_doubt, delivery.attempts),

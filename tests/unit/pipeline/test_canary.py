@@ -8,12 +8,11 @@ import trio
 from trio.testing import MockClock
 
 from tests.support.fakes.canaries import FakeCanaries
-from tests.support.fakes.world import GROUP, STREAM, World
+from tests.support.fakes.world import GROUP, STREAM, World, bring_through
 from tests.unit.pipeline.test_silences import silence, watching
 from trio_alerts.alert import Entry
 from trio_alerts.errors import QuarantineHalt
 from trio_alerts.pipeline.claim import Disposition
-from trio_alerts.pipeline.process import process_entry
 from trio_alerts.pipeline.state import Pipeline
 
 PAYLOAD = (
@@ -40,7 +39,7 @@ async def test_it_goes_to_nobody(autojump_clock: MockClock) -> None:
     pipeline = world.pipeline()
     entry = await taken(world, pipeline)
 
-    assert Disposition.ACKNOWLEDGE is await process_entry(entry, pipeline)
+    assert Disposition.ACKNOWLEDGE is await bring_through(entry, pipeline)
     delivery = world.delivery(entry.record_id)
     assert ("delivered", ["~canary"]) == (delivery.state, [one.name for one in delivery.channels])
     assert ({}, [], {}) == (world.pending, world.channel.sent_at_s, dict(world.server.gates))
@@ -54,7 +53,7 @@ async def test_no_silence_holds_it_back(autojump_clock: MockClock) -> None:
     await silence(world)
     async with watching(world.pipeline()) as pipeline:
         entry = await taken(world, pipeline)
-        await process_entry(entry, pipeline)
+        await bring_through(entry, pipeline)
         alert, _ = await world.carry(pipeline)
 
     assert ("delivered", "suppressed") == (world.delivery(entry.record_id).state, world.delivery(alert.record_id).state)
@@ -67,7 +66,7 @@ async def test_one_whose_worker_died_is_taken_over(autojump_clock: MockClock) ->
     entry = await taken(world, dead)
     with trio.CancelScope() as life:
         dead.fault_point.reach = _die(life)  # type: ignore[method-assign, assignment]
-        await process_entry(entry, dead)
+        await bring_through(entry, dead)
     assert "sending" == world.delivery(entry.record_id).state
 
     async with world.serving(world.pipeline("alive")):
@@ -85,7 +84,7 @@ async def test_no_human_must_look_at_it(payload: bytes, autojump_clock: MockCloc
         world.server.pending(STREAM, GROUP)[entry.id].since_s -= 100
         (entry,) = await pipeline.stream.claim(await pipeline.stream.look(50, 1), 50)
 
-    assert Disposition.ACKNOWLEDGE is await process_entry(entry, pipeline)
+    assert Disposition.ACKNOWLEDGE is await bring_through(entry, pipeline)
     assert ([], {}, 0) == (world.dead, world.pending, pipeline.quarantined_in_a_row)
 
 
@@ -96,15 +95,15 @@ async def test_it_does_not_hide_a_broken_producer(autojump_clock: MockClock) -> 
     await pipeline.stream.prepare()
     for _ in range(2):
         world.server.add(STREAM, {b"event": b"{"})
-        await process_entry(await world.take(pipeline), pipeline)
+        await bring_through(await world.take(pipeline), pipeline)
         await write(world)
-        await process_entry(await world.take(pipeline), pipeline)
+        await bring_through(await world.take(pipeline), pipeline)
         await FakeCanaries(world.server, world.settings()).settle(
             STREAM, world.server.canary_of(STREAM, GROUP).entry_id
         )
     world.server.add(STREAM, {b"event": b"{"})
     with pytest.raises(QuarantineHalt):
-        await process_entry(await world.take(pipeline), pipeline)
+        await bring_through(await world.take(pipeline), pipeline)
 
 
 async def test_what_only_looks_like_one_is_no_alert(autojump_clock: MockClock) -> None:
@@ -115,7 +114,7 @@ async def test_what_only_looks_like_one_is_no_alert(autojump_clock: MockClock) -
     world.server.add(STREAM, {b"canary": PAYLOAD})
     world.server.add(STREAM, {b"event": PAYLOAD, b"canary": b"1"})
     for _ in range(2):
-        await process_entry(await world.take(pipeline), pipeline)
+        await bring_through(await world.take(pipeline), pipeline)
 
     assert [b"missing_event"] == [letter[b"_reason"] for letter in world.dead]
     assert 1 == len(world.channel.sent_at_s)
@@ -132,7 +131,7 @@ async def test_one_that_was_cleared_away_is_not_written_again(autojump_clock: Mo
             del world.store.records[entry.record_id]
 
     pipeline.fault_point.reach = vanish  # type: ignore[method-assign]
-    await process_entry(entry, pipeline)
+    await bring_through(entry, pipeline)
 
     assert {} == world.store.records
     assert not [line for line in logged if "vanished" in line]

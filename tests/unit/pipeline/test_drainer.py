@@ -153,7 +153,7 @@ async def test_what_is_still_pending_is_left_alone(autojump_clock: MockClock) ->
     async with world.serving(other):
         await trio.sleep(9.0)
         assert ["delivered", "waiting", "delivered"] == list(world.states.values())
-        await owner.stream.ack(held)
+        await owner.stream.ack([held])
         await trio.sleep(2.0)
         assert {"delivered"} == set(world.states.values())
     assert 3 == len(world.channel.sends)

@@ -6,13 +6,12 @@ import pytest
 import trio
 from trio.testing import MockClock
 
-from tests.support.fakes.world import World
+from tests.support.fakes.world import World, bring_through
 from trio_alerts.meter.cells import now_ms
 from trio_alerts.meter.layout import REASONS, RESULTS, STATES, Layout
 from trio_alerts.meter.meter import Meter
 from trio_alerts.outcome import Accepted, Retry
 from trio_alerts.pipeline import pulse
-from trio_alerts.pipeline.process import process_entry
 from trio_alerts.pipeline.pulse import beat
 from trio_alerts.pipeline.state import Pipeline
 
@@ -59,7 +58,7 @@ async def test_an_entry_that_comes_again_counts_no_more(autojump_clock: MockCloc
     entry, _ = await world.carry(pipeline)
     before = list(pipeline.meter.cells)
     world.server.add("AlertStream", dict(entry.fields))
-    await process_entry(entry, pipeline)
+    await bring_through(entry, pipeline)
     assert before == list(pipeline.meter.cells)
 
 
@@ -90,7 +89,7 @@ async def test_an_attempt_cut_by_a_crash_is_a_doubt_of_who_takes_it_over(autojum
     entry = await world.take(first)
     with trio.move_on_after(1.0):
         world.channel.latency_s = 100.0
-        await process_entry(entry, first)
+        await bring_through(entry, first)
     world.channel.latency_s = 0.0
     async with world.serving(second):
         await trio.sleep(120)

@@ -9,14 +9,13 @@ from msgspec.structs import replace
 from trio.testing import MockClock
 
 from tests.support.fakes.opensearch import Kept
-from tests.support.fakes.world import GROUP, STREAM, World
+from tests.support.fakes.world import GROUP, STREAM, World, bring_through
 from tests.unit.backends.opensearch.test_front import Fronted, served
 from tests.unit.pipeline.test_process import cut_off, put, redelivered
 from trio_alerts.alert import Entry
 from trio_alerts.outcome import Accepted, Retry
 from trio_alerts.pipeline import refund
 from trio_alerts.pipeline.claim import Disposition
-from trio_alerts.pipeline.process import process_entry
 from trio_alerts.record import Record
 from trio_alerts.transitions import taken_over
 
@@ -37,7 +36,7 @@ async def test_its_entry_is_left_alone_and_not_counted(delivered: int, autojump_
     world.store.unknown_in = lambda _: PAUSED
     before = dict(world.store.records)
 
-    assert Disposition.WALK_AWAY is await process_entry(replace(entry, deliveries=delivered), pipeline)
+    assert Disposition.WALK_AWAY is await bring_through(replace(entry, deliveries=delivered), pipeline)
     assert ([], [], before) == (world.channel.sends, world.dead, world.store.records)
     assert ({entry.id: "me"}, [delivered - 1]) == (world.pending, deliveries(world))
     assert (1, 0) == (pipeline.newer_records.count, pipeline.quarantined_in_a_row)
@@ -96,7 +95,7 @@ async def test_its_delivery_is_not_counted_again_while_its_worker_ends(autojump_
     pipeline.in_flight.hold(entry.record_id, entry)
     pipeline.in_flight.refunded = {entry.record_id}
 
-    await process_entry(entry, pipeline)
+    await bring_through(entry, pipeline)
     await refund._refund(pipeline)
     assert [entry.deliveries - 1] == deliveries(world)
 
@@ -108,7 +107,7 @@ async def test_a_due_one_is_not_sent(autojump_clock: MockClock, lines: list[str]
     first = world.pipeline("first")
     entry = await redelivered(world, first, claimed=True)
     record = await put(world, entry)
-    await first.stream.ack(entry)
+    await first.stream.ack([entry])
     world.store.unknown_in = lambda _: PAUSED
     async with world.serving(world.pipeline("old")):
         await trio.sleep(300)

@@ -12,7 +12,7 @@ from trio.testing import MockClock
 
 from tests.support.fakes.channel import FakeChannel
 from tests.support.fakes.store import Fault
-from tests.support.fakes.world import EVENT, STREAM, World
+from tests.support.fakes.world import EVENT, STREAM, World, bring_through
 from tests.support.waiting import waiting
 from trio_alerts.alert import Entry
 from trio_alerts.delivery import Delivery
@@ -20,7 +20,6 @@ from trio_alerts.errors import QuarantineHalt, Stopping
 from trio_alerts.held_back import first_state
 from trio_alerts.outcome import Accepted, Later, Outcome, Refused, Retry
 from trio_alerts.pipeline.claim import Disposition
-from trio_alerts.pipeline.process import process_entry
 from trio_alerts.pipeline.state import Pipeline
 from trio_alerts.ports.channel import Message
 from trio_alerts.record import Record
@@ -57,7 +56,7 @@ async def put(world: World, entry: Entry) -> Record:
     shadow = World()
     shadow.server.add(STREAM, entry.fields, entry.id)
     first = shadow.pipeline("first")
-    await process_entry(await shadow.take(first), first)
+    await bring_through(await shadow.take(first), first)
     record = being_sent(shadow.store.records[entry.record_id].record, "dead/1")
     world.store.put(record)
     return record
@@ -79,7 +78,7 @@ async def under_way(world: World, steps: list[Disposition] | None = None) -> Asy
     entry = await world.take(pipeline)
 
     async def carry() -> None:
-        step = await process_entry(entry, pipeline)
+        step = await bring_through(entry, pipeline)
         if steps is not None:
             steps.append(step)
 
@@ -173,7 +172,7 @@ async def test_what_cannot_be_parsed_goes_to_the_quarantine(
     world, original = World(), {b"odd": b"\xff", **fields}
     pipeline = world.pipeline()
     entry_id = world.server.add(STREAM, original)
-    await process_entry(await world.take(pipeline), pipeline)
+    await bring_through(await world.take(pipeline), pipeline)
 
     assert {} == world.pending
     assert original == {name: world.dead[0][name] for name in original}
@@ -198,7 +197,7 @@ async def test_too_many_quarantined_in_a_row_stop_the_process(autojump_clock: Mo
 
     async def bad() -> None:
         world.server.add(STREAM, {b"event": b"{"})
-        await process_entry(await world.take(pipeline), pipeline)
+        await bring_through(await world.take(pipeline), pipeline)
 
     for _ in range(2):
         await bad()
@@ -257,7 +256,7 @@ async def test_a_redelivery_of_what_has_an_outcome_is_acknowledged_without_a_sen
     (entry,) = await pipeline.stream.claim([pending], 0.0)
 
     again = replace(entry, claimed=claimed, deliveries=deliveries)
-    assert Disposition.ACKNOWLEDGE is await process_entry(again, pipeline)
+    assert Disposition.ACKNOWLEDGE is await bring_through(again, pipeline)
     assert (1, before, {}, []) == (len(world.channel.sends), world.store.records, world.pending, world.dead)
 
 
@@ -272,7 +271,7 @@ async def test_a_redelivery_of_what_waits_in_a_queue_is_acknowledged(
     delivery = first_state((waiting("webhook", now, now + dt.timedelta(hours=1)),), "dead/1", now, 60.0)
     kept = world.store.put(replace(world.store.records[entry.id].record, delivery=delivery))
 
-    assert Disposition.ACKNOWLEDGE is await process_entry(replace(entry, deliveries=deliveries), pipeline)
+    assert Disposition.ACKNOWLEDGE is await bring_through(replace(entry, deliveries=deliveries), pipeline)
     assert ([], {entry.id: kept}, {}, []) == (world.channel.sends, world.store.records, world.pending, world.dead)
 
 
@@ -281,7 +280,7 @@ async def test_an_attempt_cut_by_a_crash_is_repeated_and_counted(autojump_clock:
     world = World()
     entry, pipeline = await cut_off(world)
 
-    assert Disposition.ACKNOWLEDGE is await process_entry(entry, pipeline)
+    assert Disposition.ACKNOWLEDGE is await bring_through(entry, pipeline)
     delivery = world.delivery(entry.id)
     assert ("delivered", 2, 1) == (delivery.state, delivery.attempts, delivery.in_doubt)
     assert [entry.id] == [send.id for send in world.channel.sends]
@@ -330,7 +329,7 @@ async def test_an_attempt_in_doubt_is_held_where_the_policy_says_so(autojump_clo
     """The alert waits for a human, acknowledged and not sent."""
     world = World(hold=["webhook"])
     entry, pipeline = await cut_off(world)
-    await process_entry(entry, pipeline)
+    await bring_through(entry, pipeline)
     assert ("in_doubt", [], {}) == (world.delivery(entry.id).state, world.channel.sends, world.pending)
 
 
@@ -340,7 +339,7 @@ async def test_a_living_owner_s_alert_is_left_alone(autojump_clock: MockClock) -
     pipeline = world.pipeline()
     entry = await redelivered(world, pipeline, claimed=False)
     record = await put(world, entry)
-    assert Disposition.WALK_AWAY is await process_entry(entry, pipeline)
+    assert Disposition.WALK_AWAY is await bring_through(entry, pipeline)
     assert ([], record) == (world.channel.sends, world.store.records[entry.id].record)
     assert [entry.id] == list(world.pending)
 
@@ -351,7 +350,7 @@ async def test_a_claimed_entry_that_is_not_ours_any_more_is_left_alone(autojump_
     entry, pipeline = await cut_off(world)
     other = world.pipeline("other").stream
     await other.claim(await other.look(0.0, 1), 0.0)
-    assert Disposition.WALK_AWAY is await process_entry(entry, pipeline)
+    assert Disposition.WALK_AWAY is await bring_through(entry, pipeline)
     assert ([], {entry.id: "other"}) == (world.channel.sends, world.pending)
 
 
@@ -360,7 +359,7 @@ async def test_a_lapsed_lease_frees_a_record(autojump_clock: MockClock) -> None:
     world = World()
     entry, pipeline = await cut_off(world, claimed=False)
     await trio.sleep(60)
-    assert Disposition.ACKNOWLEDGE is await process_entry(entry, pipeline)
+    assert Disposition.ACKNOWLEDGE is await bring_through(entry, pipeline)
     assert ("delivered", 1) == (world.delivery(entry.id).state, world.delivery(entry.id).in_doubt)
 
 
@@ -370,7 +369,7 @@ async def test_a_message_id_used_again_is_quarantined_and_its_record_untouched(a
     pipeline = world.pipeline()
     entry = await redelivered(world, pipeline, claimed=True, title="another alert")
     record = await put(world, replace(entry, fields={b"event": __import__("json").dumps(EVENT).encode()}))
-    await process_entry(entry, pipeline)
+    await bring_through(entry, pipeline)
     assert (b"id_reused", record) == (world.dead[0][b"_reason"], world.store.records[entry.id].record)
     assert ([], {}) == (world.channel.sends, world.pending)
 
@@ -407,7 +406,7 @@ async def test_nothing_is_sent_while_the_store_is_down(autojump_clock: MockClock
 
         async def carry() -> None:
             with pytest.raises(Stopping):
-                await process_entry(entry, pipeline)
+                await bring_through(entry, pipeline)
 
         nursery.start_soon(carry)
         await trio.sleep(3600)
@@ -516,7 +515,7 @@ async def test_an_entry_that_crashed_its_workers_is_quarantined(autojump_clock: 
     """Delivered more than `max_deliveries` times without an outcome: marked in the record first, then moved."""
     world = World()
     entry, pipeline = await cut_off(world)
-    await process_entry(replace(entry, deliveries=6), pipeline)
+    await bring_through(replace(entry, deliveries=6), pipeline)
     assert (b"max_deliveries", "quarantined") == (world.dead[0][b"_reason"], world.delivery(entry.id).state)
     assert ([], {}) == (world.channel.sends, world.pending)
 
@@ -527,10 +526,10 @@ async def test_a_move_that_did_not_follow_its_mark_is_completed(autojump_clock: 
     entry, pipeline = await cut_off(world)
     world.server.fail_next("quarantine", "down", times=10**6)
     with trio.move_on_after(100):
-        await process_entry(replace(entry, deliveries=6), pipeline)
+        await bring_through(replace(entry, deliveries=6), pipeline)
     assert ("quarantined", []) == (world.delivery(entry.id).state, world.dead)
     world.server._planned.clear()
-    await process_entry(replace(entry, deliveries=2), pipeline)
+    await bring_through(replace(entry, deliveries=2), pipeline)
     assert (b"max_deliveries", {}, []) == (world.dead[0][b"_reason"], world.pending, world.channel.sends)
 
 
@@ -538,10 +537,10 @@ async def test_a_replayed_entry_keeps_its_identity_and_is_sent(autojump_clock: M
     """A quarantined record leaves that state by a replay, under its first `webhook-id`."""
     world = World()
     entry, pipeline = await cut_off(world)
-    await process_entry(replace(entry, deliveries=6), pipeline)
+    await bring_through(replace(entry, deliveries=6), pipeline)
     world.server.add(STREAM, {**entry.fields, b"replay_of": entry.record_id.encode()})
     again = await world.take(pipeline)
-    assert Disposition.ACKNOWLEDGE is await process_entry(again, pipeline)
+    assert Disposition.ACKNOWLEDGE is await bring_through(again, pipeline)
     assert ("delivered", None) == (world.delivery(entry.id).state, world.delivery(entry.id).reason)
     assert [entry.id] == [send.id for send in world.channel.sends]
 
@@ -557,7 +556,7 @@ async def test_a_cancellation_at_every_await_leaves_what_the_record_says(autojum
         world.server.latency_s = world.store.latency_s = 4.0
         start_s = trio.current_time()
         with trio.CancelScope(deadline=start_s + cut_at_s + 0.5):
-            await process_entry(entry, pipeline)
+            await bring_through(entry, pipeline)
         world.server.latency_s = world.store.latency_s = 0.0
         state = world.states.get(entry.id)
         pending, sends = entry.id in world.pending, len(world.channel.sends)
@@ -568,7 +567,7 @@ async def test_a_cancellation_at_every_await_leaves_what_the_record_says(autojum
         if pending:  # whoever takes over brings it to its end
             other.clock.set(await other.stream.server_time())
             (again,) = await other.stream.claim(await other.stream.look(0.0, 1), 0.0)
-            await process_entry(again, other)
+            await bring_through(again, other)
         after = world.delivery(entry.id)
         repeats = world.channel.accepted[entry.id] - 1
         assert ("delivered", {}) == (after.state, world.pending)
@@ -589,7 +588,7 @@ async def test_a_restart_under_the_same_name_does_not_take_a_dead_attempt_for_it
     restarted = world.pipeline()
     restarted.clock.set(await restarted.stream.server_time())
     (again,) = await restarted.stream.own_pending(set(), 1)
-    assert Disposition.WALK_AWAY is await process_entry(again, restarted)
+    assert Disposition.WALK_AWAY is await bring_through(again, restarted)
     assert ([], [entry.id]) == (world.channel.sends, list(world.pending))
 
 

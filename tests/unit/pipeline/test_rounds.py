@@ -9,12 +9,11 @@ import trio
 from msgspec.structs import replace
 from trio.testing import MockClock
 
-from tests.support.fakes.world import EVENT, World
+from tests.support.fakes.world import EVENT, World, bring_through
 from trio_alerts.clock import ServerClock
 from trio_alerts.errors import Unavailable
 from trio_alerts.operations.records import MOST_ROUNDS, Operator
 from trio_alerts.pipeline.guard import GUARD_EVERY_S, guard_store
-from trio_alerts.pipeline.process import process_entry
 from trio_alerts.ports.store import Conflict
 from trio_alerts.record import Record
 from trio_alerts.transitions import first_attempt
@@ -69,7 +68,7 @@ async def test_a_takeover_that_is_refused_for_ever_is_waited_for(
     await pipeline.store.create(_abandoned(entry.record_id, entry.fields[b"event"]))
     asked = contradicting(world, "replace")
     with trio.move_on_after(BOUND_S):
-        await process_entry(replace(entry, deliveries=deliveries), pipeline)
+        await bring_through(replace(entry, deliveries=deliveries), pipeline)
     see_paced(asked, lines)
     assert [] == world.dead
 

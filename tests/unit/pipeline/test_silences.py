@@ -10,12 +10,11 @@ from trio.testing import MockClock
 
 from tests.support.fakes.channel import FakeChannel
 from tests.support.fakes.silences import FakeSilences
-from tests.support.fakes.world import World
+from tests.support.fakes.world import World, bring_through
 from tests.unit.pipeline.test_process import cut_off
 from trio_alerts.operations.silences import add_silence, end_silence
 from trio_alerts.outcome import Refused, Retry
 from trio_alerts.pipeline.claim import Disposition
-from trio_alerts.pipeline.process import process_entry
 from trio_alerts.pipeline.silences import watch_silences
 from trio_alerts.pipeline.state import Pipeline
 from trio_alerts.ports.silences import Silence, SilenceList, Silences
@@ -245,7 +244,7 @@ async def test_a_takeover_counts_its_doubt_first(autojump_clock: MockClock) -> N
     entry, pipeline = await cut_off(world)
     await silence(world)
     async with watching(pipeline):
-        assert Disposition.ACKNOWLEDGE is await process_entry(entry, pipeline)
+        assert Disposition.ACKNOWLEDGE is await bring_through(entry, pipeline)
 
     delivery = world.delivery(entry.id)
     (channel,) = delivery.channels
@@ -261,7 +260,7 @@ async def test_what_is_held_in_doubt_stays_for_a_human(autojump_clock: MockClock
     entry, pipeline = await cut_off(world)
     await silence(world)
     async with watching(pipeline):
-        await process_entry(entry, pipeline)
+        await bring_through(entry, pipeline)
 
     assert ("in_doubt", None) == (world.delivery(entry.id).state, world.delivery(entry.id).suppressed_by)
 

@@ -5,11 +5,10 @@ import trio
 from trio.testing import MockClock
 
 from tests.support.fakes.channel import FakeChannel
-from tests.support.fakes.world import World
+from tests.support.fakes.world import World, bring_through
 from tests.unit.pipeline.test_process import cut_off
 from trio_alerts.outcome import Retry
 from trio_alerts.pipeline.claim import Disposition
-from trio_alerts.pipeline.process import process_entry
 from trio_alerts.pipeline.service import serve
 from trio_alerts.pipeline.state import Pipeline
 from trio_alerts.settings.settings import ChannelSettings, InDoubtPolicy, RouteSettings
@@ -91,7 +90,7 @@ async def test_what_becomes_of_a_cut_attempt_is_the_channel_s_to_say(
     world = World()
     entry, old = await cut_off(world)
     old.channels = {}
-    assert Disposition.ACKNOWLEDGE == await process_entry(entry, old)
+    assert Disposition.ACKNOWLEDGE == await bring_through(entry, old)
     (channel,) = world.delivery(entry.record_id).channels
     assert ("waiting", 1) == (channel.state, channel.in_doubt)
 

@@ -8,6 +8,7 @@ from trio.testing import MockClock
 
 from tests.support.fakes.store import Fault
 from tests.support.fakes.world import GROUP, STREAM, World
+from trio_alerts.alert import Entry
 from trio_alerts.batcher import Batcher
 from trio_alerts.outcome import Retry
 from trio_alerts.pipeline.fault_points import FaultPoint, InjectedFault
@@ -100,7 +101,7 @@ async def test_a_store_that_is_closed_after_the_send_does_not_make_it_unsent(aut
     send.close()
     async with trio.open_nursery() as nursery:
         nursery.start_soon(closing.run)
-        nursery.start_soon(run_worker, receive, pipeline)
+        nursery.start_soon(run_worker, receive, trio.open_memory_channel[Entry](0)[0], pipeline)
         await trio.sleep(1)
         pipeline.stop()
         nursery.cancel_scope.cancel()

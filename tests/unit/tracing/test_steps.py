@@ -15,7 +15,7 @@ from trio_alerts.tracing.context import AlertIds
 from trio_alerts.tracing.steps import Tracing
 
 TRACE, SPAN = "0af7651916cd43dd8448eb211c80319c", "b7ad6b7169203331"
-NEW = ["parse", "persist", "notify webhook", "update", "acknowledge"]
+NEW = ["parse", "persist", "notify webhook", "update"]
 
 
 class Traced:
@@ -50,7 +50,7 @@ class Traced:
 
 
 async def test_each_step_is_a_span(autojump_clock: MockClock) -> None:
-    """Five of them in one, in the trace that the producer named; its attributes say which alert, and how it ended."""
+    """Four of them in one, in the trace that the producer named; its attributes say which alert, and how it ended."""
     traced = Traced()
     entry = traced.world.emit(trace_id=TRACE, severity="high", title="a secret")
     await traced.serve()

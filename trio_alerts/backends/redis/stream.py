@@ -26,11 +26,8 @@ from trio_alerts.backends.redis.preflight import survey
 from trio_alerts.backends.redis.reader import RedisReader, most_read
 from trio_alerts.backends.redis.silences import RedisSilences
 from trio_alerts.backends.redis.upkeep import RedisUpkeep
-from trio_alerts.batcher import Batcher
 from trio_alerts.ports.stream import Pending, is_suspect
 from trio_alerts.settings.settings import Settings
-
-MAX_ACKS = 1_000  # a command: 25 KB, half a millisecond of the server
 
 Item = TypeVar("Item", Entry, Pending)
 
@@ -43,7 +40,7 @@ async def open_redis_stream(settings: Settings) -> AsyncIterator["RedisStream"]:
         client.open_blocking(settings.block_s, most_read(settings)) as blocking,
     ):
         stream = RedisStream(settings, client, blocking)
-        async with running(stream.acks.run, stream.groups.watch):
+        async with running(stream.groups.watch):
             yield stream
 
 
@@ -54,7 +51,6 @@ class RedisStream:
     error of the server, and any answer that is not what the command is answered with, is an outage.
 
     Attributes:
-        acks: What gathers to be acknowledged.
         groups: What watches the streams.
         upkeep: What the janitor does, over the same connection.
         gates: Which channels may be sent to, over the same connection.
@@ -82,13 +78,6 @@ class RedisStream:
         self._names = settings.stream_names
         self._group = settings.group
         self._consumer = settings.consumer
-        self.acks = Batcher[Entry, None](
-            self._ack,
-            max_items=MAX_ACKS,
-            max_bytes=MAX_ACKS,
-            size_of=lambda _: 1,
-            patience_s=settings.redis_timeout_s,
-        )
         self._time_s = math.inf  # the server's time at zero of the monotonic clock, when it was last asked
         self._cursors: dict[str, str] = {}  # where `look` goes on, by stream
         self._turn = 0  # which stream comes first, so that a busy one does not hide the others
@@ -189,16 +178,12 @@ class RedisStream:
             found.update(asked[name, one] for one in await self._pending.among(name, ids) if (name, one) in asked)
         return found
 
-    async def ack(self, entry: Entry) -> None:
-        """See the port. What many workers have to acknowledge in one moment goes out as one command."""
-        await self.acks.submit(entry, held=True)
-        self._entries.forget(entry)
-
-    async def _ack(self, entries: Sequence[Entry]) -> Sequence[None]:
+    async def ack(self, entries: Sequence[Entry]) -> None:
         for name, done in _by_stream(entries):
             ids = [entry.id for entry in done]
             self._client.expect(int, await self._client.xack(name, self._group, *ids), "XACK")
-        return [None] * len(entries)
+            for entry in done:
+                self._entries.forget(entry)
 
     async def quarantine(self, entry: Entry, reason: str, error: str) -> bool:
         at = dt.datetime.fromtimestamp(await self.server_time(), dt.UTC)
