@@ -115,6 +115,6 @@ class NewerRecord(AlertError):
 
 
 class Interrupted(AlertError):
-    """A second signal ended the process in the middle of its work: other processes recover what was cut."""
+    """A signal ended the process in the middle of its work: others, or the next call, go on with what was cut."""
 
     kind = "interrupted"

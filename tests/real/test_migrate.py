@@ -91,6 +91,22 @@ def migrate(site: Site, fault: str = "") -> tuple[int, str]:
     return called.returncode, called.stdout.decode()
 
 
+def stopped_while_blocked(site: Site, server: OpenSearch) -> tuple[int, str]:
+    """Call it, and end it with SIGTERM while writes wait for it; return its exit code, and its output."""
+    environ = site.environ | {"TRIO_ALERTS_FAULT": "migrate_blocked:hang"}
+    output = subprocess.PIPE
+    with subprocess.Popen(command_line("migrate"), env=environ, stdout=output, stderr=subprocess.STDOUT) as process:
+        wait_until(lambda: is_blocked(site, server), "writes wait", site)
+        process.terminate()
+        said = process.communicate()[0].decode()
+    return process.returncode, said
+
+
+def is_blocked(site: Site, server: OpenSearch) -> bool:
+    (index,) = ask(server, "GET", f"/{site.index}/_settings?flat_settings=true").values()
+    return "index.blocks.write" in index["settings"]
+
+
 def until_delivered(site: Site, receiver: ReceiverServer, emitted: list[str]) -> None:
     """Wait until the receiver has accepted all, and nothing is pending."""
     accepted = happens(lambda: receiver.totals().accepted >= len(emitted) and site.pending() == 0, 600)
@@ -160,14 +176,17 @@ def test_writes_wait_for_a_moment(site: Site, receiver: ReceiverServer) -> None:
     assert late_s < 8 if "CI" in os.environ else late_s < 15
 
 
-def test_an_abort_leaves_all_as_it_was(site: Site, receiver: ReceiverServer) -> None:
-    """In the middle of the hand-over, when writes wait for a call that is dead: they go on."""
+def test_a_stop_or_an_abort_leaves_all_as_it_was(site: Site, receiver: ReceiverServer) -> None:
+    """In the middle of the hand-over, when writes wait: they go on, at once if the call is told to stop."""
     server = site.opensearch
     assert server is not None
     receiver.set_scripts({})
     with site.running() as process:
         wait_until(lambda: "reading " in site.log(), "it reads", site)
         with traffic(site) as emitted:
+            code, said = stopped_while_blocked(site, server)
+            assert (1, False) == (code, is_blocked(site, server)), said
+            assert "Stopped. copying to" in said
             assert -signal.SIGKILL == migrate(site, "migrate_verified:kill")[0]
             refused = site.call("list")
             assert (4, True) == (refused.exit_code, "is taking over" in refused.err), refused

@@ -11,10 +11,11 @@ import trio
 from trio_alerts.commands.command import Command
 from trio_alerts.commands.options import add_flag
 from trio_alerts.commands.output import print_json, print_note
-from trio_alerts.errors import SettingsError
+from trio_alerts.errors import Interrupted, SettingsError
 from trio_alerts.pipeline.fault_points import FaultPoint
-from trio_alerts.ports.migration import Migration, Progress
+from trio_alerts.ports.migration import Migrated, Migration, Progress
 from trio_alerts.settings.settings import Settings
+from trio_alerts.stop_signals import stop_signals
 from trio_alerts.store import open_migration
 
 TOLD_EVERY_S = 2.0
@@ -37,13 +38,38 @@ async def _migrate(settings: Settings, as_json: bool) -> tuple[str, object]:
     async with _opened(settings) as migration:
         if migration is None:
             return _NOTHING
-        done = await migration.run(told.tell)
+        done = await _until_stopped(migration, told)
     waited = f"writes waited for {done.waited_s:.1f} s" if done.waited_s else "another `migrate` did the last step"
     line = (
         f"Done: {done.records:,} records are in {done.target} now, behind alias {settings.index}; {waited}. "
         f"{done.source} is kept and takes no writes: delete it when you need it no more."
     )
     return line, {"migrated": True, **asdict(done)}
+
+
+async def _until_stopped(migration: Migration, told: "_Teller") -> Migrated:
+    """Migrate. A signal stops that softly, so that writes go on; a second one does what it does by default.
+
+    Raises:
+        Interrupted: It was stopped.
+    """
+    with trio.CancelScope() as scope:
+        async with trio.open_nursery() as nursery:
+            await nursery.start(_stop_at_a_signal, scope)
+            done = await migration.run(told.tell)
+            nursery.cancel_scope.cancel()
+        return done
+    progress = await migration.status()
+    raise Interrupted(f"Stopped. {_sentence(progress)}" if progress else "Stopped before anything was done.")
+
+
+async def _stop_at_a_signal(
+    scope: trio.CancelScope, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED
+) -> None:
+    with trio.open_signal_receiver(*stop_signals()) as signals:
+        task_status.started()
+        await anext(signals)
+    scope.cancel()
 
 
 async def _abort(settings: Settings, as_json: bool) -> tuple[str, object]:  # noqa: ARG001 - as the others
@@ -119,7 +145,8 @@ alias lead to it. Writes wait for a moment at the end; processes then go over to
 index is kept, and takes no writes any more. Use it when the mapping of the index is wrong or from an older version: in
 a new index filters find old records by every field (docs/upgrading.md).
 
-Killed at any point, it goes on where it was when it is called again; `--abort` undoes it instead.
+Stopped by a signal, it lets writes go on; killed, they may wait until it is called again. It then goes on where it was;
+`--abort` undoes it instead.
 
 Exit code 3: there is no index of ours, or the new one refuses a record; 4: OpenSearch does not answer or refuses;
 5: the new index does not hold what the old one holds. The old one is still in use then, and takes writes.""",

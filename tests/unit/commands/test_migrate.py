@@ -1,5 +1,6 @@
 """`migrate`: what a person and a program are told."""
 
+import signal
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 
@@ -32,6 +33,7 @@ class FakeMigration:
             Progress("hand_over", OLD, NEW, 100_000, 100_000, blocked=True),
         ]
         self.target = NEW
+        self.signals: list[signal.Signals] = []
 
     async def status(self) -> Progress | None:
         await trio.lowlevel.checkpoint()
@@ -41,6 +43,9 @@ class FakeMigration:
         for progress in self.reported:
             await trio.lowlevel.checkpoint()
             report(progress)
+        for number in self.signals:
+            signal.raise_signal(number)
+            await trio.sleep_forever()
         if self.fault:
             raise self.fault
         return Migrated(OLD, NEW, 100_412, "00c0ffee00c0ffee", self.waited_s)
@@ -167,3 +172,15 @@ def test_an_sqlite_file_needs_none(option: tuple[str, ...]) -> None:
     called = call("migrate", *option, store_url="sqlite:////nowhere/alerts.db")
     assert (0, 1) == (called.exit_code, len(called.out.splitlines()))
     assert "nothing to migrate: `run` brings an SQLite file up to date when it starts" in called.out
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_stops_it_softly(made: FakeMigration, number: signal.Signals) -> None:
+    """It lets writes through, as whenever it is cancelled, and says how far it is and what may be done."""
+    made.signals = [number]
+    made.progress = Progress("copy", OLD, NEW, 100_000, 100_000)
+    called = call("migrate")
+
+    assert 1 == called.exit_code
+    assert f"trio-alerts: Stopped. copying to {NEW}: 100,000 of 100,000 records (100 %). {GOES_ON}\n" in called.err
+    assert "" == called.out
