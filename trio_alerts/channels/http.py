@@ -52,8 +52,8 @@ class HttpChannel:
         """
         service, progress = self._service, SendProgress()
         try:
-            request = service.render(message)
-            answer = await self._transport.exchange(service.origin, request, progress, message.deadline)
+            # The request has no name here: once it is sent, nothing holds it while the receiver takes its time.
+            answer = await self._transport.exchange(service.origin, service.render(message), progress, message.deadline)
         except AddressRefused as refusal:
             return not_allowed(refusal)
         except (httpx.UnsupportedProtocol, httpx.LocalProtocolError) as fault:
