@@ -39,6 +39,7 @@ class RedisReader:
         self._names = settings.stream_names
         self._group = settings.group
         self._turn = 0  # which stream comes first, so that a busy one does not hide the others
+        self._in_vain = 0  # in how many streams, one after the other, nothing was found
         self._reader: tuple[RedisConnection | None, int | None] = (None, None)  # a connection, and its ID if permitted
         self._reading: object | None = None  # the read that is under way
 
@@ -60,7 +61,7 @@ class RedisReader:
                 self._settings.consumer,
                 dict.fromkeys(names, ">"),
                 count=each,
-                block=round(block_s * 1000) or 1,  # 0 would be for ever
+                block=None if block_s is None else round(block_s * 1000) or 1,  # 0 would be for ever
             )
         except Refusal as refused:
             # The second is what Redis 7.0 tells a blocked reader when the stream goes away.
@@ -77,6 +78,7 @@ class RedisReader:
         ]
         if any(name not in self._names or not is_entry_id(entry_id) for name, entry_id, _, _ in found):
             raise self._blocking.misunderstood(("XREADGROUP",), answer)
+        self._in_vain = 0 if found else self._in_vain + len(names)
         return found
 
     async def wake(self) -> None:
@@ -91,15 +93,16 @@ class RedisReader:
         except Unavailable as cause:
             logger.debug("the read is not woken, it ends by itself: {reason}", reason=cause)
 
-    def _share(self, count: int) -> tuple[Sequence[str], int, float]:
-        """Return which streams to read now, how many entries of each, and for how long to wait."""
+    def _share(self, count: int) -> tuple[Sequence[str], int, float | None]:
+        """Return which streams to read now, how many entries of each, and for how long to wait; None: not at all."""
         streams = len(self._names)
         if count >= streams:
             return self._names, count // streams, self._settings.block_s
-        # Fewer idle workers than streams: some of the streams, for a short time, and the next ones next time.
+        # Fewer idle workers than streams: some of the streams, and the next ones next time. To wait, even for a short
+        # time, before all of them were found empty would keep idle workers from what the others have.
         first = self._turn = (self._turn + count) % streams
         names = [self._names[(first + number) % streams] for number in range(count)]
-        return names, 1, min(SLICE_S, self._settings.block_s)
+        return names, 1, min(SLICE_S, self._settings.block_s) if self._in_vain >= streams else None
 
     async def _know_reader(self) -> None:
         """Ask for the ID of the blocking connection, when it is another one than the last time."""

@@ -20,6 +20,28 @@ def entries(stream: bytes, entry_id: bytes) -> bytes:
     return array([array([bulk(stream), array([array([bulk(entry_id), array([bulk(b"event"), bulk(b"{}")])])])])])
 
 
+async def test_fewer_workers_than_streams_wait_only_when_all_streams_are_empty(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One that is empty does not keep an idle worker from what another one has."""
+    commands: list[list[bytes]] = []
+    full = b"{s}:2"
+
+    def answer(command: list[bytes]) -> bytes:
+        commands.append(command)
+        return entries(full, b"1-0") if full in command else b"*-1\r\n"
+
+    async with Network(monkeypatch).opened(served(answer, {"CLIENT": b":1\r\n"})) as client:
+        settings = World().settings(streams=("{s}:0", "{s}:1", "{s}:2", "{s}:3"))
+        reader = RedisReader(settings, client, client, cast("Groups", NothingLost()))
+        for _ in range(4):
+            await reader.read(1)
+        full = b"nothing"
+        for _ in range(6):
+            await reader.read(1)
+
+    # It begins with the second one; behind the full one two are empty, then all four are in turn.
+    assert [False] * 6 + [True] * 4 == [b"BLOCK" in command for command in commands]
+
+
 @pytest.mark.parametrize(
     ("stream", "entry_id"),
     [
