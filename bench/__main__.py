@@ -110,6 +110,7 @@ def _arguments() -> argparse.Namespace:
     one.add_argument("--store", choices=["none", "sqlite", "opensearch"], default="none")
     one.add_argument("--workers", type=int, default=512, help="of all processes together")
     one.add_argument("--processes", type=int, default=1)
+    one.add_argument("--streams", type=int, default=1, help="on a Cluster, shared out to the processes; no store")
     one.add_argument("--alerts", type=int, default=20_480, help="at least three rounds of the workers")
     one.add_argument("--delay", type=parse_delay, default="fixed:0.1", help="fixed:S, exponential:S or heavy:S")
     one.add_argument("--hanging", type=float, default=0.0, help="share of alerts whose first request hangs")
@@ -142,6 +143,7 @@ def _plan(options: argparse.Namespace) -> Plan:
         alerts=options.alerts,
         delay=options.delay,
         processes=options.processes,
+        streams=options.streams,
         rate=options.rate,
         hanging=options.hanging,
         channels=options.channels,

@@ -74,7 +74,7 @@ def visit(
             with stage.workers() as workers, _consoles(stage, trees) as consoles:
                 stage.until_read(workers)
                 _visit(consoles, pages, WARM_ROUNDS)
-                due_s = dict(stage.stream.send_on_schedule(schedule(RATE, ALONE)))
+                due_s = dict(stage.streams.send_on_schedule(schedule(RATE, ALONE)))
                 stage.until_accepted(ALONE, workers)
                 with alerts_arriving(stage) as meanwhile:
                     took_s = _visit(consoles, pages, rounds, PAUSE_S)
@@ -98,7 +98,7 @@ async def fill(stage: Stage, count: int, last_at: dt.datetime) -> list[Record]:
     for number, payload in enumerate(islice(alerts(lambda number: _fields(number, start)), count)):
         at = start + dt.timedelta(seconds=number)
         entry_id = f"{round(at.timestamp() * 1000)}-0"
-        body = parse_entry(Entry(stage.stream.name, entry_id, {b"event": payload}, entry_id), at).body
+        body = parse_entry(Entry(settings.stream, entry_id, {b"event": payload}, entry_id), at).body
         outcome = Accepted(200, "ok") if number % FAILED_EVERY else Refused("no such team", 404)
         delivery = settled(first_attempt(["webhook"], "bench", at, 60), {"webhook": (outcome, 0.1)}, at, policy)
         records.append(Record(entry_id, body, delivery))
@@ -122,12 +122,12 @@ def _fields(number: int, start: dt.datetime) -> Mapping[str, str]:
 
 
 def settings_of(stage: Stage) -> dict[str, str]:
-    """Return the settings of its worker processes, as environment variables."""
+    """Return the settings of its worker process, as environment variables."""
     return environ_of(_settings(stage))
 
 
 def _settings(stage: Stage) -> dict[str, str]:
-    settings = {name: str(value) for name, value in stage.settings.items()}
+    settings = {name: str(value) for name, value in stage.settings[0].items()}
     return {**settings, "webhook_url": stage.receiver.url, "webhook_secret": SECRET}
 
 
@@ -214,7 +214,7 @@ def alerts_arriving(stage: Stage) -> Iterator[dict[str, float]]:
 
     def send() -> None:
         while not ended.is_set():
-            due_s.update(stage.stream.send_on_schedule(schedule(RATE, round(RATE))))
+            due_s.update(stage.streams.send_on_schedule(schedule(RATE, round(RATE))))
 
     sender = threading.Thread(target=send)
     sender.start()

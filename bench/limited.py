@@ -27,13 +27,13 @@ def run_limited(plan: Plan, opensearch: OpenSearchServer | None = None) -> RunRe
     assert plan.rate is not None
     assert plan.limit is not None
     with open_stage(plan, opensearch) as stage:
-        stream, receiver, place = stage.stream, stage.receiver, stage.place
+        streams, receiver, place = stage.streams, stage.receiver, stage.place
         try:
             with stage.workers() as workers:
                 stage.until_read(workers)
                 pids = {"workers": workers.pids, **stage.others}
                 before, start_s = {name: usage_of(each) for name, each in pids.items()}, time.monotonic()
-                due_s = dict(stream.send_on_schedule(schedule(plan.rate, plan.alerts)))
+                due_s = dict(streams.send_on_schedule(schedule(plan.rate, plan.alerts)))
                 critical = [one for number, one in enumerate(due_s) if is_critical(number)]
                 stage.until(lambda: receiver.has(critical), "the critical ones are sent", workers)
                 took_s = time.monotonic() - start_s

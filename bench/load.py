@@ -8,60 +8,49 @@ from random import Random
 
 import msgspec
 import redis
+from redis.client import Pipeline
 
 SAMPLES = Path(__file__).parents[1] / "examples" / "alerts.jsonl"
 SEED = 1  # the same schedule in every run
 PIPELINED = 500  # commands a round trip
-HELD = f"{2**64 - 1}-{2**64 - 1}"  # a group that is there has nothing to read
 
 
-class Stream:
-    """A stream with one consumer group, both made by the bench.
+class Streams:
+    """Streams with one consumer group each, all made by the bench. Alerts are known by the IDs of their records.
 
     Args:
-        client: A blocking client.
-        name: Of the stream.
-        group: Of the group.
+        clients: A blocking client for each stream, by its name.
+        group: Of the groups.
         payloads: Of the alerts, without an end.
     """
 
-    def __init__(self, client: "redis.Redis", name: str, group: str, payloads: Iterator[bytes]) -> None:
-        self.name = name
-        self.group = group
-        self._client = client
+    def __init__(self, clients: Mapping[str, "redis.Redis"], group: str, payloads: Iterator[bytes]) -> None:
+        self._clients = clients
+        self._group = group
         self._payloads = payloads
-        self._held_at = "0"
-        self._read = 0
-        client.xgroup_create(name, group, "0", mkstream=True)
+        self._backlog: list[tuple[str, Pipeline]] = []
+        for name, client in clients.items():
+            client.xgroup_create(name, group, "0", mkstream=True)
 
-    def add_backlog(self, count: int) -> list[str]:
-        """Add entries that are not handed out before `release`; return their IDs."""
-        self._client.xgroup_setid(self.name, self.group, HELD)
-        ids: list[str] = []
-        while len(ids) < count:
-            with self._client.pipeline(transaction=False) as pipe:
-                for payload in itertools.islice(self._payloads, min(PIPELINED, count - len(ids))):
-                    pipe.xadd(self.name, {"event": payload})
-                ids += [one.decode() for one in pipe.execute()]
-        return ids
+    def prepare_backlog(self, count: int) -> None:
+        """Make alerts, for all streams evenly, that `release` adds."""
+        self._backlog = [(name, client.pipeline(transaction=True)) for name, client in self._clients.items()]
+        for (name, pipe), payload in zip(itertools.cycle(self._backlog), itertools.islice(self._payloads, count)):
+            pipe.xadd(name, {"event": payload})
 
     def release(self) -> list[str]:
-        """Let the backlog go, with one entry more, which wakes readers that are waiting; return its ID."""
-        with self._client.pipeline(transaction=True) as pipe:
-            pipe.xgroup_setid(self.name, self.group, self._held_at, entries_read=self._read)
-            pipe.xadd(self.name, {"event": next(self._payloads)})
-            last: str = pipe.execute()[1].decode()
-        self._note(last)
-        return [last]
+        """Add the backlog, that of a stream in one step, and return its IDs: no entry is read before all are there."""
+        return [self._record_id(name, one.decode()) for name, pipe in self._backlog for one in pipe.execute()]
 
     def send_on_schedule(self, times_s: Sequence[float]) -> Iterator[tuple[str, float]]:
         """Add an entry at each of these times (from now, ascending); yield its ID and when it was due, in seconds.
 
-        Entries that are due together go out together. Who is late catches up: what counts is when each was due.
+        Entries that are due together go out together, to each stream in turn. Who is late catches up: what counts is
+        when each was due.
         """
         start_s = time.monotonic()
         waiting = [start_s + time_s for time_s in times_s]
-        last = self._held_at
+        names = itertools.cycle(self._clients)
         while waiting:
             now_s = time.monotonic()
             if waiting[0] > now_s:
@@ -69,25 +58,23 @@ class Stream:
                 continue
             due = list(itertools.takewhile(lambda one: one <= now_s, waiting[:PIPELINED]))  # noqa: B023 - used at once
             del waiting[: len(due)]
-            with self._client.pipeline(transaction=False) as pipe:
+            name = next(names)
+            with self._clients[name].pipeline(transaction=False) as pipe:
                 for _ in due:
-                    pipe.xadd(self.name, {"event": next(self._payloads)})
-                ids = [one.decode() for one in pipe.execute()]
-            last = ids[-1]
+                    pipe.xadd(name, {"event": next(self._payloads)})
+                ids = [self._record_id(name, one.decode()) for one in pipe.execute()]
             yield from zip(ids, due, strict=True)
-        self._note(last)
 
     def pending(self) -> int:
         """Return how many entries are read and not acknowledged."""
-        return int(self._client.xpending(self.name, self.group)["pending"])
+        return sum(int(client.xpending(name, self._group)["pending"]) for name, client in self._clients.items())
 
     def consumers(self) -> int:
-        """Return how many consumers have asked for entries."""
-        return len(self._client.xinfo_consumers(self.name, self.group))
+        """Return how many consumers have asked for entries, added up over the streams."""
+        return sum(len(client.xinfo_consumers(name, self._group)) for name, client in self._clients.items())
 
-    def _note(self, last: str) -> None:
-        self._held_at = last
-        self._read = self._client.xlen(self.name)
+    def _record_id(self, name: str, entry_id: str) -> str:
+        return entry_id if len(self._clients) == 1 else f"{name}|{entry_id}"
 
 
 def alerts(change: Callable[[int], Mapping[str, str]] = lambda _: {}) -> Iterator[bytes]:

@@ -22,6 +22,8 @@ class Plan:
         store: Where records go.
         workers: Of all processes together.
         processes: Worker processes.
+        streams: With several, they are on a Cluster, and each process is a deployment that has some of them in a slot
+            of its own. Only with a backlog, and without a store.
         delay: How long receivers take.
         alerts: How many are measured.
         rate: Alerts per second that are offered; None: all are there from the start.
@@ -41,6 +43,7 @@ class Plan:
     alerts: int
     delay: Delay = field(default_factory=partial(Delay, "fixed", 0.1))
     processes: int = 1
+    streams: int = 1
     rate: float | None = None
     hanging: float = 0.0
     channels: int = 1
@@ -63,9 +66,10 @@ class Plan:
         scraped = ", scraped" if self.scraped else ""
         channels = "" if self.channels == 1 else f" {self.channels} channels{', one hangs' if self.sick else ''},"
         processes = "" if self.processes == 1 else f" in {self.processes} processes"
+        streams = "" if self.streams == 1 else f" {self.streams} streams of a Cluster,"
         return (
-            f"{self.program} {self.store} {self.workers:,} x {self.delay}{hanging}{processes},{channels} {load}{limit}"
-            f"{scraped}"
+            f"{self.program} {self.store} {self.workers:,} x {self.delay}{hanging}{processes},{streams}{channels} "
+            f"{load}{limit}{scraped}"
         )
 
 

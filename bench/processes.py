@@ -5,7 +5,7 @@ import functools
 import subprocess
 import tempfile
 import time
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Literal
@@ -109,19 +109,18 @@ class WorkerProcesses(ExitStack):
 
     Args:
         program: Which.
-        settings: The program's settings, by name.
-        processes: How many.
+        settings: The program's settings of each process, by name.
         remember: The store is in each process's own memory.
         code: The checkout whose code is run; to compare two states of the code.
     """
 
     def __init__(
-        self, program: Program, settings: Mapping[str, object], processes: int, *, remember: bool, code: Path
+        self, program: Program, settings: Sequence[Mapping[str, object]], *, remember: bool, code: Path
     ) -> None:
         super().__init__()
         folder = Path(self.enter_context(tempfile.TemporaryDirectory(prefix="trio-alerts-bench-")))
-        environ = environ_of({name: str(value) for name, value in settings.items()})
-        self._reports = [folder / f"report-{number}.json" for number in range(processes)]
+        environs = [environ_of({name: str(value) for name, value in one.items()}) for one in settings]
+        self._reports = [folder / f"report-{number}.json" for number in range(len(settings))]
         self._log = folder / "log"
         options = [*(["--remember"] if remember else []), "--report"]
         command = [built(), *options] if program == "go" else command_line(*options, module=MODULES[program])
@@ -130,7 +129,7 @@ class WorkerProcesses(ExitStack):
                 self.enter_context(
                     subprocess.Popen([*command, str(report)], cwd=code, env=environ, stdout=log, stderr=log)
                 )
-                for report in self._reports
+                for report, environ in zip(self._reports, environs, strict=True)
             ]
         for process in self._processes:
             self.callback(process.kill)

@@ -2,7 +2,7 @@
 
 import datetime as dt
 from array import array
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 
 import trio
@@ -22,16 +22,16 @@ class RememberingStore:
 
     def __init__(self) -> None:
         self._live: dict[str, Stored] = {}
-        self._delivered = array("Q")
+        self._delivered: dict[str, array[int]] = defaultdict(lambda: array("Q"))  # by stream, if it is in the IDs
         self._versions = 0
         self._deployment: str | None = None
 
     def __repr__(self) -> str:
-        return f"<RememberingStore: {len(self._live)} live, {len(self._delivered)} delivered>"
+        return f"<RememberingStore: {len(self._live)} live, {sum(map(len, self._delivered.values()))} delivered>"
 
     def delivered_ids(self) -> list[str]:
         """Return the ID of every record that was written as delivered, as often as it was."""
-        return [unpacked_id(packed) for packed in self._delivered]
+        return [f"{stream}{unpacked_id(packed)}" for stream, ids in self._delivered.items() for packed in ids]
 
     async def prepare(self) -> None:
         await trio.lowlevel.checkpoint()
@@ -89,7 +89,8 @@ class RememberingStore:
     async def counts(self, now: dt.datetime) -> Counts:  # noqa: ARG002
         await trio.lowlevel.checkpoint()
         states: Counter[str] = Counter(one.record.delivery.state for one in self._live.values())
-        return Counts(states | Counter(delivered=len(self._delivered)), overdue=0, in_doubt=0)
+        delivered = sum(map(len, self._delivered.values()))
+        return Counts(states | Counter(delivered=delivered), overdue=0, in_doubt=0)
 
     async def waiting(self) -> Mapping[str, int]:
         """See the port. No receiver of a benchmark fails for long enough to be asked about."""
@@ -134,7 +135,8 @@ class RememberingStore:
         stored = Stored(record, (self._versions, 1))
         if record.delivery.state == "delivered":
             self._live.pop(record.id, None)
-            self._delivered.append(packed_id(record.id))
+            stream, bar, entry_id = record.id.rpartition("|")
+            self._delivered[stream + bar].append(packed_id(entry_id))
         else:
             self._live[record.id] = stored
         return stored

@@ -61,7 +61,7 @@ class _Measured:
         self.before: dict[str, Usage] = {}
         self.after: dict[str, Usage] = {}
         self._stage = stage
-        self._stream = stage.stream
+        self._streams = stage.streams
         self._receiver = stage.receiver
         self._workers = workers
         self._pids = {"workers": workers.pids, **stage.others}
@@ -69,21 +69,21 @@ class _Measured:
     def go(self) -> None:
         """Warm up, then measure."""
         self._stage.until_read(self._workers)
-        self.emitted += self._stream.add_backlog(max(WARM_ROUNDS * self.plan.workers, FEWEST_WARM))
-        self.emitted += self._stream.release()
+        self._streams.prepare_backlog(max(WARM_ROUNDS * self.plan.workers, FEWEST_WARM))
+        self.emitted += self._streams.release()
         self._stage.until_accepted(len(self.emitted), self._workers)
         self.warm = self._receiver.report()
         self._receiver.clear()
         if self.plan.rate is None:
-            self.emitted += self._stream.add_backlog(self.plan.alerts - 1)
+            self._streams.prepare_backlog(self.plan.alerts)
         if self.plan.sick:
             self._receiver.hang()
         self.before = {name: usage_of(pids) for name, pids in self._pids.items()}
         self.start_s = time.monotonic()
         if self.plan.rate is None:
-            self.emitted += self._stream.release()
+            self.emitted += self._streams.release()
         else:
-            for entry_id, due_s in self._stream.send_on_schedule(schedule(self.plan.rate, self.plan.alerts)):
+            for entry_id, due_s in self._streams.send_on_schedule(schedule(self.plan.rate, self.plan.alerts)):
                 self.emitted.append(entry_id)
                 self.due_s.append(due_s)
         if self.plan.sick:

@@ -9,7 +9,7 @@ from tests.real.conftest import MakeSite
 from tests.support.fakes.world import GROUP
 from tests.support.obtain import obtain
 from tests.support.program import Site, stop, wait_until
-from tests.support.servers import ReceiverServer, ValkeyServer
+from tests.support.servers import ReceiverServer, ValkeyCluster
 from tests.unit.test_alert import EVENT
 
 IDS = ("1700000000000-0", "1700000000000-1", "1700000000001-0")
@@ -70,11 +70,8 @@ def test_equal_ids_of_two_streams_are_two_alerts(make_site: MakeSite, receiver: 
 @pytest.mark.parametrize("command", ["check", "run"])
 def test_streams_in_several_slots_of_a_cluster_are_refused(command: str, tmp_path: Path) -> None:
     """No process could read them; with one tag in their braces they share a slot."""
-    with obtain(lambda: ValkeyServer(extra=["cluster-enabled yes"])) as server, server.client() as client:
-        client.execute_command("CLUSTER ADDSLOTSRANGE", 0, 16383)
-        site = PartitionedSite(tmp_path, {"webhook_url": "http://127.0.0.1:9/"}, redis=server)
-        wait_until(lambda: client.execute_command("CLUSTER INFO")["cluster_state"] == "ok", "the Cluster is up")
-
+    with obtain(lambda: ValkeyCluster(size=1)) as cluster:
+        site = PartitionedSite(tmp_path, {"webhook_url": "http://127.0.0.1:9/"}, redis=cluster.nodes[0])
         refused = site.call(command)
         site.stream = "{alerts}"
         accepted = site.call("check")

