@@ -53,9 +53,10 @@ class Shared(Site):
             assert 201 == self.opensearch.request("PUT", path, document)[0]
         else:
             row = list(rows.write_of(record, None).row)
+            values = ", ".join("?" * len(row))
             row[2], row[-1] = document["delivery"]["state"], json.dumps(document)
             with closing(sqlite3.connect(self.store_url.removeprefix("sqlite:///"))) as connection, connection:
-                connection.execute(rows._insert(1), row)
+                connection.execute(f"INSERT INTO records VALUES ({values})", row)
         return entry_id
 
     def kept(self) -> dict[str, Any]:

@@ -652,6 +652,13 @@ MUTATIONS = (
         test="tests/unit/operations/test_redeliver_through.py",
     ),
     Mutation(
+        "in SQLite, a version overwritten that nobody had read",
+        "backends/sqlite/rows.py",
+        "WHERE id = new.id AND version = new.expected;",
+        "WHERE id = new.id;",
+        test="tests/unit/backends/sqlite/test_store.py",
+    ),
+    Mutation(
         "what waits in a queue sent by whoever gets its entry again",
         "pipeline/claim.py",
         'if delivery.state in FINAL or delivery.state in ("retrying", "waiting"):',

@@ -12,11 +12,11 @@ from typing import TypeVar
 from loguru import logger
 
 from trio_alerts.backends.sqlite import pruning, schema
-from trio_alerts.backends.sqlite.rows import RowWrite, in_chunks, lenient_text, put
+from trio_alerts.backends.sqlite.rows import RowWrite, lenient_text, put, ready_to_write
 from trio_alerts.errors import SchemaError
 from trio_alerts.ports.store import Conflict, Stored
 
-OLDEST_SQLITE = (3, 33, 0)  # of August 2020: the first that knows UPDATE FROM
+OLDEST_SQLITE = (3, 32, 0)  # of May 2020: the first that takes 32,766 parameters and knows iif()
 CHECKPOINT_PAGES = 8192  # 32 MiB of log: a hot page is copied back once for many commits, a restart reads it in 0.1 s
 LOCK_POLL_S = 0.001  # SQLite's own waiting backs off to 100 ms, and so a busy peer could starve us
 _PROGRESS_STEPS = 100_000  # about 1 ms of work between two looks at the deadline
@@ -132,12 +132,8 @@ class SqliteDatabase:
         """Do conditional writes, as if one after the other in their order, in one durable transaction."""
         if not self._still_ours():
             raise FileNotFoundError("the file was moved or replaced while it was open")
-        creates = [write for write in writes if write.expected is None]
-        replaces = [write for write in writes if write.expected is not None]
-        with suppress(_ConflictedError), self._transaction() as connection:
-            for chunk in (*in_chunks(creates), *in_chunks(replaces)):
-                if put(connection, chunk) < len(chunk):
-                    raise _ConflictedError
+        writer = self._writing("rw")
+        if self._patiently(lambda: put(writer, writes)):
             return [write.stored for write in writes]
         with self._transaction() as connection:
             return [write.stored if put(connection, [write]) else Conflict() for write in writes]
@@ -199,8 +195,14 @@ class SqliteDatabase:
 
     def _writing(self, mode: str) -> sqlite3.Connection:
         if self._writer is None:
-            self._writer = self._connect(mode)
-            self._writer.execute("PRAGMA busy_timeout = 0")  # `_patiently` waits instead
+            writer = self._connect(mode)
+            try:
+                ready_to_write(writer)  # it reads the schema, and so may have to wait
+                writer.execute("PRAGMA busy_timeout = 0")  # `_patiently` waits instead
+            except sqlite3.Error:
+                writer.close()
+                raise
+            self._writer = writer
         return self._writer
 
     def _still_ours(self) -> bool:
@@ -239,22 +241,16 @@ class SqliteDatabase:
                 writer.execute("ROLLBACK")
             raise
 
-    def _patiently(self, action: Callable[[], object]) -> None:
+    def _patiently(self, action: Callable[[], T]) -> T:
         """Repeat what another process's lock keeps us from, until the time is up."""
         deadline = time.monotonic() + self.timeout_s
         while True:
             try:
-                action()
+                return action()
             except sqlite3.OperationalError as fault:
                 if fault.sqlite_errorcode & 0xFF != sqlite3.SQLITE_BUSY or time.monotonic() > deadline:
                     raise
                 time.sleep(LOCK_POLL_S * random.uniform(0.5, 1.5))  # noqa: S311 (no secret)
-            else:
-                return
-
-
-class _ConflictedError(Exception):
-    """Not every write of a batch met what it expected."""
 
 
 def _identity(path: Path) -> tuple[int, int] | None:

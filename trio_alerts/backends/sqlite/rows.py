@@ -1,16 +1,16 @@
 """Records as rows: how they are written, read, searched and counted, each on a given connection. Blocking code.
 
 Python's sqlite3 gives up the interpreter lock at every step of every statement, and beside a busy event loop each way
-back can cost milliseconds. So a batch of any size takes a handful of statements, each for up to `ROWS_PER_STATEMENT`
-rows and with its condition in it. Their counts tell whether all were met; if not, the batch is undone and done again
-row by row, which shows whose were not.
+back can cost milliseconds. So a batch of any size is one statement, which is a transaction by itself: an INSERT into a
+view of the connection, whose triggers do each write on its condition. The first that is not met undoes the batch; then
+it is done again write by write, which shows whose were not.
 """
 
 import datetime as dt
 import sqlite3
 import time
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
 
@@ -26,7 +26,6 @@ from trio_alerts.record import Record, unreadable
 from trio_alerts.record_ids import entry_order
 
 MAX_DOCUMENT_BYTES = 32 * 1024 * 1024  # a payload has 256 KiB at most; SQLite itself takes 1 GB
-ROWS_PER_STATEMENT = 64  # with 12 parameters a row: below the 999 that every SQLite takes
 LARGEST_VERSION = 2**62  # a million years of microseconds: this program never writes a larger one
 OVERDUE_S = 60
 FEW = 2_000  # rows; to sort them takes 20 ms
@@ -83,39 +82,59 @@ def write_of(record: Record, expected: int | None) -> RowWrite:
     return RowWrite(expected, row, Stored(record, (version, 1)), len(document))
 
 
-def in_chunks(writes: Sequence[RowWrite]) -> Iterator[Sequence[RowWrite]]:
-    """Cut writes of one kind into powers of two, so that a few prepared statements serve every number of them."""
-    start = 0
-    while start < len(writes):
-        size = min(ROWS_PER_STATEMENT, 1 << (len(writes) - start).bit_length() - 1)
-        yield writes[start : start + size]
-        start += size
+def put(connection: sqlite3.Connection, writes: Sequence[RowWrite]) -> bool:
+    """Do writes as if one after the other; return False, with none of them done, if one did not meet what it expected.
+
+    Args:
+        connection: It is `ready_to_write`.
+        writes: At most 2,048: each has 13 parameters, and a statement takes 32,766.
+    """
+    size = _size(len(writes))
+    values = [value for write in writes for value in (write.expected, *write.row)]
+    values += [None] * ((size - len(writes)) * (len(_COLUMNS) + 1))
+    try:
+        connection.execute(_statement(size), values)
+    except sqlite3.IntegrityError as fault:
+        if fault.sqlite_errorcode == sqlite3.SQLITE_CONSTRAINT_TRIGGER:
+            return False
+        raise
+    return True
 
 
-def put(connection: sqlite3.Connection, writes: Sequence[RowWrite]) -> int:
-    """Do writes of one kind in one statement; return how many of them met what they expected."""
-    statement = (_insert if writes[0].expected is None else _update)(len(writes))
-    return connection.execute(statement, [value for write in writes for value in write.row]).rowcount
+def ready_to_write(connection: sqlite3.Connection) -> None:
+    """Give a connection what `put` needs; nothing of it is in the file."""
+    connection.execute("PRAGMA temp_store = MEMORY")  # else a batch would pass through a file on its way to the rows
+    for sql in _WRITES:
+        connection.execute(sql)
+
+
+def _size(writes: int) -> int:
+    """Return for how many rows the statement is made: a few prepared ones serve every number, with empty rows."""
+    step = 1 << max(writes.bit_length() - 3, 0)
+    return -(-writes // step) * step
 
 
 @cache
-def _insert(rows: int) -> str:
-    return f"INSERT INTO records VALUES {_values(rows)} ON CONFLICT (id) DO NOTHING"  # noqa: S608
-
-
-@cache
-def _update(rows: int) -> str:
-    changes = ", ".join(f"{column} = new.column{number}" for number, column in enumerate(_COLUMNS[1:], 2))
-    return f"""UPDATE records SET {changes} FROM (VALUES {_values(rows)}) AS new
-        WHERE records.id = new.column1 AND records.version = new.column2 - 1"""  # noqa: S608
-
-
-def _values(rows: int) -> str:
-    return ", ".join([f"({', '.join('?' * len(_COLUMNS))})"] * rows)
+def _statement(rows: int) -> str:
+    return f"INSERT INTO writes VALUES {', '.join([f'(?, {_PLACES})'] * rows)}"  # noqa: S608
 
 
 _FIXED = ("id", "version", "state", "next_attempt_us", "lease_until_us")
 _COLUMNS = (*_FIXED, "view", "scope", "severity", "rule_id", "alert_id", "occurred_us", "document")
+_PLACES = ", ".join("?" * len(_COLUMNS))
+_REFUSE = "SELECT RAISE(ABORT, 'conflict') WHERE changes() = 0"
+_WRITES = (
+    "CREATE TEMP VIEW writes AS SELECT NULL AS expected, * FROM records",
+    f"""CREATE TEMP TRIGGER creates INSTEAD OF INSERT ON writes WHEN new.expected IS NULL AND new.id IS NOT NULL BEGIN
+        INSERT INTO records VALUES ({", ".join(f"new.{column}" for column in _COLUMNS)}) ON CONFLICT (id) DO NOTHING;
+        {_REFUSE};
+    END""",  # noqa: S608
+    f"""CREATE TEMP TRIGGER replaces INSTEAD OF INSERT ON writes WHEN new.expected IS NOT NULL BEGIN
+        UPDATE records SET {", ".join(f"{column} = new.{column}" for column in _COLUMNS[1:])}
+        WHERE id = new.id AND version = new.expected;
+        {_REFUSE};
+    END""",  # noqa: S608
+)
 
 
 # --- reading ---------------------------------------------------------------------------------------------------------

