@@ -26,7 +26,8 @@ def read_input(file: str) -> bytes:
 def describe(problems: Sequence[Problem], file: str, of: int) -> str:
     """List the first problems, one a line, and count the rest; `of` is how many alerts there are in all."""
     source = "standard input" if file == "-" else file
-    lines = [f"{source}: {len(problems):,} of {of:,} alerts are not valid:"]
+    verb = "is" if len(problems) == 1 else "are"
+    lines = [f"{source}: {len(problems):,} of {of:,} alerts {verb} not valid:"]
     lines += [f"  {problem.place}: {problem.reason}" for problem in problems[:SHOWN_PROBLEMS]]
     if len(problems) > SHOWN_PROBLEMS:
         lines.append(f"  … and {len(problems) - SHOWN_PROBLEMS:,} more")

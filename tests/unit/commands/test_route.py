@@ -126,7 +126,7 @@ def test_what_is_no_alert_is_listed(config: str) -> None:
     called = routed(config, stdin=b"{}\n" + ALERTS)
 
     assert (2, 3) == (called.exit_code, len(called.out.splitlines()))
-    assert "standard input: 1 of 4 alerts are not valid:" in called.err
+    assert "standard input: 1 of 4 alerts is not valid:" in called.err
 
 
 def test_routes_that_run_would_refuse_are_refused(tmp_path: Path) -> None:
