@@ -74,20 +74,21 @@ class SqlitePlace(Place):
 
 
 class OpenSearchPlace(Place):
-    """An index of its own, removed at the end.
+    """An index of its own, removed at the end: the program makes it, each checkout as it wants it.
 
     Args:
         server: Running.
-        stream: That the index serves.
-        group: The same.
     """
 
-    def __init__(self, server: OpenSearchServer, stream: str, group: str) -> None:
+    def __init__(self, server: OpenSearchServer) -> None:
         self._server = server
         self.url = server.url
         self.index = f"bench-{secrets.token_hex(4)}"
+
+    def make(self, stream: str, group: str) -> None:
+        """Make the same index for a measure, which cannot."""
         wanted = IndexSpec(self.index, (stream,), group)
-        status, said = server.request("PUT", f"/{wanted.first_index}", wanted.body())
+        status, said = self._server.request("PUT", f"/{wanted.first_index}", wanted.body())
         assert status == 200, said
 
     def delivered_ids(self) -> list[str]:
@@ -117,12 +118,16 @@ class OpenSearchPlace(Place):
         return int(answer["count"])
 
     def stored_bytes(self) -> int:
-        # What was replaced is kept for a while, and how long is chance: it goes first.
-        for step in ("_flush?force=true", "_forcemerge?max_num_segments=1", "_refresh"):
-            status, answer = self._server.request("POST", f"/{self.index}/{step}")
+        # Of a copy in one segment: the index itself keeps what was replaced, for as long as chance has it.
+        copy = f"{self.index}-copy"
+        for method, path, body in (
+            ("PUT", f"/{self.index}/_settings", {"index.blocks.write": True}),
+            ("POST", f"/{self.index}-000001/_clone/{copy}", {"settings": {"index.blocks.write": None}}),
+            ("POST", f"/{copy}/_forcemerge?max_num_segments=1", None),
+            ("GET", f"/{copy}/_stats/store", None),
+        ):
+            status, answer = self._server.request(method, path, body)
             assert status == 200, answer
-        status, answer = self._server.request("GET", f"/{self.index}/_stats/store")
-        assert status == 200, answer
         return int(answer["_all"]["primaries"]["store"]["size_in_bytes"])
 
     def pids(self) -> list[int]:
@@ -133,7 +138,9 @@ class OpenSearchPlace(Place):
 
 
 @contextmanager
-def open_place(kind: StoreKind, server: OpenSearchServer | None, stream: str, group: str) -> Iterator[Place]:
+def open_place(
+    kind: StoreKind, server: OpenSearchServer | None, stream: str, group: str, *, measure: bool
+) -> Iterator[Place]:
     """Make an empty place for one run, and remove it afterwards.
 
     Args:
@@ -141,6 +148,7 @@ def open_place(kind: StoreKind, server: OpenSearchServer | None, stream: str, gr
         server: For `opensearch`.
         stream: That is read.
         group: By which group.
+        measure: It is for a measure, not for the program itself.
     """
     if kind == "none":
         yield Place()
@@ -149,8 +157,10 @@ def open_place(kind: StoreKind, server: OpenSearchServer | None, stream: str, gr
             yield SqlitePlace(Path(folder))
     else:
         assert server is not None
-        place = OpenSearchPlace(server, stream, group)
+        place = OpenSearchPlace(server)
         try:
+            if measure:
+                place.make(stream, group)
             yield place
         finally:
             server.remove_indices(place.index)

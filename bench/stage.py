@@ -128,7 +128,7 @@ def open_stage(plan: Plan, opensearch: OpenSearchServer | None) -> Iterator[Stag
         _valkey(plan, name) as (nodes, owners, deployments),
         ExitStack() as clients,
         ReceiverProcess(plan.delay, plan.hanging) as receiver,
-        open_place(plan.store, opensearch, name, GROUP) as place,
+        open_place(plan.store, opensearch, name, GROUP, measure=plan.program != "trio_alerts") as place,
     ):
         payloads = alerts(in_turn(plan.channels) if plan.limit is None else by_severity)
         shared = {
