@@ -36,7 +36,8 @@ class Record(Struct, frozen=True):
 
     Args:
         id: The document ID.
-        body: The JSON object of everything but `delivered` and `delivery`: compact, one line, serialized by us.
+        body: The JSON object of everything but `delivered` and `delivery`, `record_id` among it, by which pages are
+            ordered: compact, one line, serialized by us.
         delivery: What became of it so far.
     """
 
@@ -72,6 +73,8 @@ class Record(Struct, frozen=True):
             raise unreadable(record_id, str(fault)) from None
         if unknown := next(_unknown_fields(fields), None):
             raise NewerRecord(record_id, unknown, encode(fields))
+        if fields.get("record_id") is None:
+            fields["record_id"] = record_id  # pages are ordered by it: where somebody removed it, it comes back
         return cls(record_id, encode(fields), delivery)
 
     def fields(self) -> dict[str, Any]:

@@ -258,7 +258,8 @@ class StoreContract:
 
     async def test_a_record_without_an_alert_is_stored(self, tested: TestedStore) -> None:
         """An entry that could not be parsed has a record too, found by its state."""
-        bare = Record(record().id, b'{"stream_id":"1-1"}', quarantined(Delivery(state="sending"), "bad_json"))
+        body = b'{"record_id":"%b","stream_id":"1-1"}' % record().id.encode()
+        bare = Record(record().id, body, quarantined(Delivery(state="sending"), "bad_json"))
         await _stored(tested.store.create(bare))
 
         assert [1] == await _found(tested, RecordFilter(state=["quarantined"]))

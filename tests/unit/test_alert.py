@@ -307,6 +307,14 @@ def test_a_record_read_back_is_the_same() -> None:
     assert record == Record.from_json(record.id, record.to_json())
 
 
+@pytest.mark.parametrize("body", ['"stream_id":"1-1",', '"record_id":null,', ""])
+def test_a_record_that_lost_its_id_gets_it_back(body: str) -> None:
+    """Pages are ordered by `record_id`: the next write brings back what somebody removed."""
+    record = Record.from_json("1-1", f'{{{body}"delivery":{{"state":"quarantined"}}}}')
+
+    assert "1-1" == msgspec.json.decode(record.to_json())["record_id"]
+
+
 def test_a_record_of_an_older_release_is_read() -> None:
     """What it left out is what it meant: counters at 0, a channel's attempts at 1, no lists, no order."""
     document = b'{"alert_id":"a","delivery":{"state":"sending","channels":[{"name":"w","state":"sending"}]}}'

@@ -155,13 +155,9 @@ def write_of(record: Record, version: tuple[int, int] | None) -> BulkWrite:
         kind = "index"
         condition = {"_id": record.id, "if_seq_no": version[0], "if_primary_term": version[1]}
     try:
-        named = msgspec.json.decode(record.body, type=_Named)
         document = record.to_json()
-    except (msgspec.DecodeError, UnicodeError) as fault:
+    except UnicodeError as fault:
         raise RefusedContent(f"record {record.id!r} cannot be stored: {fault}") from None
-    if named.record_id is None:
-        # Searches are ordered by it: without it, the record of an entry that is no alert would be on no page.
-        document = b'{"record_id":%b,%b' % (_ENCODER.encode(record.id), document[1:].removeprefix(b","))
     return BulkWrite(record, kind, b"%b\n%b\n" % (_ENCODER.encode({kind: condition}), document))
 
 
@@ -247,10 +243,6 @@ def result_of(write: BulkWrite, item: BulkItem, target: Target) -> WriteResult:
 
 class _TooLargeError(Unavailable):
     """A proxy says that a request is too large, which is true of one record only if the proxy is set wrongly."""
-
-
-class _Named(msgspec.Struct):
-    record_id: str | None = None
 
 
 _ENCODER = msgspec.json.Encoder()

@@ -128,13 +128,6 @@ def test_an_action_cannot_be_broken_out_of() -> None:
     assert {"create": {"_id": record_id}} == msgspec.json.decode(line)
 
 
-def test_a_record_without_an_alert_gets_its_id() -> None:
-    """Searches are ordered by `record_id`: the record of an entry that is no alert must have one."""
-    for body in (b'{"stream_id":"1-1"}', b"{}"):
-        line = write_of(Record("1-1", body, Delivery(state="quarantined")), None).lines.split(b"\n")[1]
-        assert "1-1" == msgspec.json.decode(line)["record_id"]
-
-
 @pytest.mark.parametrize("record_id", ["", "x" * 513, "é" * 257, "\ud800"])
 def test_an_impossible_id_is_refused_before_it_is_sent(record_id: str) -> None:
     """It would refuse the whole request, and every record in it."""
