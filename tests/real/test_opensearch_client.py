@@ -1,7 +1,8 @@
 """OpenSearch's client on trio, and the wanted index, on real servers of both versions."""
 
 import socket
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from functools import reduce
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -18,7 +19,7 @@ from trio_alerts.backends.opensearch.client import ServerInfo, open_opensearch
 from trio_alerts.backends.opensearch.differences import Difference, differences
 from trio_alerts.backends.opensearch.documents import Target, read_document, search_documents
 from trio_alerts.backends.opensearch.live_index import IndexDescription, LiveIndex, live_indices
-from trio_alerts.backends.opensearch.mapping import FIELDS, IndexSpec
+from trio_alerts.backends.opensearch.mapping import DEFAULT_DATES, FIELDS, IndexSpec
 from trio_alerts.backends.opensearch.repairs import new_index_commands
 from trio_alerts.delivery import Delivery
 from trio_alerts.errors import StartError, Unavailable
@@ -353,6 +354,73 @@ def test_the_other_fields_answer_as_the_design_says(opensearch_server: OpenSearc
     assert not finds("labels.chain.id", "Main")
     assert not finds("details", "x" * 250_000)
     assert not finds("risk.factors", "a")
+
+
+VALUES: dict[str, Any] = {  # one of each type
+    "keyword": "Some text",
+    "text": "Some text",
+    "boolean": True,
+    "byte": 3,
+    "integer": 503,
+    "long": 526899874,
+    "double": 1594080.5,
+    "date": "2026-11-23T10:00:00.250000Z",
+    "flat_object": {"a": "b"},
+    "object": None,
+}
+
+
+def test_what_has_no_index_is_found_all_the_same(opensearch_server: OpenSearch, wanted: IndexSpec) -> None:
+    """Every field finds what it holds and no other, and is sorted by; hashes are looked up only, five fields kept only.
+
+    Without an index, a filter reads doc values, on each version of OpenSearch; a field that has neither says so.
+    """
+    fields = dict(leaves(FIELDS))
+    for number, record in enumerate(({name: VALUES[one["type"]] for name, one in fields.items()}, {"view": "other"})):
+        document: dict[str, Any] = {}
+        for name, value in record.items():
+            *way, last = name.split(".")
+            reduce(lambda part, one: part.setdefault(one, {}), way, document)[last] = value
+        path = f"/{wanted.alias}/_doc/{number}?refresh=true"
+        assert 201 == opensearch_server.request("PUT", path, document)[0]
+
+    def found(request: dict[str, Any]) -> list[str] | None:
+        status, answer = opensearch_server.request("POST", f"/{wanted.alias}/_search", request)
+        return [hit["_id"] for hit in answer["hits"]["hits"]] if status == 200 else None
+
+    simple = {
+        name: one
+        for name, one in fields.items()
+        if one["type"] in {"keyword", "date", "byte", "integer", "long", "double"}
+    }
+    kept = {name for name in simple if found({"query": {"term": {name: VALUES[simple[name]["type"]]}}}) is None}
+    unsorted = {name for name in simple if found({"query": {"match_all": {}}, "sort": [name]}) is None}
+    assert {"content_sha256", "delivery.owner", "links", "stream_id", "value_raw"} == kept
+    assert kept | {"block_hash", "trace_id", "tx_hash"} == unsorted
+    for name in simple.keys() - kept:
+        value = VALUES[simple[name]["type"]]
+        assert ["0"] == found({"query": {"term": {name: value}}}), name
+        assert ["0"] == found({"query": {"range": {name: {"gte": value, "lte": value}}}}), name
+        assert ["0"] == found({"query": {"exists": {"field": name}}}) or name == "view", name
+    for name in (name for name, one in simple.items() if one["type"] == "date"):
+        for bounds in (
+            {"gte": "2026-11-23", "lte": "2026-11-23"},
+            {"lt": "now+9999d", "gte": "2026-11-23T12:00:00.25+02:00"},
+            {"gt": 1795427999999, "format": "epoch_millis"},
+        ):
+            assert ["0"] == found({"query": {"range": {name: bounds}}}), (name, bounds)
+    assert fields["occurred_at"]["format"].endswith(DEFAULT_DATES)  # in whatever form people ask
+    for time in (1795428000000, "2026-11-23T10:00:00", "2026-11-23T10:00Z"):
+        assert ["0"] == found({"query": {"range": {"occurred_at": {"gte": time}}}}), time
+
+
+def leaves(fields: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Mapping[str, Any]]]:
+    """Yield each field that holds a value, by its whole name."""
+    for name, one in fields.items():
+        if "properties" in one:
+            yield from leaves(one["properties"], f"{prefix}{name}.")
+        else:
+            yield prefix + name, one
 
 
 def obey(server: OpenSearch, command: str) -> None:

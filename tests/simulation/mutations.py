@@ -410,6 +410,20 @@ MUTATIONS = (
         test="tests/unit/backends/opensearch/test_going_over.py::test_while_writes_are_blocked_it_waits",
     ),
     Mutation(
+        "the index of an older release refused",
+        "backends/opensearch/differences.py",
+        'if is_ != must_be and not (is_ == default and parameter in _LEAVABLE and _type(live) != "text"):',
+        "if is_ != must_be:",
+        test="tests/unit/backends/opensearch/test_differences.py",
+    ),
+    Mutation(
+        "a record_id that was removed not brought back",
+        "record.py",
+        'fields["record_id"] = record_id',
+        "pass",
+        test="tests/unit/test_alert.py",
+    ),
+    Mutation(
         "acknowledge before update",
         "pipeline/process.py",
         "record = await deliver(claim, pipeline) if isinstance(claim, Claim) else claim",

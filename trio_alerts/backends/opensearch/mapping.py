@@ -14,47 +14,71 @@ SEARCH_PAGE = 1000  # records a search: a few MB
 # A term may have 32,766 bytes and a character up to four: a longer value stays stored, but no filter finds it. `view`
 # and `scope` have no such limit: they are at most 512 characters, so they are always found.
 IGNORE_ABOVE = 8191
+DEFAULT_DATES = "strict_date_optional_time||epoch_millis"
 
 Properties = dict[str, dict[str, Any]]
 
+# Most of what an alert costs OpenSearch is its fields, at each write: in an index of terms, and in doc values. Nearly
+# all have doc values, by which they are sorted, counted, and found, too, if slowly: such a filter looks at each record.
+# What our own filters name, and what people look for, has an index as well. Hashes and the like have nothing else,
+# since nobody sorts by them; and what nobody looks for at all is only kept.
 _EXACT: dict[str, Any] = {"type": "keyword", "ignore_above": IGNORE_ABOVE}
+_COUNTED: dict[str, Any] = {**_EXACT, "index": False}
+_KEPT: dict[str, Any] = {**_EXACT, "index": False, "doc_values": False}
 _ALWAYS_FOUND: dict[str, Any] = {"type": "keyword"}
 _ANY_CASE: dict[str, Any] = {**_EXACT, "normalizer": "lowercase"}  # built into OpenSearch, needs no setting
-_DATE: dict[str, Any] = {"type": "date"}
-_LONG: dict[str, Any] = {"type": "long"}
-_INTEGER: dict[str, Any] = {"type": "integer"}
-_DOUBLE: dict[str, Any] = {"type": "double"}  # a `float` refuses what does not fit it, and the alert with it
+_HASH: dict[str, Any] = {**_ANY_CASE, "doc_values": False}
+# Parsing takes long for whatever may be left out of a time, so the two forms that we write come before the default. The
+# one format that is quicker still refuses others, such as `epoch_millis`, unless a query names its own: people ask for
+# `occurred_at` in many ways.
+_ASKED_DATE: dict[str, Any] = {
+    "type": "date",
+    "format": f"strict_date_time_no_millis||strict_date_time||{DEFAULT_DATES}",
+}
+_DATE: dict[str, Any] = {"type": "date", "format": "rfc3339_lenient"}
+_COUNTED_DATE: dict[str, Any] = {**_DATE, "index": False}
+_BYTE: dict[str, Any] = {"type": "byte", "index": False}
+_LONG: dict[str, Any] = {"type": "long", "index": False}
+_INTEGER: dict[str, Any] = {"type": "integer", "index": False}
+_DOUBLE: dict[str, Any] = {"type": "double", "index": False}  # a `float` refuses large ones, and the alert with them
+_TEXT: dict[str, Any] = {"type": "text", "norms": False}
 _KEPT_TEXT: dict[str, Any] = {"type": "text", "index": False}
 _KEPT_JSON: dict[str, Any] = {"type": "object", "enabled": False}
 
 FIELDS: Properties = {
     **dict.fromkeys(("view", "scope"), _ALWAYS_FOUND),
-    **dict.fromkeys(("alert_id", "rule_id", "rule_version", "schema_version", "source", "type", "severity"), _EXACT),
-    **dict.fromkeys(("status", "fingerprint", "group_key", "supersedes", "network", "finality", "protocol"), _EXACT),
-    **dict.fromkeys(("value_raw", "links", "trace_id"), _EXACT),
-    **dict.fromkeys(("stream", "stream_id", "record_id", "entry_order", "content_sha256"), _EXACT),
-    **dict.fromkeys(("block_hash", "tx_hash", "addresses", "contract"), _ANY_CASE),
-    **dict.fromkeys(("occurred_at", "emitted_at", "expires_at", "ingested_at"), _DATE),
+    **dict.fromkeys(("alert_id", "rule_id", "severity", "status", "fingerprint", "record_id", "entry_order"), _EXACT),
+    **dict.fromkeys(("source", "type", "rule_version", "schema_version", "group_key", "stream"), _COUNTED),
+    **dict.fromkeys(("supersedes", "network", "finality", "protocol"), _COUNTED),
+    "trace_id": {**_EXACT, "doc_values": False},
+    **dict.fromkeys(("value_raw", "links", "content_sha256", "stream_id"), _KEPT),
+    **dict.fromkeys(("addresses", "contract"), _ANY_CASE),
+    **dict.fromkeys(("block_hash", "tx_hash"), _HASH),
+    "occurred_at": _ASKED_DATE,
+    **dict.fromkeys(("emitted_at", "expires_at", "ingested_at"), _COUNTED_DATE),
     **dict.fromkeys(("chain_id", "block_number", "log_index"), _LONG),
     **dict.fromkeys(("value_usd", "threshold", "confidence"), _DOUBLE),
     **dict.fromkeys(("details", "extra"), _KEPT_TEXT),
-    "severity_rank": {"type": "byte"},
-    "title": {"type": "text", "fields": {"raw": _EXACT}},
-    "description": {"type": "text"},
+    "severity_rank": _BYTE,
+    "title": {**_TEXT, "fields": {"raw": _COUNTED}},
+    "description": _TEXT,
     "labels": {"type": "flat_object"},
-    "risk": {"properties": {"score": _DOUBLE, "method": _EXACT, "factors": _KEPT_TEXT}},
+    "risk": {"properties": {"score": _DOUBLE, "method": _COUNTED, "factors": _KEPT_TEXT}},
     "delivered": {"type": "boolean"},
     "delivery": {
         "properties": {
-            **dict.fromkeys(("state", "owner", "last_error", "reason", "suppressed_by"), _EXACT),
+            **dict.fromkeys(("state", "last_error", "reason", "suppressed_by"), _EXACT),
             **dict.fromkeys(("failed_channels", "retrying_channels", "in_doubt_channels", "queues"), _EXACT),
-            **dict.fromkeys(("lease_until", "next_attempt_at", "first_at", "last_at", "delivered_at"), _DATE),
+            "owner": _KEPT,
+            **dict.fromkeys(("lease_until", "next_attempt_at"), _DATE),
+            **dict.fromkeys(("first_at", "last_at", "delivered_at"), _COUNTED_DATE),
             **dict.fromkeys(("attempts", "in_doubt", "cuts", "last_status"), _INTEGER),
             "channels": {
                 "properties": {
-                    **dict.fromkeys(("name", "state", "last_error", "fallback_of"), _EXACT),
+                    "name": _EXACT,
+                    **dict.fromkeys(("state", "last_error", "fallback_of"), _COUNTED),
                     **dict.fromkeys(("attempts", "attempts_before", "in_doubt", "last_status"), _INTEGER),
-                    **dict.fromkeys(("next_attempt_at", "since", "unconfigured_since"), _DATE),
+                    **dict.fromkeys(("next_attempt_at", "since", "unconfigured_since"), _COUNTED_DATE),
                     "log": _KEPT_JSON,
                 }
             },
