@@ -92,20 +92,20 @@ async def _work(pipeline: Pipeline) -> None:
 async def _run_workers(done: trio.MemorySendChannel[Entry], grace: trio.CancelScope, pipeline: Pipeline) -> None:
     """Run the workers and whoever feeds them, until the soft stop is through; it begins the grace time."""
     send, receive = trio.open_memory_channel[Work](0)
-    async with trio.open_nursery() as work:
-        with receive:
+    with receive:  # shared by all workers: one for each would be memory for nothing
+        async with trio.open_nursery() as work:
             for _ in range(pipeline.settings.workers):
-                work.start_soon(run_worker, receive.clone(), done, pipeline)
-        async with trio.open_nursery() as intake:
-            with send:
-                for feed in (read_entries, claim_entries, redrive_records, drain_queues):
-                    intake.start_soon(feed, send.clone(), pipeline)
-            await pipeline.stopping.wait()
-            grace.deadline = trio.current_time() + pipeline.settings.grace_s
-            logger.info("stopping: {in_flight} in flight", in_flight=len(pipeline.in_flight.ids))
-            await pipeline.stream.wake()
-        # Nothing more is taken in from here on: what was not started need not wait for those that were.
-        await _hand_over(pipeline.in_flight.started, pipeline)
+                work.start_soon(run_worker, receive, done, pipeline)
+            async with trio.open_nursery() as intake:
+                with send:
+                    for feed in (read_entries, claim_entries, redrive_records, drain_queues):
+                        intake.start_soon(feed, send.clone(), pipeline)
+                await pipeline.stopping.wait()
+                grace.deadline = trio.current_time() + pipeline.settings.grace_s
+                logger.info("stopping: {in_flight} in flight", in_flight=len(pipeline.in_flight.ids))
+                await pipeline.stream.wake()
+            # Nothing more is taken in from here on: what was not started need not wait for those that were.
+            await _hand_over(pipeline.in_flight.started, pipeline)
 
 
 async def watch_signals(

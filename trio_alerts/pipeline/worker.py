@@ -17,12 +17,11 @@ async def run_worker(
 ) -> None:
     """Carry alerts, one at a time, until the channel is closed; what is to be acknowledged is left to others."""
     carry = pipeline.traced(_carry)
-    with receive:
-        async for work in receive:
-            entry = await carry(work, pipeline)
-            if entry is not None:
-                await pipeline.in_flight.done(entry.record_id)
-                done.send_nowait(entry)
+    async for work in receive:
+        entry = await carry(work, pipeline)
+        if entry is not None:
+            await pipeline.in_flight.done(entry.record_id)
+            done.send_nowait(entry)
 
 
 async def _carry(work: Work, pipeline: Pipeline) -> Entry | None:

@@ -105,6 +105,7 @@ async def test_a_store_that_is_closed_after_the_send_does_not_make_it_unsent(aut
         await trio.sleep(1)
         pipeline.stop()
         nursery.cancel_scope.cancel()
+    receive.close()
     assert [entry.id] == [sent.id for sent in world.channel.sends]
     assert {entry.id} == set(pipeline.in_flight.started)
 
