@@ -120,10 +120,12 @@ class OpenSearchPlace(Place):
     def stored_bytes(self) -> int:
         # Of a copy in one segment: the index itself keeps what was replaced, for as long as chance has it.
         copy = f"{self.index}-copy"
+        fresh = {"index.blocks.write": None, "index.store.stats_refresh_interval": "0s"}
         for method, path, body in (
             ("PUT", f"/{self.index}/_settings", {"index.blocks.write": True}),
-            ("POST", f"/{self.index}-000001/_clone/{copy}", {"settings": {"index.blocks.write": None}}),
+            ("POST", f"/{self.index}-000001/_clone/{copy}", {"settings": fresh}),
             ("POST", f"/{copy}/_forcemerge?max_num_segments=1", None),
+            ("POST", f"/{copy}/_refresh", None),  # until then a search would read the segments from before
             ("GET", f"/{copy}/_stats/store", None),
         ):
             status, answer = self._server.request(method, path, body)
