@@ -311,7 +311,9 @@ class Promises:
         if delivery.state not in FINAL or "in_doubt" in (delivery.state, *states) or states & MOVING:
             self.breach("P1", f"{record_id} is {delivery.state}, and was deleted for its age")
         keep_s = self.settings.keep_records_s or math.inf
-        if (age_s := trio.current_time() - emitted.written_at_s) < keep_s - self.settings.send_timeout_s - SLACK_S:
+        # Its times are those of the attempt, and a write may arrive when its writer has stopped waiting for it.
+        late_s = self.settings.send_timeout_s + self.settings.store_timeout_s + SLACK_S
+        if (age_s := trio.current_time() - emitted.written_at_s) < keep_s - late_s:
             self.breach("P1", f"the record {record_id} was deleted {age_s:.1f} s after it was written")
         entries = [one for one, of in self.entries.items() if of == record_id]
         stream = self._server.streams.get(self.settings.stream, stream_server.Stream())
