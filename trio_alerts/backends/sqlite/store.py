@@ -160,6 +160,7 @@ class SqliteStore:
         await reach("before_prune")
         count = await self._run(lambda: self._database.prune(stream, versions), self._writing)
         await reach("after_prune")
+        await self._read(pruning.empty_log)
         await self._run(self._database.make_shorter, self._writing)  # apart, so that other writes need not wait for it
         return count
 

@@ -6,12 +6,14 @@ from functools import partial
 from pathlib import Path
 
 import pytest
+import trio
 
 from tests.contracts.retention import BEFORE, STREAM
 from tests.contracts.store import delivered, record
 from trio_alerts.backends.sqlite import pruning
 from trio_alerts.backends.sqlite.database import SqliteDatabase
 from trio_alerts.backends.sqlite.rows import write_of
+from trio_alerts.backends.sqlite.store import SqliteStore
 
 RECORDS = 2_000
 LARGE = "x" * 2_000
@@ -50,6 +52,16 @@ def prune(database: SqliteDatabase, record_ids: list[str]) -> int:
 
 def pages(database: SqliteDatabase) -> int:
     (count,) = database.read(lambda connection: connection.execute("PRAGMA page_count").fetchone())
+    return int(count)
+
+
+def count_without_log(path: Path) -> int:
+    """Count the records that are in the file itself."""
+    copy = path.with_name("copy.db")
+    copy.write_bytes(path.read_bytes())
+    connection = sqlite3.connect(copy)
+    (count,) = connection.execute("SELECT count(*) FROM records").fetchone()
+    connection.close()
     return int(count)
 
 
@@ -100,6 +112,17 @@ def test_what_is_deleted_and_what_is_counted_are_one_transaction(
     assert 0 == database.read(pruning.pruned)[STREAM].count
     assert 10 == prune(database, ids)
     assert 10 == database.read(pruning.pruned)[STREAM].count
+
+
+async def test_what_is_pruned_does_not_wait_in_the_log(database: SqliteDatabase, path: Path) -> None:
+    """Each step is copied into the file at once; else the write after many steps would wait for all of them."""
+
+    async def reach(_: str) -> None:
+        await trio.lowlevel.checkpoint()
+
+    ids = fill(database)
+    assert 500 == await SqliteStore(database).prune(STREAM, ids[:500], lambda _: True, reach)
+    assert RECORDS - 500 == count_without_log(path)
 
 
 def test_old_records_are_found_by_an_index(database: SqliteDatabase) -> None:
