@@ -21,10 +21,9 @@ Properties = dict[str, dict[str, Any]]
 # Most of what an alert costs OpenSearch is its fields, at each write: in an index of terms, and in doc values. Nearly
 # all have doc values, by which they are sorted, counted, and found, too, if slowly: such a filter looks at each record.
 # What our own filters name, and what people look for, has an index as well. Hashes and the like have nothing else,
-# since nobody sorts by them; and what nobody looks for at all is only kept.
+# since nobody sorts by them.
 _EXACT: dict[str, Any] = {"type": "keyword", "ignore_above": IGNORE_ABOVE}
 _COUNTED: dict[str, Any] = {**_EXACT, "index": False}
-_KEPT: dict[str, Any] = {**_EXACT, "index": False, "doc_values": False}
 _ALWAYS_FOUND: dict[str, Any] = {"type": "keyword"}
 _ANY_CASE: dict[str, Any] = {**_EXACT, "normalizer": "lowercase"}  # built into OpenSearch, needs no setting
 _HASH: dict[str, Any] = {**_ANY_CASE, "doc_values": False}
@@ -50,8 +49,8 @@ FIELDS: Properties = {
     **dict.fromkeys(("alert_id", "rule_id", "severity", "status", "fingerprint", "record_id", "entry_order"), _EXACT),
     **dict.fromkeys(("source", "type", "rule_version", "schema_version", "group_key", "stream"), _COUNTED),
     **dict.fromkeys(("supersedes", "network", "finality", "protocol"), _COUNTED),
+    **dict.fromkeys(("value_raw", "links", "content_sha256", "stream_id"), _COUNTED),
     "trace_id": {**_EXACT, "doc_values": False},
-    **dict.fromkeys(("value_raw", "links", "content_sha256", "stream_id"), _KEPT),
     **dict.fromkeys(("addresses", "contract"), _ANY_CASE),
     **dict.fromkeys(("block_hash", "tx_hash"), _HASH),
     "occurred_at": _ASKED_DATE,
@@ -69,7 +68,7 @@ FIELDS: Properties = {
         "properties": {
             **dict.fromkeys(("state", "last_error", "reason", "suppressed_by"), _EXACT),
             **dict.fromkeys(("failed_channels", "retrying_channels", "in_doubt_channels", "queues"), _EXACT),
-            "owner": _KEPT,
+            "owner": _COUNTED,
             **dict.fromkeys(("lease_until", "next_attempt_at"), _DATE),
             **dict.fromkeys(("first_at", "last_at", "delivered_at"), _COUNTED_DATE),
             **dict.fromkeys(("attempts", "in_doubt", "cuts", "last_status"), _INTEGER),
