@@ -20,6 +20,7 @@ class Emitted:
         killed: How many processes it has killed.
         deaths: How often a process was killed in the middle of the work, this one's too.
         written_at_s: When its record was last written.
+        awaited_at_s: The same, by a process that still waited for it: else what it says is older than that.
         accepted: How often each channel's receiver decided to accept it.
         maybe_seen: How often each channel's receiver accepted it, or answered as a front may for one that did.
     """
@@ -36,6 +37,7 @@ class Emitted:
     killed: int = 0
     deaths: int = 0
     written_at_s: float = 0.0
+    awaited_at_s: float = 0.0
     accepted: Counter[str] = field(default_factory=Counter)
     maybe_seen: Counter[str] = field(default_factory=Counter)
 

@@ -250,6 +250,8 @@ class Promises:
             self.breach("P2", f"a record {after.id} was written, and no such alert was emitted")
             return
         emitted.written_at_s = trio.current_time()
+        if who is not None:
+            emitted.awaited_at_s = emitted.written_at_s
         if emitted.kind == "refused":
             self.breach("P2", f"record {after.id} should have been refused")
         if after.content_sha256 != emitted.sha256:
@@ -311,9 +313,7 @@ class Promises:
         if delivery.state not in FINAL or "in_doubt" in (delivery.state, *states) or states & MOVING:
             self.breach("P1", f"{record_id} is {delivery.state}, and was deleted for its age")
         keep_s = self.settings.keep_records_s or math.inf
-        # Its times are those of the attempt, and a write may arrive when its writer has stopped waiting for it.
-        late_s = self.settings.send_timeout_s + self.settings.store_timeout_s + SLACK_S
-        if (age_s := trio.current_time() - emitted.written_at_s) < keep_s - late_s:
+        if (age_s := trio.current_time() - emitted.awaited_at_s) < keep_s - self.settings.send_timeout_s - SLACK_S:
             self.breach("P1", f"the record {record_id} was deleted {age_s:.1f} s after it was written")
         entries = [one for one, of in self.entries.items() if of == record_id]
         stream = self._server.streams.get(self.settings.stream, stream_server.Stream())
