@@ -24,7 +24,7 @@ RESOLVE = $(BIN)/uv pip compile -q --universal --python-version 3.11 --generate-
 # ASYNC9: every path of every function a checkpoint, which is a style and not a fault. ASYNC124: a test may need a
 # running trio without waiting for anything. ASYNC127: about httpx's name. ASYNC106: `import anyio` alone does not load
 # `anyio.to_thread`.
-FLAKE8_ASYNC := --disable=ASYNC9,ASYNC106,ASYNC124,ASYNC127 --startable-in-context-manager=reach_redis,serve,watch_gates,watch_parent,watch_signals,watch_silences,_heed_signals,serve_receiver,serve_tls_front
+FLAKE8_ASYNC := --disable=ASYNC9,ASYNC106,ASYNC124,ASYNC127 --startable-in-context-manager=reach_redis,serve,watch_gates,watch_parent,watch_signals,watch_silences,_heed_signals,_stop_at_a_signal,serve_receiver,serve_tls_front
 
 .DEFAULT_GOAL := help
 .PHONY: help venv demo test lint types unit install judges crash chaos soak fuzz simulate mutants bench docs lock clean
