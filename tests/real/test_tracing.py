@@ -35,7 +35,7 @@ def test_each_step_is_a_span_of_the_producer_s_trace(
         first.name: ["parse", "persist", "notify webhook", "update"],
         again.name: ["notify webhook", "update"],
     } == below
-    assert len(spans) == 2 + 5 + 2, "nothing else is a span"
+    assert len(spans) == 2 + 4 + 2, "nothing else is a span"
     sent = [request.headers["traceparent"] for request in receiver.ledger().requests]
     notified = [span.span_id.hex() for span in spans.values() if span.name == "notify webhook"]
     assert [f"00-{TRACE}-{span}-01" for span in notified] == sent
