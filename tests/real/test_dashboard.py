@@ -49,7 +49,7 @@ def exported() -> dict[str, dict[str, set[str]]]:
     found |= {name: {} for name in rules("record")}
     cells = own_cells(LAYOUT)
     cells[LAYOUT.started_s] = 1
-    page = metrics(cells).render("", REDIS, STORE, {"AlertStream": 1.0})[0].decode()
+    page = metrics(cells, canary_every_s=60.0).render("", REDIS, STORE, {"AlertStream": 1.0})[0].decode()
     for family in text_string_to_metric_families(page):
         for sample in family.samples:
             labels = found.setdefault(sample.name, {})
