@@ -213,6 +213,20 @@ MUTATIONS = (
         test="tests/unit/pipeline/test_retention.py::test_what_is_noted_as_lost_keeps_the_record_that_proves_otherwise",
     ),
     Mutation(
+        "a dead owner's attempt taken for ours",
+        "pipeline/claim.py",
+        "if found is not None and found.record.delivery == record.delivery:",
+        "if found is not None and found.record.delivery.owner == record.delivery.owner:",
+        test="tests/unit/pipeline/test_redriver.py::test_an_attempt_of_a_dead_owner_is_never_taken_for_ours",
+    ),
+    Mutation(
+        "a claim in a new index given up",
+        "pipeline/claim.py",
+        "if found is None or found.record.delivery != before.record.delivery:",
+        "if True:",
+        test="tests/unit/pipeline/test_process.py::test_a_renewal_that_was_not_stored_is_stored_before_the_send",
+    ),
+    Mutation(
         "pruned as soon as it is given up",
         "record_state.py",
         'last_at=now if state == "failed" else delivery.last_at,',

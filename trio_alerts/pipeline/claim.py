@@ -159,19 +159,27 @@ async def claim_again(claim: Claim, pipeline: Pipeline) -> Claim | None:
 
 
 async def try_to_claim(record: Record, before: Stored, stamped_at_s: float, pipeline: Pipeline) -> Claim | None:
-    """Write a record whose owner we are over what was read; None if somebody else was first, or nothing is to be sent.
+    """Write a record that is ours over what was read; None if somebody else was first, or nothing is to be sent.
 
-    Its channels were asked just now. A conflict may be a write of our own whose answer was lost: our token in the
-    record shows it.
+    Its channels were asked just now. A conflict may be a write of our own whose answer was lost: then the record is
+    what we wrote. Our token alone would not do: an earlier write of ours may have left it. Or the record is what was
+    read, under another version, since it lies in a new index now: then it is written again.
     """
-    written = await pipeline.store_before_send.replace(record, before.version)
-    if isinstance(written, Stored):
-        pipeline.meter.wrote(before.record.delivery, written.record)
-    current = written if isinstance(written, Stored) else await pipeline.store_before_send.get(record.id)
-    owner = record.delivery.owner
-    if current is None or current.record.delivery.owner != owner or not current.record.delivery.sending():
-        return None
-    return Claim(current, stamped_at_s, stamped_at_s)
+    store, rounds = pipeline.store_before_send, 0
+    while True:
+        written = await store.replace(record, before.version)
+        if isinstance(written, Stored):
+            pipeline.meter.wrote(before.record.delivery, written.record)
+            break
+        found = await store.get(record.id)
+        if found is not None and found.record.delivery == record.delivery:
+            written = found
+            break
+        if found is None or found.record.delivery != before.record.delivery:
+            return None
+        before, rounds = found, rounds + 1
+        await pipeline.store_outage.pace(rounds, record.id, pipeline.stopping)
+    return Claim(written, stamped_at_s, stamped_at_s) if written.record.delivery.sending() else None
 
 
 _TO_NOBODY = Deliver((SINK,))

@@ -11,7 +11,7 @@ from msgspec.structs import replace
 from trio.testing import MockClock
 
 from tests.support.fakes.channel import FakeChannel
-from tests.support.fakes.store import Fault
+from tests.support.fakes.store import Call, Fault
 from tests.support.fakes.world import EVENT, STREAM, World, bring_through
 from tests.support.waiting import waiting
 from trio_alerts.alert import Entry
@@ -429,6 +429,34 @@ async def test_a_lease_that_grew_old_is_renewed_before_the_send(
     writes = [(call.method, call.state) for call in world.store.called("create", "replace")]
     assert ("replace", "sending") in writes
     assert ("delivered", 1) == (world.delivery(entry.id).state, world.delivery(entry.id).attempts)
+
+
+async def test_a_renewal_that_was_not_stored_is_stored_before_the_send(autojump_clock: MockClock) -> None:
+    """The index is a new one by then: our token is in the record, but from the claim, whose lease is old."""
+    world = World(lease_s=60.0)
+    faults: dict[str, list[Fault]] = {"create": ["answer_lost"], "get": ["down"] * 12}
+    moves = iter((True,))
+    left_s: list[float] = []
+
+    def decide(call: Call) -> Fault | None:
+        if call.method == "replace" and next(moves, False):
+            world.store.begin_anew()
+        return faults[call.method].pop() if faults.get(call.method) else None
+
+    def note(message: Message) -> Outcome:
+        lease_until = world.delivery(message.id).lease_until
+        assert lease_until is not None
+        left_s.append(lease_until.timestamp() - world.server.time())
+        return Accepted(200)
+
+    world.store.decide, world.channel.decide = decide, note
+    entry, _ = await world.carry()
+    assert [60.0] == [round(one) for one in left_s]
+    assert ("delivered", 1, 0) == (
+        world.delivery(entry.id).state,
+        world.delivery(entry.id).attempts,
+        world.delivery(entry.id).in_doubt,
+    )
 
 
 async def test_a_record_that_was_taken_over_gets_our_acceptance(autojump_clock: MockClock) -> None:

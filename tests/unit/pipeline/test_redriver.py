@@ -388,6 +388,33 @@ async def test_a_store_that_fails_now_and_then_delays_an_orphan_by_little(autoju
     assert 1 == world.delivery(record_id).in_doubt
 
 
+async def test_an_attempt_of_a_dead_owner_is_never_taken_for_ours(autojump_clock: MockClock) -> None:
+    """The index is a new one when what became of it is written: the dead owner's token is still there, not ours."""
+    world, (record_id,) = await world_of_due(1, lease_s=60.0)
+    record, dying = world.store.records[record_id].record, world.pipeline("dying")
+    dying.clock.set(await dying.stream.server_time())
+    sending = next_attempt(record.delivery, dying.new_owner(), dying.clock.now() + dt.timedelta(seconds=1), 60.0)
+    world.store.put(Record(record_id, record.body, sending))
+    moves = iter((True,))
+
+    def decide(call: Call) -> None:
+        if call.method == "replace" and next(moves, False):
+            world.store.begin_anew()
+
+    world.store.decide = decide
+    in_doubt: list[int] = []
+
+    def note(message: Message) -> Outcome:
+        in_doubt.append(world.delivery(message.id).in_doubt)
+        return Accepted(200)
+
+    world.channel.decide = note
+    async with world.serving(world.pipeline()):
+        await trio.sleep_until(1300)
+    assert [1] == in_doubt
+    assert "delivered" == world.delivery(record_id).state
+
+
 async def test_a_lease_begins_after_a_read_that_had_to_wait(autojump_clock: MockClock) -> None:
     """The store is away when the claim reads its record: the time that passed is not taken from the lease."""
     world, _ = await world_of_due(1, lease_s=60.0)
