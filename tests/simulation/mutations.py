@@ -771,8 +771,8 @@ MUTATIONS = (
     Mutation(
         "redrive what somebody else has claimed",
         "pipeline/claim.py",
-        "if current is None or current.record.delivery.owner != owner or not current.record.delivery.sending():",
-        "if current is None or not current.record.delivery.sending():",
+        "if found is not None and found.record.delivery == record.delivery:",
+        "if found is not None:",
     ),
     Mutation(
         "redriver ignores pending entries",
