@@ -156,6 +156,12 @@ class World:
         """The state of each record, by ID."""
         return {record_id: stored.record.delivery.state for record_id, stored in self.store.records.items()}
 
+    def lease_left_s(self, record_id: str) -> float:
+        """Return for how many seconds the running attempt of a record still has its lease."""
+        lease_until = self.delivery(record_id).lease_until
+        assert lease_until is not None
+        return lease_until.timestamp() - self.server.time()
+
     def delivery(self, record_id: str) -> Delivery:
         """Return what became of a record."""
         return self.store[record_id]

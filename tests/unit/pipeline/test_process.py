@@ -444,9 +444,7 @@ async def test_a_renewal_that_was_not_stored_is_stored_before_the_send(autojump_
         return faults[call.method].pop() if faults.get(call.method) else None
 
     def note(message: Message) -> Outcome:
-        lease_until = world.delivery(message.id).lease_until
-        assert lease_until is not None
-        left_s.append(lease_until.timestamp() - world.server.time())
+        left_s.append(world.lease_left_s(message.id))
         return Accepted(200)
 
     world.store.decide, world.channel.decide = decide, note

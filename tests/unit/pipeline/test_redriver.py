@@ -35,6 +35,16 @@ async def world_of_due(count: int, **settings: Any) -> tuple[World, list[str]]:
     return world, ids
 
 
+async def world_of_an_orphan() -> tuple[World, str]:
+    """Return a world with one record whose process died while it sent it, and its ID; 61 s of its lease are left."""
+    world, (record_id,) = await world_of_due(1, lease_s=60.0)
+    record, dying = world.store.records[record_id].record, world.pipeline("dying")
+    dying.clock.set(await dying.stream.server_time())
+    sending = next_attempt(record.delivery, dying.new_owner(), dying.clock.now() + dt.timedelta(seconds=1), 60.0)
+    world.store.put(Record(record_id, record.body, sending))
+    return world, record_id
+
+
 class Channels:
     """A world with a few channels, to which records are due at once that were never sent elsewhere."""
 
@@ -356,11 +366,7 @@ async def test_two_redrivers_that_claim_the_same_records_send_each_once(autojump
 
 async def test_a_store_that_fails_now_and_then_delays_an_orphan_by_little(autojump_clock: MockClock) -> None:
     """One refused request every 2 s: whose process is gone is taken over after its lease and a few of these moments."""
-    world, (record_id,) = await world_of_due(1, lease_s=60.0)
-    record, dying = world.store.records[record_id].record, world.pipeline("dying")
-    dying.clock.set(await dying.stream.server_time())
-    sending = next_attempt(record.delivery, dying.new_owner(), dying.clock.now() + dt.timedelta(seconds=1), 60.0)
-    world.store.put(Record(record_id, record.body, sending))
+    world, record_id = await world_of_an_orphan()
     refused_at_s: list[float] = []
 
     def decide(_: Call) -> Literal["down"] | None:
@@ -390,11 +396,7 @@ async def test_a_store_that_fails_now_and_then_delays_an_orphan_by_little(autoju
 
 async def test_an_attempt_of_a_dead_owner_is_never_taken_for_ours(autojump_clock: MockClock) -> None:
     """The index is a new one when what became of it is written: the dead owner's token is still there, not ours."""
-    world, (record_id,) = await world_of_due(1, lease_s=60.0)
-    record, dying = world.store.records[record_id].record, world.pipeline("dying")
-    dying.clock.set(await dying.stream.server_time())
-    sending = next_attempt(record.delivery, dying.new_owner(), dying.clock.now() + dt.timedelta(seconds=1), 60.0)
-    world.store.put(Record(record_id, record.body, sending))
+    world, record_id = await world_of_an_orphan()
     moves = iter((True,))
 
     def decide(call: Call) -> None:
@@ -428,9 +430,7 @@ async def test_a_lease_begins_after_a_read_that_had_to_wait(autojump_clock: Mock
         return "down" if len(reads_at_s) > 1 and trio.current_time() < 30 else None
 
     def note(message: Message) -> Outcome:
-        lease_until = world.delivery(message.id).lease_until
-        assert lease_until is not None
-        left_s.append(lease_until.timestamp() - world.server.time())
+        left_s.append(world.lease_left_s(message.id))
         return Accepted(200)
 
     world.store.decide, world.channel.decide = decide, note
