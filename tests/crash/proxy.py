@@ -80,7 +80,8 @@ class Proxy:
         self._behaviour = FAITHFUL
         self._changed = trio.Event()
         self._connections: set[trio.SocketStream] = set()
-        self._listening: trio.CancelScope | None = None
+        self._listeners: list[trio.SocketListener] = []
+        self._listening = trio.CancelScope()
         self._nursery: trio.Nursery
         self._token: trio.lowlevel.TrioToken
         self._ready = threading.Event()
@@ -109,7 +110,7 @@ class Proxy:
 
     def refuse(self) -> None:
         """Reset every connection and listen no more: who connects is refused."""
-        trio.from_thread.run_sync(self._refuse, trio_token=self._token)
+        trio.from_thread.run(self._refuse, trio_token=self._token)
 
     def accept(self) -> None:
         """Listen again after `refuse`."""
@@ -126,9 +127,9 @@ class Proxy:
             await trio.sleep_forever()
 
     async def _listen(self) -> None:
-        listeners = await trio.open_tcp_listeners(self.port, host="127.0.0.1")
+        self._listeners = await trio.open_tcp_listeners(self.port, host="127.0.0.1")
         self._listening = trio.CancelScope()
-        self._nursery.start_soon(self._serve, listeners, self._listening)
+        self._nursery.start_soon(self._serve, self._listeners, self._listening)
 
     async def _serve(self, listeners: list[trio.SocketListener], listening: trio.CancelScope) -> None:
         with listening:
@@ -143,9 +144,10 @@ class Proxy:
         for connection in list(self._connections):
             self._reset(connection)
 
-    def _refuse(self) -> None:
-        if self._listening is not None:
-            self._listening.cancel()
+    async def _refuse(self) -> None:
+        self._listening.cancel()
+        for listener in self._listeners:  # here and now: the cancelled task would close them a moment later
+            await listener.aclose()
         self._cut()
 
     def _reset(self, connection: trio.SocketStream) -> None:
