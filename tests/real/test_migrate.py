@@ -107,6 +107,17 @@ def is_blocked(site: Site, server: OpenSearch) -> bool:
     return "index.blocks.write" in index["settings"]
 
 
+def share_out(server: OpenSearch, alias: str, count: int) -> None:
+    """Let the next index of this name have so many shards."""
+    template = {"index_patterns": [f"{alias}-*"], "template": {"settings": {"number_of_shards": count}}}
+    ask(server, "PUT", f"/_index_template/{alias}", template)
+
+
+def shards(server: OpenSearch, index: str) -> int:
+    settings = ask(server, "GET", f"/{index}/_settings?flat_settings=true")[index]["settings"]
+    return int(settings["index.number_of_shards"])
+
+
 def until_delivered(site: Site, receiver: ReceiverServer, emitted: list[str]) -> None:
     """Wait until the receiver has accepted all, and nothing is pending."""
     accepted = happens(lambda: receiver.totals().accepted >= len(emitted) and site.pending() == 0, 600)
@@ -150,6 +161,33 @@ def test_nothing_is_lost_by_a_migration_that_is_killed_at_each_step(site: Site, 
     sent = [request.webhook_id for request in receiver.ledger().requests if request.accepted]
     marked = sum(there[entry_id]["delivery"].get("in_doubt", 0) for entry_id in emitted)
     assert len(sent) - len(set(sent)) <= marked
+
+
+def test_an_index_of_several_shards_gets_as_many_as_the_template_says(site: Site, receiver: ReceiverServer) -> None:
+    """Each shard numbers its writes by itself, and a record may lie in another one afterwards."""
+    server = site.opensearch
+    assert server is not None
+    receiver.set_scripts({})
+    old, new = f"{site.index}-000001", f"{site.index}-000002"
+    share_out(server, site.index, 3)
+    with site.running() as process:
+        wait_until(lambda: "reading " in site.log(), "it reads", site)
+        fill(server, site.index, RECORDS)
+        share_out(server, site.index, 2)
+        with traffic(site) as emitted:
+            for step in ("page", "caught_up"):
+                assert -signal.SIGKILL == migrate(site, f"migrate_{step}:kill")[0]
+            code, said = migrate(site)
+            assert 0 == code, said
+            time.sleep(1)
+        until_delivered(site, receiver, emitted)
+        assert 0 == stop(process), site.log()
+    assert [3, 2] == [shards(server, index) for index in (old, new)]
+    there = documents(server, site.index)
+    assert {*settled_ids(RECORDS), *emitted} == set(there)
+    before = documents(server, old)
+    assert all(there[record_id] == before[record_id] for record_id in before.keys() - set(emitted))
+    assert receiver.totals().accepted == len(emitted)
 
 
 def test_writes_wait_for_a_moment(site: Site, receiver: ReceiverServer) -> None:

@@ -4,6 +4,7 @@ Redis knows its own users, those of `deploy/redis/`: nobody here has a right too
 """
 
 import signal
+import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
@@ -15,11 +16,11 @@ import pytest
 from redis import Redis
 
 from tests.real.test_canary import came_through, left
-from tests.real.test_migrate import migrate
+from tests.real.test_migrate import fill, migrate
 from tests.real.test_operating import Desk
 from tests.support.acl import GROUP, PASSWORD, STREAM, acl_file
 from tests.support.obtain import obtain
-from tests.support.program import QUICK, stop, wait_until
+from tests.support.program import QUICK, command_line, stop, wait_until
 from tests.support.receiver import Script, Step
 from tests.support.servers import ReceiverServer, ValkeyServer
 from tests.support.servers.process import free_port
@@ -209,6 +210,31 @@ def _lack_while_migrating(desk: RoleDesk, secured: SecuredOpenSearch, record_id:
     with lacking(secured, "alerts_migrator", "indices:admin/delete"):
         assert "indices:admin/delete" in desk.refused("migrate", "--abort")
     assert f"Aborted: {INDEX}-000002 is gone" in desk.out("migrate", "--abort")
+
+
+def test_an_abort_ends_a_call_that_is_copying(desk: RoleDesk, secured: SecuredOpenSearch) -> None:
+    """Wherever that is; alerts are delivered all the while."""
+    desk.enter_as("alerts-worker")
+    with desk.running(keep_records_s="100000000") as worker:
+        wait_until(lambda: "reading" in desk.log(), "it reads", desk)
+        fill(secured, INDEX, 5000)
+        desk.enter_as("alerts-migrator")
+        output = subprocess.PIPE
+        with subprocess.Popen(
+            command_line("migrate"), env=desk.environ, stdout=output, stderr=subprocess.STDOUT
+        ) as copying:
+            wait_until(lambda: secured.request("GET", f"/{INDEX}-000002")[0] == 200, "it has begun", desk)
+            copying.send_signal(signal.SIGSTOP)
+            assert f"Aborted: {INDEX}-000002 is gone" in desk.out("migrate", "--abort")
+            copying.send_signal(signal.SIGCONT)
+            said = copying.communicate()[0].decode()
+        assert (4, True) == (copying.returncode, "by `migrate --abort`" in said), said
+        desk.enter_as("alerts-reader")
+        record_id = desk.emit()
+        wait_until(lambda: desk.state(record_id) == "delivered", "alerts are delivered", desk)
+        assert 0 == stop(worker), desk.log()
+    assert [f"{INDEX}-000001"] == list(secured.request("GET", f"/{INDEX}*")[1])
+    assert 5001 == secured.request("GET", f"/{INDEX}/_count")[1]["count"]
 
 
 def allowed(role: dict[str, Any]) -> set[str]:

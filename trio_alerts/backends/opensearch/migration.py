@@ -63,6 +63,7 @@ class OpenSearchMigration:
         self._timeout_s = timeout_s
         self._reach = reach
         self._indices = Indices(client, timeout_s)
+        self._making = ""  # the index that this call is making, once it is known
 
     async def status(self) -> Progress | None:
         """See the port."""
@@ -94,13 +95,13 @@ class OpenSearchMigration:
         if "to" not in source.migration:
             return ""
         name = str(source.migration["to"])
-        if target is not None and not await self._indices.change_aliases(
-            *remove_target(source.name, target.name, self._wanted.alias)
-        ):
+        removal = remove_target(source.name, name, self._wanted.alias)
+        if target is not None and not await self._indices.change_aliases(*removal):
             raise StartError(f"{name} has taken over meanwhile: there is nothing to abort any more.")
         await self._reach("migrate_removed")
         await self._indices.unblock_writes(source.name)
         await self._indices.put_mapping(source.name, named_successor(await self._source(), ""))
+        await self._indices.change_aliases(*removal)  # a call that was about to make it may have done so meanwhile
         return name
 
     async def _source(self) -> LiveIndex:
@@ -137,6 +138,8 @@ class OpenSearchMigration:
     async def _begin(self, report: Callable[[Progress], None]) -> tuple[LiveIndex, LiveIndex]:
         """Return the source and the target, which is created if there is none."""
         source, target = await insist(self._look)
+        if target is not None:
+            self._making = target.name
         if target is not None and not target.is_closed:
             return source, target
         if target is not None:  # whoever was killed while its terms were raised has left it so
@@ -151,14 +154,17 @@ class OpenSearchMigration:
 
     async def _create(self) -> tuple[LiveIndex, LiveIndex]:
         source = await self._source()
+        self._refuse_undone(source)
         if "to" not in source.migration:
             name = next_name(source.name, self._wanted)
             while await self._indices.describe(name):
                 name = next_name(name, self._wanted)
             await self._indices.put_mapping(source.name, named_successor(source, name))
+            self._making = name
             await self._reach("migrate_named")
             source = await self._source()  # of two calls, one was later
-        name = str(source.migration["to"])
+            self._refuse_undone(source)
+        self._making = name = str(source.migration["to"])
         effect = await self._indices.template_effect(name)
         door = new_door(self._wanted, secrets.token_hex(4))
         try:
@@ -166,10 +172,16 @@ class OpenSearchMigration:
             await self._indices.create(name, body)
         except TransportError as fault:
             raise StartError(f"OpenSearch refuses to create index {name}: {error_text(fault)}") from None
-        source, target = await self._look()
+        now, target = await self._look()
         if target is None:
+            if now.name == source.name:  # an abort came first: it was created too late
+                await self._indices.change_aliases(*remove_target(source.name, name, self._wanted.alias))
             raise Unavailable(f"index {name} was created, and is not there")
-        return source, target
+        return now, target
+
+    def _refuse_undone(self, source: LiveIndex) -> None:
+        if self._making and "to" not in source.migration:
+            raise StartError(f"{self._making} was removed meanwhile, by `migrate --abort`, or has taken over already.")
 
     def _check_target(self, target: LiveIndex) -> None:
         aliases = {**target.aliases, self._wanted.alias: {}}

@@ -166,11 +166,26 @@ class Transfer:
     async def _seal(self, *, whole: bool) -> None:
         (source,) = await self._indices.describe(self._source.name)
         meta = meta_of(source, self._wanted, self._cursors, whole=whole)
-        await self._indices.put_mapping(self._door, {"_meta": meta})  # through the door: a latecomer finds none
+        await self._through_door(partial(self._indices.put_mapping, self._door, {"_meta": meta}))
+
+    async def _through_door(self, ask: Callable[[], Awaitable[object]]) -> None:
+        """Ask for what needs the door; who comes too late finds none.
+
+        Raises:
+            DoorClosed: There is none any more.
+            Unavailable: It is not done, or may be or not.
+        """
+        try:
+            await ask()
+        except Unavailable as cause:
+            fault = cause
+        else:
+            return
+        raise fault if await self._indices.describe(self._door) else DoorClosed(str(fault))
 
     async def _drop_vanished(self) -> None:
         """Delete what was deleted from the source after it was copied, if anything was."""
-        await refresh(self._client, self._there, must=True)
+        await self._through_door(partial(refresh, self._client, self._there, must=True))
         copies = await self._indices.count(self._target.name)
         await refresh(self._client, self._here, must=True)
         if copies > await self._indices.count(self._source.name):
@@ -202,7 +217,7 @@ class Transfer:
             await self._copy_changes(shard)
         await self._reach("migrate_caught_up")
         await insist(self._drop_vanished)
-        await insist(partial(refresh, self._client, self._there, must=True))
+        await insist(partial(self._through_door, partial(refresh, self._client, self._there, must=True)))
         self._records = await insist(partial(self._indices.count, source))
         copies = await insist(partial(self._indices.count, target))
         if copies != self._records:

@@ -163,6 +163,29 @@ async def status(way: httpx.AsyncBaseTransport) -> Progress | None:
         return await OpenSearchMigration(client, WANTED, 10, reach).status()
 
 
+class Aborting(httpx.AsyncBaseTransport):
+    """The way of a call, at one of whose requests another one aborts the migration: before it is done, or behind it.
+
+    Attributes:
+        removed: What the abort returned.
+    """
+
+    def __init__(self, server: Server, number: int, *, late: bool) -> None:
+        self.server = server
+        self.left = number
+        self.late = late
+        self.removed = ""
+
+    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+        self.left -= 1
+        if self.left == 0 and not self.late:
+            self.removed = await abort(Way(self.server))
+        answer = await self.server.handle_async_request(request)
+        if self.left == 0 and self.late:
+            self.removed = await abort(Way(self.server))
+        return answer
+
+
 # --- all goes well ---------------------------------------------------------------------------------------------------
 
 
@@ -304,6 +327,57 @@ async def test_an_abort_that_was_killed_is_called_again(autojump_clock: MockCloc
         assert ([OLD], False) == (list(server.indices), server.index.is_blocked)
         await migrate(Way(server))
         server.check_done()
+
+
+@pytest.mark.parametrize("late", [False, True])
+async def test_an_abort_at_any_request_of_a_call_ends_it(late: bool, autojump_clock: MockClock) -> None:
+    """With exit code 4, and nothing of the new index is left; or there was nothing to abort yet, or any more."""
+    for number in range(1, await requests_of_one() + 1):
+        server = Server(3)
+        way = Aborting(server, number, late=late)
+        ended = await end_of(way)
+        check_aborted(server, way.removed, ended)
+
+
+@pytest.mark.parametrize("seed", range(60))
+async def test_an_abort_at_any_time_of_a_call_ends_it(seed: int, autojump_clock: MockClock) -> None:
+    """Also in the midst of the abort's own requests, and a call that goes on where another one died."""
+    server, chance = Server(seed), Random(seed)
+    with suppress(Killed):
+        await migrate(Way(server, chance.choice((1, 2, 4, 6, 9, 20))))
+    removed = ended = ""
+
+    async def call() -> None:
+        nonlocal ended
+        ended = await end_of(Way(server))
+
+    async with trio.open_nursery() as calls:
+        calls.start_soon(call)
+        await trio.sleep(chance.uniform(0.0, 0.2))
+        with suppress(StartError):  # it had taken over
+            removed = await abort(Way(server))
+    check_aborted(server, removed, ended)
+
+
+async def end_of(way: httpx.AsyncBaseTransport) -> str:
+    """Migrate, and return why it ended; empty: it is done."""
+    try:
+        await migrate(way)
+    except StartError as fault:
+        return str(fault)
+    return ""
+
+
+def check_aborted(server: Server, removed: str, ended: str) -> None:
+    """See that a call that was aborted says so, and that nothing is left; or that it is done."""
+    if not removed:
+        assert "" == ended
+        server.check_done()
+        return
+    assert "by `migrate --abort`" in ended
+    assert ([OLD], False) == (list(server.indices), server.index.is_blocked)
+    assert "to" not in server.index.body["mappings"]["_meta"].get("migration", {})
+    server.check()
 
 
 async def test_stopped_it_lets_writes_through(autojump_clock: MockClock) -> None:
