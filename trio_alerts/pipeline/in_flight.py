@@ -86,7 +86,7 @@ class InFlight:
     @property
     def idle(self) -> int:
         """How many workers may be given something: those with nothing to do, but for what is reserved."""
-        return max(0, self.workers - len(self._held) + self.unacknowledged - self.reserved)
+        return max(0, self.free - self.reserved)
 
     def hold(
         self, record_id: str, entry: Entry | None, channels: Collection[str] = (), *, drained: bool = False
