@@ -1,8 +1,10 @@
 """`python -m bench.scale`: what a rate of alerts takes, by what one alert costs in `bench/results`. Markdown.
 
-Everything is planned at half of what it can carry, so that one of two machines is enough and a backlog ends.
+Everything is planned at half of what it can carry, so that a third of it may fail and a backlog ends. With `--simulate`
+it is also seen, in virtual time, how late alerts are then, and at which rate it breaks (a minute or two).
 """
 
+import argparse
 import datetime as dt
 import math
 from collections.abc import Mapping
@@ -14,6 +16,7 @@ from typing import Any
 import msgspec
 
 from bench.claims import RUNS
+from bench.fleet import Fleet, carry
 from bench.load import alerts
 from bench.processes import ROOT
 from trio_alerts.alert import Entry, parse_entry
@@ -23,6 +26,9 @@ from trio_alerts.record import Record
 from trio_alerts.transitions import first_attempt, settled
 
 RATES = {10: "idle-opensearch", 1_000: "opensearch-512", 100_000: "opensearch-2000"}  # alerts a second: costs as in
+SIMULATED = {10: "idle-opensearch", 1_000: "opensearch-512", 10_000: "opensearch-2000"}  # 100,000: too slow
+LOADS = (1.0, 1.5, 1.9, 2.1)  # times the rate that was planned for
+SIMULATED_S, SIMULATED_ALERTS = 3.0, 2_000  # at least
 RECEIVER_S = 0.8  # how long receivers take
 PLANNED = 0.5  # of a core: of a process, of a Redis node, of a shard
 COPIES = 2  # of a shard: one replica
@@ -53,27 +59,38 @@ class Costs:
     stored_bytes: float
 
 
+def planned(rate: float, costs: Costs) -> Fleet:
+    """Return what carries a rate with half of its cores and workers."""
+    worker_s, redis_s, store_s = (us / 1e6 for us in (costs.worker_us, costs.redis_us, costs.store_us))
+    workers = math.ceil(rate * RECEIVER_S / PLANNED)
+    return Fleet(
+        processes=max(2, math.ceil(rate * worker_s / PLANNED), math.ceil(workers / MOST_WORKERS)),
+        workers=workers,
+        nodes=math.ceil(rate * redis_s / PLANNED),
+        shards=math.ceil(rate * store_s / PLANNED),
+        worker_s=worker_s,
+        redis_s=redis_s,
+        store_s=store_s,
+    )
+
+
 def needs(rate: float, costs: Costs) -> dict[str, str]:
     """Return what a rate takes, as people read it."""
-    workers = math.ceil(rate * RECEIVER_S / PLANNED)
-    worker_cores, redis_cores, store_cores = (
-        rate * us / 1e6 for us in (costs.worker_us, costs.redis_us, COPIES * costs.store_us)
-    )
-    processes = max(2, math.ceil(worker_cores / PLANNED), math.ceil(workers / MOST_WORKERS))
-    memory = processes * costs.process_bytes + workers * costs.waiting_bytes
+    fleet = planned(rate, costs)
+    memory = fleet.processes * costs.process_bytes + fleet.workers * costs.waiting_bytes
     return {
         "CPU µs an alert: worker": f"{costs.worker_us:,.0f}",
         "Redis": f"{costs.redis_us:,.0f}",
         "OpenSearch, each copy": f"{costs.store_us:,.0f}",
-        "workers in all": f"{workers:,}",
-        "processes": f"{processes:,}",
-        "cores that they use": f"{worker_cores:,.2f}",
+        "workers in all": f"{fleet.workers:,}",
+        "processes": f"{fleet.processes:,}",
+        "cores that they use": f"{rate * fleet.worker_s:,.2f}",
         "their memory": f"{memory / GB:,.2f} GB",
-        "Redis nodes (and as many deployments)": f"{max(1, math.ceil(redis_cores / PLANNED))}",
-        "cores that these use": f"{redis_cores:,.2f}",
+        "Redis nodes (and as many deployments)": f"{fleet.nodes:,}",
+        "cores that these use": f"{rate * fleet.redis_s:,.2f}",
         "stream, an hour of it": f"{rate * 3600 * costs.entry_bytes / GB:,.2f} GB",
-        "OpenSearch shards, each with a replica": f"{max(1, math.ceil(store_cores / COPIES / PLANNED))}",
-        "cores that OpenSearch uses": f"{store_cores:,.2f}",
+        "OpenSearch shards, each with a replica": f"{fleet.shards:,}",
+        "cores that OpenSearch uses": f"{rate * COPIES * fleet.store_s:,.2f}",
         "disk a day": f"{rate * DAY_S * COPIES * costs.stored_bytes / GB:,.1f} GB",
         "network": f"{rate * costs.sent_bytes / MBIT:,.1f} Mbit/s",
     }
@@ -102,10 +119,31 @@ def measured(runs: Mapping[str, Any], run: str) -> Costs:
 
 def table(runs: Mapping[str, Any]) -> str:
     """Return what each rate takes, a column each, as Markdown."""
-    columns = [needs(rate, measured(runs, run)) for rate, run in RATES.items()]
-    rows = [f"| {name} | {' | '.join(column[name] for column in columns)} |" for name in columns[0]]
-    head = f"| alerts a second | {' | '.join(f'{rate:,}' for rate in RATES)} |"
-    return "\n".join([head, f"|---|{'--:|' * len(RATES)}", *rows])
+    return _markdown("alerts a second", {rate: needs(rate, measured(runs, run)) for rate, run in RATES.items()})
+
+
+def simulated(runs: Mapping[str, Any]) -> str:
+    """Return how late alerts are in each fleet as planned, at several times its rate, as Markdown."""
+    columns = {
+        rate: {f"{load:g} times": late(rate, measured(runs, run), load) for load in LOADS}
+        for rate, run in SIMULATED.items()
+    }
+    return _markdown("planned for, alerts a second", columns)
+
+
+def late(rate: float, costs: Costs, load: float) -> str:
+    """Return how late alerts are that come `load` times as often as was planned for, as people read it."""
+    offered = load * rate
+    alerts = max(SIMULATED_ALERTS, math.ceil(offered * SIMULATED_S))
+    seen = carry(planned(rate, costs), offered, alerts, RECEIVER_S)
+    return "later and later" if seen.rising else f"{seen.p50_s * 1000:.0f} / {seen.p99_s * 1000:.0f} ms"
+
+
+def _markdown(first: str, columns: Mapping[int, Mapping[str, str]]) -> str:
+    names = next(iter(columns.values()))
+    rows = [f"| {name} | {' | '.join(column[name] for column in columns.values())} |" for name in names]
+    head = f"| {first} | {' | '.join(f'{rate:,}' for rate in columns)} |"
+    return "\n".join([head, f"|---|{'--:|' * len(columns)}", *rows])
 
 
 def _example_bytes() -> tuple[float, float]:
@@ -121,9 +159,14 @@ def _example_bytes() -> tuple[float, float]:
 
 
 def main() -> None:
-    """Print the table for the results that are kept."""
+    """Print the tables for the results that are kept."""
+    parser = argparse.ArgumentParser(prog="python -m bench.scale", description=main.__doc__)
+    parser.add_argument("--simulate", action="store_true", help="and how late alerts are, in virtual time")
+    simulate = parser.parse_args().simulate
     kept = msgspec.json.decode((ROOT / "bench" / "results" / "results.json").read_bytes())
     print(table(kept["runs"]))
+    if simulate:
+        print(f"\n{simulated(kept['runs'])}")
 
 
 if __name__ == "__main__":
