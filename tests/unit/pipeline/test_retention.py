@@ -116,7 +116,7 @@ async def test_what_comes_back_before_anybody_knew_is_asked_about(autojump_clock
     world = OldWorld()
     record_id = world.emit()
     async with world.serving(world.pipeline()):
-        await trio.sleep(2 * KEEP_S)
+        await trio.sleep(2 * KEEP_S + EVERY_S / 2)  # between two looks at what was pruned
         stream = world.server.streams[STREAM]
         fields = stream.entries.pop(record_id)
         await world.store.raise_pruned_before(STREAM, "999999999999-0")
