@@ -56,6 +56,14 @@ def documents(server: OpenSearch, index: str) -> dict[str, Any]:
     return found
 
 
+def check_copied(server: OpenSearch, alias: str, old: str, emitted: list[str]) -> dict[str, Any]:
+    """See that every record is there, the old ones as they were; return them all."""
+    there, before = documents(server, alias), documents(server, old)
+    assert {*settled_ids(RECORDS), *emitted} == set(there)
+    assert all(there[record_id] == before[record_id] for record_id in before.keys() - set(emitted))
+    return there
+
+
 @contextmanager
 def traffic(site: Site, per_s: float = PER_S) -> Iterator[list[str]]:
     """Let alerts come for as long as the block runs; the list is of their IDs."""
@@ -151,12 +159,9 @@ def test_nothing_is_lost_by_a_migration_that_is_killed_at_each_step(site: Site, 
         until_delivered(site, receiver, emitted)
         assert [0, 0] == [stop(one), stop(two)], site.log()
 
-    there = documents(server, site.index)
+    there = check_copied(server, site.index, old, emitted)
     assert [new] == list(ask(server, "GET", f"/{site.index}"))
-    assert {*settled_ids(RECORDS), *emitted} == set(there)
     assert {"delivered"} == {there[entry_id]["delivery"]["state"] for entry_id in emitted}
-    before = documents(server, old)
-    assert all(there[record_id] == before[record_id] for record_id in before.keys() - set(emitted))
     assert site.log().count(f"all records were migrated: {site.index} is index {new} now") == 2, site.log()
     sent = [request.webhook_id for request in receiver.ledger().requests if request.accepted]
     marked = sum(there[entry_id]["delivery"].get("in_doubt", 0) for entry_id in emitted)
@@ -179,14 +184,11 @@ def test_an_index_of_several_shards_gets_as_many_as_the_template_says(site: Site
                 assert -signal.SIGKILL == migrate(site, f"migrate_{step}:kill")[0]
             code, said = migrate(site)
             assert 0 == code, said
-            time.sleep(1)
+            time.sleep(1)  # alerts that come after the hand-over are to be delivered, too
         until_delivered(site, receiver, emitted)
         assert 0 == stop(process), site.log()
     assert [3, 2] == [shards(server, index) for index in (old, new)]
-    there = documents(server, site.index)
-    assert {*settled_ids(RECORDS), *emitted} == set(there)
-    before = documents(server, old)
-    assert all(there[record_id] == before[record_id] for record_id in before.keys() - set(emitted))
+    check_copied(server, site.index, old, emitted)
     assert receiver.totals().accepted == len(emitted)
 
 
