@@ -89,6 +89,8 @@ class Services:
         """Serve; yield the ports."""
 
         class Handler(BaseHTTPRequestHandler):
+            protocol_version = "HTTP/1.1"  # the answers say so: a connection that 1.0 closes may be in use again
+
             def do_POST(handler) -> None:  # noqa: N805 - the outer `self` is asked
                 body = handler.rfile.read(int(handler.headers["content-length"]))
                 head = "".join(f"{name}: {value}\r\n" for name, value in handler.headers.items())
