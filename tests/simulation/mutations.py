@@ -2114,6 +2114,20 @@ MUTATIONS = (
         "tests/unit/pipeline/test_reconfiguring.py::test_a_gate_lives_through_a_change_of_its_channel",
     ),
     Mutation(
+        "what joins a queue that was just found empty waits for the next look",
+        "pipeline/drainer.py",
+        "pipeline.agenda.queued.ring_by(trio.current_time())",
+        "pass",
+        "tests/unit/pipeline/test_drainer.py::test_what_joins_a_queue_that_was_found_empty_a_moment_ago_goes_out_at_once",
+    ),
+    Mutation(
+        "each alert that joins a queue has all queues looked at",
+        "pipeline/agenda.py",
+        "if any(place.channel not in self.draining for place in queued):",
+        "if queued:",
+        "tests/unit/pipeline/test_drainer.py::test_what_is_put_into_a_queue_that_is_drained_is_not_looked_for",
+    ),
+    Mutation(
         "the queue of a channel that is gone is drained",
         "pipeline/drainer.py",
         "while self.name in self.pipeline.channels:",

@@ -42,7 +42,8 @@ class Agenda:
 
     Attributes:
         due: Rings when something is due that this process has noted.
-        queued: Rings when something was put into a queue.
+        queued: Rings when something was put into a queue that this process does not drain.
+        draining: The channels whose queues this process drains: who does takes what is put there without being told.
     """
 
     def __init__(self, hints: Hints, clock: ServerClock) -> None:
@@ -50,6 +51,7 @@ class Agenda:
         self._clock = clock
         self.due = Alarm()
         self.queued = Alarm()
+        self.draining: set[str] = set()
 
     async def note(self, record: Record, taken_until_ms: int | None = None, *, pending: bool = False) -> None:
         """Write the hints of a record that was just written. Cancellation: held off.
@@ -71,5 +73,5 @@ class Agenda:
                 return
         if hint.at is not None:
             self.due.ring_by(trio.current_time() + max(0.0, (hint.at - now).total_seconds()))
-        if queued:
+        if any(place.channel not in self.draining for place in queued):
             self.queued.ring_by(trio.current_time())

@@ -27,14 +27,14 @@ SHORTEST_WAIT_S, LONGEST_WAIT_S = 0.01, 1.0  # before a gate that is closed is a
 
 async def drain_queues(send: trio.MemorySendChannel[Work], pipeline: Pipeline) -> None:
     """Drain the queues of all channels side by side, until the soft stop. One command a second looks at all of them."""
-    draining = set[str]()
+    draining = pipeline.agenda.draining
     with send:
         async with trio.open_nursery() as drains:
             while not pipeline.stopping.is_set():
                 for name in await _not_empty(list(pipeline.channel_gates), pipeline):
                     if name not in draining:
                         draining.add(name)
-                        drains.start_soon(_drain, _Queue(name, send, drains, pipeline), draining)
+                        drains.start_soon(_drain, _Queue(name, send, drains, pipeline))
                 await pipeline.agenda.queued.sleep(LOOK_EVERY_S, pipeline.stopping)
 
 
@@ -46,19 +46,21 @@ async def _not_empty(names: Collection[str], pipeline: Pipeline) -> Collection[s
         return ()
 
 
-async def _drain(queue: "_Queue", draining: set[str]) -> None:
+async def _drain(queue: "_Queue") -> None:
     """Drain one queue until it is empty, or the soft stop."""
     pipeline = queue.pipeline
     try:
         while (admitted := await _admitted(queue.name, pipeline)) is not None:
             taken = await queue.take(admitted)
             if taken is None:
+                # What was put there while we learned that nothing is has rung for nobody.
+                pipeline.agenda.queued.ring_by(trio.current_time())
                 return
             queue.drains.start_soon(queue.send_one, taken, admitted)
     except (Unavailable, Stopping) as cause:
         logger.debug("the queue of {channel} waits: {reason}", channel=queue.name, reason=cause)
     finally:
-        draining.discard(queue.name)
+        pipeline.agenda.draining.discard(queue.name)
 
 
 async def _admitted(name: str, pipeline: Pipeline) -> Admitted | None:

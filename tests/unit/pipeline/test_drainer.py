@@ -16,7 +16,7 @@ from trio_alerts.pipeline.claim import Disposition, persist
 from trio_alerts.pipeline.service import serve
 from trio_alerts.ports.channel import Message
 from trio_alerts.ports.gates import Admitted, GateView, Rate
-from trio_alerts.ports.hints import Queued
+from trio_alerts.ports.hints import Queued, Taken
 from trio_alerts.settings.settings import ChannelSettings
 
 NOW = dt.datetime(2026, 11, 26, 2, 0, tzinfo=dt.UTC)
@@ -137,6 +137,41 @@ async def test_one_channel_waits_and_the_other_has_it_at_once(autojump_clock: Mo
         await trio.sleep(20.0)
         assert {"delivered"} == set(world.states.values())
     assert 3 == len(world.channel.sends)
+
+
+async def test_what_is_put_into_a_queue_that_is_drained_is_not_looked_for(autojump_clock: MockClock) -> None:
+    """A receiver hangs, and a hundred alerts join its queue: it is looked at once a second, not once for each."""
+    world = World(channels=[FakeChannel("chat", latency_s=10**6)], workers=16)
+    channels = (ChannelSettings(name="webhook"), ChannelSettings(name="chat"))
+    async with world.serving(world.pipeline(channels=channels, send_timeout_s=5.0)):
+        for _ in range(100):
+            world.emit()
+            await trio.sleep(0.1)
+    assert 90 < sum(call.method == "put_queued" for call in world.server.calls)
+    assert 15 > sum(call.method == "heads" for call in world.server.calls)
+
+
+async def test_what_joins_a_queue_that_was_found_empty_a_moment_ago_goes_out_at_once(
+    autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its process is still said to drain the queue when it notes that."""
+    world = World()
+    before, pipeline = (world.pipeline(name, channels=(limited(10.0),)) for name in ("before", "now"))
+    *_, late = [(await world.carry(before))[0].record_id for _ in range(3)]
+    take, joining = pipeline.hints.take_queued, [world.store.records[late].record]
+
+    async def join_behind(channel: str, lease_s: float, *, probe: bool = False) -> Taken | None:
+        taken = await take(channel, lease_s, probe=probe)
+        if taken is None and joining:
+            await pipeline.agenda.note(joining.pop())
+        return taken
+
+    monkeypatch.setattr(pipeline.hints, "take_queued", join_behind)
+    async with world.serving(pipeline):
+        await trio.sleep(0.05)
+        del world.server.hints_of(GROUP).queues["webhook"][late]
+        await trio.sleep(0.45)
+        assert "delivered" == world.delivery(late).state
 
 
 async def test_what_is_still_pending_is_left_alone(autojump_clock: MockClock) -> None:
