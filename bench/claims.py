@@ -79,7 +79,7 @@ class Claim:
 def claims() -> list[Claim]:
     """Return the table."""
     found = [
-        _share("none-512", 0.95, 0.98),
+        _share("none-512", 0.96, 0.98),
         _ratio("none-512", "cpu_us", "asyncio", 0.55, 0.4),
         _cpu_beside("none-512-scraped", "none-512", 1.02, None),
         _ratio("none-512", "cpu_us", "go", None, None),
@@ -102,7 +102,7 @@ def claims() -> list[Claim]:
             120,
             form="{:.0f}",
         ),
-        _share("sqlite-512", 0.9, None),
+        _share("sqlite-512", 0.8, 0.9),
         _share("none-10000", 0.9, None),
         Claim(
             "none-10000: peak memory, MB",

@@ -2114,6 +2114,20 @@ MUTATIONS = (
         "tests/unit/pipeline/test_reconfiguring.py::test_a_gate_lives_through_a_change_of_its_channel",
     ),
     Mutation(
+        "a crowd begins together while the loop keeps up",
+        "pipeline/reader.py",
+        "together = TOGETHER if pipeline.in_flight.idle < MANY_IDLE else math.inf",
+        "together = math.inf",
+        "tests/unit/pipeline/test_reader.py::test_how_many_alerts_begin_together",
+    ),
+    Mutation(
+        "a crowd is spread while the loop is behind",
+        "pipeline/reader.py",
+        "together = TOGETHER if pipeline.in_flight.idle < MANY_IDLE else math.inf",
+        "together = TOGETHER",
+        "tests/unit/pipeline/test_reader.py::test_how_many_alerts_begin_together",
+    ),
+    Mutation(
         "what joins a queue that was just found empty waits for the next look",
         "pipeline/drainer.py",
         "pipeline.agenda.queued.ring_by(trio.current_time())",

@@ -34,7 +34,7 @@ MEASURED = {  # alerts/s, share of the ideal, CPU µs, peak MB, p50 and p99 in m
     "chat-limited": (1.0, 1.0, 2_000.0, 75, (50.0, 99.0)),
 }
 CLAIMED = {  # what is computed from these, and what it must be
-    "none-512: share of the ideal": (0.97, "at least", 0.95, 0.98),
+    "none-512: share of the ideal": (0.97, "at least", 0.96, 0.98),
     "none-512: CPU an alert, times asyncio's": (0.5, "at most", 0.55, 0.4),
     "none-512-scraped: CPU an alert, times that of none-512": (1.01, "at most", 1.02, None),
     "none-512: CPU an alert, times go's": (200 / 150, "at most", None, None),
@@ -49,7 +49,7 @@ CLAIMED = {  # what is computed from these, and what it must be
     "opensearch-2000: alerts/s, times asyncio's": (6.0, "at least", 4.0, 7.0),
     "opensearch-2000: alerts/s, times go's": (0.8, "at least", 0.8, 1.0),
     "opensearch-2000: CPU of OpenSearch an alert, µs": (160.0, "at most", 150, 120),
-    "sqlite-512: share of the ideal": (0.92, "at least", 0.9, None),
+    "sqlite-512: share of the ideal": (0.92, "at least", 0.8, 0.9),
     "none-10000: share of the ideal": (0.9, "at least", 0.9, None),
     "none-10000: peak memory, MB": (220.0, "at most", 250, None),
     "none-10000: CPU an alert, times that of none-512": (1.3, "at most", 1.5, 1.2),
