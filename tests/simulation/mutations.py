@@ -1441,7 +1441,7 @@ MUTATIONS = (
         "    if queued:\n        await hints.put_queued(queued)\n    # Last",
         "    if any(hint.at or hint.taken_until_ms for hint in due):\n        await hints.put_due(due)\n"
         "        due = []\n    if queued:\n        await hints.put_queued(queued)\n    # Last",
-        "tests/simulation/test_simulation.py::test_every_promise_is_kept_in_the_history_of_a_seed[679]",
+        "tests/unit/test_reminders.py::test_the_hint_that_led_here_goes_when_the_queues_are_told",
     ),
     Mutation(
         "what waits for a process that knows its channel is left to the next sweep",

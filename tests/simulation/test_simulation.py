@@ -101,7 +101,7 @@ def plans() -> st.SearchStrategy[Plan]:
     )
 
 
-@pytest.mark.parametrize("seed", [*range(40), 272, 330, 444, 446, 644, 679, 1843, 2574, 3236])
+@pytest.mark.parametrize("seed", [*range(40), 272, 330, 444, 446, 644, 1843, 2574, 3236])
 def test_every_promise_is_kept_in_the_history_of_a_seed(seed: int) -> None:
     """Crashes, pauses, outages, hostile receivers, operators: P1, P2, P3 and P7 hold at every step and at the end."""
     report = simulate(plan_of(seed))
