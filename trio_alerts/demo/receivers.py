@@ -126,7 +126,15 @@ class Receiver:
         self.first_seen_s: list[float] = []
         self._behave = behave
         self._clock = clock
+        self._awaited: dict[int, trio.Event] = {}  # by a number of alerts
         self._seen: Counter[str] = Counter()  # requests by record ID
+
+    def once_seen(self, count: int) -> trio.Event:
+        """Return what is set once so many alerts have come."""
+        event = self._awaited.setdefault(count, trio.Event())
+        if len(self.first_seen_s) >= count:
+            event.set()
+        return event
 
     def take(self, headers: Mapping[str, str], body: bytes) -> Answer:
         """Decide about one request, and enter it into the book; what it accepted before, it accepts again."""
@@ -140,6 +148,8 @@ class Receiver:
         record_id = about.record_id
         if record_id not in self._seen:
             self.first_seen_s.append(self._clock())
+            if (event := self._awaited.get(len(self.first_seen_s))) is not None:
+                event.set()
         self._seen[record_id] += 1
         answer = self._behave(about.alert_id, self._seen[record_id])
         if record_id in book.repeats:

@@ -65,6 +65,21 @@ def test_only_the_first_request_for_an_alert_counts_for_the_rate() -> None:
     assert [0, 1, 2] == receiver.first_seen_s
 
 
+def test_it_says_when_so_many_alerts_have_come() -> None:
+    """Repeats do not count, and who asks late is told at once."""
+    receiver = refusing()
+    second = receiver.once_seen(2)
+
+    for webhook_id in ("1-0", "1-0"):
+        receiver.take(signed(webhook_id, alert()), alert())
+    assert not second.is_set()
+    receiver.take(signed("2-0", alert()), alert())
+
+    assert second.is_set()
+    assert receiver.once_seen(2).is_set()
+    assert receiver.once_seen(1).is_set()
+
+
 @pytest.mark.parametrize("wrong", ["webhook-id", "webhook-timestamp", "webhook-signature"])
 def test_a_request_with_a_wrong_signature_is_refused(wrong: str) -> None:
     """ID, time and body are all signed: a request in which one of them was changed is not accepted."""
