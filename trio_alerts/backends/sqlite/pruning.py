@@ -73,14 +73,6 @@ def pruned(connection: sqlite3.Connection) -> dict[str, Pruned]:
     return {stream: Pruned(count, before) for stream, count, before in rows}
 
 
-def empty_log(connection: sqlite3.Connection) -> None:
-    """Copy what was written into the file, while others write on.
-
-    A step writes 300 pages. Else every 25th would fill the log, and the write after it wait for all of it: 40 to 60 ms.
-    """
-    connection.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
-
-
 def make_shorter(connection: sqlite3.Connection) -> None:
     """Give a part of the file's free pages back, if they are many; only a file with `auto_vacuum` can.
 

@@ -12,7 +12,7 @@ import math
 import sqlite3
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import TypeVar
 
@@ -21,7 +21,7 @@ from anyio import CapacityLimiter, to_thread
 
 from trio_alerts.backends.background import running
 from trio_alerts.backends.sqlite import pruning, rows
-from trio_alerts.backends.sqlite.database import SqliteDatabase
+from trio_alerts.backends.sqlite.database import SqliteDatabase, copy_log
 from trio_alerts.backends.sqlite.rows import RowWrite, write_of
 from trio_alerts.batcher import Batcher
 from trio_alerts.errors import SchemaError, StartError, Unavailable
@@ -31,6 +31,8 @@ from trio_alerts.record import Record
 MAX_BATCH_ITEMS = 1024  # about 20 ms of work: what a lone write may have to wait for
 MAX_BATCH_BYTES = 8 * 1024 * 1024
 READERS = 4  # a long search leaves room for reads by ID
+LONG_LOG_PAGES = 4096  # half of what makes a write copy the log
+PAGES_OF_A_BATCH = 6  # besides one for each of its records: a batch of 30 writes takes 41 pages of the log
 LATE_S = 1.0  # how late a busy machine may be with what the work itself says when its time is up
 # A transaction gives up the interpreter lock a few times, and beside a busy loop each way back takes up to this long.
 # With Python's own 5 ms, 512 workers do 7 % fewer alerts/s.
@@ -59,7 +61,7 @@ async def open_sqlite_store(path: str | Path, timeout_s: float = 10.0) -> AsyncI
     try:
         await store.open()
         sys.setswitchinterval(min(switch_interval_s, SWITCH_INTERVAL_S))
-        async with running(store.writes.run):
+        async with running(store.writes.run, store.keep_log_short):
             yield store
     finally:
         sys.setswitchinterval(switch_interval_s)
@@ -74,8 +76,10 @@ class SqliteStore:
         self._database = database
         self._writing = CapacityLimiter(1)
         self._reading = CapacityLimiter(READERS)
+        self._log_pages = 0
+        self._log_is_long = trio.Event()
         self.writes = Batcher[RowWrite, Stored | Conflict](
-            lambda writes: self._run(lambda: self._database.write(writes), self._writing),
+            self._flush,
             max_items=MAX_BATCH_ITEMS,
             max_bytes=MAX_BATCH_BYTES,
             size_of=lambda write: write.size,
@@ -107,6 +111,20 @@ class SqliteStore:
 
     async def guard(self) -> None:
         await self._run(self._database.guard, self._reading)
+
+    async def keep_log_short(self) -> None:
+        """Have the log copied into the file whenever it has grown by much, while others write on, until cancelled.
+
+        Else a write that fills it copies all of it, 30 to 60 ms, and others wait behind it.
+
+        Raises:
+            SchemaError: The file is damaged.
+        """
+        while True:
+            await self._log_is_long.wait()
+            self._log_is_long, self._log_pages = trio.Event(), 0
+            with suppress(Unavailable):  # whoever writes next meets what keeps the log from being copied
+                await self._read(copy_log)
 
     async def create(self, record: Record) -> Stored | Conflict:
         return await self.writes.submit(write_of(record, None))
@@ -159,8 +177,8 @@ class SqliteStore:
             return 0
         await reach("before_prune")
         count = await self._run(lambda: self._database.prune(stream, versions), self._writing)
+        self._log_grew(count)
         await reach("after_prune")
-        await self._read(pruning.empty_log)
         await self._run(self._database.make_shorter, self._writing)  # apart, so that other writes need not wait for it
         return count
 
@@ -173,6 +191,16 @@ class SqliteStore:
             for _ in range(math.ceil(limiter.total_tokens)):
                 await limiter.acquire_on_behalf_of(object())
         await to_thread.run_sync(self._database.close)
+
+    async def _flush(self, writes: Sequence[RowWrite]) -> list[Stored | Conflict]:
+        results = await self._run(lambda: self._database.write(writes), self._writing)
+        self._log_grew(len(writes) + PAGES_OF_A_BATCH)
+        return results
+
+    def _log_grew(self, pages: int) -> None:
+        self._log_pages += pages
+        if self._log_pages > LONG_LOG_PAGES:
+            self._log_is_long.set()
 
     async def _read(self, query: Callable[[sqlite3.Connection], T]) -> T:
         return await self._run(lambda: self._database.read(query), self._reading)

@@ -1,7 +1,8 @@
 """Old records leave an SQLite file: in one transaction with their count, and their room is used again or given back."""
 
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
 from functools import partial
 from pathlib import Path
 
@@ -10,7 +11,8 @@ import trio
 
 from tests.contracts.retention import BEFORE, STREAM
 from tests.contracts.store import delivered, record
-from trio_alerts.backends.sqlite import pruning
+from trio_alerts.backends.sqlite import database as database_module
+from trio_alerts.backends.sqlite import pruning, store
 from trio_alerts.backends.sqlite.database import SqliteDatabase
 from trio_alerts.backends.sqlite.rows import write_of
 from trio_alerts.backends.sqlite.store import SqliteStore
@@ -114,15 +116,53 @@ def test_what_is_deleted_and_what_is_counted_are_one_transaction(
     assert 10 == database.read(pruning.pruned)[STREAM].count
 
 
-async def test_what_is_pruned_does_not_wait_in_the_log(database: SqliteDatabase, path: Path) -> None:
-    """Each step is copied into the file at once; else the write after many steps would wait for all of them."""
+async def test_what_is_pruned_does_not_wait_in_the_log(
+    database: SqliteDatabase, path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is copied into the file after some steps; else the write after many would wait for all of them."""
+    monkeypatch.setattr(store, "LONG_LOG_PAGES", RECORDS / 2 - 1)
 
     async def reach(_: str) -> None:
         await trio.lowlevel.checkpoint()
 
     ids = fill(database)
-    assert 500 == await SqliteStore(database).prune(STREAM, ids[:500], lambda _: True, reach)
-    assert RECORDS - 500 == count_without_log(path)
+    async with log_copied(tested := SqliteStore(database), monkeypatch):
+        for step in range(2):
+            taken = ids[step * RECORDS // 4 : (step + 1) * RECORDS // 4]
+            assert RECORDS // 4 == await tested.prune(STREAM, taken, lambda _: True, reach)
+    assert RECORDS / 2 == count_without_log(path)
+
+
+async def test_what_is_written_does_not_wait_in_the_log(
+    database: SqliteDatabase, path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is copied into the file when the log is half as long as what makes a write copy it."""
+    monkeypatch.setattr(store, "LONG_LOG_PAGES", 100)
+    tested = SqliteStore(database)
+    async with log_copied(tested, monkeypatch), trio.open_nursery() as nursery:
+        nursery.start_soon(tested.writes.run)
+        for number in range(15):
+            await tested.create(delivered(record(number, description=LARGE)))
+        nursery.cancel_scope.cancel()
+    assert 15 == count_without_log(path)
+
+
+@asynccontextmanager
+async def log_copied(tested: SqliteStore, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[None]:
+    """Run the task that copies the log, and leave when it has done so once."""
+    copied = trio.Event()
+
+    def copy_log(connection: sqlite3.Connection) -> None:
+        database_module.copy_log(connection)
+        trio.from_thread.run_sync(copied.set)
+
+    monkeypatch.setattr(store, "copy_log", copy_log)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(tested.keep_log_short)
+        yield
+        with trio.fail_after(10):
+            await copied.wait()
+        nursery.cancel_scope.cancel()
 
 
 def test_old_records_are_found_by_an_index(database: SqliteDatabase) -> None:
