@@ -2116,16 +2116,30 @@ MUTATIONS = (
     Mutation(
         "a crowd begins together while the loop keeps up",
         "pipeline/reader.py",
-        "together = TOGETHER if pipeline.in_flight.idle < MANY_IDLE else math.inf",
+        "together = math.inf if pipeline.in_flight.are_many_idle else TOGETHER",
         "together = math.inf",
         "tests/unit/pipeline/test_reader.py::test_how_many_alerts_begin_together",
     ),
     Mutation(
         "a crowd is spread while the loop is behind",
         "pipeline/reader.py",
-        "together = TOGETHER if pipeline.in_flight.idle < MANY_IDLE else math.inf",
+        "together = math.inf if pipeline.in_flight.are_many_idle else TOGETHER",
         "together = TOGETHER",
         "tests/unit/pipeline/test_reader.py::test_how_many_alerts_begin_together",
+    ),
+    Mutation(
+        "workers wait for each other while the loop keeps up",
+        "pipeline/process.py",
+        "if pipeline.in_flight.are_many_idle:",
+        "if pipeline:",
+        "tests/unit/pipeline/test_process.py::test_workers_let_each_other_catch_up_while_the_loop_is_behind",
+    ),
+    Mutation(
+        "workers do not let each other catch up while the loop is behind",
+        "pipeline/process.py",
+        "if pipeline.in_flight.are_many_idle:",
+        "if not pipeline:",
+        "tests/unit/pipeline/test_process.py::test_workers_let_each_other_catch_up_while_the_loop_is_behind",
     ),
     Mutation(
         "what joins a queue that was just found empty waits for the next look",

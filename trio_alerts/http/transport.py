@@ -125,7 +125,7 @@ class TrioTransport(httpx.AsyncBaseTransport):
 
         Cancellation: as `handle_async_request`.
         """
-        await trio.lowlevel.checkpoint()  # requests that many tasks send in a row cost less: see `process_entry`
+        await trio.lowlevel.checkpoint()  # requests that many tasks send in a row cost less
         pool = self._pool
         origin = await pool.acquire(key, deadline)
         try:

@@ -11,6 +11,8 @@ import trio
 from trio_alerts.alert import Entry
 from trio_alerts.ports.stream import SUSPECT_DELIVERIES
 
+MANY_IDLE = 200
+
 
 @dataclass(slots=True)
 class _Held:
@@ -87,6 +89,14 @@ class InFlight:
     def idle(self) -> int:
         """How many workers may be given something: those with nothing to do, but for what is reserved."""
         return max(0, self.free - self.reserved)
+
+    @property
+    def are_many_idle(self) -> bool:
+        """Whether so many workers are idle as only a loop that is behind leaves without an alert, under load.
+
+        Then what saves CPU matters, else what saves time; see `process_entry` and `hand_out`.
+        """
+        return self.idle >= MANY_IDLE
 
     def hold(
         self, record_id: str, entry: Entry | None, channels: Collection[str] = (), *, drained: bool = False

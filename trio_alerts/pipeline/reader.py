@@ -12,7 +12,6 @@ from trio_alerts.pipeline.worker import Work
 
 TOGETHER = 16  # so many alerts begin in one turn of the loop
 TURNS_APART = 4  # from parsing to the request
-MANY_IDLE = 200  # as many workers are left without an alert only while the loop is behind
 
 
 async def read_entries(send: trio.MemorySendChannel[Work], pipeline: Pipeline) -> None:
@@ -54,7 +53,7 @@ async def hand_out(entries: list[Entry], send: trio.MemorySendChannel[Work], pip
     costs less: see `process_entry`.
     """
     held = [entry for entry in entries if pipeline.in_flight.hold(entry.record_id, entry)]
-    together = TOGETHER if pipeline.in_flight.idle < MANY_IDLE else math.inf
+    together = math.inf if pipeline.in_flight.are_many_idle else TOGETHER
     handed_out = 0
     with pipeline.intake():
         for entry in held:

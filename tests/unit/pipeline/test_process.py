@@ -14,14 +14,16 @@ from tests.support.fakes.channel import FakeChannel
 from tests.support.fakes.store import Call, Fault
 from tests.support.fakes.world import EVENT, STREAM, World, bring_through
 from tests.support.waiting import waiting
-from trio_alerts.alert import Entry
+from trio_alerts.alert import Alert, Entry
 from trio_alerts.delivery import Delivery
 from trio_alerts.errors import QuarantineHalt, Stopping
 from trio_alerts.held_back import first_state
 from trio_alerts.outcome import Accepted, Later, Outcome, Refused, Retry
 from trio_alerts.pipeline.claim import Disposition
+from trio_alerts.pipeline.process import process_entry
 from trio_alerts.pipeline.state import Pipeline
 from trio_alerts.ports.channel import Message
+from trio_alerts.ports.store import Conflict, Stored
 from trio_alerts.record import Record
 from trio_alerts.routing.routes import Routing
 from trio_alerts.routing.windows import DAYS
@@ -655,3 +657,39 @@ async def test_a_store_that_refuses_writes_does_not_answer(method: str, autojump
         assert 0 == pipeline.store_outage.uptime.since(0)
         world.store.decide = lambda _: None
     assert not pipeline.store_outage.uptime.in_gap
+
+
+@pytest.mark.parametrize(
+    ("workers", "steps"),
+    [
+        pytest.param(64, ["parse", "create", "parse", "create"], id="the loop keeps up"),
+        pytest.param(1000, ["parse", "parse", "create", "create"], id="it is behind"),
+    ],
+)
+async def test_workers_let_each_other_catch_up_while_the_loop_is_behind(
+    workers: int, steps: list[str], autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A step that many do in a row costs less; else an alert does not wait for others between two steps."""
+    world = World(workers=workers)
+    pipeline = world.pipeline()
+    done: list[str] = []
+    parse, create = pipeline.parse, world.store.create
+
+    def parsing(entry: Entry, now: dt.datetime) -> Alert:
+        done.append("parse")
+        return parse(entry, now)
+
+    async def creating(record: Record) -> Stored | Conflict:
+        done.append("create")
+        return await create(record)
+
+    pipeline.parse = parsing
+    monkeypatch.setattr(world.store, "create", creating)
+    entries = []
+    for _ in range(2):
+        world.emit()
+        entries.append(await world.take(pipeline))
+    async with trio.open_nursery() as nursery:
+        for entry in entries:
+            nursery.start_soon(process_entry, entry, pipeline)
+    assert steps == done
