@@ -93,7 +93,8 @@ def put(connection: sqlite3.Connection, writes: Sequence[RowWrite]) -> bool:
     values = [value for write in writes for value in (write.expected, *write.row)]
     values += [None] * ((size - len(writes)) * (len(_COLUMNS) + 1))
     try:
-        connection.execute(_statement(size), values)
+        # `execute` would also ask for the last row's ID, and for the interpreter lock once more.
+        connection.executemany(_statement(size), [values])
     except sqlite3.IntegrityError as fault:
         if fault.sqlite_errorcode == sqlite3.SQLITE_CONSTRAINT_TRIGGER:
             return False
