@@ -94,7 +94,7 @@ class InFlight:
     def are_many_idle(self) -> bool:
         """Whether so many workers are idle as only a loop that is behind leaves without an alert, under load.
 
-        Then what saves CPU matters, else what saves time; see `process_entry` and `hand_out`.
+        Then what saves CPU matters, else what saves time; see `process.py` and `hand_out`.
         """
         return self.idle >= MANY_IDLE
 

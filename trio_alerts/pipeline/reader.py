@@ -11,7 +11,6 @@ from trio_alerts.pipeline.state import Pipeline
 from trio_alerts.pipeline.worker import Work
 
 TOGETHER = 16  # so many alerts begin in one turn of the loop
-TURNS_APART = 4  # from parsing to the request
 
 
 async def read_entries(send: trio.MemorySendChannel[Work], pipeline: Pipeline) -> None:
@@ -49,8 +48,7 @@ async def hand_out(entries: list[Entry], send: trio.MemorySendChannel[Work], pip
     """Give each entry to a worker, but for those that this process has already. A soft stop leaves the rest pending.
 
     A crowd that begins together stays together: its answers come as a crowd, and each of its steps waits for all of it.
-    So only some begin at once, and the next when these have sent their requests. While the loop is behind, a crowd
-    costs less: see `process_entry`.
+    So only some begin in one turn of the loop. While it is behind, a crowd costs less: see `process.py`.
     """
     held = [entry for entry in entries if pipeline.in_flight.hold(entry.record_id, entry)]
     together = math.inf if pipeline.in_flight.are_many_idle else TOGETHER
@@ -63,8 +61,7 @@ async def hand_out(entries: list[Entry], send: trio.MemorySendChannel[Work], pip
                 await send.send(entry)
             handed_out += 1
             if handed_out % together == 0:
-                for _ in range(TURNS_APART):
-                    await trio.lowlevel.checkpoint()
+                await trio.lowlevel.checkpoint()
     for entry in held[handed_out:]:
         pipeline.in_flight.release(entry.record_id, untouched=True)
 
