@@ -84,8 +84,8 @@ async def deliver(claim: Claim, pipeline: Pipeline) -> Record | None:
 async def _catch_up(pipeline: Pipeline) -> None:
     """Let the other workers catch up between two steps, while the loop is behind.
 
-    What many of them do in a row stays in the CPU's caches: 2,000 workers do 4 % more alerts/s. While the loop keeps
-    up, each pause only costs the alert a turn of it.
+    What many of them do in a row stays in the CPU's caches. While the loop keeps up, each pause only costs the alert a
+    turn of it.
     """
     if pipeline.in_flight.are_many_idle:
         await trio.lowlevel.checkpoint()
