@@ -125,7 +125,7 @@ class TrioTransport(httpx.AsyncBaseTransport):
 
         Cancellation: as `handle_async_request`.
         """
-        await trio.lowlevel.checkpoint()  # requests that many tasks send in a row cost less
+        await trio.lowlevel.checkpoint_if_cancelled()  # else the request would be out before anybody noticed
         pool = self._pool
         origin = await pool.acquire(key, deadline)
         try:

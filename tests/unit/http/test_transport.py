@@ -413,6 +413,21 @@ async def test_a_full_origin_does_not_hold_up_another() -> None:
         assert (1, 0, 0) == counts(transport)
 
 
+async def test_what_is_cancelled_already_is_not_sent() -> None:
+    """A worker that is cut off just before its send has sent nothing, though a connection is ready: no doubt is left."""
+    async with raw_receiver() as receiver, TrioTransport() as transport:
+        assert 200 == await status(transport, receiver.url)
+        progress = SendProgress()
+        with trio.CancelScope() as cut:
+            cut.cancel()
+            await exchange(transport, post(receiver.url), progress)
+
+        assert cut.cancelled_caught
+        assert not progress.started
+        assert (1, 0, 0) == counts(transport)
+    assert 1 == len(receiver.requests)
+
+
 async def test_a_cancelled_waiter_leaks_no_slot() -> None:
     """Waiters cancelled in every position, again and again: afterwards every slot is still there."""
     async with raw_receiver() as receiver, TrioTransport(limit_per_origin=3) as transport:
