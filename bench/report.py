@@ -58,9 +58,12 @@ def show_runs(runs: Mapping[str, Sequence[RunResult]]) -> None:
 
 
 def in_turns(plans: Mapping[str, Plan], beside: Path | None, number: int) -> list[tuple[str, Plan]]:
-    """Return the runs of one repetition; with another checkout beside ours, each with both, who begins changes."""
+    """Return the runs of one repetition, every second one backwards: what goes before changes what comes next.
+
+    With another checkout beside ours it is each run with both, and who begins changes.
+    """
     if beside is None:
-        return list(plans.items())
+        return list(plans.items())[:: -1 if number % 2 else 1]
     pairs = [
         ((name + BESIDE, dataclasses.replace(plan, code=beside.resolve())), (name, plan))
         for name, plan in plans.items()

@@ -414,7 +414,7 @@ async def test_a_full_origin_does_not_hold_up_another() -> None:
 
 
 async def test_what_is_cancelled_already_is_not_sent() -> None:
-    """A worker that is cut off just before its send has sent nothing, though a connection is ready: no doubt is left."""
+    """A worker that is cut off just before its send has sent nothing, though a connection is ready."""
     async with raw_receiver() as receiver, TrioTransport() as transport:
         assert 200 == await status(transport, receiver.url)
         progress = SendProgress()
