@@ -216,7 +216,6 @@ class TestFile(ChannelContract):
         settings=lambda path: FileSettings(name="audit", path=Path(path)),
         secrets=(),
         read=lambda line: read_event(msgspec.json.decode(line)["alert"]),
-        waits=1,
     )
 
     @asynccontextmanager
