@@ -1,5 +1,6 @@
 """Minutes of disruptions of every kind to processes, Redis, store and receivers: one long cell of the crash matrix."""
 
+import math
 import os
 import random
 import signal
@@ -26,6 +27,7 @@ PROCESSES = 3
 LONGEST_S = 4.0  # of one disruption: twice the time-outs of Redis and of the store, and more than claim_idle_s
 CALM_S = (0.5, 3.0)  # between two disruptions
 STALL_S = 90.0  # docs/reliability.md promises it: from XADD to the last acceptance, harm included
+FORGET_EVERY_S = STALL_S  # at most: what waits just then is found by the next sweep, up to a minute later
 SETTINGS = {
     "processes": str(PROCESSES),
     "workers": "16",
@@ -78,6 +80,7 @@ class Storm:
 
     def __post_init__(self) -> None:
         self._chance = random.Random(self.seed)
+        self._forgotten_s = -math.inf  # monotonic
 
     def cell(self) -> Cell:
         """Return it as a cell, to be run and judged like any other."""
@@ -104,6 +107,8 @@ class Storm:
         while (at_s := time.monotonic() - began_s) < self.seconds:
             left = left or self._chance.sample(self._all(), k=len(self._all()))  # each as often as every other
             disruption = left.pop()
+            if disruption == self._forget_hints and time.monotonic() - self._forgotten_s < FORGET_EVERY_S:
+                continue
             name = _name_of(disruption)
             self.disruptions[name] += 1
             self.say(f"{at_s:5.1f} s: {name}; {len(cell.producer.emitted)} emitted")
@@ -171,6 +176,7 @@ class Storm:
         cell.redis.start()
 
     def _forget_hints(self, cell: RunningCell) -> None:
+        self._forgotten_s = time.monotonic()
         forget(cell)
 
     def _lock_the_store(self, cell: RunningCell) -> None:
