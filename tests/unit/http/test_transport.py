@@ -428,6 +428,31 @@ async def test_what_is_cancelled_already_is_not_sent() -> None:
     assert 1 == len(receiver.requests)
 
 
+@pytest.mark.parametrize(("crowd", "sent_before"), [(3, [False, True, True]), (0, [False, False, False])])
+async def test_a_crowd_is_made_before_it_is_sent(
+    crowd: int, sent_before: list[bool], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("trio_alerts.http.transport.CROWD", crowd)
+    progresses = [SendProgress() for _ in sent_before]
+    seen: list[bool] = []
+
+    async with raw_receiver() as receiver, TrioTransport() as transport:
+
+        async def one(progress: SendProgress) -> None:
+            seen.append(any(other.started for other in progresses))
+            await exchange(transport, post(receiver.url), progress)
+
+        for _ in range(2):  # first for the connections
+            seen.clear()
+            progresses[:] = [SendProgress() for _ in sent_before]
+            async with trio.open_nursery() as nursery:
+                for progress in progresses:
+                    nursery.start_soon(one, progress)
+
+        assert sent_before == seen
+        assert (3, 0, 0) == counts(transport)
+
+
 async def test_a_cancelled_waiter_leaks_no_slot() -> None:
     """Waiters cancelled in every position, again and again: afterwards every slot is still there."""
     async with raw_receiver() as receiver, TrioTransport(limit_per_origin=3) as transport:
