@@ -1,7 +1,6 @@
 """The promises about what is held back: by queues and gates, as fallbacks, by silences; see `Promises`."""
 
 import math
-from collections import Counter
 from typing import TYPE_CHECKING
 
 import trio
@@ -57,12 +56,11 @@ class HeldBack:
         follows = summed_up(delivery, delivery.channels, EARLIEST) if delivery.channels else delivery
         if delivery.state != "quarantined" and any(getattr(delivery, of) != getattr(follows, of) for of in FOLLOWS):
             self._promises.breach("P2", f"{after.id} is not what follows from its channels: {delivery}")
-        # A record that was deleted for its age knows nothing of its channels when a human has its entry sent again.
-        accepted = Counter() if emitted.pruned else emitted.accepted
         for one in delivery.channels:
             if (one.last_error or "").startswith("a bug"):
                 self._promises.breach("P4", f"{after.id} was sent through {one.name}: {one.last_error}")
-            if one.fallback_of and one.state == "spared" and (one.in_doubt or accepted[one.name]):
+            has_it = emitted.accepted[one.name] > emitted.accepted_when_pruned[one.name]
+            if one.fallback_of and one.state == "spared" and (one.in_doubt or has_it):
                 self._promises.breach("P3", f"{after.id}: the fallback {one.name} was spared, and may have got it")
         if was is not None:
             self._check_steps(after.id, was, delivery)

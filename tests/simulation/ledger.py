@@ -22,6 +22,7 @@ class Emitted:
         written_at_s: When its record was last written.
         awaited_at_s: The same, by a process that still waited for it: else what it says is older than that.
         accepted: How often each channel's receiver decided to accept it.
+        accepted_when_pruned: The same, when its record was deleted for its age: no later record knows of it.
         maybe_seen: How often each channel's receiver accepted it, or answered as a front may for one that did.
     """
 
@@ -39,6 +40,7 @@ class Emitted:
     written_at_s: float = 0.0
     awaited_at_s: float = 0.0
     accepted: Counter[str] = field(default_factory=Counter)
+    accepted_when_pruned: Counter[str] = field(default_factory=Counter)
     maybe_seen: Counter[str] = field(default_factory=Counter)
 
 

@@ -309,6 +309,7 @@ class Promises:
         """Check that a record which is deleted for its age is needed no more, by anybody."""
         emitted, delivery = self.ledger[record_id], self.store[record_id]
         emitted.pruned += 1
+        emitted.accepted_when_pruned = emitted.accepted.copy()
         states = {one.state for one in delivery.channels}
         if delivery.state not in FINAL or "in_doubt" in (delivery.state, *states) or states & MOVING:
             self.breach("P1", f"{record_id} is {delivery.state}, and was deleted for its age")
